@@ -1,0 +1,291 @@
+"""The definition of the count, slowly and in plain Python: what every number of the service is held against.
+
+Written from the text of the definition alone (docs/live-and-historical-counts.md), not from any SQL: nothing
+here is indexed, summed beforehand or trimmed. Facts are kept in the order in which they were recorded, and
+every question looks at all of them again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo
+
+ONLINE_FOR = timedelta(minutes=10)
+OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
+AHEAD = timedelta(minutes=5)
+
+Side = str | None  # a space; None is the outside
+
+
+class Refused(Exception):
+    """The world does not allow it; it stays as it was. Carries the HTTP statuses that may say so."""
+
+    def __init__(self, *statuses: int) -> None:
+        super().__init__(*statuses)
+        self.statuses = statuses
+
+
+@dataclass(frozen=True)
+class Event:
+    dpu: str
+    time: datetime
+    direction: int
+    sequence: int = 0
+
+
+@dataclass(frozen=True)
+class Received:
+    event: Event
+    recorded: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a space itself says; None: as its parent says."""
+
+    time_zone: str | None
+    reset_at: str | None
+    recorded: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`dpu` is here in [start, until), whatever was believed before. No doorway: it hangs nowhere."""
+
+    dpu: str
+    doorway: str | None
+    mounted_in: Side
+    start: datetime
+    until: datetime | None
+    recorded: int
+
+    def covers(self, at: datetime) -> bool:
+        return self.start <= at and (self.until is None or at < self.until)
+
+
+@dataclass(frozen=True)
+class Reset:
+    space: str
+    at: datetime
+    count: int
+    recorded: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    count: int
+    raw_count: int
+    since: datetime | None
+    placed: int
+    online: int
+
+
+@cache
+def wall_clock_reaches(day: date, clock: time, zone: str) -> datetime:
+    """The first instant at which a clock on the wall shows this much of this day, or more (where it skips).
+
+    Found by watching the clock go round: in steps of a minute, starting before it is that day anywhere, then
+    to the second. Offsets of all zones are whole minutes since 1972, so no jump hides between two steps.
+    """
+    wanted = datetime.combine(day, clock)
+
+    def shown(instant: datetime) -> datetime:
+        return instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+
+    instant = wanted.replace(tzinfo=UTC) - timedelta(hours=16)
+    while shown(instant) < wanted:
+        instant += timedelta(minutes=1)
+    instant -= timedelta(minutes=1)
+    while shown(instant) < wanted:
+        instant += timedelta(seconds=1)
+    return instant
+
+
+class World:
+    """Facts in the order of their recording. `now` counts the recordings; `known_at` is one of its values."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.parents: dict[str, str | None] = {}
+        self.schedules: dict[str, list[Schedule]] = {}
+        self.doorways: dict[str, tuple[Side, Side]] = {}
+        self.placements: list[Placement] = []
+        self.resets: list[Reset] = []
+        self.received: list[Received] = []
+        self.conflicts: list[Received] = []
+
+    # Facts in
+
+    def put_space(self, space: str, **patch: str | None) -> None:
+        """`patch`: parent, time_zone, reset_at; absent ones stay as they are."""
+        if "parent" in patch:
+            parent = patch["parent"]
+            if parent is not None and (parent == space or self.lies_in(parent, space)):
+                raise Refused(409, 422)
+        self.now += 1
+        self.parents[space] = patch.get("parent", self.parents.get(space))
+        facts = self.schedules.setdefault(space, [])
+        before = facts[-1] if facts else Schedule(None, None, 0)
+        facts.append(
+            Schedule(
+                patch.get("time_zone", before.time_zone),
+                patch.get("reset_at", before.reset_at),
+                self.now,
+            )
+        )
+
+    def put_doorway(self, doorway: str, side_a: Side, side_b: Side) -> None:
+        was_placed = any(placement.doorway == doorway for placement in self.placements)
+        if was_placed and self.doorways[doorway] != (side_a, side_b):
+            raise Refused(409)
+        self.now += 1
+        self.doorways[doorway] = (side_a, side_b)
+
+    def place(
+        self,
+        dpu: str,
+        doorway: str | None,
+        mounted_in: Side,
+        start: datetime,
+        until: datetime | None = None,
+    ) -> None:
+        if doorway is not None and mounted_in not in self.doorways[doorway]:
+            raise Refused(422)
+        self.now += 1
+        self.placements.append(Placement(dpu, doorway, mounted_in, start, until, self.now))
+
+    def reset(self, space: str, count: int, at: datetime) -> None:
+        self.now += 1
+        self.resets.append(Reset(space, at, count, self.now))
+
+    def record(self, events: Sequence[Event], clock: datetime) -> list[str]:
+        """One batch; `clock` is the service's. A verdict for each event, in their order."""
+        self.now += 1
+        return [self.verdict(event, clock) for event in events]
+
+    def verdict(self, event: Event, clock: datetime) -> str:
+        if not -(2**31) <= event.direction < 2**31:
+            return "invalid"
+        if event.time < OLDEST:
+            return "too_old"
+        if event.time > clock + AHEAD:
+            return "in_future"
+        for known in self.received:
+            if self.identity(known.event) == self.identity(event):
+                if known.event.direction == event.direction:
+                    return "duplicate"
+                self.conflicts.append(Received(event, self.now))
+                return "conflict"
+        self.received.append(Received(event, self.now))
+        return "accepted"
+
+    def identity(self, event: Event) -> tuple[object, ...]:
+        return (event.dpu, event.time, event.sequence)
+
+    # Questions
+
+    def lies_in(self, side: Side, space: str) -> bool:
+        """Is `side` this space or somewhere below it? The tree has no history: it always was as it is."""
+        return side is not None and (side == space or self.lies_in(self.parents[side], space))
+
+    def subtree(self, space: str) -> list[str]:
+        return sorted(other for other in self.parents if self.lies_in(other, space))
+
+    def schedule(self, space: str, known_at: int | None = None) -> tuple[str, str]:
+        """Zone and local time of the daily reset, each of the nearest space upwards that says one."""
+        time_zone, reset_at = None, None
+        here: str | None = space
+        while here is not None:
+            said = [fact for fact in self.schedules[here] if was_known(fact.recorded, known_at)]
+            if said:
+                time_zone = time_zone or said[-1].time_zone
+                reset_at = reset_at or said[-1].reset_at
+            here = self.parents[here]
+        return time_zone or "UTC", reset_at or "never"
+
+    def scheduled_resets(self, space: str, at: datetime, known_at: int | None = None) -> Iterator[datetime]:
+        """The daily resets at or before `at`, of the last days only."""
+        time_zone, reset_at = self.schedule(space, known_at)
+        if reset_at == "never":
+            return
+        today = at.astimezone(ZoneInfo(time_zone)).date()
+        for days in range(-4, 3):
+            instant = self.scheduled(today + timedelta(days=days), time.fromisoformat(reset_at), time_zone)
+            if instant <= at:
+                yield instant
+
+    def scheduled(self, day: date, clock: time, time_zone: str) -> datetime:
+        return wall_clock_reaches(day, clock, time_zone)
+
+    def explicit_resets(self, space: str, at: datetime, known_at: int | None = None) -> Iterator[Reset]:
+        for reset in self.resets:
+            if reset.space == space and reset.at <= at and was_known(reset.recorded, known_at):
+                yield reset
+
+    def latest_reset(
+        self, space: str, at: datetime, known_at: int | None = None
+    ) -> tuple[datetime | None, int]:
+        """(since, base). At one instant the explicit one stands, and of several the one recorded last."""
+        facts = [(instant, 0, 0) for instant in self.scheduled_resets(space, at, known_at)]
+        facts += [
+            (reset.at, reset.recorded, reset.count) for reset in self.explicit_resets(space, at, known_at)
+        ]
+        if not facts:
+            return None, 0
+        since, _, base = max(facts)
+        return since, base
+
+    def placement(self, dpu: str, at: datetime, known_at: int | None = None) -> Placement | None:
+        """Where it hung at this instant: what was recorded last about it."""
+        for placement in reversed(self.placements):
+            if placement.dpu == dpu and placement.covers(at) and was_known(placement.recorded, known_at):
+                return placement if placement.doorway is not None else None
+        return None
+
+    def sign(self, dpu: str, at: datetime, space: str, known_at: int | None = None) -> int:
+        placement = self.placement(dpu, at, known_at)
+        if placement is None or placement.doorway is None:
+            return 0
+        side_a, side_b = self.doorways[placement.doorway]
+        other = side_b if placement.mounted_in == side_a else side_a
+        return int(self.lies_in(placement.mounted_in, space)) - int(self.lies_in(other, space))
+
+    def events(self, known_at: int | None = None) -> Iterator[Event]:
+        for received in self.received:
+            if was_known(received.recorded, known_at):
+                yield received.event
+
+    def counts(self, event: datetime, since: datetime | None, at: datetime) -> bool:
+        """since < event <= at"""
+        return (since is None or since < event) and event <= at
+
+    def raw_count(self, space: str, at: datetime, known_at: int | None = None) -> int:
+        since, base = self.latest_reset(space, at, known_at)
+        return base + sum(
+            self.sign(event.dpu, event.time, space, known_at) * event.direction
+            for event in self.events(known_at)
+            if self.counts(event.time, since, at)
+        )
+
+    def outer_dpus(self, space: str, at: datetime, known_at: int | None = None) -> set[str]:
+        dpus = {placement.dpu for placement in self.placements}
+        return {dpu for dpu in dpus if self.sign(dpu, at, space, known_at) != 0}
+
+    def is_online(self, dpu: str, at: datetime, known_at: int | None = None) -> bool:
+        return any(event.dpu == dpu and at - ONLINE_FOR < event.time <= at for event in self.events(known_at))
+
+    def count(self, space: str, at: datetime, known_at: int | None = None) -> Counted:
+        raw_count = self.raw_count(space, at, known_at)
+        outer = self.outer_dpus(space, at, known_at)
+        return Counted(
+            count=max(0, raw_count),
+            raw_count=raw_count,
+            since=self.latest_reset(space, at, known_at)[0],
+            placed=len(outer),
+            online=sum(self.is_online(dpu, at, known_at) for dpu in outer),
+        )
+
+
+def was_known(recorded: int, known_at: int | None) -> bool:
+    return known_at is None or recorded <= known_at

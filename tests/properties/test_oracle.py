@@ -1,0 +1,266 @@
+"""The oracle itself against cases worked out by hand."""
+
+from datetime import UTC, date, datetime, time, timedelta
+
+import pytest
+
+from .oracle import Counted, Event, Refused, World, wall_clock_reaches
+
+MICROSECOND = timedelta(microseconds=1)
+NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)
+CLOCK = datetime(2024, 6, 1, tzinfo=UTC)
+LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
+
+
+def house() -> World:
+    """outside |door| hall |inner| room; the house is both. `d` hangs in the hall, `i` in the room."""
+    world = World()
+    world.put_space("house")
+    world.put_space("hall", parent="house")
+    world.put_space("room", parent="house")
+    world.put_doorway("door", "hall", None)
+    world.put_doorway("inner", "hall", "room")
+    world.place("d", "door", "hall", LONG_AGO)
+    world.place("i", "inner", "room", LONG_AGO)
+    return world
+
+
+def walk(world: World, dpu: str, direction: int, at: datetime = NOON) -> None:
+    assert world.record([Event(dpu, at, direction)], CLOCK) == ["accepted"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "clock", "instant"),
+    [
+        # 2024-03-10 02:00 EST -> 03:00 EDT at 07:00Z.
+        ("America/New_York", "2024-03-10", "01:59", "2024-03-10T06:59:00Z"),
+        ("America/New_York", "2024-03-10", "02:00", "2024-03-10T07:00:00Z"),
+        ("America/New_York", "2024-03-10", "02:30", "2024-03-10T07:00:00Z"),
+        ("America/New_York", "2024-03-10", "02:59:59", "2024-03-10T07:00:00Z"),
+        ("America/New_York", "2024-03-10", "03:00", "2024-03-10T07:00:00Z"),
+        ("America/New_York", "2024-03-10", "03:01", "2024-03-10T07:01:00Z"),
+        ("America/New_York", "2024-03-10", "00:00", "2024-03-10T05:00:00Z"),
+        ("America/New_York", "2024-03-11", "00:00", "2024-03-11T04:00:00Z"),
+        # 2024-11-03 02:00 EDT -> 01:00 EST at 06:00Z.
+        ("America/New_York", "2024-11-03", "00:59", "2024-11-03T04:59:00Z"),
+        ("America/New_York", "2024-11-03", "01:00", "2024-11-03T05:00:00Z"),
+        ("America/New_York", "2024-11-03", "01:59:30", "2024-11-03T05:59:30Z"),
+        ("America/New_York", "2024-11-03", "02:00", "2024-11-03T07:00:00Z"),
+        # Lord Howe, half an hour: 02:00 -> 02:30 at 2023-09-30T15:30Z; 02:00 -> 01:30 at 2023-04-01T15:00Z.
+        ("Australia/Lord_Howe", "2023-10-01", "01:59", "2023-09-30T15:29:00Z"),
+        ("Australia/Lord_Howe", "2023-10-01", "02:15", "2023-09-30T15:30:00Z"),
+        ("Australia/Lord_Howe", "2023-10-01", "02:30", "2023-09-30T15:30:00Z"),
+        ("Australia/Lord_Howe", "2023-04-02", "01:30", "2023-04-01T14:30:00Z"),
+        ("Australia/Lord_Howe", "2023-04-02", "01:45", "2023-04-01T14:45:00Z"),
+        ("Australia/Lord_Howe", "2023-04-02", "02:00", "2023-04-01T15:30:00Z"),
+        # Beirut at midnight: 2022-03-27 00:00 -> 01:00 at 03-26T22:00Z;
+        # 2022-10-30 00:00 -> 10-29 23:00 at 10-29T21:00Z.
+        ("Asia/Beirut", "2022-03-27", "00:00", "2022-03-26T22:00:00Z"),
+        ("Asia/Beirut", "2022-03-27", "00:30", "2022-03-26T22:00:00Z"),
+        ("Asia/Beirut", "2022-03-27", "01:00", "2022-03-26T22:00:00Z"),
+        ("Asia/Beirut", "2022-10-29", "23:00", "2022-10-29T20:00:00Z"),
+        ("Asia/Beirut", "2022-10-29", "23:59", "2022-10-29T20:59:00Z"),
+        ("Asia/Beirut", "2022-10-30", "00:00", "2022-10-29T22:00:00Z"),
+        # St John's a minute past midnight: 2010-03-14 00:01 -> 01:01 at 03:31Z;
+        # 2010-11-07 00:01 -> 11-06 23:01 at 02:31Z.
+        ("America/St_Johns", "2010-03-14", "00:00", "2010-03-14T03:30:00Z"),
+        ("America/St_Johns", "2010-03-14", "00:01", "2010-03-14T03:31:00Z"),
+        ("America/St_Johns", "2010-03-14", "00:30", "2010-03-14T03:31:00Z"),
+        ("America/St_Johns", "2010-11-06", "23:00", "2010-11-07T01:30:00Z"),
+        ("America/St_Johns", "2010-11-06", "23:01", "2010-11-07T01:31:00Z"),
+        ("America/St_Johns", "2010-11-06", "23:30", "2010-11-07T02:00:00Z"),
+        ("America/St_Johns", "2010-11-07", "00:00", "2010-11-07T02:30:00Z"),
+        ("America/St_Johns", "2010-11-07", "00:00:30", "2010-11-07T02:30:30Z"),
+        ("America/St_Johns", "2010-11-07", "00:01", "2010-11-07T03:31:00Z"),
+        # Apia crossed the date line: 2011-12-29 24:00 was 2011-12-31 00:00, at 2011-12-30T10:00Z.
+        ("Pacific/Apia", "2011-12-29", "23:59", "2011-12-30T09:59:00Z"),
+        ("Pacific/Apia", "2011-12-30", "00:00", "2011-12-30T10:00:00Z"),
+        ("Pacific/Apia", "2011-12-30", "16:00", "2011-12-30T10:00:00Z"),
+        ("Pacific/Apia", "2011-12-31", "00:00", "2011-12-30T10:00:00Z"),
+        ("Pacific/Apia", "2011-12-31", "04:00", "2011-12-30T14:00:00Z"),
+        # Cairo: 2023-04-28 00:00 -> 01:00 at 04-27T22:00Z; 2023-10-27 00:00 -> 10-26 23:00 at 21:00Z.
+        ("Africa/Cairo", "2023-04-28", "00:00", "2023-04-27T22:00:00Z"),
+        ("Africa/Cairo", "2023-10-26", "23:30", "2023-10-26T20:30:00Z"),
+        ("Africa/Cairo", "2023-10-27", "00:00", "2023-10-26T22:00:00Z"),
+        ("Asia/Kathmandu", "2023-10-27", "04:00", "2023-10-26T22:15:00Z"),
+    ],
+)
+def test_it_finds_the_instant_of_a_daily_reset(zone: str, day: str, clock: str, instant: str) -> None:
+    found = wall_clock_reaches(date.fromisoformat(day), time.fromisoformat(clock), zone)
+    assert found == datetime.fromisoformat(instant)
+
+
+def test_it_counts_people_into_the_side_the_dpu_is_mounted_on() -> None:
+    world = house()
+    walk(world, "d", 3)
+    walk(world, "i", 1)
+    assert [world.raw_count(space, NOON) for space in ("house", "hall", "room")] == [3, 2, 1]
+
+
+def test_it_turns_the_sign_when_the_dpu_hangs_on_the_other_side() -> None:
+    world = house()
+    world.place("d", "door", None, LONG_AGO)
+    walk(world, "d", -2)
+    assert world.raw_count("house", NOON) == 2
+
+
+def test_it_counts_an_event_from_its_own_instant_on() -> None:
+    world = house()
+    walk(world, "d", 1)
+    assert world.raw_count("hall", NOON - MICROSECOND) == 0
+    assert world.raw_count("hall", NOON) == 1
+
+
+def test_it_never_shows_a_negative_count_but_keeps_the_raw_one() -> None:
+    world = house()
+    walk(world, "d", -4)
+    assert world.count("hall", NOON) == Counted(count=0, raw_count=-4, since=None, placed=2, online=1)
+
+
+def test_it_counts_an_event_at_the_instant_of_a_reset_as_before_it() -> None:
+    world = house()
+    walk(world, "d", 1)
+    walk(world, "d", 1, NOON + MICROSECOND)
+    world.reset("hall", 7, NOON)
+    assert world.raw_count("hall", NOON - MICROSECOND) == 0
+    assert world.raw_count("hall", NOON) == 7
+    assert world.raw_count("hall", NOON + MICROSECOND) == 8
+    assert world.raw_count("house", NOON) == 1
+
+
+def test_it_lets_the_later_of_two_resets_at_one_instant_stand() -> None:
+    world = house()
+    world.reset("hall", 7, NOON)
+    then = world.now
+    world.reset("hall", 5, NOON)
+    assert world.raw_count("hall", NOON) == 5
+    assert world.raw_count("hall", NOON, known_at=then) == 7
+    assert world.raw_count("hall", NOON, known_at=then - 1) == 0
+
+
+def test_it_prefers_the_explicit_reset_to_the_scheduled_one_at_the_same_instant() -> None:
+    world = house()
+    world.reset("hall", 7, NOON)
+    world.put_space("house", reset_at="12:00", time_zone="UTC")
+    assert world.count("hall", NOON).raw_count == 7
+    assert world.count("room", NOON + timedelta(hours=1)).since == NOON
+    assert world.count("hall", NOON + timedelta(days=1)).raw_count == 0
+
+
+def test_it_resets_daily_to_zero_by_the_nearest_schedule_upwards() -> None:
+    world = house()
+    walk(world, "d", 1)
+    world.put_space("house", time_zone="America/New_York")
+    world.put_space("hall", reset_at="08:00")  # EDT: 12:00Z
+    assert world.count("hall", NOON - MICROSECOND).since == NOON - timedelta(days=1)
+    assert world.count("hall", NOON).since == NOON
+    assert world.raw_count("hall", NOON) == 0
+    assert world.raw_count("house", NOON) == 1
+    world.put_space("hall", time_zone="Asia/Kathmandu")  # 02:15Z
+    assert world.count("hall", NOON).since == datetime(2024, 5, 6, 2, 15, tzinfo=UTC)
+    world.put_space("hall", reset_at="never")
+    assert world.count("hall", NOON).since is None
+
+
+def test_it_knows_what_the_schedule_was_believed_to_be() -> None:
+    world = house()
+    before = world.now
+    world.put_space("house", reset_at="12:00")
+    assert world.count("hall", NOON).since == NOON
+    assert world.count("hall", NOON, known_at=before).since is None
+
+
+def test_it_changes_exactly_the_period_of_a_corrected_placement() -> None:
+    world = house()
+    for hour in range(4):
+        walk(world, "d", 1, NOON + timedelta(hours=hour))
+    believed = world.now
+    world.place("d", None, None, NOON + timedelta(hours=1), NOON + timedelta(hours=3))
+    evening = NOON + timedelta(hours=6)
+    assert world.raw_count("hall", evening) == 2
+    assert world.raw_count("hall", evening, known_at=believed) == 4
+    assert world.count("hall", NOON + timedelta(hours=1)).placed == 1
+    assert world.count("hall", NOON + timedelta(hours=3)).placed == 2
+    world.place("d", "inner", "room", NOON + timedelta(hours=2))
+    assert [world.raw_count(space, evening) for space in ("house", "hall", "room")] == [1, -1, 2]
+
+
+def test_it_counts_events_of_an_unplaced_dpu_once_it_is_placed() -> None:
+    world = house()
+    walk(world, "new", 1)
+    assert world.raw_count("house", NOON) == 0
+    world.place("new", "door", "hall", NOON)
+    assert world.raw_count("house", NOON) == 1
+
+
+def test_it_judges_repeats_within_and_across_batches() -> None:
+    world = house()
+    first, again, other = Event("d", NOON, 1), Event("d", NOON, 1), Event("d", NOON, -1)
+    assert world.record([first, again, other], CLOCK) == ["accepted", "duplicate", "conflict"]
+    assert world.record([other, again, Event("d", NOON, 1, sequence=1)], CLOCK) == [
+        "conflict",
+        "duplicate",
+        "accepted",
+    ]
+    assert world.raw_count("hall", NOON) == 2
+    assert len(world.conflicts) == 2
+
+
+def test_it_refuses_events_outside_time_and_range() -> None:
+    world = house()
+    ahead = CLOCK + timedelta(minutes=5)
+    events = [
+        Event("d", datetime(2000, 1, 1, tzinfo=UTC), 1),
+        Event("d", datetime(2000, 1, 1, tzinfo=UTC) - MICROSECOND, 1),
+        Event("d", ahead, 1),
+        Event("d", ahead + MICROSECOND, 1),
+        Event("d", NOON, 2**31 - 1),
+        Event("d", NOON, 2**31),
+    ]
+    assert world.record(events, CLOCK) == [
+        "accepted",
+        "too_old",
+        "accepted",
+        "in_future",
+        "accepted",
+        "invalid",
+    ]
+
+
+def test_it_takes_a_dpu_to_be_online_for_ten_minutes_after_an_event() -> None:
+    world = house()
+    walk(world, "d", 0)
+    assert world.count("hall", NOON - MICROSECOND).online == 0
+    assert world.count("hall", NOON).online == 1
+    assert world.count("hall", NOON + timedelta(minutes=10) - MICROSECOND).online == 1
+    assert world.count("hall", NOON + timedelta(minutes=10)).online == 0
+
+
+def test_it_applies_the_tree_of_today_to_the_whole_history() -> None:
+    world = house()
+    walk(world, "d", 1)
+    then = world.now
+    world.put_space("annex")
+    world.put_space("hall", parent="annex")
+    assert world.raw_count("annex", NOON) == 1
+    assert world.raw_count("house", NOON, known_at=then) == 0
+
+
+def test_it_refuses_a_ring_of_spaces_and_leaves_the_world_as_it_was() -> None:
+    world = house()
+    for parent in ("house", "hall", "room"):
+        with pytest.raises(Refused):
+            world.put_space("house", parent=parent)
+    assert world.subtree("house") == ["hall", "house", "room"]
+
+
+def test_it_refuses_other_sides_once_a_dpu_was_placed() -> None:
+    world = house()
+    with pytest.raises(Refused):
+        world.put_doorway("door", "room", None)
+    world.put_doorway("door", "hall", None)
+
+
+def test_it_refuses_to_mount_a_dpu_in_a_space_that_is_no_side() -> None:
+    with pytest.raises(Refused):
+        house().place("d", "door", "room", NOON)
