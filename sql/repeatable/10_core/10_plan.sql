@@ -1,0 +1,177 @@
+-- Finding things of the floor plan by the ids their owners gave them, and walking the tree.
+
+create or replace function core.lock_plan()
+returns timestamptz
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pg_advisory_xact_lock(4742001);
+  return clock_timestamp();
+end
+$$;
+comment on function core.lock_plan() is
+'Waits until no other transaction changes the floor plan, and returns the instant to record the change with.
+
+Call it in a statement of its own before the first one that reads, so that what is read is fresh. Held until the transaction ends.';
+
+create or replace function core.find_space(
+  space text,
+  place text default 'space'
+)
+returns integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_space_id integer;
+begin
+  select s.space_id into v_space_id from core.space s where s.id = find_space.space;
+  if not found then
+    raise exception using errcode = 'PT404', message = format('There is no space %s.', quote_literal(space)),
+      detail = place, hint = 'Create it with PUT /v1/spaces/{id}, or look at GET /v1/spaces.';
+  end if;
+  return v_space_id;
+end
+$$;
+comment on function core.find_space(text, text) is
+'The space_id of a space. Errors: PT404 naming place.';
+
+create or replace function core.find_doorway(
+  doorway text,
+  place text default 'doorway'
+)
+returns integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_doorway_id integer;
+begin
+  select d.doorway_id into v_doorway_id from core.doorway d where d.id = find_doorway.doorway;
+  if not found then
+    raise exception using errcode = 'PT404', message = format('There is no doorway %s.', quote_literal(doorway)),
+      detail = place, hint = 'Create it with PUT /v1/doorways/{id}, or look at GET /v1/doorways.';
+  end if;
+  return v_doorway_id;
+end
+$$;
+comment on function core.find_doorway(text, text) is
+'The doorway_id of a doorway. Errors: PT404 naming place.';
+
+create or replace function core.find_dpu(
+  dpu text,
+  place text default 'dpu'
+)
+returns integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_dpu_id integer;
+begin
+  select d.dpu_id into v_dpu_id from core.dpu d where d.id = find_dpu.dpu;
+  if not found then
+    raise exception using errcode = 'PT404', message = format('There is no DPU %s.', quote_literal(dpu)),
+      detail = place, hint = 'It is registered by its first event, or with PUT /v1/dpus/{id}.';
+  end if;
+  return v_dpu_id;
+end
+$$;
+comment on function core.find_dpu(text, text) is
+'The dpu_id of a DPU. Errors: PT404 naming place.';
+
+create or replace function core.refer_to_space(
+  space text,
+  place text
+)
+returns integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_space_id integer;
+begin
+  if space is null then
+    return null;
+  end if;
+  select s.space_id into v_space_id from core.space s where s.id = refer_to_space.space;
+  if not found then
+    raise exception using errcode = 'PT422', message = format('There is no space %s to refer to.', quote_literal(space)),
+      detail = place, hint = 'Create it first with PUT /v1/spaces/{id}.';
+  end if;
+  return v_space_id;
+end
+$$;
+comment on function core.refer_to_space(text, text) is
+'The space_id of a space that a request refers to; null for null. Errors: PT422 naming place.';
+
+create or replace function core.check_id(
+  id text,
+  place text
+)
+returns void
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if id is null or id !~ '^[A-Za-z0-9._:-]{1,64}$' then
+    raise exception using errcode = 'PT422', message = format('%s is not an id.', coalesce(quote_literal(left(id, 80)), 'null')),
+      detail = place, hint = 'An id is 1 to 64 of A-Z a-z 0-9 . _ : -';
+  end if;
+end
+$$;
+comment on function core.check_id(text, text) is
+'Raises PT422 naming place unless the text can be an id.';
+
+create or replace function core.list_subtree(space_id integer)
+returns setof integer
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with recursive below as (
+    select list_subtree.space_id as space_id
+    union all
+    select s.space_id from below b join core.space s on s.parent_id = b.space_id
+  )
+  select b.space_id from below b
+$$;
+comment on function core.list_subtree(integer) is
+'A space and all spaces below it.';
+
+create or replace function core.derive_boundary(doorways integer[] default null)
+returns table (space_id integer, doorway_id integer, inner_side smallint)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with recursive holder as (
+    -- every space whose subtree holds a side
+    select d.doorway_id, side.number as side, side.space_id
+    from core.doorway d
+    cross join lateral (values (1::smallint, d.side_a_id), (2::smallint, d.side_b_id)) as side (number, space_id)
+    where side.space_id is not null and (doorways is null or d.doorway_id = any (doorways))
+    union all
+    select h.doorway_id, h.side, s.parent_id
+    from holder h
+    join core.space s on s.space_id = h.space_id
+    where s.parent_id is not null
+  )
+  select h.space_id, h.doorway_id, min(h.side)
+  from holder h
+  group by h.space_id, h.doorway_id
+  having count(*) = 1
+$$;
+comment on function core.derive_boundary(integer[]) is
+'The outer doorways of each space, from the tree: doorways with exactly one side in its subtree, and which side that is. For some doorways, or all (null).';
+
+create or replace function core.rebuild_boundary(doorways integer[])
+returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  delete from core.boundary b where b.doorway_id = any (doorways);
+  insert into core.boundary (space_id, doorway_id, inner_side)
+  select d.space_id, d.doorway_id, d.inner_side from core.derive_boundary(doorways) d;
+$$;
+comment on function core.rebuild_boundary(integer[]) is
+'Brings core.boundary up to date for some doorways. Call it under core.lock_plan.';

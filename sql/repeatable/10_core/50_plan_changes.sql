@@ -1,0 +1,302 @@
+-- Changing the floor plan. Callers hold core.lock_plan and pass the instant it returned.
+-- place says where in a request a value stood: '' for a request of its own, 'spaces[3].' in a site.
+
+create or replace function core.check_opening_hours(
+  opening_hours jsonb,
+  place text
+)
+returns void
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_row jsonb;
+  v_number integer := 0;
+begin
+  if jsonb_typeof(opening_hours) = 'null' then
+    return;
+  end if;
+  if jsonb_typeof(opening_hours) <> 'array' then
+    raise exception using errcode = 'PT422', message = 'opening_hours is not a list.', detail = place,
+      hint = 'Give a list of {day, open, close}.';
+  end if;
+  for v_row in select jsonb_array_elements(opening_hours) loop
+    if jsonb_typeof(v_row) <> 'object' or coalesce(v_row->>'day', '') !~ '^[0-6]$'
+      or coalesce(v_row->>'open', '') !~ '^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$'
+      or coalesce(v_row->>'close', '') !~ '^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$' then
+      raise exception using errcode = 'PT422', message = 'A row of opening_hours is not {day, open, close}.',
+        detail = format('%s[%s]', place, v_number), hint = 'day is 0 (Monday) to 6, open and close are HH:MM or HH:MM:SS.';
+    end if;
+    v_number := v_number + 1;
+  end loop;
+end
+$$;
+comment on function core.check_opening_hours(jsonb, text) is
+'Raises PT422 naming place unless it is null or a list of {day, open, close}.';
+
+create or replace function core.put_space(
+  space text,
+  patch jsonb,
+  recorded_at timestamptz,
+  place text default ''
+)
+returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_space core.space;
+  v_new core.space;
+  v_held core.schedule;
+  v_time_zone text;
+  v_reset_at text;
+  v_change text := 'unchanged';
+begin
+  perform core.check_id(space, place || 'id');
+  insert into core.space (id) values (space) on conflict (id) do nothing;
+  if found then
+    v_change := 'created';
+  end if;
+  select s.* into v_space from core.space s where s.id = put_space.space;
+  v_new := v_space;
+
+  if patch ? 'name' then
+    v_new.name := patch->>'name';
+  end if;
+  if patch ? 'capacity' then
+    v_new.capacity := (patch->>'capacity')::integer;
+    if v_new.capacity < 0 then
+      raise exception using errcode = 'PT422', message = 'capacity is negative.', detail = place || 'capacity', hint = 'Give 0 or more, or null for none.';
+    end if;
+  end if;
+  if patch ? 'opening_hours' then
+    perform core.check_opening_hours(patch->'opening_hours', place || 'opening_hours');
+    v_new.opening_hours := nullif(patch->'opening_hours', 'null');
+  end if;
+  if patch ? 'parent' then
+    v_new.parent_id := core.refer_to_space(patch->>'parent', place || 'parent');
+    if v_new.parent_id in (select core.list_subtree(v_space.space_id)) then
+      raise exception using errcode = 'PT422', message = format('%s lies within %s already.', quote_literal(patch->>'parent'), quote_literal(space)),
+        detail = place || 'parent', hint = 'The parent must not be the space itself or one below it.';
+    end if;
+  end if;
+  if v_new is distinct from v_space then
+    update core.space s set name = v_new.name, capacity = v_new.capacity, opening_hours = v_new.opening_hours, parent_id = v_new.parent_id
+    where s.space_id = v_space.space_id;
+    if v_new.parent_id is distinct from v_space.parent_id then
+      perform core.rebuild_boundary(array(
+        select d.doorway_id
+        from core.doorway d
+        where d.side_a_id in (select core.list_subtree(v_space.space_id))
+          or d.side_b_id in (select core.list_subtree(v_space.space_id))));
+    end if;
+    v_change := case v_change when 'created' then v_change else 'updated' end;
+  end if;
+
+  select h.* into v_held from core.schedule h where h.space_id = v_space.space_id and h.superseded_at is null;
+  v_time_zone := case when patch ? 'time_zone' then patch->>'time_zone' else v_held.time_zone end;
+  v_reset_at := case when patch ? 'reset_at' then patch->>'reset_at' else v_held.reset_at end;
+  if v_time_zone is not null and v_time_zone is distinct from v_held.time_zone then
+    perform core.check_time_zone(v_time_zone, place || 'time_zone');
+  end if;
+  if v_reset_at !~ '^(never|([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)$' then
+    raise exception using errcode = 'PT422', message = format('%s is not a time of day.', quote_literal(left(v_reset_at, 80))),
+      detail = place || 'reset_at', hint = 'Give local time as HH:MM, or never.';
+  end if;
+  if (v_time_zone, v_reset_at) is distinct from (v_held.time_zone, v_held.reset_at) then
+    update core.schedule h set superseded_at = put_space.recorded_at where h.schedule_id = v_held.schedule_id;
+    insert into core.schedule (space_id, time_zone, reset_at, recorded_at)
+    values (v_space.space_id, v_time_zone, v_reset_at, put_space.recorded_at);
+    v_change := case v_change when 'created' then v_change else 'updated' end;
+  end if;
+  return v_change;
+end
+$$;
+comment on function core.put_space(text, jsonb, timestamptz, text) is
+'Creates a space or changes what patch names (null clears, absent leaves as is). Returns created, updated or unchanged. Errors: PT422.';
+
+create or replace function core.put_doorway(
+  doorway text,
+  patch jsonb,
+  place text default ''
+)
+returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_doorway core.doorway;
+  v_new core.doorway;
+begin
+  perform core.check_id(doorway, place || 'id');
+  select d.* into v_doorway from core.doorway d where d.id = put_doorway.doorway;
+  v_new := v_doorway;
+
+  if patch ? 'sides' then
+    if jsonb_typeof(patch->'sides') <> 'array' or jsonb_array_length(patch->'sides') <> 2 then
+      raise exception using errcode = 'PT422', message = 'A doorway has two sides.', detail = place || 'sides',
+        hint = 'Give [space, space]; null is the outside.';
+    end if;
+    v_new.side_a_id := core.refer_to_space(patch->'sides'->>0, place || 'sides[0]');
+    v_new.side_b_id := core.refer_to_space(patch->'sides'->>1, place || 'sides[1]');
+    if v_new.side_a_id is not distinct from v_new.side_b_id then
+      raise exception using errcode = 'PT422', message = 'Both sides of the doorway are the same.', detail = place || 'sides',
+        hint = 'A doorway joins two different spaces, or a space and the outside (null).';
+    end if;
+  elsif v_doorway.doorway_id is null then
+    raise exception using errcode = 'PT422', message = 'A new doorway needs its sides.', detail = place || 'sides',
+      hint = 'Give [space, space]; null is the outside.';
+  end if;
+  if patch ? 'name' then
+    v_new.name := patch->>'name';
+  end if;
+
+  if v_doorway.doorway_id is null then
+    insert into core.doorway (id, name, side_a_id, side_b_id)
+    values (doorway, v_new.name, v_new.side_a_id, v_new.side_b_id)
+    returning doorway_id into v_new.doorway_id;
+    perform core.rebuild_boundary(array[v_new.doorway_id]);
+    return 'created';
+  end if;
+  if v_new is not distinct from v_doorway then
+    return 'unchanged';
+  end if;
+  if (v_new.side_a_id, v_new.side_b_id) is distinct from (v_doorway.side_a_id, v_doorway.side_b_id)
+    and exists (select from core.placement p where p.doorway_id = v_doorway.doorway_id) then
+    raise exception using errcode = 'PT409', message = format('The sides of %s are fixed: a DPU was placed there.', quote_literal(doorway)),
+      detail = place || 'sides', hint = 'A rebuilt wall is a new doorway: give it another id.';
+  end if;
+  update core.doorway d set name = v_new.name, side_a_id = v_new.side_a_id, side_b_id = v_new.side_b_id
+  where d.doorway_id = v_doorway.doorway_id;
+  perform core.rebuild_boundary(array[v_doorway.doorway_id]);
+  return 'updated';
+end
+$$;
+comment on function core.put_doorway(text, jsonb, text) is
+'Creates a doorway or changes what patch names. Returns created, updated or unchanged. Errors: PT422; PT409 for other sides once a DPU was placed.';
+
+create or replace function core.put_dpu(
+  dpu text,
+  patch jsonb,
+  place text default ''
+)
+returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_dpu core.dpu;
+  v_new core.dpu;
+  v_change text := 'unchanged';
+begin
+  perform core.check_id(dpu, place || 'id');
+  if not exists (select from core.dpu d where d.id = put_dpu.dpu) then
+    perform core.register_dpus(array[dpu]);
+    v_change := 'created';
+  end if;
+  select d.* into v_dpu from core.dpu d where d.id = put_dpu.dpu for update;
+  v_new := v_dpu;
+  if patch ? 'name' then
+    v_new.name := patch->>'name';
+  end if;
+  if patch ? 'mac_address' then
+    if patch->>'mac_address' !~ '^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$' then
+      raise exception using errcode = 'PT422', message = format('%s is not a MAC address.', quote_literal(left(patch->>'mac_address', 80))),
+        detail = place || 'mac_address', hint = 'Give six bytes such as 02:00:00:00:00:00.';
+    end if;
+    v_new.mac_address := (patch->>'mac_address')::macaddr;
+    if exists (select from core.dpu d where d.mac_address = v_new.mac_address and d.dpu_id <> v_dpu.dpu_id) then
+      raise exception using errcode = 'PT409', message = format('Another DPU has the MAC address %s.', v_new.mac_address),
+        detail = place || 'mac_address', hint = 'Clear it there first: PUT /v1/dpus/{id} with "mac_address": null.';
+    end if;
+  end if;
+  if v_new is distinct from v_dpu then
+    update core.dpu d set name = v_new.name, mac_address = v_new.mac_address where d.dpu_id = v_dpu.dpu_id;
+    v_change := case v_change when 'created' then v_change else 'updated' end;
+  end if;
+  return v_change;
+end
+$$;
+comment on function core.put_dpu(text, jsonb, text) is
+'Registers a DPU or changes what patch names. Returns created, updated or unchanged. Errors: PT422; PT409 for a MAC address that another DPU has.';
+
+create or replace function core.place_dpu(
+  dpu_id integer,
+  doorway text,
+  mounted_in text,
+  from_at timestamptz,
+  until_at timestamptz,
+  recorded_at timestamptz,
+  place text default ''
+)
+returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_during tstzrange;
+  v_doorway core.doorway;
+  v_mounted_id integer;
+  v_side smallint;
+  v_old core.placement;
+  v_changed boolean := false;
+begin
+  if until_at <= from_at then
+    raise exception using errcode = 'PT422', message = 'until is not after from.', detail = place || 'until',
+      hint = 'A placement lasts from one instant up to a later one; leave until out if it still holds.';
+  end if;
+  v_during := tstzrange(from_at, until_at);
+
+  if doorway is null then
+    if mounted_in is not null then
+      raise exception using errcode = 'PT422', message = 'A DPU that is taken down is mounted nowhere.', detail = place || 'mounted_in',
+        hint = 'Leave mounted_in out, or name the doorway.';
+    end if;
+  else
+    select d.* into v_doorway from core.doorway d where d.id = place_dpu.doorway;
+    if not found then
+      raise exception using errcode = 'PT422', message = format('There is no doorway %s to refer to.', quote_literal(doorway)),
+        detail = place || 'doorway', hint = 'Create it first with PUT /v1/doorways/{id}.';
+    end if;
+    v_mounted_id := core.refer_to_space(mounted_in, place || 'mounted_in');
+    v_side := case
+      when v_mounted_id is not distinct from v_doorway.side_a_id then 1
+      when v_mounted_id is not distinct from v_doorway.side_b_id then 2
+    end;
+    if v_side is null then
+      raise exception using errcode = 'PT422', message = format('%s is no side of the doorway %s.', coalesce(quote_literal(mounted_in), 'The outside'), quote_literal(doorway)),
+        detail = place || 'mounted_in', hint = 'Name one of its two sides; null is the outside.';
+    end if;
+    if exists (
+      select from core.placement p
+      where p.dpu_id = place_dpu.dpu_id and p.superseded_at is null
+        and p.doorway_id = v_doorway.doorway_id and p.mounted_side = v_side and p.during @> v_during
+    ) then
+      return false;
+    end if;
+  end if;
+
+  for v_old in
+    select p.* from core.placement p
+    where p.dpu_id = place_dpu.dpu_id and p.superseded_at is null and p.during && v_during
+  loop
+    v_changed := true;
+    update core.placement p set superseded_at = place_dpu.recorded_at where p.placement_id = v_old.placement_id;
+    insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at)
+    select v_old.dpu_id, v_old.doorway_id, v_old.mounted_side, r.during, place_dpu.recorded_at
+    from unnest(tstzmultirange(v_old.during) - tstzmultirange(v_during)) as r (during);
+  end loop;
+  if doorway is null then
+    return v_changed;
+  end if;
+  insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at)
+  values (place_dpu.dpu_id, v_doorway.doorway_id, v_side, v_during, place_dpu.recorded_at);
+  return true;
+end
+$$;
+comment on function core.place_dpu(integer, text, text, timestamptz, timestamptz, timestamptz, text) is
+'Records that a DPU is above a doorway during [from_at, until_at): what was believed of that period is superseded, what it leaves over of older placements is kept. Null doorway: it hangs nowhere then. Returns whether anything changed. Errors: PT422.';

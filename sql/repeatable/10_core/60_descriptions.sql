@@ -1,0 +1,85 @@
+-- Things of the floor plan as the outside sees them.
+
+create or replace function core.describe_spaces(spaces integer[])
+returns table (
+  id text,
+  name text,
+  parent text,
+  time_zone text,
+  capacity integer,
+  reset_at text,
+  opening_hours jsonb,
+  effective_time_zone text,
+  effective_reset_at text
+)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select s.id, s.name, p.id, h.time_zone, s.capacity, h.reset_at, s.opening_hours, e.time_zone, e.reset_at
+  from core.space s
+  join core.list_schedules(spaces) e on e.space_id = s.space_id
+  left join core.space p on p.space_id = s.parent_id
+  left join core.schedule h on h.space_id = s.space_id and h.superseded_at is null
+$$;
+comment on function core.describe_spaces(integer[]) is
+'Spaces as api.get_space gives them, in no order.';
+
+create or replace function core.get_dpu_state(
+  last_seen_at timestamptz,
+  at timestamptz
+)
+returns text
+language sql immutable
+as $$
+  select case
+    when last_seen_at is null then 'never_seen'
+    when at < last_seen_at + core.get_offline_after() then 'online'
+    else 'offline'
+  end
+$$;
+comment on function core.get_dpu_state(timestamptz, timestamptz) is
+'online, offline or never_seen, at an instant. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.describe_dpus(
+  dpus integer[],
+  at timestamptz default clock_timestamp()
+)
+returns table (
+  id text,
+  name text,
+  mac_address text,
+  state text,
+  last_seen timestamptz,
+  doorway text,
+  mounted_in text,
+  from_at timestamptz,
+  until_at timestamptz,
+  recorded_at timestamptz,
+  cumulative_count bigint,
+  latest_timestamp timestamptz
+)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select
+    d.id,
+    d.name,
+    d.mac_address::text,
+    core.get_dpu_state(s.last_seen_at, describe_dpus.at),
+    s.last_seen_at,
+    w.id,
+    m.id,
+    lower(p.during),
+    upper(p.during),
+    p.recorded_at,
+    s.cumulative_count,
+    s.latest_time
+  from core.dpu d
+  join core.dpu_state s on s.dpu_id = d.dpu_id
+  left join core.placement p on p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> describe_dpus.at
+  left join core.doorway w on w.doorway_id = p.doorway_id
+  left join core.space m on m.space_id = case p.mounted_side when 1 then w.side_a_id else w.side_b_id end
+  where d.dpu_id = any (dpus)
+$$;
+comment on function core.describe_dpus(integer[], timestamptz) is
+'DPUs as api.get_dpu gives them, with the placement and state that hold at an instant, in no order.';

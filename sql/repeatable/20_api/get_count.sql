@@ -1,0 +1,23 @@
+create or replace function api.get_count(
+  inout space text,
+  inout at timestamptz default null,
+  known_at timestamptz default null,
+  out count bigint,
+  out raw_count bigint,
+  out since timestamptz,
+  out capacity integer,
+  out utilization double precision,
+  out dpus_placed integer,
+  out dpus_online integer
+)
+returns setof record
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select c.*
+  from core.describe_counts(array[core.find_space(get_count.space)], core.check_count_instant(get_count.at), get_count.known_at) c
+$$;
+comment on function api.get_count(text, timestamptz, timestamptz) is
+'How many people are in a space at an instant.
+
+at null: now. known_at: from the facts recorded up to then only (null: all). raw_count: people, may be negative where sensors missed some; count: never below 0. since: the reset it counts from, null where it was never reset. utilization: count / capacity, null without one. dpus_placed, dpus_online: the DPUs above its outer doorways at that instant, and those of them that were heard from in the 10 minutes before. Errors: PT404; PT422 for an instant in the future.';

@@ -1,0 +1,13 @@
+create or replace function api.get_device(device text)
+returns table (latest_timestamp timestamptz, cumulative_count bigint)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select s.latest_time, s.cumulative_count
+  from core.dpu_state s
+  where s.dpu_id = core.find_dpu(device, 'device')
+$$;
+comment on function api.get_device(text) is
+'The latest reading''s instant and the sum of all readings of a device (a DPU).
+
+Errors: PT404 for a device never heard of.';

@@ -1,0 +1,24 @@
+create or replace function api.get_dpu(dpu text)
+returns table (
+  id text,
+  name text,
+  mac_address text,
+  state text,
+  last_seen timestamptz,
+  doorway text,
+  mounted_in text,
+  from_at timestamptz,
+  until_at timestamptz,
+  recorded_at timestamptz,
+  cumulative_count bigint,
+  latest_timestamp timestamptz
+)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select d.* from core.describe_dpus(array[core.find_dpu(dpu)]) d
+$$;
+comment on function api.get_dpu(text) is
+'One DPU: state, the placement that holds now (from_at null: none), and what its events add up to.
+
+state: online, offline (not heard from for 10 minutes) or never_seen. cumulative_count: sum of all its directions. Errors: PT404.';

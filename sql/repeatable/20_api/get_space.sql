@@ -1,0 +1,21 @@
+create or replace function api.get_space(space text)
+returns table (
+  id text,
+  name text,
+  parent text,
+  time_zone text,
+  capacity integer,
+  reset_at text,
+  opening_hours jsonb,
+  effective_time_zone text,
+  effective_reset_at text
+)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select s.* from core.describe_spaces(array[core.find_space(space)]) s
+$$;
+comment on function api.get_space(text) is
+'One space.
+
+time_zone and reset_at are what it says itself (null: as its parent), the effective ones what holds for it. Errors: PT404.';

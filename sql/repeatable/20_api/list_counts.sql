@@ -1,0 +1,47 @@
+create or replace function api.list_counts(
+  spaces text[] default null,
+  under text default null,
+  inout at timestamptz default null,
+  known_at timestamptz default null,
+  out space text,
+  out count bigint,
+  out raw_count bigint,
+  out since timestamptz,
+  out capacity integer,
+  out utilization double precision,
+  out dpus_placed integer,
+  out dpus_online integer
+)
+returns setof record
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_at timestamptz := core.check_count_instant(at);
+  v_ids integer[];
+begin
+  if spaces is not null and under is not null then
+    raise exception using errcode = 'PT422', message = 'space and under exclude each other.', detail = 'under', hint = 'Give one of them.';
+  end if;
+  if spaces is not null then
+    select array_agg(n.space_id order by n.place) into v_ids
+    from (
+      select core.find_space(s.id) as space_id, min(s.place) as place
+      from unnest(spaces) with ordinality as s (id, place)
+      group by s.id
+    ) n;
+  else
+    select array_agg(s.space_id order by s.id) into v_ids
+    from core.space s
+    where under is null or s.space_id in (select core.list_subtree(core.find_space(under, 'under')));
+  end if;
+  return query
+  select c.at, c.space, c.count, c.raw_count, c.since, c.capacity, c.utilization, c.dpus_placed, c.dpus_online
+  from core.describe_counts(v_ids, v_at, known_at) c;
+end
+$$;
+comment on function api.list_counts(text[], text, timestamptz, timestamptz) is
+'The counts of several spaces at one instant, from one snapshot: those named (in that order, each once), or a space and all below it, or all.
+
+Columns as api.get_count. Errors: PT404 for an unknown space; PT422 for an instant in the future, or for both spaces and under.';

@@ -1,0 +1,22 @@
+create or replace function api.list_placements(dpu text)
+returns table (
+  doorway text,
+  mounted_in text,
+  from_at timestamptz,
+  until_at timestamptz,
+  recorded_at timestamptz
+)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select w.id, m.id, lower(p.during), upper(p.during), p.recorded_at
+  from core.placement p
+  join core.doorway w on w.doorway_id = p.doorway_id
+  left join core.space m on m.space_id = case p.mounted_side when 1 then w.side_a_id else w.side_b_id end
+  where p.dpu_id = core.find_dpu(dpu) and p.superseded_at is null
+  order by lower(p.during)
+$$;
+comment on function api.list_placements(text) is
+'Where a DPU was and is, as far as is known now, oldest first.
+
+Each holds during [from_at, until_at); until_at null: it still does. mounted_in null: the outside. Errors: PT404.';

@@ -1,0 +1,38 @@
+create or replace function api.list_spaces(
+  inout parent text default null,
+  after text default null,
+  max_rows integer default 100,
+  out id text,
+  out name text,
+  out time_zone text,
+  out capacity integer,
+  out reset_at text,
+  out opening_hours jsonb,
+  out effective_time_zone text,
+  out effective_reset_at text
+)
+returns setof record
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_parent_id integer := case when parent is not null then core.find_space(parent, 'parent') end;
+begin
+  return query
+  select s.parent, s.id, s.name, s.time_zone, s.capacity, s.reset_at, s.opening_hours, s.effective_time_zone, s.effective_reset_at
+  from core.describe_spaces(array(
+    select s.space_id
+    from core.space s
+    where (v_parent_id is null or s.parent_id = v_parent_id)
+      and (after is null or s.id > after)
+    order by s.id
+    limit max_rows
+  )) s
+  order by s.id;
+end
+$$;
+comment on function api.list_spaces(text, text, integer) is
+'Spaces in order of their ids: all, or those directly in parent.
+
+after: the id behind which to go on. Errors: PT404 for an unknown parent.';

@@ -1,0 +1,21 @@
+create or replace function api.put_doorway(
+  doorway text,
+  patch jsonb
+)
+returns table (created boolean, id text, name text, side_a text, side_b text)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_change text;
+begin
+  perform core.lock_plan();
+  v_change := core.put_doorway(doorway, patch);
+  return query
+  select v_change = 'created', d.* from api.get_doorway(doorway) d;
+end
+$$;
+comment on function api.put_doorway(text, jsonb) is
+'Creates a doorway, or changes what patch names.
+
+patch: {name, sides: [space, space]}; null is the outside. Returns the doorway; created says whether it is new. Errors: PT422 naming the field; PT409 for other sides once a DPU was placed.';

@@ -1,0 +1,34 @@
+create or replace function api.put_dpu(
+  dpu text,
+  patch jsonb
+)
+returns table (
+  created boolean,
+  id text,
+  name text,
+  mac_address text,
+  state text,
+  last_seen timestamptz,
+  doorway text,
+  mounted_in text,
+  from_at timestamptz,
+  until_at timestamptz,
+  recorded_at timestamptz,
+  cumulative_count bigint,
+  latest_timestamp timestamptz
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_change text;
+begin
+  v_change := core.put_dpu(dpu, patch);
+  return query
+  select v_change = 'created', d.* from core.describe_dpus(array[core.find_dpu(dpu)]) d;
+end
+$$;
+comment on function api.put_dpu(text, jsonb) is
+'Registers a DPU, or changes what patch names.
+
+patch: {name, mac_address}. Returns the DPU as api.get_dpu; created says whether it is new. Errors: PT422 naming the field; PT409 for a MAC address that another DPU has.';

@@ -1,0 +1,33 @@
+create or replace function api.put_space(
+  space text,
+  patch jsonb
+)
+returns table (
+  created boolean,
+  id text,
+  name text,
+  parent text,
+  time_zone text,
+  capacity integer,
+  reset_at text,
+  opening_hours jsonb,
+  effective_time_zone text,
+  effective_reset_at text
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz;
+  v_change text;
+begin
+  v_now := core.lock_plan();
+  v_change := core.put_space(space, patch, v_now);
+  return query
+  select v_change = 'created', s.* from core.describe_spaces(array[core.find_space(space)]) s;
+end
+$$;
+comment on function api.put_space(text, jsonb) is
+'Creates a space, or changes what patch names: null clears, absent leaves as is.
+
+patch: {name, parent, time_zone, capacity, reset_at, opening_hours}. A new parent applies to the whole history; so does a new zone or reset time, though what held before stays known (known_at). Returns the space; created says whether it is new. Errors: PT422 naming the field.';

@@ -1,0 +1,113 @@
+create or replace function api.record_events(
+  dpus text[],
+  times timestamptz[],
+  directions integer[],
+  sequences smallint[],
+  auto_register boolean default true,
+  refused_bodies text[] default '{}',
+  refused_details text[] default '{}'
+)
+returns table (index integer, verdict text, detail text)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+-- a replay into compressed chunks may touch any number of rows and must not fail for it
+set timescaledb.max_tuples_decompressed_per_dml_transaction = 0
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz;
+  v_ids integer[];
+  v_count integer := coalesce(cardinality(dpus), 0);
+  v_stored bigint[];
+  v_rest bigint[];      -- ordinals of the events that the last pass did not store
+  v_found integer[];    -- beside v_rest: the direction that is stored
+  v_refused bigint[] := '{}';   -- ordinals, verdicts and details of what was not accepted
+  v_verdicts text[] := '{}';
+  v_details text[] := '{}';
+begin
+  if cardinality(times) <> v_count or cardinality(directions) <> v_count or cardinality(sequences) <> v_count
+    or cardinality(refused_details) <> cardinality(refused_bodies) then
+    raise exception using errcode = 'PT422', message = 'The arrays differ in length.',
+      detail = 'dpus, times, directions, sequences', hint = 'Give each of them one element for each event.';
+  end if;
+
+  v_ids := core.list_dpu_ids(dpus);
+  if auto_register and array_position(v_ids, null) is not null then
+    perform core.register_dpus(array(
+      select n.id from unnest(dpus, v_ids) as n (id, dpu_id) where n.dpu_id is null));
+    v_ids := core.list_dpu_ids(dpus);
+  end if;
+
+  -- From here on no other transaction stores events of these DPUs.
+  perform from core.dpu_state s where s.dpu_id = any (v_ids) order by s.dpu_id for no key update;
+  v_now := clock_timestamp();
+
+  v_stored := core.store_events(v_ids, times, directions, sequences, v_now);
+  if cardinality(v_stored) < v_count then
+    select array_agg(n.ordinal), array_agg(n.verdict), array_agg(core.explain_verdict(n.verdict))
+    into v_refused, v_verdicts, v_details
+    from (
+      select n.ordinal, core.judge_event(n.dpu_id, n.time, v_now) as verdict
+      from unnest(v_ids, times) with ordinality as n (dpu_id, time, ordinal)
+    ) n
+    where n.verdict is not null;
+
+    v_rest := array(
+      select n.ordinal from generate_series(1, v_count) as n (ordinal)
+      except select unnest(v_stored)
+      except select unnest(v_refused));
+  end if;
+
+  -- What is stored in place of the rest is looked up, not concluded from the conflict: on compressed chunks
+  -- "on conflict do nothing" has been seen to end at the first conflict (timescaledb#7672).
+  while cardinality(v_rest) > 0 loop
+    v_found := core.find_events(
+      array(select v_ids[r.ordinal] from unnest(v_rest) with ordinality as r (ordinal, place) order by r.place),
+      array(select times[r.ordinal] from unnest(v_rest) with ordinality as r (ordinal, place) order by r.place),
+      array(select sequences[r.ordinal] from unnest(v_rest) with ordinality as r (ordinal, place) order by r.place));
+
+    select v_refused || array_agg(n.ordinal), v_verdicts || array_agg(n.verdict), v_details || array_agg(core.explain_verdict(n.verdict, n.found))
+    into v_refused, v_verdicts, v_details
+    from (
+      select r.ordinal, r.found, case when r.found = directions[r.ordinal] then 'duplicate' else 'conflict' end as verdict
+      from unnest(v_rest, v_found) as r (ordinal, found)
+      where r.found is not null
+    ) n;
+
+    v_rest := array(select r.ordinal from unnest(v_rest, v_found) as r (ordinal, found) where r.found is null);
+    exit when cardinality(v_rest) = 0;
+
+    v_stored := core.store_events(v_ids, times, directions, sequences, v_now, v_rest);
+    if cardinality(v_stored) = 0 then
+      raise exception using errcode = 'PT503', message = 'Some events were neither stored nor found.',
+        hint = 'Send the request again: nothing of it was stored.';
+    end if;
+    v_rest := array(select unnest(v_rest) except select unnest(v_stored));
+  end loop;
+
+  if cardinality(v_refused) > 0 or cardinality(refused_bodies) > 0 then
+    perform core.refuse_events(v_now,
+      array_agg(n.verdict), array_agg(n.detail), array_agg(n.dpu), array_agg(n.time), array_agg(n.direction), array_agg(n.sequence), array_agg(n.body))
+    from (
+      select r.verdict, r.detail, dpus[r.ordinal], times[r.ordinal], directions[r.ordinal], sequences[r.ordinal], null
+      from unnest(v_refused, v_verdicts, v_details) as r (ordinal, verdict, detail)
+      where r.verdict <> 'duplicate'
+      union all
+      select 'invalid', r.detail, null, null, null, null, r.body
+      from unnest(refused_bodies, refused_details) as r (body, detail)
+    ) as n (verdict, detail, dpu, time, direction, sequence, body)
+    having count(*) > 0;
+  end if;
+
+  return query
+  select (r.ordinal - 1)::integer, r.verdict, r.detail
+  from unnest(v_refused, v_verdicts, v_details) as r (ordinal, verdict, detail)
+  order by r.ordinal;
+end
+$$;
+comment on function api.record_events(text[], timestamptz[], integer[], smallint[], boolean, text[], text[]) is
+'Stores events, given as parallel arrays, and returns a verdict for each that was not accepted.
+
+index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), too_old, unknown_dpu (only without auto_register: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why.
+Late, repeated and out-of-order events are all right, into compressed chunks too. Events of one DPU are stored by one transaction at a time.
+Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths.';

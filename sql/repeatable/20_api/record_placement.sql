@@ -1,0 +1,24 @@
+create or replace function api.record_placement(
+  dpu text,
+  inout doorway text,
+  inout mounted_in text,
+  inout from_at timestamptz default null,
+  inout until_at timestamptz default null,
+  out recorded_at timestamptz
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_dpu_id integer;
+begin
+  recorded_at := core.lock_plan();
+  v_dpu_id := core.find_dpu(dpu);
+  from_at := coalesce(from_at, recorded_at);
+  perform core.place_dpu(v_dpu_id, doorway, mounted_in, from_at, until_at, recorded_at);
+end
+$$;
+comment on function api.record_placement(text, text, text, timestamptz, timestamptz) is
+'Records where a DPU is during [from_at, until_at), back-dated if need be: from then on its events count there.
+
+from_at null: now; until_at null: until further notice. Null doorway: it is taken down. What was believed of that period is superseded, what lies around it stays. Errors: PT404 for an unknown DPU; PT422 if mounted_in is no side of the doorway or until_at not after from_at.';
