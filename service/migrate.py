@@ -18,6 +18,7 @@ import psycopg
 
 from service.schema import POLICIES, SQL_DIR, Migration, MigrationRefused, SchemaVersion, expected_schema
 
+EXTENSIONS = ("timescaledb", "btree_gist")
 MINIMUM_POSTGRESQL = 15
 MINIMUM_TIMESCALEDB = (2, 23)
 LOCK_KEY = 0x68656164636F756E  # "headcoun": one migrator at a time in one database
@@ -155,7 +156,7 @@ def _ensure_extension(connection: Connection, name: str) -> None:
 def _prepare(connection: Connection) -> None:
     postgresql = connection.info.server_version // 10_000
     check_server(postgresql, None, None)
-    for name in ("timescaledb", "btree_gist"):
+    for name in EXTENSIONS:
         _ensure_extension(connection, name)
     version = connection.execute(
         "select extversion, pg_catalog.current_setting('timescaledb.license', true)"
