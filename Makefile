@@ -1,0 +1,33 @@
+# Each target is what a person could type. PORT, DATABASE_URL and DEMO are honoured by run, TEST_DATABASE_URL by test.
+PYTHON ?= python3
+
+.PHONY: setup run test lint bench soak generate
+
+setup: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headcount needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+run: setup
+	.venv/bin/headcount run
+
+test: setup
+	.venv/bin/pytest
+
+lint: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+bench: setup
+	.venv/bin/python -m benchmarks
+
+soak: setup
+	HEADCOUNT_WORLDS=5000 .venv/bin/pytest tests/properties
+
+generate: setup
+	.venv/bin/python -m tests.generate

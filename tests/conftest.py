@@ -1,0 +1,99 @@
+"""Fixtures of the whole suite: a migrated database, emptied for each test, and the app on it."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+from litestar import Litestar
+from service.app import create_app
+
+from service.settings import Settings
+from tests.lanes import Lane, choose_lane
+
+
+@pytest.fixture(scope="session")
+def lane() -> Iterator[Lane]:
+    with choose_lane() as lane:
+        yield lane
+
+
+@pytest.fixture(scope="session")
+def is_embedded(lane: Lane) -> bool:
+    return lane.is_embedded
+
+
+@pytest.fixture(autouse=True)
+def _skip_what_needs_concurrency(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("concurrency") and request.getfixturevalue("is_embedded"):
+        pytest.skip("needs sessions that run at the same time: set TEST_DATABASE_URL to a real TimescaleDB")
+
+
+@pytest.fixture(scope="session")
+def database_url(lane: Lane) -> Iterator[str]:
+    """A freshly migrated database that all tests share."""
+    with lane.database(migrated=True) as url:
+        yield url
+
+
+@pytest.fixture
+def fresh_database_url(lane: Lane) -> Iterator[str]:
+    """An empty database, not migrated, of the test's own."""
+    with lane.database(migrated=False) as url:
+        yield url
+
+
+@pytest.fixture
+def own_database_url(lane: Lane) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    with lane.database(migrated=True) as url:
+        yield url
+
+
+EMPTY = """
+do $$
+begin
+  execute (
+    select 'truncate ' || string_agg(format('%I.%I', schemaname, tablename), ', ') || ' restart identity'
+    from pg_tables where schemaname = 'core'
+  );
+end
+$$
+"""
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def _owner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+    yield connection
+    await connection.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def connection(_owner: asyncpg.Connection) -> asyncpg.Connection:
+    """A connection as the owner of everything; all tables are empty."""
+    await _owner.execute(EMPTY)
+    return _owner
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def app(database_url: str) -> AsyncIterator[Litestar]:
+    app = create_app(Settings(database_url=database_url, auth="off"))
+    async with app.lifespan():
+        yield app
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(app: Litestar, connection: asyncpg.Connection) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the service in process; all tables are empty."""
+
+    async def asgi(
+        scope: Any, receive: Any, send: Any
+    ) -> None:  # httpx and Litestar spell ASGI's types differently
+        await app(scope, receive, send)
+
+    transport = httpx.ASGITransport(app=asgi)
+    async with httpx.AsyncClient(transport=transport, base_url="http://headcount") as client:
+        yield client
