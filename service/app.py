@@ -1,0 +1,30 @@
+"""The composition root: everything the service is made of comes together here."""
+
+from litestar import Litestar
+from litestar.datastructures import State
+
+from service.db import Database
+from service.errors import add_request_id, problem_response
+from service.routes import HANDLERS
+from service.settings import Settings
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The ASGI application. Its lifespan opens the pool and raises SchemaMismatch on a schema it cannot speak to.
+
+    Authentication belongs into `guards` here; until there are tokens, service/settings.py sees to it that the
+    service can be reached from its own machine only.
+    """
+    database = Database(settings)
+    return Litestar(
+        route_handlers=HANDLERS,
+        guards=[],
+        lifespan=[database.lifespan],
+        state=State({"database": database}),
+        exception_handlers={Exception: problem_response},
+        before_send=[add_request_id],
+        # service/negotiation.py has limits of its own, which count inflated bytes too.
+        request_max_body_size=None,
+        openapi_config=None,
+        logging_config=None,
+    )

@@ -1,0 +1,393 @@
+"""One function for each function of schema `api`, of the same name: one statement, arguments by name.
+
+What they do, their units and their errors are told in docs/sql-api.md.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+import asyncpg
+import msgspec
+
+from service import messages
+from service.instants import Instant
+from service.messages import UNSET
+
+
+class Session(Protocol):
+    """Where a call runs: service.db.Database, or a connection whose transaction is to hold several calls."""
+
+    async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]: ...
+
+    async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None: ...
+
+
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+
+
+def _shape(row: asyncpg.Record | None, kind: type[Shape]) -> Shape:
+    """A row as the Struct whose fields are named like its columns; further columns are left out."""
+    if row is None:
+        raise LookupError(f"no row to make a {kind.__name__} of")
+    return msgspec.convert(dict(row), kind)
+
+
+def _patch(body: msgspec.Struct) -> str:
+    """The fields that the body has, as JSON: absent ones are left out, null stays null."""
+    return msgspec.json.encode(body, enc_hook=_text).decode()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Instant):
+        return value.isoformat()
+    raise NotImplementedError(type(value))
+
+
+# The floor plan
+
+
+async def put_space(session: Session, space: str, patch: messages.SpaceIn) -> tuple[bool, messages.SpaceOut]:
+    """Whether it was created, and what it is now."""
+    row = await session.fetchrow(
+        "select * from api.put_space(space => $1, patch => $2)", space, _patch(patch)
+    )
+    return _created(row), _space(row)
+
+
+async def get_space(session: Session, space: str) -> messages.SpaceOut:
+    return _space(await session.fetchrow("select * from api.get_space(space => $1)", space))
+
+
+async def list_spaces(
+    session: Session, parent: str | None = None, after: str | None = None, max_rows: int = 100
+) -> list[messages.SpaceOut]:
+    rows = await session.fetch(
+        "select * from api.list_spaces(parent => $1, after => $2, max_rows => $3)", parent, after, max_rows
+    )
+    return [_space(row) for row in rows]
+
+
+async def delete_space(session: Session, space: str) -> None:
+    await session.fetchrow("select api.delete_space(space => $1)", space)
+
+
+async def put_doorway(
+    session: Session, doorway: str, patch: messages.DoorwayIn
+) -> tuple[bool, messages.DoorwayOut]:
+    """Whether it was created, and what it is now."""
+    row = await session.fetchrow(
+        "select * from api.put_doorway(doorway => $1, patch => $2)", doorway, _patch(patch)
+    )
+    return _created(row), _doorway(row)
+
+
+async def get_doorway(session: Session, doorway: str) -> messages.DoorwayOut:
+    return _doorway(await session.fetchrow("select * from api.get_doorway(doorway => $1)", doorway))
+
+
+async def list_doorways(
+    session: Session, after: str | None = None, max_rows: int = 100
+) -> list[messages.DoorwayOut]:
+    rows = await session.fetch(
+        "select * from api.list_doorways(after => $1, max_rows => $2)", after, max_rows
+    )
+    return [_doorway(row) for row in rows]
+
+
+async def put_dpu(session: Session, dpu: str, patch: messages.DpuIn) -> tuple[bool, messages.DpuOut]:
+    """Whether it was created, and what it is now."""
+    row = await session.fetchrow("select * from api.put_dpu(dpu => $1, patch => $2)", dpu, _patch(patch))
+    return _created(row), _dpu(row)
+
+
+async def get_dpu(session: Session, dpu: str) -> messages.DpuOut:
+    return _dpu(await session.fetchrow("select * from api.get_dpu(dpu => $1)", dpu))
+
+
+async def list_dpus(
+    session: Session,
+    space: str | None = None,
+    state: str | None = None,
+    placed: bool | None = None,
+    after: str | None = None,
+    max_rows: int = 100,
+) -> list[messages.DpuOut]:
+    rows = await session.fetch(
+        "select * from api.list_dpus(space => $1, state => $2, placed => $3, after => $4, max_rows => $5)",
+        space,
+        state,
+        placed,
+        after,
+        max_rows,
+    )
+    return [_dpu(row) for row in rows]
+
+
+async def list_placements(session: Session, dpu: str) -> list[messages.PlacementOut]:
+    return [
+        _placement(row) for row in await session.fetch("select * from api.list_placements(dpu => $1)", dpu)
+    ]
+
+
+async def record_placement(
+    session: Session,
+    dpu: str,
+    doorway: str | None,
+    mounted_in: str | None,
+    from_at: datetime | None = None,
+    until_at: datetime | None = None,
+) -> messages.PlacementOut:
+    """The placement as stored; its doorway is None where the DPU was taken down."""
+    row = await session.fetchrow(
+        "select * from api.record_placement(dpu => $1, doorway => $2, mounted_in => $3, from_at => $4, until_at => $5)",
+        dpu,
+        doorway,
+        mounted_in,
+        from_at,
+        until_at,
+    )
+    return _placement(row)
+
+
+async def apply_site(session: Session, site: messages.SiteIn) -> list[messages.SiteChange]:
+    rows = await session.fetch("select * from api.apply_site(site => $1)", _patch(site))
+    return [_shape(row, messages.SiteChange) for row in rows]
+
+
+async def record_reset(
+    session: Session, space: str, count: int, at: datetime | None = None
+) -> messages.ResetOut:
+    row = await session.fetchrow(
+        "select * from api.record_reset(space => $1, count => $2, at => $3)", space, count, at
+    )
+    return _shape(row, messages.ResetOut)
+
+
+async def list_resets(
+    session: Session,
+    space: str,
+    from_at: datetime | None = None,
+    to_at: datetime | None = None,
+    scheduled: bool = False,
+    after: datetime | None = None,
+    max_rows: int = 100,
+) -> list[messages.ResetRow]:
+    rows = await session.fetch(
+        "select * from api.list_resets("
+        "space => $1, from_at => $2, to_at => $3, scheduled => $4, after => $5, max_rows => $6)",
+        space,
+        from_at,
+        to_at,
+        scheduled,
+        after,
+        max_rows,
+    )
+    return [_shape(row, messages.ResetRow) for row in rows]
+
+
+# Events
+
+
+async def record_events(
+    session: Session,
+    dpus: Sequence[str],
+    times: Sequence[datetime],
+    directions: Sequence[int],
+    sequences: Sequence[int],
+    auto_register: bool = True,
+    refused_bodies: Sequence[str] = (),
+    refused_details: Sequence[str] = (),
+) -> list[messages.Verdict]:
+    """Only of the events that were not accepted."""
+    rows = await session.fetch(
+        "select * from api.record_events("
+        "dpus => $1, times => $2, directions => $3, sequences => $4, "
+        "auto_register => $5, refused_bodies => $6, refused_details => $7)",
+        dpus,
+        times,
+        directions,
+        sequences,
+        auto_register,
+        refused_bodies,
+        refused_details,
+    )
+    return [messages.Verdict(*row) for row in rows]
+
+
+async def list_events(
+    session: Session,
+    dpu: str | None = None,
+    space: str | None = None,
+    from_at: datetime | None = None,
+    to_at: datetime | None = None,
+    after_time: datetime | None = None,
+    after_dpu: str | None = None,
+    after_sequence: int | None = None,
+    max_rows: int = 100,
+) -> list[messages.EventOut]:
+    rows = await session.fetch(
+        "select * from api.list_events("
+        "dpu => $1, space => $2, from_at => $3, to_at => $4, "
+        "after_time => $5, after_dpu => $6, after_sequence => $7, max_rows => $8)",
+        dpu,
+        space,
+        from_at,
+        to_at,
+        after_time,
+        after_dpu,
+        after_sequence,
+        max_rows,
+    )
+    return [
+        messages.EventOut(
+            dpu=row["dpu"],
+            timestamp=row["time"],
+            direction=row["direction"],
+            sequence=row["sequence"],
+            received_at=row["received_at"],
+            sign=UNSET if row["sign"] is None else row["sign"],
+        )
+        for row in rows
+    ]
+
+
+# Counts
+
+
+async def get_count(
+    session: Session, space: str, at: datetime | None = None, known_at: datetime | None = None
+) -> messages.CountOut:
+    return _count(
+        await session.fetchrow(
+            "select * from api.get_count(space => $1, at => $2, known_at => $3)", space, at, known_at
+        )
+    )
+
+
+async def list_counts(
+    session: Session,
+    spaces: Sequence[str] | None = None,
+    under: str | None = None,
+    at: datetime | None = None,
+    known_at: datetime | None = None,
+) -> list[messages.CountOut]:
+    rows = await session.fetch(
+        "select * from api.list_counts(spaces => $1, under => $2, at => $3, known_at => $4)",
+        spaces,
+        under,
+        at,
+        known_at,
+    )
+    return [_count(row) for row in rows]
+
+
+# Devices with readings
+
+
+async def get_device(session: Session, device: str) -> messages.DeviceRow:
+    return _shape(
+        await session.fetchrow("select * from api.get_device(device => $1)", device), messages.DeviceRow
+    )
+
+
+async def list_readings(
+    session: Session,
+    device: str,
+    from_at: datetime | None = None,
+    to_at: datetime | None = None,
+    max_rows: int = 10_000,
+) -> list[tuple[datetime, int]]:
+    """Instants and counts."""
+    rows = await session.fetch(
+        "select * from api.list_readings(device => $1, from_at => $2, to_at => $3, max_rows => $4)",
+        device,
+        from_at,
+        to_at,
+        max_rows,
+    )
+    return [(row["time"], row["count"]) for row in rows]
+
+
+# The service itself, and its commands
+
+
+async def get_schema(session: Session) -> list[messages.SchemaRow]:
+    return [_shape(row, messages.SchemaRow) for row in await session.fetch("select * from api.get_schema()")]
+
+
+async def get_import(session: Session, digest: str) -> messages.ImportRow | None:
+    """None for a file that was never begun."""
+    row = await session.fetchrow("select * from api.get_import(digest => $1)", digest)
+    return _shape(row, messages.ImportRow) if row else None
+
+
+async def record_import(
+    session: Session,
+    digest: str,
+    file_name: str,
+    lines: int,
+    accepted: int,
+    duplicates: int,
+    rejected: int,
+    finished: bool,
+) -> None:
+    await session.fetchrow(
+        "select api.record_import("
+        "digest => $1, file_name => $2, lines => $3, accepted => $4, "
+        "duplicates => $5, rejected => $6, finished => $7)",
+        digest,
+        file_name,
+        lines,
+        accepted,
+        duplicates,
+        rejected,
+        finished,
+    )
+
+
+async def list_differences(session: Session) -> list[messages.Difference]:
+    rows = await session.fetch("select * from api.list_differences()")
+    return [_shape(row, messages.Difference) for row in rows]
+
+
+# Rows whose columns are not the fields of their Struct
+
+
+def _created(row: asyncpg.Record | None) -> bool:
+    return bool(row and row["created"])
+
+
+def _space(row: asyncpg.Record | None) -> messages.SpaceOut:
+    columns = dict(row or {})
+    if columns.get("opening_hours") is not None:
+        columns["opening_hours"] = msgspec.json.decode(columns["opening_hours"])
+    return msgspec.convert(columns, messages.SpaceOut)
+
+
+def _doorway(row: asyncpg.Record | None) -> messages.DoorwayOut:
+    columns = dict(row or {})
+    return msgspec.convert(
+        columns | {"sides": (columns.get("side_a"), columns.get("side_b"))}, messages.DoorwayOut
+    )
+
+
+def _placement(row: asyncpg.Record | None) -> messages.PlacementOut:
+    columns = dict(row or {})
+    return msgspec.convert(
+        columns | {"from": columns.get("from_at"), "until": columns.get("until_at")}, messages.PlacementOut
+    )
+
+
+def _dpu(row: asyncpg.Record | None) -> messages.DpuOut:
+    columns = dict(row or {})
+    placed = row is not None and row["from_at"] is not None
+    return msgspec.convert(
+        columns | {"placement": _placement(row) if row and placed else None}, messages.DpuOut
+    )
+
+
+def _count(row: asyncpg.Record | None) -> messages.CountOut:
+    columns = dict(row or {})
+    dpus = {"placed": columns.get("dpus_placed"), "online": columns.get("dpus_online")}
+    return msgspec.convert(columns | {"dpus": dpus}, messages.CountOut)

@@ -1,0 +1,132 @@
+"""The database as the service sees it: a pool that comes back by itself, and nobody waits in it for long."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from service import calls
+from service.errors import Problem
+from service.negotiation import HttpRequest
+from service.schema import SchemaMismatch, SchemaVersion, compare_schema, expected_schema
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+ROLE = "headcount_service"
+
+
+class Database:
+    """Runs one statement at a time, each in a transaction of its own, on a connection from the pool.
+
+    It starts without a database and answers 503 until there is one; the first connection checks the schema.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.expected: SchemaVersion = expected_schema()
+        self.checked = False
+        self.waiting = 0
+        self.pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """Opens the pool. Raises SchemaMismatch if there is a database that this release cannot speak to."""
+        self.pool = await asyncpg.create_pool(
+            self.settings.database_url,
+            min_size=0,
+            max_size=self.settings.pool_size,
+            timeout=self.settings.acquire_seconds,
+            # The server ends what takes too long; the client only gives up on one that says nothing any more.
+            command_timeout=self.settings.statement_seconds + 5,
+            server_settings={
+                "role": ROLE,
+                "timezone": "UTC",
+                "application_name": "headcount",
+                "statement_timeout": str(int(self.settings.statement_seconds * 1000)),
+            },
+            # No statement leaves anything behind, so there is nothing to reset.
+            reset=_leave_as_is,
+        )
+        try:
+            with suppress(Problem):  # not there yet: /readyz and every other request say so
+                await self.check_schema()
+            yield
+        finally:
+            pool, self.pool = self.pool, None
+            try:
+                await asyncio.wait_for(pool.close(), 10)
+            except TimeoutError:
+                pool.terminate()
+
+    async def check_schema(self) -> None:
+        """Raises SchemaMismatch, or Problem (503) if the database cannot be reached."""
+        async with self._connection() as connection:
+            await self._check_schema(connection)
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        async with self._connection() as connection:
+            if not self.checked:
+                await self._ready(connection)
+            return await connection.fetch(query, *arguments)
+
+    async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        async with self._connection() as connection:
+            if not self.checked:
+                await self._ready(connection)
+            return await connection.fetchrow(query, *arguments)
+
+    async def _ready(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+        try:
+            await self._check_schema(connection)
+        except SchemaMismatch as mismatch:
+            raise Problem("unavailable", str(mismatch)) from mismatch
+
+    async def _check_schema(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+        self.checked = False
+        try:
+            rows = await calls.get_schema(connection)
+        except (
+            asyncpg.InvalidSchemaNameError,
+            asyncpg.UndefinedFunctionError,
+            asyncpg.InsufficientPrivilegeError,
+        ):
+            raise SchemaMismatch("The database holds no headcount schema: run headcount migrate.") from None
+        found = [(row.number, row.sha256, row.breaking) for row in rows if row.number]
+        repeatable = next((row.sha256 for row in rows if not row.number), None)
+        compare_schema(found, repeatable, self.expected)
+        self.checked = True
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """One of the pool's. Raises Problem (503) at once if too many wait already, or if none can be had."""
+        if self.pool is None:
+            raise Problem("unavailable", "The service is stopping.")
+        if self.waiting >= self.settings.max_waiting:
+            raise Problem(
+                "unavailable", "Too many requests wait for the database. Nothing was stored; try again."
+            )
+        self.waiting += 1
+        try:
+            connection = await self.pool.acquire(timeout=self.settings.acquire_seconds)
+        except asyncpg.InvalidParameterValueError:
+            raise SchemaMismatch(f"The database has no role {ROLE}: run headcount migrate.") from None
+        finally:
+            self.waiting -= 1
+        try:
+            yield connection
+        finally:
+            await self.pool.release(connection, timeout=5)
+
+
+async def _leave_as_is(_connection: object) -> None:
+    pass
+
+
+def database(request: HttpRequest) -> Database:
+    """The one that belongs to the request's app."""
+    found: Database = request.app.state.database
+    return found

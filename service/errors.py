@@ -1,0 +1,204 @@
+"""What goes wrong, and how it is told: one shape (RFC 9457) and one table from SQLSTATE to HTTP."""
+
+import asyncio
+import logging
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import asyncpg
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import Message, Scope
+
+PROBLEM_JSON = "application/problem+json"
+RETRY_AFTER = {"Retry-After": "1"}
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+log = logging.getLogger("headcount.errors")
+
+
+class ProblemItem(msgspec.Struct, frozen=True):
+    """One thing that is wrong: where in the request (such as `spaces[3].parent`), its code, and in words."""
+
+    where: str
+    code: str
+    detail: str
+
+
+class ProblemOut(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of every error."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: tuple[ProblemItem, ...] = ()
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A kind of error. Its code is for programs and never changes; the title is for people."""
+
+    status: int
+    code: str
+    title: str
+
+
+# Every kind there is; docs/errors.md shows an example of each.
+KINDS = {
+    kind.code: kind
+    for kind in (
+        Kind(400, "malformed", "The request cannot be read"),
+        Kind(404, "not_found", "There is no such thing"),
+        Kind(405, "method_not_allowed", "This address does not take this method"),
+        Kind(409, "conflict", "This contradicts what is stored"),
+        Kind(413, "too_large", "The request is too large"),
+        Kind(415, "unsupported_media_type", "The body is in a format that is not understood here"),
+        Kind(422, "invalid", "The request asks for something that cannot be"),
+        Kind(500, "internal", "The service made a mistake"),
+        Kind(503, "unavailable", "The service cannot answer just now"),
+    )
+}
+BY_STATUS = {kind.status: kind for kind in KINDS.values()}
+
+# SQLSTATE, or the beginning of one, and the kind; the longest that fits decides. PT + status is raised by our
+# own functions and carries words for the user; all others come from PostgreSQL and keep their words to the log.
+SQLSTATES = {
+    "PT404": "not_found",
+    "PT409": "conflict",
+    "PT422": "invalid",
+    "PT503": "unavailable",
+    "22": "invalid",
+    "23": "invalid",
+    "23503": "conflict",
+    "23505": "conflict",
+    "23P01": "conflict",
+    "08": "unavailable",
+    "28": "unavailable",
+    "3D000": "unavailable",
+    "40001": "unavailable",
+    "40P01": "unavailable",
+    "53": "unavailable",
+    "55P03": "unavailable",
+    "57014": "unavailable",
+    "57P0": "unavailable",
+}
+WORDS = {
+    "conflict": "Something else that is stored stands in the way.",
+    "invalid": "The database refused a value.",
+    "unavailable": "The database cannot be reached, or is too busy. Nothing was stored; try again.",
+    "internal": "The mistake is on our side and was logged under this request's X-Request-Id.",
+}
+
+
+class Problem(Exception):
+    """Raised anywhere below a route; becomes the answer."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        errors: Sequence[ProblemItem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = KINDS[code]
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {}) | (RETRY_AFTER if code == "unavailable" else {})
+
+
+def invalid(detail: str, where: str = "") -> Problem:
+    """A 422 that names the place."""
+    return Problem("invalid", detail, [ProblemItem(where, "invalid", detail)] if where else ())
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that an exception amounts to."""
+    match error:
+        case Problem():
+            return error
+        case asyncpg.PostgresError():
+            return problem_of_sqlstate(error)
+        case HTTPException():
+            return problem_of_status(error)
+        # What asyncpg, the pool and the socket raise when the database goes away.
+        case asyncpg.InterfaceError() | asyncpg.InternalClientError() | OSError() | asyncio.TimeoutError():
+            return Problem("unavailable", WORDS["unavailable"])
+    return Problem("internal", WORDS["internal"])
+
+
+def problem_of_sqlstate(error: asyncpg.PostgresError) -> Problem:
+    state = getattr(error, "sqlstate", None) or ""
+    code = next(
+        (SQLSTATES[state[:n]] for n in range(len(state), 0, -1) if state[:n] in SQLSTATES), "internal"
+    )
+    if not state.startswith("PT"):
+        return Problem(code, WORDS[code])
+    message, where, hint = (str(getattr(error, name, None) or "") for name in ("message", "detail", "hint"))
+    items = [ProblemItem(where, code, message)] if where else []
+    return Problem(code, f"{message.rstrip('.')}. {hint}" if hint else message, items)
+
+
+def problem_of_status(error: HTTPException) -> Problem:
+    """Litestar's own errors: no such route, method not allowed, a broken head of a request."""
+    kind = BY_STATUS.get(error.status_code, KINDS["malformed" if error.status_code < 500 else "internal"])
+    allow = (error.headers or {}).get("allow")
+    detail = {
+        "not_found": "There is nothing at this address.",
+        "method_not_allowed": f"This address takes {allow}.",
+        "internal": WORDS["internal"],
+    }.get(kind.code, error.detail)
+    return Problem(kind.code, detail, headers={"Allow": allow} if allow else None)
+
+
+def request_id(scope: Scope) -> str:
+    """The caller's X-Request-Id if it is a sane one, else one of ours; the same throughout a request."""
+    state = scope.setdefault("state", {})
+    if "request_id" not in state:
+        given = next(
+            (value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), ""
+        )
+        state["request_id"] = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    return str(state["request_id"])
+
+
+async def add_request_id(message: Message, scope: Scope) -> None:
+    """Hook before sending: X-Request-Id on every answer, errors included."""
+    if message["type"] == "http.response.start":
+        message["headers"] = [*message["headers"], (b"x-request-id", request_id(scope).encode())]
+
+
+def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The one place where an exception becomes an answer."""
+    problem = problem_of(error)
+    if problem.kind.status >= 500:
+        log.error(
+            "%s %s: %s (%s: %s), request %s",
+            request.method,
+            request.url.path,
+            problem.kind.code,
+            type(error).__name__,
+            error,
+            request_id(request.scope),
+            exc_info=error if problem.kind.code == "internal" else None,
+        )
+    body = ProblemOut(
+        type=f"urn:headcount:error:{problem.kind.code}",
+        title=problem.kind.title,
+        status=problem.kind.status,
+        detail=problem.detail,
+        code=problem.kind.code,
+        errors=problem.errors,
+    )
+    return Response(
+        msgspec.json.encode(body),
+        status_code=HTTPStatus(problem.kind.status),
+        media_type=PROBLEM_JSON,
+        headers=problem.headers,
+    )

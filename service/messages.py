@@ -1,0 +1,399 @@
+"""The wire shapes. `...In` comes from outside and refuses unknown fields, `...Query` is a query string,
+`...Out` goes out.
+
+Instants are RFC 3339 with an offset on the way in, UTC with `Z` on the way out.
+"""
+
+from datetime import datetime
+from typing import Annotated, Generic, TypeVar
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from service.instants import Instant
+
+ID_PATTERN = r"^[A-Za-z0-9._:-]{1,64}\Z"
+TEXT_PATTERN = r"^[^\x00]*\Z"
+MAC_PATTERN = (
+    r"^(?:[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{12})\Z"
+)
+CLOCK_PATTERN = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?\Z"
+RESET_PATTERN = r"^(?:never|(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?)\Z"
+PATTERNS_IN_WORDS = {
+    ID_PATTERN: "must be an id: 1 to 64 of A-Z a-z 0-9 . _ : -",
+    TEXT_PATTERN: "must not hold the character NUL",
+    MAC_PATTERN: "must be a MAC address such as 02:00:00:00:00:00",
+    CLOCK_PATTERN: "must be a local time, HH:MM or HH:MM:SS",
+    RESET_PATTERN: "must be a local time, HH:MM or HH:MM:SS, or `never`",
+}
+
+Id = Annotated[str, Meta(pattern=ID_PATTERN)]
+Text = Annotated[str, Meta(max_length=200, pattern=TEXT_PATTERN)]
+MacAddress = Annotated[str, Meta(pattern=MAC_PATTERN)]
+Clock = Annotated[str, Meta(pattern=CLOCK_PATTERN)]
+ResetAt = Annotated[str, Meta(pattern=RESET_PATTERN)]
+Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Sequence = Annotated[int, Meta(ge=0, le=2**15 - 1)]
+Limit = Annotated[int, Meta(ge=1, le=1000)]
+Cursor = Annotated[str, Meta(max_length=400)]
+# msgspec reads it; service/ingest.py makes sure that it reads as service/instants.py does.
+Timestamp = Annotated[datetime, Meta(tz=True)]
+
+Item = TypeVar("Item")
+
+
+class Page(Struct, Generic[Item], frozen=True):
+    """One page of a list; `next` goes into `?after=`, null at the end."""
+
+    items: list[Item]
+    next: str | None = None
+
+
+class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """An address without query parameters."""
+
+
+class PageQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    limit: Limit = 100
+    after: Cursor | None = None
+
+
+# The floor plan
+
+
+class OpeningHours(Struct, frozen=True, forbid_unknown_fields=True):
+    """Local time; day 0 is Monday; `close` at or before `open` is on the following day."""
+
+    day: Annotated[int, Meta(ge=0, le=6)]
+    open: Clock
+    close: Clock
+
+
+class SpaceIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is absent stays as it is; null clears it."""
+
+    name: Text | UnsetType | None = UNSET
+    parent: Id | UnsetType | None = UNSET
+    time_zone: Text | UnsetType | None = UNSET
+    capacity: Count | UnsetType | None = UNSET
+    reset_at: ResetAt | UnsetType | None = UNSET
+    opening_hours: Annotated[list[OpeningHours], Meta(max_length=1000)] | UnsetType | None = UNSET
+
+
+class SpaceOut(Struct, frozen=True):
+    """`effective_...`: what holds for the space, itself or by its parents."""
+
+    id: str
+    name: str | None
+    parent: str | None
+    time_zone: str | None
+    capacity: int | None
+    reset_at: str | None
+    opening_hours: list[OpeningHours] | None
+    effective_time_zone: str
+    effective_reset_at: str
+
+
+class SpacesQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    parent: Id | None = None
+
+
+class DoorwayIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A side is a space, or null for the outside."""
+
+    name: Text | UnsetType | None = UNSET
+    sides: tuple[Id | None, Id | None] | UnsetType = UNSET
+
+
+class DoorwayOut(Struct, frozen=True):
+    id: str
+    name: str | None
+    sides: tuple[str | None, str | None]
+
+
+class DpuIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name: Text | UnsetType | None = UNSET
+    mac_address: MacAddress | UnsetType | None = UNSET
+
+
+class PlacementOut(Struct, frozen=True):
+    """`mounted_in`: the side it is mounted on, null for the outside; `until`: null while it lasts."""
+
+    doorway: str | None
+    mounted_in: str | None
+    from_: datetime = field(name="from")
+    until: datetime | None
+    recorded_at: datetime
+
+
+class DpuOut(Struct, frozen=True):
+    """`placement`: where it is now; `cumulative_count`: the sum of all its directions."""
+
+    id: str
+    name: str | None
+    mac_address: str | None
+    state: str
+    last_seen: datetime | None
+    placement: PlacementOut | None
+    cumulative_count: int
+    latest_timestamp: datetime | None
+
+
+class DpusQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    space: Id | None = None
+    state: Annotated[str, Meta(pattern=r"^(?:online|offline|never_seen)\Z")] | None = None
+    placed: bool | None = None
+
+
+class PlacementIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """From `from` (default: now) until `until` (default: further notice); `doorway` null takes the DPU down."""
+
+    doorway: Id | None
+    mounted_in: Id | None = None
+    from_: Instant | None = field(name="from", default=None)
+    until: Instant | None = None
+
+
+class SiteSpaceIn(SpaceIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    id: Id
+
+
+class SiteDoorwayIn(DoorwayIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    id: Id
+
+
+class SiteDpuIn(DpuIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    id: Id
+
+
+class SitePlacementIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    dpu: Id
+    doorway: Id | None
+    mounted_in: Id | None = None
+    from_: Instant = field(name="from")
+    until: Instant | None = None
+
+
+class SiteIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole floor plan, all or nothing."""
+
+    spaces: list[SiteSpaceIn] = []
+    doorways: list[SiteDoorwayIn] = []
+    dpus: list[SiteDpuIn] = []
+    placements: list[SitePlacementIn] = []
+
+
+class SiteChange(Struct, frozen=True):
+    """kind: space, doorway, dpu or placement; change: created, updated or unchanged."""
+
+    kind: str
+    id: str
+    change: str
+
+
+class SiteOut(Struct, frozen=True):
+    changes: list[SiteChange]
+
+
+class ResetIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """At this instant (default: now) the space held exactly this many people."""
+
+    count: Count
+    at: Instant | None = None
+
+
+class ResetOut(Struct, frozen=True):
+    space: str
+    at: datetime
+    count: int
+    recorded_at: datetime
+
+
+class ResetRow(Struct, frozen=True):
+    """`recorded_at` is null for the scheduled ones, which are not stored."""
+
+    at: datetime
+    count: int
+    scheduled: bool
+    recorded_at: datetime | None
+
+
+class ResetsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    from_: Instant | None = field(name="from", default=None)
+    to: Instant | None = None
+    scheduled: bool = False
+
+
+# Events
+
+
+class EventIn(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One report of a DPU. `dpu` is an id; service/ingest.py checks the ids of a whole batch at once."""
+
+    dpu: str
+    timestamp: Timestamp
+    direction: Int32
+    sequence: Sequence = 0
+
+
+class EventsIn(Struct, frozen=True, forbid_unknown_fields=True):
+    events: list[EventIn]
+
+
+class ReadingIn(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """An event of one device whose direction is `count`."""
+
+    timestamp: Timestamp
+    count: Int32
+
+
+class ReadingsIn(Struct, frozen=True, forbid_unknown_fields=True):
+    id: Id
+    readings: list[ReadingIn]
+
+
+class Rejection(Struct, frozen=True):
+    """`index`: which event of the request, from 0; `code`: invalid, conflict, in_future, too_old, unknown_dpu."""
+
+    index: int
+    code: str
+    detail: str
+
+
+class EventsRecordedOut(Struct, frozen=True):
+    """received = accepted + duplicates + rejected."""
+
+    received: int
+    accepted: int
+    duplicates: int
+    rejected: list[Rejection]
+
+
+class Verdict(Struct, frozen=True):
+    """What the database did not accept; `verdict`: duplicate or one of a rejection's codes."""
+
+    index: int
+    verdict: str
+    detail: str
+
+
+class EventOut(Struct, frozen=True):
+    """`sign`: how it counted for the space asked for (1, -1 or 0); absent without one."""
+
+    dpu: str
+    timestamp: datetime
+    direction: int
+    sequence: int
+    received_at: datetime
+    sign: int | UnsetType = UNSET
+
+
+class EventsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    dpu: Id | None = None
+    space: Id | None = None
+    from_: Instant | None = field(name="from", default=None)
+    to: Instant | None = None
+
+
+# Counts
+
+
+class DpusOut(Struct, frozen=True):
+    """How complete a count is: DPUs at the outer doorways, and how many of them were online."""
+
+    placed: int
+    online: int
+
+
+class CountOut(Struct, frozen=True):
+    """`count` is `raw_count`, but never below 0. `since`: the reset it counts from; `utilization`: of the capacity."""
+
+    space: str
+    at: datetime
+    count: int
+    raw_count: int
+    since: datetime | None
+    capacity: int | None
+    utilization: float | None
+    dpus: DpusOut
+
+
+class CountsOut(Struct, frozen=True):
+    """One snapshot for all of them."""
+
+    at: datetime
+    counts: list[CountOut]
+
+
+class CountQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    at: Instant | None = None
+    known_at: Instant | None = None
+
+
+class CountsQuery(CountQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    space: Annotated[list[Id], Meta(max_length=1000)] | None = None
+    under: Id | None = None
+
+
+# Devices with readings: timestamps in their shortest exact form
+
+
+class DeviceRow(Struct, frozen=True):
+    latest_timestamp: datetime | None
+    cumulative_count: int
+
+
+class DeviceOut(Struct, frozen=True):
+    """`data`: count by timestamp, in time order."""
+
+    data: dict[str, int]
+    latest_timestamp: str | None
+    cumulative_count: int
+
+
+class LatestTimestampOut(Struct, frozen=True):
+    latest_timestamp: str | None
+
+
+class CumulativeCountOut(Struct, frozen=True):
+    cumulative_count: int
+
+
+class DeviceQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    from_: Instant | None = field(name="from", default=None)
+    to: Instant | None = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 10_000
+
+
+# The service itself
+
+
+class HealthOut(Struct, frozen=True):
+    status: str = "ok"
+
+
+class SchemaRow(Struct, frozen=True):
+    """A migration that ran; number 0 stands for the repeatable files."""
+
+    number: int
+    sha256: str
+    breaking: bool
+
+
+class ImportRow(Struct, frozen=True):
+    """How far an import has come: lines done (the header included) and what became of them."""
+
+    lines: int
+    accepted: int
+    duplicates: int
+    rejected: int
+    finished: bool
+
+
+class Difference(Struct, frozen=True):
+    """Something stored that is not what the facts add up to."""
+
+    check: str
+    item: str
+    stored: str | None
+    recomputed: str | None

@@ -1,0 +1,241 @@
+"""Bodies in and out: JSON or MessagePack, gzip, limits; and query strings."""
+
+import re
+import zlib
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from service import instants
+from service.errors import Problem, ProblemItem, invalid
+from service.messages import ID_PATTERN, PATTERNS_IN_WORDS, NoQuery
+
+MAX_BODY = 8 * 1024 * 1024
+# Even an empty member of a gzip stream costs time.
+MAX_GZIP_MEMBERS = 10_000
+MAX_PARAMETERS = 1_100
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+MSGPACK_NAMES = (MSGPACK, "application/x-msgpack", "application/vnd.msgpack")
+
+ID = re.compile(ID_PATTERN)
+PLACE = re.compile(r"(?P<words>.*?)(?: - at `\$\.?(?P<where>.*)`)?", re.DOTALL)
+FIELD = re.compile(r"Object (?P<fault>contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
+
+HttpRequest = Request[Any, Any, Any]
+T = TypeVar("T")
+
+json_encoder = msgspec.json.Encoder()
+msgpack_encoder = msgspec.msgpack.Encoder()
+
+
+def answer(request: HttpRequest, body: msgspec.Struct, status_code: int = 200) -> Response[bytes]:
+    """The body as JSON, or as MessagePack for who prefers that."""
+    if prefers_msgpack(request):
+        return Response(msgpack_encoder.encode(body), status_code=status_code, media_type=MSGPACK)
+    return Response(json_encoder.encode(body), status_code=status_code, media_type=JSON)
+
+
+def prefers_msgpack(request: HttpRequest) -> bool:
+    accept = request.headers.get("accept", "").lower()
+    if "msgpack" not in accept:
+        return False
+    weights = {}
+    for item in accept.split(","):
+        name, *parameters = (part.strip() for part in item.split(";"))
+        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        weights[name] = float(weight) if re.fullmatch(r"[01](\.\d{0,3})?", weight) else 0.0
+    return max(weights.get(name, 0.0) for name in MSGPACK_NAMES) > weights.get(JSON, 0.0)
+
+
+def media_type(request: HttpRequest) -> str:
+    """The body's own, in lower case and without parameters; JSON if the caller does not say."""
+    name, *parameters = (part.strip() for part in request.headers.get("content-type", "").lower().split(";"))
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key == "charset" and value.strip('"') not in ("utf-8", "utf8", "us-ascii"):
+            raise Problem("unsupported_media_type", "Text must be UTF-8.")
+    return MSGPACK if name in MSGPACK_NAMES else name or JSON
+
+
+async def decode(request: HttpRequest, kind: type[T]) -> T:
+    """The request's body as `kind`."""
+    format = media_type(request)
+    if format not in (JSON, MSGPACK):
+        raise Problem("unsupported_media_type", f"Send {JSON} or {MSGPACK}.")
+    return decode_bytes(await read_body(request), kind, format)
+
+
+def decode_bytes(body: bytes, kind: type[T], format: str) -> T:
+    """400 for what is not of the format, 422 for what is, but is not a `kind`."""
+    decoder = _msgpack_decoder(kind) if format == MSGPACK else _json_decoder(kind)
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise problem_of_validation(error) from None
+    except RecursionError:
+        raise Problem("malformed", "The body is nested too deeply.") from None
+    except UnicodeDecodeError:
+        raise Problem("malformed", "The body is not UTF-8.") from None
+    except ValueError as error:
+        raise Problem("malformed", f"{error}.") from None
+
+
+def query(request: HttpRequest, kind: type[T]) -> T:
+    """The query string as `kind`. Unknown parameters, and several of one where one is asked for, are refused."""
+    try:
+        pairs = parse_qsl(
+            request.scope["query_string"].decode("latin-1"),
+            keep_blank_values=True,
+            max_num_fields=MAX_PARAMETERS,
+        )
+    except ValueError:
+        raise invalid(f"There are more than {MAX_PARAMETERS} query parameters.") from None
+    known, several = _parameters(kind)
+    values: dict[str, str | list[str]] = {}
+    for name, value in pairs:
+        if name not in known:
+            takes = f"takes {', '.join(known)}" if known else "takes none"
+            raise invalid(f"There is no query parameter of this name here; this address {takes}.", name)
+        if name in several:
+            values.setdefault(name, []).append(value)  # type: ignore[union-attr]
+        elif name in values:
+            raise invalid("This query parameter can be given only once.", name)
+        else:
+            values[name] = value
+    try:
+        return msgspec.convert(values, kind, strict=False, dec_hook=_query_instant)
+    except msgspec.ValidationError as error:
+        raise problem_of_validation(error) from None
+
+
+def no_query(request: HttpRequest) -> None:
+    """For addresses that take no query parameters."""
+    if request.scope["query_string"]:
+        query(request, NoQuery)
+
+
+def path_id(request: HttpRequest, name: str) -> str:
+    """An id from the path."""
+    value = str(request.path_params[name])
+    if ID.match(value) is None:
+        raise invalid(f"The {name} in the address {PATTERNS_IN_WORDS[ID_PATTERN]}.", name)
+    return value
+
+
+def problem_of_validation(error: msgspec.ValidationError) -> Problem:
+    """msgspec's words, with the place apart from them."""
+    match = PLACE.fullmatch(str(error))
+    words, where = (match["words"], match["where"] or "") if match else (str(error), "")
+    if field := FIELD.fullmatch(words):
+        where = f"{where}.{field['name']}".lstrip(".")
+        words = "is not a field here" if field["fault"] == "contains unknown" else "is missing"
+    for pattern, meaning in PATTERNS_IN_WORDS.items():
+        if repr(pattern) in words:
+            words = meaning
+    detail = f"`{where}`: {words}." if where else f"{words}."
+    return Problem("invalid", detail, [ProblemItem(where, "invalid", words)] if where else ())
+
+
+async def read_body(request: HttpRequest) -> bytes:
+    """The whole body, inflated if it is gzip. Never holds more than the limit and one piece."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise Problem("unsupported_media_type", "Content-Encoding can be gzip or none.")
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length[:20]) > MAX_BODY:
+        raise too_large()
+    gunzip = Gunzip() if encoding != "identity" else None
+    body = bytearray()
+    received = 0
+    try:
+        async for piece in request.stream():
+            received += len(piece)
+            if received > MAX_BODY:
+                raise too_large()
+            body += gunzip.feed(piece, MAX_BODY + 1 - len(body)) if gunzip else piece
+            if len(body) > MAX_BODY:
+                raise too_large()
+    except HTTPException:
+        raise Problem("malformed", "The connection ended before the body did.") from None
+    if gunzip:
+        gunzip.finish()
+    return bytes(body)
+
+
+def too_large() -> Problem:
+    return Problem("too_large", f"A body can have {MAX_BODY} bytes, compressed or not; send it in parts.")
+
+
+class Gunzip:
+    """Inflates a gzip stream of one or more members, piece by piece, and never more than asked for."""
+
+    def __init__(self) -> None:
+        self.member = zlib.decompressobj(wbits=31)
+        self.members = 1
+
+    def feed(self, piece: bytes, room: int) -> bytes:
+        """At most `room` (> 0) bytes; after that many the stream is of no more use."""
+        out = bytearray()
+        # In small steps: each new member copies what is left of its step.
+        for start in range(0, len(piece), 16_384):
+            rest = piece[start : start + 16_384]
+            while rest and len(out) < room:
+                if self.member.eof:
+                    self.member = zlib.decompressobj(wbits=31)
+                    self.members += 1
+                    if self.members > MAX_GZIP_MEMBERS:
+                        raise Problem("too_large", f"A gzip stream can have {MAX_GZIP_MEMBERS} members.")
+                try:
+                    out += self.member.decompress(rest, room - len(out))
+                except zlib.error:
+                    raise Problem("malformed", "The body is not gzip, or is damaged.") from None
+                rest = self.member.unused_data if self.member.eof else self.member.unconsumed_tail
+        return bytes(out)
+
+    def finish(self) -> None:
+        if not self.member.eof:
+            raise Problem("malformed", "The gzip stream ends too early.")
+
+
+def _instant(_wanted: type, value: object) -> object:
+    """msgspec's hook for the one type it does not know: Instant."""
+    if isinstance(value, str):
+        return instants.parse(value)
+    if isinstance(value, datetime) and value.tzinfo:
+        return instants.of(value)
+    raise ValueError("must be an RFC 3339 timestamp with an offset, such as 2026-01-31T12:00:00Z")
+
+
+def _query_instant(_wanted: type, value: object) -> object:
+    return instants.parse_query(str(value))
+
+
+@cache
+def _json_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    return msgspec.json.Decoder(kind, dec_hook=_instant)
+
+
+@cache
+def _msgpack_decoder(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
+    return msgspec.msgpack.Decoder(kind, dec_hook=_instant)
+
+
+@cache
+def _parameters(kind: type) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The names of a query's parameters, and which of them can be given several times."""
+    properties = msgspec.json.schema(kind, schema_hook=lambda _: {"type": "string"})["$defs"][kind.__name__][
+        "properties"
+    ]
+    several = {
+        name
+        for name, schema in properties.items()
+        if any(o.get("type") == "array" for o in schema.get("anyOf", [schema]))
+    }
+    return tuple(properties), frozenset(several)

@@ -1,0 +1,159 @@
+"""The OpenAPI document, made from what each handler declares with `described`."""
+
+import inspect
+import json
+import re
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
+
+from service.errors import BY_STATUS, PROBLEM_JSON, ProblemOut
+from service.instants import Instant
+from service.messages import ID_PATTERN, EventIn, EventsIn, NoQuery, ReadingsIn
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+EVENT_TEXT = {
+    "application/x-ndjson": {
+        "schema": {"type": "string", "description": "One event object a line."},
+        "example": '{"dpu":"dpu-1","timestamp":"2026-01-31T12:00:00Z","direction":1}\n',
+    },
+    "text/csv": {
+        "schema": {
+            "type": "string",
+            "description": "Header, in any order: timestamp,direction,dpu_id and optionally sequence.",
+        },
+        "example": "timestamp,direction,dpu_id\n2026-01-31T12:00:00Z,1,dpu-1\n",
+    },
+}
+
+
+class Described(msgspec.Struct, frozen=True, kw_only=True):
+    """What a handler takes and gives; statuses of problems that every address has are left out."""
+
+    query: type[msgspec.Struct] = NoQuery
+    body: type[msgspec.Struct] | None = None
+    answers: dict[int, type[msgspec.Struct] | None]
+    problems: tuple[int, ...] = ()
+    database: bool = True
+    media_types: tuple[str, ...] = (JSON, MSGPACK)
+
+
+def described(answer: Any, *problems: int, created: bool = False, **more: Any) -> dict[str, Any]:
+    """For a handler's `opt`; with `created` the answer may come as 201 as well as 200."""
+    answers = {200: answer, 201: answer} if created else {more.pop("status", 200): answer}
+    return {"described": Described(answers=answers, problems=problems, **more)}
+
+
+def document(app: Litestar) -> bytes:
+    """The whole document as JSON."""
+    handlers = sorted(
+        (
+            (route.path_format, method.lower(), handler)
+            for route in app.routes
+            if isinstance(route, HTTPRoute)
+            for handler in route.route_handlers
+            if "described" in handler.opt
+            for method in handler.http_methods
+        ),
+        key=lambda found: found[:2],
+    )
+    kinds: list[Any] = [ProblemOut]
+    for *_, handler in handlers:
+        spec: Described = handler.opt["described"]
+        kinds += [kind for kind in (spec.query, spec.body, *spec.answers.values()) if kind]
+    schemas, components = msgspec.json.schema_components(
+        kinds, schema_hook=_schema, ref_template="#/components/schemas/{name}"
+    )
+    references = {str(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
+    paths: dict[str, dict[str, Any]] = {}
+    for path, method, handler in handlers:
+        paths.setdefault(path, {})[method] = _operation(path, handler, references, components)
+    for kind in {kind for *_, handler in handlers for kind in [handler.opt["described"].query]}:
+        components.pop(kind.__name__, None)
+    _bound_events(components)
+    whole = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Headcount",
+            "version": "1",
+            "description": "People counting. Every body can be JSON or MessagePack; errors are RFC 9457 problems.",
+        },
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+    # Patterns end in Python's \Z here, which JSON Schema writes $.
+    return json.dumps(whole).replace('\\\\Z"', '$"').encode()
+
+
+def _schema(kind: type) -> dict[str, Any]:
+    if kind is Instant:
+        return {"type": "string", "format": "date-time"}
+    raise NotImplementedError(kind)
+
+
+def _bound_events(components: dict[str, Any]) -> None:
+    """What service/ingest.py checks for a whole batch, and therefore the Structs do not say."""
+    components[EventIn.__name__]["properties"]["dpu"] = {"type": "string", "pattern": ID_PATTERN}
+    for kind, name in ((EventsIn, "events"), (ReadingsIn, "readings")):
+        components[kind.__name__]["properties"][name]["maxItems"] = 10_000
+
+
+def _operation(
+    path: str, handler: HTTPRouteHandler, references: dict[str, Any], components: dict[str, Any]
+) -> dict[str, Any]:
+    spec: Described = handler.opt["described"]
+    summary, _, rest = inspect.cleandoc(handler.fn.__doc__ or "").partition("\n")
+    operation: dict[str, Any] = {
+        "operationId": handler.handler_name,
+        "summary": summary,
+        "parameters": [
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "pattern": ID_PATTERN},
+            }
+            for name in re.findall(r"\{(\w+)\}", path)
+        ],
+        "responses": {},
+    }
+    if rest.strip():
+        operation["description"] = rest.strip()
+    query = components.get(spec.query.__name__, {})
+    for name, schema in query.get("properties", {}).items():
+        operation["parameters"].append({"name": name, "in": "query", "schema": _without_null(schema)})
+    if spec.body is not None:
+        content: dict[str, Any] = {kind: {"schema": references[str(spec.body)]} for kind in (JSON, MSGPACK)}
+        if spec.body is EventsIn:
+            content |= EVENT_TEXT
+        operation["requestBody"] = {"required": True, "content": content}
+    for status, answer in spec.answers.items():
+        response: dict[str, Any] = {"description": "Created" if status == 201 else "Done"}
+        if answer is not None:
+            response["content"] = {kind: {"schema": references[str(answer)]} for kind in spec.media_types}
+        elif status == 200:
+            response["content"] = {kind: {} for kind in spec.media_types}
+        operation["responses"][str(status)] = response
+    problems = {422, 500, *spec.problems}
+    problems |= {400, 413, 415} if spec.body is not None else set()
+    problems |= {503} if spec.database else set()
+    for status in sorted(problems):
+        operation["responses"][str(status)] = {
+            "description": BY_STATUS[status].title,
+            "content": {PROBLEM_JSON: {"schema": references[str(ProblemOut)]}},
+        }
+    return operation
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A query parameter is absent rather than null."""
+    options = [option for option in schema.get("anyOf", []) if option != {"type": "null"}]
+    return (
+        options[0]
+        if len(options) == 1
+        else {k: v for k, v in schema.items() if k != "default" or v is not None}
+    )

@@ -1,0 +1,12 @@
+"""The handlers, by topic. Each decodes, calls and returns; what it takes and gives is declared in its decorator."""
+
+from service.routes import counts, devices, events, page, plan, probes
+
+HANDLERS = [
+    *plan.HANDLERS,
+    *events.HANDLERS,
+    *counts.HANDLERS,
+    *devices.HANDLERS,
+    *probes.HANDLERS,
+    *page.HANDLERS,
+]

@@ -1,0 +1,60 @@
+"""Devices with readings: a reading is an event whose direction is its count. Timestamps in their shortest form."""
+
+from litestar import Response, get, post
+
+from service import calls, ingest
+from service.db import database
+from service.instants import shortest
+from service.messages import (
+    CumulativeCountOut,
+    DeviceOut,
+    DeviceQuery,
+    EventsRecordedOut,
+    LatestTimestampOut,
+    ReadingsIn,
+)
+from service.negotiation import HttpRequest, answer, no_query, path_id, query
+from service.openapi import described
+
+
+@post("/ingest", opt=described(EventsRecordedOut, body=ReadingsIn))
+async def record_readings(request: HttpRequest) -> Response[bytes]:
+    """Stores the readings of one device, as POST /v1/events does."""
+    no_query(request)
+    batch = await ingest.decode_readings(request)
+    return answer(
+        request, await ingest.record(database(request), batch, database(request).settings.auto_register)
+    )
+
+
+@get("/devices/{device:str}/latest_timestamp", opt=described(LatestTimestampOut, 404))
+async def get_latest_timestamp(request: HttpRequest) -> Response[bytes]:
+    """The instant of the latest reading."""
+    no_query(request)
+    found = await calls.get_device(database(request), path_id(request, "device"))
+    return answer(request, LatestTimestampOut(found.latest_timestamp and shortest(found.latest_timestamp)))
+
+
+@get("/devices/{device:str}/cumulative_count", opt=described(CumulativeCountOut, 404))
+async def get_cumulative_count(request: HttpRequest) -> Response[bytes]:
+    """The sum of all readings."""
+    no_query(request)
+    found = await calls.get_device(database(request), path_id(request, "device"))
+    return answer(request, CumulativeCountOut(found.cumulative_count))
+
+
+@get("/devices/{device:str}", opt=described(DeviceOut, 404, query=DeviceQuery))
+async def get_device(request: HttpRequest) -> Response[bytes]:
+    """The newest readings in [from, to), in time order; several sequences of one instant are summed."""
+    asked = query(request, DeviceQuery)
+    device = path_id(request, "device")
+    found = await calls.get_device(database(request), device)
+    readings = await calls.list_readings(database(request), device, asked.from_, asked.to, asked.limit)
+    latest = found.latest_timestamp and shortest(found.latest_timestamp)
+    return answer(
+        request,
+        DeviceOut({shortest(time): count for time, count in readings}, latest, found.cumulative_count),
+    )
+
+
+HANDLERS = [record_readings, get_latest_timestamp, get_cumulative_count, get_device]

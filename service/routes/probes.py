@@ -1,0 +1,38 @@
+"""What keeps the service running asks here, and what describes it."""
+
+from litestar import Response, get
+
+from service.db import database
+from service.errors import Problem
+from service.messages import HealthOut
+from service.negotiation import JSON, HttpRequest, answer, no_query
+from service.openapi import described, document
+from service.schema import SchemaMismatch
+
+
+@get("/healthz", opt=described(HealthOut, database=False))
+async def get_health(request: HttpRequest) -> Response[bytes]:
+    """The process is up. Never asks the database."""
+    no_query(request)
+    return answer(request, HealthOut())
+
+
+@get("/readyz", opt=described(HealthOut))
+async def get_readiness(request: HttpRequest) -> Response[bytes]:
+    """The database answers and its schema is one that this release can speak to."""
+    no_query(request)
+    try:
+        await database(request).check_schema()
+    except SchemaMismatch as mismatch:
+        raise Problem("unavailable", str(mismatch)) from mismatch
+    return answer(request, HealthOut())
+
+
+@get("/schema", opt=described(None, database=False, media_types=(JSON,)))
+async def get_openapi(request: HttpRequest) -> Response[bytes]:
+    """This document."""
+    no_query(request)
+    return Response(document(request.app), media_type=JSON)
+
+
+HANDLERS = [get_health, get_readiness, get_openapi]
