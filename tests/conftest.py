@@ -89,9 +89,7 @@ async def app(database_url: str) -> AsyncIterator[Litestar]:
 async def client(app: Litestar, connection: asyncpg.Connection) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the service in process; all tables are empty."""
 
-    async def asgi(
-        scope: Any, receive: Any, send: Any
-    ) -> None:  # httpx and Litestar spell ASGI's types differently
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:  # httpx and Litestar spell ASGI's types differently
         await app(scope, receive, send)
 
     transport = httpx.ASGITransport(app=asgi)

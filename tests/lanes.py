@@ -73,9 +73,7 @@ class EmbeddedLane:
         if not migrated:
             return make_template(cache_folder(), [], lambda _: None)
         sources = [*sorted(SQL_DIR.rglob("*.sql")), ROOT / "service/migrate.py"]
-        return make_template(
-            cache_folder(), [path.read_bytes() for path in sources], lambda url: void(migrate(url))
-        )
+        return make_template(cache_folder(), [path.read_bytes() for path in sources], lambda url: void(migrate(url)))
 
 
 def void(_: object) -> None:

@@ -1,0 +1,84 @@
+"""What tests need to have in the database, said in a line. Nothing here is hidden: each test calls what it needs."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
+
+
+def seconds(count: float) -> timedelta:
+    return timedelta(seconds=count)
+
+
+async def apply_site(connection: asyncpg.Connection, **site: object) -> list[tuple[str, str, str]]:
+    rows = await connection.fetch("select * from api.apply_site(site => $1)", json.dumps(site, default=str))
+    return [(row["kind"], row["id"], row["change"]) for row in rows]
+
+
+async def build_house(connection: asyncpg.Connection) -> None:
+    """Outside -front- house -inner- room. DPU `front` is mounted in the house, `inner` too."""
+    await apply_site(
+        connection,
+        spaces=[{"id": "house"}, {"id": "room", "parent": "house"}],
+        doorways=[{"id": "front", "sides": [None, "house"]}, {"id": "inner", "sides": ["house", "room"]}],
+        dpus=[{"id": "front"}, {"id": "inner"}],
+        placements=[
+            {"dpu": name, "doorway": name, "mounted_in": "house", "from": LONG_AGO.isoformat()}
+            for name in ("front", "inner")
+        ],
+    )
+
+
+Event = tuple[str, datetime, int] | tuple[str, datetime, int, int]
+
+
+async def record(
+    connection: asyncpg.Connection,
+    events: Sequence[Event],
+    *,
+    auto_register: bool = True,
+    refused: Sequence[tuple[str, str]] = (),
+) -> list[tuple[int, str]]:
+    """Records (dpu, time, direction[, sequence]) events; returns (index, verdict) of what was not accepted."""
+    rows = await connection.fetch(
+        """
+        select * from api.record_events(
+          dpus => $1, times => $2, directions => $3, sequences => $4,
+          auto_register => $5, refused_bodies => $6, refused_details => $7)
+        """,
+        [event[0] for event in events],
+        [event[1] for event in events],
+        [event[2] for event in events],
+        [event[3] if len(event) > 3 else 0 for event in events],
+        auto_register,
+        [body for body, _ in refused],
+        [detail for _, detail in refused],
+    )
+    return [(row["index"], row["verdict"]) for row in rows]
+
+
+async def raw_count(connection: asyncpg.Connection, space: str, at: datetime, known_at: datetime | None = None) -> int:
+    found = await connection.fetchval(
+        "select raw_count from api.get_count(space => $1, at => $2, known_at => $3)", space, at, known_at
+    )
+    assert isinstance(found, int)
+    return found
+
+
+async def stored_events(connection: asyncpg.Connection) -> list[tuple[str, datetime, int, int]]:
+    rows = await connection.fetch(
+        """
+        select d.id, e.time, e.direction, e.sequence
+        from core.event e join core.dpu d on d.dpu_id = e.dpu_id
+        order by d.id, e.time, e.sequence
+        """
+    )
+    return [tuple(row) for row in rows]
+
+
+async def differences(connection: asyncpg.Connection) -> list[tuple[str, str, str, str]]:
+    return [tuple(row) for row in await connection.fetch("select * from api.list_differences()")]

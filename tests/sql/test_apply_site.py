@@ -1,0 +1,117 @@
+import json
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.factories import LONG_AGO, apply_site, build_house, differences
+
+SITE: dict[str, list[dict[str, Any]]] = {
+    "spaces": [
+        {"id": "room", "parent": "house"},
+        {"id": "house", "time_zone": "Europe/Berlin", "reset_at": "04:00"},
+    ],
+    "doorways": [{"id": "front", "sides": [None, "house"]}, {"id": "inner", "sides": ["house", "room"]}],
+    "dpus": [{"id": "d", "mac_address": "02:00:00:00:00:01"}],
+    "placements": [{"dpu": "d", "doorway": "front", "mounted_in": None, "from": LONG_AGO.isoformat()}],
+}
+
+
+async def test_it_brings_a_whole_floor_plan_about_in_any_order(connection: asyncpg.Connection) -> None:
+    assert await apply_site(connection, **SITE) == [
+        ("space", "room", "created"),
+        ("space", "house", "created"),
+        ("doorway", "front", "created"),
+        ("doorway", "inner", "created"),
+        ("dpu", "d", "created"),
+        ("placement", "d", "updated"),
+    ]
+    assert await differences(connection) == []
+
+
+async def test_it_changes_nothing_the_second_time(connection: asyncpg.Connection) -> None:
+    await apply_site(connection, **SITE)
+    before = await connection.fetch("select * from core.placement, core.schedule")
+    assert {change for _, _, change in await apply_site(connection, **SITE)} == {"unchanged"}
+    assert await connection.fetch("select * from core.placement, core.schedule") == before
+
+
+async def test_it_says_what_it_changes(connection: asyncpg.Connection) -> None:
+    await apply_site(connection, **SITE)
+    changed = {**SITE, "spaces": [{"id": "house", "capacity": 5, "reset_at": None}, {"id": "new"}]}
+    assert [row for row in await apply_site(connection, **changed) if row[2] != "unchanged"] == [
+        ("space", "house", "updated"),
+        ("space", "new", "created"),
+    ]
+    row = await connection.fetchrow("select * from api.get_space(space => 'house')")
+    assert row is not None
+    assert (row["capacity"], row["reset_at"], row["time_zone"], row["effective_reset_at"]) == (
+        5,
+        None,
+        "Europe/Berlin",
+        "never",
+    )
+
+
+@pytest.mark.parametrize(
+    ("site", "sqlstate", "where"),
+    [
+        ({"spaces": [{"id": "a"}, {"id": "a b"}]}, "PT422", "spaces[1].id"),
+        ({"spaces": [{"id": "a", "parent": "gone"}]}, "PT422", "spaces[0].parent"),
+        ({"spaces": [{"id": "a", "parent": "b"}, {"id": "b", "parent": "a"}]}, "PT422", "spaces[1].parent"),
+        ({"spaces": [{"id": "a", "parent": "a"}]}, "PT422", "spaces[0].parent"),
+        ({"spaces": [{"id": "a", "time_zone": "Mars/Olympus"}]}, "PT422", "spaces[0].time_zone"),
+        ({"spaces": [{"id": "a", "time_zone": "+02:00"}]}, "PT422", "spaces[0].time_zone"),
+        ({"spaces": [{"id": "a", "reset_at": "24:00"}]}, "PT422", "spaces[0].reset_at"),
+        ({"spaces": [{"id": "a", "capacity": -1}]}, "PT422", "spaces[0].capacity"),
+        (
+            {"spaces": [{"id": "a", "opening_hours": [{"day": 7, "open": "09:00", "close": "17:00"}]}]},
+            "PT422",
+            "spaces[0].opening_hours[0]",
+        ),
+        ({"doorways": [{"id": "w", "sides": [None, "gone"]}]}, "PT422", "doorways[0].sides[1]"),
+        ({"doorways": [{"id": "w", "sides": [None, None]}]}, "PT422", "doorways[0].sides"),
+        ({"doorways": [{"id": "w"}]}, "PT422", "doorways[0].sides"),
+        ({"doorways": [{"id": "front", "sides": ["room", None]}]}, "PT409", "doorways[0].sides"),
+        ({"dpus": [{"id": "e", "mac_address": "02:00"}]}, "PT422", "dpus[0].mac_address"),
+        (
+            {"placements": [{"dpu": "gone", "doorway": "front", "mounted_in": None}]},
+            "PT422",
+            "placements[0].dpu",
+        ),
+        (
+            {"placements": [{"dpu": "front", "doorway": "front", "mounted_in": "room"}]},
+            "PT422",
+            "placements[0].mounted_in",
+        ),
+    ],
+)
+async def test_it_refuses_all_of_it_for_one_bad_thing(
+    connection: asyncpg.Connection, site: dict[str, object], sqlstate: str, where: str
+) -> None:
+    await build_house(connection)
+    with pytest.raises(asyncpg.PostgresError) as caught:
+        await connection.fetch("select * from api.apply_site($1)", json.dumps({"spaces": [{"id": "good"}], **site}))
+    assert (caught.value.sqlstate, caught.value.as_dict()["detail"]) == (sqlstate, where)
+    assert await connection.fetchval("select count(*) from core.space") == 2
+    assert await connection.fetchval("select count(*) from core.doorway") == 2
+
+
+async def test_it_moves_the_boundary_when_the_tree_is_hung_anew(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await apply_site(connection, spaces=[{"id": "campus"}, {"id": "house", "parent": "campus"}])
+    await apply_site(connection, spaces=[{"id": "room", "parent": "campus"}])
+    assert await differences(connection) == []
+    rows = await connection.fetch(
+        """
+        select s.id, w.id, b.inner_side from core.boundary b
+        join core.space s on s.space_id = b.space_id join core.doorway w on w.doorway_id = b.doorway_id
+        order by 1, 2
+        """
+    )
+    assert [tuple(row) for row in rows] == [
+        ("campus", "front", 2),
+        ("house", "front", 2),
+        ("house", "inner", 1),
+        ("room", "inner", 2),
+    ]

@@ -1,0 +1,37 @@
+import asyncpg
+
+from tests.factories import NOON, build_house, differences, record
+
+
+async def test_it_finds_nothing_where_all_is_well(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1), ("other", NOON, 4)])
+    assert await differences(connection) == []
+
+
+async def test_it_finds_a_sum_that_is_off(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    await connection.execute(
+        "update core.dpu_state set cumulative_count = cumulative_count + 1 where latest_time is not null"
+    )
+    (row,) = await differences(connection)
+    assert row[:2] == ("dpu_state", "front")
+    assert "cumulative_count 2" in row[2]
+    assert "cumulative_count 1" in row[3]
+
+
+async def test_it_finds_events_that_were_lost(connection: asyncpg.Connection) -> None:
+    await record(connection, [("d", NOON, 1)])
+    await connection.execute("delete from core.event")
+    assert [row[:2] for row in await differences(connection)] == [("dpu_state", "d")]
+
+
+async def test_it_finds_a_boundary_that_is_missing_or_wrong(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await connection.execute("update core.boundary set inner_side = 3 - inner_side where space_id = 2")
+    await connection.execute("delete from core.boundary where space_id = 1 and doorway_id = 1")
+    assert sorted(await differences(connection)) == [
+        ("boundary", "space house, doorway front", "none", "inner_side 2"),
+        ("boundary", "space room, doorway inner", "inner_side 1", "inner_side 2"),
+    ]

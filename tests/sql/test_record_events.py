@@ -1,0 +1,155 @@
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from tests.factories import NOON, differences, record, seconds, stored_events
+
+
+async def test_it_accepts_what_is_new(connection: asyncpg.Connection) -> None:
+    assert await record(connection, [("d", NOON, 1), ("d", NOON + seconds(1), -3), ("e", NOON, 2, 7)]) == []
+    assert await stored_events(connection) == [
+        ("d", NOON, 1, 0),
+        ("d", NOON + seconds(1), -3, 0),
+        ("e", NOON, 2, 7),
+    ]
+
+
+async def test_it_counts_a_replayed_event_once(connection: asyncpg.Connection) -> None:
+    await record(connection, [("d", NOON, 1)])
+    assert await record(connection, [("d", NOON, 1), ("d", NOON + seconds(1), 1)]) == [(0, "duplicate")]
+    assert len(await stored_events(connection)) == 2
+
+
+async def test_it_counts_a_repeat_within_one_call_once(connection: asyncpg.Connection) -> None:
+    assert await record(connection, [("d", NOON, 1), ("d", NOON, 1), ("d", NOON, 1)]) == [
+        (1, "duplicate"),
+        (2, "duplicate"),
+    ]
+    assert await differences(connection) == []
+
+
+async def test_it_lets_the_first_of_two_contradicting_events_stand(connection: asyncpg.Connection) -> None:
+    assert await record(connection, [("d", NOON, 1), ("d", NOON, -1)]) == [(1, "conflict")]
+    assert await record(connection, [("d", NOON, 5), ("d", NOON, 1)]) == [(0, "conflict"), (1, "duplicate")]
+    assert await stored_events(connection) == [("d", NOON, 1, 0)]
+    kept = await connection.fetch(
+        "select code, dpu, time, direction, sequence from core.rejected_event order by direction"
+    )
+    assert [tuple(row) for row in kept] == [("conflict", "d", NOON, -1, 0), ("conflict", "d", NOON, 5, 0)]
+
+
+async def test_it_tells_events_of_one_instant_apart_by_sequence(connection: asyncpg.Connection) -> None:
+    assert await record(connection, [("d", NOON, 1, 0), ("d", NOON, 1, 1)]) == []
+
+
+async def test_it_refuses_impossible_clocks_and_keeps_what_it_refused(connection: asyncpg.Connection) -> None:
+    now = await connection.fetchval("select clock_timestamp()")
+    old = datetime(2000, 1, 1, tzinfo=UTC)
+    assert await record(
+        connection,
+        [
+            ("d", now + timedelta(minutes=4, seconds=50), 1),
+            ("d", now + timedelta(minutes=6), 1),
+            ("d", old - timedelta(microseconds=1), 1),
+            ("d", old, 1),
+        ],
+    ) == [(1, "in_future"), (2, "too_old")]
+    kept = await connection.fetch("select code, received_at, detail from core.rejected_event order by code")
+    assert [row["code"] for row in kept] == ["in_future", "too_old"]
+    assert all(row["received_at"] >= now and "clock" in row["detail"] for row in kept)
+
+
+async def test_it_registers_unknown_dpus_unplaced(connection: asyncpg.Connection) -> None:
+    await record(connection, [("b", NOON, 1), ("a", NOON, 1), ("b", NOON + seconds(1), 1)])
+    rows = await connection.fetch("select id, from_at, cumulative_count from api.list_dpus()")
+    assert [tuple(row) for row in rows] == [("a", None, 1), ("b", None, 2)]
+
+
+async def test_it_refuses_unknown_dpus_where_registration_is_off(connection: asyncpg.Connection) -> None:
+    await record(connection, [("known", NOON, 1)])
+    assert await record(connection, [("other", NOON, 1), ("known", NOON + seconds(1), 1)], auto_register=False) == [
+        (0, "unknown_dpu")
+    ]
+    assert await connection.fetchval("select dpu from core.rejected_event") == "other"
+    assert await connection.fetchval("select count(*) from core.dpu") == 1
+
+
+async def test_it_keeps_a_refused_event_once_however_often_it_is_sent(connection: asyncpg.Connection) -> None:
+    for _ in range(3):
+        await record(connection, [("d", NOON, 1), ("d", NOON, 2)], refused=[("{}", "dpu is missing")])
+    kept = await connection.fetch("select code, body from core.rejected_event order by code")
+    assert [tuple(row) for row in kept] == [("conflict", None), ("invalid", "{}")]
+
+
+async def test_it_takes_nothing_at_all(connection: asyncpg.Connection) -> None:
+    assert await record(connection, []) == []
+
+
+async def test_it_refuses_arrays_of_different_lengths(connection: asyncpg.Connection) -> None:
+    with pytest.raises(asyncpg.PostgresError) as caught:
+        await connection.fetch(
+            "select * from api.record_events(array['d'], array[]::timestamptz[], array[1], array[0]::smallint[])"
+        )
+    assert caught.value.sqlstate == "PT422"
+
+
+async def test_it_keeps_the_state_of_a_dpu_in_step_with_its_events(connection: asyncpg.Connection) -> None:
+    now = await connection.fetchval("select clock_timestamp()")
+    ahead = now + timedelta(minutes=3)
+    await record(connection, [("d", NOON, 3), ("d", NOON - timedelta(days=900), -10), ("d", ahead, 1)])
+    row = await connection.fetchrow("select * from core.dpu_state")
+    assert row is not None
+    assert (row["cumulative_count"], row["latest_time"]) == (-6, ahead)
+    assert now <= row["last_seen_at"] < ahead
+    assert await differences(connection) == []
+
+
+async def test_it_takes_10_000_events_of_many_days_in_any_order(connection: asyncpg.Connection) -> None:
+    events = [(f"d{number % 97}", NOON - timedelta(minutes=number), 1) for number in range(10_000)]
+    assert await record(connection, events[::-1]) == []
+    refused = await record(connection, [*events[5_000:], ("new", NOON, 1)])
+    assert refused == [(index, "duplicate") for index in range(5_000)]
+    assert await differences(connection) == []
+
+
+@pytest.mark.concurrency
+async def test_it_stores_an_event_once_that_many_send_at_once(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    """Every sender sends all events in an order of its own: no deadlock, and each is accepted exactly once."""
+    events = [(f"d{number % 40}", NOON + seconds(number // 40), 1) for number in range(800)]
+    senders = [await asyncpg.connect(database_url) for _ in range(8)]
+    try:
+        refused = await asyncio.gather(
+            *(record(sender, events[shift * 100 :] + events[: shift * 100]) for shift, sender in enumerate(senders))
+        )
+    finally:
+        await asyncio.gather(*(sender.close() for sender in senders))
+    assert {verdict for verdicts in refused for _, verdict in verdicts} == {"duplicate"}
+    assert sum(len(verdicts) for verdicts in refused) == 7 * len(events)
+    assert len(await stored_events(connection)) == len(events)
+    assert await differences(connection) == []
+
+
+@pytest.mark.concurrency
+async def test_it_waits_for_a_transaction_that_stores_the_same_event(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    """One that ends in a rollback leaves the event to the other; one that commits makes it a duplicate."""
+    other = await asyncpg.connect(database_url)
+    try:
+        for end, expected in (("rollback", []), ("commit", [(0, "duplicate")])):
+            event = ("d", NOON + seconds(len(expected)), 1)
+            await record(connection, [("d", NOON - seconds(9), 1)])
+            await other.execute("begin")
+            assert await record(other, [event]) == []
+            waiting = asyncio.create_task(record(connection, [event]))
+            await asyncio.sleep(0.2)
+            assert not waiting.done()
+            await other.execute(end)
+            assert await waiting == expected
+    finally:
+        await other.close()
+    assert await differences(connection) == []

@@ -1,0 +1,76 @@
+"""The instant of a daily reset, by hand (model.md section 7)."""
+
+from datetime import UTC, date, datetime, time
+
+import asyncpg
+import pytest
+
+from tests.factories import apply_site
+
+
+def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> datetime:
+    return datetime(year, month, day, hour, minute, tzinfo=UTC)
+
+
+CASES = {
+    "an ordinary day": ("America/New_York", date(2026, 7, 1), time(4), utc(2026, 7, 1, 8)),
+    "the clock skips it": ("America/New_York", date(2026, 3, 8), time(2, 30), utc(2026, 3, 8, 7)),
+    "just before the gap": ("America/New_York", date(2026, 3, 8), time(1, 59), utc(2026, 3, 8, 6, 59)),
+    "just after the gap": ("America/New_York", date(2026, 3, 8), time(3), utc(2026, 3, 8, 7)),
+    "later on that day": ("America/New_York", date(2026, 3, 8), time(12), utc(2026, 3, 8, 16)),
+    "shown twice: the first": (
+        "America/New_York",
+        date(2026, 11, 1),
+        time(1, 30),
+        utc(2026, 11, 1, 5, 30),
+    ),
+    "after it was shown twice": ("America/New_York", date(2026, 11, 1), time(2), utc(2026, 11, 1, 7)),
+    "half an hour, skipped": (
+        "Australia/Lord_Howe",
+        date(2026, 10, 4),
+        time(2, 15),
+        utc(2026, 10, 3, 15, 30),
+    ),
+    "half an hour, twice": (
+        "Australia/Lord_Howe",
+        date(2026, 4, 5),
+        time(1, 45),
+        utc(2026, 4, 4, 14, 45),
+    ),
+    "midnight is skipped": ("Asia/Beirut", date(2026, 3, 29), time(0), utc(2026, 3, 28, 22)),
+    "midnight comes an hour late": ("Asia/Beirut", date(2026, 10, 25), time(0), utc(2026, 10, 24, 22)),
+    "no change at all": ("Asia/Kathmandu", date(2026, 5, 5), time(0), utc(2026, 5, 4, 18, 15)),
+    "one minute past midnight, gone back": (
+        "America/St_Johns",
+        date(2010, 11, 7),
+        time(0),
+        utc(2010, 11, 7, 2, 30),
+    ),
+    "a day that never was": ("Pacific/Apia", date(2011, 12, 30), time(4), utc(2011, 12, 30, 10)),
+    "the day after it": ("Pacific/Apia", date(2011, 12, 31), time(4), utc(2011, 12, 30, 14)),
+}
+
+
+@pytest.mark.parametrize(("zone", "day", "clock", "expected"), CASES.values(), ids=CASES.keys())
+async def test_it_resets_at_the_first_instant_that_shows_the_time(
+    connection: asyncpg.Connection, zone: str, day: date, clock: time, expected: datetime
+) -> None:
+    found = await connection.fetchval("select core.get_scheduled_reset($1, $2, $3)", day, zone, clock)
+    assert found == expected
+
+
+async def test_it_lists_daily_resets_beside_explicit_ones(connection: asyncpg.Connection) -> None:
+    await apply_site(connection, spaces=[{"id": "s", "time_zone": "America/New_York", "reset_at": "02:30"}])
+    for at, count in ((utc(2026, 3, 8, 7), 4), (utc(2026, 3, 8, 12), 9)):
+        await connection.execute("select api.record_reset(space => 's', count => $1, at => $2)", count, at)
+    rows = await connection.fetch(
+        "select at, count, scheduled from api.list_resets(space => 's', scheduled => true, from_at => $1, to_at => $2)",
+        utc(2026, 3, 7),
+        utc(2026, 3, 10),
+    )
+    assert [tuple(row) for row in rows] == [
+        (utc(2026, 3, 7, 7, 30), 0, True),
+        (utc(2026, 3, 8, 7), 4, False),
+        (utc(2026, 3, 8, 12), 9, False),
+        (utc(2026, 3, 9, 6, 30), 0, True),
+    ]
