@@ -5,10 +5,14 @@ here is indexed, summed beforehand or trimmed. Facts are kept in the order in wh
 every question looks at all of them again.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from fractions import Fraction
 from functools import cache
+from typing import Self
 from zoneinfo import ZoneInfo
 
 ONLINE_FOR = timedelta(minutes=10)
@@ -19,7 +23,7 @@ Side = str | None  # a space; None is the outside
 
 
 class Refused(Exception):
-    """The world does not allow it; it stays as it was. Carries the HTTP statuses that may say so."""
+    """The world does not allow it and stays as it was. Carries the HTTP statuses that may say so."""
 
     def __init__(self, *statuses: int) -> None:
         super().__init__(*statuses)
@@ -81,6 +85,15 @@ class Counted:
     online: int
 
 
+def read_timestamp(text: str) -> datetime:
+    """RFC 3339 with offset to an instant; more digits than microseconds are rounded half to even."""
+    match = re.fullmatch(r"(.{19})(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", text)
+    assert match, text
+    whole, fraction, offset = match.groups()
+    microseconds = round(Fraction(f"0.{fraction or 0}") * 1_000_000)
+    return datetime.fromisoformat(whole + offset).astimezone(UTC) + timedelta(microseconds=microseconds)
+
+
 @cache
 def wall_clock_reaches(day: date, clock: time, zone: str) -> datetime:
     """The first instant at which a clock on the wall shows this much of this day, or more (where it skips).
@@ -115,14 +128,22 @@ class World:
         self.received: list[Received] = []
         self.conflicts: list[Received] = []
 
+    def copy(self) -> Self:
+        """To try something that may be refused."""
+        other = copy(self)
+        other.parents = dict(self.parents)
+        other.schedules = {space: list(facts) for space, facts in self.schedules.items()}
+        other.doorways = dict(self.doorways)
+        other.placements = list(self.placements)
+        other.resets = list(self.resets)
+        other.received = list(self.received)
+        other.conflicts = list(self.conflicts)
+        return other
+
     # Facts in
 
-    def put_space(self, space: str, **patch: str | None) -> None:
+    def put_space(self, space: str, patch: Mapping[str, str | None]) -> None:
         """`patch`: parent, time_zone, reset_at; absent ones stay as they are."""
-        if "parent" in patch:
-            parent = patch["parent"]
-            if parent is not None and (parent == space or self.lies_in(parent, space)):
-                raise Refused(409, 422)
         self.now += 1
         self.parents[space] = patch.get("parent", self.parents.get(space))
         facts = self.schedules.setdefault(space, [])
@@ -135,7 +156,22 @@ class World:
             )
         )
 
+    def check_tree(self) -> None:
+        """To be called when a change is complete: refuses rings and parents that are not there."""
+        for space in self.parents:
+            above, here = set[str](), self.parents[space]
+            while here is not None:
+                if here not in self.parents:
+                    raise Refused(404, 409, 422)
+                if here == space or here in above:
+                    raise Refused(409, 422)
+                above.add(here)
+                here = self.parents[here]
+
     def put_doorway(self, doorway: str, side_a: Side, side_b: Side) -> None:
+        for side in (side_a, side_b):
+            if side is not None and side not in self.parents:
+                raise Refused(404, 409, 422)
         was_placed = any(placement.doorway == doorway for placement in self.placements)
         if was_placed and self.doorways[doorway] != (side_a, side_b):
             raise Refused(409)
@@ -150,12 +186,16 @@ class World:
         start: datetime,
         until: datetime | None = None,
     ) -> None:
+        if doorway is not None and doorway not in self.doorways:
+            raise Refused(404, 409, 422)
         if doorway is not None and mounted_in not in self.doorways[doorway]:
             raise Refused(422)
         self.now += 1
         self.placements.append(Placement(dpu, doorway, mounted_in, start, until, self.now))
 
     def reset(self, space: str, count: int, at: datetime) -> None:
+        if space not in self.parents:
+            raise Refused(404)
         self.now += 1
         self.resets.append(Reset(space, at, count, self.now))
 

@@ -1,0 +1,45 @@
+"""Every verdict and every count of random worlds, through the HTTP API, against the oracle."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from .worlds import SUITE_WORLDS, Player, Script, scripts
+
+WORLDS = int(os.environ.get("HEADCOUNT_WORLDS", SUITE_WORLDS))
+
+
+def in_other_thread(play: Callable[[Script], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """The property as a plain function, to be run beside the event loop on which each world is played."""
+    loop = asyncio.get_running_loop()
+
+    # The suite plays the same worlds each time; a soak plays new ones and prints how to have a failure again.
+    @settings(
+        max_examples=WORLDS,
+        derandomize=WORLDS == SUITE_WORLDS,
+        database=None,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(script=scripts())
+    def run(script: Script) -> None:
+        asyncio.run_coroutine_threadsafe(play(script), loop).result()
+
+    return run
+
+
+@pytest.mark.timeout(max(900, 5 * WORLDS))
+async def test_it_counts_like_the_oracle(client: httpx.AsyncClient) -> None:
+    numbers = itertools.count(1)
+
+    async def play(script: Script) -> None:
+        await Player(client, f"w{next(numbers)}").play(script)
+
+    await asyncio.to_thread(in_other_thread(play))

@@ -1,0 +1,655 @@
+"""Random worlds: scripts of steps, and playing one through the HTTP API beside the oracle.
+
+A script refers to a small universe (s0, s1, ... d0, ... p0, ...) and to a palette of few instants around a
+change of clocks, so that events, resets and the bounds of placements often meet at the same microsecond. Any
+step can be left out or made simpler without making the others invalid: what the world does not allow is
+expected to be refused.
+"""
+
+import asyncio
+import csv
+import gzip
+import io
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import httpx
+import msgspec
+from hypothesis import strategies as st
+
+from .oracle import ONLINE_FOR, Event, Refused, Side, World, read_timestamp
+
+MICROSECOND = timedelta(microseconds=1)
+LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
+MAX_PROBES = 40
+SUITE_WORLDS = 200
+
+# Zones, and an instant at which their clocks jumped.
+JUMPS = [
+    ("America/New_York", "2024-03-10T07:00:00Z"),
+    ("America/New_York", "2024-11-03T06:00:00Z"),
+    ("Europe/Berlin", "2023-03-26T01:00:00Z"),
+    ("Europe/Berlin", "2023-10-29T01:00:00Z"),
+    ("Australia/Lord_Howe", "2023-09-30T15:30:00Z"),
+    ("Australia/Lord_Howe", "2023-04-01T15:00:00Z"),
+    ("Asia/Beirut", "2022-03-26T22:00:00Z"),
+    ("Asia/Beirut", "2022-10-29T21:00:00Z"),
+    ("America/St_Johns", "2010-03-14T03:31:00Z"),
+    ("America/St_Johns", "2010-11-07T02:31:00Z"),
+    ("Pacific/Apia", "2011-12-30T10:00:00Z"),
+    ("Africa/Cairo", "2023-04-27T22:00:00Z"),
+    ("Africa/Cairo", "2023-10-26T21:00:00Z"),
+]
+OTHER_ZONES = ["UTC", "Asia/Kathmandu"]
+FORMATS = ["json", "ndjson", "csv", "msgpack"]
+DIRECTIONS = [*[1] * 12, *[-1] * 5, 2, -3, 0, 2**31 - 1, -(2**31), 2**31]
+SEQUENCES = [0, 0, 0, 0, 1, 32_767]
+
+
+def show(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class PutSpace:
+    space: str
+    patch: Mapping[str, str | None]  # parent, time_zone, reset_at
+
+
+@dataclass(frozen=True)
+class PutDoorway:
+    doorway: str
+    sides: tuple[Side, Side]
+
+
+@dataclass(frozen=True)
+class Place:
+    dpu: str
+    doorway: str | None
+    mounted_in: Side
+    start: datetime | None  # None: now
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class PutSite:
+    spaces: tuple[PutSpace, ...] = ()
+    doorways: tuple[PutDoorway, ...] = ()
+    placements: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reset:
+    space: str
+    count: int
+    at: datetime | None  # None: now
+
+
+@dataclass(frozen=True)
+class Reported:
+    """An event as it is sent: the timestamp as text, in any offset and with any number of digits."""
+
+    dpu: str
+    timestamp: str
+    direction: int
+    sequence: int = 0
+
+    def event(self) -> Event:
+        return Event(self.dpu, read_timestamp(self.timestamp), self.direction, self.sequence)
+
+
+@dataclass(frozen=True)
+class Send:
+    events: tuple[Reported, ...]
+    format: str = "json"
+    zipped: bool = False
+
+
+@dataclass(frozen=True)
+class SendAgain:
+    """An earlier batch once more, whole, as a client does that got no answer."""
+
+    which: int
+    format: str = "json"
+
+
+@dataclass(frozen=True)
+class Remember:
+    """Note the service's clock: questions at the end ask what was known then."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Compare in the middle of the script, too."""
+
+
+Step = PutSpace | PutDoorway | Place | PutSite | Reset | Send | SendAgain | Remember | Look
+
+
+@dataclass(frozen=True)
+class Script:
+    steps: tuple[Step, ...]
+
+
+def apply(step: Step, world: World, clock: datetime, sent: Sequence[Send]) -> tuple[World, list[str]]:
+    """The world after this step, and the verdicts on its events. Raises Refused."""
+    world = world.copy()
+    match step:
+        case PutSpace():
+            world.put_space(step.space, step.patch)
+            world.check_tree()
+        case PutDoorway():
+            world.put_doorway(step.doorway, *step.sides)
+        case Place():
+            world.place(step.dpu, step.doorway, step.mounted_in, step.start or clock, step.until)
+        case PutSite():
+            for space in step.spaces:
+                world.put_space(space.space, space.patch)
+            world.check_tree()
+            for doorway in step.doorways:
+                world.put_doorway(doorway.doorway, *doorway.sides)
+            for place in step.placements:
+                world.place(place.dpu, place.doorway, place.mounted_in, place.start or clock, place.until)
+        case Reset():
+            world.reset(step.space, step.count, step.at or clock)
+        case Send():
+            return world, world.record([reported.event() for reported in step.events], clock)
+        case SendAgain() if sent:
+            return apply(sent[step.which % len(sent)], world, clock, ())
+    return world, []
+
+
+def probes(world: World, limit: int = MAX_PROBES) -> list[datetime]:
+    """Instants at which something changes in this world, and one microsecond to both sides of each."""
+    edges = {received.event.time for received in world.received}
+    edges |= {instant + ONLINE_FOR for instant in edges}
+    edges |= {reset.at for reset in world.resets}
+    for placement in world.placements:
+        edges |= {placement.start, *([placement.until] if placement.until else [])}
+    for space in world.parents:
+        for edge in list(edges):
+            edges |= {*world.scheduled_resets(space, edge + timedelta(days=1))}
+    horizon = datetime.now(UTC) - timedelta(days=1)  # `at` must not lie in the future
+    near = {edge + step for edge in edges for step in (-MICROSECOND, timedelta(), MICROSECOND)}
+    instants = sorted(instant for instant in near if LONG_AGO < instant < horizon) or [LONG_AGO]
+    if len(instants) > limit:
+        instants = sorted(random.Random(len(instants)).sample(instants, limit))  # noqa: S311
+    return instants
+
+
+# Playing a script
+
+
+class Difference(AssertionError):
+    """The service and the oracle disagree. The message ends with the requests that led there."""
+
+
+@dataclass
+class Player:
+    client: httpx.AsyncClient
+    prefix: str
+    world: World = field(default_factory=World)
+    requests: list[str] = field(default_factory=list)
+    sent: list[Send] = field(default_factory=list)
+    remembered: list[tuple[int, str]] = field(default_factory=list)
+    dpus: set[str] = field(default_factory=set)
+
+    def named(self, name: str | None) -> str | None:
+        return None if name is None else f"{self.prefix}.{name}"
+
+    def plain(self, name: str | None) -> str | None:
+        return None if name is None else name.removeprefix(f"{self.prefix}.")
+
+    def differ(self, what: str, expected: object, got: object) -> Difference:
+        script = "\n".join(self.requests).replace(f"{self.prefix}.", "")
+        return Difference(f"{what}\nexpected {expected}\ngot      {got}\nafter\n{script}")
+
+    def expect(self, what: str, expected: object, got: object) -> None:
+        if expected != got:
+            raise self.differ(what, expected, got)
+
+    async def ask(self, path: str, params: Sequence[tuple[str, str]]) -> Any:
+        response = await self.client.get(path, params=tuple(params))
+        what = f"GET {path} {params}".replace(f"{self.prefix}.", "")
+        if response.status_code != 200:
+            raise self.differ(what, 200, f"{response.status_code} {response.text}")
+        return response.json()
+
+    async def tell(
+        self, method: str, path: str, body: object, refused: Refused | None, **content: Any
+    ) -> Any:
+        """A request that changes the world, or is refused with one of the statuses that the oracle allows."""
+        response = await self.client.request(method, path, **(content or {"json": body}))
+        line = f"{method} {path} {json.dumps(body)} -> {response.status_code}"
+        self.requests.append(line)
+        allowed = refused.statuses if refused else (200, 201)
+        if response.status_code not in allowed:
+            raise self.differ("status", allowed, f"{response.status_code} {response.text}")
+        return response.json()
+
+    async def play(self, script: Script) -> None:
+        for step in script.steps:
+            await self.take(step)
+        await self.compare(probes(self.world))
+        await self.compare_now()
+        await self.compare_lists()
+        for known_at, clock in self.remembered:
+            await self.compare(probes(self.world, 8), known_at, clock)
+
+    async def take(self, step: Step) -> None:
+        match step:
+            case Remember():
+                if self.world.parents:
+                    self.remembered.append((self.world.now, await self.compare_now()))
+                    await asyncio.sleep(0.002)  # clocks of a millisecond: what follows is later
+                return
+            case Look():
+                await self.compare(probes(self.world, 4))
+                return
+            case SendAgain():
+                if self.sent:
+                    again = self.sent[step.which % len(self.sent)]
+                    await self.take(Send(again.events, step.format))
+                return
+            case Place() if self.named(step.dpu) not in self.dpus:
+                await self.tell("PUT", f"/v1/dpus/{self.named(step.dpu)}", {}, None)
+                self.dpus.add(f"{self.named(step.dpu)}")
+        refused: Refused | None = None
+        world, verdicts = self.world, list[str]()
+        try:
+            world, verdicts = apply(step, self.world, datetime.now(UTC), self.sent)
+        except Refused as refusal:
+            refused = refusal
+        answer = await self.request(step, refused)
+        if not refused:
+            self.world = world
+            self.settle(step, answer, verdicts)
+
+    async def request(self, step: Step, refused: Refused | None) -> Any:
+        match step:
+            case PutSpace():
+                path = f"/v1/spaces/{self.named(step.space)}"
+                return await self.tell("PUT", path, self.space_body(step), refused)
+            case PutDoorway():
+                body: dict[str, object] = {"sides": [self.named(side) for side in step.sides]}
+                return await self.tell("PUT", f"/v1/doorways/{self.named(step.doorway)}", body, refused)
+            case Place():
+                path = f"/v1/dpus/{self.named(step.dpu)}/placements"
+                return await self.tell("POST", path, self.placement_body(step), refused)
+            case PutSite():
+                return await self.tell("PUT", "/v1/site", self.site_body(step), refused)
+            case Reset():
+                body = {"count": step.count, **({"at": show(step.at)} if step.at else {})}
+                return await self.tell("POST", f"/v1/spaces/{self.named(step.space)}/resets", body, refused)
+            case Send():
+                self.sent.append(step)
+                rows = [self.event_body(reported) for reported in step.events]
+                return await self.tell("POST", "/v1/events", rows, refused, **encoded(rows, step))
+        raise NotImplementedError(step)
+
+    def settle(self, step: Step, answer: Any, verdicts: list[str]) -> None:
+        """What only the answer tells (the instant that `now` was), and the verdicts."""
+        match step:
+            case Place(start=None):
+                fact = self.world.placements[-1]
+                start = read_timestamp(answer["from"])
+                self.world.placements[-1] = type(fact)(
+                    fact.dpu, fact.doorway, fact.mounted_in, start, fact.until, fact.recorded
+                )
+            case Reset(at=None):
+                reset = self.world.resets[-1]
+                at = read_timestamp(answer["at"])
+                self.world.resets[-1] = type(reset)(reset.space, at, reset.count, reset.recorded)
+            case Send():
+                expected = {
+                    "received": len(verdicts),
+                    "accepted": verdicts.count("accepted"),
+                    "duplicates": verdicts.count("duplicate"),
+                    "rejected": [
+                        (index, verdict)
+                        for index, verdict in enumerate(verdicts)
+                        if verdict not in ("accepted", "duplicate")
+                    ],
+                }
+                rejected = [(refusal["index"], refusal["code"]) for refusal in answer["rejected"]]
+                self.expect("verdicts", expected, answer | {"rejected": rejected})
+
+    def space_body(self, step: PutSpace) -> dict[str, str | None]:
+        return {key: self.named(value) if key == "parent" else value for key, value in step.patch.items()}
+
+    def placement_body(self, step: Place) -> dict[str, str | None]:
+        body = {"doorway": self.named(step.doorway)}
+        if step.doorway is not None:
+            body["mounted_in"] = self.named(step.mounted_in)
+        if step.start is not None:
+            body["from"] = show(step.start)
+        if step.until is not None:
+            body["until"] = show(step.until)
+        return body
+
+    def site_body(self, step: PutSite) -> dict[str, list[dict[str, Any]]]:
+        self.dpus |= {f"{self.named(place.dpu)}" for place in step.placements}
+        return {
+            "spaces": [{"id": self.named(space.space)} | self.space_body(space) for space in step.spaces],
+            "doorways": [
+                {"id": self.named(doorway.doorway), "sides": [self.named(side) for side in doorway.sides]}
+                for doorway in step.doorways
+            ],
+            "dpus": [{"id": self.named(dpu)} for dpu in sorted({place.dpu for place in step.placements})],
+            "placements": [
+                {"dpu": self.named(place.dpu), "mounted_in": None} | self.placement_body(place)
+                for place in step.placements
+            ],
+        }
+
+    def event_body(self, reported: Reported) -> dict[str, Any]:
+        return {
+            "dpu": self.named(reported.dpu),
+            "timestamp": reported.timestamp,
+            "direction": reported.direction,
+        } | ({"sequence": reported.sequence} if reported.sequence else {})
+
+    # Comparing
+
+    def expected(self, space: str, at: datetime, known_at: int | None) -> dict[str, object]:
+        counted = self.world.count(space, at, known_at)
+        return {
+            "space": space,
+            "at": show(at),
+            "count": counted.count,
+            "raw_count": counted.raw_count,
+            "since": counted.since and show(counted.since),
+            "dpus": {"placed": counted.placed, "online": counted.online},
+        }
+
+    def got(self, answer: dict[str, Any]) -> dict[str, object]:
+        since = answer["since"] and show(read_timestamp(answer["since"]))
+        return {
+            "space": self.plain(answer["space"]),
+            "at": show(read_timestamp(answer["at"])),
+            "count": answer["count"],
+            "raw_count": answer["raw_count"],
+            "since": since,
+            "dpus": answer["dpus"],
+        }
+
+    async def compare(
+        self, instants: Sequence[datetime], known_at: int | None = None, clock: str | None = None
+    ) -> None:
+        """All spaces at each of the instants: by name, now and then below one of them, and one alone."""
+        spaces = sorted(self.world.parents, reverse=True)
+        if not spaces:
+            return
+        known = [("known_at", clock)] if clock is not None else []
+        for turn, at in enumerate(instants):
+            when = [("at", show(at)), *known]
+            wanted = spaces
+            one = spaces[turn % len(spaces)]
+            if turn % 3 == 1:
+                wanted = self.world.subtree(one)
+                answer = await self.ask("/v1/counts", [("under", f"{self.named(one)}"), *when])
+            else:
+                answer = await self.ask("/v1/counts", [("space", f"{self.named(s)}") for s in spaces] + when)
+            expected = [self.expected(space, at, known_at) for space in wanted]
+            self.expect(f"counts at {when}", expected, [self.got(count) for count in answer["counts"]])
+            if turn % 4 == 2:
+                alone = self.got(await self.ask(f"/v1/spaces/{self.named(one)}/count", when))
+                self.expect(f"count of {one} at {when}", self.expected(one, at, known_at), alone)
+
+    async def compare_now(self) -> str:
+        """Without `at`: the answer names its instant, the service's clock."""
+        space = min(self.world.parents, default=None)
+        if space is None:
+            return ""
+        answer = await self.ask(f"/v1/spaces/{self.named(space)}/count", [])
+        at = read_timestamp(answer["at"])
+        self.expect(f"count of {space} now", self.expected(space, at, None), self.got(answer))
+        return str(answer["at"])
+
+    async def compare_lists(self) -> None:
+        """What stands about placements, and the events of each space with their signs."""
+        for dpu in sorted({placement.dpu for placement in self.world.placements}):
+            answer = await self.ask(f"/v1/dpus/{self.named(dpu)}/placements", [])
+            for at in probes(self.world):
+                believed = self.world.placement(dpu, at)
+                listed = [item for item in answer["items"] if lasts(item, at)]
+                self.expect(
+                    f"placement of {dpu} at {show(at)}",
+                    [(believed.doorway, believed.mounted_in)] if believed else [],
+                    [(self.plain(item["doorway"]), self.plain(item["mounted_in"])) for item in listed],
+                )
+        for space in sorted(self.world.parents):
+            answer = await self.ask("/v1/events", [("space", f"{self.named(space)}"), ("limit", "1000")])
+            events = sorted(self.world.events(), key=lambda event: (event.time, event.dpu, event.sequence))
+            signed = [(event, self.world.sign(event.dpu, event.time, space)) for event in events]
+            self.expect(
+                f"events of {space}",
+                [
+                    (event.dpu, show(event.time), event.sequence, event.direction, sign)
+                    for event, sign in signed
+                    if sign
+                ],
+                [
+                    (
+                        self.plain(item["dpu"]),
+                        show(read_timestamp(item["timestamp"])),
+                        item["sequence"],
+                        item["direction"],
+                        item["sign"],
+                    )
+                    for item in answer["items"]
+                    if item["sign"]
+                ],
+            )
+
+
+def lasts(item: dict[str, Any], at: datetime) -> bool:
+    until = item["until"] and read_timestamp(item["until"])
+    return read_timestamp(item["from"]) <= at and (until is None or at < until)
+
+
+def encoded(rows: list[dict[str, Any]], step: Send) -> dict[str, Any]:
+    """Body and headers of a batch."""
+    match step.format:
+        case "json":
+            kind, body = "application/json", json.dumps({"events": rows}).encode()
+        case "msgpack":
+            kind, body = "application/msgpack", msgspec.msgpack.encode({"events": rows})
+        case "ndjson":
+            kind, body = "application/x-ndjson", "".join(json.dumps(row) + "\n" for row in rows).encode()
+        case _:
+            text = io.StringIO()
+            writer = csv.writer(text)
+            writer.writerow(["timestamp", "direction", "dpu_id", "sequence"])
+            writer.writerows(
+                [row["timestamp"], row["direction"], row["dpu"], row.get("sequence", 0)] for row in rows
+            )
+            kind, body = "text/csv", text.getvalue().encode()
+    headers = {"content-type": kind}
+    if step.zipped:
+        headers["content-encoding"] = "gzip"
+        body = gzip.compress(body)
+    return {"content": body, "headers": headers}
+
+
+# Making scripts
+
+
+@cache
+def reset_clocks(zone: str, jump: str) -> list[str]:
+    """Local times that matter around this jump: both its sides, the middle, a minute off; and dull ones."""
+    instant = read_timestamp(jump)
+    before = (instant - timedelta(minutes=1)).astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+    sides = [before + timedelta(minutes=1), instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None)]
+    early, late = min(sides), max(sides)
+    clocks = [
+        early,
+        late,
+        early + (late - early) / 2,
+        early - timedelta(minutes=1),
+        late + timedelta(minutes=1),
+        late - timedelta(seconds=30),
+    ]
+    shown = [f"{clock:%H:%M:%S}".removesuffix(":00") for clock in clocks]
+    return list(dict.fromkeys([*shown, "00:00", "23:59", "04:00"]))
+
+
+@cache
+def usual_resets(zone: str, jump: str, clock: str) -> list[datetime]:
+    """The daily resets around this jump."""
+    world = World()
+    world.put_space("s", {"time_zone": zone, "reset_at": clock})
+    return sorted(world.scheduled_resets("s", read_timestamp(jump) + timedelta(hours=25)))[-3:]
+
+
+OFFSETS = [0, 1, -1, 30, -30, 60, -60, 90, -90, 120, -120, 1440, -1440, 1380, -1380, 1500, -1500, 2880, -2880]
+T = TypeVar("T")
+
+
+def often(strategy: st.SearchStrategy[T], weight: int) -> st.SearchStrategy[T]:
+    """To be one of several with a weight: one_of itself drops what it has seen already."""
+    return st.one_of([strategy.map(lambda value: value) for _ in range(weight)])
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> Script:
+    zone, jump = draw(st.sampled_from(JUMPS))
+    pool = [read_timestamp(jump) + timedelta(minutes=offset) for offset in OFFSETS]
+    usual = draw(st.sampled_from(reset_clocks(zone, jump)))
+    palette = [pool[0], *usual_resets(zone, jump, usual)]
+    palette += draw(st.lists(st.sampled_from(pool[1:]), max_size=7, unique=True))
+    spaces = [f"s{number}" for number in range(draw(st.integers(1, 4)))]
+    doorways = [f"d{number}" for number in range(draw(st.integers(1, 4)))]
+    dpus = [f"p{number}" for number in range(draw(st.integers(1, 4)))]
+    zones = st.sampled_from([zone, zone, None, *OTHER_ZONES])
+    clocks = st.just(usual) | st.sampled_from([*reset_clocks(zone, jump), None, "never"])
+
+    instants = st.builds(
+        lambda instant, microseconds: instant + timedelta(microseconds=microseconds),
+        st.sampled_from(palette),
+        st.sampled_from([0, 0, 0, -1, 1]),
+    )
+    bounds = st.just(LONG_AGO) | instants
+    periods = st.tuples(bounds, st.none() | instants).filter(lambda b: b[1] is None or b[0] < b[1])
+    sides = st.lists(st.sampled_from([None, *spaces]), min_size=2, max_size=2, unique=True)
+
+    put_space = st.builds(
+        PutSpace,
+        st.sampled_from([*spaces, "late"]),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "parent": st.sampled_from([None, *spaces, "late"]),
+                "time_zone": zones,
+                "reset_at": clocks,
+            },
+        ),
+    )
+    put_doorway = st.builds(PutDoorway, st.sampled_from(doorways), sides.map(lambda s: (s[0], s[1])))
+    plan = {door: draw(sides) for door in doorways}
+    hung = st.sampled_from([(door, side) for door, both in plan.items() for side in both])
+    nowhere = st.sampled_from([(None, None), (doorways[0], "late")])
+    place = st.builds(
+        lambda dpu, where, period: Place(dpu, where[0], where[1], *period),
+        st.sampled_from(dpus),
+        often(hung, 5) | nowhere,
+        periods,
+    )
+    place_now = st.builds(
+        lambda dpu, where: Place(dpu, where[0], where[1], None), st.sampled_from(dpus), hung | nowhere
+    )
+    reset = st.builds(
+        Reset, st.sampled_from(spaces), st.sampled_from([0, 5, 100]), often(instants, 5) | st.none()
+    )
+    timestamps = st.builds(
+        write_timestamp,
+        instants,
+        st.sampled_from(["Z", "+05:45", "-03:30"]),
+        st.sampled_from(["", "", "", "5", "49", "51"]),
+    )
+    odd = st.sampled_from(["1999-12-31T23:59:59.999999Z", "2999-01-01T00:00:00Z"])
+    reported = st.builds(
+        Reported,
+        st.sampled_from(dpus),
+        often(timestamps, 40) | odd,
+        st.sampled_from(DIRECTIONS),
+        st.sampled_from(SEQUENCES),
+    )
+    send = st.builds(
+        Send,
+        st.lists(reported, min_size=1, max_size=30).map(tuple),
+        st.sampled_from(FORMATS),
+        st.booleans(),
+    )
+    again = st.builds(SendAgain, st.integers(0, 9), st.sampled_from(FORMATS))
+    put_site = st.builds(
+        PutSite,
+        st.lists(put_space, max_size=2, unique_by=lambda s: s.space).map(tuple),
+        st.lists(put_doorway, max_size=1).map(tuple),
+        st.lists(place, max_size=3, unique_by=lambda p: p.dpu).map(tuple),
+    )
+
+    setup: list[Step] = []
+    for number, space in enumerate(spaces):
+        patch: dict[str, str | None] = {}
+        if number and draw(st.booleans()):
+            patch["parent"] = draw(st.sampled_from(spaces[:number]))
+        patch["time_zone"] = draw(zones)
+        patch["reset_at"] = draw(clocks)
+        setup.append(PutSpace(space, patch))
+    setup += [PutDoorway(door, (both[0], both[1])) for door, both in plan.items()]
+    hang = draw(st.lists(st.tuples(st.sampled_from(dpus), hung), unique_by=lambda pair: pair[0]))
+    setup += [Place(dpu, where[0], where[1], LONG_AGO) for dpu, where in hang]
+    if draw(st.booleans()):
+        setup = [together(setup)]
+    asides = st.sampled_from([Remember(), Remember(), Look()])
+    options: list[st.SearchStrategy[Any]] = [
+        often(send, 7),
+        often(place, 4),
+        often(reset, 3),
+        often(put_space, 2),
+        often(asides, 2),
+        put_doorway,
+        place_now,
+        put_site,
+        again,
+    ]
+    step: st.SearchStrategy[Step] = st.one_of(options)
+    steps = [one for _ in range(3) for one in draw(st.lists(step, max_size=8))]
+    return Script((*setup, *steps))
+
+
+def together(steps: Sequence[Step]) -> PutSite:
+    return PutSite(
+        tuple(step for step in steps if isinstance(step, PutSpace)),
+        tuple(step for step in steps if isinstance(step, PutDoorway)),
+        tuple(step for step in steps if isinstance(step, Place)),
+    )
+
+
+def write_timestamp(instant: datetime, offset: str, more_digits: str) -> str:
+    """The instant in this offset, with digits beyond the microsecond."""
+    zone = datetime.strptime(offset.replace("Z", "+00:00"), "%z").tzinfo
+    local = instant.astimezone(zone)
+    fraction = f"{local.microsecond:06d}{more_digits}".rstrip("0")
+    return f"{local:%Y-%m-%dT%H:%M:%S}{'.' if fraction else ''}{fraction}{offset}"
+
+
+def played_offline(script: Script, world: World, clock: datetime) -> Iterator[tuple[World, list[str]]]:
+    """The oracle's world after each step, without a service."""
+    sent: list[Send] = []
+    for step in script.steps:
+        verdicts: list[str] = []
+        try:
+            world, verdicts = apply(step, world, clock, sent)
+        except Refused:
+            verdicts = ["refused"]
+        if isinstance(step, Send):
+            sent.append(step)
+        yield world, verdicts
