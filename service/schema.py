@@ -25,9 +25,12 @@ class MigrationRefused(RuntimeError):
     """The database was left as it was; `message` says why and `remedy` what to do about it."""
 
     def __init__(self, message: str, remedy: str) -> None:
-        super().__init__(f"{message}\n{remedy}")
+        super().__init__(message, remedy)
         self.message = message
         self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.remedy}"
 
 
 class SchemaMismatch(RuntimeError):

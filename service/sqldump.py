@@ -92,7 +92,8 @@ QUERIES = {
         select object, 'columnstore', 0,
                'segment by ' || coalesce(segmentby, '-') || ', order by ' || coalesce(orderby, '-')
         from ours o
-        join timescaledb_information.hypertable_columnstore_settings s on s.hypertable = o.stored""",
+        join timescaledb_information.hypertable_columnstore_settings s on s.hypertable = o.stored
+        where segmentby is not null or orderby is not null""",
     "aggregates": """
         select o.object, 'rollup', 0,
                'of ' || case when h.oid is null then format('%I.%I', a.hypertable_schema, a.hypertable_name)
