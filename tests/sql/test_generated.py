@@ -1,7 +1,5 @@
 """Generated files that are committed: fresh, and the same from whatever server they were made."""
 
-# ruff: noqa: E501 - generated lines are as long as they are
-
 from pathlib import Path
 
 from service.migrate import migrate
