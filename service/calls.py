@@ -9,10 +9,10 @@ from typing import Protocol, TypeVar
 
 import asyncpg
 import msgspec
+from msgspec import UNSET
 
 from service import messages
 from service.instants import Instant
-from service.messages import UNSET
 
 
 class Session(Protocol):
@@ -49,9 +49,7 @@ def _text(value: object) -> str:
 
 async def put_space(session: Session, space: str, patch: messages.SpaceIn) -> tuple[bool, messages.SpaceOut]:
     """Whether it was created, and what it is now."""
-    row = await session.fetchrow(
-        "select * from api.put_space(space => $1, patch => $2)", space, _patch(patch)
-    )
+    row = await session.fetchrow("select * from api.put_space(space => $1, patch => $2)", space, _patch(patch))
     return _created(row), _space(row)
 
 
@@ -72,13 +70,9 @@ async def delete_space(session: Session, space: str) -> None:
     await session.fetchrow("select api.delete_space(space => $1)", space)
 
 
-async def put_doorway(
-    session: Session, doorway: str, patch: messages.DoorwayIn
-) -> tuple[bool, messages.DoorwayOut]:
+async def put_doorway(session: Session, doorway: str, patch: messages.DoorwayIn) -> tuple[bool, messages.DoorwayOut]:
     """Whether it was created, and what it is now."""
-    row = await session.fetchrow(
-        "select * from api.put_doorway(doorway => $1, patch => $2)", doorway, _patch(patch)
-    )
+    row = await session.fetchrow("select * from api.put_doorway(doorway => $1, patch => $2)", doorway, _patch(patch))
     return _created(row), _doorway(row)
 
 
@@ -86,12 +80,8 @@ async def get_doorway(session: Session, doorway: str) -> messages.DoorwayOut:
     return _doorway(await session.fetchrow("select * from api.get_doorway(doorway => $1)", doorway))
 
 
-async def list_doorways(
-    session: Session, after: str | None = None, max_rows: int = 100
-) -> list[messages.DoorwayOut]:
-    rows = await session.fetch(
-        "select * from api.list_doorways(after => $1, max_rows => $2)", after, max_rows
-    )
+async def list_doorways(session: Session, after: str | None = None, max_rows: int = 100) -> list[messages.DoorwayOut]:
+    rows = await session.fetch("select * from api.list_doorways(after => $1, max_rows => $2)", after, max_rows)
     return [_doorway(row) for row in rows]
 
 
@@ -125,9 +115,7 @@ async def list_dpus(
 
 
 async def list_placements(session: Session, dpu: str) -> list[messages.PlacementOut]:
-    return [
-        _placement(row) for row in await session.fetch("select * from api.list_placements(dpu => $1)", dpu)
-    ]
+    return [_placement(row) for row in await session.fetch("select * from api.list_placements(dpu => $1)", dpu)]
 
 
 async def record_placement(
@@ -155,12 +143,8 @@ async def apply_site(session: Session, site: messages.SiteIn) -> list[messages.S
     return [_shape(row, messages.SiteChange) for row in rows]
 
 
-async def record_reset(
-    session: Session, space: str, count: int, at: datetime | None = None
-) -> messages.ResetOut:
-    row = await session.fetchrow(
-        "select * from api.record_reset(space => $1, count => $2, at => $3)", space, count, at
-    )
+async def record_reset(session: Session, space: str, count: int, at: datetime | None = None) -> messages.ResetOut:
+    row = await session.fetchrow("select * from api.record_reset(space => $1, count => $2, at => $3)", space, count, at)
     return _shape(row, messages.ResetOut)
 
 
@@ -286,9 +270,7 @@ async def list_counts(
 
 
 async def get_device(session: Session, device: str) -> messages.DeviceRow:
-    return _shape(
-        await session.fetchrow("select * from api.get_device(device => $1)", device), messages.DeviceRow
-    )
+    return _shape(await session.fetchrow("select * from api.get_device(device => $1)", device), messages.DeviceRow)
 
 
 async def list_readings(
@@ -367,9 +349,7 @@ def _space(row: asyncpg.Record | None) -> messages.SpaceOut:
 
 def _doorway(row: asyncpg.Record | None) -> messages.DoorwayOut:
     columns = dict(row or {})
-    return msgspec.convert(
-        columns | {"sides": (columns.get("side_a"), columns.get("side_b"))}, messages.DoorwayOut
-    )
+    return msgspec.convert(columns | {"sides": (columns.get("side_a"), columns.get("side_b"))}, messages.DoorwayOut)
 
 
 def _placement(row: asyncpg.Record | None) -> messages.PlacementOut:
@@ -382,9 +362,7 @@ def _placement(row: asyncpg.Record | None) -> messages.PlacementOut:
 def _dpu(row: asyncpg.Record | None) -> messages.DpuOut:
     columns = dict(row or {})
     placed = row is not None and row["from_at"] is not None
-    return msgspec.convert(
-        columns | {"placement": _placement(row) if row and placed else None}, messages.DpuOut
-    )
+    return msgspec.convert(columns | {"placement": _placement(row) if row and placed else None}, messages.DpuOut)
 
 
 def _count(row: asyncpg.Record | None) -> messages.CountOut:

@@ -1,14 +1,15 @@
 """The database as the service sees it: a pool that comes back by itself, and nobody waits in it for long."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from service import calls
-from service.errors import Problem
+from service.errors import Problem, problem_of
 from service.negotiation import HttpRequest
 from service.schema import SchemaMismatch, SchemaVersion, compare_schema, expected_schema
 from service.settings import Settings
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 ROLE = "headcount_service"
+
+log = logging.getLogger("headcount.db")
 
 
 class Database:
@@ -52,8 +55,7 @@ class Database:
             reset=_leave_as_is,
         )
         try:
-            with suppress(Problem):  # not there yet: /readyz and every other request say so
-                await self.check_schema()
+            await self._look()
             yield
         finally:
             pool, self.pool = self.pool, None
@@ -62,28 +64,33 @@ class Database:
             except TimeoutError:
                 pool.terminate()
 
+    async def _look(self) -> None:
+        """Whether there is a schema to speak to; that there is no database yet is all right."""
+        try:
+            await self.check_schema()
+        except SchemaMismatch:
+            raise
+        except Exception as error:
+            if problem_of(error).kind.code != "unavailable":
+                raise
+            log.warning("The database cannot be reached yet (%s: %s)", type(error).__name__, error)
+
     async def check_schema(self) -> None:
-        """Raises SchemaMismatch, or Problem (503) if the database cannot be reached."""
+        """Raises SchemaMismatch, or whatever it is that keeps us from the database."""
         async with self._connection() as connection:
             await self._check_schema(connection)
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         async with self._connection() as connection:
             if not self.checked:
-                await self._ready(connection)
+                await self._check_schema(connection)
             return await connection.fetch(query, *arguments)
 
     async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
         async with self._connection() as connection:
             if not self.checked:
-                await self._ready(connection)
+                await self._check_schema(connection)
             return await connection.fetchrow(query, *arguments)
-
-    async def _ready(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
-        try:
-            await self._check_schema(connection)
-        except SchemaMismatch as mismatch:
-            raise Problem("unavailable", str(mismatch)) from mismatch
 
     async def _check_schema(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
         self.checked = False
@@ -106,9 +113,7 @@ class Database:
         if self.pool is None:
             raise Problem("unavailable", "The service is stopping.")
         if self.waiting >= self.settings.max_waiting:
-            raise Problem(
-                "unavailable", "Too many requests wait for the database. Nothing was stored; try again."
-            )
+            raise Problem("unavailable", "Too many requests wait for the database. Nothing was stored; try again.")
         self.waiting += 1
         try:
             connection = await self.pool.acquire(timeout=self.settings.acquire_seconds)

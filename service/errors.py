@@ -14,6 +14,8 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import Message, Scope
 
+from service.schema import SchemaMismatch
+
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER = {"Retry-After": "1"}
 
@@ -127,6 +129,8 @@ def problem_of(error: Exception) -> Problem:
             return problem_of_sqlstate(error)
         case HTTPException():
             return problem_of_status(error)
+        case SchemaMismatch():
+            return Problem("unavailable", str(error))
         # What asyncpg, the pool and the socket raise when the database goes away.
         case asyncpg.InterfaceError() | asyncpg.InternalClientError() | OSError() | asyncio.TimeoutError():
             return Problem("unavailable", WORDS["unavailable"])
@@ -135,9 +139,7 @@ def problem_of(error: Exception) -> Problem:
 
 def problem_of_sqlstate(error: asyncpg.PostgresError) -> Problem:
     state = getattr(error, "sqlstate", None) or ""
-    code = next(
-        (SQLSTATES[state[:n]] for n in range(len(state), 0, -1) if state[:n] in SQLSTATES), "internal"
-    )
+    code = next((SQLSTATES[state[:n]] for n in range(len(state), 0, -1) if state[:n] in SQLSTATES), "internal")
     if not state.startswith("PT"):
         return Problem(code, WORDS[code])
     message, where, hint = (str(getattr(error, name, None) or "") for name in ("message", "detail", "hint"))
@@ -161,9 +163,7 @@ def request_id(scope: Scope) -> str:
     """The caller's X-Request-Id if it is a sane one, else one of ours; the same throughout a request."""
     state = scope.setdefault("state", {})
     if "request_id" not in state:
-        given = next(
-            (value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), ""
-        )
+        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
         state["request_id"] = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
     return str(state["request_id"])
 

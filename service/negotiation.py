@@ -74,9 +74,10 @@ async def decode(request: HttpRequest, kind: type[T]) -> T:
 
 def decode_bytes(body: bytes, kind: type[T], format: str) -> T:
     """400 for what is not of the format, 422 for what is, but is not a `kind`."""
-    decoder = _msgpack_decoder(kind) if format == MSGPACK else _json_decoder(kind)
+    shape: Any = kind
     try:
-        return decoder.decode(body)
+        value: T = _decoder(shape, format).decode(body)
+        return value
     except msgspec.ValidationError as error:
         raise problem_of_validation(error) from None
     except RecursionError:
@@ -97,20 +98,22 @@ def query(request: HttpRequest, kind: type[T]) -> T:
         )
     except ValueError:
         raise invalid(f"There are more than {MAX_PARAMETERS} query parameters.") from None
-    known, several = _parameters(kind)
-    values: dict[str, str | list[str]] = {}
+    shape: Any = kind
+    known, several = _parameters(shape)
+    single: dict[str, str] = {}
+    lists: dict[str, list[str]] = {}
     for name, value in pairs:
         if name not in known:
             takes = f"takes {', '.join(known)}" if known else "takes none"
             raise invalid(f"There is no query parameter of this name here; this address {takes}.", name)
         if name in several:
-            values.setdefault(name, []).append(value)  # type: ignore[union-attr]
-        elif name in values:
+            lists.setdefault(name, []).append(value)
+        elif name in single:
             raise invalid("This query parameter can be given only once.", name)
         else:
-            values[name] = value
+            single[name] = value
     try:
-        return msgspec.convert(values, kind, strict=False, dec_hook=_query_instant)
+        return msgspec.convert({**single, **lists}, kind, strict=False, dec_hook=_query_instant)
     except msgspec.ValidationError as error:
         raise problem_of_validation(error) from None
 
@@ -218,17 +221,14 @@ def _query_instant(_wanted: type, value: object) -> object:
 
 
 @cache
-def _json_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+def _decoder(kind: Any, format: str) -> msgspec.json.Decoder[Any] | msgspec.msgpack.Decoder[Any]:
+    if format == MSGPACK:
+        return msgspec.msgpack.Decoder(kind, dec_hook=_instant)
     return msgspec.json.Decoder(kind, dec_hook=_instant)
 
 
 @cache
-def _msgpack_decoder(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
-    return msgspec.msgpack.Decoder(kind, dec_hook=_instant)
-
-
-@cache
-def _parameters(kind: type) -> tuple[tuple[str, ...], frozenset[str]]:
+def _parameters(kind: Any) -> tuple[tuple[str, ...], frozenset[str]]:
     """The names of a query's parameters, and which of them can be given several times."""
     properties = msgspec.json.schema(kind, schema_hook=lambda _: {"type": "string"})["$defs"][kind.__name__][
         "properties"

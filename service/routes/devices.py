@@ -1,5 +1,7 @@
 """Devices with readings: a reading is an event whose direction is its count. Timestamps in their shortest form."""
 
+from datetime import datetime
+
 from litestar import Response, get, post
 
 from service import calls, ingest
@@ -17,14 +19,16 @@ from service.negotiation import HttpRequest, answer, no_query, path_id, query
 from service.openapi import described
 
 
+def _shortest(moment: datetime | None) -> str | None:
+    return None if moment is None else shortest(moment)
+
+
 @post("/ingest", opt=described(EventsRecordedOut, body=ReadingsIn))
 async def record_readings(request: HttpRequest) -> Response[bytes]:
     """Stores the readings of one device, as POST /v1/events does."""
     no_query(request)
     batch = await ingest.decode_readings(request)
-    return answer(
-        request, await ingest.record(database(request), batch, database(request).settings.auto_register)
-    )
+    return answer(request, await ingest.record(database(request), batch, database(request).settings.auto_register))
 
 
 @get("/devices/{device:str}/latest_timestamp", opt=described(LatestTimestampOut, 404))
@@ -32,7 +36,7 @@ async def get_latest_timestamp(request: HttpRequest) -> Response[bytes]:
     """The instant of the latest reading."""
     no_query(request)
     found = await calls.get_device(database(request), path_id(request, "device"))
-    return answer(request, LatestTimestampOut(found.latest_timestamp and shortest(found.latest_timestamp)))
+    return answer(request, LatestTimestampOut(_shortest(found.latest_timestamp)))
 
 
 @get("/devices/{device:str}/cumulative_count", opt=described(CumulativeCountOut, 404))
@@ -50,10 +54,13 @@ async def get_device(request: HttpRequest) -> Response[bytes]:
     device = path_id(request, "device")
     found = await calls.get_device(database(request), device)
     readings = await calls.list_readings(database(request), device, asked.from_, asked.to, asked.limit)
-    latest = found.latest_timestamp and shortest(found.latest_timestamp)
     return answer(
         request,
-        DeviceOut({shortest(time): count for time, count in readings}, latest, found.cumulative_count),
+        DeviceOut(
+            {shortest(time): count for time, count in readings},
+            _shortest(found.latest_timestamp),
+            found.cumulative_count,
+        ),
     )
 
 

@@ -20,18 +20,17 @@ async def record_events(request: HttpRequest) -> Response[bytes]:
     """
     no_query(request)
     batch = await ingest.decode_events(request)
-    return answer(
-        request, await ingest.record(database(request), batch, database(request).settings.auto_register)
-    )
+    return answer(request, await ingest.record(database(request), batch, database(request).settings.auto_register))
 
 
 @get("/v1/events", opt=described(Page[EventOut], 404, query=EventsQuery))
 async def list_events(request: HttpRequest) -> Response[bytes]:
     """Raw events of a DPU, or those that counted for a space, in [from, to), in time order."""
     asked = query(request, EventsQuery)
-    after = cursor.read(asked.after, tuple[datetime, Id, int]) if asked.after else (None, None, None)
+    none = (None, None, None)
+    time, dpu, sequence = cursor.read(asked.after, tuple[datetime, Id, int]) if asked.after else none
     rows = await calls.list_events(
-        database(request), asked.dpu, asked.space, asked.from_, asked.to, *after, max_rows=asked.limit + 1
+        database(request), asked.dpu, asked.space, asked.from_, asked.to, time, dpu, sequence, asked.limit + 1
     )
     return answer(request, cursor.page(rows, asked.limit, lambda e: (e.timestamp, e.dpu, e.sequence)))
 

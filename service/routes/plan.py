@@ -96,9 +96,7 @@ async def list_doorways(request: HttpRequest) -> Response[bytes]:
 async def put_dpu(request: HttpRequest) -> Response[bytes]:
     """Registers or changes a DPU."""
     no_query(request)
-    created, result = await calls.put_dpu(
-        database(request), path_id(request, "dpu"), await decode(request, DpuIn)
-    )
+    created, result = await calls.put_dpu(database(request), path_id(request, "dpu"), await decode(request, DpuIn))
     return answer(request, result, 201 if created else 200)
 
 

@@ -1,0 +1,190 @@
+"""service/ingest.py by itself: four formats, a fast and a slow path, and one verdict."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Literal
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from service import ingest
+from service.errors import Problem
+from service.ingest import Batch
+
+Columns = tuple[list[str], list[datetime], list[int], list[int]]
+
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def columns(batch: Batch) -> Columns:
+    return list(batch.dpus), list(batch.times), list(batch.directions), list(batch.sequences)
+
+
+def verdict(batch: Batch) -> tuple[Columns, list[int], list[int]]:
+    """What was taken, which events those were, and which were refused."""
+    taken = list(range(len(batch.dpus))) if batch.indexes is None else list(batch.indexes)
+    return columns(batch), taken, [refusal.index for refusal in batch.refusals]
+
+
+def as_json(events: list[Any]) -> bytes:
+    return json.dumps({"events": events}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def as_slow_json(events: list[Any]) -> bytes:
+    """An escape makes the fast path stand back."""
+    return as_json(events).replace(b'"events"', rb'"\u0065vents"', 1)
+
+
+def as_ndjson(events: list[Any]) -> bytes:
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+
+def as_csv(events: list[dict[str, Any]], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=quoting)
+    writer.writerow(["timestamp", "direction", "dpu_id", "sequence"])
+    writer.writerows(
+        [event["timestamp"], event["direction"], event["dpu"], event.get("sequence", 0)] for event in events
+    )
+    return text.getvalue().encode()
+
+
+def is_verdict(decode: Callable[[bytes], Batch], body: bytes) -> bool:
+    """Whether it comes to a verdict: a batch whose refusals can be stored, or a problem of the caller's."""
+    try:
+        return all(refusal.body.isprintable() for refusal in decode(body).refusals)
+    except Problem as problem:
+        return problem.kind.status in (400, 413, 422)
+
+
+TIMESTAMPS = st.one_of(
+    st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat),
+    st.datetimes(timezones=st.integers(-1439, 1439).map(lambda m: timezone(timedelta(minutes=m)))).map(
+        datetime.isoformat
+    ),
+    st.text("0123456789", max_size=9).map(lambda digits: f"2026-01-01T00:00:00.{digits}Z"),
+    st.from_regex(r"\A[0-3]\d{3}-[01]\d-[0-3]\d[Tt ][0-2]\d:[0-5]\d:[0-6]\d(\.\d{1,8})?([Zz]|[+-][0-2]\d:?[0-6]\d)\Z"),
+    st.sampled_from(["", "2026-01-01T00:00:00", "2016-12-31T23:59:60Z", "9999-12-31T23:59:59-00:01"]),
+)
+EVENTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "dpu": st.one_of(st.from_regex(r"\A[A-Za-z0-9._:-]{1,66}\Z"), st.text("ab\u00e9é 1,;'", max_size=3)),
+            "timestamp": TIMESTAMPS,
+            "direction": st.one_of(st.integers(-2, 2), st.integers(-(2**33), 2**33)),
+        },
+        optional={"sequence": st.integers(-1, 2**15)},
+    ),
+    max_size=4,
+)
+
+
+@given(EVENTS)
+@example([{"dpu": "a", "timestamp": "2026-01-01T00:00:00.1234565Z", "direction": 1}])
+@example([{"dpu": "a", "timestamp": "0001-01-01T00:00:00+00:01", "direction": 1}])
+@example([{"dpu": "a\n", "timestamp": "2026-01-01T00:00:00Z", "direction": 1}])
+def test_its_fast_paths_and_slow_paths_agree_in_all_formats(events: list[dict[str, Any]]) -> None:
+    expected = verdict(ingest.decode_json(as_slow_json(events)))
+    assert verdict(ingest.decode_json(as_json(events))) == expected
+    assert verdict(ingest.decode_msgpack(msgspec.msgpack.encode({"events": events}))) == expected
+    assert verdict(ingest.decode_ndjson(as_ndjson(events))) == expected
+    if not any("\n" in event["dpu"] or event["dpu"] != event["dpu"].strip() for event in events):
+        assert verdict(ingest.decode_csv(as_csv(events))) == expected
+        assert verdict(ingest.decode_csv(as_csv(events, csv.QUOTE_ALL))) == expected
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("events"),
+        lambda values: (
+            st.lists(values, max_size=4) | st.dictionaries(st.text() | st.just("events"), values, max_size=3)
+        ),
+    )
+)
+def test_it_never_fails_on_any_json_value(value: Any) -> None:
+    for body in (json.dumps(value).encode(), json.dumps({"events": [value, value]}).encode()):
+        for decode in (ingest.decode_json, ingest.decode_ndjson, ingest.decode_csv, ingest.decode_readings_json):
+            assert is_verdict(decode, body)
+
+
+@given(st.binary(max_size=60))
+@example(b"\x81\xa6events\xdd\xff\xff\xff\xff")
+@example(b"\x81\xa6events\x91\xd6\xff")
+@example(b"\x81\xa6events\x91\x81\xa9timestamp\xd7\xff\xff\xff\xff\xff\xff\xff\xff\xff")
+def test_it_never_fails_on_any_bytes(body: bytes) -> None:
+    for decode in (*ingest.EVENT_FORMATS.values(), *ingest.READING_FORMATS.values()):
+        assert is_verdict(decode, body)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"timestamp,direction,dpu_id\n2026-01-01T00:00:00Z,1,a\n",
+        b"timestamp,direction,dpu_id\r\n2026-01-01T00:00:00Z,1,a\r\n",
+        b"timestamp,direction,dpu_id\n2026-01-01T00:00:00Z,1,a",
+        b"\xef\xbb\xbftimestamp,direction,dpu_id\n2026-01-01T00:00:00Z,+1,a\n\n",
+        b'"timestamp","direction","dpu_id"\n"2026-01-01T00:00:00Z","1","a"\n',
+        b"dpu_id, sequence ,timestamp,direction\na,0,2026-01-01T00:00:00Z,1\n",
+        b"dpu_id,sequence,timestamp,direction\na,,2026-01-01T00:00:00Z,01\n",
+        b"dpu_id,sequence,timestamp,direction\n a ,0, 2026-01-01T01:00:00+01:00 , 1\n",
+    ],
+)
+def test_it_reads_csv_as_programs_write_it(text: bytes) -> None:
+    batch = ingest.decode_csv(text)
+    assert columns(batch) == (["a"], [NEW_YEAR], [1], [0])
+    assert not batch.refusals
+
+
+def test_it_refuses_one_line_of_csv_and_takes_those_around_it() -> None:
+    bad = [
+        b"a,1",
+        b'a,"1',
+        b"\xff,1,2026-01-01T00:00:00Z",
+        b"a,1.0,2026-01-01T00:00:00Z",
+        b"a,1,x,y",
+        b"a," + b"9" * 5000 + b",x",
+    ]
+    lines = [b"dpu_id,direction,timestamp"]
+    for line in bad:
+        lines += [b"a,1,2026-01-01T00:00:00Z", line]
+    batch = ingest.decode_csv(b"\n".join(lines))
+    assert len(batch.dpus) == len(bad)
+    assert [refusal.index for refusal in batch.refusals] == [1, 3, 5, 7, 9, 11]
+    assert batch.refusals[2].body == r"\xff,1,2026-01-01T00:00:00Z"
+    assert batch.refusals[5].body.encode() == bad[5]  # kept whole
+
+
+def test_it_keeps_the_text_of_a_refused_event_as_it_came() -> None:
+    body = b'{"events":[ {"dpu":"a" , "direction":1e999,"x":"\xff\\ud800\\u0000\x00"} ,7]}'
+    assert [refusal.body for refusal in ingest.decode_json(body).refusals] == [
+        r'{"dpu":"a" , "direction":1e999,"x":"\xff\ud800\u0000\x00"}',
+        "7",
+    ]
+
+
+def test_it_takes_a_timestamp_in_msgpack_as_text_or_as_an_extension() -> None:
+    moment = NEW_YEAR + timedelta(microseconds=1)
+    events = [{"dpu": "a", "timestamp": value, "direction": 1} for value in (moment, moment.isoformat())]
+    batch = ingest.decode_msgpack(msgspec.msgpack.encode({"events": events}))
+    assert list(batch.times) == [moment, moment]
+
+
+def test_it_takes_ten_thousand_events_and_not_one_more() -> None:
+    one = {"dpu": "a", "timestamp": "2026-01-01T00:00:00Z", "direction": 1}
+    for encode, decode in (
+        (as_json, ingest.decode_json),
+        (as_slow_json, ingest.decode_json),
+        (as_ndjson, ingest.decode_ndjson),
+        (as_csv, ingest.decode_csv),
+        (lambda events: msgspec.msgpack.encode({"events": events}), ingest.decode_msgpack),
+    ):
+        assert decode(encode([one] * 10_000)).received == 10_000
+        for events in ([one] * 10_001, [one] * 10_000 + [{**one, "direction": 1.5}]):
+            with pytest.raises(Problem) as raised:
+                decode(encode(events))
+            assert raised.value.kind.status == 413
