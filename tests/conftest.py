@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: a migrated database, emptied for each test, and the app on it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -8,8 +9,8 @@ import httpx
 import pytest
 import pytest_asyncio
 from litestar import Litestar
-from service.app import create_app
 
+from service.app import create_app
 from service.settings import Settings
 from tests.lanes import Lane, choose_lane
 
@@ -81,8 +82,19 @@ async def connection(_owner: asyncpg.Connection) -> asyncpg.Connection:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def app(database_url: str) -> AsyncIterator[Litestar]:
     app = create_app(Settings(database_url=database_url, auth="off"))
-    async with app.lifespan():
-        yield app
+    is_up, may_stop = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:  # begun and ended in one task, as Litestar's own task group wants it
+        async with app.lifespan():
+            is_up.set()
+            await may_stop.wait()
+
+    life = asyncio.create_task(live())
+    started = asyncio.create_task(is_up.wait())
+    await asyncio.wait({life, started}, return_when=asyncio.FIRST_COMPLETED)
+    yield app
+    may_stop.set()
+    await life
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -133,6 +133,34 @@ $$;
 comment on function core.refuse_events(timestamptz, text[], text[], text[], timestamptz[], integer[], smallint[], text[]) is
 'Keeps refused events with their reasons, from parallel arrays; each once, however often it is sent.';
 
+create or replace function core.match_ordinals(
+  dpus integer[],
+  times timestamptz[],
+  sequences smallint[],
+  stored_dpus integer[],
+  stored_times timestamptz[],
+  stored_sequences smallint[],
+  wanted bigint[]
+)
+returns bigint[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+-- the planner takes arrays for short ones
+set enable_nestloop = off
+as $$
+  select coalesce(array_agg(n.ordinal), '{}')
+  from (
+    select n.dpu_id, n.time, n.sequence, min(n.ordinal) as ordinal
+    from unnest(dpus, times, sequences) with ordinality as n (dpu_id, time, sequence, ordinal)
+    where wanted is null or n.ordinal in (select unnest(wanted))
+    group by n.dpu_id, n.time, n.sequence
+  ) n
+  join unnest(stored_dpus, stored_times, stored_sequences) as t (dpu_id, time, sequence)
+    on t.dpu_id = n.dpu_id and t.time = n.time and t.sequence = n.sequence
+$$;
+comment on function core.match_ordinals(integer[], timestamptz[], smallint[], integer[], timestamptz[], smallint[], bigint[]) is
+'The ordinals (from 1) of the events that were stored; of several with one identity the first. wanted: only these.';
+
 create or replace function core.store_events(
   dpus integer[],
   times timestamptz[],
@@ -142,9 +170,16 @@ create or replace function core.store_events(
   wanted bigint[] default null
 )
 returns bigint[]
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+declare
+  v_dpus integer[];
+  v_times timestamptz[];
+  v_directions integer[];
+  v_sequences smallint[];
+begin
   with arrived as (
     select distinct on (n.dpu_id, n.time, n.sequence) n.*
     from unnest(dpus, times, directions, sequences) with ordinality as n (dpu_id, time, direction, sequence, ordinal)
@@ -158,21 +193,28 @@ as $$
     from arrived a
     order by a.dpu_id, a.time, a.sequence
     on conflict do nothing
-    returning dpu_id, time, sequence, direction
-  ),
-  summed as (
-    update core.dpu_state s set
-      cumulative_count = s.cumulative_count + n.net,
-      latest_time = greatest(s.latest_time, n.latest),
-      last_seen_at = greatest(s.last_seen_at, least(n.latest, store_events.received_at))
-    from (
-      select t.dpu_id, sum(t.direction) as net, max(t.time) as latest from stored t group by t.dpu_id
-    ) n
-    where s.dpu_id = n.dpu_id
+    returning dpu_id, time, direction, sequence
   )
-  select coalesce(array_agg(a.ordinal), '{}')
-  from stored t
-  join arrived a on a.dpu_id = t.dpu_id and a.time = t.time and a.sequence = t.sequence
+  select array_agg(t.dpu_id), array_agg(t.time), array_agg(t.direction), array_agg(t.sequence)
+  into v_dpus, v_times, v_directions, v_sequences
+  from stored t;
+
+  update core.dpu_state s set
+    cumulative_count = s.cumulative_count + n.net,
+    latest_time = greatest(s.latest_time, n.latest),
+    last_seen_at = greatest(s.last_seen_at, least(n.latest, store_events.received_at))
+  from (
+    select t.dpu_id, sum(t.direction) as net, max(t.time) as latest
+    from unnest(v_dpus, v_times, v_directions) as t (dpu_id, time, direction)
+    group by t.dpu_id
+  ) n
+  where s.dpu_id = n.dpu_id;
+
+  if cardinality(v_dpus) = cardinality(dpus) then
+    return array(select generate_series(1::bigint, cardinality(dpus)));
+  end if;
+  return core.match_ordinals(dpus, times, sequences, v_dpus, v_times, v_sequences, wanted);
+end
 $$;
 comment on function core.store_events(integer[], timestamptz[], integer[], smallint[], timestamptz, bigint[]) is
 'Stores events that are not there yet, given as parallel arrays, with what they add up to per DPU, and returns the ordinals (from 1) of those it stored. Of several with one identity the first is taken. wanted: only these ordinals. The caller holds the rows of core.dpu_state.';
