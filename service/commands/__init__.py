@@ -1,0 +1,1 @@
+"""The subcommands of `headcount`, one a file."""

@@ -1,0 +1,336 @@
+"""`headcount import`: files of events straight into the database, exactly once.
+
+Each batch of lines is one transaction that also notes how far the file has come (api.record_import). So whenever the
+import is killed or the connection lost, what is stored and what is noted agree, and the next run goes on behind it.
+"""
+
+import asyncio
+import gzip
+import hashlib
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from service import calls, ingest
+from service.commands.session import connected, in_one_line, offline_settings, open_connection, run_async
+from service.errors import Problem, problem_of
+from service.messages import ImportRow
+
+BATCH_LINES = ingest.MAX_EVENTS
+BLOCK_BYTES = 256 * 1024
+LONGEST_LINE = 64 * 1024  # what is longer is no event; its beginning is kept
+GIVE_UP_SECONDS = 60.0
+LONGEST_PAUSE = 5.0
+BATCH_SECONDS = 120.0  # longer than that, nobody is at the other end any more
+QUOTE = '"'
+WANTED = "timestamp,direction,dpu_id (in any order, and optionally sequence)"
+GZIP_MAGIC = b"\x1f\x8b"
+# Two runs that import one file must take turns, or their sums would be mixed up.
+LOCK = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
+NOTHING = ImportRow(lines=0, accepted=0, duplicates=0, rejected=0, finished=False)
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    line: int
+    code: str
+    detail: str
+    text: bytes
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_files(files: tuple[Path, ...]) -> None:
+    """Import events from CSV files, plain or gzip, straight into the database.
+
+    The first line is the header: timestamp,direction,dpu_id in any order, and optionally sequence. An import that
+    was interrupted goes on where it stopped when the same file is given again; importing a file twice counts nothing
+    twice. Rejected lines are written to NAME.rejected.csv in the current directory, with the reason.
+    """
+    settings = offline_settings()
+    headers = [(file, _check_header(file)) for file in files]
+    reports = _report_paths(files)
+    total = NOTHING
+    with _progress() as progress:
+        for file, _ in headers:
+            task = progress.add_task(file.name, total=file.stat().st_size)
+            importer = Importer(settings.database_url, settings.auto_register, file, reports[file], progress, task)
+            done = run_async(importer.run(), settings.database_url)
+            click.echo(f"{file}: {_summary(done)}")
+            if done.rejected:
+                click.echo(f"{file}: the rejected lines are in {reports[file]}")
+            total = ImportRow(
+                lines=total.lines + done.lines,
+                accepted=total.accepted + done.accepted,
+                duplicates=total.duplicates + done.duplicates,
+                rejected=total.rejected + done.rejected,
+                finished=True,
+            )
+    if len(files) > 1:
+        click.echo(f"all {len(files)} files: {_summary(total)}")
+
+
+def _summary(row: ImportRow) -> str:
+    return f"accepted {row.accepted}, duplicates {row.duplicates}, rejected {row.rejected}"
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _report_paths(files: tuple[Path, ...]) -> dict[Path, Path]:
+    """Where the rejected lines of each file go; files of the same name in other folders get a number."""
+    paths: dict[Path, Path] = {}
+    for file in files:
+        stem = re.sub(r"(\.csv)?(\.gz)?$", "", file.name, flags=re.IGNORECASE) or file.name
+        path, number = Path(f"{stem}.rejected.csv"), 1
+        while path in paths.values():
+            number += 1
+            path = Path(f"{stem}.{number}.rejected.csv")
+        paths.setdefault(file, path)
+    return paths
+
+
+# Reading
+
+
+class Lines:
+    """The lines of a file, plain or gzip, as (number, line without its end), numbered from 1."""
+
+    def __init__(self, file: Path) -> None:
+        self.raw = file.open("rb")
+        packed = self.raw.peek(2)[:2] == GZIP_MAGIC
+        self.stream: IO[bytes] = cast(IO[bytes], gzip.GzipFile(fileobj=self.raw)) if packed else self.raw
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.raw.close()
+
+    @property
+    def position(self) -> int:
+        """Bytes of the file that were read."""
+        return self.raw.tell()
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        number, rest, overlong = 0, b"", False
+        while block := self.stream.read(BLOCK_BYTES):
+            *lines, rest_of_block = block.split(b"\n")
+            for line in lines:
+                number += 1
+                # Of a line without end only the beginning is kept.
+                yield number, rest if overlong else (rest + line)[:LONGEST_LINE]
+                rest, overlong = b"", False
+            if not overlong:
+                rest = (rest + rest_of_block)[:LONGEST_LINE]
+                overlong = len(rest) == LONGEST_LINE
+        if rest:
+            yield number + 1, rest
+
+
+def _check_header(file: Path) -> ingest.CsvHeader:
+    try:
+        with Lines(file) as lines:
+            _, first = next(iter(lines), (0, b""))
+        return ingest.read_header(first.rstrip(b"\r"))
+    except Problem:
+        shown = ingest.printable(first[:200].decode("utf-8", "replace").rstrip("\r")) or "nothing"
+        raise click.ClickException(
+            f"{file} is not a file of events: its first line is {shown!r}, and must be the header {WANTED}."
+        ) from None
+    except (EOFError, zlib.error, OSError) as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> click.ClickException:
+    return click.ClickException(f"{file} cannot be read: {error}")
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+# Storing
+
+
+class Importer:
+    """The import of one file."""
+
+    def __init__(
+        self, url: str, auto_register: bool, file: Path, report: Path, progress: Progress, task: TaskID
+    ) -> None:
+        self.url = url
+        self.auto_register = auto_register
+        self.file = file
+        self.report = Report(report)
+        self.progress = progress
+        self.task = task
+        self.digest = _digest(file)
+        self.header = _check_header(file)
+        self.noted: ImportRow | None = None  # what the database holds of this import
+        self.tried: ImportRow | None = None  # what the last try would have it hold
+        self.sums = NOTHING  # what has come of the lines so far
+
+    async def run(self) -> ImportRow:
+        """Returns the sums over the whole file."""
+        async with connected(self.url, BATCH_SECONDS) as connection:
+            self.connection = connection
+            self.noted = await calls.get_import(connection, self.digest)
+            if self.noted is not None and not self.noted.finished:
+                self.sums = self.noted
+                click.echo(f"{self.file}: going on behind line {self.sums.lines}", err=True)
+            self.report.go_on_behind(self.sums.lines)
+            try:
+                with Lines(self.file) as lines:
+                    await self._store_all(lines)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise click.ClickException(
+                    f"{self.file} is damaged behind line {self.sums.lines}: {error}. The lines before are stored "
+                    f"({_summary(self.sums)}); import the whole file when you have it."
+                ) from None
+            finally:
+                self.report.close()
+                if self.connection is not connection:
+                    self.connection.terminate()
+        return self.sums
+
+    async def _store_all(self, lines: Lines) -> None:
+        batch: list[tuple[int, bytes]] = []
+        number = 0
+        try:
+            for number, line in lines:
+                if number <= max(self.sums.lines, 1):
+                    continue
+                batch.append((number, line))
+                if len(batch) == BATCH_LINES:
+                    await self._store(batch, number)
+                    self.progress.update(self.task, completed=lines.position)
+                    batch = []
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            if batch:  # damaged: what could be read is stored all the same
+                await self._store(batch, number)
+            raise
+        await self._store(batch, number, finished=True)
+        self.progress.update(self.task, completed=lines.position)
+
+    async def _store(self, lines: list[tuple[int, bytes]], last: int, finished: bool = False) -> None:
+        """Stores a batch, however often the connection is lost meanwhile."""
+        numbers = [number for number, line in lines if line and not line.isspace()]
+        texts = [line.rstrip(b"\r") for _, line in lines if line and not line.isspace()]
+        batch = ingest.decode_lines(self.header, texts)
+        pause, waited = 0.1, 0.0
+        while True:
+            try:
+                if self.connection.is_closed():
+                    self.connection = await open_connection(self.url, BATCH_SECONDS)
+                await self._store_once(batch, numbers, texts, last, finished)
+                return
+            except Exception as error:
+                if problem_of(error).kind.code != "unavailable":
+                    raise
+                if waited >= GIVE_UP_SECONDS:
+                    raise click.ClickException(
+                        f"{in_one_line(error, self.url)} Lines up to {self.sums.lines} of {self.file} are stored; "
+                        "run the same command again to go on behind them."
+                    ) from error
+            await asyncio.sleep(pause)
+            waited += pause
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _store_once(
+        self, batch: ingest.Batch, numbers: list[int], texts: list[bytes], last: int, finished: bool
+    ) -> None:
+        async with self.connection.transaction():
+            await self.connection.fetchval(LOCK, self.digest)
+            found = await calls.get_import(self.connection, self.digest)
+            if found is not None and found == self.tried and found != self.noted:
+                # Only the answer to the last commit was lost.
+                self.noted = self.sums = found
+                return
+            if found != self.noted:
+                raise click.ClickException(f"{self.file} is being imported by another process; nothing is lost.")
+            done = await ingest.record(self.connection, batch, self.auto_register)
+            rejected = [
+                Rejected(numbers[item.index], item.code, item.detail, texts[item.index]) for item in done.rejected
+            ]
+            # Before the commit: lines of a batch that is not committed are cut off again.
+            self.report.write(self.sums.lines, rejected)
+            row = ImportRow(
+                lines=last,
+                accepted=self.sums.accepted + done.accepted,
+                duplicates=self.sums.duplicates + done.duplicates,
+                rejected=self.sums.rejected + len(done.rejected),
+                finished=finished,
+            )
+            await calls.record_import(
+                self.connection, digest=self.digest, file_name=self.file.name, **msgspec.structs.asdict(row)
+            )
+            self.tried = row
+        self.noted = self.sums = row
+
+
+class Report:
+    """The rejected lines of one file, as CSV. It is made when there is a first one."""
+
+    HEADER = b"line_number,code,detail,line\n"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file: IO[bytes] | None = None
+        self.behind: int | None = None  # the line behind which the last batch began
+        self.start = 0  # where that batch's lines begin
+
+    def go_on_behind(self, line: int) -> None:
+        """Keeps what an earlier run wrote of the lines up to `line`."""
+        if not self.path.is_file():
+            return
+        kept = 0
+        with self.path.open("r+b") as file:
+            if file.readline() != self.HEADER:
+                return
+            kept = file.tell()
+            while (row := file.readline()).endswith(b"\n") and int(row.partition(b",")[0]) <= line:
+                kept = file.tell()
+            file.truncate(kept)
+        if kept == len(self.HEADER):
+            self.path.unlink()
+
+    def write(self, behind: int, rejected: list[Rejected]) -> None:
+        """Writes the lines of the batch that begins behind line `behind`, once for however many tries."""
+        if not rejected and self.file is None:
+            return
+        try:
+            if self.file is None:
+                self.file = self.path.open("ab")
+                if not self.file.tell():
+                    self.file.write(self.HEADER)
+            if self.behind == behind:
+                self.file.truncate(self.start)
+            self.behind, self.start = behind, self.file.seek(0, os.SEEK_END)
+            for item in rejected:
+                head = f'{item.line},{item.code},"{item.detail.replace(QUOTE, 2 * QUOTE)}",'.encode()
+                self.file.write(head + b'"' + item.text.replace(b'"', b'""') + b'"\n')
+            self.file.flush()
+        except OSError as error:
+            raise click.ClickException(f"{self.path} cannot be written: {error.strerror}.") from None
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()

@@ -1,0 +1,25 @@
+"""`headcount migrate`."""
+
+import click
+import psycopg
+
+from service.commands.session import in_one_line, offline_settings
+from service.migrate import migrate as bring_to_current
+from service.schema import MigrationRefused
+
+
+@click.command
+def migrate() -> None:
+    """Bring the database at DATABASE_URL to the current schema.
+
+    Safe to run by many at once, and again and again.
+    """
+    url = offline_settings().database_url
+    try:
+        report = bring_to_current(url, on_step=click.echo)
+    except (MigrationRefused, psycopg.Error, OSError) as error:
+        raise in_one_line(error, url) from None
+    for warning in report.warnings:
+        click.echo(warning, err=True)
+    changed = report.applied or report.repeatable or report.policies
+    click.echo("The database is at the current schema now." if changed else "The database was current already.")

@@ -1,0 +1,27 @@
+"""`headcount serve`."""
+
+import click
+
+from service.commands.serving import run_server
+from service.commands.session import quiet_logs
+from service.settings import Settings, SettingsRefused
+
+
+@click.command
+def serve() -> None:
+    """Run the service.
+
+    Listens on HEADCOUNT_HOST (127.0.0.1) and HEADCOUNT_PORT (8000) until SIGTERM or Ctrl-C. Refuses to start on a
+    schema it cannot speak to; `headcount migrate` brings the database to the right one.
+    """
+    quiet_logs()
+    try:
+        settings = Settings.from_environment()
+    except SettingsRefused as refused:
+        raise click.ClickException(str(refused)) from None
+    run_server(settings, lambda: click.echo(f"Serving on {address(settings)}"))
+
+
+def address(settings: Settings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}"
