@@ -1,155 +1,177 @@
-// Worker thread: owns the one WASM PostgreSQL backend.  It blocks in Atomics.wait
-// when it has nothing to read, so the backend sees an ordinary blocking socket:
-// COPY FROM STDIN streams, results stream, nothing has to be buffered whole.
+// A thread that owns the one WebAssembly PostgreSQL backend. It blocks while it has nothing to read, so the
+// backend sees an ordinary blocking socket: COPY streams in, results stream out, nothing is held whole.
 import fs from 'node:fs'
-import { fileURLToPath } from 'node:url'
-import { parentPort, workerData, receiveMessageOnPort } from 'node:worker_threads'
+import { pathToFileURL } from 'node:url'
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { POSTED, UNREAD, UNSENT, WAITING } from './shared.mjs'
+import { HIGHEST_PAGES, shareMemory } from './shared-memory.mjs'
+import { typeOf } from './protocol.mjs'
 
-const { dataDirectory: dataDir, database, ctlBuf } = workerData
-const fsync = true, cancel = true
-const pglite = new URL(`file://${workerData.package}/index.js`).href, extension = new URL(`file://${workerData.package}/timescaledb/index.js`).href
-const ctl = new Int32Array(ctlBuf) // 0: inbox counter  1: bytes in flight to sockets  2: cancel flag
-const IN = 0, FLIGHT = 1
-const MAX_FLIGHT = 16 << 20, CHUNK = 64 << 10
+const { numbers } = workerData
+const MOST_UNSENT_BYTES = 16 << 20
+const CHUNK_BYTES = 64 << 10
+const STACK_BYTES = 128 << 20
 
-// The WASM memory is made a SharedArrayBuffer, so that the main thread can set the backend's
-// interrupt flags while a statement runs (cancel, statement timeout).  The binaries import an
-// unshared memory: patch that one flag in the import section before they are compiled.
-const leb = (b, o) => { let r = 0, s = 0, i = o; for (;;) { const x = b[i++]; r |= (x & 127) << s; s += 7; if (x < 128) return [r >>> 0, i] } }
-const enc = (n) => { const r = []; do { let x = n & 127; n >>>= 7; r.push(n ? x | 128 : x) } while (n); return r }
-const MAXPAGES = 32768
-function shareImport(src) {
-  const b = src instanceof ArrayBuffer ? new Uint8Array(src) : new Uint8Array(src.buffer, src.byteOffset, src.byteLength)
-  let o = 8
-  while (o < b.length) {
-    const id = b[o]; const [len, body] = leb(b, o + 1)
-    if (id === 2) {
-      let [n, i] = leb(b, body)
-      while (n--) {
-        for (let k = 0; k < 2; k++) { const [l, j] = leb(b, i); i = j + l }
-        const kind = b[i++]
-        if (kind === 0) [, i] = leb(b, i)
-        else if (kind === 3) i += 2
-        else {
-          if (kind === 1) i++
-          const flags = b[i]; let [min, j] = leb(b, i + 1)
-          const jmin = j
-          if (flags & 1) [, j] = leb(b, j)
-          if (kind === 2) {
-            const part = [3, ...b.subarray(i + 1, jmin), ...enc(MAXPAGES)]
-            const body2 = Buffer.concat([b.subarray(body, i), Buffer.from(part), b.subarray(j, body + len)])
-            return { min, bytes: Buffer.concat([b.subarray(0, o + 1), Buffer.from(enc(body2.length)), body2, b.subarray(body + len)]) }
-          }
-          i = j
-        }
-      }
-      break
-    }
-    o = body + len
+const packageFile = (name) => pathToFileURL(`${workerData.package}/${name}`)
+const { PGlite } = await import(packageFile('index.js'))
+const { timescaledb } = await import(packageFile('timescaledb/index.js'))
+
+let postgres = null // the WebAssembly module, once it runs
+
+// ---- what is changed in the build before it runs ----
+
+// fdatasync does nothing in the build: a commit has to reach the disk.
+function fdatasync(descriptor) {
+  const hostDescriptor = postgres?.FS.getStream(descriptor)?.nfd
+  if (hostDescriptor !== undefined) fs.fdatasyncSync(hostDescriptor)
+  return 0
+}
+
+const { instantiate, Module } = WebAssembly
+const withSharedMemory = (source) => (source instanceof Module ? source : shareMemory(source).bytes)
+WebAssembly.instantiate = (source, imports) => {
+  if (imports?.env?.__syscall_fdatasync) imports.env.__syscall_fdatasync = fdatasync
+  return instantiate(withSharedMemory(source), imports)
+}
+WebAssembly.Module = new Proxy(Module, {
+  construct: (target, [source]) => new target(withSharedMemory(source)),
+})
+
+let memory = null
+const sharedMemory = {
+  name: 'shared memory',
+  setup: async (_postgres, emscriptenOpts) => {
+    const { initial } = shareMemory(fs.readFileSync(packageFile('pglite.wasm')))
+    memory = new WebAssembly.Memory({ initial: Math.max(initial, 2048), maximum: HIGHEST_PAGES, shared: true })
+    return { emscriptenOpts: { ...emscriptenOpts, wasmMemory: memory } }
+  },
+}
+
+const pglite = await PGlite.create({
+  dataDir: workerData.dataDirectory,
+  database: workerData.database,
+  extensions: { sharedMemory, timescaledb, btree_gist: packageFile('btree_gist.tar.gz') },
+})
+postgres = pglite.Module
+
+// The build has a small C stack right above its globals and no working max_stack_depth: a PL/pgSQL recursion
+// of some dozen levels silently overwrites them. With a big block as the stack, V8's own stack limit is
+// reached first; that ends this thread, which is safe.
+const stack = postgres._malloc(STACK_BYTES)
+postgres.___stack_pointer.value = (stack + STACK_BYTES) & ~15
+
+postgres.FS.filesystems.NODEFS.stream_ops.fsync = (stream) => {
+  if (stream.nfd !== undefined) fs.fsyncSync(stream.nfd)
+  return 0
+}
+
+// ---- the backend's socket ----
+
+let inbox = []
+let taken = 0 // how much of the inbox was taken
+
+// The next message from the main thread; blocks until there is one.
+function nextMessage() {
+  for (;;) {
+    if (taken < inbox.length) return inbox[taken++]
+    inbox = []
+    taken = 0
+    const posted = Atomics.load(numbers, POSTED)
+    for (let received; (received = receiveMessageOnPort(parentPort)); ) inbox.push(received.message)
+    if (inbox.length) continue
+    Atomics.store(numbers, WAITING, 1)
+    Atomics.wait(numbers, POSTED, posted)
+    Atomics.store(numbers, WAITING, 0)
   }
-  return { min: 0, bytes: b }
 }
-let hookedMod = null
-const { PGlite } = await import(pglite)
-const { timescaledb } = await import(extension)
-const options = {}
-const patchImports = (imports) => {
-  const env = imports?.env
-  if (fsync && env?.__syscall_fdatasync) env.__syscall_fdatasync = (fd) => {
-    const s = hookedMod?.FS.getStream(fd)
-    if (s?.nfd !== undefined) fs.fdatasyncSync(s.nfd)
-    return 0
-  }
-}
-{
-  const { instantiate, Module } = WebAssembly
-  const conv = (src) => (cancel && !(src instanceof Module) ? shareImport(src).bytes : src)
-  WebAssembly.instantiate = (src, imports) => { patchImports(imports); return instantiate(conv(src), imports) }
-  WebAssembly.Module = new Proxy(Module, { construct: (t, [src]) => new t(conv(src)) })
-}
-let memory
-const shared = { name: 'shared-memory', setup: async (_pg, emscriptenOpts) => {
-  if (!cancel) return {}
-  const main = fs.readFileSync(fileURLToPath(new URL('./pglite.wasm', pglite)))
-  memory = new WebAssembly.Memory({ initial: Math.max(shareImport(main).min, 2048), maximum: MAXPAGES, shared: true })
-  return { emscriptenOpts: { ...emscriptenOpts, wasmMemory: memory } }
-} }
-const more = {}
-for (const n of ['btree_gist']) more[n] = new URL(`./${n}.tar.gz`, pglite)
-const pg = await PGlite.create({ dataDir, database, extensions: { shared, timescaledb, ...more } })
-const mod = (hookedMod = pg.Module)
-// The build has a 64 kB C stack right above its globals and no working max_stack_depth: a PL/pgSQL
-// recursion of ~50 levels silently overwrites them.  Use a big block instead; V8's own stack limit
-// (resourceLimits.stackSizeMb) is then reached first and ends the worker, which is safe.
-{ const n = 128 << 20, p = mod._malloc(n); mod.___stack_pointer.value = (p + n) & ~15 }
-if (fsync) mod.FS.filesystems.NODEFS.stream_ops.fsync = (s) => { if (s.nfd !== undefined) fs.fsyncSync(s.nfd); return 0 }
 
-let inbox = [], later = [], seen = 0, cur = null, off = 0
-let out = Buffer.allocUnsafe(CHUNK), olen = 0
+let input = new Uint8Array()
+let inputOffset = 0
+let closing = false
+
+function setInput(bytes) {
+  input = bytes
+  inputOffset = 0
+  Atomics.sub(numbers, UNREAD, bytes.length)
+}
+
+const read = postgres.addFunction((pointer, most) => {
+  while (inputOffset >= input.length) {
+    flush()
+    const message = nextMessage()
+    if (message instanceof Uint8Array) setInput(message)
+    else closing = true // acted on when the statement is over
+  }
+  const count = Math.min(most, input.length - inputOffset)
+  postgres.HEAPU8.set(input.subarray(inputOffset, inputOffset + count), pointer)
+  inputOffset += count
+  return count
+}, 'iii')
+
+const output = new Uint8Array(CHUNK_BYTES)
+let outputSize = 0
+
+const write = postgres.addFunction((pointer, count) => {
+  const bytes = postgres.HEAPU8.subarray(pointer, pointer + count)
+  if (outputSize + count > CHUNK_BYTES) flush()
+  if (count > CHUNK_BYTES) {
+    post(new Uint8Array(bytes))
+  } else {
+    output.set(bytes, outputSize)
+    outputSize += count
+  }
+  return count
+}, 'iii')
 
 function flush() {
-  if (!olen) return
-  const b = new Uint8Array(olen)
-  b.set(out.subarray(0, olen))
-  post(b)
-  olen = 0
+  if (outputSize) post(output.slice(0, outputSize))
+  outputSize = 0
 }
-function post(b) {
-  let v = Atomics.add(ctl, FLIGHT, b.length) + b.length
-  parentPort.postMessage(b, [b.buffer])
-  while (v > MAX_FLIGHT) { Atomics.wait(ctl, FLIGHT, v, 1000); v = Atomics.load(ctl, FLIGHT) }
-}
-function next() {
-  // Blocks until the main thread posts another message.
-  for (;;) {
-    if (inbox.length) return inbox.shift()
-    seen = Atomics.load(ctl, IN)
-    let m
-    while ((m = receiveMessageOnPort(parentPort))) inbox.push(m.message)
-    if (!inbox.length) Atomics.wait(ctl, IN, seen)
-  }
-}
-const read = mod.addFunction((ptr, max) => {
-  while (!cur || off >= cur.length) {
-    flush()
-    const m = next()
-    if (!(m instanceof Uint8Array)) { later.push(m); continue }
-    cur = m; off = 0
-  }
-  const n = Math.min(max, cur.length - off)
-  mod.HEAPU8.set(cur.subarray(off, off + n), ptr)
-  off += n
-  return n
-}, 'iii')
-const write = mod.addFunction((ptr, len) => {
-  if (len > CHUNK) { flush(); post(mod.HEAPU8.slice(ptr, ptr + len)); return len }
-  if (olen + len > CHUNK) flush()
-  out.set(mod.HEAPU8.subarray(ptr, ptr + len), olen)
-  olen += len
-  return len
-}, 'iii')
-mod._set_read_write_cbs(read, write)
-parentPort.postMessage({ ready: true, memory, interrupt: mod._InterruptPending, size: mod.HEAPU8.length })
 
-for (;;) {
-  const m = later.shift() ?? next()
-  if (m instanceof Uint8Array) {
-    if (m[0] === 100 || m[0] === 99 || m[0] === 102) continue // CopyData, CopyDone, CopyFail of a COPY that is over
-    // a cancel that came too late must not hit the next statement
-    if (memory && mod.HEAP32[(mod._InterruptPending >> 2) + 1]) mod.HEAP32[(mod._InterruptPending >> 2) + 1] = 0
-    cur = m; off = 0
-    mod._interactive_one(m.length, m[0])
-    flush()
-  } else if (m.close) {
-    break
-  } else if (m.mem) {
-    parentPort.postMessage({ mem: mod.HEAPU8.length, usage: process.memoryUsage() })
+// Hands bytes to the main thread; blocks while the client does not take what it has.
+function post(bytes) {
+  let unsent = Atomics.add(numbers, UNSENT, bytes.length) + bytes.length
+  parentPort.postMessage(bytes, [bytes.buffer])
+  while (unsent > MOST_UNSENT_BYTES) {
+    Atomics.wait(numbers, UNSENT, unsent)
+    unsent = Atomics.load(numbers, UNSENT)
   }
 }
-// PGlite's own close() would use the callbacks that we replaced
-const ended = (f) => { try { f() } catch (e) { if (e?.name !== 'ExitStatus') parentPort.postMessage({ error: String(e) }) } }
-cur = new Uint8Array([88, 0, 0, 0, 4]); off = 0
-ended(() => mod._interactive_one(5, 88))
-ended(() => mod._pgl_shutdown())
-ended(() => mod.FS.quit())
+
+postgres._set_read_write_cbs(read, write)
+const interruptFlags = postgres._InterruptPending // QueryCancelPending is its neighbour
+parentPort.postMessage({ ready: true, memory, interruptFlags })
+
+let unitEnded = true
+while (!closing) {
+  const message = nextMessage()
+  if (!(message instanceof Uint8Array)) break
+  setInput(message)
+  const type = typeOf(message)
+  if ('dcf'.includes(type)) {
+    inputOffset = input.length // what is left of a COPY that has failed
+    continue
+  }
+  // A cancel that came too late must not hit the next statement.
+  if (unitEnded) Atomics.store(postgres.HEAP32, (interruptFlags >> 2) + 1, 0)
+  unitEnded = 'QSF'.includes(type)
+  postgres._interactive_one(message.length, message[0])
+  flush()
+}
+
+// ---- shutdown; PGlite's own close() would use the callbacks replaced above ----
+
+function finish(step) {
+  try {
+    step()
+  } catch (error) {
+    if (error?.name !== 'ExitStatus') console.error(`while shutting down: ${error}`)
+  }
+}
+
+const TERMINATE = new Uint8Array([88, 0, 0, 0, 4])
+setInput(TERMINATE)
+finish(() => postgres._interactive_one(TERMINATE.length, TERMINATE[0]))
+finish(() => postgres._pgl_shutdown())
+finish(() => postgres.FS.quit())
 parentPort.postMessage({ closed: true })

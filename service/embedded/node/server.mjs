@@ -1,505 +1,709 @@
-// PostgreSQL wire server in front of one WASM backend (see backend.mjs).
-// usage: node server.mjs '{"dataDir":..., "socketDir":..., "port":...}'
-import net from 'node:net'
+// A PostgreSQL wire server in front of one backend (backend.mjs). The backend belongs to one client from that
+// client's first message until it is out of its transaction; then the next one gets it, with its own session
+// settings put in place.
+// usage: node server.mjs '{"package": ..., "dataDirectory": ..., "database": ..., "socket": ..., "port": ...,
+//                          "idleInTransactionSeconds": ..., "checkpointSeconds": ...}'
 import fs from 'node:fs'
-import crypto from 'node:crypto'
-import { Worker } from 'node:worker_threads'
+import net from 'node:net'
+import { Client } from './client.mjs'
+import { Backend } from './link.mjs'
+import {
+  COPY_FAIL,
+  Framer,
+  SYNC,
+  commandComplete,
+  cstring,
+  error,
+  message,
+  query,
+  readFields,
+  readRow,
+  readString,
+  readyForQuery,
+  typeOf,
+} from './protocol.mjs'
+import * as sql from './sql.mjs'
 
 const options = JSON.parse(process.argv[2])
-const cfg = { host: '127.0.0.1', customSettings: [], passwords: null, settings: {}, debug: false, stdin: true, ...options,
-  idleInTransactionMs: options.idleInTransactionSeconds * 1000, checkpointMs: options.checkpointSeconds * 1000 }
-const baseline = { enable_seqscan: 'on', client_min_messages: 'notice', search_path: '"$user", public', timezone: 'UTC', allow_system_table_mods: 'off', ...cfg.settings }
 
-// ---------- messages ----------
-const cstr = (s) => Buffer.from(s + '\0')
-const msg = (t, ...parts) => {
-  const body = Buffer.concat(parts), h = Buffer.alloc(5)
-  h.write(t, 0, 'latin1'); h.writeInt32BE(body.length + 4, 1)
-  return Buffer.concat([h, body])
-}
-const i32 = (n) => { const b = Buffer.alloc(4); b.writeInt32BE(n); return b }
-const Q = (sql) => msg('Q', cstr(sql))
-const SYNC = msg('S'), ROLLBACK = Q('ROLLBACK')
-const rfq = (st) => msg('Z', Buffer.from(st))
-const errmsg = (sev, code, text) => msg('E', cstr('S' + sev), cstr('V' + sev), cstr('C' + code), cstr('M' + text), Buffer.from([0]))
-const ident = (s) => '"' + s.replace(/"/g, '""') + '"'
-const lit = (s) => "'" + s.replace(/'/g, "''") + "'"
-const zend = (b, o) => b.indexOf(0, o)
-const T = (c) => c.charCodeAt(0)
-const P = T('P'), B = T('B'), D = T('D'), E_ = T('E'), C = T('C'), H = T('H'), S = T('S'), F = T('F'), QQ = T('Q'), X = T('X'),
-  d_ = T('d'), c_ = T('c'), f_ = T('f'), Z = T('Z'), A = T('A'), N_ = T('N'), ONE = T('1'), p_ = T('p')
+const CRASHED = 70
+const STOP_MILLISECONDS = 10_000
+const MOST_UNREAD_BYTES = 16 << 20
 
-// ---------- backend link ----------
-const ctlBuf = new SharedArrayBuffer(16), ctl = new Int32Array(ctlBuf)
-const worker = new Worker(new URL('./backend.mjs', import.meta.url), { workerData: { ...cfg, ctlBuf }, resourceLimits: { stackSizeMb: 64 } })
-const log = cfg.debug ? (...a) => console.error(performance.now().toFixed(1), ...a) : () => {}
-const toBackend = (b) => { log('>', String.fromCharCode(b[0]), b.length); // the copy detaches from the socket's slab
-  const u = new Uint8Array(b.length); u.set(b)
-  worker.postMessage(u, [u.buffer])
-  Atomics.add(ctl, 0, 1); Atomics.notify(ctl, 0)
-}
-const control = (o) => { worker.postMessage(o); Atomics.add(ctl, 0, 1); Atomics.notify(ctl, 0) }
-const landed = (n) => { Atomics.sub(ctl, 1, n); Atomics.notify(ctl, 1) }
-
-// ---------- state of the one backend ----------
-const clients = new Map()
-let nextId = 1
-let owner = null          // client that holds the backend
-let phase = 'idle'        // idle | attaching | running | releasing
-let applied = null        // client whose session settings are in force
-let unnamedOf = null      // client whose unnamed statement the backend has
-let expectZ = 0, unsynced = false, tx = 'I', internal = null
-let order = []            // clients with work, round robin
-let relisten = false
-let params = {}           // ParameterStatus of the backend
-let sentZ = 0, gotZ = 0
-let parses = []           // ParseComplete answers to come: {seq, hide}
-let hideZ = new Set()     // ReadyForQuery answers to our own Sync
-const customGucs = new Set(cfg.customSettings) // names of custom settings (pg_settings does not list them)
-const stats = { units: 0, switches: 0, captures: 0, applies: 0 }
-
-// Runs SQL for ourselves; resolves with {rows, error, tags}. Only when nobody else is executing.
-function runInternal(sql, messages) {
-  return new Promise((res) => {
-    internal = { rows: [], error: null, res }
-    if (messages) { messages.forEach(toBackend); toBackend(SYNC); return }
-    unnamedOf = null
-    toBackend(Q(sql))
-  })
-}
-let acc = null
-worker.on('message', (m) => {
-  if (!(m instanceof Uint8Array)) return onControl(m)
-  let buf = Buffer.from(m.buffer, m.byteOffset, m.length)
-  const n0 = m.length
-  if (acc) { buf = Buffer.concat([acc, buf]); acc = null }
-  let o = 0, from = 0
-  const to = internal ? null : owner
-  const parts = []
-  while (o + 5 <= buf.length) {
-    const t = buf[o], len = buf.readInt32BE(o + 1) + 1
-    if (o + len > buf.length) break
-    let drop = internal !== null
-    log('<', String.fromCharCode(t), len, internal ? 'internal' : to?.id)
-    if (internal) {
-      if (t === D) internal.rows.push(readRow(buf, o))
-      else if (t === E_) internal.error ??= readError(buf, o)
-      else if (t === S) readParam(buf, o)
-      else if (t === A) dispatch(buf.subarray(o, o + len))
-      else if (t === Z) { const i = internal; internal = null; tx = String.fromCharCode(buf[o + 5]); setImmediate(i.res, i) }
-    } else if (t === Z) {
-      if (hideZ.delete(gotZ)) drop = true
-      gotZ++; expectZ--; clearTimeout(statementTimer)
-      tx = String.fromCharCode(buf[o + 5])
-      while (parses.length && parses[0].seq < gotZ) parses.shift()
-    } else if (t === A) { dispatch(buf.subarray(o, o + len)); drop = true }
-    else if (t === N_ && buf.includes('M# 1743: aborting transaction', o) && buf.indexOf('M# 1743: aborting transaction', o) < o + len) drop = true // PGlite's debug output
-    else if (t === C) { onTag(buf.toString('latin1', o + 5, o + len - 1)) }
-    else if (t === E_) { if (hideZ.has(gotZ) && !to.synced) to.skip = true }
-    else if (t === ONE) drop = parses.shift()?.hide ?? false
-    if (drop) { if (from < o) parts.push(buf.subarray(from, o)); from = o + len }
-    o += len
-  }
-  if (from < o) parts.push(buf.subarray(from, o))
-  if (o < buf.length) acc = Buffer.from(buf.subarray(o))
-  const all = parts.length === 1 ? parts[0] : Buffer.concat(parts)
-  if (to && all.length && !to.dead) to.sock.write(all, () => landed(n0))
-  else landed(n0)
-  if (phase === 'running') maybeRelease()
-})
-const readRow = (b, o) => {
-  const n = b.readInt16BE(o + 5), r = []
-  let q = o + 7
-  for (let i = 0; i < n; i++) { const l = b.readInt32BE(q); q += 4; if (l < 0) r.push(null); else { r.push(b.toString('utf8', q, q + l)); q += l } }
-  return r
-}
-const readError = (b, o) => {
-  const e = {}; let q = o + 5
-  while (b[q]) { const z = zend(b, q + 1); e[String.fromCharCode(b[q])] = b.toString('utf8', q + 1, z); q = z + 1 }
-  return e
-}
-const readParam = (b, o) => { const z = zend(b, o + 5); params[b.toString('utf8', o + 5, z)] = b.toString('utf8', z + 1, zend(b, z + 1)) }
-function dispatch(m) { // NotificationResponse: to every client that listens on the channel
-  const z = zend(m, 9), ch = m.toString('utf8', 9, z)
-  for (const c of clients.values()) if (c.listens.has(ch) && !c.dead) {
-    const copy = Buffer.from(m); copy.writeInt32BE((owner ?? c).pid, 5)
-    // a real server notifies an idle session at once, a busy one before its next ReadyForQuery
-    if (c === owner && expectZ > 0) c.notes.push(copy); else c.sock.write(copy)
-  }
-}
-function onTag(tag) {
-  if (/^(SET|RESET|DISCARD)/.test(tag)) { owner.dirty = true; if (tag !== 'SET') owner.reset = true }
-}
-function onControl(m) {
-  if (m.ready) { if (m.memory) interrupt = () => { // InterruptPending, QueryCancelPending: neighbours in the backend's globals
-    const v = new Int32Array(m.memory.buffer, m.interrupt, 2); Atomics.store(v, 1, 1); Atomics.store(v, 0, 1) }
-    return start() }
-  if (m.mem) { memWaiters.splice(0).forEach((f) => f(m)); return }
-  if (m.closed) { process.exit(0) }
-  if (m.error) console.error(m.error)
-}
-let interrupt = null
-const memWaiters = []
-worker.on('error', (e) => { console.error('backend crashed:', e); process.exit(70) })
-
-// ---------- scheduling ----------
-function enqueue(c) { if (!order.includes(c)) order.push(c); pump() }
-function maybeRelease() {
-  const c = owner
-  if (expectZ === 0) for (const n of c.notes.splice(0)) if (!c.dead) c.sock.write(n)
-  if (expectZ === 0 && !unsynced && tx === 'I') {
-    stats.units++
-    phase = 'releasing'
-    clearTimeout(c.idleTimer)
-    if (c.queue.length) enqueue(c)
-    if (!c.reset && !relisten && !c.dead) return released()
-    afterUnit(c).then(released)
-  } else pumpOwner()
-}
-function released() { owner = null; phase = 'idle'; pump() }
-async function afterUnit(c) {
-  if (c.reset) { c.reset = false; await afterReset(c) }
-  if (relisten) {
-    relisten = false
-    const all = new Set([...clients.values()].flatMap((x) => [...x.listens]))
-    if (all.size) await runInternal([...all].map((x) => `LISTEN ${ident(x)}`).join(';'))
-  }
-  if (c.dead) await bury(c)
-}
-function pump() {
-  if (owner || !started) return
-  const c = order.shift()
-  if (!c) return
-  owner = c; phase = 'attaching'
-  if (c.dead && !c.queue.length) { bury(c).then(released); return }
-  const go = () => { phase = 'running'; pumpOwner() }
-  if (applied === c) go(); else attach(c).then(go)
-}
-function pumpOwner() {
-  const c = owner
-  clearTimeout(c.idleTimer)
-  let m
-  while ((m = c.queue.shift())) {
-    forward(c, m)
-    if (m[0] === S || m[0] === QQ || m[0] === F) break // one unit at a time; its ReadyForQuery brings us back
-  }
-  if (c.dead && !c.queue.length) return abandon(c)
-  if (expectZ === 0 && !unsynced && tx === 'I') return maybeRelease()
-  if (cfg.idleInTransactionMs && expectZ === 0) c.idleTimer = setTimeout(() => {
-    if (owner === c && phase === 'running' && expectZ === 0 && order.some((x) => x !== c)) {
-      c.sock.write(errmsg('FATAL', '25P03', 'idle in transaction while other connections wait for the one embedded backend'))
-      c.sock.end(); kill(c)
-    }
-  }, cfg.idleInTransactionMs)
-}
-// A client vanished while it held the backend.
-function abandon(c) {
-  if (expectZ > 0) toBackend(msg('f', cstr('client disconnected'))) // ends a COPY, ignored otherwise
-  if (unsynced) { unsynced = c.ran = c.skip = false; expectZ++; sentZ++; toBackend(SYNC); return }
-  if (expectZ > 0) return
-  if (tx !== 'I') { expectZ++; sentZ++; unnamedOf = null; toBackend(ROLLBACK); return }
-  maybeRelease()
-}
-async function bury(c) {
-  if (c.buried) return
-  c.buried = true
-  clients.delete(c.id)
-  order = order.filter((x) => x !== c)
-  if (unnamedOf === c) unnamedOf = null
-  const names = [...c.stmts.values()]
-  if (names.length) await runInternal(null, names.map((n) => msg('C', Buffer.from('S'), cstr(n)))) // Close never fails
-  const others = [...clients.values()]
-  if (c.temp && !others.some((x) => x.temp)) await runInternal('DISCARD TEMP')
-  if (c.advisory && !others.some((x) => x.advisory)) await runInternal('SELECT pg_advisory_unlock_all()')
-  const gone = [...c.listens].filter((ch) => ![...clients.values()].some((x) => x.listens.has(ch)))
-  if (gone.length) await runInternal(gone.map((n) => `UNLISTEN ${ident(n)}`).join(';'))
-  if (applied === c) { if (c.dirty) inForce = ''; applied = null } // the next client's attach resets
+// The build boots with settings of its own, some of them odd, and reads no configuration file.
+const BASELINE = {
+  allow_system_table_mods: 'off',
+  client_min_messages: 'notice',
+  enable_seqscan: 'on',
+  search_path: '"$user", public',
+  timezone: 'UTC',
 }
 
-// ---------- session settings ----------
-async function attach(c) {
-  if (applied === c) return
-  stats.switches++
-  if (applied) await saveSettings(applied)
-  await applySettings(c, false)
-}
-async function saveSettings(c) {
-  if (!c.dirty) return
-  c.dirty = false
-  stats.captures++
-  const r = await runInternal(`select name, setting from pg_settings where source = 'session'
-    union all select '=role', current_setting('role') union all select '=auth', session_user
-    union all select n, current_setting(n, true) from unnest(array[${[...customGucs].map(lit)}]::text[]) n where current_setting(n, true) <> ''`)
-  if (!r.error) c.guc = new Map(r.rows)
-  inForce = '' // what is in force is this client's, not what was last applied
-}
-function learnGucs(sql) {
-  for (const m of sql.matchAll(/set_config\s*\(\s*'([a-z_]\w*\.[\w.]+)'|\bset\s+(?:session\s+)?([a-z_]\w*\.[\w.]+)\s*(?:=|to\b)/gi)) customGucs.add((m[1] ?? m[2]).toLowerCase())
-}
-const defaults = (c) => [...Object.entries(baseline).filter(([k, v]) => v !== null && !c.startGuc.has(k.toLowerCase())), ...c.startGuc]
-let inForce = ''
-async function applySettings(c, force) {
-  const g = c.guc ?? new Map(defaults(c))
-  const auth = g.get('=auth') ?? c.user, role = g.get('=role') ?? 'none'
-  const set = [...g].filter(([k]) => k[0] !== '=').sort()
-  const k = JSON.stringify([auth, role, set])
-  applied = c
-  if (!force && k === inForce) return
-  stats.applies++
-  const sql = ['SET SESSION AUTHORIZATION postgres; RESET ROLE; RESET ALL'] // DEFAULT does nothing in a standalone backend
-  if (set.length) sql.push('SELECT ' + set.map(([n, v]) => `set_config(${lit(n)}, ${lit(v)}, false)`))
-  if (auth !== 'postgres') sql.push(`SET SESSION AUTHORIZATION ${ident(auth)}`)
-  if (role !== 'none') sql.push(`SET ROLE ${ident(role)}`)
-  const r = await runInternal(sql.join(';'))
-  inForce = r.error ? '' : k
-  if (r.error && !c.dead) { c.sock.write(errmsg('FATAL', r.error.C, r.error.M)); c.sock.end(); kill(c) }
-}
-// After RESET: what the client did not set itself goes back to its connection's defaults.
-async function afterReset(c) {
-  c.dirty = true; await saveSettings(c)
-  for (const [k, v] of defaults(c)) if (![...c.guc.keys()].some((x) => x.toLowerCase() === k.toLowerCase())) c.guc.set(k, v)
-  await applySettings(c, true)
-}
+// Parameters that clients are told when they connect.
+const REPORTED = [
+  'server_version',
+  'server_encoding',
+  'client_encoding',
+  'DateStyle',
+  'TimeZone',
+  'integer_datetimes',
+  'standard_conforming_strings',
+  'IntervalStyle',
+  'application_name',
+  'in_hot_standby',
+  'default_transaction_read_only',
+  'scram_iterations',
+]
 
-// ---------- client to backend ----------
-function stmtName(c, n) { let v = c.stmts.get(n); if (!v) { v = `c${c.id}_${++c.stmtNo}`; c.stmts.set(n, v) } return v }
-function unnamed(c) { // the backend's unnamed statement is another client's: parse ours again
-  if (unnamedOf === c || !c.unnamed) return
-  parses.push({ seq: sentZ, hide: true }); toBackend(c.unnamed); unnamedOf = c
-}
-const ms = (v) => { const m = /^\s*(\d+(?:\.\d+)?)\s*(us|ms|s|min|h)?\s*$/.exec(v ?? ''); return m ? m[1] * { us: 0.001, ms: 1, s: 1000, min: 60000, h: 3600000 }[m[2] ?? 'ms'] : 0 }
-let statementTimer = null
-function armTimeout(c) { // no SIGALRM in WASM: the statement_timeout that the session started with, or had at its last switch
-  clearTimeout(statementTimer); statementTimer = null
-  const t = ms(c.guc?.get('statement_timeout') ?? c.startGuc.get('statement_timeout'))
-  if (t > 0) statementTimer = setTimeout(() => { if (owner === c && phase === 'running') interrupt?.() }, t)
-}
-function forward(c, m) {
-  const t = m[0]
-  if (c.skip && t !== S && t !== X) return // after an error, up to the client's Sync
-  switch (t) {
-    case QQ: {
-      const sql = m.toString('utf8', 5, m.length - 1)
-      if (sql === ASYNCPG_RESET && !c.dirty && !c.guc && !c.listens.size && tx === 'I') { // nothing to reset
-        c.sock.write(RESET_DONE); return
-      }
-      noteListen(c, sql); learnGucs(sql); noteLeftovers(c, sql)
-      for (const x of sql.matchAll(/(?:^|;)\s*prepare\s+("(?:[^"]|"")+"|\w+)/gi)) c.stmts.set(' ' + x[1], x[1][0] === '"' ? x[1].slice(1, -1) : x[1].toLowerCase()) // pg_dump's
-      expectZ++; sentZ++; unsynced = c.ran = false; unnamedOf = null; c.unnamed = null
-      const r = rewrite(c, sql)
-      toBackend(r === sql ? m : Q(r)); armTimeout(c); return
-    }
-    case P: {
-      unsynced = true
-      const z = zend(m, 5), n = m.toString('utf8', 5, z)
-      const sql = m.toString('utf8', z + 1, zend(m, z + 1))
-      c.listenStmt.set(n, /^\s*(un)?listen\b/i.test(sql) ? sql : null)
-      parses.push({ seq: sentZ, hide: false }); learnGucs(sql); noteLeftovers(c, sql)
-      if (n === '') { c.unnamed = Buffer.from(m); unnamedOf = c; toBackend(m); return }
-      toBackend(msg('P', cstr(stmtName(c, n)), m.subarray(z + 1))); return
-    }
-    case B: {
-      unsynced = true; c.ran = true
-      const z = zend(m, 5), z2 = zend(m, z + 1), n = m.toString('utf8', z + 1, z2)
-      c.listenPortal.set(m.toString('utf8', 5, z), c.listenStmt.get(n))
-      if (n === '') { unnamed(c); toBackend(m); return }
-      toBackend(msg('B', m.subarray(5, z + 1), cstr(c.stmts.get(n) ?? n), m.subarray(z2 + 1))); return
-    }
-    case D: case C: {
-      unsynced = true
-      const n = m.toString('utf8', 6, m.length - 1)
-      if (m[5] === S) {
-        if (n === '') { if (t === D) unnamed(c); else c.unnamed = null; toBackend(m); return }
-        const v = c.stmts.get(n) ?? n
-        if (t === C) c.stmts.delete(n)
-        toBackend(msg(String.fromCharCode(t), Buffer.from('S'), cstr(v))); return
-      }
-      toBackend(m); return
-    }
-    case E_: {
-      unsynced = true
-      const l = c.listenPortal.get(m.toString('utf8', 5, zend(m, 5)))
-      if (l) noteListen(c, l)
-      toBackend(m); armTimeout(c); return
-    }
-    case H:
-      unsynced = true; toBackend(m)
-      // Parse, Describe, Flush (asyncpg's prepare) must not hold the backend: end it with a Sync of our own
-      if (!c.ran && tx === 'I') { hideZ.add(sentZ); c.synced = false; expectZ++; sentZ++; unsynced = false; toBackend(SYNC) }
-      return
-    case S: case F: expectZ++; sentZ++; unsynced = false; c.ran = c.skip = false; c.synced = true; toBackend(m); return
-    case d_: case c_: case f_: toBackend(m); return // the worker drops them outside of COPY (clients need not wait for 'G')
-    default: c.sock.write(errmsg('FATAL', '08P01', `invalid frontend message type ${t}`)); c.sock.end(); kill(c)
-  }
-}
+// What asyncpg sends when a pooled connection is released, and its answer where nothing has to be reset.
 const ASYNCPG_RESET = 'SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;'
-const RESET_DONE = Buffer.concat([...['SELECT 1', 'CLOSE CURSOR ALL', 'UNLISTEN', 'RESET'].map((x) => msg('C', cstr(x))), rfq('I')])
-function noteListen(c, sql) {
-  if (!/listen/i.test(sql)) return
-  for (const s of split(sql)) {
-    const m = /^\s*(un)?listen\s+(\*|"(?:[^"]|"")+"|[^\s;]+)/i.exec(s)
-    if (!m) continue
-    const ch = m[2][0] === '"' ? m[2].slice(1, -1).replace(/""/g, '"') : m[2].toLowerCase()
-    if (!m[1]) c.listens.add(ch)
-    else { relisten = true; if (ch === '*') c.listens.clear(); else c.listens.delete(ch) }
-  }
-}
-// Temporary tables and session advisory locks belong to the one backend: they go when no live client uses such.
-function noteLeftovers(c, sql) {
-  if (/\btemp(orary)?\b/i.test(sql)) c.temp = true
-  if (/pg_(try_)?advisory_lock/i.test(sql)) c.advisory = true
-}
-// Statements that would touch other clients' state in the shared session.
-function rewrite(c, sql) {
-  if (!/deallocate|discard/i.test(sql)) return sql
-  return split(sql).map((s) => {
-    const m = /^\s*deallocate\s+(?:prepare\s+)?("(?:[^"]|"")+"|\S+?)\s*$/i.exec(s)
-    const own = () => { const l = [...c.stmts.values()].map((n) => `DEALLOCATE ${ident(n)}`); c.stmts.clear(); return l }
-    if (m && /^all$/i.test(m[1])) return own().join(';') || 'SELECT 1 WHERE false'
-    if (m) { const n = m[1].replace(/^"|"$/g, ''), v = c.stmts.get(n); if (v) { c.stmts.delete(n); return `DEALLOCATE ${ident(v)}` } return s }
-    if (/^\s*discard\s+all\s*$/i.test(s)) { c.listens.clear(); c.guc = new Map(); relisten = true; return ['CLOSE ALL', 'RESET ALL', ...own(), 'DISCARD TEMP'].join(';') }
-    return s
-  }).join(';')
-}
-function split(sql) { // top-level statements, minding quotes, comments and dollar quotes
-  const out = []; let s = 0, i = 0
-  const n = sql.length
-  while (i < n) {
-    const ch = sql[i]
-    if (ch === "'" || ch === '"') { i++; while (i < n && (sql[i] !== ch || sql[i + 1] === ch)) i += sql[i] === ch ? 2 : 1; i++ }
-    else if (ch === '-' && sql[i + 1] === '-') { while (i < n && sql[i] !== '\n') i++ }
-    else if (ch === '/' && sql[i + 1] === '*') { let dpt = 1; i += 2; while (i < n && dpt) { if (sql.startsWith('/*', i)) { dpt++; i += 2 } else if (sql.startsWith('*/', i)) { dpt--; i += 2 } else i++ } }
-    else if (ch === '$') { const m = /^\$[A-Za-z_]*\$/.exec(sql.slice(i, i + 70)); if (m) { const e = sql.indexOf(m[0], i + m[0].length); i = e < 0 ? n : e + m[0].length } else i++ }
-    else if (ch === ';') { out.push(sql.slice(s, i)); s = ++i }
-    else i++
-  }
-  if (sql.slice(s).trim()) out.push(sql.slice(s))
-  return out
-}
+const ASYNCPG_RESET_DONE = Buffer.concat([
+  ...['SELECT 1', 'CLOSE CURSOR ALL', 'UNLISTEN', 'RESET'].map(commandComplete),
+  readyForQuery('I'),
+])
+const DEBUG_NOTICE = 'M# 1743: aborting transaction' // debug output of the build
 
-// ---------- connections ----------
-function kill(c) { if (c.dead) return; c.dead = true; clearTimeout(c.idleTimer); if (owner === c && phase === 'running') pumpOwner(); else enqueue(c) }
-function onConnection(sock, trusted) {
-  sock.setNoDelay(true)
-  const c = {
-    id: nextId++, sock, trusted, queue: [], stmts: new Map(), stmtNo: 0, listens: new Set(), notes: [], guc: null, startGuc: new Map(),
-    listenStmt: new Map(), listenPortal: new Map(), unnamed: null, ran: false, skip: false, synced: true, temp: false, advisory: false, dirty: false, reset: false, dead: false, user: 'postgres',
-    pid: 0, secret: 0, phase: 'startup',
-  }
-  let acc = [], have = 0, need = 4
-  sock.on('data', (chunk) => {
-    acc.push(chunk); have += chunk.length
-    if (have < need) return
-    let buf = acc.length === 1 ? acc[0] : Buffer.concat(acc), o = 0
-    for (;;) {
-      const head = c.phase === 'startup' ? 4 : 5
-      if (buf.length - o < head) { need = head; break }
-      const len = c.phase === 'startup' ? buf.readInt32BE(o) : buf.readInt32BE(o + 1) + 1
-      if (len < head || len > 1 << 30) { sock.destroy(); return }
-      if (buf.length - o < len) { need = len; break }
-      const m = buf.subarray(o, o + len); o += len
-      try { onMessage(c, m) } catch (e) { console.error(e); sock.destroy(); return }
-    }
-    buf = buf.subarray(o); acc = buf.length ? [buf] : []; have = buf.length
+// ---- state of the one backend ----
+
+const clients = new Map()
+let waiting = [] // clients with work, in the order of their turns
+let owner = null // the client that has the backend
+let serving = false // the owner's messages go to the backend; else the server works on the session
+let stopping = false
+let open = false // past startup
+
+let transaction = 'I' // the backend's transaction status
+let unsynced = false // messages were sent that only a Sync ends
+let unitsSent = 0 // what ReadyForQuery will answer, and has answered
+let unitsDone = 0
+const hiddenUnits = new Set() // those that end with a Sync of our own
+const parsesSent = [] // ParseComplete messages to come: {unit, hidden}
+let extended = false // the last thing sent was the extended protocol's
+let copying = false // a COPY of the extended protocol takes data: the backend swallows Syncs until its end
+
+let sessionOf = null // the client whose session settings the backend has
+let settingsInForce = '' // what was last put in place, as a key; '' when that is not known
+let unnamedOf = null // the client whose unnamed statement the backend has
+let relisten = false
+const customSettings = new Set()
+
+let ownQuery = null // the server's own query that runs: {rows, failure, resolve}
+let lastMovement = 0 // when the owner last sent or took something
+let statementTimer = null
+let checkpointDue = false
+
+const busy = () => unitsSent > unitsDone
+const outOfTransaction = () => !busy() && !unsynced && transaction === 'I'
+
+const backend = new Backend(options, {
+  onReady: start,
+  onBytes: onBackendBytes,
+  onClosed: () => process.exit(0),
+  onCrash: (failure) => {
+    console.log(`the backend crashed: ${failure.message}`)
+    process.exit(CRASHED)
+  },
+})
+
+// Runs SQL for the server itself, while no client is served.
+function run(text) {
+  unnamedOf = null // a simple query drops the unnamed statement
+  return new Promise((resolve) => {
+    ownQuery = { rows: [], failure: null, resolve }
+    backend.send(query(text))
   })
-  sock.on('error', () => {})
-  sock.on('close', () => { if (c.phase === 'ready') kill(c) })
-}
-function onMessage(c, m) {
-  if (c.phase === 'startup') return onStartup(c, m)
-  if (c.phase === 'auth') { if (m[0] !== p_) { c.sock.destroy(); return } return onAuth(c, m) }
-  if (m[0] === X) { c.sock.end(); kill(c); return }
-  log('client', c.id, String.fromCharCode(m[0]), m.length, phase, owner?.id)
-  c.queue.push(m)
-  if (owner === c && phase === 'running') pumpOwner(); else enqueue(c)
-}
-function onStartup(c, m) {
-  const code = m.readInt32BE(4)
-  if (code === 80877103 || code === 80877104) { c.sock.write('N'); return }
-  if (code === 80877102) { cancelRequest(m.readInt32BE(8), m.readInt32BE(12)); c.sock.end(); return }
-  if (code >> 16 !== 3) { c.sock.end(errmsg('FATAL', '0A000', 'unsupported frontend protocol')); return }
-  const kv = {}; let o = 8
-  while (m[o]) { const z = zend(m, o), z2 = zend(m, z + 1); kv[m.toString('utf8', o, z)] = m.toString('utf8', z + 1, z2); o = z2 + 1 }
-  c.user = kv.user ?? 'postgres'
-  const db = kv.database ?? c.user
-  if (db !== cfg.database) { c.sock.end(errmsg('FATAL', '3D000', `database "${db}" does not exist`)); return }
-  for (const [k, v] of Object.entries(kv)) if (!['user', 'database', 'options', 'replication'].includes(k) && !k.startsWith('_pq_')) c.startGuc.set(k === 'client_encoding' || k === 'application_name' ? k : k.toLowerCase(), v)
-  for (const x of (kv.options ?? '').matchAll(/(?:-c\s*|--)([\w.]+)=((?:\\.|\S)*)/g)) c.startGuc.set(x[1], x[2].replace(/\\(.)/g, '$1'))
-  if (code & 0xffff) c.sock.write(msg('v', i32(0), i32(0))) // offer 3.0
-  if (c.trusted || !cfg.passwords) return welcome(c)
-  c.phase = 'auth'; c.scram = {}
-  c.sock.write(msg('R', i32(10), cstr('SCRAM-SHA-256'), Buffer.from([0])))
-}
-const hmac = (k, s) => crypto.createHmac('sha256', k).update(s).digest()
-function onAuth(c, m) { // SCRAM-SHA-256, without channel binding
-  const fail = () => { c.sock.end(errmsg('FATAL', '28P01', `password authentication failed for user "${c.user}"`)) }
-  const s = c.scram
-  if (!s.first) {
-    const z = zend(m, 5), first = m.toString('utf8', z + 5)
-    const mm = /^([ny],.*?,)(.*r=([^,]+).*)$/.exec(first)
-    if (!mm) return fail()
-    s.gs2 = mm[1]; s.first = mm[2]; s.nonce = mm[3] + crypto.randomBytes(18).toString('base64')
-    s.salt = crypto.randomBytes(16); s.iter = 4096
-    s.server = `r=${s.nonce},s=${s.salt.toString('base64')},i=${s.iter}`
-    c.sock.write(msg('R', i32(11), Buffer.from(s.server))); return
-  }
-  const fin = m.toString('utf8', 5), mm = /^(c=([^,]+),r=([^,]+)),p=(.+)$/.exec(fin), pw = cfg.passwords[c.user]
-  if (!mm || mm[3] !== s.nonce || Buffer.from(mm[2], 'base64').toString() !== s.gs2 || pw === undefined) return fail()
-  const salted = crypto.pbkdf2Sync(pw, s.salt, s.iter, 32, 'sha256'), ck = hmac(salted, 'Client Key')
-  const stored = crypto.createHash('sha256').update(ck).digest(), am = `${s.first},${s.server},${mm[1]}`
-  const sig = hmac(stored, am), proof = Buffer.from(mm[4], 'base64')
-  const k = Buffer.from(sig.map((x, i) => x ^ proof[i]))
-  if (proof.length !== 32 || !crypto.timingSafeEqual(crypto.createHash('sha256').update(k).digest(), stored)) return fail()
-  c.sock.write(msg('R', i32(12), Buffer.from('v=' + hmac(hmac(salted, 'Server Key'), am).toString('base64'))))
-  welcome(c)
-}
-function welcome(c) {
-  c.phase = 'ready'; c.pid = 1000 + c.id; c.secret = crypto.randomInt(2 ** 31 - 1)
-  clients.set(c.id, c)
-  const ps = { ...params, session_authorization: c.user, is_superuser: c.user === 'postgres' ? 'on' : 'off' }
-  for (const [k, v] of Object.entries(baseline)) if (k === 'timezone' && v) ps.TimeZone = v
-  for (const [k, v] of c.startGuc) { const kk = Object.keys(ps).find((x) => x.toLowerCase() === k.toLowerCase()); if (kk) ps[kk] = v }
-  if (/^utf-?8$/i.test(ps.client_encoding ?? '')) ps.client_encoding = 'UTF8'
-  c.sock.write(Buffer.concat([msg('R', i32(0)), ...Object.entries(ps).map(([k, v]) => msg('S', cstr(k), cstr(v))), msg('K', i32(c.pid), i32(c.secret)), rfq('I')]))
-}
-function cancelRequest(pid, secret) {
-  const c = [...clients.values()].find((x) => x.pid === pid && x.secret === secret)
-  if (!c) return
-  if (c === owner && phase === 'running' && (expectZ > 0 || unsynced)) { interrupt?.(); return }
-  if (!c.queue.length) return
-  // queued, not started: drop up to and including its next Sync or Query and say so
-  let t
-  while (c.queue.length) { t = c.queue.shift()[0]; if (t === S || t === QQ) break }
-  c.skip = t !== S && t !== QQ
-  c.sock.write(errmsg('ERROR', '57014', 'canceling statement due to user request'))
-  if (!c.skip) c.sock.write(rfq('I'))
 }
 
-// ---------- start and stop ----------
-let started = false
-async function start() {
-  await runInternal('RESET ALL')
-  const l = await runInternal("select 1 from pg_extension where extname = 'timescaledb'")
-  if (l.rows.length) await runInternal("LOAD 'timescaledb'") // without it: no hooks, no TSL module
-  for (const n of ['server_version', 'server_encoding', 'client_encoding', 'DateStyle', 'TimeZone', 'integer_datetimes', 'standard_conforming_strings', 'IntervalStyle', 'application_name', 'in_hot_standby', 'default_transaction_read_only', 'scram_iterations']) {
-    const r = await runInternal(`show ${n}`); if (!r.error) params[n] = r.rows[0][0]
+// ---- from the backend ----
+
+const fromBackend = new Framer(true)
+
+function onBackendBytes(chunk) {
+  const receiver = ownQuery ? null : owner
+  const pieces = []
+  fromBackend.push(chunk)
+  for (let bytes; (bytes = fromBackend.next()); ) {
+    const passed = receiver ? forClient(receiver, bytes) : forServer(bytes)
+    if (passed) pieces.push(passed)
   }
-  started = true
-  const tcp = net.createServer((s) => onConnection(s, false))
-  const listening = []
-  const listen = (srv, ...a) => listening.push(new Promise((ok) => srv.listen(...a, ok)))
-  if (cfg.port) listen(tcp, cfg.port, cfg.host)
-  fs.rmSync(cfg.socket, { force: true })
-  listen(net.createServer((s) => onConnection(s, true)), cfg.socket)
-  if (cfg.checkpointMs) setInterval(() => {
-    if (owner || internal) return
-    owner = { queue: [], notes: [] }; phase = 'attaching'
-    runInternal('CHECKPOINT').then(released)
-  }, cfg.checkpointMs)
-  await Promise.all(listening)
-  console.log('ready')
+  const sent = () => {
+    lastMovement = performance.now()
+    backend.sent(chunk.length)
+  }
+  if (pieces.length) receiver.send(Buffer.concat(pieces), sent)
+  else sent()
+  if (!serving) return
+  if (!busy()) for (const bytes of receiver.notifications.splice(0)) receiver.send(bytes)
+  if (outOfTransaction()) endTurn()
+  else sendOn()
 }
-const stop = () => { started = false; const t = () => (owner && expectZ > 0 ? setTimeout(t, 10) : control({ close: true })); t(); setTimeout(() => process.exit(1), 10000).unref() }
-process.on('SIGTERM', stop); process.on('SIGINT', stop)
-process.on('SIGUSR2', () => { memWaiters.push((m) => console.log(JSON.stringify({ ...m, main: process.memoryUsage(), stats, clients: clients.size, phase, internal: !!internal, unsynced, dead: owner?.dead, q: owner?.queue.length, owner: owner?.id, order: order.map((x) => x.id), tx, expectZ }))); control({ mem: 1 }) })
-if (cfg.stdin) { process.stdin.resume(); process.stdin.on('end', stop) }
+
+function forServer(bytes) {
+  switch (typeOf(bytes)) {
+    case 'D':
+      ownQuery.rows.push(readRow(bytes))
+      break
+    case 'E':
+      ownQuery.failure ??= readFields(bytes)
+      break
+    case 'A':
+      notify(bytes)
+      break
+    case 'Z': {
+      const { resolve, ...result } = ownQuery
+      ownQuery = null
+      transaction = String.fromCharCode(bytes[5])
+      setImmediate(resolve, result) // what follows in this chunk comes first
+    }
+  }
+  return null
+}
+
+// What the client gets of a message: usually the message.
+function forClient(client, bytes) {
+  switch (typeOf(bytes)) {
+    case 'Z': {
+      const hidden = hiddenUnits.delete(unitsDone++)
+      clearTimeout(statementTimer)
+      client.timedOut = false
+      transaction = String.fromCharCode(bytes[5])
+      while (parsesSent.length && parsesSent[0].unit < unitsDone) parsesSent.shift()
+      return hidden ? null : bytes
+    }
+    case '1':
+      return parsesSent.shift()?.hidden ? null : bytes
+    case 'A':
+      notify(bytes)
+      return null
+    case 'C':
+      noticeTag(client, readString(bytes, 5)[0])
+      return bytes
+    case 'E':
+      if (hiddenUnits.has(unitsDone) && !client.synced) client.skipping = true
+      if (client.timedOut && readFields(bytes).C === '57014') {
+        return error('ERROR', '57014', 'canceling statement due to statement timeout')
+      }
+      return bytes
+    case 'G':
+      noticeCopyIn()
+      return bytes
+    case 'N':
+      return bytes.includes(DEBUG_NOTICE) ? null : bytes
+    default:
+      return bytes
+  }
+}
+
+function noticeCopyIn() {
+  if (!extended) return
+  copying = true
+  if (unsynced) return
+  unsynced = true // the Sync that went with the COPY is swallowed; one more follows the data
+  unitsSent--
+}
+
+function noticeTag(client, tag) {
+  if (!/^(SET|RESET|DISCARD)/.test(tag)) return
+  client.changed = true
+  if (tag !== 'SET') client.resets = true
+}
+
+// A notification goes to every client that listens: at once to an idle one, as a native server does, and to
+// the owner at the end of its statement.
+function notify(bytes) {
+  const [channel] = readString(bytes, 9)
+  for (const client of clients.values()) {
+    if (!client.channels.has(channel)) continue
+    const copy = Buffer.from(bytes)
+    copy.writeInt32BE((owner ?? client).id, 5)
+    if (client === owner && busy()) client.notifications.push(copy)
+    else client.send(copy)
+  }
+}
+
+// ---- whose turn it is ----
+
+function enqueue(client) {
+  if (!waiting.includes(client)) waiting.push(client)
+  nextTurn()
+}
+
+async function nextTurn() {
+  if (owner || ownQuery || !open) return
+  if (checkpointDue) {
+    checkpointDue = false
+    await run('CHECKPOINT')
+    nextTurn()
+    return
+  }
+  const client = waiting.shift()
+  if (!client) {
+    if (stopping && !clients.size) shutDown()
+    return
+  }
+  owner = client
+  if (!client.gone || client.queue.length) {
+    if (sessionOf !== client) await enterSession(client)
+    serving = true
+    lastMovement = performance.now()
+    sendOn()
+  } else {
+    await forget(client)
+    owner = null
+    nextTurn()
+  }
+}
+
+// Sends the owner's messages to the backend.
+function sendOn() {
+  const client = owner
+  while (backend.unreadBytes < MOST_UNREAD_BYTES) {
+    const bytes = client.take()
+    if (!bytes) break
+    lastMovement = performance.now()
+    forward(client, bytes)
+    if ('QSF'.includes(typeOf(bytes))) break // its ReadyForQuery brings us back, or gives another the turn
+  }
+  if (client.queue.length && backend.unreadBytes >= MOST_UNREAD_BYTES) {
+    setTimeout(() => {
+      if (serving && owner === client) sendOn()
+    }, 5)
+  } else if (client.gone && !client.queue.length) {
+    abandon()
+  } else if (outOfTransaction()) {
+    endTurn()
+  }
+}
+
+// Brings the backend out of whatever its owner, which is gone, was doing.
+function abandon() {
+  if (busy() || copying) backend.send(COPY_FAIL) // ends a COPY, else is ignored
+  copying = false
+  if (unsynced) sendUnit(SYNC)
+  else if (!busy() && transaction !== 'I') sendUnit(query('ROLLBACK'))
+  else if (!busy()) endTurn()
+}
+
+function sendUnit(bytes) {
+  unsynced = false
+  unitsSent++
+  backend.send(bytes)
+}
+
+async function endTurn() {
+  const client = owner
+  serving = false
+  if (client.resets && !client.gone) await restoreStart(client)
+  if (relisten) await listenAgain()
+  if (client.gone) await forget(client)
+  owner = null
+  if (client.queue.length) enqueue(client)
+  else nextTurn()
+}
+
+// Removes what a client that is gone leaves in the backend.
+async function forget(client) {
+  if (!clients.delete(client.id)) return
+  waiting = waiting.filter((other) => other !== client)
+  if (client.statementCount || client.statements.size) await run(doBlock(deallocateAll(client)))
+  const others = [...clients.values()]
+  if (client.temporary && !others.some((other) => other.temporary)) await run('DISCARD TEMP')
+  if (client.channels.size) await listenAgain()
+  if (sessionOf === client) {
+    sessionOf = null
+    if (client.changed) settingsInForce = ''
+  }
+}
+
+// Makes the backend listen to exactly the channels of the clients.
+async function listenAgain() {
+  relisten = false
+  const channels = new Set([...clients.values()].flatMap((client) => [...client.channels]))
+  await run(['UNLISTEN *', ...[...channels].map((name) => `LISTEN ${sql.quoteIdentifier(name)}`)].join(';'))
+}
+
+// An owner that holds the backend but neither sends nor takes anything keeps everybody else waiting.
+function watchOwner() {
+  if (!serving || !waiting.some((client) => client !== owner)) return
+  const idleSeconds = (performance.now() - lastMovement) / 1000
+  if (idleSeconds < options.idleInTransactionSeconds || !backend.waitsForClient) return
+  if (busy()) backend.interrupt()
+  owner.fail('25P03', 'idle in transaction while other connections wait for the one embedded backend')
+}
+
+// ---- session settings ----
+
+const startingSession = (client) => ({
+  settings: new Map([...Object.entries(BASELINE), ...client.startSettings]),
+  role: client.startRole,
+  user: client.user,
+})
+const sessionKey = ({ settings, role, user }) => JSON.stringify([user, role, [...settings].sort()])
+
+async function enterSession(client) {
+  if (sessionOf) await readSession(sessionOf)
+  await applySession(client)
+}
+
+async function readSession(client) {
+  if (!client.changed) return
+  client.changed = false
+  settingsInForce = '' // what is in force is this client's doing
+  const custom = [...customSettings].map(sql.quoteLiteral)
+  const { rows, failure } = await run(`
+    select lower(name), setting from pg_settings where source = 'session'
+    union all
+    select name, current_setting(name, true) from unnest(array[${custom}]::text[]) as custom (name)
+    where current_setting(name, true) <> ''
+    union all
+    values ('=role', current_setting('role')), ('=user', session_user::text)`)
+  if (failure) return
+  const settings = new Map(rows)
+  client.session = { settings, role: settings.get('=role'), user: settings.get('=user') }
+  settings.delete('=role')
+  settings.delete('=user')
+}
+
+async function applySession(client) {
+  const session = client.session ?? startingSession(client)
+  const key = sessionKey(session)
+  sessionOf = client
+  if (key === settingsInForce) return
+  const values = [...session.settings].map(
+    ([name, value]) => `set_config(${sql.quoteLiteral(name)}, ${sql.quoteLiteral(value)}, false)`,
+  )
+  // As the superuser; DEFAULT does nothing in a standalone backend.
+  const statements = ['SET SESSION AUTHORIZATION postgres; RESET ROLE; RESET ALL', `SELECT ${values}`]
+  if (session.user !== 'postgres') statements.push(`SET SESSION AUTHORIZATION ${sql.quoteIdentifier(session.user)}`)
+  if (session.role !== 'none') statements.push(`SET ROLE ${sql.quoteIdentifier(session.role)}`)
+  const { failure } = await run(statements.join(';'))
+  settingsInForce = failure ? '' : key
+  if (failure) client.fail(failure.C, failure.M)
+}
+
+// After a RESET, what the client has not set goes back to what its connection began with, not to the build's own.
+async function restoreStart(client) {
+  const start = startingSession(client)
+  client.changed = true
+  await readSession(client)
+  const { session } = client
+  if (!session) return
+  for (const [name, value] of start.settings) {
+    if (!session.settings.has(name)) session.settings.set(name, value)
+  }
+  if (client.resetsRole && session.role === 'none') session.role = start.role
+  client.resets = client.resetsRole = false
+  if (sessionKey(session) === sessionKey(start)) client.session = null
+  await applySession(client)
+}
+
+// ---- from a client to the backend ----
+
+const statementPrefix = (client) => `client${client.id}-`
+
+function backendName(client, name) {
+  const known = client.statements.get(name)
+  if (known) return known
+  const made = statementPrefix(client) + ++client.statementCount
+  client.statements.set(name, made)
+  return made
+}
+
+function forward(client, bytes) {
+  const type = typeOf(bytes)
+  if (client.skipping && type !== 'S') return
+  if ('PBDECH'.includes(type)) {
+    unsynced = true
+    extended = true
+  }
+  switch (type) {
+    case 'Q':
+      return forwardQuery(client, bytes)
+    case 'P':
+      return forwardParse(client, bytes)
+    case 'B':
+      return forwardBind(client, bytes)
+    case 'D':
+    case 'C':
+      return forwardDescribeOrClose(client, type, bytes)
+    case 'E':
+      noticeListens(client, client.listenOfPortal.get(readString(bytes, 5)[0]) ?? '')
+      backend.send(bytes)
+      return startTimer(client)
+    case 'H':
+      backend.send(bytes)
+      // Parse, Describe, Flush (asyncpg's prepare) must not hold the backend: end it with a Sync of our own.
+      if (!client.executed && transaction === 'I') {
+        hiddenUnits.add(unitsSent)
+        client.synced = false
+        sendUnit(SYNC)
+      }
+      return
+    case 'S':
+      if (copying) return backend.send(bytes)
+      client.executed = client.skipping = false
+      client.synced = true
+      return sendUnit(bytes)
+    case 'F':
+      return sendUnit(bytes)
+    case 'c':
+    case 'f':
+      copying = false
+      return backend.send(bytes)
+    case 'd':
+      return backend.send(bytes)
+    default:
+      client.fail('08P01', `invalid frontend message type ${bytes[0]}`)
+  }
+}
+
+function forwardQuery(client, bytes) {
+  const [text] = readString(bytes, 5)
+  if (text === ASYNCPG_RESET && outOfTransaction() && isAsAtStart(client)) {
+    client.send(ASYNCPG_RESET_DONE)
+    return
+  }
+  noticeText(client, text)
+  noticeListens(client, text)
+  for (const name of sql.findPrepares(text)) client.statements.set(`=${name}`, name)
+  const rewritten = rewrite(client, text)
+  extended = client.executed = false
+  client.unnamed = unnamedOf = null // a simple query drops it
+  sendUnit(rewritten === text ? bytes : query(rewritten))
+  startTimer(client)
+}
+
+const isAsAtStart = (client) => !client.changed && !client.session && !client.channels.size
+
+function forwardParse(client, bytes) {
+  const [name, afterName] = readString(bytes, 5)
+  const [text, afterText] = readString(bytes, afterName)
+  noticeText(client, text)
+  client.listenOf.set(name, sql.findListens(text).length ? text : '')
+  parsesSent.push({ unit: unitsSent, hidden: false })
+  const rest = Buffer.concat([cstring(rewrite(client, text)), bytes.subarray(afterText)])
+  const parse = (as) => message('P', cstring(as), rest)
+  if (name === '') {
+    client.unnamed = parse('')
+    unnamedOf = client
+    backend.send(client.unnamed)
+  } else {
+    backend.send(parse(backendName(client, name)))
+  }
+}
+
+function forwardBind(client, bytes) {
+  client.executed = true
+  const [portal, afterPortal] = readString(bytes, 5)
+  const [name, afterName] = readString(bytes, afterPortal)
+  client.listenOfPortal.set(portal, client.listenOf.get(name))
+  if (name === '') {
+    bringUnnamed(client)
+    backend.send(bytes)
+  } else {
+    const statement = client.statements.get(name) ?? name
+    backend.send(message('B', cstring(portal), cstring(statement), bytes.subarray(afterName)))
+  }
+}
+
+function forwardDescribeOrClose(client, type, bytes) {
+  const kind = String.fromCharCode(bytes[5])
+  const [name] = readString(bytes, 6)
+  if (kind === 'S' && name !== '') {
+    const statement = client.statements.get(name) ?? name
+    if (type === 'C') client.statements.delete(name)
+    backend.send(message(type, Buffer.from(kind), cstring(statement)))
+    return
+  }
+  if (kind === 'S') {
+    if (type === 'D') bringUnnamed(client)
+    else client.unnamed = null
+  }
+  backend.send(bytes)
+}
+
+// Where the backend's unnamed statement is another client's, this client's is parsed again.
+function bringUnnamed(client) {
+  if (unnamedOf === client || !client.unnamed) return
+  parsesSent.push({ unit: unitsSent, hidden: true })
+  backend.send(client.unnamed)
+  unnamedOf = client
+}
+
+function noticeText(client, text) {
+  for (const name of sql.findCustomSettings(text)) customSettings.add(name)
+  if (sql.callsSetConfig(text)) client.changed = true // its tag does not tell
+  if (sql.resetsRole(text)) client.resetsRole = true
+  if (sql.usesTemporaryTables(text)) client.temporary = true
+}
+
+function noticeListens(client, text) {
+  for (const { listen, channel } of sql.findListens(text)) {
+    if (listen) {
+      client.channels.add(channel)
+    } else {
+      relisten = true // the other clients still listen
+      if (channel === '*') client.channels.clear()
+      else client.channels.delete(channel)
+    }
+  }
+}
+
+// Statements that would clear what other clients have in the shared session become ones that clear the client's;
+// one becomes one, since clients count the answers.
+function rewrite(client, text) {
+  if (!/deallocate|discard/i.test(text)) return text
+  const rewritten = sql.splitStatements(text).map((statement) => {
+    const cleanup = sql.readCleanup(statement)
+    if (!cleanup) return statement
+    if (cleanup.name !== undefined) return deallocate(client, cleanup.name, statement)
+    const ours = deallocateAll(client)
+    client.statements.clear()
+    if (cleanup.all) return doBlock(ours)
+    client.changed = client.resets = client.resetsRole = true
+    client.channels.clear()
+    relisten = true
+    return doBlock(`execute 'close all'; reset role; reset all; ${ours}`)
+  })
+  return rewritten.join(';')
+}
+
+const doBlock = (body) => `do $do$ declare v_name text; begin ${body} end $do$`
+
+// PL/pgSQL that drops the client's prepared statements.
+function deallocateAll(client) {
+  const names = [...client.statements.values()].map(sql.quoteLiteral)
+  return `for v_name in
+      select name from pg_prepared_statements
+      where name like '${statementPrefix(client)}%' or name = any(array[${names}]::text[])
+    loop execute format('deallocate %I', v_name); end loop;`
+}
+
+function deallocate(client, name, statement) {
+  const known = client.statements.get(name)
+  if (!known) return statement
+  client.statements.delete(name)
+  return `DEALLOCATE ${sql.quoteIdentifier(known)}`
+}
+
+function stopListening(client) {
+  client.channels.clear()
+  relisten = true
+}
+
+// The build has no timers, so statement_timeout is kept here; a value set later counts from the next turn on.
+function startTimer(client) {
+  clearTimeout(statementTimer)
+  const settings = client.session?.settings ?? client.startSettings
+  const limit = milliseconds(settings.get('statement_timeout'))
+  if (!limit) return
+  statementTimer = setTimeout(() => {
+    if (owner !== client || !serving) return
+    client.timedOut = true
+    backend.interrupt()
+  }, limit)
+}
+
+function milliseconds(text = '') {
+  const UNITS = { us: 0.001, ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 }
+  const [, number, unit] = /^\s*(\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d)?\s*$/.exec(text) ?? []
+  return number === undefined ? 0 : Number(number) * UNITS[unit ?? 'ms']
+}
+
+// ---- connections ----
+
+const server = {
+  database: options.database,
+  parameters: {},
+  ready(client) {
+    if (stopping) client.fail('57P03', 'the embedded database is shutting down')
+    else clients.set(client.id, client)
+  },
+  received(client) {
+    if (owner === client && serving) sendOn()
+    else enqueue(client)
+  },
+  gone(client) {
+    if (owner === client && serving) sendOn()
+    else enqueue(client)
+  },
+  cancel(id, secret) {
+    const client = clients.get(id)
+    if (client?.secret === secret) cancel(client)
+  },
+}
+
+function cancel(client) {
+  if (owner === client && serving && (busy() || unsynced)) {
+    backend.interrupt()
+    return
+  }
+  if (!client.queue.length) return
+  // Not begun yet: what it waits to run, up to its next Sync or simple query, is dropped.
+  let type
+  do type = typeOf(client.take())
+  while (client.queue.length && !'SQ'.includes(type))
+  client.skipping = !'SQ'.includes(type)
+  client.send(error('ERROR', '57014', 'canceling statement due to user request'))
+  if (!client.skipping) client.send(readyForQuery('I'))
+}
+
+// ---- start and stop ----
+
+const listeners = []
+
+function listen(...where) {
+  return new Promise((resolve) => {
+    const listener = net.createServer((socket) => new Client(socket, server))
+    listener.on('error', (failure) => {
+      console.log(failure.message)
+      process.exit(1)
+    })
+    listener.listen(...where, resolve)
+    listeners.push(listener)
+  })
+}
+
+async function start() {
+  await run('RESET ALL')
+  // Nothing is preloaded in this build. Without this, hypertables take no rows and the community module is missing.
+  await run("LOAD 'timescaledb'")
+  for (const name of REPORTED) {
+    const { rows } = await run(`show ${name}`)
+    if (rows.length) server.parameters[name] = rows[0][0]
+  }
+  server.parameters.TimeZone = BASELINE.timezone
+  fs.rmSync(options.socket, { force: true }) // a crash leaves it
+  await listen(options.socket)
+  if (options.port) await listen(options.port, '127.0.0.1')
+  setInterval(watchOwner, Math.min(1000, options.idleInTransactionSeconds * 250))
+  setInterval(() => {
+    checkpointDue = true // nothing else keeps the log from growing
+    nextTurn()
+  }, options.checkpointSeconds * 1000)
+  open = true
+  console.log('ready')
+  nextTurn()
+}
+
+function stop() {
+  if (stopping) return
+  stopping = true
+  for (const listener of listeners) listener.close()
+  if (busy()) backend.interrupt()
+  for (const client of clients.values()) {
+    client.fail('57P01', 'the embedded database is shutting down')
+  }
+  setTimeout(() => process.exit(1), STOP_MILLISECONDS) // the log is on disk, the next start recovers
+  nextTurn()
+}
+
+function shutDown() {
+  open = false
+  backend.close()
+}
+
+process.on('SIGTERM', stop)
+process.stdin.on('end', stop) // the parent is gone, or wants this
+process.stdin.resume()
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {}) // nobody reads it any more

@@ -1,0 +1,124 @@
+"""What is acknowledged stays, whole, when the server is killed while it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+
+import asyncpg
+
+from service.embedded import EmbeddedDatabase
+from tests.embedded.conftest import MakeDatabase, fetch_tuple, wait_until
+
+CYCLES = 4
+BATCH = 500
+
+SCHEMA = """
+create table reading (time timestamptz not null, batch int not null, value float8);
+select create_hypertable('reading', 'time', chunk_time_interval => interval '1 day');
+create index on reading (batch);
+alter table reading set (timescaledb.enable_columnstore, timescaledb.segmentby = 'batch');
+create table total (n bigint);
+insert into total values (0);
+"""
+AGGREGATE = """
+create materialized view hourly with (timescaledb.continuous) as
+select time_bucket('1 hour', time) as bucket, count(*) as n from reading group by 1 with no data"""
+
+WRITE = f"""
+insert into reading (time, batch, value)
+select timestamptz '2026-01-01' + ($1 * {BATCH} + g) * interval '1 second', $1, g
+from generate_series(1, {BATCH}) g"""
+
+COMPRESS = """
+select compress_chunk(chunk, if_not_compressed => true)
+from (select chunk from show_chunks('reading') chunk order by 1 desc offset 1 limit 2) older"""
+
+CONSISTENT = f"""
+select (select count(*) from reading), (select n from total), (select coalesce(sum(n), 0)::bigint from hourly),
+  (select count(*) from (select from reading group by batch having count(*) <> {BATCH}) partial)"""
+
+
+async def write_batches(url: str, acknowledged: list[int]) -> None:
+    """Writes batches, and compresses, refreshes, vacuums and checkpoints between them, until the server dies."""
+    connection = await asyncpg.connect(url)
+    batch = max(acknowledged, default=0)
+    try:
+        while True:
+            batch += 1
+            async with connection.transaction():
+                await connection.execute(WRITE, batch)
+                await connection.execute(f"update total set n = n + {BATCH}")
+            acknowledged.append(batch)
+            if batch % 15 == 0:
+                await connection.execute(COMPRESS)
+            if batch % 11 == 0:
+                await connection.execute("call refresh_continuous_aggregate('hourly', null, null)")
+            if batch % 23 == 0:
+                await connection.execute("vacuum")
+            if batch % 29 == 0:
+                await connection.execute("checkpoint")
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        connection.terminate()
+
+
+async def connect_again(url: str) -> asyncpg.Connection[asyncpg.Record]:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return await asyncpg.connect(url)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+def kill_server(database: EmbeddedDatabase) -> int:
+    process = database._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    return process.pid
+
+
+async def test_acknowledged_batches_survive_kills(make_database: MakeDatabase) -> None:
+    """Kills the server in the middle of its work, every other time again while it recovers."""
+    chance = random.Random(1)  # noqa: S311
+    messages: list[str] = []
+    database = make_database(on_message=messages.append)
+    await asyncio.to_thread(database.start)
+    connection = await asyncpg.connect(database.url)
+    await connection.execute(SCHEMA)
+    await connection.execute(AGGREGATE)
+    await connection.close()
+
+    acknowledged: list[int] = []
+    for cycle in range(CYCLES):
+        before = len(acknowledged)
+        writing = asyncio.create_task(write_batches(database.url, acknowledged))
+        await wait_until(lambda before=before: len(acknowledged) > before + 5)  # type: ignore[misc]
+        await asyncio.sleep(chance.uniform(0.1, 1))
+        killed = kill_server(database)
+        await writing
+        if cycle % 2:
+            await wait_until(lambda killed=killed: has_other_process(database, killed))  # type: ignore[misc]
+            await asyncio.sleep(chance.uniform(0.3, 0.8))
+            kill_server(database)
+            await asyncio.sleep(0.2)
+
+        connection = await connect_again(database.url)
+        found = {batch for (batch,) in await connection.fetch("select distinct batch from reading")}
+        assert set(acknowledged) <= found
+        acknowledged = sorted(found)
+        await connection.execute("call refresh_continuous_aggregate('hourly', null, null)")
+        rows, total, aggregated, partial = await fetch_tuple(connection, CONSISTENT)
+        assert rows == total == aggregated == len(found) * BATCH
+        assert partial == 0
+        await connection.execute("reindex table reading")
+        await connection.close()
+    assert sum("starting it again" in message for message in messages) == CYCLES + CYCLES // 2
+
+
+def has_other_process(database: EmbeddedDatabase, pid: int) -> bool:
+    return database._process is not None and database._process.pid != pid
