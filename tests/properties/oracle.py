@@ -263,14 +263,10 @@ class World:
             if reset.space == space and reset.at <= at and was_known(reset.recorded, known_at):
                 yield reset
 
-    def latest_reset(
-        self, space: str, at: datetime, known_at: int | None = None
-    ) -> tuple[datetime | None, int]:
+    def latest_reset(self, space: str, at: datetime, known_at: int | None = None) -> tuple[datetime | None, int]:
         """(since, base). At one instant the explicit one stands, and of several the one recorded last."""
         facts = [(instant, 0, 0) for instant in self.scheduled_resets(space, at, known_at)]
-        facts += [
-            (reset.at, reset.recorded, reset.count) for reset in self.explicit_resets(space, at, known_at)
-        ]
+        facts += [(reset.at, reset.recorded, reset.count) for reset in self.explicit_resets(space, at, known_at)]
         if not facts:
             return None, 0
         since, _, base = max(facts)

@@ -143,9 +143,7 @@ class ScheduleNotInherited(World):
 
 
 class ScheduledBeatsExplicit(World):
-    def latest_reset(
-        self, space: str, at: datetime, known_at: int | None = None
-    ) -> tuple[datetime | None, int]:
+    def latest_reset(self, space: str, at: datetime, known_at: int | None = None) -> tuple[datetime | None, int]:
         since, base = super().latest_reset(space, at, known_at)
         return since, 0 if since in list(self.scheduled_resets(space, at, known_at)) else base
 
@@ -195,9 +193,7 @@ class KnownAtIgnoredForSchedules(World):
 
 class OnlineToTheEndOfTheTenthMinute(World):
     def is_online(self, dpu: str, at: datetime, known_at: int | None = None) -> bool:
-        return any(
-            event.dpu == dpu and at - ONLINE_FOR <= event.time <= at for event in self.events(known_at)
-        )
+        return any(event.dpu == dpu and at - ONLINE_FOR <= event.time <= at for event in self.events(known_at))
 
 
 WRONG = [
@@ -294,6 +290,7 @@ SPRING = Script(
         ResetStep("s1", 7, at("2024-03-10T07:00:00Z")),
         Remember(),
         PutSpace("s0", {"reset_at": "never"}),
+        Remember(),
         Look(),
         PutSpace("s0", {"reset_at": "02:30"}),
     )
@@ -339,9 +336,7 @@ def random_scripts() -> list[Script]:
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_it_would_find_out_a_wrong_oracle_by_random_worlds(
-    random_scripts: list[Script], wrong: type[World]
-) -> None:
+def test_it_would_find_out_a_wrong_oracle_by_random_worlds(random_scripts: list[Script], wrong: type[World]) -> None:
     assert any(tells_apart(script, wrong()) for script in random_scripts)
 
 

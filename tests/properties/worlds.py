@@ -27,7 +27,7 @@ from .oracle import ONLINE_FOR, Event, Refused, Side, World, read_timestamp
 
 MICROSECOND = timedelta(microseconds=1)
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
-MAX_PROBES = 40
+MAX_PROBES = 30
 SUITE_WORLDS = 200
 
 # Zones, and an instant at which their clocks jumped.
@@ -221,9 +221,7 @@ class Player:
             raise self.differ(what, 200, f"{response.status_code} {response.text}")
         return response.json()
 
-    async def tell(
-        self, method: str, path: str, body: object, refused: Refused | None, **content: Any
-    ) -> Any:
+    async def tell(self, method: str, path: str, body: object, refused: Refused | None, **content: Any) -> Any:
         """A request that changes the world, or is refused with one of the statuses that the oracle allows."""
         response = await self.client.request(method, path, **(content or {"json": body}))
         line = f"{method} {path} {json.dumps(body)} -> {response.status_code}"
@@ -240,7 +238,7 @@ class Player:
         await self.compare_now()
         await self.compare_lists()
         for known_at, clock in self.remembered:
-            await self.compare(probes(self.world, 8), known_at, clock)
+            await self.compare(probes(self.world, 6), known_at, clock)
 
     async def take(self, step: Step) -> None:
         match step:
@@ -413,40 +411,60 @@ class Player:
         return str(answer["at"])
 
     async def compare_lists(self) -> None:
-        """What stands about placements, and the events of each space with their signs."""
+        """What is said one by one: placements, the events of each space with their signs, resets."""
         for dpu in sorted({placement.dpu for placement in self.world.placements}):
-            answer = await self.ask(f"/v1/dpus/{self.named(dpu)}/placements", [])
-            for at in probes(self.world):
-                believed = self.world.placement(dpu, at)
-                listed = [item for item in answer["items"] if lasts(item, at)]
-                self.expect(
-                    f"placement of {dpu} at {show(at)}",
-                    [(believed.doorway, believed.mounted_in)] if believed else [],
-                    [(self.plain(item["doorway"]), self.plain(item["mounted_in"])) for item in listed],
-                )
+            await self.compare_placements(dpu)
         for space in sorted(self.world.parents):
-            answer = await self.ask("/v1/events", [("space", f"{self.named(space)}"), ("limit", "1000")])
-            events = sorted(self.world.events(), key=lambda event: (event.time, event.dpu, event.sequence))
-            signed = [(event, self.world.sign(event.dpu, event.time, space)) for event in events]
+            await self.compare_events(space)
+            await self.compare_resets(space)
+
+    async def compare_placements(self, dpu: str) -> None:
+        answer = await self.ask(f"/v1/dpus/{self.named(dpu)}/placements", [])
+        for at in probes(self.world):
+            believed = self.world.placement(dpu, at)
+            listed = [item for item in answer["items"] if lasts(item, at)]
             self.expect(
-                f"events of {space}",
-                [
-                    (event.dpu, show(event.time), event.sequence, event.direction, sign)
-                    for event, sign in signed
-                    if sign
-                ],
-                [
-                    (
-                        self.plain(item["dpu"]),
-                        show(read_timestamp(item["timestamp"])),
-                        item["sequence"],
-                        item["direction"],
-                        item["sign"],
-                    )
-                    for item in answer["items"]
-                    if item["sign"]
-                ],
+                f"placement of {dpu} at {show(at)}",
+                [(believed.doorway, believed.mounted_in)] if believed else [],
+                [(self.plain(item["doorway"]), self.plain(item["mounted_in"])) for item in listed],
             )
+
+    async def compare_events(self, space: str) -> None:
+        answer = await self.ask("/v1/events", [("space", f"{self.named(space)}"), ("limit", "1000")])
+        events = sorted(self.world.events(), key=lambda event: (event.time, event.dpu, event.sequence))
+        expected = [
+            (event.dpu, show(event.time), event.sequence, event.direction, sign)
+            for event in events
+            if (sign := self.world.sign(event.dpu, event.time, space))
+        ]
+        got = [
+            (
+                self.plain(item["dpu"]),
+                show(read_timestamp(item["timestamp"])),
+                item["sequence"],
+                item["direction"],
+                item["sign"],
+            )
+            for item in answer["items"]
+            if item["sign"]
+        ]
+        self.expect(f"events of {space}", expected, got)
+
+    async def compare_resets(self, space: str) -> None:
+        """Those of the days around the events: one for each instant, the explicit one if there is one."""
+        times = [event.time for event in self.world.events()] or [LONG_AGO]
+        start, end = min(times), max(times) + timedelta(days=1)
+        resets = dict[datetime, tuple[int, bool]]()
+        for day in range((end - start).days + 2):
+            for at in self.world.scheduled_resets(space, start + timedelta(days=day)):
+                resets[at] = (0, True)
+        for reset in self.world.explicit_resets(space, end):
+            resets[reset.at] = (reset.count, False)
+        expected = [(show(at), *resets[at]) for at in sorted(resets) if start <= at < end]
+        window = [("from", show(start)), ("to", show(end)), ("scheduled", "true"), ("limit", "1000")]
+        answer = await self.ask(f"/v1/spaces/{self.named(space)}/resets", window)
+        got = [(show(read_timestamp(item["at"])), item["count"], item["scheduled"]) for item in answer["items"]]
+        self.expect(f"resets of {space} {window}", expected, got)
 
 
 def lasts(item: dict[str, Any], at: datetime) -> bool:
@@ -467,9 +485,7 @@ def encoded(rows: list[dict[str, Any]], step: Send) -> dict[str, Any]:
             text = io.StringIO()
             writer = csv.writer(text)
             writer.writerow(["timestamp", "direction", "dpu_id", "sequence"])
-            writer.writerows(
-                [row["timestamp"], row["direction"], row["dpu"], row.get("sequence", 0)] for row in rows
-            )
+            writer.writerows([row["timestamp"], row["direction"], row["dpu"], row.get("sequence", 0)] for row in rows)
             kind, body = "text/csv", text.getvalue().encode()
     headers = {"content-type": kind}
     if step.zipped:
@@ -564,9 +580,7 @@ def scripts(draw: st.DrawFn) -> Script:
     place_now = st.builds(
         lambda dpu, where: Place(dpu, where[0], where[1], None), st.sampled_from(dpus), hung | nowhere
     )
-    reset = st.builds(
-        Reset, st.sampled_from(spaces), st.sampled_from([0, 5, 100]), often(instants, 5) | st.none()
-    )
+    reset = st.builds(Reset, st.sampled_from(spaces), st.sampled_from([0, 5, 100]), often(instants, 5) | st.none())
     timestamps = st.builds(
         write_timestamp,
         instants,
