@@ -1,6 +1,243 @@
+"""`headcount simulate`."""
+
+import gzip
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import IO
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
 import click
+import httpx
+import msgspec
+from msgspec import UNSET
+
+from service import instants
+from service.messages import EventsRecordedOut, SiteIn
+from service.simulation import (
+    Crowd,
+    Report,
+    deliver,
+    make_site,
+    smallest_number_of_dpus,
+    to_datetime,
+)
+
+BATCH_EVENTS = 5_000
+PEOPLE_PER_SPACE = 40
+GIVE_UP_SECONDS = 300.0
+LONGEST_PAUSE = 10.0
+SHARE = click.FloatRange(0, 1)
 
 
 @click.command
-def simulate() -> None:
-    """Not there yet."""
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write site.toml and events.csv there.")
+@click.option("--url", help="Send the site and the events to the service at this URL.")
+@click.option("--spaces", type=click.IntRange(1), default=12, show_default=True)
+@click.option("--dpus", type=click.IntRange(1), help="At least one a doorway, which is the default: spaces + 1.")
+@click.option("--people", type=click.IntRange(0), help="Who come on a weekday.  [default: 40 a space]")
+@click.option("--from", "first", metavar="DATE", help="The first day.  [default: so that the last one is yesterday]")
+@click.option("--days", type=click.IntRange(0), default=2, show_default=True)
+@click.option("--zone", default="Europe/Berlin", show_default=True, help="The site's time zone.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same people.")
+@click.option("--miss", type=SHARE, default=0.0, help="Share of people whom a sensor misses.")
+@click.option("--late", type=SHARE, default=0.0, help="Share of events that arrive 5 minutes to 6 hours late.")
+@click.option("--repeat", type=SHARE, default=0.0, help="Share of events that arrive twice.")
+@click.option("--shuffle", type=SHARE, default=0.0, help="Share of events that others overtake.")
+@click.option("--gzip", "packed", is_flag=True, help="Write events.csv.gz.")
+@click.option("--live", is_flag=True, help="Go on up to now, and then in real time until Ctrl-C.")
+def simulate(
+    out: Path | None,
+    url: str | None,
+    spaces: int,
+    dpus: int | None,
+    people: int | None,
+    first: str | None,
+    days: int,
+    zone: str,
+    seed: int,
+    miss: float,
+    late: float,
+    repeat: float,
+    shuffle: float,
+    packed: bool,
+    live: bool,
+) -> None:
+    """Make up a site and the traffic of its DPUs, as files or sent to the service.
+
+    Where no sensor misses anybody (--miss), every count is right and everybody is gone at night.
+    """
+    if (out is None) == (url is None):
+        raise click.UsageError("Give one of --out DIR and --url URL.")
+    if live and url is None:
+        raise click.UsageError("--live needs --url.")
+    dpus = smallest_number_of_dpus(spaces) if dpus is None else dpus
+    start = _start(first, days, zone)
+    end = start.astimezone(ZoneInfo(zone)) + timedelta(days=days)  # local days, of 23 and 25 hours too
+    if url is not None:
+        end = min(end.astimezone(UTC), datetime.now(UTC))
+    try:
+        site = make_site(spaces, dpus, zone, start, seed)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    crowd = Crowd(site, zone, start, PEOPLE_PER_SPACE * spaces if people is None else people, seed, miss=miss)
+    if out is not None:
+        _write(out, site, deliver(crowd.reports_until(end), seed, late, repeat, shuffle), packed)
+        return
+    assert url is not None  # noqa: S101
+    with Client(url) as client:
+        client.apply_site(site)
+        try:
+            reports = _live(crowd, end) if live else crowd.reports_until(end)
+            client.send(deliver(reports, seed, late, repeat, shuffle), live)
+        except KeyboardInterrupt:
+            click.echo("Stopped.", err=True)
+        client.print_summary()
+
+
+def _start(first: str | None, days: int, zone: str) -> datetime:
+    """The local midnight at which the first day begins."""
+    try:
+        time_zone = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise click.UsageError(f"There is no time zone {zone!r}.") from None
+    if first is None:
+        today = datetime.now(time_zone).replace(hour=0, minute=0, second=0, microsecond=0)
+        return (today - timedelta(days=days)).astimezone(UTC)
+    try:
+        return datetime.fromisoformat(first).replace(tzinfo=time_zone).astimezone(UTC)
+    except ValueError:
+        raise click.UsageError(f"--from is {first!r}; it must be a date such as 2026-03-01.") from None
+
+
+# To files
+
+
+def _write(folder: Path, site: SiteIn, deliveries: Iterable[tuple[int, Report]], packed: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "site.toml").write_text(site_toml(site))
+    path = folder / ("events.csv.gz" if packed else "events.csv")
+    number = 0
+    with path.open("wb") as raw:
+        # Without name and time, the same events are the same bytes.
+        file: IO[bytes] | gzip.GzipFile = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw
+        file.write(b"timestamp,direction,dpu_id\n")
+        rows = (f"{instants.shortest(to_datetime(r.at))},{r.direction},{r.dpu}\n" for _, r in deliveries)
+        while lines := list(islice(rows, BATCH_EVENTS)):
+            number += len(lines)
+            file.write("".join(lines).encode())
+        if packed:
+            file.close()
+    click.echo(f"{folder / 'site.toml'}: {len(site.spaces)} spaces, {len(site.dpus)} DPUs")
+    click.echo(f"{path}: {number} events")
+
+
+def site_toml(site: SiteIn) -> str:
+    """The site as `headcount apply` reads it."""
+    lines: list[str] = []
+    for kind, items in (
+        ("spaces", site.spaces),
+        ("doorways", site.doorways),
+        ("dpus", site.dpus),
+        ("placements", site.placements),
+    ):
+        for item in items:
+            lines.append(f"[[{kind}]]")
+            fields: dict[str, object] = msgspec.to_builtins(item)
+            lines += [
+                f"{name} = {_toml(value)}"
+                for name, value in fields.items()
+                if value is not UNSET and (value is not None or name == "mounted_in")
+            ]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return msgspec.json.encode("" if value is None else value).decode()
+
+
+# To the service
+
+
+class Client:
+    """Sends to the service, again and again while it is away or busy. Nothing is lost and nothing counts twice."""
+
+    def __init__(self, url: str) -> None:
+        self.client = httpx.Client(base_url=url, timeout=60)
+        self.received = self.accepted = self.duplicates = self.rejected = 0
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    def apply_site(self, site: SiteIn) -> None:
+        self._request("PUT", "/v1/site", msgspec.json.encode(site))
+
+    def send(self, deliveries: Iterator[tuple[int, Report]], live: bool) -> None:
+        """In batches; live, a batch ends with what is due."""
+        batch: list[Report] = []
+        for due, report in deliveries:
+            wait = due / 1000 - time.time() if live else 0.0
+            if wait > 0 and batch:
+                self._send(batch)
+                batch = []
+                wait = due / 1000 - time.time()
+            if wait > 0:
+                time.sleep(wait)
+            batch.append(report)
+            if len(batch) == BATCH_EVENTS:
+                self._send(batch)
+                batch = []
+        if batch:
+            self._send(batch)
+
+    def _send(self, batch: list[Report]) -> None:
+        events = [{"dpu": r.dpu, "timestamp": to_datetime(r.at), "direction": r.direction} for r in batch]
+        answer = self._request("POST", "/v1/events", msgspec.json.encode({"events": events}))
+        result = msgspec.json.decode(answer, type=EventsRecordedOut)
+        self.received += result.received
+        self.accepted += result.accepted
+        self.duplicates += result.duplicates
+        self.rejected += len(result.rejected)
+
+    def print_summary(self) -> None:
+        click.echo(
+            f"sent {self.received}, accepted {self.accepted}, duplicates {self.duplicates}, rejected {self.rejected}"
+        )
+
+    def _request(self, method: str, path: str, body: bytes) -> bytes:
+        pause, waited = 0.2, 0.0
+        while True:
+            try:
+                answer = self.client.request(method, path, content=body, headers={"Content-Type": "application/json"})
+                if answer.status_code not in (429, 503):
+                    break
+                problem = f"{answer.status_code} {answer.text[:200]}"
+                pause = max(pause, float(answer.headers.get("Retry-After", 0)))
+            except httpx.TransportError as error:
+                problem = str(error) or type(error).__name__
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                raise click.UsageError(f"--url: {error}") from None
+            if waited >= GIVE_UP_SECONDS:
+                raise click.ClickException(f"{self.client.base_url} does not answer: {problem}")
+            time.sleep(pause)
+            waited += pause
+            pause = min(2 * pause, LONGEST_PAUSE)
+        if answer.is_error:
+            raise click.ClickException(f"{method} {path} was refused: {answer.status_code} {answer.text[:500]}")
+        return answer.content
+
+
+def _live(crowd: Crowd, end: datetime) -> Iterator[Report]:
+    """What happened until `end`, and on from there without end, as it happens."""
+    yield from crowd.reports_until(end)
+    while True:
+        yield from crowd.reports_until(datetime.now(UTC))
+        time.sleep(0.5)
