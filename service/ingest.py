@@ -45,6 +45,7 @@ LONG_FRACTION = re.compile(rb"\.[0-9]{7}")
 NANOSECONDS = re.compile(rb"\xd7\xff|\xc7\x0c\xff")
 JSON_EVENTS = re.compile(r'\s*\{\s*"events"\s*:\s*(?=\[)', re.ASCII)
 JSON_END = re.compile(r"\s*\}\s*", re.ASCII)
+NESTING = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 BLANK = re.compile(r"[ \t\r\n]*")
 
 Part = TypeVar("Part")
@@ -92,6 +93,10 @@ class CsvHeader(msgspec.Struct, frozen=True):
 
 class Unreadable(ValueError):
     """Why one event cannot be taken, naming the field."""
+
+
+class TooDeep(Unreadable):
+    """Deeper than Python goes."""
 
 
 async def record(session: calls.Session, batch: Batch, auto_register: bool = True) -> EventsRecordedOut:
@@ -279,7 +284,7 @@ def _json_value(text: str, start: int) -> tuple[object, int]:
     try:
         return _lenient.raw_decode(text, start)
     except RecursionError:
-        raise Unreadable("The body is nested too deeply.") from None
+        raise TooDeep("It is nested too deeply.") from None
     except ValueError as error:
         raise Unreadable(f"JSON is malformed: {error}.") from None
 
@@ -293,6 +298,8 @@ def _json_parts(text: str, start: int) -> tuple[list[JsonPart], int]:
     while True:
         try:
             value, end = _json_value(text, position)
+        except TooDeep as error:
+            value, end = error, _end_of_nested(text, position)
         except Unreadable as error:
             raise Problem("malformed", str(error)) from None
         parts.append(JsonPart(text[position:end], value))
@@ -303,6 +310,16 @@ def _json_parts(text: str, start: int) -> tuple[list[JsonPart], int]:
         if not text.startswith(",", position):
             raise Problem("malformed", f"JSON is malformed: expected `,` or `]` at character {position}.")
         position = _skip_blanks(text, position + 1)
+
+
+def _end_of_nested(text: str, start: int) -> int:
+    """Where the array or object that begins at `start` ends, however deep it goes."""
+    depth = 0
+    for token in NESTING.finditer(text, start):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth == 0:
+            return token.end()
+    raise Problem("malformed", "JSON is malformed: it ends too early.")
 
 
 def _skip_blanks(text: str, start: int) -> int:
@@ -379,9 +396,7 @@ def decode_ndjson(body: bytes) -> Batch:
 def decode_csv(body: bytes) -> Batch:
     lines = _lines(body)
     if not lines:
-        raise invalid(
-            "The first line must be a header: timestamp,direction,dpu_id and optionally sequence.", "line 1"
-        )
+        raise invalid("The first line must be a header: timestamp,direction,dpu_id and optionally sequence.", "line 1")
     header = read_header(lines[0])
     _check_number(len(lines) - 1)
     return decode_lines(header, lines[1:])
@@ -400,9 +415,7 @@ def read_header(line: bytes) -> CsvHeader:
             "line 1",
         )
     place = {name: column for column, name in enumerate(names)}
-    return CsvHeader(
-        len(names), place["timestamp"], place["direction"], place["dpu_id"], place.get("sequence")
-    )
+    return CsvHeader(len(names), place["timestamp"], place["direction"], place["dpu_id"], place.get("sequence"))
 
 
 def decode_lines(header: CsvHeader, lines: Sequence[bytes]) -> Batch:
@@ -424,9 +437,7 @@ def _of_lines(header: CsvHeader, lines: Sequence[bytes]) -> Batch | None:
         return None
     columns = list(zip(*rows, strict=True)) or [()] * header.width
     directions = _integers(columns[header.direction], -(2**31), 2**31 - 1)
-    sequences = (
-        [0] * len(rows) if header.sequence is None else _integers(columns[header.sequence], 0, 2**15 - 1)
-    )
+    sequences = [0] * len(rows) if header.sequence is None else _integers(columns[header.sequence], 0, 2**15 - 1)
     times = msgspec.convert(columns[header.timestamp], list[Timestamp])
     return _of_columns(columns[header.dpu], times, directions, sequences)
 
@@ -501,6 +512,8 @@ def _reading(device: str, value: object) -> Event:
 
 
 def _fields(value: object, required: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:
+    if isinstance(value, TooDeep):
+        raise value
     if not isinstance(value, dict):
         raise Unreadable("It must be an object.")
     for name in value:

@@ -33,7 +33,7 @@ def problem(response: httpx.Response, status: int, code: str, where: str | None 
     return found
 
 
-def event(dpu: str = "dpu-1", timestamp: str = "2026-01-05T08:00:00Z", direction: Any = 1, **more: Any) -> Json:
+def event(dpu: Any = "dpu-1", timestamp: Any = "2026-01-05T08:00:00Z", direction: Any = 1, **more: Any) -> Json:
     return {"dpu": dpu, "timestamp": timestamp, "direction": direction, **more}
 
 

@@ -1,0 +1,28 @@
+"""GET /v1/dpus/{id}."""
+
+import httpx
+
+from tests.http import body, event, problem, room_with_dpu, send
+
+
+async def test_it_gives_state_place_and_sum_of_a_dpu(client: httpx.AsyncClient) -> None:
+    await room_with_dpu(client)
+    await send(client, event(direction=3), event(timestamp="2026-01-05T09:00:00Z", direction=-1))
+    found = body(await client.get("/v1/dpus/dpu-1"))
+    assert found["placement"].pop("recorded_at")
+    assert found == {
+        "id": "dpu-1",
+        "name": None,
+        "mac_address": None,
+        "state": "offline",
+        "last_seen": "2026-01-05T09:00:00Z",
+        "placement": {"doorway": "door", "mounted_in": "room", "from": "2020-01-01T00:00:00Z", "until": None},
+        "cumulative_count": 2,
+        "latest_timestamp": "2026-01-05T09:00:00Z",
+    }
+
+
+async def test_it_knows_a_dpu_by_its_first_event(client: httpx.AsyncClient) -> None:
+    problem(await client.get("/v1/dpus/dpu-1"), 404, "not_found", "dpu")
+    await send(client, event())
+    assert body(await client.get("/v1/dpus/dpu-1"))["placement"] is None

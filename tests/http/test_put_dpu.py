@@ -1,0 +1,40 @@
+"""PUT /v1/dpus/{id}."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.http import body, problem, put
+
+
+async def test_it_registers_a_dpu_and_then_names_it(client: httpx.AsyncClient) -> None:
+    created = body(await client.put("/v1/dpus/dpu-1", json={"mac_address": "02:00:00:00:00:0A"}), 201)
+    assert created == {
+        "id": "dpu-1",
+        "name": None,
+        "mac_address": "02:00:00:00:00:0a",
+        "state": "never_seen",
+        "last_seen": None,
+        "placement": None,
+        "cumulative_count": 0,
+        "latest_timestamp": None,
+    }
+    assert body(await client.put("/v1/dpus/dpu-1", json={"name": "Door"})) == {**created, "name": "Door"}
+
+
+async def test_it_gives_a_mac_address_to_one_dpu_only(client: httpx.AsyncClient) -> None:
+    await put(client, "dpus/dpu-1", mac_address="02:00:00:00:00:0A")
+    problem(await client.put("/v1/dpus/dpu-2", json={"mac_address": "02-00-00-00-00-0a"}), 409, "conflict")
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"mac_address": "02:00:00:00:00"}, "mac_address"),
+        ({"mac_address": "0g:00:00:00:00:00"}, "mac_address"),
+        ({"mac": "02:00:00:00:00:00"}, "mac"),
+    ],
+)
+async def test_it_refuses_what_cannot_be(client: httpx.AsyncClient, fields: dict[str, Any], where: str) -> None:
+    problem(await client.put("/v1/dpus/dpu-1", json=fields), 422, "invalid", where)
