@@ -64,9 +64,7 @@ class EmbeddedDatabase:
         self._checkpoint_seconds = checkpoint_seconds
         self._on_message = on_message
         self._socket_directory = _socket_directory(self._directory)
-        self.url = (
-            f"postgresql://postgres@/{quote(database, safe='')}?host={quote(str(self._socket_directory))}"
-        )
+        self.url = f"postgresql://postgres@/{quote(database, safe='')}?host={quote(str(self._socket_directory))}"
         self._lock: IO[str] | None = None
         self._process: subprocess.Popen[str] | None = None
         self._supervisor: threading.Thread | None = None
@@ -102,9 +100,7 @@ class EmbeddedDatabase:
             self._end_process()
             self._release_directory()
             raise
-        self._supervisor = threading.Thread(
-            target=self._supervise, name="embedded database supervisor", daemon=True
-        )
+        self._supervisor = threading.Thread(target=self._supervise, name="embedded database supervisor", daemon=True)
         self._supervisor.start()
 
     def stop(self) -> None:
@@ -130,8 +126,7 @@ class EmbeddedDatabase:
             self._lock = (self._directory / "lock").open("a+")
         except OSError as error:
             raise EmbeddedUnavailable(
-                f"The embedded database cannot use {self._directory}: {error}. "
-                "Choose a directory that can be written."
+                f"The embedded database cannot use {self._directory}: {error}. Choose a directory that can be written."
             ) from error
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
@@ -315,7 +310,5 @@ def _make_private(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise EmbeddedUnavailable(
-            f"{folder} belongs to somebody else; remove it or set TMPDIR to another folder."
-        )
+        raise EmbeddedUnavailable(f"{folder} belongs to somebody else; remove it or set TMPDIR to another folder.")
     folder.chmod(0o700)

@@ -7,6 +7,7 @@ restarts, and a server with a real scheduler takes over unchanged.
 import asyncio
 import logging
 import time
+from contextlib import suppress
 
 import asyncpg
 
@@ -35,42 +36,47 @@ select alter_job(id, next_start => case
 from _timescaledb_config.bgw_job
 where id = $1"""
 
-# There is no autovacuum either; these are its default thresholds.
-TABLES_TO_VACUUM = """
-select relid::regclass::text
-from pg_stat_user_tables join pg_class on pg_class.oid = relid
-where n_dead_tup > 50 + 0.2 * greatest(reltuples, 0)
-   or n_mod_since_analyze > 50 + 0.1 * greatest(reltuples, 0)
-order by n_dead_tup desc"""
+WRITTEN_BYTES = "select (pg_current_wal_lsn() - '0/0')::bigint"
 
-VACUUM_SECONDS = 60.0
+TABLES = """
+select format('%I.%I', nspname, relname)
+from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+where relkind in ('r', 'm') and relpersistence <> 't'"""
+
+# There is no autovacuum either, nor the statistics by which it knows what has changed: everything is
+# vacuumed now and then, if enough was written since.
+VACUUM_SECONDS = 600.0
+VACUUM_BYTES = 16 << 20
 
 
 async def run_jobs(url: str, *, every: float = 5.0) -> None:
-    """Runs due jobs and vacuums changed tables until cancelled.
+    """Runs due jobs, and vacuums now and then, until cancelled.
 
     Looks for due jobs every `every` seconds. A job that fails is logged and tried again later. Where the
     server has a scheduler of its own, nothing runs and the function returns.
     """
     failures: dict[int, int] = {}  # how often in a row, by job
-    vacuum_at = time.monotonic() + VACUUM_SECONDS
+    vacuum_at, vacuumed_bytes = time.monotonic() + VACUUM_SECONDS, 0
     while True:
         try:
-            if await _has_scheduler(url):
+            if await _fetch_value(url, HAS_SCHEDULER):
                 return
             await run_due_jobs(url, failures)
             if time.monotonic() >= vacuum_at:
-                await vacuum_changed_tables(url)
+                written = int(str(await _fetch_value(url, WRITTEN_BYTES)))
+                if written - vacuumed_bytes >= VACUUM_BYTES:
+                    await vacuum_tables(url)
+                    vacuumed_bytes = int(str(await _fetch_value(url, WRITTEN_BYTES)))
                 vacuum_at = time.monotonic() + VACUUM_SECONDS
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             logger.warning("The embedded database's jobs wait: %s", error)  # it may be starting again
         await asyncio.sleep(every)
 
 
-async def _has_scheduler(url: str) -> bool:
+async def _fetch_value(url: str, query: str) -> object:
     connection = await asyncpg.connect(url)
     try:
-        return bool(await connection.fetchval(HAS_SCHEDULER))
+        return await connection.fetchval(query)
     finally:
         await connection.close()
 
@@ -101,11 +107,12 @@ async def _run_job(url: str, job: int) -> None:
         await connection.close()
 
 
-async def vacuum_changed_tables(url: str) -> None:
-    """Vacuums and analyzes the tables that autovacuum would, one at a time, so that others get their turn."""
+async def vacuum_tables(url: str) -> None:
+    """Vacuums and analyzes every table, one at a time, so that others get their turn."""
     connection = await asyncpg.connect(url)
     try:
-        for (table,) in await connection.fetch(TABLES_TO_VACUUM):
-            await connection.execute(f"vacuum (analyze) {table}")
+        for (table,) in await connection.fetch(TABLES):
+            with suppress(asyncpg.UndefinedTableError):  # dropped meanwhile
+                await connection.execute(f"vacuum (analyze) {table}")
     finally:
         await connection.close()

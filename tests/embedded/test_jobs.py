@@ -15,8 +15,6 @@ import pytest_asyncio
 from service.embedded import jobs, run_jobs
 from tests.embedded.conftest import Connect, fetch_tuple, wait_until
 
-Connection = "asyncpg.Connection[asyncpg.Record]"
-
 
 @asynccontextmanager
 async def ticking(url: str) -> AsyncIterator[None]:
@@ -190,15 +188,35 @@ async def test_policies_refresh_compress_and_drop(url: str, a: asyncpg.Connectio
     assert 2000 < days <= refreshed
 
 
-async def test_it_vacuums_what_changed(url: str, a: asyncpg.Connection[asyncpg.Record]) -> None:
+async def test_vacuum_tells_the_planner_what_changed(url: str, a: asyncpg.Connection[asyncpg.Record]) -> None:
     await a.execute("create table s.changed (x int); insert into s.changed select generate_series(1, 1000)")
     estimate = "select reltuples from pg_class where oid = 's.changed'::regclass"
     assert await a.fetchval(estimate) == -1
-    await jobs.vacuum_changed_tables(url)
+    await jobs.vacuum_tables(url)
     assert await a.fetchval(estimate) == 1000
     await a.execute("delete from s.changed where x > 100")
-    await jobs.vacuum_changed_tables(url)
+    await jobs.vacuum_tables(url)
     assert await a.fetchval(estimate) == 100
+
+
+async def test_it_vacuums_again_only_after_enough_was_written(
+    url: str, a: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vacuums = 0
+
+    async def count_vacuum(url: str) -> None:
+        nonlocal vacuums
+        vacuums += 1
+
+    monkeypatch.setattr(jobs, "vacuum_tables", count_vacuum)
+    monkeypatch.setattr(jobs, "VACUUM_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "VACUUM_BYTES", 1 << 20)
+    async with ticking(url):
+        await wait_until(lambda: vacuums == 1)
+        await asyncio.sleep(0.5)
+        assert vacuums == 1
+        await a.execute("create table s.wide as select repeat('x', 1000) from generate_series(1, 3000)")
+        await wait_until(lambda: vacuums == 2)
 
 
 async def test_it_runs_nothing_where_the_server_has_a_scheduler(

@@ -7,14 +7,16 @@ import os
 import random
 import signal
 import time
+from functools import partial
 
 import asyncpg
+import pytest
 
 from service.embedded import EmbeddedDatabase
 from tests.embedded.conftest import MakeDatabase, fetch_tuple, wait_until
 
 CYCLES = 4
-BATCH = 500
+BATCH = 500  # rows
 
 SCHEMA = """
 create table reading (time timestamptz not null, batch int not null, value float8);
@@ -28,18 +30,18 @@ AGGREGATE = """
 create materialized view hourly with (timescaledb.continuous) as
 select time_bucket('1 hour', time) as bucket, count(*) as n from reading group by 1 with no data"""
 
-WRITE = f"""
+WRITE = """
 insert into reading (time, batch, value)
-select timestamptz '2026-01-01' + ($1 * {BATCH} + g) * interval '1 second', $1, g
-from generate_series(1, {BATCH}) g"""
+select timestamptz '2026-01-01' + ($1 * $2 + g) * interval '1 second', $1, g
+from generate_series(1, $2) g"""
 
 COMPRESS = """
 select compress_chunk(chunk, if_not_compressed => true)
 from (select chunk from show_chunks('reading') chunk order by 1 desc offset 1 limit 2) older"""
 
-CONSISTENT = f"""
+CONSISTENT = """
 select (select count(*) from reading), (select n from total), (select coalesce(sum(n), 0)::bigint from hourly),
-  (select count(*) from (select from reading group by batch having count(*) <> {BATCH}) partial)"""
+  (select count(*) from (select from reading group by batch having count(*) <> 500) partial)"""
 
 
 async def write_batches(url: str, acknowledged: list[int]) -> None:
@@ -50,8 +52,8 @@ async def write_batches(url: str, acknowledged: list[int]) -> None:
         while True:
             batch += 1
             async with connection.transaction():
-                await connection.execute(WRITE, batch)
-                await connection.execute(f"update total set n = n + {BATCH}")
+                await connection.execute(WRITE, batch, BATCH)
+                await connection.execute("update total set n = n + $1", BATCH)
             acknowledged.append(batch)
             if batch % 15 == 0:
                 await connection.execute(COMPRESS)
@@ -75,15 +77,28 @@ async def connect_again(url: str) -> asyncpg.Connection[asyncpg.Record]:
             await asyncio.sleep(0.05)
 
 
+def process_of(database: EmbeddedDatabase) -> int:
+    assert database._process is not None
+    return database._process.pid
+
+
 def kill_server(database: EmbeddedDatabase) -> int:
-    process = database._process
-    assert process is not None
-    os.kill(process.pid, signal.SIGKILL)
-    return process.pid
+    process = process_of(database)
+    os.kill(process, signal.SIGKILL)
+    return process
 
 
-async def test_acknowledged_batches_survive_kills(make_database: MakeDatabase) -> None:
+def is_longer(batches: list[int], length: int) -> bool:
+    return len(batches) > length
+
+
+def is_other_process(database: EmbeddedDatabase, process: int) -> bool:
+    return process_of(database) != process
+
+
+async def test_acknowledged_batches_survive_kills(make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kills the server in the middle of its work, every other time again while it recovers."""
+    monkeypatch.setattr("service.embedded.database.CRASH_LIMIT", 100)
     chance = random.Random(1)  # noqa: S311
     messages: list[str] = []
     database = make_database(on_message=messages.append)
@@ -93,16 +108,16 @@ async def test_acknowledged_batches_survive_kills(make_database: MakeDatabase) -
     await connection.execute(AGGREGATE)
     await connection.close()
 
-    acknowledged: list[int] = []
+    found: set[int] = set()
     for cycle in range(CYCLES):
-        before = len(acknowledged)
+        acknowledged: list[int] = [*found]
         writing = asyncio.create_task(write_batches(database.url, acknowledged))
-        await wait_until(lambda before=before: len(acknowledged) > before + 5)  # type: ignore[misc]
+        await wait_until(partial(is_longer, acknowledged, len(found) + 4))
         await asyncio.sleep(chance.uniform(0.1, 1))
         killed = kill_server(database)
         await writing
         if cycle % 2:
-            await wait_until(lambda killed=killed: has_other_process(database, killed))  # type: ignore[misc]
+            await wait_until(partial(is_other_process, database, killed))
             await asyncio.sleep(chance.uniform(0.3, 0.8))
             kill_server(database)
             await asyncio.sleep(0.2)
@@ -110,7 +125,6 @@ async def test_acknowledged_batches_survive_kills(make_database: MakeDatabase) -
         connection = await connect_again(database.url)
         found = {batch for (batch,) in await connection.fetch("select distinct batch from reading")}
         assert set(acknowledged) <= found
-        acknowledged = sorted(found)
         await connection.execute("call refresh_continuous_aggregate('hourly', null, null)")
         rows, total, aggregated, partial = await fetch_tuple(connection, CONSISTENT)
         assert rows == total == aggregated == len(found) * BATCH
@@ -118,7 +132,3 @@ async def test_acknowledged_batches_survive_kills(make_database: MakeDatabase) -
         await connection.execute("reindex table reading")
         await connection.close()
     assert sum("starting it again" in message for message in messages) == CYCLES + CYCLES // 2
-
-
-def has_other_process(database: EmbeddedDatabase, pid: int) -> bool:
-    return database._process is not None and database._process.pid != pid

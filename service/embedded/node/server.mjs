@@ -532,7 +532,7 @@ function bringUnnamed(client) {
 
 function noticeText(client, text) {
   for (const name of sql.findCustomSettings(text)) customSettings.add(name)
-  if (sql.callsSetConfig(text)) client.changed = true // its tag does not tell
+  if (sql.mayHideSettings(text)) client.changed = true
   if (sql.resetsRole(text)) client.resetsRole = true
   if (sql.usesTemporaryTables(text)) client.temporary = true
 }

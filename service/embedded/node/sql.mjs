@@ -84,7 +84,8 @@ export function findCustomSettings(sql) {
   return [...sql.matchAll(pattern)].map((match) => (match[1] ?? match[2]).toLowerCase())
 }
 
-export const callsSetConfig = (sql) => /\bset_config\s*\(/i.test(sql)
+// Whether it may change settings without saying so in its command tag.
+export const mayHideSettings = (sql) => /\bset_config\s*\(|^\s*(call|do)\b/i.test(sql)
 export const resetsRole = (sql) => /\breset\s+role\b/i.test(sql)
 export const usesTemporaryTables = (sql) => /\btemp(orary)?\b/i.test(sql)
 
