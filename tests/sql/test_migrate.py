@@ -260,6 +260,7 @@ def test_it_drops_what_no_file_creates_any_more(fresh_database_url: str, folder:
     ]
     folder.function("api.kept")
     folder.view("kept", "select id from core.visit")
+    folder.repeatable("90_grants.sql", "revoke all on all functions in schema api, core from public;")
     migrate(fresh_database_url, sql_dir=folder.path)
     for path in gone:
         path.unlink()
@@ -354,7 +355,7 @@ def test_it_runs_policies_only_when_they_change(fresh_database_url: str, folder:
 
 
 def _migrate_at_once(executor: Executor, url: str, folder: SqlFolder, alone: str) -> None:
-    folder.migration("0003_slow.sql", "select pg_sleep(0.1); create table core.once ();")
+    folder.migration("0003_slow.sql", "select pg_sleep(1); create table core.once ();")
     folder.migration("0004_alone.sql", f"-- headcount: no-transaction\n{alone}")
     folder.migration("0005_last.sql", "create table core.last ();")
     folder.function("api.count")
@@ -374,6 +375,9 @@ def test_it_may_be_run_by_twenty_threads_at_once(fresh_database_url: str, folder
 @pytest.mark.concurrency
 def test_it_may_be_run_by_twenty_processes_at_once(fresh_database_url: str, folder: SqlFolder) -> None:
     processes = ProcessPoolExecutor(20, mp_context=multiprocessing.get_context("spawn"))
+    folder.migration(
+        "0002_visit.sql", "create table core.visit as select i as id, i as people from generate_series(1, 300000) i;"
+    )
     # Waits for every transaction that has a snapshot: none may wait for it in turn. Without "if not
     # exists", a second run would fail.
     alone = "create index concurrently visit_people_idx on core.visit (people);"
