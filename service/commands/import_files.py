@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 import click
 import msgspec
@@ -115,7 +115,7 @@ class Lines:
     def __init__(self, file: Path) -> None:
         self.raw = file.open("rb")
         packed = self.raw.peek(2)[:2] == GZIP_MAGIC
-        self.stream: IO[bytes] = cast(IO[bytes], gzip.GzipFile(fileobj=self.raw)) if packed else self.raw
+        self.stream = gzip.GzipFile(fileobj=self.raw) if packed else self.raw
 
     def __enter__(self) -> "Lines":
         return self
@@ -130,7 +130,7 @@ class Lines:
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         number, rest, overlong = 0, b"", False
-        while block := self.stream.read(BLOCK_BYTES):
+        while block := self.stream.read1(BLOCK_BYTES):
             *lines, rest_of_block = block.split(b"\n")
             for line in lines:
                 number += 1

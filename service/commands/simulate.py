@@ -1,11 +1,11 @@
 """`headcount simulate`."""
 
 import gzip
-import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from pathlib import Path
+from time import sleep
 from typing import IO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -26,6 +26,7 @@ from service.simulation import (
 )
 
 BATCH_EVENTS = 5_000
+FIRST_HOUR = 4  # local; nobody is there then
 PEOPLE_PER_SPACE = 40
 GIVE_UP_SECONDS = 300.0
 LONGEST_PAUSE = 10.0
@@ -38,7 +39,12 @@ SHARE = click.FloatRange(0, 1)
 @click.option("--spaces", type=click.IntRange(1), default=12, show_default=True)
 @click.option("--dpus", type=click.IntRange(1), help="At least one a doorway, which is the default: spaces + 1.")
 @click.option("--people", type=click.IntRange(0), help="Who come on a weekday.  [default: 40 a space]")
-@click.option("--from", "first", metavar="DATE", help="The first day.  [default: so that the last one is yesterday]")
+@click.option(
+    "--from",
+    "first",
+    metavar="DATE",
+    help="The first day, from 4 in the morning on.  [default: so that the last one was yesterday]",
+)
 @click.option("--days", type=click.IntRange(0), default=2, show_default=True)
 @click.option("--zone", default="Europe/Berlin", show_default=True, help="The site's time zone.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same people.")
@@ -98,16 +104,17 @@ def simulate(
 
 
 def _start(first: str | None, days: int, zone: str) -> datetime:
-    """The local midnight at which the first day begins."""
+    """The local instant at which the first day begins: while nobody is there."""
     try:
         time_zone = ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise click.UsageError(f"There is no time zone {zone!r}.") from None
     if first is None:
-        today = datetime.now(time_zone).replace(hour=0, minute=0, second=0, microsecond=0)
+        today = datetime.now(time_zone).replace(hour=FIRST_HOUR, minute=0, second=0, microsecond=0)
         return (today - timedelta(days=days)).astimezone(UTC)
     try:
-        return datetime.fromisoformat(first).replace(tzinfo=time_zone).astimezone(UTC)
+        day = datetime.combine(date.fromisoformat(first), time(FIRST_HOUR), time_zone)
+        return day.astimezone(UTC)
     except ValueError:
         raise click.UsageError(f"--from is {first!r}; it must be a date such as 2026-03-01.") from None
 
@@ -145,7 +152,7 @@ def site_toml(site: SiteIn) -> str:
     ):
         for item in items:
             lines.append(f"[[{kind}]]")
-            fields: dict[str, object] = msgspec.to_builtins(item)
+            fields: dict[str, object] = msgspec.json.decode(_encode(item))
             lines += [
                 f"{name} = {_toml(value)}"
                 for name, value in fields.items()
@@ -153,6 +160,16 @@ def site_toml(site: SiteIn) -> str:
             ]
             lines.append("")
     return "\n".join(lines)
+
+
+def _encode(item: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(item, enc_hook=_text)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return instants.shortest(value)
+    raise TypeError(f"{type(value).__name__} cannot be encoded")
 
 
 def _toml(value: object) -> str:
@@ -178,19 +195,19 @@ class Client:
         self.client.close()
 
     def apply_site(self, site: SiteIn) -> None:
-        self._request("PUT", "/v1/site", msgspec.json.encode(site))
+        self._request("PUT", "/v1/site", _encode(site))
 
     def send(self, deliveries: Iterator[tuple[int, Report]], live: bool) -> None:
         """In batches; live, a batch ends with what is due."""
         batch: list[Report] = []
         for due, report in deliveries:
-            wait = due / 1000 - time.time() if live else 0.0
+            wait = due / 1000 - datetime.now(UTC).timestamp() if live else 0.0
             if wait > 0 and batch:
                 self._send(batch)
                 batch = []
-                wait = due / 1000 - time.time()
+                wait = due / 1000 - datetime.now(UTC).timestamp()
             if wait > 0:
-                time.sleep(wait)
+                sleep(wait)
             batch.append(report)
             if len(batch) == BATCH_EVENTS:
                 self._send(batch)
@@ -227,7 +244,7 @@ class Client:
                 raise click.UsageError(f"--url: {error}") from None
             if waited >= GIVE_UP_SECONDS:
                 raise click.ClickException(f"{self.client.base_url} does not answer: {problem}")
-            time.sleep(pause)
+            sleep(pause)
             waited += pause
             pause = min(2 * pause, LONGEST_PAUSE)
         if answer.is_error:
@@ -240,4 +257,4 @@ def _live(crowd: Crowd, end: datetime) -> Iterator[Report]:
     yield from crowd.reports_until(end)
     while True:
         yield from crowd.reports_until(datetime.now(UTC))
-        time.sleep(0.5)
+        sleep(0.5)

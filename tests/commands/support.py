@@ -1,0 +1,111 @@
+"""Running the command: in this process where that is enough, as a process of its own where it is to be killed."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from click.testing import CliRunner, Result
+
+from service.cli import main
+
+PATIENCE = 120.0  # seconds, on a machine that is busy with other things
+
+
+async def headcount(*arguments: object, url: str) -> Result:
+    """`headcount ...` in a thread, with an event loop of its own."""
+
+    def invoke() -> Result:
+        return CliRunner().invoke(main, [str(argument) for argument in arguments], env={"DATABASE_URL": url})
+
+    return await asyncio.to_thread(invoke)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's, without what would lead a command elsewhere."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("HEADCOUNT_") or name == "HEADCOUNT_CACHE"
+    }
+    for name in ("DATABASE_URL", "PORT", "DEMO"):
+        kept.pop(name, None)
+    return kept | variables
+
+
+class Process:
+    """A `headcount ...` of its own; what it says goes to a file."""
+
+    def __init__(self, arguments: Sequence[object], folder: Path, **variables: str) -> None:
+        self.output = folder / f"output-{time.monotonic_ns()}"
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-u", "-m", "service.cli", *map(str, arguments)],
+                cwd=folder,
+                env=environment(**variables),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def wait_for(self, text: str) -> None:
+        """Until it has said so."""
+        self.wait_until(lambda: text in self.said)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.said}"
+            assert time.monotonic() < deadline, f"it took too long: {self.said}"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Its exit code, after a signal."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def running(folder: Path, *arguments: object, **variables: str) -> Iterator[Process]:
+    process = Process(arguments, folder, **variables)
+    try:
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.kill()
+
+
+@contextmanager
+def serving(folder: Path, database_url: str, port: int) -> Iterator[Process]:
+    """`headcount serve` on a port, ready."""
+    with running(folder, "serve", DATABASE_URL=database_url, HEADCOUNT_AUTH="off", HEADCOUNT_PORT=str(port)) as process:
+        process.wait_for("Serving on")
+        yield process
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=10).status_code == 200
+    except httpx.TransportError:
+        return False
