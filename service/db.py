@@ -26,6 +26,7 @@ class Database:
     """Runs one statement at a time, each in a transaction of its own, on a connection from the pool.
 
     It starts without a database and answers 503 until there is one; the first connection checks the schema.
+    Later only /readyz looks at it again: while a release is rolled out, what is under way shall be finished.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -93,7 +94,6 @@ class Database:
             return await connection.fetchrow(query, *arguments)
 
     async def _check_schema(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
-        self.checked = False
         try:
             rows = await calls.get_schema(connection)
         except (
@@ -114,17 +114,21 @@ class Database:
             raise Problem("unavailable", "The service is stopping.")
         if self.waiting >= self.settings.max_waiting:
             raise Problem("unavailable", "Too many requests wait for the database. Nothing was stored; try again.")
-        self.waiting += 1
         try:
-            connection = await self.pool.acquire(timeout=self.settings.acquire_seconds)
-        except asyncpg.InvalidParameterValueError:
+            self.waiting += 1
+            try:
+                connection = await self.pool.acquire(timeout=self.settings.acquire_seconds)
+            finally:
+                self.waiting -= 1
+            try:
+                yield connection
+            finally:
+                await self.pool.release(connection, timeout=5)
+        except (asyncpg.InvalidParameterValueError, asyncpg.ConnectionDoesNotExistError) as error:
+            # A session whose role does not exist is ended as it begins.
+            if ROLE not in str(error):
+                raise
             raise SchemaMismatch(f"The database has no role {ROLE}: run headcount migrate.") from None
-        finally:
-            self.waiting -= 1
-        try:
-            yield connection
-        finally:
-            await self.pool.release(connection, timeout=5)
 
 
 async def _leave_as_is(_connection: object) -> None:

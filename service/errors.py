@@ -93,7 +93,7 @@ SQLSTATES = {
 WORDS = {
     "conflict": "Something else that is stored stands in the way.",
     "invalid": "The database refused a value.",
-    "unavailable": "The database cannot be reached, or is too busy. Nothing was stored; try again.",
+    "unavailable": "The database cannot be reached, or is too busy. Try again: nothing counts twice.",
     "internal": "The mistake is on our side and was logged under this request's X-Request-Id.",
 }
 

@@ -1,0 +1,127 @@
+"""One shape of errors at every address, and one table of what becomes what, which docs/errors.md shows."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+
+from service import errors
+from service.errors import KINDS, SQLSTATES, Problem, problem_of
+from service.schema import SchemaMismatch
+from tests.http import problem
+
+DOCS = Path(__file__).parent.parent.parent / "docs" / "errors.md"
+
+
+def addresses(app: Litestar) -> list[tuple[str, str]]:
+    """Method and path of everything that the app answers, with `room` for every id."""
+    return sorted(
+        (str(method), re.sub(r"\{\w+(:\w+)?\}", "room", route.path))
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for method in route.methods
+        if method != "OPTIONS"
+    )
+
+
+async def test_it_tells_errors_in_one_shape_at_every_address(app: Litestar, client: httpx.AsyncClient) -> None:
+    found = addresses(app)
+    assert len(found) > 20
+    for method, path in found:
+        if path != "/":
+            problem(await client.request(method, f"{path}?no_such_parameter=1"), 422, "invalid", "no_such_parameter")
+        response = await client.request("PATCH", path)
+        problem(response, 405, "method_not_allowed")
+        assert method in response.headers["allow"]
+        problem(await client.request(method, f"{path}/no/such/address"), 404, "not_found")
+        if method in ("PUT", "POST"):
+            problem(await client.request(method, path, content=b"{"), 400, "malformed")
+            problem(await client.request(method, path, content=b"[]"), 422, "invalid")
+            for headers, status, code in (
+                ({"content-type": "image/png"}, 415, "unsupported_media_type"),
+                ({"content-length": "99999999999"}, 413, "too_large"),
+            ):
+                problem(await client.request(method, path, content=b"{}", headers=headers), status, code)
+
+
+async def test_it_hides_its_own_mistakes_and_logs_them_under_the_request_id(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr("service.calls.get_space", fail)
+    response = await client.get("/v1/spaces/room")
+    found = problem(response, 500, "internal")
+    assert "secret" not in json.dumps(found)
+    assert "secret" in caplog.text
+    assert response.headers["x-request-id"] in caplog.text
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (asyncpg.PostgresError.new({"C": "PT404", "M": "m"}), "not_found"),
+        (asyncpg.PostgresError.new({"C": "PT409", "M": "m"}), "conflict"),
+        (asyncpg.PostgresError.new({"C": "PT422", "M": "m"}), "invalid"),
+        (asyncpg.PostgresError.new({"C": "PT503", "M": "m"}), "unavailable"),
+        (asyncpg.PostgresError.new({"C": "PT999", "M": "m"}), "internal"),
+        (asyncpg.UniqueViolationError("m"), "conflict"),
+        (asyncpg.ForeignKeyViolationError("m"), "conflict"),
+        (asyncpg.ExclusionViolationError("m"), "conflict"),
+        (asyncpg.CheckViolationError("m"), "invalid"),
+        (asyncpg.NumericValueOutOfRangeError("m"), "invalid"),
+        (asyncpg.DeadlockDetectedError("m"), "unavailable"),
+        (asyncpg.SerializationError("m"), "unavailable"),
+        (asyncpg.LockNotAvailableError("m"), "unavailable"),
+        (asyncpg.QueryCanceledError("m"), "unavailable"),
+        (asyncpg.TooManyConnectionsError("m"), "unavailable"),
+        (asyncpg.AdminShutdownError("m"), "unavailable"),
+        (asyncpg.CannotConnectNowError("m"), "unavailable"),
+        (asyncpg.ConnectionDoesNotExistError("m"), "unavailable"),
+        (asyncpg.InvalidPasswordError("m"), "unavailable"),
+        (asyncpg.InterfaceError("m"), "unavailable"),
+        (ConnectionResetError("m"), "unavailable"),
+        (TimeoutError("m"), "unavailable"),
+        (SchemaMismatch("m"), "unavailable"),
+        (asyncpg.UndefinedTableError("m"), "internal"),
+        (asyncpg.InsufficientPrivilegeError("m"), "internal"),
+        (KeyError("m"), "internal"),
+    ],
+)
+def test_it_knows_what_an_exception_amounts_to(error: Exception, code: str) -> None:
+    found = problem_of(error)
+    assert found.kind.code == code
+    assert ("Retry-After" in found.headers) == (code == "unavailable")
+
+
+def test_it_passes_on_the_words_of_our_own_functions_and_no_others() -> None:
+    ours = problem_of(
+        asyncpg.PostgresError.new({"C": "PT422", "M": "It is wrong.", "D": "spaces[3].parent", "H": "Do so."})
+    )
+    assert ours.detail == "It is wrong. Do so."
+    assert [(item.where, item.code, item.detail) for item in ours.errors] == [
+        ("spaces[3].parent", "invalid", "It is wrong.")
+    ]
+    assert "secret" not in problem_of(asyncpg.UniqueViolationError("secret")).detail
+
+
+def test_the_docs_show_every_status_code_and_sqlstate_and_no_others() -> None:
+    text = DOCS.read_text()
+    examples = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    assert [(found["status"], found["code"], found["title"], found["type"]) for found in examples] == [
+        (kind.status, kind.code, kind.title, f"urn:headcount:error:{kind.code}") for kind in KINDS.values()
+    ]
+    assert dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, re.MULTILINE)) == SQLSTATES
+
+
+def test_every_kind_has_a_status_of_its_own() -> None:
+    assert len(errors.BY_STATUS) == len(KINDS)
+    assert Problem("unavailable", "x").headers == errors.RETRY_AFTER

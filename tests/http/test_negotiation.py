@@ -1,0 +1,96 @@
+"""What all addresses share about bodies, formats and request ids."""
+
+import gzip
+
+import httpx
+import msgspec
+import pytest
+
+from tests.http import body, problem
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (None, "application/json"),
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("text/html,*/*;q=0.8", "application/json"),
+        ("application/msgpack", "application/msgpack"),
+        ("application/x-msgpack", "application/msgpack"),
+        ("application/msgpack, */*", "application/msgpack"),
+        ("application/json, application/msgpack", "application/json"),
+        ("application/json;q=0.5, application/msgpack", "application/msgpack"),
+        ("application/msgpack;q=0", "application/json"),
+        ("application/msgpack;q=high", "application/json"),
+    ],
+)
+async def test_it_answers_in_the_format_preferred(client: httpx.AsyncClient, accept: str | None, kind: str) -> None:
+    response = await client.get("/v1/spaces", headers={"accept": accept or ""})
+    assert response.headers["content-type"] == kind
+    decode = msgspec.msgpack.decode if kind.endswith("msgpack") else msgspec.json.decode
+    assert decode(response.content) == {"items": [], "next": None}
+
+
+async def test_it_tells_errors_as_problem_json_whatever_is_preferred(client: httpx.AsyncClient) -> None:
+    response = await client.get("/v1/spaces/room", headers={"accept": "application/msgpack"})
+    problem(response, 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({"content-type": "text/plain"}, 415, "unsupported_media_type"),
+        ({"content-type": "application/x-ndjson"}, 415, "unsupported_media_type"),
+        ({"content-type": "application/json; charset=utf-16"}, 415, "unsupported_media_type"),
+        ({"content-encoding": "deflate"}, 415, "unsupported_media_type"),
+        ({"content-encoding": "gzip"}, 400, "malformed"),
+        ({"content-type": "application/msgpack"}, 422, "invalid"),
+    ],
+)
+async def test_it_refuses_formats_that_it_does_not_know(
+    client: httpx.AsyncClient, headers: dict[str, str], status: int, code: str
+) -> None:
+    problem(await client.put("/v1/spaces/room", content=b"{}", headers=headers), status, code)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 400, "malformed"),
+        (b"{", 400, "malformed"),
+        (b'{"name": NaN}', 400, "malformed"),
+        (b'{"name": "\xff"}', 400, "malformed"),
+        (b'{"name": "\\ud800"}', 400, "malformed"),
+        (b'{"x": ' + b"[" * 100_000, 422, "invalid"),
+        (b'{"opening_hours": ' + b"[" * 100_000, 422, "invalid"),
+        (b'{"capacity": ' + b"9" * 10_000 + b"}", 422, "invalid"),
+        (b"[]", 422, "invalid"),
+        (b"null", 422, "invalid"),
+        (b" " * (8 * 1024 * 1024 + 1), 413, "too_large"),
+    ],
+)
+async def test_it_refuses_bodies_that_it_cannot_read(
+    client: httpx.AsyncClient, content: bytes, status: int, code: str
+) -> None:
+    problem(await client.put("/v1/spaces/room", content=content), status, code)
+
+
+async def test_it_gives_every_answer_an_id_of_its_own_or_the_callers(client: httpx.AsyncClient) -> None:
+    first, second = [await client.get(path) for path in ("/healthz", "/nowhere")]
+    assert first.headers["x-request-id"] != second.headers["x-request-id"]
+    for path in ("/healthz", "/nowhere"):
+        kept = await client.get(path, headers={"x-request-id": "order-66"})
+        assert kept.headers["x-request-id"] == "order-66"
+        replaced = await client.get(path, headers={"x-request-id": "a b" * 30})
+        assert len(replaced.headers["x-request-id"]) == 36
+
+
+async def test_it_does_not_say_what_it_is_made_of(client: httpx.AsyncClient) -> None:
+    assert "server" not in (await client.get("/healthz")).headers
+
+
+async def test_it_takes_gzip_everywhere(client: httpx.AsyncClient) -> None:
+    content = gzip.compress(b'{"name": "Room"}')
+    response = await client.put("/v1/spaces/room", content=content, headers={"content-encoding": "gzip"})
+    assert body(response, 201)["name"] == "Room"

@@ -1,0 +1,45 @@
+"""service/settings.py: what the service refuses to start with."""
+
+import pytest
+
+from service.settings import Settings, SettingsRefused
+
+
+def test_it_reads_the_environment_and_takes_empty_for_not_set() -> None:
+    found = Settings.from_environment(
+        {"HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": "8123", "HEADCOUNT_HOST": "", "DATABASE_URL": "postgresql://x/y"}
+    )
+    assert (found.auth, found.port, found.host, found.database_url) == ("off", 8123, "127.0.0.1", "postgresql://x/y")
+
+
+def test_it_is_protected_by_default_and_says_what_to_do_until_there_are_tokens() -> None:
+    with pytest.raises(SettingsRefused, match=r"cannot issue tokens yet.*HEADCOUNT_AUTH=off"):
+        Settings.from_environment({})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
+def test_it_goes_unprotected_on_a_loopback_address(host: str) -> None:
+    assert Settings(auth="off", host=host).host == host
+
+
+@pytest.mark.parametrize(
+    "host", [".".join("0000"), "::", "192.168.1.5", "example.org", "localhost.example.org", "127.0.0.1.nip.io"]
+)
+def test_it_goes_unprotected_nowhere_else(host: str) -> None:
+    with pytest.raises(SettingsRefused, match="loopback"):
+        Settings(auth="off", host=host)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HEADCOUNT_AUTH", "no"),
+        ("HEADCOUNT_PORT", "http"),
+        ("HEADCOUNT_PORT", "65536"),
+        ("HEADCOUNT_POOL_SIZE", "0"),
+        ("HEADCOUNT_AUTO_REGISTER", "perhaps"),
+    ],
+)
+def test_it_refuses_a_wrong_value_and_names_the_variable(variable: str, value: str) -> None:
+    with pytest.raises(SettingsRefused, match=variable):
+        Settings.from_environment({"HEADCOUNT_AUTH": "off", variable: value})

@@ -1,0 +1,93 @@
+"""One name, one path: every function of schema api has one call of the same name, and all that belongs to it."""
+
+import inspect
+import re
+from pathlib import Path
+
+import asyncpg
+
+from service import calls
+
+TESTS = Path(__file__).parent
+
+FUNCTIONS = """
+select p.proname as name,
+       coalesce((select array_agg(a.name order by a.place)
+                 from unnest(p.proargnames, p.proargmodes) with ordinality as a (name, mode, place)
+                 where coalesce(a.mode, 'i') in ('i', 'b')), '{}') as arguments,
+       coalesce((select array_agg(t.type::regtype::text order by t.place)
+                 from unnest(p.proargtypes::oid[]) with ordinality as t (type, place)), '{}') as types,
+       p.pronargdefaults as defaults,
+       coalesce(obj_description(p.oid, 'pg_proc'), '') as comment,
+       has_function_privilege('headcount_service', p.oid, 'execute') as service_may,
+       exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
+               where g.grantee = 0 and g.privilege_type = 'EXECUTE') as public_may
+from pg_proc p
+where p.pronamespace = 'api'::regnamespace
+order by 1
+"""
+CALL = re.compile(r"\bapi\.(\w+)\(([^()]*)\)")
+PYTHON_TYPES = {
+    "text": {"str", "str | None"},
+    "text[]": {"Sequence[str]", "Sequence[str] | None"},
+    "timestamp with time zone": {"datetime", "datetime | None"},
+    "timestamp with time zone[]": {"Sequence[datetime]"},
+    "integer": {"int", "int | None"},
+    "bigint": {"int", "int | None"},
+    "smallint": {"int", "int | None"},
+    "integer[]": {"Sequence[int]"},
+    "smallint[]": {"Sequence[int]"},
+    "boolean": {"bool", "bool | None"},
+    "jsonb": {"messages.SpaceIn", "messages.DoorwayIn", "messages.DpuIn", "messages.SiteIn"},
+}
+
+
+def calls_made() -> dict[str, list[tuple[str, list[str]]]]:
+    """By name of the Python function: each api function that it calls, with the arguments in order."""
+    found = {}
+    for name, function in inspect.getmembers(calls, inspect.iscoroutinefunction):
+        source = re.sub(r'"\s*\n\s*"', "", inspect.getsource(function))
+        found[name] = [(call, re.findall(r"(\w+) => \$\d+", arguments)) for call, arguments in CALL.findall(source)]
+    return found
+
+
+async def functions(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+    found = await connection.fetch(FUNCTIONS)
+    assert len(found) > 20
+    return found
+
+
+async def test_it_calls_every_function_once_by_its_name_and_with_all_its_arguments(
+    connection: asyncpg.Connection,
+) -> None:
+    found = await functions(connection)
+    expected = {row["name"]: [(row["name"], list(row["arguments"]))] for row in found}
+    assert len(expected) == len(found), "no overloads"
+    assert calls_made() == expected
+
+
+async def test_its_arguments_in_python_are_those_of_the_function_and_of_its_types(
+    connection: asyncpg.Connection,
+) -> None:
+    for row in await functions(connection):
+        signature = inspect.signature(getattr(calls, row["name"]))
+        parameters = list(signature.parameters.values())[1:]
+        assert [parameter.name for parameter in parameters] == list(row["arguments"])
+        for parameter, kind in zip(parameters, row["types"], strict=True):
+            annotation = inspect.formatannotation(parameter.annotation, base_module="service")
+            spelled = re.sub(r"\b(?:collections\.abc|datetime|service)\.(?=\w)", "", annotation)
+            assert spelled in PYTHON_TYPES[kind], f"{row['name']}: {parameter.name} is {kind}, not {spelled}"
+            optional = parameter.default is not inspect.Parameter.empty
+            if not optional:
+                continue
+            assert parameters.index(parameter) >= len(parameters) - row["defaults"], f"{row['name']}: {parameter.name}"
+
+
+async def test_every_function_is_explained_granted_and_tested(connection: asyncpg.Connection) -> None:
+    for row in await functions(connection):
+        name = row["name"]
+        assert re.match(r"[A-Z].*[.:]", row["comment"]), f"{name} has no comment"
+        assert row["service_may"], f"headcount_service may not execute {name}"
+        assert not row["public_may"], f"everybody may execute {name}"
+        files = [TESTS / folder / f"test_{name}.py" for folder in ("sql", "http")]
+        assert any(path.is_file() for path in files), f"there is no test_{name}.py"
