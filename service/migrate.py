@@ -112,9 +112,7 @@ def _run(connection: Connection, name: str, text: str) -> None:
 def check_server(postgresql: int, timescaledb: str | None, license_name: str | None) -> None:
     """Refuses what headcount cannot run on: `postgresql` is the major version, the others as SHOWn."""
     if postgresql < MINIMUM_POSTGRESQL:
-        raise MigrationRefused(
-            f"PostgreSQL {postgresql} is too old.", f"Use PostgreSQL {MINIMUM_POSTGRESQL} or newer."
-        )
+        raise MigrationRefused(f"PostgreSQL {postgresql} is too old.", f"Use PostgreSQL {MINIMUM_POSTGRESQL} or newer.")
     if timescaledb is None:
         return
     minimum = ".".join(map(str, MINIMUM_TIMESCALEDB))
@@ -172,9 +170,7 @@ def _prepare(connection: Connection) -> None:
 
 def _ledger(connection: Connection, expected: SchemaVersion) -> dict[int, str]:
     """Number and name of what ran here; raises MigrationRefused when that does not fit the files."""
-    rows = connection.execute(
-        "select number, name, sha256, breaking from meta.migration order by number"
-    ).fetchall()
+    rows = connection.execute("select number, name, sha256, breaking from meta.migration order by number").fetchall()
     for number, name, sha256, breaking in rows:
         mine = expected.migrations.get(number)
         if mine is not None and mine.sha256 != sha256:
@@ -193,8 +189,7 @@ def _ledger(connection: Connection, expected: SchemaVersion) -> dict[int, str]:
 
 def _record(connection: Connection, migration: Migration) -> None:
     connection.execute(
-        "insert into meta.migration (number, name, sha256, breaking) values (%s, %s, %s, %s)"
-        " on conflict do nothing",
+        "insert into meta.migration (number, name, sha256, breaking) values (%s, %s, %s, %s) on conflict do nothing",
         [migration.number, migration.name, migration.sha256, migration.breaking],
     )
     # What it dropped or created may need a function, view or grant again.
@@ -252,9 +247,7 @@ def _run_repeatable(
         with _locked(connection):
             if max(_ledger(connection, expected), default=0) > expected.newest:
                 return False, False  # those of the newer release stand
-            ran: dict[str, str] = dict(
-                connection.execute("select name, sha256 from meta.repeatable").fetchall()
-            )
+            ran: dict[str, str] = dict(connection.execute("select name, sha256 from meta.repeatable").fetchall())
             todo = {
                 name: sha256
                 for name, sha256 in (
@@ -289,9 +282,7 @@ def _run_repeatable(
     return _run_repeatable(connection, expected, on_step, drop_first=True)
 
 
-def migrate(
-    url: str, *, sql_dir: Path = SQL_DIR, on_step: Callable[[str], None] = log.info
-) -> MigrationReport:
+def migrate(url: str, *, sql_dir: Path = SQL_DIR, on_step: Callable[[str], None] = log.info) -> MigrationReport:
     """Brings the database at `url` to the schema of `sql_dir`; `on_step` gets each file's name as it starts.
 
     Raises MigrationRefused, with the database as it was, for a server that will not do, files that do not fit

@@ -153,9 +153,7 @@ def compare_schema(
             )
         if number <= expected.newest and sha256 != expected.migrations[number].sha256:
             name = expected.migrations[number].name
-            raise SchemaMismatch(
-                f"{name} is not the file that ran on this database: run headcount migrate to see."
-            )
+            raise SchemaMismatch(f"{name} is not the file that ran on this database: run headcount migrate to see.")
     if max(ledger, default=0) == expected.newest and repeatable_sha256 != expected.repeatable_sha256:
         raise SchemaMismatch("The functions in the database are of another release: run headcount migrate.")
 
