@@ -144,7 +144,7 @@ async def test_policies_refresh_compress_and_drop(url: str, a: asyncpg.Connectio
     await a.execute(
         """
         create table s.reading (time timestamptz not null, device int not null, value float8);
-        select create_hypertable('s.reading', 'time', chunk_time_interval => interval '1 day');
+        select create_hypertable('s.reading', 'time', chunk_time_interval => interval '5 days');
         insert into s.reading
         select t, d, 1
         from generate_series(now() - interval '20 days', now(), interval '1 hour') t, generate_series(1, 5) d;
@@ -169,6 +169,7 @@ async def test_policies_refresh_compress_and_drop(url: str, a: asyncpg.Connectio
         "select add_retention_policy('s.reading', drop_after => interval '15 days')",
     ):
         await a.execute(policy)
+    oldest = await a.fetchval("select min(time) from s.reading")
     compressed = (
         "select count(*) filter (where is_compressed) from timescaledb_information.chunks"
         " where hypertable_name = 'reading'"
@@ -176,9 +177,9 @@ async def test_policies_refresh_compress_and_drop(url: str, a: asyncpg.Connectio
     async with ticking(url):
 
         async def is_done() -> bool:
-            oldest = await a.fetchval("select now() - min(time) < interval '17 days' from s.reading")
+            is_dropped = await a.fetchval("select min(time) > $1 from s.reading", oldest)
             return (
-                bool(oldest)
+                bool(is_dropped)
                 and bool(await a.fetchval(compressed))
                 and bool(await a.fetchval("select count(*) from s.daily"))
             )

@@ -104,16 +104,18 @@ async def test_the_role_decides_what_is_allowed(connect: Connect, service: async
 
 
 async def test_custom_settings_are_each_clients_own(connect: Connect) -> None:
-    a, b, c = await connect(), await connect(), await connect(server_settings={"my.x": "three"})
+    a, b = await connect(), await connect()
+    c, start = await connect(server_settings={"my.start": "three"}), "select current_setting('my.start', true)"
     seen = "select current_setting('my.x', true)"
     await a.execute("select set_config('my.x', 'one', false)")
     await b.execute("set my.x = 'two'")
     await c.execute("set timezone = 'Europe/Berlin'")
     for _ in range(2):
-        assert [await client.fetchval(seen) for client in (a, b, c)] == ["one", "two", "three"]
+        assert [await client.fetchval(seen) or "" for client in (a, b, c)] == ["one", "two", ""]
+        assert [await client.fetchval(start) or "" for client in (a, b, c)] == ["", "", "three"]
     await a.execute("reset all")
     assert not await a.fetchval(seen)
-    assert [await client.fetchval(seen) for client in (b, c)] == ["two", "three"]
+    assert (await b.fetchval(seen), await c.fetchval(start)) == ("two", "three")
 
 
 async def test_settings_of_a_transaction_end_with_it(connect: Connect) -> None:

@@ -16,6 +16,7 @@ export class Backend {
       resourceLimits: { stackSizeMb: STACK_MEGABYTES },
     })
     this.#worker.on('error', onCrash)
+    this.#worker.on('exit', (code) => onCrash(new Error(`its thread ended with ${code}`)))
     this.#worker.on('message', (message) => {
       if (message instanceof Uint8Array) {
         onBytes(Buffer.from(message.buffer, message.byteOffset, message.length))

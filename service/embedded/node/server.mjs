@@ -90,6 +90,7 @@ const customSettings = new Set()
 let ownQuery = null // the server's own query that runs: {rows, failure, resolve}
 let lastMovement = 0 // when the owner last sent or took something
 let statementTimer = null
+let sendOnTimer = null
 let checkpointDue = false
 
 const busy = () => unitsSent > unitsDone
@@ -164,8 +165,9 @@ function forClient(client, bytes) {
   switch (typeOf(bytes)) {
     case 'Z': {
       const hidden = hiddenUnits.delete(unitsDone++)
-      clearTimeout(statementTimer)
       client.timedOut = false
+      clearTimeout(statementTimer)
+      if (busy()) startTimer(client)
       transaction = String.fromCharCode(bytes[5])
       while (parsesSent.length && parsesSent[0].unit < unitsDone) parsesSent.shift()
       return hidden ? null : bytes
@@ -257,6 +259,7 @@ async function nextTurn() {
 // Sends the owner's messages to the backend.
 function sendOn() {
   const client = owner
+  clearTimeout(sendOnTimer)
   while (backend.unreadBytes < MOST_UNREAD_BYTES) {
     const bytes = client.take()
     if (!bytes) break
@@ -264,8 +267,9 @@ function sendOn() {
     forward(client, bytes)
     if ('QSF'.includes(typeOf(bytes))) break // its ReadyForQuery brings us back, or gives another the turn
   }
+  if (!serving || owner !== client) return // what it sent was no message, and its turn is over
   if (client.queue.length && backend.unreadBytes >= MOST_UNREAD_BYTES) {
-    setTimeout(() => {
+    sendOnTimer = setTimeout(() => {
       if (serving && owner === client) sendOn()
     }, 5)
   } else if (client.gone && !client.queue.length) {
@@ -295,7 +299,7 @@ async function endTurn() {
   serving = false
   if (client.resets && !client.gone) await restoreStart(client)
   if (relisten) await listenAgain()
-  if (client.gone) await forget(client)
+  if (client.gone && !client.queue.length) await forget(client)
   owner = null
   if (client.queue.length) enqueue(client)
   else nextTurn()
@@ -374,14 +378,16 @@ async function applySession(client) {
   )
   // As the superuser; DEFAULT does nothing in a standalone backend.
   const statements = ['SET SESSION AUTHORIZATION postgres; RESET ROLE; RESET ALL', `SELECT ${values}`]
-  if (session.user !== 'postgres') statements.push(`SET SESSION AUTHORIZATION ${sql.quoteIdentifier(session.user)}`)
-  if (session.role !== 'none') statements.push(`SET ROLE ${sql.quoteIdentifier(session.role)}`)
+  const [user, role] = [session.user, session.role].map(sql.quoteIdentifier)
+  if (session.user !== 'postgres') statements.push(`SET SESSION AUTHORIZATION ${user}`)
+  if (session.role !== 'none') statements.push(`SET ROLE ${role}`)
   const { failure } = await run(statements.join(';'))
   settingsInForce = failure ? '' : key
   if (failure) client.fail(failure.C, failure.M)
 }
 
-// After a RESET, what the client has not set goes back to what its connection began with, not to the build's own.
+// After a RESET, what the client has not set goes back to what its connection began with, not to the build's
+// own settings.
 async function restoreStart(client) {
   const start = startingSession(client)
   client.changed = true
@@ -616,8 +622,12 @@ const server = {
   database: options.database,
   parameters: {},
   ready(client) {
-    if (stopping) client.fail('57P03', 'the embedded database is shutting down')
-    else clients.set(client.id, client)
+    if (stopping) {
+      client.fail('57P03', 'the embedded database is shutting down')
+      return
+    }
+    clients.set(client.id, client)
+    for (const name of client.startSettings.keys()) if (name.includes('.')) customSettings.add(name)
   },
   received(client) {
     if (owner === client && serving) sendOn()
@@ -666,7 +676,8 @@ function listen(...where) {
 
 async function start() {
   await run('RESET ALL')
-  // Nothing is preloaded in this build. Without this, hypertables take no rows and the community module is missing.
+  // Nothing is preloaded in this build. Without this, hypertables take no rows, and the community module is
+  // missing.
   await run("LOAD 'timescaledb'")
   for (const name of REPORTED) {
     const { rows } = await run(`show ${name}`)
