@@ -81,6 +81,7 @@ class Crowd:
         self.random = random.Random(seed)  # noqa: S311 - to be repeatable is the point of it
         self.zone = ZoneInfo(time_zone)
         self.miss = miss
+        self.overlook = random.Random(f"miss {seed}")  # noqa: S311 - on its own: the people stay the same
         self.per_weight = people / sum(WEEKDAY)
         self.doors: dict[tuple[Place, Place], list[str]] = defaultdict(list)
         self.sensors: dict[str, list[Sensor]] = defaultdict(list)
@@ -209,11 +210,13 @@ class Crowd:
             doors = self.doors[one, other]
             doorway = doors[0] if len(doors) == 1 else self.random.choice(doors)
             sensors = [sensor for sensor in self.sensors[doorway] if sensor.start <= at < sensor.end]
-            if not sensors or (self.miss and self.random.random() < self.miss):
+            if not sensors:
                 continue
             sensor = sensors[0] if len(sensors) == 1 else self.random.choice(sensors)
             at = max(at, self.last.get(sensor.dpu, at - 1) + 1)
             self.last[sensor.dpu] = at
+            if self.miss and self.overlook.random() < self.miss:
+                continue
             yield Report(at, sensor.dpu, 1 if other == sensor.mounted_in else -1)
         self.now = stop
 

@@ -238,10 +238,10 @@ class Client:
                     break
                 problem = f"{answer.status_code} {answer.text[:200]}"
                 pause = max(pause, float(answer.headers.get("Retry-After", 0)))
-            except httpx.TransportError as error:
-                problem = str(error) or type(error).__name__
             except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise click.UsageError(f"--url: {error}") from None
+            except httpx.TransportError as error:
+                problem = str(error) or type(error).__name__
             if waited >= GIVE_UP_SECONDS:
                 raise click.ClickException(f"{self.client.base_url} does not answer: {problem}")
             sleep(pause)

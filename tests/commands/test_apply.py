@@ -1,0 +1,171 @@
+"""headcount apply."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.commands.support import headcount
+
+SITE = """
+[[spaces]]
+id = "hall"
+capacity = 40
+
+[[spaces]]
+id = "annex"
+parent = "hall"
+
+[[doorways]]
+id = "front"
+sides = ["outside", "hall"]
+
+[[doorways]]
+id = "back"
+sides = ["", "hall"]
+
+[[doorways]]
+id = "inner"
+sides = ["hall", "annex"]
+
+[[dpus]]
+id = "one"
+mac_address = "02:00:00:00:00:01"
+
+[[dpus]]
+id = "two"
+
+[[placements]]
+dpu = "one"
+doorway = "front"
+mounted_in = "hall"
+from = 2026-03-01T00:00:00Z
+
+[[placements]]
+dpu = "two"
+doorway = "back"
+mounted_in = "outside"
+from = "2026-03-01T01:00:00+01:00"
+"""
+
+
+def write(folder: Path, text: str, name: str = "site.toml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+async def test_it_applies_a_floor_plan_and_says_what_it_made(
+    client: httpx.AsyncClient, database_url: str, tmp_path: Path
+) -> None:
+    result = await headcount("apply", write(tmp_path, SITE), url=database_url)
+    assert result.exit_code == 0, result.output
+    assert "space hall created" in result.stdout
+    assert "created 7, updated 2, unchanged 0" in result.stdout
+    assert (await client.get("/v1/doorways/front")).json()["sides"] == [None, "hall"]
+    assert (await client.get("/v1/doorways/back")).json()["sides"] == [None, "hall"]
+    (placement,) = (await client.get("/v1/dpus/two/placements")).json()["items"]
+    assert placement["mounted_in"] is None
+    assert placement["from"].startswith("2026-03-01T00:00:00")
+
+
+async def test_applying_it_again_changes_nothing(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, SITE)
+    await headcount("apply", path, url=database_url)
+    result = await headcount("apply", path, url=database_url)
+    assert result.exit_code == 0
+    assert result.stdout == "created 0, updated 0, unchanged 9\n"
+
+
+async def test_it_takes_json_as_well(client: httpx.AsyncClient, database_url: str, tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        '{"spaces": [{"id": "hall", "name": null}], "doorways": [{"id": "front", "sides": [null, "hall"]}]}',
+        "site.json",
+    )
+    result = await headcount("apply", path, url=database_url)
+    assert result.exit_code == 0, result.output
+    assert (await client.get("/v1/doorways/front")).json()["sides"] == [None, "hall"]
+
+
+async def test_a_space_named_outside_is_a_space(client: httpx.AsyncClient, database_url: str, tmp_path: Path) -> None:
+    site = 'spaces = [{id = "outside"}]\ndoorways = [{id = "front", sides = ["outside", ""]}]\n'
+    result = await headcount("apply", write(tmp_path, site), url=database_url)
+    assert result.exit_code == 0, result.output
+    assert (await client.get("/v1/doorways/front")).json()["sides"] == ["outside", None]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('spaces = [{id = "hall", capcity = 3}]', "spaces[0].capcity"),
+        ('places = [{id = "hall"}]', "places"),
+        ('spaces = [{id = "hall", parent = "nowhere"}]', "spaces[0].parent"),
+        ('spaces = [{id = "a b"}]', "spaces[0].id"),
+        (SITE.replace("2026-03-01T00:00:00Z", "2026-03-01T00:00:00"), "placements[0].from"),
+        (SITE.replace("2026-03-01T00:00:00Z", "2026-03-01"), "placements[0].from"),
+        (SITE.replace('mounted_in = "hall"', 'mounted_in = "annex"'), "placements[0].mounted_in"),
+        ("spaces = [", "site.toml"),
+        ('{"spaces": [', "site.toml"),
+    ],
+)
+async def test_it_refuses_what_is_wrong_and_says_where(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path, text: str, words: str
+) -> None:
+    result = await headcount("apply", write(tmp_path, text), url=database_url)
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert await connection.fetchval("select count(*) from core.space") == 0
+
+
+async def test_a_dry_run_shows_the_counts_that_a_move_would_change_and_changes_nothing(
+    client: httpx.AsyncClient, database_url: str, tmp_path: Path
+) -> None:
+    await headcount("apply", write(tmp_path, SITE), url=database_url)
+    events = [
+        {"dpu": "one", "timestamp": f"2026-03-0{day}T10:00:00Z", "direction": direction}
+        for day, direction in ((2, 1), (3, 1), (4, 1), (5, -1))
+    ]
+    await client.post("/v1/events", json={"events": events})
+    moved = (
+        SITE + '\n[[placements]]\ndpu = "one"\ndoorway = "inner"\nmounted_in = "annex"\nfrom = 2026-03-03T00:00:00Z\n'
+    )
+    path = write(tmp_path, moved)
+    result = await headcount("apply", path, "--dry-run", url=database_url)
+    assert result.exit_code == 0, result.output
+    cells = [line.replace("│", " ").split() for line in result.stdout.splitlines() if "│" in line]
+    assert ["hall", "2", "1"] in cells
+    assert ["annex", "0", "1"] in cells
+    assert "Nothing was changed" in result.stdout
+
+    async def raw_counts() -> dict[str, int]:
+        counts = (await client.get("/v1/counts")).json()["counts"]
+        return {count["space"]: count["raw_count"] for count in counts}
+
+    assert await raw_counts() == {"hall": 2, "annex": 0}
+    assert len((await client.get("/v1/dpus/one/placements")).json()["items"]) == 1
+    await headcount("apply", path, url=database_url)
+    assert await raw_counts() == {"hall": 1, "annex": 1}
+
+
+async def test_a_dry_run_on_an_empty_database_leaves_it_empty(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    result = await headcount("apply", "--dry-run", write(tmp_path, SITE), url=database_url)
+    assert "space hall would be created" in result.stdout
+    assert "No count would change." in result.stdout
+    assert await connection.fetchval("select count(*) from core.space") == 0
+
+
+async def test_it_takes_what_it_is_given_at_an_instant_with_an_offset(
+    client: httpx.AsyncClient, database_url: str, tmp_path: Path
+) -> None:
+    site = SITE.replace("2026-03-01T00:00:00Z", "2026-03-01T01:30:00.25+01:30")
+    await headcount("apply", write(tmp_path, site), url=database_url)
+    (placement,) = (await client.get("/v1/dpus/one/placements")).json()["items"]
+    assert datetime.fromisoformat(placement["from"]) == datetime(2026, 3, 1, 0, 0, 0, 250_000, UTC)

@@ -1,0 +1,132 @@
+"""headcount run, which is what `make run` calls: always on the embedded database."""
+
+import fcntl
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.commands.support import PATIENCE, Process, answers, free_port, running
+
+READY = "Ctrl-C stops everything"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests of this file, which start the same database one after the other."""
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def started(folder: Path, port: int) -> Iterator[Process]:
+    with running(folder, "run", PORT=str(port)) as process:
+        process.wait_for(READY)
+        yield process
+
+
+def get(port: int, path: str) -> Any:
+    answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def counts(port: int, at: datetime | None = None) -> dict[str, int]:
+    query = f"?at={at.isoformat().replace('+00:00', 'Z')}" if at else ""
+    return {count["space"]: count["raw_count"] for count in get(port, f"/v1/counts{query}")["counts"]}
+
+
+def nothing_is_left(folder: Path, port: int) -> bool:
+    """Whether the port is free and no process holds the database's directory."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            return False
+    with (folder / ".data" / "lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def test_a_first_start_serves_the_demo_with_a_history_and_people_who_walk(
+    folder: Path, port: int, started: Process
+) -> None:
+    assert answers(f"http://127.0.0.1:{port}/")
+    spaces = get(port, "/v1/spaces")["items"]
+    assert len(spaces) == 12
+    now = datetime.now(UTC)
+    for days in (1, 2):
+        noon = (now - timedelta(days=days)).replace(hour=12, minute=0, second=0, microsecond=0)
+        then = counts(port, noon)
+        assert then["campus"] > 10, then
+        assert min(then.values()) >= 0
+    assert min(counts(port).values()) >= 0
+    moved = get(port, "/v1/dpus/dpu-spare/placements")["items"]
+    assert [placement["doorway"] for placement in moved] == ["main-gate", "canteen-door"]
+    for url in re.findall(r"http://\S+", started.said):
+        assert answers(url), url
+    assert started.end(signal.SIGINT) == 0
+    assert "Traceback" not in started.said
+    assert nothing_is_left(folder, port)
+
+
+def test_a_second_start_keeps_the_data_and_goes_on(folder: Path, port: int, started: Process) -> None:
+    assert "Loading" not in started.said
+    begun = datetime.now(UTC)
+    assert min(counts(port).values()) >= 0
+    noon = (begun - timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0)
+    assert counts(port, noon)["campus"] > 10
+    assert started.end(signal.SIGTERM) == 0
+    assert nothing_is_left(folder, port)
+
+
+def test_a_kill_leaves_no_database_behind_and_the_next_start_works(folder: Path, port: int, started: Process) -> None:
+    started.kill()
+    deadline = time.monotonic() + 30
+    while not nothing_is_left(folder, port):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with running(folder, "run", PORT=str(port)) as again:
+        again.wait_for(READY)
+        assert counts(port)
+        other_port = free_port()
+        with running(folder, "run", PORT=str(other_port)) as second:
+            assert second.process.wait(PATIENCE) == 1
+        assert ".data" in second.said
+        assert len(second.said.strip().splitlines()) <= 3
+        with running(folder, "run", PORT=str(port)) as third:
+            assert third.process.wait(PATIENCE) == 1
+        assert "in use" in third.said
+        assert again.end() == 0
+
+
+def test_with_a_database_url_nothing_embedded_starts_and_without_demo_it_stays_empty(
+    own_database_url: str, tmp_path: Path, port: int
+) -> None:
+    with running(tmp_path, "run", DATABASE_URL=own_database_url, PORT=str(port), DEMO="0") as process:
+        process.wait_for(READY)
+        assert get(port, "/v1/spaces") == {"items": [], "next": None}
+        assert answers(f"http://127.0.0.1:{port}/")
+        assert process.end(signal.SIGINT) == 0
+    assert not (tmp_path / ".data").exists()
+    assert "embedded" not in process.said
+
+
+def test_it_says_so_when_the_directory_cannot_be_used(tmp_path: Path, port: int) -> None:
+    (tmp_path / ".data").write_text("in the way")
+    with running(tmp_path, "run", PORT=str(port)) as process:
+        assert process.process.wait(PATIENCE) == 1
+    assert "Traceback" not in process.said
+    assert str(tmp_path / ".data") in process.said

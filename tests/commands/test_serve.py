@@ -1,0 +1,133 @@
+"""headcount migrate and headcount serve, as processes of their own."""
+
+import asyncio
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import asyncpg
+import httpx
+import psycopg
+import pytest
+
+from tests.commands.support import PATIENCE, answers, free_port, headcount, running, serving
+
+
+async def test_serve_refuses_a_database_without_the_schema_and_names_the_remedy(
+    fresh_database_url: str, tmp_path: Path
+) -> None:
+    with running(
+        tmp_path, "serve", DATABASE_URL=fresh_database_url, HEADCOUNT_AUTH="off", HEADCOUNT_PORT=str(free_port())
+    ) as process:
+        assert process.process.wait(PATIENCE) == 1
+    assert "headcount migrate" in process.said
+    assert len(process.said.splitlines()) == 1
+
+
+async def test_migrate_makes_the_schema_and_serve_then_starts(fresh_database_url: str, tmp_path: Path) -> None:
+    first = await headcount("migrate", url=fresh_database_url)
+    assert first.exit_code == 0, first.output
+    assert "0001_schemas_and_roles.sql" in first.stdout
+    again = await headcount("migrate", url=fresh_database_url)
+    assert again.stdout == "The database was current already.\n"
+    port = free_port()
+    with serving(tmp_path, fresh_database_url, port) as process:
+        assert answers(f"http://127.0.0.1:{port}/readyz")
+        assert process.end() == 0
+
+
+async def test_migrate_refuses_a_database_that_was_made_from_other_files(own_database_url: str) -> None:
+    with psycopg.connect(own_database_url, autocommit=True) as connection:
+        connection.execute("update meta.migration set sha256 = 'other' where number = 1")
+    result = await headcount("migrate", url=own_database_url)
+    assert result.exit_code == 1
+    assert "was changed after it ran" in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_serve_stops_with_exit_code_0_and_answers_what_it_was_asked(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path, number: int
+) -> None:
+    port = free_port()
+    with serving(tmp_path, database_url, port) as process:
+        lines = "".join(f"2026-03-01T10:{n // 60:02}:{n % 60:02}Z,1,dpu-{n}\n" for n in range(3000))
+        body = ("timestamp,direction,dpu_id\n" + lines).encode()
+        answer: list[httpx.Response] = []
+
+        def ask() -> None:
+            url = f"http://127.0.0.1:{port}/v1/events"
+            answer.append(httpx.post(url, content=body, headers={"Content-Type": "text/csv"}, timeout=PATIENCE))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        await asyncio.sleep(0.1)
+        code = await asyncio.to_thread(process.end, number)
+        await asyncio.to_thread(asking.join)
+    assert code == 0, process.said
+    assert "Traceback" not in process.said
+    if answer:
+        assert answer[0].json()["accepted"] == await connection.fetchval("select count(*) from core.event")
+
+
+async def test_serve_says_so_when_the_port_is_in_use(database_url: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with running(
+            tmp_path, "serve", DATABASE_URL=database_url, HEADCOUNT_AUTH="off", HEADCOUNT_PORT=str(port)
+        ) as process:
+            assert process.process.wait(PATIENCE) == 1
+    assert f"Port {port}" in process.said
+    assert "in use" in process.said
+    assert len(process.said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"DATABASE_URL": "postgresql://nobody:secret@127.0.0.1:1/none"}, "cannot be reached"),
+        ({"DATABASE_URL": "mysql://127.0.0.1/none"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "nonsense"}, "DATABASE_URL"),
+        ({"HEADCOUNT_AUTH": "required"}, "HEADCOUNT_AUTH"),
+        ({"HEADCOUNT_HOST": "0.0.0.0"}, "HEADCOUNT_HOST"),  # noqa: S104 - refused
+        ({"HEADCOUNT_PORT": "eighty"}, "HEADCOUNT_PORT"),
+    ],
+)
+async def test_serve_says_in_one_line_what_keeps_it_from_starting(
+    tmp_path: Path, variables: dict[str, str], words: str
+) -> None:
+    chosen = {"HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(free_port())} | variables
+    with running(tmp_path, "serve", **chosen) as process:
+        assert process.process.wait(PATIENCE) == 1
+    assert words in process.said
+    assert "secret" not in process.said
+    assert len(process.said.splitlines()) == 1
+
+
+async def test_a_client_that_retries_loses_nothing_when_the_service_is_killed(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    options = ("--from", "2026-03-02", "--days", 3, "--people", 1500, "--repeat", 0.1, "--late", 0.1)
+    made = await headcount("simulate", "--out", tmp_path, *options, url="")
+    assert made.exit_code == 0, made.output
+    lines = (tmp_path / "events.csv").read_text().splitlines()[1:]
+    port = free_port()
+
+    async def stored() -> int:
+        return int(await connection.fetchval("select count(*) from core.event"))
+
+    with running(tmp_path, "simulate", "--url", f"http://127.0.0.1:{port}", *options) as client:
+        for kill_at in (1, len(set(lines)) // 2):
+            with serving(tmp_path, database_url, port) as service:
+                while await stored() < kill_at:
+                    assert client.process.poll() is None, client.said
+                    await asyncio.sleep(0.005)
+                service.kill()
+        assert await stored() < len(set(lines)), "it was over before the service was killed"
+        with serving(tmp_path, database_url, port):
+            assert await asyncio.to_thread(client.process.wait, PATIENCE) == 0, client.said
+    assert f"sent {len(lines)}," in client.said
+    assert "rejected 0" in client.said
+    assert await stored() == len(set(lines))
+    assert (await headcount("verify", url=database_url)).exit_code == 0
