@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from service import messages
-from service.instants import Instant
+from service.instants import encoded
 
 
 class Session(Protocol):
@@ -35,13 +35,7 @@ def _shape(row: asyncpg.Record | None, kind: type[Shape]) -> Shape:
 
 def _patch(body: msgspec.Struct) -> str:
     """The fields that the body has, as JSON: absent ones are left out, null stays null."""
-    return msgspec.json.encode(body, enc_hook=_text).decode()
-
-
-def _text(value: object) -> str:
-    if isinstance(value, Instant):
-        return value.isoformat()
-    raise NotImplementedError(type(value))
+    return msgspec.json.encode(body, enc_hook=encoded).decode()
 
 
 # The floor plan

@@ -31,8 +31,8 @@ FIELD = re.compile(r"Object (?P<fault>contains unknown|missing required) field `
 HttpRequest = Request[Any, Any, Any]
 T = TypeVar("T")
 
-json_encoder = msgspec.json.Encoder()
-msgpack_encoder = msgspec.msgpack.Encoder()
+json_encoder = msgspec.json.Encoder(enc_hook=instants.encoded)
+msgpack_encoder = msgspec.msgpack.Encoder(enc_hook=instants.encoded)
 
 
 def answer(request: HttpRequest, body: msgspec.Struct, status_code: int = 200) -> Response[bytes]:

@@ -29,6 +29,8 @@ async def test_it_says_when_there_is_nothing_to_count(client: httpx.AsyncClient)
     found = body(await client.get("/v1/counts"))
     assert found["counts"] == []
     assert found["at"].endswith("Z")
+    found = body(await client.get("/v1/counts?at=2026-01-01T01:00:00%2B01:00"))
+    assert found == {"at": "2026-01-01T00:00:00Z", "counts": []}
 
 
 async def test_it_counts_what_was_known_at_an_instant(client: httpx.AsyncClient) -> None:

@@ -1,0 +1,100 @@
+"""GET /schema, and what schemathesis makes of it."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, reject, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.http import body
+
+EXAMPLES = 10
+
+
+@schemathesis.serializer("application/msgpack")
+def as_msgpack(_: object, value: Any) -> bytes:
+    try:
+        return msgspec.msgpack.encode(value)
+    except OverflowError:  # integers beyond 64 bits
+        reject()
+
+
+@schemathesis.serializer("application/x-ndjson", "text/csv")
+def as_text(_: object, value: Any) -> bytes:
+    return str(value).encode("utf-8", "surrogatepass")
+
+
+async def test_it_describes_every_address(app: Litestar, client: httpx.AsyncClient) -> None:
+    document = body(await client.get("/schema"))
+    described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert described == {
+        (method, route.path_format)
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for method in route.methods
+        if method != "OPTIONS"
+    }
+    assert document["openapi"].startswith("3.1")
+    assert "\\Z" not in msgspec.json.encode(document).decode()
+    events = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]
+    assert set(events) == {"application/json", "application/msgpack", "application/x-ndjson", "text/csv"}
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+async def test_it_keeps_to_its_description_whatever_it_is_sent(client: httpx.AsyncClient, mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_dict(body(await client.get("/schema")))
+    loop = asyncio.get_running_loop()
+    checks = [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_headers_conformance,
+        response_schema_conformance,
+    ]
+
+    def send(case: Case[Any]) -> None:
+        sent = case.as_transport_kwargs(base_url="http://headcount")
+        content = sent.pop("data", None)
+        request = client.request(
+            **{name: value for name, value in sent.items() if name in ("method", "url", "params", "headers", "json")},
+            content=content,
+        )
+        response = asyncio.run_coroutine_threadsafe(request, loop).result(30)
+        case.validate_response(response, checks=checks)
+
+    def explore(cases: st.SearchStrategy[Case[Any]]) -> None:
+        @settings(
+            max_examples=EXAMPLES,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(cases)
+        def run(case: Case[Any]) -> None:
+            send(case)
+
+        run()
+
+    for result in schema.get_all_operations():
+        assert isinstance(result, Ok)
+        with suppress(Unsatisfiable):  # what takes nothing cannot be asked wrongly
+            await asyncio.to_thread(explore, result.ok().as_strategy(generation_mode=mode))
