@@ -11,52 +11,55 @@ import psycopg
 import pytest
 
 from service.embedded import EmbeddedDatabase, copy_template, make_template, template
+from service.embedded.package import cache_folder
 
 
-def fill(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("create table filled (x int)")
-        connection.execute("insert into filled values (42)")
+class InstantDatabase:
+    """In place of the real one, which takes its time."""
 
+    def __init__(self, directory: Path) -> None:
+        self.url = str(directory)
+        (directory / "data").mkdir()
 
-def fill_and_count(url: str) -> None:
-    fill(url)
-    with (Path(os.environ["COUNT_FILLS_IN"]) / "fills").open("a") as file:
-        file.write("filled\n")
+    def __enter__(self) -> InstantDatabase:
+        return self
 
-
-def make(cache: str) -> str:
-    return str(make_template(Path(cache), [b"a", b"b"], fill_and_count))
-
-
-def test_processes_that_want_a_template_at_once_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COUNT_FILLS_IN", str(tmp_path))
-    cache = tmp_path / "cache"
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        (path,) = set(pool.map(make, [str(cache)] * 3))
-    assert (tmp_path / "fills").read_text() == "filled\n"
-    copy_template(Path(path), tmp_path / "copy")
-    with EmbeddedDatabase(tmp_path / "copy") as database, psycopg.connect(database.url) as connection:
-        assert connection.execute("select x from filled").fetchall() == [(42,)]
-    assert {entry.name for entry in cache.iterdir()} == {Path(path).name, "templates.lock"}
+    def __exit__(self, *error: object) -> None:
+        pass
 
 
 @pytest.fixture
 def instant_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Templates without the time it takes to make a database."""
+    monkeypatch.setattr(template, "EmbeddedDatabase", InstantDatabase)
 
-    class Instant:
-        def __init__(self, directory: Path) -> None:
-            self.url = str(directory)
-            (directory / "data").mkdir()
 
-        def __enter__(self) -> Instant:
-            return self
+def fill_slowly(url: str) -> None:
+    time.sleep(1)
+    with (Path(url).parent / "fills").open("a") as file:
+        file.write("filled\n")
 
-        def __exit__(self, *error: object) -> None:
-            pass
 
-    monkeypatch.setattr(template, "EmbeddedDatabase", Instant)
+def make_slowly(cache: str) -> str:
+    vars(template)["EmbeddedDatabase"] = InstantDatabase  # this process is a new one
+    return str(make_template(Path(cache), [b"a", b"b"], fill_slowly))
+
+
+def test_processes_that_want_a_template_at_once_get_one(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        (path,) = set(pool.map(make_slowly, [str(tmp_path)] * 3))
+    assert (tmp_path / "fills").read_text() == "filled\n"
+    assert {entry.name for entry in tmp_path.iterdir()} == {Path(path).name, "fills", "templates.lock"}
+
+
+def fill(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("create table filled as select 42 as x")
+
+
+def test_a_copy_holds_what_filled_the_template(tmp_path: Path) -> None:
+    copy_template(make_template(cache_folder(), [b"filled"], fill), tmp_path)
+    with EmbeddedDatabase(tmp_path) as database, psycopg.connect(database.url) as connection:
+        assert connection.execute("select x from filled").fetchall() == [(42,)]
 
 
 def test_other_key_parts_make_another_template(tmp_path: Path, instant_database: None) -> None:
