@@ -6,9 +6,7 @@ from datetime import UTC, datetime, timedelta
 EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
-RFC_3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII
-)
+RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:)(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII)
 PLUS_DECODED_AS_BLANK = re.compile(r" (?=\d\d:?\d\d\Z)", re.ASCII)
 
 
@@ -25,21 +23,21 @@ def parse(text: str) -> Instant:
     match = RFC_3339.fullmatch(text)
     if match is None:
         raise ValueError("must be an RFC 3339 timestamp with an offset, such as 2026-01-31T12:00:00Z")
-    *date_and_time, fraction, sign, hours, minutes = match.groups()
-    year, month, day, hour, minute, second = map(int, date_and_time)
-    leap = second == 60
-    if hours and (int(hours) > 23 or int(minutes) > 59):
+    minute, second, fraction, sign, hours, minutes = match.groups()
+    leap = second == "60"
+    if hours and (hours > "23" or minutes > "59"):
         raise ValueError("must have an offset below 24 hours")
-    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
+    offset = timedelta(hours=int(hours), minutes=int(minutes)) if hours else timedelta(0)
+    east = -offset if sign == "-" else offset
     try:
-        whole = datetime(year, month, day, hour, minute, 59 if leap else second, tzinfo=UTC)
+        whole = Instant.fromisoformat(minute + ("59" if leap else second)).replace(tzinfo=UTC)
         # One sum, so that neither part alone can leave the range.
-        exact = whole + (timedelta(seconds=leap, microseconds=half_even(fraction or "")) - offset)
+        exact = whole + (timedelta(seconds=leap, microseconds=half_even(fraction) if fraction else 0) - east)
     except (ValueError, OverflowError) as error:
         raise ValueError("must be an instant of the years 0001 to 9999") from error
-    if leap and (whole - offset).strftime("%H:%M:%S") != "23:59:59":
+    if leap and (whole - east).strftime("%H:%M:%S") != "23:59:59":
         raise ValueError("must have a 60th second only at 23:59:60 UTC")
-    return of(exact)
+    return exact
 
 
 def parse_query(text: str) -> Instant:
