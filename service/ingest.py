@@ -28,7 +28,7 @@ from service.messages import (
     Rejection,
     Timestamp,
 )
-from service.negotiation import JSON, MSGPACK, HttpRequest, decode_bytes, media_type, read_body
+from service.negotiation import JSON, MSGPACK, HttpRequest, decode_bytes, media_type, read_body, unsupported
 
 MAX_EVENTS = 10_000
 NDJSON = "application/x-ndjson"
@@ -127,7 +127,7 @@ async def decode_events(request: HttpRequest) -> Batch:
     """The body of POST /v1/events, whatever its format."""
     format = media_type(request)
     if format not in EVENT_FORMATS:
-        raise Problem("unsupported_media_type", f"Send {', '.join(EVENT_FORMATS)}.")
+        raise unsupported(format, *EVENT_FORMATS)
     return EVENT_FORMATS[format](await read_body(request))
 
 
@@ -135,7 +135,7 @@ async def decode_readings(request: HttpRequest) -> Batch:
     """The body of POST /ingest."""
     format = media_type(request)
     if format not in READING_FORMATS:
-        raise Problem("unsupported_media_type", f"Send {', '.join(READING_FORMATS)}.")
+        raise unsupported(format, *READING_FORMATS)
     return READING_FORMATS[format](await read_body(request))
 
 

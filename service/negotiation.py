@@ -68,7 +68,7 @@ async def decode(request: HttpRequest, kind: type[T]) -> T:
     """The request's body as `kind`."""
     format = media_type(request)
     if format not in (JSON, MSGPACK):
-        raise Problem("unsupported_media_type", f"Send {JSON} or {MSGPACK}.")
+        raise unsupported(format, JSON, MSGPACK)
     return decode_bytes(await read_body(request), kind, format)
 
 
@@ -170,6 +170,10 @@ async def read_body(request: HttpRequest) -> bytes:
     if gunzip:
         gunzip.finish()
     return bytes(body)
+
+
+def unsupported(format: str, *formats: str) -> Problem:
+    return Problem("unsupported_media_type", f"The body came as {format!a}; send {', '.join(formats)}.")
 
 
 def too_large() -> Problem:
