@@ -84,7 +84,7 @@ def in_one_line(error: Exception, url: str) -> Exception:
     match error:
         case SchemaMismatch() | MigrationRefused() | SettingsRefused():
             return click.ClickException(str(error))
-        case asyncpg.InvalidParameterValueError() if ROLE in str(error):
+        case asyncpg.PostgresError() if f'role "{ROLE}" does not exist' in str(error):
             return click.ClickException(f"The database has no role {ROLE}: run headcount migrate.")
         case asyncpg.InsufficientPrivilegeError() if ROLE in str(error):
             return click.ClickException(f"This user may not become {ROLE}: {error}. Use the one who migrated.")

@@ -127,6 +127,6 @@ def test_with_a_database_url_nothing_embedded_starts_and_without_demo_it_stays_e
 def test_it_says_so_when_the_directory_cannot_be_used(tmp_path: Path, port: int) -> None:
     (tmp_path / ".data").write_text("in the way")
     with running(tmp_path, "run", PORT=str(port)) as process:
-        assert process.process.wait(PATIENCE) == 1
+        assert process.process.wait(PATIENCE) == 2
     assert "Traceback" not in process.said
-    assert str(tmp_path / ".data") in process.said
+    assert ".data" in process.said
