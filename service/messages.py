@@ -13,9 +13,7 @@ from service.instants import Instant
 
 ID_PATTERN = r"^[A-Za-z0-9._:-]{1,64}\Z"
 TEXT_PATTERN = r"^[^\x00]*\Z"
-MAC_PATTERN = (
-    r"^(?:[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{12})\Z"
-)
+MAC_PATTERN = r"^(?:[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{12})\Z"
 CLOCK_PATTERN = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?\Z"
 RESET_PATTERN = r"^(?:never|(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?)\Z"
 PATTERNS_IN_WORDS = {

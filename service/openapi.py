@@ -152,8 +152,4 @@ def _operation(
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """A query parameter is absent rather than null."""
     options = [option for option in schema.get("anyOf", []) if option != {"type": "null"}]
-    return (
-        options[0]
-        if len(options) == 1
-        else {k: v for k, v in schema.items() if k != "default" or v is not None}
-    )
+    return options[0] if len(options) == 1 else {k: v for k, v in schema.items() if k != "default" or v is not None}

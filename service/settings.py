@@ -51,9 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Reads DATABASE_URL and HEADCOUNT_*; an empty variable counts as not set."""
-        given = {
-            name: environment[variable] for name, variable in VARIABLES.items() if environment.get(variable)
-        }
+        given = {name: environment[variable] for name, variable in VARIABLES.items() if environment.get(variable)}
         types = {field.name: field.type for field in msgspec.structs.fields(cls)}
         values = {}
         for name, text in given.items():
