@@ -109,6 +109,7 @@ class EmbeddedDatabase:
         if self._supervisor is not None:
             self._supervisor.join()
             self._supervisor = None
+            shutil.rmtree(self._socket_directory, ignore_errors=True)
         self._release_directory()
 
     def wait(self) -> None:

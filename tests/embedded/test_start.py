@@ -88,7 +88,7 @@ def test_it_makes_a_database_where_there_is_none(tmp_path: Path) -> None:
         assert fetch_value(database.url, "select current_database()") == 'an "odd" name'
         assert fetch_value(database.url, "select true from pg_extension where extname = 'timescaledb'")
         execute(database.url, "create extension btree_gist")
-    assert {entry.name for entry in directory.iterdir()} == {"data", "lock", "run"}
+    assert {entry.name for entry in directory.iterdir()} == {"data", "lock"}
 
 
 def test_a_new_directory_is_its_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +149,7 @@ def test_any_directory_name_will_do(template: Path, tmp_path: Path, name: str) -
         assert fetch_value(database.url, "select 1") == 1
         folder = database._socket_directory
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert not folder.exists()
     assert EmbeddedDatabase(tmp_path / name).url == database.url
 
 
