@@ -72,7 +72,7 @@ class EmbeddedLane:
     def _template(self, migrated: bool) -> Path:
         if not migrated:
             return make_template(cache_folder(), [], lambda _: None)
-        sources = [*sorted(SQL_DIR.rglob("*.sql")), ROOT / "service/migrate.py"]
+        sources = [*sorted(SQL_DIR.rglob("*.sql")), ROOT / "service/migrate.py", ROOT / "service/schema.py"]
         return make_template(cache_folder(), [path.read_bytes() for path in sources], lambda url: void(migrate(url)))
 
 

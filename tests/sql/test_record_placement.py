@@ -148,7 +148,8 @@ async def test_it_lets_moves_at_once_happen_one_after_the_other(
                 place(
                     mover,
                     "front",
-                    *(("inner", "room") if number % 2 else ("front", None)),
+                    "inner",
+                    ("house", "room")[number % 2],
                     NOON + number * HOUR,
                 )
                 for number, mover in enumerate(movers)

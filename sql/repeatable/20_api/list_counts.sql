@@ -20,6 +20,7 @@ as $$
 declare
   v_at timestamptz := core.check_count_instant(at);
   v_ids integer[];
+  v_under integer := case when under is not null then core.find_space(under, 'under') end;
 begin
   if spaces is not null and under is not null then
     raise exception using errcode = 'PT422', message = 'space and under exclude each other.', detail = 'under', hint = 'Give one of them.';
@@ -34,7 +35,7 @@ begin
   else
     select array_agg(s.space_id order by s.id) into v_ids
     from core.space s
-    where under is null or s.space_id in (select core.list_subtree(core.find_space(under, 'under')));
+    where v_under is null or s.space_id in (select core.list_subtree(v_under));
   end if;
   return query
   select c.at, c.space, c.count, c.raw_count, c.since, c.capacity, c.utilization, c.dpus_placed, c.dpus_online
