@@ -300,6 +300,8 @@ class Player:
                 self.world.placements[-1] = type(fact)(
                     fact.dpu, fact.doorway, fact.mounted_in, start, fact.until, fact.recorded
                 )
+            case PutSite():
+                self.dpus |= {f"{self.named(place.dpu)}" for place in step.placements}
             case Reset(at=None):
                 reset = self.world.resets[-1]
                 at = read_timestamp(answer["at"])
@@ -332,7 +334,6 @@ class Player:
         return body
 
     def site_body(self, step: PutSite) -> dict[str, list[dict[str, Any]]]:
-        self.dpus |= {f"{self.named(place.dpu)}" for place in step.placements}
         return {
             "spaces": [{"id": self.named(space.space)} | self.space_body(space) for space in step.spaces],
             "doorways": [
