@@ -149,7 +149,7 @@ routine api.record_events(text[],timestamp with time zone[],integer[],smallint[]
     arguments   dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], auto_register boolean DEFAULT true, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[]
     returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
-    set         search_path=pg_catalog, pg_temp; timescaledb.max_tuples_decompressed_per_dml_transaction=0
+    set         search_path=pg_catalog, pg_temp; timescaledb.max_tuples_decompressed_per_dml_transaction=0; lock_timeout=5s
     grant       execute to headcount_service
 
 routine api.record_import(text,text,bigint,bigint,bigint,bigint,boolean)
@@ -275,8 +275,7 @@ routine core.get_offline_after()
 
 routine core.get_oldest_time()
     returns     timestamp with time zone
-    as          sql stable
-    set         search_path=pg_catalog, pg_temp
+    as          sql immutable
 
 routine core.get_scheduled_reset(date,text,time without time zone)
     arguments   day date, time_zone text, reset_at time without time zone
@@ -331,7 +330,7 @@ routine core.match_ordinals(integer[],timestamp with time zone[],smallint[],inte
 
 routine core.place_dpu(integer,text,text,timestamp with time zone,timestamp with time zone,timestamp with time zone,text)
     arguments   dpu_id integer, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, place text DEFAULT ''::text
-    returns     boolean
+    returns     text
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 

@@ -24,7 +24,7 @@ async def test_it_brings_a_whole_floor_plan_about_in_any_order(connection: async
         ("doorway", "front", "created"),
         ("doorway", "inner", "created"),
         ("dpu", "d", "created"),
-        ("placement", "d", "updated"),
+        ("placement", "d", "created"),
     ]
     assert await differences(connection) == []
 

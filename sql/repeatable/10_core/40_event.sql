@@ -2,11 +2,10 @@
 
 create or replace function core.get_oldest_time()
 returns timestamptz
-language sql stable
-set search_path = pg_catalog, pg_temp
+language sql immutable
 as $$ select timestamptz '2000-01-01 00:00:00+00' $$;
 comment on function core.get_oldest_time() is
-'Events before this instant are refused as too_old.';
+'Events before this instant are refused as too_old. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.list_dpu_ids(dpus text[])
 returns integer[]
@@ -179,11 +178,14 @@ declare
   v_times timestamptz[];
   v_directions integer[];
   v_sequences smallint[];
+  -- core.judge_event as two bounds: no function call a row
+  v_oldest timestamptz := core.get_oldest_time();
+  v_latest timestamptz := store_events.received_at + interval '5 minutes';
 begin
   with arrived as (
     select distinct on (n.dpu_id, n.time, n.sequence) n.*
     from unnest(dpus, times, directions, sequences) with ordinality as n (dpu_id, time, direction, sequence, ordinal)
-    where core.judge_event(n.dpu_id, n.time, store_events.received_at) is null
+    where n.dpu_id is not null and n.time >= v_oldest and n.time <= v_latest
       and (wanted is null or n.ordinal in (select unnest(wanted)))
     order by n.dpu_id, n.time, n.sequence, n.ordinal
   ),

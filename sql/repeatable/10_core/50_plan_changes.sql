@@ -232,7 +232,7 @@ create or replace function core.place_dpu(
   recorded_at timestamptz,
   place text default ''
 )
-returns boolean
+returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
@@ -276,7 +276,7 @@ begin
       where p.dpu_id = place_dpu.dpu_id and p.superseded_at is null
         and p.doorway_id = v_doorway.doorway_id and p.mounted_side = v_side and p.during @> v_during
     ) then
-      return false;
+      return 'unchanged';
     end if;
   end if;
 
@@ -291,12 +291,12 @@ begin
     from unnest(tstzmultirange(v_old.during) - tstzmultirange(v_during)) as r (during);
   end loop;
   if doorway is null then
-    return v_changed;
+    return case when v_changed then 'updated' else 'unchanged' end;
   end if;
   insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at)
   values (place_dpu.dpu_id, v_doorway.doorway_id, v_side, v_during, place_dpu.recorded_at);
-  return true;
+  return case when v_changed then 'updated' else 'created' end;
 end
 $$;
 comment on function core.place_dpu(integer, text, text, timestamptz, timestamptz, timestamptz, text) is
-'Records that a DPU is above a doorway during [from_at, until_at): what was believed of that period is superseded, what it leaves over of older placements is kept. Null doorway: it hangs nowhere then. Returns whether anything changed. Errors: PT422.';
+'Records that a DPU is above a doorway during [from_at, until_at): what was believed of that period is superseded, what it leaves over of older placements is kept. Null doorway: it hangs nowhere then. Returns created (nothing was believed of that period), updated or unchanged. Errors: PT422.';

@@ -57,10 +57,9 @@ begin
       raise exception using errcode = 'PT422', message = format('There is no DPU %s to refer to.', coalesce(quote_literal(v_item->>'dpu'), 'null')),
         detail = v_place || 'dpu', hint = 'List it under dpus.';
     end if;
-    change := case
-      when core.place_dpu(core.find_dpu(v_item->>'dpu'), v_item->>'doorway', v_item->>'mounted_in', coalesce((v_item->>'from')::timestamptz, v_now), (v_item->>'until')::timestamptz, v_now, v_place)
-      then 'updated' else 'unchanged'
-    end;
+    change := core.place_dpu(
+      core.find_dpu(v_item->>'dpu'), v_item->>'doorway', v_item->>'mounted_in',
+      coalesce((v_item->>'from')::timestamptz, v_now), (v_item->>'until')::timestamptz, v_now, v_place);
     return next;
   end loop;
 end

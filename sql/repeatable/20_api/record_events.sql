@@ -12,6 +12,8 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 -- a replay into compressed chunks may touch any number of rows and must not fail for it
 set timescaledb.max_tuples_decompressed_per_dml_transaction = 0
+-- a chunk that is being compressed locks out late events: better to be told to come back than to hold up others
+set lock_timeout = '5s'
 as $$
 #variable_conflict use_column
 declare
