@@ -159,7 +159,7 @@ async def test_it_imports_the_file_once_and_counts_like_plain_python(
     events.write_bytes(file.content)
     again.write_bytes(file.content + b"\n")  # another file as far as the record of imports goes
 
-    assert "created 6" in await headcount(database_url, tmp_path, "apply", "plan.toml")
+    assert "created 8, updated 0, unchanged 0" in await headcount(database_url, tmp_path, "apply", "plan.toml")
     assert "unchanged 8" in await headcount(database_url, tmp_path, "apply", "plan.toml")
     summary = await headcount(database_url, tmp_path, "import", "events.csv")
     assert f"accepted {file.accepted}, duplicates {file.duplicates}, rejected 0" in summary

@@ -27,7 +27,7 @@ from .oracle import ONLINE_FOR, Event, Refused, Side, World, read_timestamp
 
 MICROSECOND = timedelta(microseconds=1)
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
-MAX_PROBES = 30
+MAX_PROBES = 24
 SUITE_WORLDS = 200
 
 # Zones, and an instant at which their clocks jumped.
