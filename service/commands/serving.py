@@ -16,6 +16,7 @@ from service.app import create_app
 from service.commands.session import connected, in_one_line
 from service.settings import Settings
 
+GRACE_SECONDS = 3.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Task = Callable[[], Coroutine[Any, Any, None]]
@@ -87,7 +88,13 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
             await asyncio.gather(*tasks, return_exceptions=True)
             stop_server()
             stopping.cancel()
-            await serving
+            # A client that stalls in the middle of its request must not keep the service from stopping.
+            await asyncio.wait({serving}, timeout=GRACE_SECONDS)
+            if not serving.done():
+                # granian tells its end to a future that is cancelled by then
+                asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+                serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
 
 
 async def _listening(host: str, port: int, serving: asyncio.Task[None]) -> None:

@@ -26,7 +26,7 @@ def verify() -> None:
         values = (difference.check, difference.item, difference.stored, difference.recomputed)
         table.add_row(*(Text(value or "") for value in values))
     print_table(table)
-    raise click.ClickException(f"{len(differences)} differences.")
+    raise click.ClickException(f"{len(differences)} difference{'s' if len(differences) > 1 else ''}.")
 
 
 async def _list_differences(url: str) -> list[Difference]:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 
 import asyncpg
@@ -69,6 +70,19 @@ async def test_serve_stops_with_exit_code_0_and_answers_what_it_was_asked(
     assert "Traceback" not in process.said
     if answer:
         assert answer[0].json()["accepted"] == await connection.fetchval("select count(*) from core.event")
+
+
+async def test_serve_stops_although_a_client_stalls_in_the_middle_of_its_request(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    with serving(tmp_path, database_url, port) as process, socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        await asyncio.sleep(0.5)
+        begun = time.monotonic()
+        assert await asyncio.to_thread(process.end) == 0, process.said
+        assert time.monotonic() - begun < 20
+    assert "Traceback" not in process.said
 
 
 async def test_serve_says_so_when_the_port_is_in_use(database_url: str, tmp_path: Path) -> None:
