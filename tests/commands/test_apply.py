@@ -63,7 +63,7 @@ async def test_it_applies_a_floor_plan_and_says_what_it_made(
     result = await headcount("apply", write(tmp_path, SITE), url=database_url)
     assert result.exit_code == 0, result.output
     assert "space hall created" in result.stdout
-    assert "created 7, updated 2, unchanged 0" in result.stdout
+    assert "created 9, updated 0, unchanged 0" in result.stdout
     assert (await client.get("/v1/doorways/front")).json()["sides"] == [None, "hall"]
     assert (await client.get("/v1/doorways/back")).json()["sides"] == [None, "hall"]
     (placement,) = (await client.get("/v1/dpus/two/placements")).json()["items"]
