@@ -1,0 +1,1 @@
+"""What headcount costs, measured: `python -m benchmarks` (README.md)."""

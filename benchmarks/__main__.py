@@ -1,0 +1,229 @@
+"""What each layer costs: COPY, api.record_events, HTTP, and the same route without the database (README.md)."""
+
+import asyncio
+import statistics
+import struct
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import asyncpg
+import click
+import psycopg
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.client import send_all
+from benchmarks.database import fresh_database, server_url
+from benchmarks.machine import describe_machine
+from benchmarks.processes import Server, free_port, running
+from benchmarks.traffic import Columns, Traffic, make_site
+
+BATCH = 1_000
+EQUAL_TABLE = """
+create table bench_event (like core.event including all);
+select create_hypertable('bench_event', by_range('time', (
+  select d.time_interval from timescaledb_information.dimensions d
+  where d.hypertable_schema = 'core' and d.hypertable_name = 'event')), create_default_indexes => false);
+"""
+COPY = "copy bench_event (time, received_at, dpu_id, direction, sequence) from stdin"
+RECORD = "select * from api.record_events(dpus => $1, times => $2, directions => $3, sequences => $4)"
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+BINARY_ROW = struct.Struct(">hiqiqiiiiih")
+
+BIASES = (
+    "Client, service and database share the cores: every layer takes from the others, and a client on another "
+    "machine would see higher rates.",
+    "The data fit into memory and were written just before: a warm cache, short indexes, no compressed chunk touched.",
+    "COPY and the first line of api.record_events have one connection and so one core; the others have more.",
+    "Requests, arrays and COPY blocks are made before the clock starts; answers are checked for status 200 only.",
+    "A call brings one event of each of 1,000 DPUs out of 10,000. COPY gets numbers for DPUs, fails the whole block on "
+    "one duplicate and keeps no sums; record_events resolves names, judges, locks and sums.",
+    "Ratios are medians of ratios within a round, so that noise which lasts longer than a round cancels out; "
+    "the spread (slowest to fastest round) says how much noise there was.",
+)
+
+
+@dataclass
+class Lane:
+    """One thing that is measured: `run` returns how many units it did in how many seconds."""
+
+    name: str
+    unit: str
+    run: Callable[[float], tuple[int, float]]
+    base: str
+
+
+def copy_text(columns: Columns, ids: dict[str, int]) -> bytes:
+    return "".join(
+        f"{at:%Y-%m-%d %H:%M:%S.%f}+00\t{at:%Y-%m-%d %H:%M:%S.%f}+00\t{ids[dpu]}\t{direction}\t{sequence}\n"
+        for dpu, at, direction, sequence in zip(*columns, strict=True)
+    ).encode()
+
+
+def copy_binary(columns: Columns, ids: dict[str, int]) -> bytes:
+    rows = [BINARY_HEADER]
+    for dpu, at, direction, sequence in zip(*columns, strict=True):
+        since = at - EPOCH
+        micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+        rows.append(BINARY_ROW.pack(5, 8, micros, 8, micros, 4, ids[dpu], 4, direction, 2, sequence))
+    return b"".join(rows) + struct.pack(">h", -1)
+
+
+def copy_lane(
+    url: str, traffic: Traffic, ids: dict[str, int], *, binary: bool, batches: int
+) -> Callable[[float], tuple[int, float]]:
+    """COPY blocks of 1,000 rows; `batches` blocks to a transaction."""
+    encode = copy_binary if binary else copy_text
+    statement = f"{COPY} (format {'binary' if binary else 'text'})"
+
+    def run(seconds: float) -> tuple[int, float]:
+        sent, taken = 0, 0.0
+        with psycopg.connect(url, autocommit=True) as connection:
+            while taken < seconds:
+                block = encode(traffic.columns(BATCH * batches), ids)
+                before = time.perf_counter()
+                with connection.cursor() as cursor, cursor.copy(statement) as copy:
+                    copy.write(block)
+                taken += time.perf_counter() - before
+                sent += BATCH * batches
+        return sent, taken
+
+    return run
+
+
+def record_lane(url: str, traffic: Traffic, connections: int) -> Callable[[float], tuple[int, float]]:
+    """Calls of 1,000 rows over some connections at once."""
+
+    async def call(connection: asyncpg.Connection, batches: list[Columns], deadline: float) -> int:
+        sent = 0
+        while batches and time.perf_counter() < deadline:
+            verdicts = await connection.fetch(RECORD, *batches.pop())
+            if verdicts:
+                raise AssertionError(f"{len(verdicts)} events were not accepted: {verdicts[0]}")
+            sent += BATCH
+        return sent
+
+    async def measure(seconds: float) -> tuple[int, float]:
+        batches = [traffic.columns(BATCH) for _ in range(int(100 * seconds))][::-1]
+        settings = {"role": "headcount_service", "timezone": "UTC"}
+        opened = [await asyncpg.connect(url, server_settings=settings) for _ in range(connections)]
+        before = time.perf_counter()
+        sent = await asyncio.gather(*(call(connection, batches, before + seconds) for connection in opened))
+        taken = time.perf_counter() - before
+        for connection in opened:
+            await connection.close()
+        return sum(sent), taken
+
+    return lambda seconds: uvloop.run(measure(seconds))
+
+
+def http_lane(
+    server: Server, traffic: Traffic, size: int, connections: int, *, repeat: int = 1
+) -> Callable[[float], tuple[int, float]]:
+    """POST /v1/events with `size` events each; counts events. `repeat`: for servers that do not store them."""
+
+    def run(seconds: float) -> tuple[int, float]:
+        # more than can be sent in time
+        requests = [traffic.request(size) for _ in range(int(seconds * (150 if size > 1 else 5_000)))]
+        load = send_all(server.port, requests * repeat, connections=connections, seconds=seconds)
+        if set(load.statuses) != {200}:
+            raise RuntimeError(f"the service answered {dict(load.statuses)}: {load.unexpected.decode()}")
+        return load.statuses[200] * size, load.seconds
+
+    return run
+
+
+def make_lanes(url: str, stack: ExitStack) -> list[Lane]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(EQUAL_TABLE)
+        ids: dict[str, int] = dict(connection.execute("select id, dpu_id from core.dpu").fetchall())
+    traffic = Traffic()
+
+    def serve(app: str) -> Server:
+        port = free_port()
+        environment = {"DATABASE_URL": url, "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(port)}
+        return stack.enter_context(running(("benchmarks.apps", app), port, environment))
+
+    service, validating = serve("service"), serve("validate_only")
+    port = free_port()
+    fixed = stack.enter_context(running(("benchmarks.client", str(port)), port, {}, "/"))
+    bulk, single = f"HTTP, {BATCH:,} events a request, 4 connections", "HTTP, one event a request, 64 connections"
+    copied = "COPY binary, 50,000 rows a transaction"
+    return [
+        Lane(copied, "rows", copy_lane(url, traffic, ids, binary=True, batches=50), copied),
+        Lane(
+            "COPY text, 50,000 rows a transaction",
+            "rows",
+            copy_lane(url, traffic, ids, binary=False, batches=50),
+            copied,
+        ),
+        Lane(
+            f"COPY binary, {BATCH:,} rows a transaction",
+            "rows",
+            copy_lane(url, traffic, ids, binary=True, batches=1),
+            copied,
+        ),
+        Lane(f"api.record_events, {BATCH:,} rows a call", "rows", record_lane(url, traffic, 1), copied),
+        Lane("  the same over 4 connections", "rows", record_lane(url, traffic, 4), copied),
+        Lane(bulk, "events", http_lane(service, traffic, BATCH, 4), copied),
+        Lane("  the same, validate only", "events", http_lane(validating, traffic, BATCH, 4, repeat=30), bulk),
+        Lane("  the client's own ceiling", "events", http_lane(fixed, traffic, BATCH, 4, repeat=200), bulk),
+        Lane(single, "requests", http_lane(service, traffic, 1, 64), single),
+        Lane("  the same, validate only", "requests", http_lane(validating, traffic, 1, 64, repeat=5), single),
+        Lane("  the client's own ceiling", "requests", http_lane(fixed, traffic, 1, 64, repeat=20), single),
+    ]
+
+
+def show(lanes: list[Lane], rates: dict[int, list[float]], rounds: int, seconds: float, console: Console) -> None:
+    table = Table(title=f"Medians of {rounds} interleaved rounds of {seconds:g} s a lane")
+    for column in ("", "a second", "", "slowest to fastest round", "ratio", "to"):
+        table.add_column(column, justify="right" if column in ("a second", "ratio") else "left")
+    numbers = {lane.name: number for number, lane in reversed(list(enumerate(lanes)))}
+    for number, lane in enumerate(lanes):
+        base = rates[numbers[lane.base]]
+        ratio = statistics.median(rate / other for rate, other in zip(rates[number], base, strict=True))
+        table.add_row(
+            lane.name,
+            f"{statistics.median(rates[number]):,.0f}",
+            lane.unit,
+            f"{min(rates[number]):,.0f} to {max(rates[number]):,.0f}",
+            f"{ratio:.2f}",
+            "" if lane.base == lane.name else lane.base.split(",")[0],
+            end_section=number + 1 < len(lanes) and lanes[number + 1].name.startswith(("HTTP", "api")),
+        )
+    console.print(table)
+
+
+@click.command(help=__doc__)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--seconds", default=3.0, show_default=True, help="Of each lane in each round.")
+def main(rounds: int, seconds: float) -> None:
+    console = Console(width=130)
+    with fresh_database(server_url()) as url, ExitStack() as stack:
+        for name, value in describe_machine(url):
+            console.print(f"[bold]{name}[/]: {value}", highlight=False)
+        make_site(url)
+        lanes = make_lanes(url, stack)
+        for lane in lanes:
+            lane.run(0.5)  # connections, caches, the first chunk
+        rates: dict[int, list[float]] = defaultdict(list)
+        with console.status("") as status:
+            for round_ in range(rounds):
+                for number, lane in enumerate(lanes):
+                    status.update(f"round {round_ + 1} of {rounds}: {lane.name}")
+                    done, taken = lane.run(seconds)
+                    rates[number].append(done / taken)
+        show(lanes, rates, rounds, seconds, console)
+        console.print("[bold]Biases[/]", highlight=False)
+        for bias in BIASES:
+            console.print(f"- {bias}", highlight=False)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

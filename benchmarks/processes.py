@@ -1,0 +1,92 @@
+"""Server processes that are measured: start, wait until they answer, CPU time and memory, stop."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.client import HOST
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A server in processes of its own."""
+
+    def __init__(self, arguments: Sequence[str], port: int, environment: Mapping[str, str], ready: str) -> None:
+        self.port = port
+        self.process = subprocess.Popen(  # noqa: S603 - our own commands
+            [sys.executable, "-m", *arguments],
+            env={**os.environ, **environment},
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://{HOST}:{port}{ready}", timeout=5):
+                    return
+            except OSError as error:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    self.process.kill()
+                    raise RuntimeError(f"{arguments[0]} does not answer: {error}") from None
+                time.sleep(0.05)
+
+    def tree(self) -> list[int]:
+        """The process and its children."""
+        found = [self.process.pid]
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == self.process.pid:
+                found.append(int(stat.parent.name))
+        return found
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far, of the process and its children."""
+        total = 0
+        for pid in self.tree():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+        return total / TICKS
+
+    def memory(self) -> int:
+        """Resident bytes, of the process and its children; pages they share count for each."""
+        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE for pid in self.tree())
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+@contextmanager
+def running(
+    arguments: Sequence[str], port: int, environment: Mapping[str, str], ready: str = "/healthz"
+) -> Iterator[Server]:
+    server = Server(arguments, port, environment, ready)
+    try:
+        yield server
+    finally:
+        server.stop()

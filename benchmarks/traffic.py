@@ -1,0 +1,66 @@
+"""Events to send: every one of them new, from DPUs that are registered."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from benchmarks.client import get, post
+
+# Enough for calls of 1,000 at one time to be about different DPUs, as they would be.
+DPUS = 10_000
+DOORS = 10
+SITE = """
+select api.put_space('hall', '{"reset_at": "00:00", "time_zone": "UTC"}');
+select core.register_dpus(array(select 'dpu-' || n from generate_series(0, 9999) n));
+select api.put_doorway('door-' || n, '{"sides": ["hall", null]}') from generate_series(0, 9) n;
+select api.record_placement('dpu-' || n, 'door-' || n, 'hall', '2000-01-01') from generate_series(0, 9) n;
+insert into core.event (time, received_at, dpu_id, direction, sequence)
+select t, t, d.dpu_id, 1, 1
+from (select date_trunc('day', now(), 'UTC') as at) midnight
+cross join generate_series(midnight.at - interval '1 day', midnight.at - interval '1 minute', interval '1 minute') t
+cross join core.dpu d
+where d.id in (select 'dpu-' || n from generate_series(0, 9) n);
+vacuum analyze;
+"""
+
+Columns = tuple[list[str], list[datetime], list[int], list[int]]
+
+
+def make_site(url: str) -> None:
+    """10,000 DPUs; ten of them above the doors of the space hall, with an event a minute all yesterday."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in filter(str.strip, SITE.split(";\n")):
+            connection.execute(statement)
+
+
+class Traffic:
+    """Never gives the same event twice. Times go forward, each DPU in turn, in the last hours."""
+
+    def __init__(self) -> None:
+        self.number = itertools.count()
+        self.begin = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
+
+    def events(self, count: int) -> Iterator[tuple[str, datetime, int]]:
+        for number in itertools.islice(self.number, count):
+            yield f"dpu-{number % DPUS}", self.begin + timedelta(microseconds=500 * number), 1 - number % 2 * 2
+
+    def columns(self, count: int) -> Columns:
+        """As api.record_events takes them."""
+        dpus, times, directions = zip(*self.events(count), strict=True)
+        return list(dpus), list(times), list(directions), [0] * count
+
+    def request(self, count: int) -> bytes:
+        """A POST /v1/events."""
+        events = [
+            {"dpu": dpu, "timestamp": f"{time:%Y-%m-%dT%H:%M:%S.%f}Z", "direction": direction}
+            for dpu, time, direction in self.events(count)
+        ]
+        return post("/v1/events", json.dumps({"events": events}, separators=(",", ":")).encode())
+
+    def count_request(self) -> bytes:
+        """The count of the hall at the end of yesterday: ten doors and a day of events."""
+        at = datetime.now(UTC).replace(hour=0, minute=0, second=0) - timedelta(seconds=30)
+        return get(f"/v1/spaces/hall/count?at={at:%Y-%m-%dT%H:%M:%S}Z")
