@@ -195,7 +195,8 @@ def stall(url: str, name: str) -> list[str]:
         idle = [socket.create_connection((HOST, server.port)) for _ in range(STALLED)]
         for connection in idle:
             connection.sendall(traffic.request(1))
-            exchange(connection)
+            if not exchange(connection).startswith(b"HTTP/1.1 200"):
+                return [*lines, f"nobody else gets an answer while {2 * STALLED} connections are stalled"]
         load = send_all(server.port, [traffic.request(1) for _ in range(1000)], connections=64)
         lines.append(f"others meanwhile: {dict(load.statuses)}, p99 {1000 * load.p99:.0f} ms")
         lines.append(f"memory for {3 * STALLED} stalled or idle connections: {(server.memory() - before) / 1e6:.1f} MB")
