@@ -42,6 +42,7 @@ SERVERS = {
 }
 STALLED = 200
 PATIENCE = 45.0
+NOBODY_ELSE = f"  while {2 * STALLED} connections are stalled, nobody else gets an answer"
 
 
 def start(name: str, app: str, url: str) -> tuple[tuple[str, ...], int, dict[str, str]]:
@@ -119,6 +120,10 @@ def exchange(connection: socket.socket) -> bytes:
     return bytes(received)
 
 
+def connect(server: Server) -> socket.socket:
+    return socket.create_connection((HOST, server.port), timeout=15)
+
+
 def close_times(connections: dict[str, socket.socket], since: float) -> dict[str, str]:
     """How long after `since` the server closes each of some connections on which nothing happens."""
     closed = dict.fromkeys(connections, f"not within {PATIENCE:.0f} s")
@@ -144,11 +149,11 @@ def stop_gracefully(url: str, name: str) -> str:
     traffic.begin = traffic.begin.replace(year=traffic.begin.year - 1 - list(SERVERS).index(name))
     with psycopg.connect(url) as blocker, running(*start(name, "service", url)) as server:
         send_all(server.port, [traffic.request(1)], connections=1)
-        idle = socket.create_connection((HOST, server.port))
+        idle = connect(server)
         idle.sendall(traffic.request(1))
         exchange(idle)
         blocker.execute("select from core.dpu_state for update")
-        waiting = socket.create_connection((HOST, server.port))
+        waiting = connect(server)
         waiting.sendall(traffic.request(1))
         time.sleep(1)
         server.terminate()
@@ -186,17 +191,17 @@ def stall(url: str, name: str) -> list[str]:
         before = server.memory()
         request = traffic.request(1)
         stalled_at = time.monotonic()
-        head = [socket.create_connection((HOST, server.port)) for _ in range(STALLED)]
+        head = [connect(server) for _ in range(STALLED)]
         for connection in head:
             connection.sendall(request[:40])
-        body = [socket.create_connection((HOST, server.port)) for _ in range(STALLED)]
+        body = [connect(server) for _ in range(STALLED)]
         for connection in body:
             connection.sendall(request[:-10])
-        idle = [socket.create_connection((HOST, server.port)) for _ in range(STALLED)]
+        idle = [connect(server) for _ in range(STALLED)]
         for connection in idle:
             connection.sendall(traffic.request(1))
             if not exchange(connection).startswith(b"HTTP/1.1 200"):
-                return [*lines, f"nobody else gets an answer while {2 * STALLED} connections are stalled"]
+                raise TimeoutError
         load = send_all(server.port, [traffic.request(1) for _ in range(1000)], connections=64)
         lines.append(f"others meanwhile: {dict(load.statuses)}, p99 {1000 * load.p99:.0f} ms")
         lines.append(f"memory for {3 * STALLED} stalled or idle connections: {(server.memory() - before) / 1e6:.1f} MB")
@@ -208,14 +213,14 @@ def stall(url: str, name: str) -> list[str]:
 
         # Bodies of 100 MB that the service refuses at 8 MB: what is held of them?
         before = server.memory()
-        huge = [socket.create_connection((HOST, server.port)) for _ in range(10)]
+        huge = [connect(server) for _ in range(10)]
         peak = asyncio.run(flood(server, huge))
         lines.append(f"ten bodies of 100 MB, chunked: at most {(peak - before) / 1e6:.0f} MB more memory")
         for connection in huge:
             connection.close()
         load = send_all(server.port, [traffic.request(1) for _ in range(1000)], connections=64)
         lines.append(f"afterwards: {dict(load.statuses)}")
-        waiting = socket.create_connection((HOST, server.port))
+        waiting = connect(server)
         waiting.sendall(request[:-10])
         server.terminate()
         now = time.monotonic()
@@ -265,8 +270,11 @@ def main(rounds: int, seconds: float, app: str, only: str | None, names: tuple[s
         if only != "speed":
             for name in names or SERVERS:
                 console.print(f"{name}\n  {stop_gracefully(url, name)}", highlight=False)
-                for line in stall(url, name):
-                    console.print(f"  {line}", highlight=False)
+                try:
+                    for line in stall(url, name):
+                        console.print(f"  {line}", highlight=False)
+                except TimeoutError:
+                    console.print(NOBODY_ELSE, highlight=False)
 
 
 if __name__ == "__main__":
