@@ -1,5 +1,6 @@
 """Bodies in and out: JSON or MessagePack, gzip, limits; and query strings."""
 
+import asyncio
 import re
 import zlib
 from datetime import datetime
@@ -19,6 +20,8 @@ MAX_BODY = 8 * 1024 * 1024
 # Even an empty member of a gzip stream costs time.
 MAX_GZIP_MEMBERS = 10_000
 MAX_PARAMETERS = 1_100
+# Longer than any of our devices needs for 8 MiB; a client that stalls would hold its connection for ever.
+BODY_SECONDS = 60.0
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -158,13 +161,16 @@ async def read_body(request: HttpRequest) -> bytes:
     body = bytearray()
     received = 0
     try:
-        async for piece in request.stream():
-            received += len(piece)
-            if received > MAX_BODY:
-                raise too_large()
-            body += gunzip.feed(piece, MAX_BODY + 1 - len(body)) if gunzip else piece
-            if len(body) > MAX_BODY:
-                raise too_large()
+        async with asyncio.timeout(BODY_SECONDS):
+            async for piece in request.stream():
+                received += len(piece)
+                if received > MAX_BODY:
+                    raise too_large()
+                body += gunzip.feed(piece, MAX_BODY + 1 - len(body)) if gunzip else piece
+                if len(body) > MAX_BODY:
+                    raise too_large()
+    except TimeoutError:
+        raise Problem("malformed", f"The body did not arrive within {BODY_SECONDS:.0f} seconds.") from None
     except HTTPException:
         raise Problem("malformed", "The connection ended before the body did.") from None
     if gunzip:

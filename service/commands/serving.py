@@ -65,6 +65,9 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
         port=settings.port,
         interface=Interfaces.ASGINL,
         http=HTTPModes.http1,
+        # by default 128 open connections, idle and stalled ones included, would keep everybody else out
+        backlog=2048,
+        backpressure=8192,
         websockets=False,
         log_enabled=False,
     )

@@ -1,11 +1,14 @@
 """What all addresses share about bodies, formats and request ids."""
 
+import asyncio
 import gzip
+from collections.abc import AsyncIterator
 
 import httpx
 import msgspec
 import pytest
 
+from service import negotiation
 from tests.http import body, problem
 
 
@@ -94,3 +97,16 @@ async def test_it_takes_gzip_everywhere(client: httpx.AsyncClient) -> None:
     content = gzip.compress(b'{"name": "Room"}')
     response = await client.put("/v1/spaces/room", content=content, headers={"content-encoding": "gzip"})
     assert body(response, 201)["name"] == "Room"
+
+
+async def test_it_gives_up_on_a_body_that_stalls(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(negotiation, "BODY_SECONDS", 0.1)
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield b'{"events": ['
+        await asyncio.sleep(60)
+        yield b"]}"
+
+    answer = await client.post("/v1/events", content=stalling(), headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+    assert "did not arrive" in answer.json()["detail"]
