@@ -273,16 +273,15 @@ async def list_readings(
     from_at: datetime | None = None,
     to_at: datetime | None = None,
     max_rows: int = 10_000,
-) -> list[tuple[datetime, int]]:
-    """Instants and counts."""
-    rows = await session.fetch(
+) -> messages.ReadingsRow:
+    row = await session.fetchrow(
         "select * from api.list_readings(device => $1, from_at => $2, to_at => $3, max_rows => $4)",
         device,
         from_at,
         to_at,
         max_rows,
     )
-    return [(row["time"], row["count"]) for row in rows]
+    return _shape(row, messages.ReadingsRow)
 
 
 # The service itself, and its commands

@@ -121,10 +121,10 @@ async def is_empty(connection: calls.Session) -> bool:
 
 
 async def is_demo(connection: calls.Session) -> bool:
-    """Whether the database holds the demo's spaces, and nobody's own."""
+    """Whether the database holds the demo's spaces; somebody's own beside them are all right."""
     site, _ = _site_at(datetime.now(UTC))
     spaces = await calls.list_spaces(connection, max_rows=1000)
-    return {space.id for space in spaces} == {space.id for space in site.spaces}
+    return {space.id for space in spaces} >= {space.id for space in site.spaces}
 
 
 async def load(connection: asyncpg.Connection) -> int:
@@ -146,13 +146,13 @@ async def walk(connection: calls.Session) -> None:
     """Keeps people walking, from who is inside by the counts; returns after a gap in time."""
     site, _ = _site_at(datetime.now(UTC))
     start = datetime.now(UTC)
-    inside = await _inside(connection)
+    inside = await _inside(connection, site)
     seed = random.SystemRandom().getrandbits(32)
     crowd = Crowd(site, TIME_ZONE, start, PEOPLE, seed, POPULARITY, inside)
     before = start
     for tick in count():
         if tick % TICKS_PER_LOOK == 0:
-            crowd.place(await _placements(connection))
+            crowd.place(await _placements(connection, site))
         await asyncio.sleep(TICK_SECONDS)
         now = datetime.now(UTC)
         if now - before > LONGEST_GAP or now < before:
@@ -161,8 +161,9 @@ async def walk(connection: calls.Session) -> None:
         before = now
 
 
-async def _placements(connection: calls.Session) -> list[SitePlacementIn]:
-    """Where the DPUs are now, should somebody have moved one."""
+async def _placements(connection: calls.Session, site: SiteIn) -> list[SitePlacementIn]:
+    """Where the demo's DPUs are now, should somebody have moved one; above a doorway of their own they see nobody."""
+    dpus, doorways = {dpu.id for dpu in site.dpus}, {doorway.id for doorway in site.doorways}
     return [
         SitePlacementIn(
             dpu=dpu.id,
@@ -171,16 +172,18 @@ async def _placements(connection: calls.Session) -> list[SitePlacementIn]:
             from_=instants.of(dpu.placement.from_),
         )
         for dpu in await calls.list_dpus(connection, placed=True, max_rows=1000)
-        if dpu.placement is not None
+        if dpu.placement is not None and dpu.id in dpus and dpu.placement.doorway in doorways
     ]
 
 
-async def _inside(connection: calls.Session) -> dict[str, int]:
-    """How many people are in each space and in none of those below it."""
-    counts = {row.space: row.raw_count for row in await calls.list_counts(connection)}
+async def _inside(connection: calls.Session, site: SiteIn) -> dict[str, int]:
+    """How many people are in each space of the demo and in none of those below it."""
+    counts = {
+        row.space: row.raw_count for row in await calls.list_counts(connection, [space.id for space in site.spaces])
+    }
     inside = dict(counts)
-    for space in await calls.list_spaces(connection, max_rows=1000):
-        if space.parent is not None:
+    for space in site.spaces:
+        if isinstance(space.parent, str):
             inside[space.parent] -= counts[space.id]
     return {space: max(0, number) for space, number in inside.items()}
 

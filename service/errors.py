@@ -81,6 +81,7 @@ SQLSTATES = {
     "23505": "conflict",
     "23P01": "conflict",
     "08": "unavailable",
+    "25006": "unavailable",  # a standby, after a failover
     "28": "unavailable",
     "3D000": "unavailable",
     "40001": "unavailable",

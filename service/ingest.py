@@ -31,6 +31,8 @@ from service.messages import (
 from service.negotiation import JSON, MSGPACK, HttpRequest, decode_bytes, media_type, read_body, unsupported
 
 MAX_EVENTS = 10_000
+# A day that has no events yet costs the database some milliseconds, and a request must not take for ever.
+MAX_DAYS = 1_000
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 BOM = b"\xef\xbb\xbf"
@@ -45,7 +47,8 @@ LONG_FRACTION = re.compile(rb"\.[0-9]{7}")
 NANOSECONDS = re.compile(rb"\xd7\xff|\xc7\x0c\xff")
 JSON_EVENTS = re.compile(r'\s*\{\s*"events"\s*:\s*(?=\[)', re.ASCII)
 JSON_END = re.compile(r"\s*\}\s*", re.ASCII)
-NESTING = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+# A string that never ends is one token too: else each of its quotes would be looked at as a beginning.
+NESTING = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 BLANK = re.compile(r"[ \t\r\n]*")
 
 Part = TypeVar("Part")
@@ -128,7 +131,7 @@ async def decode_events(request: HttpRequest) -> Batch:
     format = media_type(request)
     if format not in EVENT_FORMATS:
         raise unsupported(format, *EVENT_FORMATS)
-    return EVENT_FORMATS[format](await read_body(request))
+    return _check_days(EVENT_FORMATS[format](await read_body(request)))
 
 
 async def decode_readings(request: HttpRequest) -> Batch:
@@ -136,7 +139,13 @@ async def decode_readings(request: HttpRequest) -> Batch:
     format = media_type(request)
     if format not in READING_FORMATS:
         raise unsupported(format, *READING_FORMATS)
-    return READING_FORMATS[format](await read_body(request))
+    return _check_days(READING_FORMATS[format](await read_body(request)))
+
+
+def _check_days(batch: Batch) -> Batch:
+    if len(batch.times) > MAX_DAYS and len({time.toordinal() for time in batch.times}) > MAX_DAYS:
+        raise Problem("too_large", f"A request can have events of {MAX_DAYS:,} days; send them in parts.")
+    return batch
 
 
 # JSON and MessagePack

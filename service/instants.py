@@ -5,6 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+# What a floor plan or a question can name: the very ends are infinity to PostgreSQL, and a reset may lie days before.
+FIRST = datetime(1000, 1, 1, tzinfo=UTC)
+LAST = LATEST - timedelta(microseconds=1)
 
 RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:)(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII)
 PLUS_DECODED_AS_BLANK = re.compile(r" (?=\d\d:?\d\d\Z)", re.ASCII)
@@ -38,6 +41,13 @@ def parse(text: str) -> Instant:
     if leap and (whole - east).strftime("%H:%M:%S") != "23:59:59":
         raise ValueError("must have a 60th second only at 23:59:60 UTC")
     return exact
+
+
+def within(moment: Instant) -> Instant:
+    """The same, if a floor plan or a question can name it. Raises ValueError outside of the years 1000 to 9999."""
+    if not FIRST <= moment <= LAST:
+        raise ValueError("must be an instant of the years 1000 to 9999")
+    return moment
 
 
 def parse_query(text: str) -> Instant:

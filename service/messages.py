@@ -341,6 +341,15 @@ class DeviceRow(Struct, frozen=True):
     cumulative_count: int
 
 
+class ReadingsRow(Struct, frozen=True):
+    """A device and its readings, `times` and `counts` beside each other."""
+
+    latest_timestamp: datetime | None
+    cumulative_count: int
+    times: list[datetime]
+    counts: list[int]
+
+
 class DeviceOut(Struct, frozen=True):
     """`data`: count by timestamp, in time order."""
 

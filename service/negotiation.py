@@ -220,14 +220,14 @@ class Gunzip:
 def _instant(_wanted: type, value: object) -> object:
     """msgspec's hook for the one type it does not know: Instant."""
     if isinstance(value, str):
-        return instants.parse(value)
+        return instants.within(instants.parse(value))
     if isinstance(value, datetime) and value.tzinfo:
-        return instants.of(value)
+        return instants.within(instants.of(value))
     raise ValueError("must be an RFC 3339 timestamp with an offset, such as 2026-01-31T12:00:00Z")
 
 
 def _query_instant(_wanted: type, value: object) -> object:
-    return instants.parse_query(str(value))
+    return instants.within(instants.parse_query(str(value)))
 
 
 @cache

@@ -43,8 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"HEADCOUNT_AUTH=off is accepted on a loopback address only, and HEADCOUNT_HOST is {self.host!r}: "
                 "anybody on the network could write counts. Set HEADCOUNT_HOST=127.0.0.1."
             )
-        if not 0 <= self.port <= 65535:
-            raise SettingsRefused(f"HEADCOUNT_PORT is {self.port}; it must be 0 to 65535.")
+        if not 1 <= self.port <= 65535:
+            raise SettingsRefused(f"HEADCOUNT_PORT is {self.port}; it must be 1 to 65535.")
         if self.pool_size < 1:
             raise SettingsRefused(f"HEADCOUNT_POOL_SIZE is {self.pool_size}; it must be at least 1.")
 

@@ -105,7 +105,7 @@ routine api.list_placements(text)
 
 routine api.list_readings(text,timestamp with time zone,timestamp with time zone,integer)
     arguments   device text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_rows integer DEFAULT 10000
-    returns     TABLE("time" timestamp with time zone, count bigint)
+    returns     TABLE(latest_timestamp timestamp with time zone, cumulative_count bigint, times timestamp with time zone[], counts bigint[])
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
@@ -251,6 +251,12 @@ routine core.find_events(integer[],timestamp with time zone[],smallint[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.find_mounting(text,text,text)
+    arguments   doorway text, mounted_in text, place text, OUT doorway_id integer, OUT mounted_side smallint
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.find_space(text,text)
     arguments   space text, place text DEFAULT 'space'::text
     returns     integer
@@ -276,6 +282,12 @@ routine core.get_offline_after()
 routine core.get_oldest_time()
     returns     timestamp with time zone
     as          sql immutable
+
+routine core.get_period(timestamp with time zone,timestamp with time zone,text)
+    arguments   from_at timestamp with time zone, until_at timestamp with time zone, place text
+    returns     tstzrange
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.get_scheduled_reset(date,text,time without time zone)
     arguments   day date, time_zone text, reset_at time without time zone

@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections import Counter
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ from service import calls
 from service.commands.session import connected, offline_settings, run_async
 from service.commands.verify import print_table
 from service.errors import Problem
-from service.messages import CountOut, SiteChange, SiteIn
+from service.instants import shortest
+from service.messages import SiteChange, SiteIn
 from service.negotiation import JSON, decode_bytes
 
 OUTSIDE = "outside"
+SAMPLES = 24  # instants looked at in the period of a placement that would change
+MOST_INSTANTS = 500
 
 
 @click.command
@@ -45,35 +48,61 @@ def apply(file: Path, dry_run: bool) -> None:
         click.echo("Nothing was changed (--dry-run).")
 
 
-async def _apply(url: str, site: SiteIn, dry_run: bool) -> tuple[list[SiteChange], list[CountOut], list[CountOut]]:
+Counts = dict[tuple[datetime, str], int]
+
+
+async def _apply(url: str, site: SiteIn, dry_run: bool) -> tuple[list[SiteChange], Counts, Counts]:
     async with connected(url) as connection:
         if not dry_run:
-            return await calls.apply_site(connection, site), [], []
+            return await calls.apply_site(connection, site), {}, {}
         # One snapshot, so that people who walk meanwhile do not show up as changes.
         transaction = connection.transaction(isolation="repeatable_read")
         await transaction.start()
         try:
-            before = await calls.list_counts(connection)
+            attempt = connection.transaction()
+            await attempt.start()
             changes = await calls.apply_site(connection, site)
-            return changes, before, await _counts(connection)
+            await attempt.rollback()
+            instants = _instants(site, changes)
+            before = await _counts(connection, instants)
+            await calls.apply_site(connection, site)
+            return changes, before, await _counts(connection, instants)
         finally:
             await transaction.rollback()
 
 
-async def _counts(connection: asyncpg.Connection) -> list[CountOut]:
-    return await calls.list_counts(connection)
+def _instants(site: SiteIn, changes: list[SiteChange]) -> list[datetime]:
+    """Where to compare counts: now, and all through the periods of the placements that change."""
+    now = datetime.now(UTC)
+    instants = {now}
+    placements = [change for change in changes if change.kind == "placement"]
+    for placement, change in zip(site.placements, placements, strict=True):
+        if change.change == "unchanged" or placement.from_ >= now:
+            continue
+        end = min(placement.until or now, now)
+        step = (end - placement.from_) / SAMPLES
+        instants.update(placement.from_ + number * step for number in range(1, SAMPLES))
+        instants.add(end - timedelta(microseconds=1))
+    return sorted(instants)[-MOST_INSTANTS:]
 
 
-def _print_counts(before: list[CountOut], after: list[CountOut]) -> None:
-    now = {count.space: count.raw_count for count in before}
-    would_be = {count.space: count.raw_count for count in after}
-    changed = [space for space in would_be if would_be[space] != now.get(space, 0)]
+async def _counts(connection: asyncpg.Connection, instants: list[datetime]) -> Counts:
+    return {(at, row.space): row.raw_count for at in instants for row in await calls.list_counts(connection, at=at)}
+
+
+def _print_counts(before: Counts, after: Counts) -> None:
+    """A line for each space that changes: where it changes most, the latest of such instants."""
+    changed: dict[str, tuple[int, datetime]] = {}
+    for (at, space), would_be in after.items():
+        difference = abs(would_be - before.get((at, space), 0))
+        if difference:
+            changed[space] = max(changed.get(space, (0, at)), (difference, at))
     if not changed:
         click.echo("No count would change.")
         return
-    table = Table("space", "now", "would be")
-    for space in changed:
-        table.add_row(space, str(now.get(space, "-")), str(would_be[space]))
+    table = Table("space", "at", "is", "would be")
+    for space, (_, at) in changed.items():
+        table.add_row(space, shortest(at), str(before.get((at, space), "-")), str(after[at, space]))
     print_table(table)
 
 

@@ -142,7 +142,7 @@ async def _print_urls(connection: calls.Session, settings: Settings) -> None:
     spaces = await calls.list_spaces(connection, max_rows=1000)
     click.echo(f"\n  Page      {base}/")
     if spaces:
-        root = next(space.id for space in spaces if space.parent is None)
+        root = next((space.id for space in spaces if space.parent is None), spaces[0].id)
         parents = {space.parent for space in spaces}
         inner = next((space.id for space in spaces if space.parent == root and space.id in parents), root)
         noon = shortest((datetime.now(UTC) - timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0))

@@ -51,17 +51,9 @@ async def get_cumulative_count(request: HttpRequest) -> Response[bytes]:
 async def get_device(request: HttpRequest) -> Response[bytes]:
     """The newest readings in [from, to), in time order; several sequences of one instant are summed."""
     asked = query(request, DeviceQuery)
-    device = path_id(request, "device")
-    found = await calls.get_device(database(request), device)
-    readings = await calls.list_readings(database(request), device, asked.from_, asked.to, asked.limit)
-    return answer(
-        request,
-        DeviceOut(
-            {shortest(time): count for time, count in readings},
-            _shortest(found.latest_timestamp),
-            found.cumulative_count,
-        ),
-    )
+    found = await calls.list_readings(database(request), path_id(request, "device"), asked.from_, asked.to, asked.limit)
+    data = {shortest(time): count for time, count in zip(found.times, found.counts, strict=True)}
+    return answer(request, DeviceOut(data, _shortest(found.latest_timestamp), found.cumulative_count))
 
 
 HANDLERS = [record_readings, get_latest_timestamp, get_cumulative_count, get_device]

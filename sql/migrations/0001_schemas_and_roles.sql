@@ -12,6 +12,8 @@ comment on schema bi is 'Views for people and their BI tools.';
 do $$
 declare
   v_role text;
+  -- from PostgreSQL 16 on a member need not be allowed to act as the role; who made it is a member only
+  v_may text := case when current_setting('server_version_num')::integer >= 160000 then 'set' else 'member' end;
 begin
   foreach v_role in array array['headcount_service', 'headcount_bi'] loop
     begin
@@ -19,7 +21,7 @@ begin
     exception when duplicate_object or unique_violation then
       null;
     end;
-    if not pg_has_role(current_user, v_role, 'member') then
+    if not pg_has_role(current_user, v_role, v_may) then
       execute format('grant %I to %I', v_role, current_user);
     end if;
   end loop;

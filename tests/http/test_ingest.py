@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Literal
 
+import httpx
 import msgspec
 import pytest
 from hypothesis import example, given
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from service import ingest
 from service.errors import Problem
 from service.ingest import Batch
+from tests.http import problem
 
 Columns = tuple[list[str], list[datetime], list[int], list[int]]
 
@@ -188,3 +190,19 @@ def test_it_takes_ten_thousand_events_and_not_one_more() -> None:
             with pytest.raises(Problem) as raised:
                 decode(encode(events))
             assert raised.value.kind.status == 413
+
+
+def test_it_reads_a_nested_string_without_end_in_linear_time() -> None:
+    """Every quote in it could be a beginning: looked at one by one, this would take minutes."""
+    hostile = b'{"events":[' + b"[" * 100_000 + b'"' + b'\\"' * 500_000
+    with pytest.raises(Problem) as caught:
+        ingest.decode_json(hostile)
+    assert caught.value.kind.code == "malformed"
+
+
+async def test_it_refuses_a_request_of_too_many_days(client: httpx.AsyncClient) -> None:
+    """Each new day is a new chunk: more than fit into the time of one statement could never be stored."""
+    first = datetime(2010, 1, 1, tzinfo=UTC)
+    readings = [{"timestamp": (first + timedelta(days=day)).isoformat(), "count": 1} for day in range(1_001)]
+    found = problem(await client.post("/ingest", json={"id": "d", "readings": readings}), 413, "too_large")
+    assert "1,000 days" in found["detail"]

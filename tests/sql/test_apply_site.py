@@ -1,10 +1,11 @@
+import asyncio
 import json
 from typing import Any
 
 import asyncpg
 import pytest
 
-from tests.factories import LONG_AGO, apply_site, build_house, differences
+from tests.factories import LONG_AGO, NOON, apply_site, build_house, differences, record
 
 SITE: dict[str, list[dict[str, Any]]] = {
     "spaces": [
@@ -115,3 +116,45 @@ async def test_it_moves_the_boundary_when_the_tree_is_hung_anew(connection: asyn
         ("house", "inner", 1),
         ("room", "inner", 2),
     ]
+
+
+async def test_it_changes_nothing_the_second_time_though_placements_overlap(connection: asyncpg.Connection) -> None:
+    """A move written as people write it: here from then on, there from later on."""
+    await build_house(connection)
+    moved = [
+        {"dpu": "new", "doorway": "front", "mounted_in": None, "from": "2026-01-01T00:00:00Z"},
+        {"dpu": "new", "doorway": "inner", "mounted_in": "room", "from": "2026-02-01T00:00:00Z"},
+        {"dpu": "new", "doorway": None, "from": "2026-02-10T00:00:00Z", "until": "2026-02-11T00:00:00Z"},
+    ]
+    site = {"dpus": [{"id": "new"}], "placements": moved}
+    assert [change for kind, _, change in await apply_site(connection, **site) if kind == "placement"] == [
+        "created",
+        "created",
+        "unchanged",
+    ]
+    rows = await connection.fetch("select * from core.placement order by placement_id")
+    assert {change for _, _, change in await apply_site(connection, **site)} == {"unchanged"}
+    assert await connection.fetch("select * from core.placement order by placement_id") == rows
+    found = await connection.fetch("select doorway, from_at, until_at from api.list_placements('new')")
+    assert [(row["doorway"], row["from_at"].month, row["until_at"] and row["until_at"].day) for row in found] == [
+        ("front", 1, 1),
+        ("inner", 2, 10),
+        ("inner", 2, None),
+    ]
+
+
+@pytest.mark.concurrency
+async def test_it_never_deadlocks_with_events_of_the_same_new_dpus(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    other = await asyncpg.connect(database_url)
+    try:
+        for number in range(20):
+            ids = [f"d{number}-{index:03}" for index in range(200)]
+            await asyncio.gather(
+                apply_site(connection, dpus=[{"id": dpu} for dpu in reversed(ids)]),
+                record(other, [(dpu, NOON, 1) for dpu in ids]),
+            )
+    finally:
+        await other.close()
+    assert await connection.fetchval("select count(*) from core.dpu") == 4_000

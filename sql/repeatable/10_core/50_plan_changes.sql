@@ -203,7 +203,7 @@ begin
     v_new.name := patch->>'name';
   end if;
   if patch ? 'mac_address' then
-    if patch->>'mac_address' !~ '^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$' then
+    if patch->>'mac_address' !~ '^([0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{12})$' then
       raise exception using errcode = 'PT422', message = format('%s is not a MAC address.', quote_literal(left(patch->>'mac_address', 80))),
         detail = place || 'mac_address', hint = 'Give six bytes such as 02:00:00:00:00:00.';
     end if;
@@ -223,6 +223,68 @@ $$;
 comment on function core.put_dpu(text, jsonb, text) is
 'Registers a DPU or changes what patch names. Returns created, updated or unchanged. Errors: PT422; PT409 for a MAC address that another DPU has.';
 
+create or replace function core.get_period(
+  from_at timestamptz,
+  until_at timestamptz,
+  place text
+)
+returns tstzrange
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if until_at <= from_at then
+    raise exception using errcode = 'PT422', message = 'until is not after from.', detail = place || 'until',
+      hint = 'A placement lasts from one instant up to a later one; leave until out if it still holds.';
+  end if;
+  return tstzrange(from_at, until_at);
+end
+$$;
+comment on function core.get_period(timestamptz, timestamptz, text) is
+'The range [from_at, until_at); until_at null: open. Errors: PT422 naming place if it is empty.';
+
+create or replace function core.find_mounting(
+  doorway text,
+  mounted_in text,
+  place text,
+  out doorway_id integer,
+  out mounted_side smallint
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_doorway core.doorway;
+  v_mounted_id integer;
+begin
+  if doorway is null then
+    if mounted_in is not null then
+      raise exception using errcode = 'PT422', message = 'A DPU that is taken down is mounted nowhere.', detail = place || 'mounted_in',
+        hint = 'Leave mounted_in out, or name the doorway.';
+    end if;
+    return;
+  end if;
+  select d.* into v_doorway from core.doorway d where d.id = find_mounting.doorway;
+  if not found then
+    raise exception using errcode = 'PT422', message = format('There is no doorway %s to refer to.', quote_literal(doorway)),
+      detail = place || 'doorway', hint = 'Create it first with PUT /v1/doorways/{id}.';
+  end if;
+  v_mounted_id := core.refer_to_space(mounted_in, place || 'mounted_in');
+  find_mounting.doorway_id := v_doorway.doorway_id;
+  find_mounting.mounted_side := case
+    when v_mounted_id is not distinct from v_doorway.side_a_id then 1
+    when v_mounted_id is not distinct from v_doorway.side_b_id then 2
+  end;
+  if find_mounting.mounted_side is null then
+    raise exception using errcode = 'PT422', message = format('%s is no side of the doorway %s.', coalesce(quote_literal(mounted_in), 'The outside'), quote_literal(doorway)),
+      detail = place || 'mounted_in', hint = 'Name one of its two sides; null is the outside.';
+  end if;
+end
+$$;
+comment on function core.find_mounting(text, text, text) is
+'The doorway and which of its sides (1: a, 2: b) a DPU is mounted on; nulls for no doorway. Errors: PT422 naming place.';
+
 create or replace function core.place_dpu(
   dpu_id integer,
   doorway text,
@@ -238,46 +300,17 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_during tstzrange;
-  v_doorway core.doorway;
-  v_mounted_id integer;
-  v_side smallint;
+  v_during tstzrange := core.get_period(from_at, until_at, place);
+  v_mounting record := core.find_mounting(doorway, mounted_in, place);
   v_old core.placement;
   v_changed boolean := false;
 begin
-  if until_at <= from_at then
-    raise exception using errcode = 'PT422', message = 'until is not after from.', detail = place || 'until',
-      hint = 'A placement lasts from one instant up to a later one; leave until out if it still holds.';
-  end if;
-  v_during := tstzrange(from_at, until_at);
-
-  if doorway is null then
-    if mounted_in is not null then
-      raise exception using errcode = 'PT422', message = 'A DPU that is taken down is mounted nowhere.', detail = place || 'mounted_in',
-        hint = 'Leave mounted_in out, or name the doorway.';
-    end if;
-  else
-    select d.* into v_doorway from core.doorway d where d.id = place_dpu.doorway;
-    if not found then
-      raise exception using errcode = 'PT422', message = format('There is no doorway %s to refer to.', quote_literal(doorway)),
-        detail = place || 'doorway', hint = 'Create it first with PUT /v1/doorways/{id}.';
-    end if;
-    v_mounted_id := core.refer_to_space(mounted_in, place || 'mounted_in');
-    v_side := case
-      when v_mounted_id is not distinct from v_doorway.side_a_id then 1
-      when v_mounted_id is not distinct from v_doorway.side_b_id then 2
-    end;
-    if v_side is null then
-      raise exception using errcode = 'PT422', message = format('%s is no side of the doorway %s.', coalesce(quote_literal(mounted_in), 'The outside'), quote_literal(doorway)),
-        detail = place || 'mounted_in', hint = 'Name one of its two sides; null is the outside.';
-    end if;
-    if exists (
-      select from core.placement p
-      where p.dpu_id = place_dpu.dpu_id and p.superseded_at is null
-        and p.doorway_id = v_doorway.doorway_id and p.mounted_side = v_side and p.during @> v_during
-    ) then
-      return 'unchanged';
-    end if;
+  if exists (
+    select from core.placement p
+    where p.dpu_id = place_dpu.dpu_id and p.superseded_at is null
+      and p.doorway_id = v_mounting.doorway_id and p.mounted_side = v_mounting.mounted_side and p.during @> v_during
+  ) then
+    return 'unchanged';
   end if;
 
   for v_old in
@@ -294,7 +327,7 @@ begin
     return case when v_changed then 'updated' else 'unchanged' end;
   end if;
   insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at)
-  values (place_dpu.dpu_id, v_doorway.doorway_id, v_side, v_during, place_dpu.recorded_at);
+  values (place_dpu.dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during, place_dpu.recorded_at);
   return case when v_changed then 'updated' else 'created' end;
 end
 $$;

@@ -7,6 +7,11 @@ as $$
 declare
   v_now timestamptz;
   v_new text[];
+  v_new_dpus text[];
+  v_dpus text[];             -- of each placement, and when
+  v_during tstzrange[];
+  v_rest tstzmultirange[];   -- and what of that no later one takes
+  v_part tstzrange;
   v_item jsonb;
   v_number bigint;
   v_place text;
@@ -42,24 +47,52 @@ begin
     return next;
   end loop;
 
+  -- all at once, as api.record_events does: one by one they could deadlock with it
+  v_new_dpus := array(
+    select i.value->>'id' from jsonb_array_elements(site->'dpus') i
+    where i.value->>'id' ~ '^[A-Za-z0-9._:-]{1,64}$' and not exists (select from core.dpu d where d.id = i.value->>'id'));
+  perform core.register_dpus(v_new_dpus);
+
   kind := 'dpu';
   for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'dpus') with ordinality i loop
     id := v_item->>'id';
     change := core.put_dpu(id, v_item, format('dpus[%s].', v_number));
+    if id = any (v_new_dpus) then
+      change := 'created';
+    end if;
     return next;
   end loop;
 
   kind := 'placement';
   for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'placements') with ordinality i loop
     v_place := format('placements[%s].', v_number);
-    id := v_item->>'dpu';
     if not exists (select from core.dpu d where d.id = v_item->>'dpu') then
       raise exception using errcode = 'PT422', message = format('There is no DPU %s to refer to.', coalesce(quote_literal(v_item->>'dpu'), 'null')),
         detail = v_place || 'dpu', hint = 'List it under dpus.';
     end if;
-    change := core.place_dpu(
-      core.find_dpu(v_item->>'dpu'), v_item->>'doorway', v_item->>'mounted_in',
-      coalesce((v_item->>'from')::timestamptz, v_now), (v_item->>'until')::timestamptz, v_now, v_place);
+    perform core.find_mounting(v_item->>'doorway', v_item->>'mounted_in', v_place);
+    v_dpus[v_number + 1] := v_item->>'dpu';
+    v_during[v_number + 1] := core.get_period(coalesce((v_item->>'from')::timestamptz, v_now), (v_item->>'until')::timestamptz, v_place);
+  end loop;
+  -- Where two overlap the later one in the list holds, and only that is recorded: else the next time would change it again.
+  select array_agg(p.rest order by p.number) into v_rest
+  from (
+    select
+      d.number,
+      tstzmultirange(d.during) - coalesce(range_agg(d.during) over (
+        partition by d.dpu order by d.number desc rows between unbounded preceding and 1 preceding), '{}') as rest
+    from unnest(v_dpus, v_during) with ordinality as d (dpu, during, number)
+  ) p;
+  for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'placements') with ordinality i loop
+    id := v_item->>'dpu';
+    change := 'unchanged';
+    for v_part in select unnest(v_rest[v_number + 1]) loop
+      change := case core.place_dpu(core.find_dpu(id), v_item->>'doorway', v_item->>'mounted_in', lower(v_part), upper(v_part), v_now)
+        when 'unchanged' then change
+        when 'created' then case change when 'unchanged' then 'created' else change end
+        else 'updated'
+      end;
+    end loop;
     return next;
   end loop;
 end

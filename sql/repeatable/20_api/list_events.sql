@@ -20,38 +20,56 @@ set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 declare
-  v_dpu_id integer;
-  v_spaces integer[];
-  v_low timestamptz := greatest(coalesce(from_at, '-infinity'), after_time);
-  v_high timestamptz := coalesce(to_at, 'infinity');
+  v_dpus integer[];
+  v_signs smallint[];
+  v_during tstzrange[];
+  v_low timestamptz := greatest(from_at, after_time, core.get_oldest_time());
+  v_high timestamptz;
+  v_end timestamptz := least(to_at, clock_timestamp() + interval '1 day');   -- nothing is later
+  v_step interval := interval '24 hours';
+  v_rest integer := max_rows;
+  v_found integer;
 begin
   if (list_events.dpu is null) = (space is null) then
     raise exception using errcode = 'PT422', message = 'Events are listed for a DPU or for a space.', detail = 'dpu', hint = 'Give dpu or space, not both.';
   end if;
   if list_events.dpu is not null then
-    v_dpu_id := core.find_dpu(list_events.dpu);
+    v_dpus := array[core.find_dpu(list_events.dpu)];
+    v_signs := array[null::smallint];
+    v_during := array[tstzrange(null, null)];
   else
-    v_spaces := array[core.find_space(space)];
+    select array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.during) into v_dpus, v_signs, v_during
+    from core.list_outer_placements(array[core.find_space(space)]) p;
   end if;
-  return query
-  select d.id, e.time, e.direction, e.sequence, e.received_at, p.sign
-  from (
-    select v_dpu_id as dpu_id, null::smallint as sign, tstzrange(null, null) as during where v_dpu_id is not null
-    union all
-    select p.dpu_id, p.sign, p.during from core.list_outer_placements(v_spaces) p
-  ) p
-  join core.dpu d on d.dpu_id = p.dpu_id
-  cross join lateral (
-    select e.*
-    from core.event e
-    where e.dpu_id = p.dpu_id
-      and e.time >= v_low and e.time < v_high and p.during @> e.time
-      and (after_time is null or e.time > after_time or d.id > after_dpu or (d.id = after_dpu and e.sequence > after_sequence))
-    order by e.time, e.sequence
-    limit max_rows
-  ) e
-  order by e.time, d.id, e.sequence
-  limit max_rows;
+  -- the first chunk there is, and nothing before the first placement
+  v_low := greatest(
+    v_low,
+    (select min(c.range_start) from timescaledb_information.chunks c where c.hypertable_schema = 'core' and c.hypertable_name = 'event'),
+    (select case when bool_and(not lower_inf(p.during)) then min(lower(p.during)) end from unnest(v_during) as p (during)));
+
+  -- from the oldest on, in ever longer steps, so that a long history is not even planned where a day will do
+  while v_low < v_end and v_rest > 0 and v_dpus is not null loop
+    v_high := least(v_low + v_step, v_end);
+    return query
+    select d.id, e.time, e.direction, e.sequence, e.received_at, p.sign
+    from unnest(v_dpus, v_signs, v_during) as p (dpu_id, sign, during)
+    join core.dpu d on d.dpu_id = p.dpu_id
+    cross join lateral (
+      select e.*
+      from core.event e
+      where e.dpu_id = p.dpu_id
+        and e.time >= v_low and e.time < v_high and p.during @> e.time
+        and (after_time is null or e.time > after_time or d.id > after_dpu or (d.id = after_dpu and e.sequence > after_sequence))
+      order by e.time, e.sequence
+      limit v_rest
+    ) e
+    order by e.time, d.id, e.sequence
+    limit v_rest;
+    get diagnostics v_found = row_count;
+    v_rest := v_rest - v_found;
+    v_low := v_high;
+    v_step := 2 * v_step;
+  end loop;
 end
 $$;
 comment on function api.list_events(text, text, timestamptz, timestamptz, timestamptz, text, smallint, integer) is

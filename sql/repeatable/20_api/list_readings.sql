@@ -4,7 +4,12 @@ create or replace function api.list_readings(
   to_at timestamptz default null,
   max_rows integer default 10000
 )
-returns table ("time" timestamptz, count bigint)
+returns table (
+  latest_timestamp timestamptz,
+  cumulative_count bigint,
+  times timestamptz[],
+  counts bigint[]
+)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -12,23 +17,40 @@ as $$
 #variable_conflict use_column
 declare
   v_dpu_id integer := core.find_dpu(device, 'device');
-  v_low timestamptz := coalesce(from_at, '-infinity');
-  v_high timestamptz := coalesce(to_at, 'infinity');
+  v_oldest timestamptz := greatest(from_at, core.get_oldest_time());
+  v_high timestamptz;
+  v_low timestamptz;
+  v_step interval := interval '24 hours';
+  v_times timestamptz[];
+  v_counts bigint[];
 begin
-  return query
-  select n.time, n.count
-  from (
-    select e.time, sum(e.direction) as count
-    from core.event e
-    where e.dpu_id = v_dpu_id and e.time >= v_low and e.time < v_high
-    group by e.time
-    order by e.time desc
-    limit max_rows
-  ) n
-  order by n.time;
+  select s.latest_time, s.cumulative_count into latest_timestamp, cumulative_count
+  from core.dpu_state s
+  where s.dpu_id = v_dpu_id;
+  times := '{}';
+  counts := '{}';
+  v_high := least(to_at, latest_timestamp + interval '1 microsecond');
+  -- from the newest backwards, in ever longer steps, so that a long history is not even planned where a day will do
+  while v_high > v_oldest and cardinality(times) < max_rows loop
+    v_low := greatest(v_high - v_step, v_oldest);
+    select array_agg(n.time order by n.time), array_agg(n.count order by n.time) into v_times, v_counts
+    from (
+      select e.time, sum(e.direction) as count
+      from core.event e
+      where e.dpu_id = v_dpu_id and e.time >= v_low and e.time < v_high
+      group by e.time
+      order by e.time desc
+      limit max_rows - cardinality(times)
+    ) n;
+    times := v_times || times;
+    counts := v_counts || counts;
+    v_high := v_low;
+    v_step := 2 * v_step;
+  end loop;
+  return next;
 end
 $$;
 comment on function api.list_readings(text, timestamptz, timestamptz, integer) is
-'The newest readings of a device in [from_at, to_at), oldest first; several sequences of one instant are summed.
+'What a device has read, in one row and from one snapshot: its latest reading''s instant, the sum of all, and beside each other the instants and counts of the newest max_rows in [from_at, to_at), oldest first; several sequences of one instant are summed.
 
 Errors: PT404 for a device never heard of.';

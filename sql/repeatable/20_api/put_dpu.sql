@@ -23,6 +23,7 @@ as $$
 declare
   v_change text;
 begin
+  perform core.lock_plan();
   v_change := core.put_dpu(dpu, patch);
   return query
   select v_change = 'created', d.* from core.describe_dpus(array[core.find_dpu(dpu)]) d;
