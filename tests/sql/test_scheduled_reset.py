@@ -74,3 +74,13 @@ async def test_it_lists_daily_resets_beside_explicit_ones(connection: asyncpg.Co
         (utc(2026, 3, 8, 12), 9, False),
         (utc(2026, 3, 9, 6, 30), 0, True),
     ]
+
+
+async def test_it_lists_one_reset_where_two_days_share_an_instant(connection: asyncpg.Connection) -> None:
+    await apply_site(connection, spaces=[{"id": "s", "time_zone": "Pacific/Apia", "reset_at": "00:00"}])
+    rows = await connection.fetch(
+        "select at from api.list_resets(space => 's', scheduled => true, from_at => $1, to_at => $2)",
+        utc(2011, 12, 30, 10),
+        utc(2011, 12, 31, 10),
+    )
+    assert [row["at"] for row in rows] == [utc(2011, 12, 30, 10)]

@@ -34,7 +34,8 @@ begin
     from core.reset r
     where r.space_id = v_space_id and r.superseded_at is null
     union all
-    select true, d.at, 0, null
+    -- where a clock skips a whole day, its reset and the next day's fall on one instant
+    select distinct true, d.at, 0, null::timestamptz
     from generate_series((v_from at time zone v_time_zone)::date - 1, (v_to at time zone v_time_zone)::date + 1, interval '1 day') as day (day)
     cross join lateral core.get_scheduled_reset(day.day::date, v_time_zone, v_reset_at::time) as d (at)
     where list_resets.scheduled and v_reset_at <> 'never'
