@@ -24,14 +24,14 @@ routine api.get_count(text,timestamp with time zone,timestamp with time zone)
 routine api.get_device(text)
     arguments   device text
     returns     TABLE(latest_timestamp timestamp with time zone, cumulative_count bigint)
-    as          sql stable security definer
+    as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
 routine api.get_doorway(text)
     arguments   doorway text
     returns     TABLE(id text, name text, side_a text, side_b text)
-    as          sql stable security definer
+    as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
@@ -99,7 +99,7 @@ routine api.list_events(text,text,timestamp with time zone,timestamp with time z
 routine api.list_placements(text)
     arguments   dpu text
     returns     TABLE(doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone)
-    as          sql stable security definer
+    as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 

@@ -1,11 +1,18 @@
 create or replace function api.get_device(device text)
 returns table (latest_timestamp timestamptz, cumulative_count bigint)
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+declare
+  -- before the query: in a condition it would not be asked where there are no rows
+  v_dpu_id integer := core.find_dpu(device, 'device');
+begin
+  return query
   select s.latest_time, s.cumulative_count
   from core.dpu_state s
-  where s.dpu_id = core.find_dpu(device, 'device')
+  where s.dpu_id = v_dpu_id;
+end
 $$;
 comment on function api.get_device(text) is
 'The latest reading''s instant and the sum of all readings of a device (a DPU).

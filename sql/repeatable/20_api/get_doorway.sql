@@ -1,13 +1,20 @@
 create or replace function api.get_doorway(doorway text)
 returns table (id text, name text, side_a text, side_b text)
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+declare
+  -- before the query: in a condition it would not be asked where there are no rows
+  v_doorway_id integer := core.find_doorway(doorway);
+begin
+  return query
   select d.id, d.name, a.id, b.id
   from core.doorway d
   left join core.space a on a.space_id = d.side_a_id
   left join core.space b on b.space_id = d.side_b_id
-  where d.doorway_id = core.find_doorway(doorway)
+  where d.doorway_id = v_doorway_id;
+end
 $$;
 comment on function api.get_doorway(text) is
 'One doorway and its two sides; null is the outside.

@@ -6,15 +6,22 @@ returns table (
   until_at timestamptz,
   recorded_at timestamptz
 )
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+declare
+  -- before the query: in a condition it would not be asked where there are no rows
+  v_dpu_id integer := core.find_dpu(dpu);
+begin
+  return query
   select w.id, m.id, lower(p.during), upper(p.during), p.recorded_at
   from core.placement p
   join core.doorway w on w.doorway_id = p.doorway_id
   left join core.space m on m.space_id = case p.mounted_side when 1 then w.side_a_id else w.side_b_id end
-  where p.dpu_id = core.find_dpu(dpu) and p.superseded_at is null
-  order by lower(p.during)
+  where p.dpu_id = v_dpu_id and p.superseded_at is null
+  order by lower(p.during);
+end
 $$;
 comment on function api.list_placements(text) is
 'Where a DPU was and is, as far as is known now, oldest first.
