@@ -49,6 +49,8 @@ class Database:
             server_settings={
                 "role": ROLE,
                 "timezone": "UTC",
+                # Statements over many chunks are estimated high and would spend their time in compiling.
+                "jit": "off",
                 "application_name": "headcount",
                 "statement_timeout": str(int(self.settings.statement_seconds * 1000)),
             },

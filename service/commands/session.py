@@ -52,7 +52,7 @@ async def open_connection(url: str, command_seconds: float | None = None) -> asy
         url,
         timeout=CONNECT_SECONDS,
         command_timeout=command_seconds,
-        server_settings={"role": ROLE, "timezone": "UTC", "application_name": "headcount"},
+        server_settings={"role": ROLE, "timezone": "UTC", "jit": "off", "application_name": "headcount"},
     )
 
 
