@@ -188,12 +188,14 @@ def _ledger(connection: Connection, expected: SchemaVersion) -> dict[int, str]:
 
 
 def _record(connection: Connection, migration: Migration) -> None:
-    connection.execute(
+    inserted = connection.execute(
         "insert into meta.migration (number, name, sha256, breaking) values (%s, %s, %s, %s) on conflict do nothing",
         [migration.number, migration.name, migration.sha256, migration.breaking],
     )
-    # What it dropped or created may need a function, view or grant again.
-    connection.execute("delete from meta.repeatable where name = 'repeatable'")
+    # What it dropped or created may need a function, view or grant again. Whoever comes second changes nothing:
+    # the embedded database grants the lock around a file without transaction to everybody.
+    if inserted.rowcount:
+        connection.execute("delete from meta.repeatable where name = 'repeatable'")
 
 
 def _run_next(connection: Connection, expected: SchemaVersion, on_step: Callable[[str], None]) -> bool:
