@@ -160,7 +160,7 @@ def _prepare(connection: Connection) -> None:
         "select extversion, pg_catalog.current_setting('timescaledb.license', true)"
         " from pg_catalog.pg_extension where extname = 'timescaledb'"
     ).fetchone()
-    assert version is not None  # noqa: S101 - _ensure_extension would have refused
+    assert version is not None
     check_server(postgresql, version[0], version[1])
     with _locked(connection):
         (missing,) = connection.execute("select to_regclass('meta.repeatable') is null").fetchone() or (True,)

@@ -78,10 +78,10 @@ class Crowd:
         inside: Mapping[str, int] | None = None,
         miss: float = 0.0,
     ) -> None:
-        self.random = random.Random(seed)  # noqa: S311 - to be repeatable is the point of it
+        self.random = random.Random(seed)
         self.zone = ZoneInfo(time_zone)
         self.miss = miss
-        self.overlook = random.Random(f"miss {seed}")  # noqa: S311 - on its own: the people stay the same
+        self.overlook = random.Random(f"miss {seed}")
         self.per_weight = people / sum(WEEKDAY)
         self.doors: dict[tuple[Place, Place], list[str]] = defaultdict(list)
         self.sensors: dict[str, list[Sensor]] = defaultdict(list)
@@ -234,7 +234,7 @@ def deliver(
     late: the share that arrives 5 minutes to 6 hours late. repeat: the share that arrives a second time, up to an hour
     later. shuffle: the share that is up to a minute late, so that others overtake it.
     """
-    rng = random.Random(f"delivery {seed}")  # noqa: S311
+    rng = random.Random(f"delivery {seed}")
     waiting: list[tuple[int, int, Report]] = []
     order = 0
     for report in reports:
@@ -277,7 +277,7 @@ def make_site(spaces: int, dpus: int, time_zone: str, since: datetime, seed: int
     """
     if spaces < 1 or dpus < smallest_number_of_dpus(spaces):
         raise ValueError(f"{spaces} spaces need at least {smallest_number_of_dpus(spaces)} DPUs, one a doorway.")
-    rng = random.Random(f"site {seed}")  # noqa: S311
+    rng = random.Random(f"site {seed}")
     parents: dict[str, str | None] = {"site": None}
     number = 0
     while len(parents) < spaces:

@@ -92,7 +92,7 @@ def simulate(
     if out is not None:
         _write(out, site, deliver(crowd.reports_until(end), seed, late, repeat, shuffle), packed)
         return
-    assert url is not None  # noqa: S101
+    assert url is not None
     with Client(url) as client:
         client.apply_site(site)
         try:

@@ -165,7 +165,7 @@ class EmbeddedDatabase:
             "dataDirectory": str(unfinished),
             "database": self._database,
         }
-        made = subprocess.run(  # noqa: S603
+        made = subprocess.run(
             [self._node.executable, str(NODE_FILES / "init.mjs"), json.dumps(options)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -184,7 +184,7 @@ class EmbeddedDatabase:
     def _lock_descriptor(self) -> int:
         # The server inherits the lock, so that nobody can take the directory before the server is gone,
         # even when this process was killed.
-        assert self._lock is not None  # noqa: S101
+        assert self._lock is not None
         return self._lock.fileno()
 
     def _launch(self) -> None:
@@ -202,7 +202,7 @@ class EmbeddedDatabase:
         with self._launching:
             if self._stopping.is_set():
                 return
-            process = self._process = subprocess.Popen(  # noqa: S603
+            process = self._process = subprocess.Popen(
                 [self._node.executable, str(NODE_FILES / "server.mjs"), json.dumps(options)],
                 stdin=subprocess.PIPE,  # the server ends when our end of this pipe closes, however we end
                 stdout=subprocess.PIPE,
@@ -212,7 +212,7 @@ class EmbeddedDatabase:
                 pass_fds=[self._lock_descriptor()],
                 start_new_session=True,  # Ctrl-C is for us; the service still needs the database then
             )
-        assert process.stdout is not None  # noqa: S101
+        assert process.stdout is not None
         too_slow = threading.Timer(START_SECONDS, process.kill)
         too_slow.start()
         lines: list[str] = []
@@ -234,8 +234,8 @@ class EmbeddedDatabase:
         crashes: deque[float] = deque(maxlen=CRASH_LIMIT)
         while True:
             process = self._process
-            assert process is not None  # noqa: S101
-            assert process.stdout is not None  # noqa: S101
+            assert process is not None
+            assert process.stdout is not None
             if not process.stdout.closed:
                 for line in process.stdout:
                     self._on_message(line.rstrip())
@@ -264,7 +264,7 @@ class EmbeddedDatabase:
             process = self._process
         if process is None:
             return
-        assert process.stdin is not None  # noqa: S101
+        assert process.stdin is not None
         process.stdin.close()
         try:
             process.wait(STOP_SECONDS)

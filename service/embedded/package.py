@@ -53,9 +53,7 @@ def find_node() -> Node:
 
 def _major_version(executable: str) -> int:
     try:
-        shown = subprocess.run(  # noqa: S603
-            [executable, "--version"], capture_output=True, text=True, timeout=30, check=True
-        ).stdout
+        shown = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
         return int(shown.lstrip("v").split(".")[0])
     except (OSError, ValueError, subprocess.SubprocessError):
         return 0
@@ -116,7 +114,7 @@ def _install(node: Node, home: Path) -> None:
         ]
         path = f"{Path(node.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         try:
-            npm = subprocess.run(  # noqa: S603
+            npm = subprocess.run(
                 command,
                 cwd=unfinished,
                 env={**os.environ, "PATH": path},

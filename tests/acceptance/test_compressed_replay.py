@@ -152,7 +152,7 @@ async def test_it_stores_what_is_new_wherever_it_stands_in_a_replay(replay: Repl
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1000])
 async def test_it_loses_nothing_of_a_shuffled_replay_in_batches(replay: Replay, size: int) -> None:
-    generator = random.Random(size)  # noqa: S311
+    generator = random.Random(size)
     events = stored_events()
     mixed = generator.sample(events, 150) if size == 1 else list(events)
     mixed += [late for day in range(DAYS) for late in late_events(day)]

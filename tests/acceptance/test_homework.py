@@ -100,7 +100,7 @@ class File:
 
 def make_file() -> File:
     """Of our own making: 400 events, of which a stretch of 25 was sent twice, some numbers without quotes."""
-    generator = random.Random(2018)  # noqa: S311
+    generator = random.Random(2018)
     start = datetime(2018, 2, 24, 8, tzinfo=UTC)
     times = sorted(start + timedelta(milliseconds=at) for at in generator.sample(range(6 * 86_400_000), 400))
     lines = []
@@ -204,7 +204,7 @@ ENCODERS = {
 async def test_it_gives_the_same_answers_to_shuffled_lines_in_batches_of_any_size(
     client: httpx.AsyncClient, file: File, media_type: str
 ) -> None:
-    generator = random.Random(media_type)  # noqa: S311
+    generator = random.Random(media_type)
     assert (await client.put("/v1/site", json=SITE)).status_code == 200
     rows = file.rows()
     generator.shuffle(rows)

@@ -46,7 +46,7 @@ class Process:
     def __init__(self, arguments: Sequence[object], folder: Path, **variables: str) -> None:
         self.output = folder / f"output-{time.monotonic_ns()}"
         with self.output.open("wb") as output:
-            self.process = subprocess.Popen(  # noqa: S603
+            self.process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "service.cli", *map(str, arguments)],
                 cwd=folder,
                 env=environment(**variables),

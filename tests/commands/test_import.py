@@ -251,7 +251,7 @@ async def test_its_memory_does_not_grow_with_the_file(
     )
 
     def kibibytes(path: Path) -> int:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "-c", measured, "import", str(path)],
             env=environment(DATABASE_URL=database_url),
             capture_output=True,

@@ -99,7 +99,7 @@ def is_other_process(database: EmbeddedDatabase, process: int) -> bool:
 async def test_acknowledged_batches_survive_kills(make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kills the server in the middle of its work, every other time again while it recovers."""
     monkeypatch.setattr("service.embedded.database.CRASH_LIMIT", 100)
-    chance = random.Random(1)  # noqa: S311
+    chance = random.Random(1)
     messages: list[str] = []
     database = make_database(on_message=messages.append)
     await asyncio.to_thread(database.start)

@@ -209,7 +209,7 @@ def other_process(template: Path, tmp_path: Path) -> Iterator[tuple[subprocess.P
     """`python -m service.embedded` with its directory and the URL that it printed."""
     directory = tmp_path / "other"
     copy_template(template, directory)
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [sys.executable, "-m", "service.embedded", str(directory)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None

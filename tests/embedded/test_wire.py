@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 import pytest
@@ -46,9 +47,11 @@ async def test_it_copies_binary_records_into_a_hypertable(connect: Connect, read
 
 
 @pytest.mark.parametrize(("form", "separator"), [("csv", ","), ("text", "\t")])
-async def test_it_copies_text_into_a_hypertable(connect: Connect, reading: None, form: str, separator: str) -> None:
+async def test_it_copies_text_into_a_hypertable(
+    connect: Connect, reading: None, form: Literal["csv", "text"], separator: str
+) -> None:
     a = await connect()
-    await a.copy_to_table("reading", schema_name="s", source=as_text(separator), format=form)  # type: ignore[arg-type]
+    await a.copy_to_table("reading", schema_name="s", source=as_text(separator), format=form)
     assert await a.fetchval("select sum(value) from s.reading") == sum(value for _, _, value in READINGS)
 
 
@@ -233,7 +236,7 @@ async def test_transfers_between_accounts_keep_the_total_while_clients_come_and_
     async with asyncpg.create_pool(url, min_size=2, max_size=12) as pool:
 
         async def transfer(seed: int) -> None:
-            choice = random.Random(seed)  # noqa: S311
+            choice = random.Random(seed)
             while time.monotonic() < end:
                 try:
                     async with pool.acquire() as a, a.transaction():

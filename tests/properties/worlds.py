@@ -179,7 +179,7 @@ def probes(world: World, limit: int = MAX_PROBES) -> list[datetime]:
     near = {edge + step for edge in edges for step in (-MICROSECOND, timedelta(), MICROSECOND)}
     instants = sorted(instant for instant in near if LONG_AGO < instant < horizon) or [LONG_AGO]
     if len(instants) > limit:
-        instants = sorted(random.Random(len(instants)).sample(instants, limit))  # noqa: S311
+        instants = sorted(random.Random(len(instants)).sample(instants, limit))
     return instants
 
 
