@@ -274,6 +274,11 @@ routine core.get_latest_scheduled_reset(timestamp with time zone,text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.get_latest_time(timestamp with time zone)
+    arguments   received_at timestamp with time zone
+    returns     timestamp with time zone
+    as          sql immutable
+
 routine core.get_offline_after()
     returns     interval
     as          sql immutable

@@ -7,6 +7,13 @@ as $$ select timestamptz '2000-01-01 00:00:00+00' $$;
 comment on function core.get_oldest_time() is
 'Events before this instant are refused as too_old. Inlined by the planner: no search_path of its own.';
 
+create or replace function core.get_latest_time(received_at timestamptz)
+returns timestamptz
+language sql immutable
+as $$ select received_at + interval '5 minutes' $$;
+comment on function core.get_latest_time(timestamptz) is
+'Events after this instant are refused as in_future. Inlined by the planner: no search_path of its own.';
+
 create or replace function core.list_dpu_ids(dpus text[])
 returns integer[]
 language sql stable
@@ -48,7 +55,7 @@ language sql stable
 as $$
   select case
     when dpu_id is null then 'unknown_dpu'
-    when event_time > received_at + interval '5 minutes' then 'in_future'
+    when event_time > core.get_latest_time(received_at) then 'in_future'
     when event_time < core.get_oldest_time() then 'too_old'
   end
 $$;
@@ -180,7 +187,7 @@ declare
   v_sequences smallint[];
   -- core.judge_event as two bounds: no function call a row
   v_oldest timestamptz := core.get_oldest_time();
-  v_latest timestamptz := store_events.received_at + interval '5 minutes';
+  v_latest timestamptz := core.get_latest_time(store_events.received_at);
 begin
   with arrived as (
     select distinct on (n.dpu_id, n.time, n.sequence) n.*
