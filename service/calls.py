@@ -260,6 +260,44 @@ async def list_counts(
     return [_count(row) for row in rows]
 
 
+async def list_space_counts(
+    session: Session,
+    space: str,
+    from_at: datetime | None = None,
+    to_at: datetime | None = None,
+    grain: str = "1h",
+    time_zone: str | None = None,
+) -> messages.SpaceCountsOut:
+    rows = await session.fetch(
+        "select * from api.list_space_counts(space => $1, from_at => $2, to_at => $3, grain => $4, time_zone => $5)",
+        space,
+        from_at,
+        to_at,
+        grain,
+        time_zone,
+    )
+    return messages.SpaceCountsOut(
+        space,
+        rows[0]["time_zone"],
+        rows[0]["resolution"],
+        [
+            messages.BucketOut(
+                row["start_at"],
+                row["end_at"],
+                row["count"],
+                row["raw_count"],
+                row["min"],
+                row["max"],
+                row["average"],
+                row["entries"],
+                row["exits"],
+                row["utilization"],
+            )
+            for row in rows
+        ],
+    )
+
+
 # Devices with readings
 
 

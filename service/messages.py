@@ -16,12 +16,16 @@ TEXT_PATTERN = r"^[^\x00]*\Z"
 MAC_PATTERN = r"^(?:[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{12})\Z"
 CLOCK_PATTERN = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?\Z"
 RESET_PATTERN = r"^(?:never|(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?)\Z"
+INTERVAL_PATTERN = r"^(?:15m|30m|1h|1d|1w|1mo)\Z"
+FORMAT_PATTERN = r"^(?:json|csv)\Z"
 PATTERNS_IN_WORDS = {
     ID_PATTERN: "must be an id: 1 to 64 of A-Z a-z 0-9 . _ : -",
     TEXT_PATTERN: "must not hold the character NUL",
     MAC_PATTERN: "must be a MAC address such as 02:00:00:00:00:00",
     CLOCK_PATTERN: "must be a local time, HH:MM or HH:MM:SS",
     RESET_PATTERN: "must be a local time, HH:MM or HH:MM:SS, or `never`",
+    INTERVAL_PATTERN: "must be 15m, 30m, 1h, 1d, 1w or 1mo",
+    FORMAT_PATTERN: "must be json or csv",
 }
 
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
@@ -331,6 +335,38 @@ class CountQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class CountsQuery(CountQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
     space: Annotated[list[Id], Meta(max_length=1000)] | None = None
     under: Id | None = None
+
+
+class BucketOut(Struct, frozen=True):
+    """What happened in [start, end): `count` at its end; `min`, `max` and `average` of the raw count over it."""
+
+    start: datetime
+    end: datetime
+    count: int
+    raw_count: int
+    min: int
+    max: int
+    average: float
+    entries: int
+    exits: int
+    utilization: float | None
+
+
+class SpaceCountsOut(Struct, frozen=True):
+    """How the count went. `resolution`: `event` where `min` and `max` are exact, `15m` where over quarter-hours."""
+
+    space: str
+    time_zone: str
+    resolution: str
+    buckets: list[BucketOut]
+
+
+class SpaceCountsQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    from_: Instant | None = field(name="from", default=None)
+    to: Instant | None = None
+    interval: Annotated[str, Meta(pattern=INTERVAL_PATTERN)] = "1h"
+    time_zone: Text | None = None
+    format: Annotated[str, Meta(pattern=FORMAT_PATTERN)] | None = None
 
 
 # Devices with readings: timestamps in their shortest exact form

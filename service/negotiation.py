@@ -1,8 +1,11 @@
-"""Bodies in and out: JSON or MessagePack, gzip, limits; and query strings."""
+"""Bodies in and out: JSON, MessagePack or CSV, gzip, limits; and query strings."""
 
 import asyncio
+import csv
+import io
 import re
 import zlib
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
@@ -11,6 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.response import Stream
 
 from service import instants
 from service.errors import Problem, ProblemItem, invalid
@@ -20,11 +24,14 @@ MAX_BODY = 8 * 1024 * 1024
 # Even an empty member of a gzip stream costs time.
 MAX_GZIP_MEMBERS = 10_000
 MAX_PARAMETERS = 1_100
+# A piece of a CSV answer.
+CSV_ROWS = 500
 # Longer than any of our devices needs for 8 MiB; a client that stalls would hold its connection for ever.
 BODY_SECONDS = 60.0
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
+CSV = "text/csv"
 MSGPACK_NAMES = (MSGPACK, "application/x-msgpack", "application/vnd.msgpack")
 
 ID = re.compile(ID_PATTERN)
@@ -46,15 +53,42 @@ def answer(request: HttpRequest, body: msgspec.Struct, status_code: int = 200) -
 
 
 def prefers_msgpack(request: HttpRequest) -> bool:
+    return prefers(request, MSGPACK_NAMES, (JSON,))
+
+
+def prefers_csv(request: HttpRequest) -> bool:
+    return prefers(request, (CSV,), (JSON, *MSGPACK_NAMES))
+
+
+def prefers(request: HttpRequest, names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether the caller would rather have one of these media types than one of the others."""
     accept = request.headers.get("accept", "").lower()
-    if "msgpack" not in accept:
+    if not any(name in accept for name in names):
         return False
     weights = {}
     for item in accept.split(","):
         name, *parameters = (part.strip() for part in item.split(";"))
         weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
         weights[name] = float(weight) if re.fullmatch(r"[01](\.\d{0,3})?", weight) else 0.0
-    return max(weights.get(name, 0.0) for name in MSGPACK_NAMES) > weights.get(JSON, 0.0)
+    return max(weights.get(name, 0.0) for name in names) > max(weights.get(name, 0.0) for name in others)
+
+
+def csv_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Stream:
+    """The rows as CSV (RFC 4180) below a line of column names, sent piece by piece as the client takes them."""
+
+    def pieces() -> Iterator[str]:
+        for start in range(0, max(len(rows), 1), CSV_ROWS):
+            text = io.StringIO()
+            writer = csv.writer(text)
+            if not start:
+                writer.writerow(columns)
+            writer.writerows(
+                [instants.shortest(value) if isinstance(value, datetime) else value for value in row]
+                for row in rows[start : start + CSV_ROWS]
+            )
+            yield text.getvalue()
+
+    return Stream(pieces(), media_type=CSV)
 
 
 def media_type(request: HttpRequest) -> str:

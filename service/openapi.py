@@ -16,6 +16,8 @@ from service.messages import ID_PATTERN, EventIn, EventsIn, NoQuery, ReadingsIn
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
+CSV = "text/csv"
+CSV_ANSWER = {"schema": {"type": "string", "description": "A line of the items' field names, then a line an item."}}
 EVENT_TEXT = {
     "application/x-ndjson": {
         "schema": {"type": "string", "description": "One event object a line."},
@@ -134,7 +136,9 @@ def _operation(
     for status, answer in spec.answers.items():
         response: dict[str, Any] = {"description": "Created" if status == 201 else "Done"}
         if answer is not None:
-            response["content"] = {kind: {"schema": references[str(answer)]} for kind in spec.media_types}
+            response["content"] = {
+                kind: CSV_ANSWER if kind == CSV else {"schema": references[str(answer)]} for kind in spec.media_types
+            }
         elif status == 200:
             response["content"] = {kind: {} for kind in spec.media_types}
         operation["responses"][str(status)] = response

@@ -21,7 +21,7 @@ from service.negotiation import JSON, decode_bytes
 
 OUTSIDE = "outside"
 SAMPLES = 24  # instants looked at in the period of a placement that would change
-MOST_INSTANTS = 500
+MOST_INSTANTS = 100
 
 
 @click.command
@@ -55,10 +55,11 @@ async def _apply(url: str, site: SiteIn, dry_run: bool) -> tuple[list[SiteChange
     async with connected(url) as connection:
         if not dry_run:
             return await calls.apply_site(connection, site), {}, {}
-        # One snapshot, so that people who walk meanwhile do not show up as changes.
-        transaction = connection.transaction(isolation="repeatable_read")
+        transaction = connection.transaction()
         await transaction.start()
         try:
+            # It changes nothing but holds the floor plan, so that no event comes in between and shows up as a change.
+            await calls.apply_site(connection, SiteIn())
             attempt = connection.transaction()
             await attempt.start()
             changes = await calls.apply_site(connection, site)

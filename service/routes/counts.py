@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 from litestar import Response, get
+from litestar.response import Stream
 
 from service import calls
 from service.db import database
-from service.messages import CountOut, CountQuery, CountsOut, CountsQuery
-from service.negotiation import HttpRequest, answer, path_id, query
+from service.messages import BucketOut, CountOut, CountQuery, CountsOut, CountsQuery, SpaceCountsOut, SpaceCountsQuery
+from service.negotiation import CSV, JSON, MSGPACK, HttpRequest, answer, csv_answer, path_id, prefers_csv, query
 from service.openapi import described
 
 
@@ -28,4 +30,24 @@ async def list_counts(request: HttpRequest) -> Response[bytes]:
     return answer(request, CountsOut(counts[0].at if counts else asked.at or datetime.now(UTC), counts))
 
 
-HANDLERS = [get_count, list_counts]
+@get(
+    "/v1/spaces/{space:str}/counts",
+    opt=described(SpaceCountsOut, 404, query=SpaceCountsQuery, media_types=(JSON, MSGPACK, CSV)),
+)
+async def list_space_counts(request: HttpRequest) -> Response[bytes] | Stream:
+    """How the count of a space went: the buckets of local time that overlap [from, to), at most 10,000.
+
+    `to`: now, if absent; `from`: 24 hours before `to`; `time_zone`: the space's own. Days, weeks (from Monday) and
+    months begin at local midnight; a day can have 23 or 25 hours. A bucket that is not over is told as far as it
+    has come. As CSV with `Accept: text/csv` or `format=csv`.
+    """
+    asked = query(request, SpaceCountsQuery)
+    found = await calls.list_space_counts(
+        database(request), path_id(request, "space"), asked.from_, asked.to, asked.interval, asked.time_zone
+    )
+    if asked.format == "csv" or (asked.format is None and prefers_csv(request)):
+        return csv_answer(BucketOut.__struct_fields__, [msgspec.structs.astuple(bucket) for bucket in found.buckets])
+    return answer(request, found)
+
+
+HANDLERS = [get_count, list_counts, list_space_counts]

@@ -11,3 +11,42 @@ grant execute on all functions in schema api to headcount_service;
 
 grant usage on schema bi to headcount_bi;
 grant select on all tables in schema bi to headcount_bi;
+-- Whoever reads a view calls its functions. Without usage on core these can be reached through the views only.
+grant execute on function
+  core.list_quarter_events(integer, timestamptz, timestamptz),
+  core.list_bi_blocks(timestamptz),
+  core.list_block_quarters(),
+  core.count_quarters(integer, timestamptz, timestamptz),
+  core.count_space_now(integer, timestamptz)
+to headcount_bi;
+
+-- Settings of a role belong to the whole server: set once, not when another migration is at it, and left alone where
+-- an administrator chose others.
+do $$
+declare
+  v_setting record;
+begin
+  for v_setting in
+    select w.name, w.value
+    from (values
+      ('default_transaction_read_only', 'on'),
+      ('statement_timeout', '60s'),
+      ('idle_in_transaction_session_timeout', '60s'),
+      ('jit', 'off')  -- it costs more than it saves: the views promise the planner far more rows than there are
+    ) as w (name, value)
+    where not exists (
+      select
+      from pg_catalog.pg_db_role_setting s, unnest(s.setconfig) as c (setting)
+      where s.setrole = 'headcount_bi'::regrole and s.setdatabase = 0 and split_part(c.setting, '=', 1) = w.name)
+  loop
+    begin
+      execute format('alter role headcount_bi set %I = %L', v_setting.name, v_setting.value);
+    exception
+      when unique_violation or internal_error or lock_not_available then
+        null;  -- another database's migration is at it ("tuple concurrently updated")
+      when insufficient_privilege then
+        raise warning 'headcount_bi has no % = %: let a superuser set it.', v_setting.name, v_setting.value;
+    end;
+  end loop;
+end
+$$;

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise, zip_longest
 from typing import Self
 from zoneinfo import ZoneInfo
 
 ONLINE_FOR = timedelta(minutes=10)
 OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(minutes=5)
+QUARTER = timedelta(minutes=15)
+EXACT_FOR = timedelta(hours=169)
+MINUTES = {"15m": 15, "30m": 30, "1h": 60}
 
 Side = str | None  # a space; None is the outside
 
@@ -85,6 +89,32 @@ class Counted:
     online: int
 
 
+@dataclass(frozen=True)
+class Bucket:
+    start: datetime
+    end: datetime
+    count: int
+    raw_count: int
+    min: int
+    max: int
+    average: float
+    entries: int
+    exits: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to the count of a space at an instant: people go through, then it is set."""
+
+    at: datetime
+    entries: int
+    exits: int
+    base: int | None
+
+    def after(self, before: int) -> int:
+        return before + self.entries - self.exits if self.base is None else self.base
+
+
 def read_timestamp(text: str) -> datetime:
     """RFC 3339 with offset to an instant; more digits than microseconds are rounded half to even."""
     match = re.fullmatch(r"(.{19})(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", text)
@@ -113,6 +143,36 @@ def wall_clock_reaches(day: date, clock: time, zone: str) -> datetime:
     while shown(instant) < wanted:
         instant += timedelta(seconds=1)
     return instant
+
+
+def local_buckets(start: datetime, end: datetime, interval: str, zone: str) -> list[tuple[datetime, datetime]]:
+    """The buckets of local time that overlap [start, end), found by looking at a clock on the wall of this zone.
+
+    Days, weeks and months begin when it first shows midnight of their first day, or more. Hours and their parts
+    begin when it shows a whole one, or one after which it cannot show the one before it any more, as after a jump;
+    it is looked at every quarter of an hour.
+    """
+    if interval in MINUTES:
+        edges = list[datetime]()
+        instant = start.replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
+        before = part_of_day(instant - QUARTER, MINUTES[interval], zone)
+        while not edges or edges[-1] < end:
+            here = part_of_day(instant, MINUTES[interval], zone)
+            if here == instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None) or here != before:
+                edges.append(instant)
+            instant, before = instant + QUARTER, here
+    else:
+        today = start.astimezone(ZoneInfo(zone)).date()
+        days = [today + timedelta(days=number) for number in range(-40, (end - start).days + 40)]
+        firsts = [day for day in days if interval == "1d" or (day.weekday() == 0 if interval == "1w" else day.day == 1)]
+        edges = sorted({wall_clock_reaches(day, time(), zone) for day in firsts})
+    return [(a, b) for a, b in pairwise(edges) if a < end and b > start]
+
+
+def part_of_day(instant: datetime, minutes: int, zone: str) -> datetime:
+    """The hour, half or quarter that the clock is in."""
+    shown = instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None, second=0, microsecond=0)
+    return shown.replace(minute=shown.minute - shown.minute % minutes)
 
 
 class World:
@@ -321,6 +381,97 @@ class World:
             placed=len(outer),
             online=sum(self.is_online(dpu, at, known_at) for dpu in outer),
         )
+
+    # Series
+
+    def changes(self, space: str, start: datetime, end: datetime) -> list[Change]:
+        """All that happens to the count in [start, end), in time order."""
+        moves = dict[datetime, list[int]]()
+        for event in self.events():
+            if start <= event.time < end and (sign := self.sign(event.dpu, event.time, space)):
+                moves.setdefault(event.time, []).append(sign * event.direction)
+        bases = dict[datetime, int]()
+        time_zone, reset_at = self.schedule(space)
+        if reset_at != "never":
+            today = start.astimezone(ZoneInfo(time_zone)).date()
+            for number in range(-2, (end - start).days + 4):
+                bases[self.scheduled(today + timedelta(days=number), time.fromisoformat(reset_at), time_zone)] = 0
+        for reset in self.explicit_resets(space, end):
+            bases[reset.at] = reset.count
+        return [
+            Change(
+                at,
+                sum(move for move in moves.get(at, []) if move > 0),
+                -sum(move for move in moves.get(at, []) if move < 0),
+                bases.get(at),
+            )
+            for at in sorted({*moves, *bases})
+            if start <= at < end
+        ]
+
+    def series(
+        self, space: str, start: datetime, end: datetime, interval: str, time_zone: str | None, now: datetime
+    ) -> tuple[str, list[Bucket]]:
+        """The resolution, and the buckets that overlap [start, end) as far as they have come."""
+        edges = self.buckets(start, min(end, now), interval, time_zone or self.schedule(space)[0])
+        first, last = edges[0][0], min(edges[-1][1], now)
+        resolution = "event" if last - first <= EXACT_FOR else "15m"
+        value = self.raw_count(space, first - timedelta(microseconds=1))
+        changes = self.changes(space, first, last)
+        buckets = []
+        for a, b in edges:
+            inside = [change for change in changes if a <= change.at < b]
+            buckets.append(self.bucket(value, inside, a, b, min(b, now), resolution))
+            value = buckets[-1].raw_count
+        return resolution, buckets
+
+    def buckets(self, start: datetime, end: datetime, interval: str, zone: str) -> list[tuple[datetime, datetime]]:
+        return local_buckets(start, end, interval, zone)
+
+    def bucket(
+        self, before: int, changes: Sequence[Change], a: datetime, b: datetime, end: datetime, resolution: str
+    ) -> Bucket:
+        """[a, b) of which [a, end) has come; `before`: the raw count until a."""
+        spans = list[tuple[int, datetime, datetime]]()  # the raw count, and how long it was so
+        since, value = a, before
+        for change in changes:
+            spans.append((value, since, change.at))
+            since, value = change.at, change.after(value)
+        spans.append((value, since, end))
+        if resolution == "event":
+            seen = [value for value, start, until in spans if start < until]
+        else:
+            seen = self.seen_by_quarters(before, changes, a)
+        area = sum(value * Fraction((until - start) // timedelta(microseconds=1)) for value, start, until in spans)
+        return Bucket(
+            start=a,
+            end=b,
+            count=max(0, value),
+            raw_count=value,
+            min=min(seen),
+            max=max(seen),
+            average=float(area / ((end - a) // timedelta(microseconds=1))),
+            entries=sum(change.entries for change in changes),
+            exits=sum(change.exits for change in changes),
+        )
+
+    def seen_by_quarters(self, before: int, changes: Sequence[Change], start: datetime) -> list[int]:
+        """The raw count at the bucket's start, at the end of each quarter-hour, and before and after each reset."""
+        value, seen = before, list[int]()
+        if not changes or changes[0].at > start or changes[0].base is None:
+            seen.append(value)
+        for change, following in zip_longest(changes, changes[1:]):
+            if change.base is not None and change.at > start:
+                seen.append(value)
+            value = change.after(value)
+            ends_quarter = following is None or quarter_of(following.at) > quarter_of(change.at)
+            if change.base is not None or ends_quarter:
+                seen.append(value)
+        return seen
+
+
+def quarter_of(instant: datetime) -> int:
+    return (instant - OLDEST) // QUARTER
 
 
 def was_known(recorded: int, known_at: int | None) -> bool:

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 
-from .oracle import Counted, Event, Refused, World, read_timestamp, wall_clock_reaches
+from .oracle import Bucket, Counted, Event, Refused, World, local_buckets, read_timestamp, wall_clock_reaches
 
 MICROSECOND = timedelta(microseconds=1)
 NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)
@@ -282,3 +282,58 @@ def test_it_refuses_other_sides_once_a_dpu_was_placed() -> None:
 def test_it_refuses_to_mount_a_dpu_in_a_space_that_is_no_side() -> None:
     with pytest.raises(Refused):
         house().place("d", "door", "room", NOON)
+
+
+@pytest.mark.parametrize(
+    ("zone", "interval", "start", "end", "expected"),
+    [
+        ("America/New_York", "1h", "2024-03-10T05:00Z", "2024-03-10T09:00Z", "05:00 06:00 07:00 08:00"),
+        ("America/New_York", "1h", "2024-11-03T04:00Z", "2024-11-03T08:00Z", "04:00 05:00 06:00 07:00"),
+        ("Australia/Lord_Howe", "1h", "2023-09-30T14:30Z", "2023-09-30T18:00Z", "14:30 15:30 16:00 17:00"),
+        ("Australia/Lord_Howe", "1h", "2023-04-01T13:30Z", "2023-04-01T17:00Z", "13:00 14:00 15:30 16:30"),
+        ("Australia/Lord_Howe", "30m", "2023-04-01T14:00Z", "2023-04-01T16:00Z", "14:00 14:30 15:00 15:30"),
+        ("Asia/Beirut", "1d", "2022-10-29T00:00Z", "2022-10-31T00:00Z", "21:00 22:00 22:00"),
+        ("Asia/Kathmandu", "30m", "2024-05-06T00:00Z", "2024-05-06T01:00Z", "23:45 00:15 00:45"),
+        ("Pacific/Apia", "1d", "2011-12-29T12:00Z", "2011-12-31T12:00Z", "10:00 10:00 10:00"),
+    ],
+)
+def test_it_cuts_a_range_by_the_clock_on_the_wall(
+    zone: str, interval: str, start: str, end: str, expected: str
+) -> None:
+    found = local_buckets(datetime.fromisoformat(start), datetime.fromisoformat(end), interval, zone)
+    assert [f"{a:%H:%M}" for a, _ in found] == expected.split()
+
+
+def noon_hour(world: World, resolution: str = "event") -> Bucket:
+    days = 9 if resolution == "15m" else 1
+    found, buckets = world.series(
+        "hall", NOON - timedelta(days=days), NOON + timedelta(hours=1), "1h", "UTC", NOON + timedelta(minutes=40)
+    )
+    assert found == resolution
+    return buckets[-1]
+
+
+def test_it_follows_the_count_through_a_bucket_that_is_not_over() -> None:
+    world = house()
+    walk(world, "d", 1, NOON - timedelta(hours=1))
+    walk(world, "d", 2, NOON)
+    walk(world, "d", -1, NOON + timedelta(minutes=10))
+    walk(world, "i", 1, NOON + timedelta(minutes=10))
+    world.reset("hall", 9, NOON + timedelta(minutes=20))
+    walk(world, "d", 7, NOON + timedelta(minutes=20))
+    walk(world, "d", -4, NOON + timedelta(minutes=30))
+    walk(world, "d", 1, NOON + timedelta(minutes=50))
+    # ten minutes each: 3, 1, 9, 5
+    assert noon_hour(world) == Bucket(NOON, NOON + timedelta(hours=1), 5, 5, 1, 9, 4.5, 9, 6)
+
+
+def test_it_sees_the_count_at_the_ends_of_quarters_and_around_resets_in_a_long_range() -> None:
+    world = house()
+    walk(world, "d", 2, NOON + timedelta(minutes=1))
+    walk(world, "d", 50, NOON + timedelta(minutes=2))
+    walk(world, "d", -49, NOON + timedelta(minutes=3))
+    assert (noon_hour(world, "15m").min, noon_hour(world, "15m").max) == (0, 3)
+    world.reset("hall", 20, NOON + timedelta(minutes=2))
+    assert (noon_hour(world, "15m").min, noon_hour(world, "15m").max) == (-29, 20)
+    world.reset("hall", -1, NOON)
+    assert (noon_hour(world, "15m").min, noon_hour(world, "15m").max) == (-29, 20)

@@ -3,7 +3,7 @@ through the HTTP API, and by random worlds such as the suite's.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -12,7 +12,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from .oracle import ONLINE_FOR, Event, Placement, Received, Reset, World, was_known
+from .oracle import ONLINE_FOR, Bucket, Change, Event, Placement, Received, Reset, World, was_known
 from .worlds import (
     LONG_AGO,
     SUITE_WORLDS,
@@ -31,6 +31,7 @@ from .worlds import (
     played_offline,
     probes,
     scripts,
+    series_asked,
 )
 from .worlds import Reset as ResetStep
 
@@ -196,6 +197,84 @@ class OnlineToTheEndOfTheTenthMinute(World):
         return any(event.dpu == dpu and at - ONLINE_FOR <= event.time <= at for event in self.events(known_at))
 
 
+class ResetsMakeNoDifferenceToSeries(World):
+    def changes(self, space: str, start: datetime, end: datetime) -> list[Change]:
+        return [replace(change, base=None) for change in super().changes(space, start, end)]
+
+
+class EntriesOfTheInstantOfAResetLost(World):
+    def changes(self, space: str, start: datetime, end: datetime) -> list[Change]:
+        return [
+            change if change.base is None else replace(change, entries=0, exits=0)
+            for change in super().changes(space, start, end)
+        ]
+
+
+class EntriesAndExitsOfAnInstantNetted(World):
+    def changes(self, space: str, start: datetime, end: datetime) -> list[Change]:
+        return [
+            replace(change, entries=max(0, net), exits=max(0, -net))
+            for change in super().changes(space, start, end)
+            for net in [change.entries - change.exits]
+        ]
+
+
+class EdgesCountForTheBucketBefore(World):
+    def changes(self, space: str, start: datetime, end: datetime) -> list[Change]:
+        return [
+            replace(change, at=max(start, change.at - timedelta(microseconds=1)))
+            for change in super().changes(space, start, end + timedelta(microseconds=1))
+        ]
+
+
+class CountsThatLastedNoTimeSeen(World):
+    def bucket(
+        self, before: int, changes: Sequence[Change], a: datetime, b: datetime, end: datetime, resolution: str
+    ) -> Bucket:
+        found = super().bucket(before, changes, a, b, end, resolution)
+        return replace(found, min=min(found.min, before), max=max(found.max, before))
+
+
+class AveragesNotWeighted(World):
+    def bucket(
+        self, before: int, changes: Sequence[Change], a: datetime, b: datetime, end: datetime, resolution: str
+    ) -> Bucket:
+        found = super().bucket(before, changes, a, b, end, resolution)
+        return replace(found, average=(found.min + found.max) / 2)
+
+
+class ExtremesExactAtAnyLength(World):
+    def bucket(
+        self, before: int, changes: Sequence[Change], a: datetime, b: datetime, end: datetime, resolution: str
+    ) -> Bucket:
+        return super().bucket(before, changes, a, b, end, "event")
+
+
+class BucketsOfUtc(World):
+    def buckets(self, start: datetime, end: datetime, interval: str, zone: str) -> list[tuple[datetime, datetime]]:
+        return super().buckets(start, end, interval, "UTC")
+
+
+class DaysOf24Hours(World):
+    def buckets(self, start: datetime, end: datetime, interval: str, zone: str) -> list[tuple[datetime, datetime]]:
+        found = super().buckets(start, end, interval, zone)
+        if interval != "1d":
+            return found
+        first, day = found[0][0], timedelta(days=1)
+        return [(first + number * day, first + (number + 1) * day) for number in range(len(found))]
+
+
+WRONG_SERIES = [
+    ResetsMakeNoDifferenceToSeries,
+    EntriesOfTheInstantOfAResetLost,
+    EntriesAndExitsOfAnInstantNetted,
+    EdgesCountForTheBucketBefore,
+    CountsThatLastedNoTimeSeen,
+    AveragesNotWeighted,
+    ExtremesExactAtAnyLength,
+    BucketsOfUtc,
+    DaysOf24Hours,
+]
 WRONG = [
     ExclusiveInstant,
     ResetBeforeEventsOfItsInstant,
@@ -296,6 +375,25 @@ SPRING = Script(
     )
 )
 NASTY = [AUTUMN, SPRING]
+
+# Both ways at one instant, at full hours and in between; resets there as well; 25 hours of a day.
+SERIES_WORLD = Script(
+    (
+        PutSpace("s0", {"time_zone": "America/New_York", "reset_at": "02:30"}),
+        PutDoorway("d0", ("s0", None)),
+        Place("p0", "d0", "s0", LONG_AGO),
+        Send(
+            tuple(
+                Reported("p0", f"2024-11-0{day}T{clock}:00Z", direction, sequence)
+                for day in (2, 3, 4)
+                for clock in ("04:00", "05:30", "05:40", "06:00", "07:30")
+                for sequence, direction in enumerate((day, -1, 3))
+            )
+        ),
+        ResetStep("s0", 5, at("2024-11-03T06:00:00Z")),
+        ResetStep("s0", 50, at("2024-11-03T05:31:00Z")),
+    )
+)
 NUMBERS = itertools.count(1)
 
 
@@ -340,9 +438,32 @@ def test_it_would_find_out_a_wrong_oracle_by_random_worlds(random_scripts: list[
     assert any(tells_apart(script, wrong()) for script in random_scripts)
 
 
+@pytest.mark.parametrize("wrong", WRONG_SERIES)
+async def test_it_finds_out_a_wrong_series(client: httpx.AsyncClient, wrong: type[World]) -> None:
+    player = Player(client, f"series{next(NUMBERS)}", wrong())
+    for step in SERIES_WORLD.steps:
+        await player.take(step)
+    with pytest.raises(Difference):  # noqa: PT012
+        for seed in range(20):
+            for asked in series_asked(player.world, seed):
+                await player.compare_one_series(*asked)
+
+
+@pytest.mark.parametrize("wrong", WRONG_SERIES)
+def test_it_would_find_out_a_wrong_series_by_random_worlds(random_scripts: list[Script], wrong: type[World]) -> None:
+    assert any(tells_series_apart(script, wrong()) for script in random_scripts)
+
+
+def tells_series_apart(script: Script, wrong: World) -> bool:
+    clock = datetime.now(UTC)
+    *_, (right, _) = played_offline(script, World(), clock)
+    *_, (wrong, _) = played_offline(script, wrong, clock)
+    return any(right.series(*asked, clock) != wrong.series(*asked, clock) for asked in series_asked(right, 1))
+
+
 def tells_apart(script: Script, wrong: World) -> bool:
     """Would playing this script against the service show a difference, if the service is right?"""
-    clock = datetime(2026, 1, 1, tzinfo=UTC)
+    clock = datetime.now(UTC)
     right = World()
     known: list[int | None] = [None]
     after = zip(played_offline(script, right, clock), played_offline(script, wrong, clock), strict=True)

@@ -13,21 +13,24 @@ import io
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise, zip_longest
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import httpx
 import msgspec
 from hypothesis import strategies as st
 
-from .oracle import ONLINE_FOR, Event, Refused, Side, World, read_timestamp
+from . import rollups
+from .oracle import ONLINE_FOR, Bucket, Event, Refused, Side, World, read_timestamp
 
 MICROSECOND = timedelta(microseconds=1)
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
-MAX_PROBES = 24
+MAX_PROBES = 9
 SUITE_WORLDS = 200
 
 # Zones, and an instant at which their clocks jumped.
@@ -47,9 +50,34 @@ JUMPS = [
     ("Africa/Cairo", "2023-10-26T21:00:00Z"),
 ]
 OTHER_ZONES = ["UTC", "Asia/Kathmandu"]
+SERIES_ZONES = ["America/New_York", "Australia/Lord_Howe", "Asia/Beirut", "Europe/Berlin", "Asia/Kathmandu"]
+# How much of a series is asked for: from short to a little more than what still has exact extremes, and longer.
+SERIES = {
+    "15m": [timedelta(hours=2), timedelta(hours=30), timedelta(hours=170)],
+    "30m": [timedelta(hours=5), timedelta(hours=60), timedelta(hours=169)],
+    "1h": [timedelta(hours=9), timedelta(days=3), timedelta(days=9)],
+    "1d": [timedelta(days=2), timedelta(days=6), timedelta(days=20)],
+    "1w": [timedelta(days=1), timedelta(days=10), timedelta(days=40)],
+    "1mo": [timedelta(days=1), timedelta(days=20), timedelta(days=70)],
+}
 FORMATS = ["json", "ndjson", "csv", "msgpack"]
 DIRECTIONS = [*[1] * 12, *[-1] * 5, 2, -3, 0, 2**31 - 1, -(2**31), 2**31]
 SEQUENCES = [0, 0, 0, 0, 1, 32_767]
+
+
+def recent_jumps() -> list[tuple[str, str]]:
+    """The jumps of the last year, found by watching the clocks hour by hour; not those of the last days."""
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    found = []
+    for zone in SERIES_ZONES:
+        hours = [now - timedelta(hours=number) for number in range(24 * 400, 24 * 4, -1)]
+        offsets = [hour.astimezone(ZoneInfo(zone)).utcoffset() for hour in hours]
+        for (_, before), (hour, offset) in pairwise(zip(hours, offsets, strict=True)):
+            if before != offset:
+                jump = hour - timedelta(minutes=30)
+                exact = hour if jump.astimezone(ZoneInfo(zone)).utcoffset() == before else jump
+                found.append((zone, show(exact)))
+    return found
 
 
 def show(instant: datetime) -> str:
@@ -129,7 +157,33 @@ class Look:
     """Compare in the middle of the script, too."""
 
 
-Step = PutSpace | PutDoorway | Place | PutSite | Reset | Send | SendAgain | Remember | Look
+@dataclass(frozen=True)
+class Refresh:
+    """Bring the rollups up to date."""
+
+
+@dataclass(frozen=True)
+class Lag:
+    """As if the latest refresh of the rollups had gone only so far."""
+
+    until: datetime
+
+
+@dataclass(frozen=True)
+class Compress:
+    """Some chunks of the events and of the rollups around an instant."""
+
+    around: datetime
+    every: int
+
+
+@dataclass(frozen=True)
+class RebaseDue:
+    """Derive anew the live rows whose daily reset has come."""
+
+
+Upkeep = Refresh | Lag | Compress | RebaseDue
+Step = PutSpace | PutDoorway | Place | PutSite | Reset | Send | SendAgain | Remember | Look | Upkeep
 
 
 @dataclass(frozen=True)
@@ -175,12 +229,25 @@ def probes(world: World, limit: int = MAX_PROBES) -> list[datetime]:
     for space in world.parents:
         for edge in list(edges):
             edges |= {*world.scheduled_resets(space, edge + timedelta(days=1))}
-    horizon = datetime.now(UTC) - timedelta(days=1)  # `at` must not lie in the future
+    horizon = datetime.now(UTC) - timedelta(milliseconds=50)  # `at` must not lie in the future
     near = {edge + step for edge in edges for step in (-MICROSECOND, timedelta(), MICROSECOND)}
     instants = sorted(instant for instant in near if LONG_AGO < instant < horizon) or [LONG_AGO]
     if len(instants) > limit:
         instants = sorted(random.Random(len(instants)).sample(instants, limit))
     return instants
+
+
+def series_asked(
+    world: World, seed: int, limit: int = len(SERIES)
+) -> Iterator[tuple[str, datetime, datetime, str, str | None]]:
+    """A series of each interval: space, start, end, interval and zone, around instants that matter."""
+    spaces = sorted(world.parents)
+    chance = random.Random(seed)
+    edges = probes(world)
+    for interval in chance.sample(sorted(SERIES), limit) if spaces else []:
+        space, length = chance.choice(spaces), chance.choice(SERIES[interval])
+        start = chance.choice(edges) - length * chance.choice([0, 0.25, 0.5, 0.75, 1])
+        yield space, start, start + length, interval, chance.choice([None, *SERIES_ZONES])
 
 
 # Playing a script
@@ -192,9 +259,12 @@ class Difference(AssertionError):
 
 @dataclass
 class Player:
+    """`owner`: a connection as the owner of the database; without one there is no upkeep."""
+
     client: httpx.AsyncClient
     prefix: str
     world: World = field(default_factory=World)
+    owner: asyncpg.Connection | None = None
     requests: list[str] = field(default_factory=list)
     sent: list[Send] = field(default_factory=list)
     remembered: list[tuple[int, str]] = field(default_factory=list)
@@ -236,9 +306,11 @@ class Player:
             await self.take(step)
         await self.compare(probes(self.world))
         await self.compare_now()
+        await self.compare_all_now()
         await self.compare_lists()
+        await self.compare_series(4)
         for known_at, clock in self.remembered:
-            await self.compare(probes(self.world, 6), known_at, clock)
+            await self.compare(probes(self.world, 5), known_at, clock)
 
     async def take(self, step: Step) -> None:
         match step:
@@ -249,6 +321,11 @@ class Player:
                 return
             case Look():
                 await self.compare(probes(self.world, 4))
+                await self.compare_all_now()
+                await self.compare_series(1)
+                return
+            case Refresh() | Lag() | Compress() | RebaseDue():
+                await self.keep_up(step)
                 return
             case SendAgain():
                 if self.sent:
@@ -268,6 +345,21 @@ class Player:
         if not refused:
             self.world = world
             self.settle(step, answer, verdicts)
+
+    async def keep_up(self, step: Upkeep) -> None:
+        if self.owner is None:
+            return
+        self.requests.append(str(step))
+        match step:
+            case Refresh():
+                await rollups.refresh(self.owner)
+            case Lag():
+                await rollups.lag(self.owner, step.until)
+            case Compress():
+                days = timedelta(days=3)
+                await rollups.compress(self.owner, step.around - days, step.around + days, step.every)
+            case RebaseDue():
+                await rollups.rebase_due(self.owner)
 
     async def request(self, step: Step, refused: Refused | None) -> Any:
         match step:
@@ -411,6 +503,58 @@ class Player:
         self.expect(f"count of {space} now", self.expected(space, at, None), self.got(answer))
         return str(answer["at"])
 
+    async def compare_all_now(self) -> None:
+        """All spaces without `at`, from live rows."""
+        spaces = sorted(self.world.parents)
+        if spaces:
+            answer = await self.ask("/v1/counts", [("space", f"{self.named(space)}") for space in spaces])
+            at = read_timestamp(answer["at"])
+            expected = [self.expected(space, at, None) for space in spaces]
+            self.expect("counts now", expected, [self.got(count) for count in answer["counts"]])
+
+    async def compare_series(self, limit: int = len(SERIES)) -> None:
+        for asked in series_asked(self.world, len(self.requests), limit):
+            await self.compare_one_series(*asked)
+
+    async def compare_one_series(
+        self, space: str, start: datetime, end: datetime, interval: str, zone: str | None
+    ) -> None:
+        params = [("from", show(start)), ("to", show(end)), ("interval", interval)]
+        params += [("time_zone", zone)] if zone else []
+        moment = timedelta(milliseconds=3)
+        early = datetime.now(UTC) - moment
+        if start >= early:
+            return
+        answer = await self.ask(f"/v1/spaces/{self.named(space)}/counts", params)
+        late = datetime.now(UTC) + moment
+        resolution, expected = self.world.series(space, start, end, interval, zone, early)
+        is_over = expected[-1].end < early
+        later = expected if is_over else self.world.series(space, start, end, interval, zone, late)[1]
+        # the service's now lies between the two: only the average of what is not over may differ, and by little
+        if [replace(bucket, average=0) for bucket in expected] != [replace(bucket, average=0) for bucket in later]:
+            return
+        what = f"series of {space} {params}"
+        self.expect(what, zone or self.world.schedule(space)[0], answer["time_zone"])
+        self.expect(what, resolution, answer["resolution"])
+        averages = [bucket["average"] for bucket in answer["buckets"]]
+        got = [
+            Bucket(
+                start=read_timestamp(bucket["start"]),
+                end=read_timestamp(bucket["end"]),
+                average=0,
+                **{name: bucket[name] for name in ("count", "raw_count", "min", "max", "entries", "exits")},
+            )
+            for bucket in answer["buckets"]
+        ]
+        if [replace(bucket, average=0) for bucket in expected] != got:
+            wrong = [pair for pair in zip_longest(expected, got) if pair[0] and replace(pair[0], average=0) != pair[1]]
+            raise self.differ(f"{what} ({resolution}, {len(wrong)} wrong)", *(wrong or [(len(expected), len(got))])[0])
+        for bucket, then, average in zip(expected, later, averages, strict=True):
+            low, high = sorted([bucket.average, then.average])
+            slack = 1e-9 * max(1, abs(low), abs(high))
+            if not low - slack <= average <= high + slack:
+                raise self.differ(f"{what} average", bucket, average)
+
     async def compare_lists(self) -> None:
         """What is said one by one: placements, the events of each space with their signs, resets."""
         for dpu in sorted({placement.dpu for placement in self.world.placements}):
@@ -525,6 +669,7 @@ def usual_resets(zone: str, jump: str, clock: str) -> list[datetime]:
     return sorted(world.scheduled_resets("s", read_timestamp(jump) + timedelta(hours=25)))[-3:]
 
 
+RECENT = recent_jumps()
 OFFSETS = [0, 1, -1, 30, -30, 60, -60, 90, -90, 120, -120, 1440, -1440, 1380, -1380, 1500, -1500, 2880, -2880]
 T = TypeVar("T")
 
@@ -534,13 +679,22 @@ def often(strategy: st.SearchStrategy[T], weight: int) -> st.SearchStrategy[T]:
     return st.one_of([strategy.map(lambda value: value) for _ in range(weight)])
 
 
+def jumps_now() -> st.SearchStrategy[tuple[str, str]]:
+    """No jump at all, but the present: a whole number of quarter-hours, or of minutes, ago."""
+    quarter = datetime.now(UTC).replace(minute=datetime.now(UTC).minute // 15 * 15, second=0, microsecond=0)
+    minutes = st.sampled_from([2, 14, 15, 30, 44, 45, 60, 75, 600])
+    return st.tuples(st.sampled_from(SERIES_ZONES), minutes.map(lambda ago: show(quarter - timedelta(minutes=ago))))
+
+
 @st.composite
 def scripts(draw: st.DrawFn) -> Script:
-    zone, jump = draw(st.sampled_from(JUMPS))
+    zone, jump = draw(st.sampled_from(JUMPS) | often(st.sampled_from(RECENT), 2) | jumps_now())
     pool = [read_timestamp(jump) + timedelta(minutes=offset) for offset in OFFSETS]
     usual = draw(st.sampled_from(reset_clocks(zone, jump)))
     palette = [pool[0], *usual_resets(zone, jump, usual)]
     palette += draw(st.lists(st.sampled_from(pool[1:]), max_size=7, unique=True))
+    minute_ago = datetime.now(UTC) - timedelta(minutes=1)
+    palette = [instant for instant in palette if instant <= minute_ago]
     spaces = [f"s{number}" for number in range(draw(st.integers(1, 4)))]
     doorways = [f"d{number}" for number in range(draw(st.integers(1, 4)))]
     dpus = [f"p{number}" for number in range(draw(st.integers(1, 4)))]
@@ -581,7 +735,10 @@ def scripts(draw: st.DrawFn) -> Script:
     place_now = st.builds(
         lambda dpu, where: Place(dpu, where[0], where[1], None), st.sampled_from(dpus), hung | nowhere
     )
-    reset = st.builds(Reset, st.sampled_from(spaces), st.sampled_from([0, 5, 100]), often(instants, 5) | st.none())
+    # several resets of a space at one instant, one of them a daily one: often enough at these
+    popular = st.sampled_from(palette[:2])
+    reset_instants = often(instants, 4) | often(popular, 4) | st.none()
+    reset = st.builds(Reset, st.sampled_from(spaces), st.sampled_from([0, 5, 100]), reset_instants)
     timestamps = st.builds(
         lambda odd, *written: odd or write_timestamp(*written),
         st.sampled_from([*[None] * 80, "1999-12-31T23:59:59.999999Z", "2999-01-01T00:00:00Z"]),
@@ -620,12 +777,19 @@ def scripts(draw: st.DrawFn) -> Script:
     if draw(st.booleans()):
         setup = [together(setup)]
     asides = st.sampled_from([Remember(), Remember(), Look()])
+    upkeep: st.SearchStrategy[Upkeep] = (
+        often(st.just(Refresh()), 3) | st.just(RebaseDue()) | st.builds(Compress, instants, st.sampled_from([1, 2, 3]))
+    )
+    # not long ago: a refresh goes through all the time from there on
+    if read_timestamp(jump) > datetime.now(UTC) - timedelta(days=450):
+        upkeep |= often(st.builds(Lag, st.sampled_from(pool).map(quarter_before)), 2)
     options: list[st.SearchStrategy[Any]] = [
         often(send, 7),
         often(place, 4),
         often(reset, 3),
         often(put_space, 2),
         often(asides, 2),
+        often(upkeep, 4),
         put_doorway,
         place_now,
         put_site,
@@ -634,6 +798,10 @@ def scripts(draw: st.DrawFn) -> Script:
     step: st.SearchStrategy[Step] = st.one_of(options)
     steps = [one for _ in range(3) for one in draw(st.lists(step, max_size=8))]
     return Script((*setup, *steps))
+
+
+def quarter_before(instant: datetime) -> datetime:
+    return instant - (instant - LONG_AGO) % timedelta(minutes=15)
 
 
 def together(steps: Sequence[Step]) -> PutSite:

@@ -31,7 +31,7 @@ async def test_it_finds_a_boundary_that_is_missing_or_wrong(connection: asyncpg.
     await build_house(connection)
     await connection.execute("update core.boundary set inner_side = 3 - inner_side where space_id = 2")
     await connection.execute("delete from core.boundary where space_id = 1 and doorway_id = 1")
-    assert sorted(await differences(connection)) == [
+    assert sorted(row for row in await differences(connection) if row[0] == "boundary") == [
         ("boundary", "space house, doorway front", "none", "inner_side 2"),
         ("boundary", "space room, doorway inner", "inner_side 1", "inner_side 2"),
     ]

@@ -15,6 +15,14 @@ comment on function core.lock_plan() is
 
 Call it in a statement of its own before the first one that reads, so that what is read is fresh. Held until the transaction ends.';
 
+create or replace function core.share_plan()
+returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$ select pg_advisory_xact_lock_shared(4742001) $$;
+comment on function core.share_plan() is
+'Waits until no other transaction changes the floor plan, and keeps all from changing it until this one ends. Many can hold it at once.';
+
 create or replace function core.find_space(
   space text,
   place text default 'space'
@@ -169,9 +177,13 @@ returns void
 language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
+  insert into core.live_change (space_id)
+  select b.space_id from core.boundary b where b.doorway_id = any (doorways)
+  union
+  select d.space_id from core.derive_boundary(doorways) d;
   delete from core.boundary b where b.doorway_id = any (doorways);
   insert into core.boundary (space_id, doorway_id, inner_side)
   select d.space_id, d.doorway_id, d.inner_side from core.derive_boundary(doorways) d;
 $$;
 comment on function core.rebuild_boundary(integer[]) is
-'Brings core.boundary up to date for some doorways. Call it under core.lock_plan.';
+'Brings core.boundary up to date for some doorways, and leaves the spaces concerned in core.live_change. Call it under core.lock_plan.';

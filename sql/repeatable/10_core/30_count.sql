@@ -1,13 +1,5 @@
 -- The count (model.md section 3).
 
-create or replace function core.get_offline_after()
-returns interval
-language sql immutable
-set search_path = pg_catalog, pg_temp
-as $$ select interval '10 minutes' $$;
-comment on function core.get_offline_after() is
-'A DPU is offline from this long after it was last heard from.';
-
 create or replace function core.list_outer_placements(
   spaces integer[],
   known_at timestamptz default 'infinity'
@@ -25,6 +17,60 @@ $$;
 comment on function core.list_outer_placements(integer[], timestamptz) is
 'Which DPUs count for each space, when, and with which sign: +1 where a person who walks towards the DPU enters the space. Inlined by the planner: no search_path of its own.';
 
+create or replace function core.count_sensors(
+  spaces integer[],
+  at timestamptz,
+  known_at timestamptz default 'infinity'
+)
+returns table (space_id integer, placed integer, online integer)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+declare
+  v_high timestamptz := at;
+  v_low timestamptz := at - core.get_offline_after();
+begin
+  return query
+  select p.space_id, count(*)::integer, count(heard.at)::integer
+  from core.list_outer_placements(spaces, count_sensors.known_at) p
+  left join lateral (
+    select e.time as at
+    from core.event e
+    where e.dpu_id = p.dpu_id and e.time > v_low and e.time <= v_high and e.received_at <= count_sensors.known_at
+    limit 1
+  ) heard on true
+  where p.during @> v_high
+  group by p.space_id;
+end
+$$;
+comment on function core.count_sensors(integer[], timestamptz, timestamptz) is
+'How many DPUs hang above the outer doorways of each space at an instant, and how many of them were heard from shortly before. Spaces without any are left out.';
+
+create or replace function core.list_parts(
+  spaces integer[],
+  at timestamptz,
+  known_at timestamptz default 'infinity'
+)
+returns table (space_id integer, dpu_id integer, sign smallint, from_at timestamptz, until_at timestamptz)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  -- an event counts if since < time <= at and lower(during) <= time < upper(during)
+  select
+    p.space_id,
+    p.dpu_id,
+    p.sign,
+    greatest(lower(p.during), s.since + interval '1 microsecond', core.get_oldest_time()),
+    least(upper(p.during), list_parts.at + interval '1 microsecond')
+  from core.list_starts(spaces, list_parts.at, known_at) s
+  join core.list_outer_placements(spaces, known_at) p on p.space_id = s.space_id
+  where p.during && tstzrange(greatest(s.since, core.get_oldest_time()), list_parts.at, '(]')
+$$;
+comment on function core.list_parts(integer[], timestamptz, timestamptz) is
+'What the count of each space at an instant is made of: the events of each DPU in [from_at, until_at), with their sign.';
+
 create or replace function core.count_spaces(
   spaces integer[],
   at timestamptz,
@@ -33,74 +79,37 @@ create or replace function core.count_spaces(
 returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 declare
   v_at timestamptz := at;
+  v_known_at timestamptz := known_at;
   v_spaces integer[];
-  v_since timestamptz[];
-  v_base integer[];
-  -- bounds of all windows as constants: chunks outside of them are not even planned
-  v_low timestamptz;
-  v_high timestamptz := v_at + interval '1 microsecond';
+  v_dpus integer[];
+  v_signs smallint[];
+  v_froms timestamptz[];
+  v_untils timestamptz[];
 begin
-  select array_agg(s.space_id), array_agg(s.since), array_agg(s.base), min(s.since)
-  into v_spaces, v_since, v_base, v_low
-  from core.list_starts(spaces, v_at, count_spaces.known_at) s;
+  select array_agg(p.space_id), array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.from_at), array_agg(p.until_at)
+  into v_spaces, v_dpus, v_signs, v_froms, v_untils
+  from core.list_parts(spaces, v_at, v_known_at) p;
 
   return query
-  with start as (
-    select * from unnest(v_spaces, v_since, v_base) as s (space_id, since, base)
-  ),
-  part as (
-    -- an event counts if since < time <= at and lower(during) <= time < upper(during)
-    select
-      p.space_id,
-      p.dpu_id,
-      p.sign,
-      greatest(lower(p.during), s.since + interval '1 microsecond') as from_at,
-      least(upper(p.during), v_high) as until_at
-    from start s
-    join core.list_outer_placements(v_spaces, count_spaces.known_at) p on p.space_id = s.space_id
-    where p.during && tstzrange(s.since, v_at, '(]')
-  ),
-  flow as (
+  with flow as (
     select p.space_id, sum(p.sign * n.net) as net
-    from part p
-    cross join lateral (
-      select sum(e.direction) as net
-      from core.event e
-      where e.dpu_id = p.dpu_id
-        and e.time >= p.from_at and e.time < p.until_at
-        and e.time > v_low and e.time < v_high
-        and e.received_at <= count_spaces.known_at
-    ) n
-    group by p.space_id
-  ),
-  sensor as (
-    select p.space_id, count(*) as placed, count(*) filter (where heard.at is not null) as online
-    from core.list_outer_placements(v_spaces, count_spaces.known_at) p
-    left join lateral (
-      select e.time as at
-      from core.event e
-      where e.dpu_id = p.dpu_id
-        and e.time > v_at - core.get_offline_after() and e.time <= v_at
-        and e.received_at <= count_spaces.known_at
-      limit 1
-    ) heard on true
-    where p.during @> v_at
+    from core.sum_parts(v_dpus, v_froms, v_untils, v_known_at) n
+    join unnest(v_spaces, v_signs) with ordinality as p (space_id, sign, part) on p.part = n.part
     group by p.space_id
   )
   select
     s.space_id,
     (s.base + coalesce(f.net, 0))::bigint,
     nullif(s.since, '-infinity'),
-    coalesce(n.placed, 0)::integer,
-    coalesce(n.online, 0)::integer
-  from start s
+    coalesce(n.placed, 0),
+    coalesce(n.online, 0)
+  from core.list_starts(spaces, v_at, v_known_at) s
   left join flow f on f.space_id = s.space_id
-  left join sensor n on n.space_id = s.space_id;
+  left join core.count_sensors(spaces, v_at, v_known_at) n on n.space_id = s.space_id;
 end
 $$;
 comment on function core.count_spaces(integer[], timestamptz, timestamptz) is
@@ -122,12 +131,18 @@ create or replace function core.describe_counts(
   out dpus_online integer
 )
 returns setof record
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+declare
+  v_is_now boolean := describe_counts.at is null and known_at is null;
+  v_at timestamptz := core.check_count_instant(describe_counts.at);
+begin
+  return query
   select
     s.id,
-    describe_counts.at,
+    v_at,
     greatest(c.raw_count, 0),
     c.raw_count,
     c.since,
@@ -135,12 +150,17 @@ as $$
     greatest(c.raw_count, 0)::double precision / nullif(s.capacity, 0),
     c.dpus_placed,
     c.dpus_online
-  from core.count_spaces(describe_counts.spaces, describe_counts.at, coalesce(describe_counts.known_at, 'infinity')) c
+  from (
+    select l.* from core.count_live(spaces, v_at) l where v_is_now
+    union all
+    select h.* from core.count_spaces(spaces, v_at, coalesce(known_at, 'infinity')) h where not v_is_now
+  ) c
   join core.space s on s.space_id = c.space_id
-  order by array_position(describe_counts.spaces, c.space_id)
+  order by array_position(spaces, c.space_id);
+end
 $$;
 comment on function core.describe_counts(integer[], timestamptz, timestamptz) is
-'Counts as api.get_count and api.list_counts give them, in the order of spaces.';
+'Counts as api.get_count and api.list_counts give them, in the order of spaces: of now from live rows, of any other instant from rollups and events. Errors: PT422 for an instant in the future.';
 
 create or replace function core.check_count_instant(at timestamptz)
 returns timestamptz

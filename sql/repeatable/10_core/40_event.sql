@@ -1,19 +1,5 @@
 -- Storing what DPUs report.
 
-create or replace function core.get_oldest_time()
-returns timestamptz
-language sql immutable
-as $$ select timestamptz '2000-01-01 00:00:00+00' $$;
-comment on function core.get_oldest_time() is
-'Events before this instant are refused as too_old. Inlined by the planner: no search_path of its own.';
-
-create or replace function core.get_latest_time(received_at timestamptz)
-returns timestamptz
-language sql immutable
-as $$ select received_at + interval '5 minutes' $$;
-comment on function core.get_latest_time(timestamptz) is
-'Events after this instant are refused as in_future. Inlined by the planner: no search_path of its own.';
-
 create or replace function core.list_dpu_ids(dpus text[])
 returns integer[]
 language sql stable
@@ -208,6 +194,21 @@ begin
   into v_dpus, v_times, v_directions, v_sequences
   from stored t;
 
+  -- an ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups
+  insert into core.late_mark (dpu_id, bucket)
+  select distinct t.dpu_id, public.time_bucket(interval '15 minutes', t.time)
+  from unnest(v_dpus, v_times) as t (dpu_id, time)
+  where t.time < store_events.received_at - interval '15 minutes';
+
+  update core.live_flow f set net = f.net + n.net
+  from (
+    select l.space_id, l.dpu_id, l.from_at, sum(t.direction) as net
+    from unnest(v_dpus, v_times, v_directions) as t (dpu_id, time, direction)
+    join core.live_flow l on l.dpu_id = t.dpu_id and t.time >= l.from_at and t.time < l.until_at
+    group by l.space_id, l.dpu_id, l.from_at
+  ) n
+  where f.space_id = n.space_id and f.dpu_id = n.dpu_id and f.from_at = n.from_at;
+
   update core.dpu_state s set
     cumulative_count = s.cumulative_count + n.net,
     latest_time = greatest(s.latest_time, n.latest),
@@ -226,4 +227,4 @@ begin
 end
 $$;
 comment on function core.store_events(integer[], timestamptz[], integer[], smallint[], timestamptz, bigint[]) is
-'Stores events that are not there yet, given as parallel arrays, with what they add up to per DPU, and returns the ordinals (from 1) of those it stored. Of several with one identity the first is taken. wanted: only these ordinals. The caller holds the rows of core.dpu_state.';
+'Stores events that are not there yet, given as parallel arrays, with what they add up to per DPU, and returns the ordinals (from 1) of those it stored. Of several with one identity the first is taken. wanted: only these ordinals. The caller holds the rows of core.dpu_state and, shared, the lock of the floor plan.';

@@ -1,4 +1,4 @@
--- Changing the floor plan. Callers hold core.lock_plan and pass the instant it returned.
+-- Changing the floor plan. Callers hold core.lock_plan, pass the instant it returned, and end with core.rebase_changed.
 -- place says where in a request a value stood: '' for a request of its own, 'spaces[3].' in a site.
 
 create or replace function core.check_opening_hours(
@@ -60,6 +60,9 @@ begin
   end if;
   select s.* into v_space from core.space s where s.id = put_space.space;
   v_new := v_space;
+  if not exists (select from core.live_space l where l.space_id = v_space.space_id) then
+    insert into core.live_change (space_id) values (v_space.space_id);
+  end if;
 
   if patch ? 'name' then
     v_new.name := patch->>'name';
@@ -85,6 +88,8 @@ begin
     update core.space s set name = v_new.name, capacity = v_new.capacity, opening_hours = v_new.opening_hours, parent_id = v_new.parent_id
     where s.space_id = v_space.space_id;
     if v_new.parent_id is distinct from v_space.parent_id then
+      -- the doorways it counts by, and the schedule it inherits
+      insert into core.live_change (space_id) select core.list_subtree(v_space.space_id);
       perform core.rebuild_boundary(array(
         select d.doorway_id
         from core.doorway d
@@ -108,6 +113,7 @@ begin
     update core.schedule h set superseded_at = put_space.recorded_at where h.schedule_id = v_held.schedule_id;
     insert into core.schedule (space_id, time_zone, reset_at, recorded_at)
     values (v_space.space_id, v_time_zone, v_reset_at, put_space.recorded_at);
+    insert into core.live_change (space_id) select core.list_subtree(v_space.space_id);
     v_change := case v_change when 'created' then v_change else 'updated' end;
   end if;
   return v_change;
@@ -319,6 +325,7 @@ begin
   loop
     v_changed := true;
     update core.placement p set superseded_at = place_dpu.recorded_at where p.placement_id = v_old.placement_id;
+    insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = v_old.doorway_id;
     insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at)
     select v_old.dpu_id, v_old.doorway_id, v_old.mounted_side, r.during, place_dpu.recorded_at
     from unnest(tstzmultirange(v_old.during) - tstzmultirange(v_during)) as r (during);
@@ -328,6 +335,7 @@ begin
   end if;
   insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at)
   values (place_dpu.dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during, place_dpu.recorded_at);
+  insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = v_mounting.doorway_id;
   return case when v_changed then 'updated' else 'created' end;
 end
 $$;

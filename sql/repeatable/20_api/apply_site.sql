@@ -95,6 +95,7 @@ begin
     end loop;
     return next;
   end loop;
+  perform core.rebase_changed();
 end
 $$;
 comment on function api.apply_site(jsonb) is

@@ -15,7 +15,7 @@ language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select c.*
-  from core.describe_counts(array[core.find_space(get_count.space)], core.check_count_instant(get_count.at), get_count.known_at) c
+  from core.describe_counts(array[core.find_space(get_count.space)], get_count.at, get_count.known_at) c
 $$;
 comment on function api.get_count(text, timestamptz, timestamptz) is
 'How many people are in a space at an instant.

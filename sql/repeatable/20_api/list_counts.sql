@@ -18,7 +18,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_at timestamptz := core.check_count_instant(at);
+  v_at timestamptz := at;
   v_ids integer[];
   v_under integer := case when under is not null then core.find_space(under, 'under') end;
 begin

@@ -25,6 +25,94 @@ as $$
   join core.space s on s.space_id = coalesce(b.space_id, r.space_id)
   join core.doorway w on w.doorway_id = coalesce(b.doorway_id, r.doorway_id)
   where b.inner_side is distinct from r.inner_side
+  union all
+  select
+    'live_flow', format('space %s, dpu %s from %s', s.id, d.id, coalesce(f.from_at, r.from_at)),
+    format('sign %s, until %s, net %s', f.sign, f.until_at, f.net),
+    format('sign %s, until %s, net %s', r.sign, r.until_at, r.net)
+  from core.live_flow f
+  full join (
+    select p.*, (
+      select coalesce(sum(e.direction), 0) from core.event e
+      where e.dpu_id = p.dpu_id and e.time >= p.from_at and e.time < p.until_at
+    ) as net
+    from core.list_live_parts(
+      array(select l.space_id from core.live_space l order by l.space_id),
+      array(select l.since from core.live_space l order by l.space_id)
+    ) p
+  ) r on r.space_id = f.space_id and r.dpu_id = f.dpu_id and r.from_at = f.from_at
+  join core.space s on s.space_id = coalesce(f.space_id, r.space_id)
+  join core.dpu d on d.dpu_id = coalesce(f.dpu_id, r.dpu_id)
+  where (f.sign, f.until_at, f.net) is distinct from (r.sign, r.until_at, r.net)
+  union all
+  select
+    'live_space', s.id,
+    format('since %s, base %s, until %s', l.since, l.base, l.until_at),
+    format('since %s, base %s', r.since, r.base)
+  from core.space s
+  left join core.live_space l on l.space_id = s.space_id
+  left join core.list_starts(array(select s.space_id from core.space s), clock_timestamp()) r on r.space_id = s.space_id
+  where l.until_at is null or (l.until_at > clock_timestamp() and (l.since, l.base) is distinct from (r.since, r.base))
+  union all
+  select
+    'dpu_flow_15m', format('dpu %s at %s', coalesce(d.id, 'dpu_id ' || coalesce(f.dpu_id, r.dpu_id)), coalesce(f.bucket, r.bucket)),
+    format('net %s, towards %s, away %s, moment %s', f.net, f.towards, f.away, f.moment),
+    format('net %s, towards %s, away %s, moment %s', r.net, r.towards, r.away, r.moment)
+  from (
+    select f.*
+    from core.dpu_flow_15m_v1 f
+    where f.bucket < (select s.materialized_until from core.rollup_state s)
+  ) f
+  full join (
+    select
+      public.time_bucket(interval '15 minutes', e.time) as bucket, e.dpu_id, sum(e.direction) as net,
+      sum(greatest(e.direction, 0)) as towards, sum(greatest(-e.direction::bigint, 0))::bigint as away,
+      sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time))) as moment
+    from core.event e
+    where e.time < (select s.materialized_until from core.rollup_state s)
+    group by 1, 2
+  ) r on r.dpu_id = f.dpu_id and r.bucket = f.bucket
+  left join core.dpu d on d.dpu_id = coalesce(f.dpu_id, r.dpu_id)
+  where (f.net, f.towards, f.away, f.moment) is distinct from (r.net, r.towards, r.away, r.moment)
+    and not exists (
+      select from core.late_mark m
+      where m.dpu_id = coalesce(f.dpu_id, r.dpu_id) and m.bucket = coalesce(f.bucket, r.bucket))
+  union all
+  select 'dpu_flow_1d', format('dpu %s on %s', d.id, coalesce(f.bucket, r.bucket)), 'net ' || f.net, 'net ' || r.net
+  from (
+    select f.*
+    from core.dpu_flow_1d_v1 f
+    where f.bucket + interval '24 hours' <= (select s.materialized_until from core.rollup_state s)
+  ) f
+  full join (
+    select public.time_bucket(interval '1 day', e.time) as bucket, e.dpu_id, sum(e.direction) as net
+    from core.event e
+    where e.time < (select public.time_bucket(interval '1 day', s.materialized_until) from core.rollup_state s)
+    group by 1, 2
+  ) r on r.dpu_id = f.dpu_id and r.bucket = f.bucket
+  join core.dpu d on d.dpu_id = coalesce(f.dpu_id, r.dpu_id)
+  where f.net is distinct from r.net
+    and not exists (
+      select from core.late_mark m
+      where m.dpu_id = d.dpu_id and public.time_bucket(interval '1 day', m.bucket) = coalesce(f.bucket, r.bucket))
+  union all
+  select 'dpu_flow_30d', format('dpu %s from %s', d.id, coalesce(f.bucket, r.bucket)), 'net ' || f.net, 'net ' || r.net
+  from (
+    select f.*
+    from core.dpu_flow_30d_v1 f
+    where f.bucket + interval '720 hours' <= (select s.materialized_until from core.rollup_state s)
+  ) f
+  full join (
+    select public.time_bucket(interval '30 days', e.time) as bucket, e.dpu_id, sum(e.direction) as net
+    from core.event e
+    where e.time < (select public.time_bucket(interval '30 days', s.materialized_until) from core.rollup_state s)
+    group by 1, 2
+  ) r on r.dpu_id = f.dpu_id and r.bucket = f.bucket
+  join core.dpu d on d.dpu_id = coalesce(f.dpu_id, r.dpu_id)
+  where f.net is distinct from r.net
+    and not exists (
+      select from core.late_mark m
+      where m.dpu_id = d.dpu_id and public.time_bucket(interval '30 days', m.bucket) = coalesce(f.bucket, r.bucket))
   order by 1, 2
 $$;
 comment on function api.list_differences() is

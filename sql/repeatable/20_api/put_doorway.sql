@@ -11,6 +11,7 @@ declare
 begin
   perform core.lock_plan();
   v_change := core.put_doorway(doorway, patch);
+  perform core.rebase_changed();
   return query
   select v_change = 'created', d.* from api.get_doorway(doorway) d;
 end

@@ -23,6 +23,7 @@ declare
 begin
   v_now := core.lock_plan();
   v_change := core.put_space(space, patch, v_now);
+  perform core.rebase_changed();
   return query
   select v_change = 'created', s.* from core.describe_spaces(array[core.find_space(space)]) s;
 end

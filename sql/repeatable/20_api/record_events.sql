@@ -33,6 +33,8 @@ begin
       detail = 'dpus, times, directions, sequences', hint = 'Give each of them one element for each event.';
   end if;
 
+  -- the floor plan stays as it is until the end of this transaction
+  perform core.share_plan();
   v_ids := core.list_dpu_ids(dpus);
   if auto_register and array_position(v_ids, null) is not null then
     perform core.register_dpus(array(

@@ -1,0 +1,222 @@
+"""Whether a count costs more the older the history is: the same questions of 1 and of 12 months of it.
+
+    BENCH_DATABASE_URL=... python -m benchmarks.bench_history [--dpus N] [--months 1 --months 12]
+
+1,000 DPUs above ten doors each of 100 spaces, half of which are reset daily and half never, report an event every two
+minutes. The history is made on the server, newest month first, so that the same spaces and instants are asked before
+and after it has grown; it is compressed after a week and rolled up as the jobs would do it. Times are taken within the
+database, around each call. A year of 1,000 DPUs is 263 million events: about half an hour, and up to 15 GB of disk.
+"""
+
+import json
+import random
+import statistics
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import LiteralString
+
+import click
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.database import fresh_database, server_url
+from benchmarks.machine import describe_machine
+
+Connection = psycopg.Connection[tuple[float, ...]]
+
+DOORS = 10
+DAYS_A_MONTH = 30
+COLUMNSTORE_AFTER = timedelta(days=7)
+
+DAY = """
+insert into core.event (time, received_at, dpu_id, direction, sequence)
+select e.time, e.time + interval '20 ms' + random() * interval '300 ms', e.dpu_id, e.direction, 0
+from (
+  select
+    d.dpu_id,
+    date_trunc('milliseconds', %(day)s::timestamptz + i * interval '2 minutes' + random() * interval '119 s') as time,
+    case when random() < 0.5 then 1 else -1 end as direction
+  from generate_series(1, %(dpus)s) as d (dpu_id), generate_series(0, 719) as i
+) e
+where e.time < %(until)s
+"""
+COMPRESS = """
+select public.compress_chunk(c, if_not_compressed => true)
+from public.show_chunks('core.event', older_than => %(older)s::timestamptz) c
+"""
+SAMPLE = """
+create schema bench;
+create function bench.sample(statement text, spaces text[], ats timestamptz[]) returns double precision[]
+language plpgsql as $$
+declare
+  v_before timestamptz;
+  v_taken double precision[];
+begin
+  for v_call in 1 .. cardinality(spaces) loop
+    v_before := clock_timestamp();
+    case statement
+      when 'at' then perform c.raw_count from api.get_count(spaces[v_call], ats[v_call]) c;
+      when 'now' then perform c.raw_count from api.get_count(spaces[v_call]) c;
+      when 'series' then
+        perform c.raw_count
+        from api.list_space_counts(spaces[v_call], ats[v_call] - interval '30 days', ats[v_call], '1h') c;
+    end case;
+    v_taken := v_taken || extract(epoch from clock_timestamp() - v_before)::double precision * 1000;
+  end loop;
+  return v_taken;
+end
+$$;
+"""
+AT_REST: LiteralString = """
+select
+  (select sum(s.total_bytes) from public.chunks_detailed_size('core.event') s
+    join timescaledb_information.chunks c on c.chunk_schema = s.chunk_schema and c.chunk_name = s.chunk_name
+    where c.is_compressed),
+  (select sum(s.total_bytes) from public.chunks_detailed_size('core.event') s),
+  (select sum(public.hypertable_size(a.materialization_hypertable_schema || '.' || a.materialization_hypertable_name))
+    from timescaledb_information.continuous_aggregates a)
+"""
+
+
+@dataclass(frozen=True)
+class Question:
+    name: str
+    statement: str
+    is_daily: bool
+    goal_ms: float | None
+    calls: int
+
+
+QUESTIONS = (
+    Question("count?at=, ten doors, daily reset", "at", True, 3, 300),
+    Question("count?at=, ten doors, never reset", "at", False, 3, 300),
+    Question("count now, daily reset", "now", True, 0.3, 300),
+    Question("count now, never reset", "now", False, 0.3, 300),
+    Question("a month of 1 h buckets, daily reset", "series", True, 60, 15),
+    Question("a month of 1 h buckets, never reset", "series", False, 60, 15),
+)
+
+
+def make_site(connection: Connection, dpus: int) -> None:
+    connection.execute("select _timescaledb_functions.stop_background_workers()")
+    connection.execute(SAMPLE)
+    spaces = dpus // DOORS
+    site = {
+        "spaces": [{"id": "campus", "time_zone": "Europe/Berlin"}]
+        + [{"id": f"space-{n}", "parent": "campus", "reset_at": "never" if n % 2 else "04:00"} for n in range(spaces)],
+        "doorways": [{"id": f"door-{n}", "sides": [None, f"space-{n // DOORS}"]} for n in range(dpus)],
+        "dpus": [{"id": f"dpu-{n}"} for n in range(dpus)],
+        "placements": [
+            {
+                "dpu": f"dpu-{n}",
+                "doorway": f"door-{n}",
+                "mounted_in": f"space-{n // DOORS}",
+                "from": "2001-01-01T00:00:00Z",
+            }
+            for n in range(dpus)
+        ],
+    }
+    connection.execute("select * from api.apply_site(site => %s)", [json.dumps(site)])
+
+
+def add_history(connection: Connection, dpus: int, until: datetime, days: range, console: Console) -> None:
+    """Days before `until`, as they would be found: compressed after a week, rolled up, live rows as they should be."""
+    before = time.perf_counter()
+    for number in days:
+        day = until - timedelta(days=number + 1)
+        connection.execute(DAY, {"day": day, "until": until, "dpus": dpus})
+        if number % 5 == 4:  # what is on disk stays small
+            connection.execute(COMPRESS, {"older": until - COLUMNSTORE_AFTER})
+    connection.execute(COMPRESS, {"older": until - COLUMNSTORE_AFTER})
+    made = time.perf_counter()
+    # it grew behind what was rolled up already
+    connection.execute("update core.rollup_state set materialized_until = '2000-01-01 00:00:00+00'")
+    connection.execute("call core.run_upkeep()")
+    rolled = time.perf_counter()
+    connection.execute("select core.rebase_live(array(select space_id from core.space))")
+    connection.execute(
+        "update core.dpu_state s set latest_time = e.latest, last_seen_at = e.latest from ("
+        " select e.dpu_id, max(e.time) as latest from core.event e where e.time > %s group by 1) e"
+        " where e.dpu_id = s.dpu_id",
+        [until - timedelta(hours=2)],
+    )
+    connection.execute("vacuum analyze core.event")
+    connection.execute("analyze")
+    console.print(
+        f"{len(days)} days made in {made - before:.0f} s, rolled up in {rolled - made:.0f} s, "
+        f"settled in {time.perf_counter() - rolled:.0f} s",
+        highlight=False,
+    )
+
+
+def ask(connection: Connection, question: Question, dpus: int, until: datetime, days: int) -> float:
+    """The median time of a call, in milliseconds."""
+    # the same spaces and shares of the history for every length
+    chance = random.Random(1)
+    numbers = [n for n in range(dpus // DOORS) if (n % 2 == 0) == question.is_daily]
+    spaces = [f"space-{chance.choice(numbers)}" for _ in range(question.calls)]
+    span = timedelta(days=days - 1)
+    ats = [until - span * chance.random() for _ in range(question.calls)]
+    if question.statement == "series":
+        ats = [until - max(timedelta(), span - timedelta(days=30)) * chance.random() for _ in range(question.calls)]
+    connection.execute("select bench.sample(%s, %s, %s)", [question.statement, spaces[:20], ats[:20]])
+    rows = connection.execute("select unnest(bench.sample(%s, %s, %s))", [question.statement, spaces, ats]).fetchall()
+    return statistics.median(row[0] for row in rows)
+
+
+def show(medians: dict[int, dict[str, float]], console: Console) -> None:
+    table = Table(title="Medians within the database, ms")
+    table.add_column("")
+    for months in medians:
+        table.add_column(f"{months} months", justify="right")
+    for column in ("growth", "goal"):
+        table.add_column(column, justify="right")
+    first, last = min(medians), max(medians)
+    for question in QUESTIONS:
+        growth = medians[last][question.name] / medians[first][question.name]
+        table.add_row(
+            question.name,
+            *(f"{row[question.name]:.2f}" for row in medians.values()),
+            f"{growth:.2f}",
+            f"{question.goal_ms:g}" if question.goal_ms else "",
+        )
+    console.print(table)
+
+
+@click.command(help=__doc__)
+@click.option("--dpus", default=1_000, show_default=True)
+@click.option("--months", multiple=True, type=int, default=(1, 12), show_default=True, help="Lengths, ascending.")
+@click.option("--keep", is_flag=True, help="Wait for Enter before the database is dropped, to look into it.")
+def main(dpus: int, months: tuple[int, ...], keep: bool) -> None:
+    console = Console(width=130)
+    medians: dict[int, dict[str, float]] = {}
+    with fresh_database(server_url()) as url:
+        for name, value in describe_machine(url):
+            console.print(f"[bold]{name}[/]: {value}", highlight=False)
+        with psycopg.connect(url, autocommit=True) as connection:
+            make_site(connection, dpus)
+            until = datetime.now(UTC)
+            done = 0
+            for length in months:
+                days = length * DAYS_A_MONTH
+                add_history(connection, dpus, until, range(done, days), console)
+                done = days
+                medians[length] = {q.name: ask(connection, q, dpus, until, days) for q in QUESTIONS}
+                show(medians, console)
+                at_rest, events, rollups = connection.execute(AT_REST).fetchone() or (0, 0, 0)
+                count = dpus * 720
+                console.print(
+                    f"bytes an event at rest, with its index: {at_rest / (count * (days - 7)):.1f}; "
+                    f"rollups: {rollups / (count * days):.1f} more; "
+                    f"on disk: {(events + rollups) / 2**30:.1f} GiB",
+                    highlight=False,
+                )
+        if keep:
+            console.print(url, highlight=False)
+            console.input("Enter drops the database. ")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks.bench_history")

@@ -1,0 +1,87 @@
+-- Rollups per DPU (model.md section 4, layer 2), what says how far they can be trusted, and live rows (layer 3).
+
+create materialized view core.dpu_flow_15m_v1
+with (timescaledb.continuous, timescaledb.materialized_only = true) as
+select
+  public.time_bucket(interval '15 minutes', e.time) as bucket,
+  e.dpu_id,
+  sum(e.direction) as net,
+  sum(greatest(e.direction, 0)) as towards,
+  sum(greatest(-e.direction::bigint, 0))::bigint as away,
+  sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time))) as moment
+from core.event e
+group by 1, 2
+with no data;
+comment on view core.dpu_flow_15m_v1 is 'What a DPU reported in each quarter-hour. Only what was materialised: core.dpu_flow_15m says what is true.';
+
+create materialized view core.dpu_flow_1d_v1
+with (timescaledb.continuous, timescaledb.materialized_only = true) as
+select
+  public.time_bucket(interval '1 day', f.bucket) as bucket,
+  f.dpu_id,
+  sum(f.net)::bigint as net
+from core.dpu_flow_15m_v1 f
+group by 1, 2
+with no data;
+comment on view core.dpu_flow_1d_v1 is 'The same by UTC days, for long sums.';
+
+create materialized view core.dpu_flow_30d_v1
+with (timescaledb.continuous, timescaledb.materialized_only = true) as
+select
+  public.time_bucket(interval '30 days', f.bucket) as bucket,
+  f.dpu_id,
+  sum(f.net)::bigint as net
+from core.dpu_flow_1d_v1 f
+group by 1, 2
+with no data;
+comment on view core.dpu_flow_30d_v1 is 'The same by 30 days, for sums over years.';
+
+select public.set_chunk_time_interval('core.dpu_flow_1d_v1', interval '180 days');
+select public.set_chunk_time_interval('core.dpu_flow_30d_v1', interval '3600 days');
+alter materialized view core.dpu_flow_15m_v1 set (
+  timescaledb.enable_columnstore, timescaledb.segmentby = 'dpu_id', timescaledb.orderby = 'bucket');
+
+create table core.rollup_state (
+  is_only boolean not null default true constraint rollup_state_pkey primary key constraint rollup_state_is_only_check check (is_only),
+  materialized_until timestamptz not null,
+  refreshed_at timestamptz
+);
+comment on table core.rollup_state is 'One row: everything before materialized_until has been refreshed. Moves only after the refresh that covers it has committed.';
+insert into core.rollup_state (materialized_until) values ('2000-01-01 00:00:00+00');
+
+create table core.late_mark (
+  dpu_id integer not null,
+  bucket timestamptz not null,
+  xid xid8 not null default pg_current_xact_id()
+);
+create index late_mark_dpu_id_bucket_idx on core.late_mark (dpu_id, bucket);
+comment on table core.late_mark is 'Quarter-hours of DPUs in which an event was stored late: until the next refresh has covered them, their rollups are wrong. Insert-only, so that writers never wait for one another.';
+
+create table core.live_space (
+  space_id integer not null constraint live_space_pkey primary key
+    constraint live_space_space_id_fkey references core.space on delete cascade,
+  since timestamptz not null,
+  base integer not null,
+  until_at timestamptz not null
+);
+comment on table core.live_space is 'Where the current count of a space starts, as core.live_flow has it. Derived; from until_at on (the next daily reset) it is out of date, and readers count anew until core.rebase_due has been.';
+
+create table core.live_flow (
+  space_id integer not null constraint live_flow_space_id_fkey references core.space on delete cascade,
+  dpu_id integer not null constraint live_flow_dpu_id_fkey references core.dpu,
+  from_at timestamptz not null,
+  until_at timestamptz not null,
+  sign smallint not null,
+  net bigint not null,
+  constraint live_flow_pkey primary key (space_id, dpu_id, from_at)
+) with (fillfactor = 50);
+create index live_flow_dpu_id_idx on core.live_flow (dpu_id);
+comment on table core.live_flow is 'What the current count of a space is made of: for each DPU above an outer doorway since live_space.since, the sum of its directions in [from_at, until_at). Kept by the transaction that stores the events; derived anew by whatever changes placements, resets, schedules or the tree. Half-full pages: the updates stay on their page.';
+
+create table core.live_change (
+  space_id integer not null
+);
+comment on table core.live_change is 'Spaces whose live rows the running transaction has to derive anew before it ends; empty outside of one.';
+
+insert into core.live_space (space_id, since, base, until_at)
+select s.space_id, '-infinity', 0, '-infinity' from core.space s;

@@ -1,0 +1,417 @@
+-- Sums over any range of a DPU's history, exact at every moment and at a cost that does not grow with its age.
+--
+-- [from, until) is cut into 30 days, days and quarter-hours, which come from the rollups, and raw events at both
+-- ends. Rollups count only before rollup_state.materialized_until, and only where no late_mark stands: a marked
+-- quarter-hour comes from raw events, the rest of its day from quarter-hours, the rest of its 30 days from days.
+-- Each function that reads a hypertable has its bounds as variables and plans anew each time, so that chunks
+-- outside of them are not even planned.
+
+create or replace function core.sum_events(
+  parts bigint[],
+  dpus integer[],
+  froms timestamptz[],
+  untils timestamptz[],
+  low timestamptz,
+  high timestamptz,
+  known_at timestamptz
+)
+returns table (part bigint, net bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  if known_at = 'infinity' then
+    return query
+    select s.part, n.net
+    from unnest(parts, dpus, froms, untils) as s (part, dpu_id, from_at, until_at)
+    cross join lateral (
+      select sum(e.direction) as net
+      from core.event e
+      where e.dpu_id = s.dpu_id and e.time >= s.from_at and e.time < s.until_at and e.time >= low and e.time < high
+    ) n
+    where n.net <> 0;
+  else
+    return query
+    select s.part, n.net
+    from unnest(parts, dpus, froms, untils) as s (part, dpu_id, from_at, until_at)
+    cross join lateral (
+      select sum(e.direction) as net
+      from core.event e
+      where e.dpu_id = s.dpu_id and e.time >= s.from_at and e.time < s.until_at and e.time >= low and e.time < high
+        and e.received_at <= sum_events.known_at
+    ) n
+    where n.net <> 0;
+  end if;
+end
+$$;
+comment on function core.sum_events(bigint[], integer[], timestamptz[], timestamptz[], timestamptz, timestamptz, timestamptz) is
+'Sums of directions over raw events in [from, until) each, from parallel arrays; all within [low, high). Parts that sum to 0 are left out.';
+
+create or replace function core.sum_flow_15m(
+  parts bigint[],
+  dpus integer[],
+  froms timestamptz[],
+  untils timestamptz[],
+  low timestamptz,
+  high timestamptz,
+  is_marked boolean
+)
+returns table (part bigint, net bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  return query
+  select s.part, n.net
+  from unnest(parts, dpus, froms, untils) as s (part, dpu_id, from_at, until_at)
+  cross join lateral (
+    select sum(f.net)::bigint as net
+    from core.dpu_flow_15m_v1 f
+    where f.dpu_id = s.dpu_id and f.bucket >= s.from_at and f.bucket < s.until_at and f.bucket >= low and f.bucket < high
+      and (not is_marked or not exists (
+        select from core.late_mark m where m.dpu_id = s.dpu_id and m.bucket = f.bucket))
+  ) n
+  where n.net <> 0;
+end
+$$;
+comment on function core.sum_flow_15m(bigint[], integer[], timestamptz[], timestamptz[], timestamptz, timestamptz, boolean) is
+'As core.sum_events, over whole quarter-hours; is_marked: leave out those under a late mark.';
+
+create or replace function core.sum_flow_1d(
+  parts bigint[],
+  dpus integer[],
+  froms timestamptz[],
+  untils timestamptz[],
+  low timestamptz,
+  high timestamptz,
+  is_marked boolean
+)
+returns table (part bigint, net bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  return query
+  select s.part, n.net
+  from unnest(parts, dpus, froms, untils) as s (part, dpu_id, from_at, until_at)
+  cross join lateral (
+    select sum(f.net)::bigint as net
+    from core.dpu_flow_1d_v1 f
+    where f.dpu_id = s.dpu_id and f.bucket >= s.from_at and f.bucket < s.until_at and f.bucket >= low and f.bucket < high
+      and (not is_marked or not exists (
+        select from core.late_mark m
+        where m.dpu_id = s.dpu_id and m.bucket >= f.bucket and m.bucket < f.bucket + interval '24 hours'))
+  ) n
+  where n.net <> 0;
+end
+$$;
+comment on function core.sum_flow_1d(bigint[], integer[], timestamptz[], timestamptz[], timestamptz, timestamptz, boolean) is
+'As core.sum_events, over whole UTC days; is_marked: leave out those with a late mark in them.';
+
+create or replace function core.sum_flow_30d(
+  parts bigint[],
+  dpus integer[],
+  froms timestamptz[],
+  untils timestamptz[],
+  low timestamptz,
+  high timestamptz,
+  is_marked boolean
+)
+returns table (part bigint, net bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  return query
+  select s.part, n.net
+  from unnest(parts, dpus, froms, untils) as s (part, dpu_id, from_at, until_at)
+  cross join lateral (
+    select sum(f.net)::bigint as net
+    from core.dpu_flow_30d_v1 f
+    where f.dpu_id = s.dpu_id and f.bucket >= s.from_at and f.bucket < s.until_at and f.bucket >= low and f.bucket < high
+      and (not is_marked or not exists (
+        select from core.late_mark m
+        where m.dpu_id = s.dpu_id and m.bucket >= f.bucket and m.bucket < f.bucket + interval '720 hours'))
+  ) n
+  where n.net <> 0;
+end
+$$;
+comment on function core.sum_flow_30d(bigint[], integer[], timestamptz[], timestamptz[], timestamptz, timestamptz, boolean) is
+'As core.sum_events, over whole 30 days; is_marked: leave out those with a late mark in them.';
+
+create or replace function core.cut_parts(
+  dpus integer[],
+  froms timestamptz[],
+  untils timestamptz[],
+  materialized_until timestamptz
+)
+returns table (part bigint, dpu_id integer, grain text, from_at timestamptz, until_at timestamptz)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with whole as (
+    select
+      p.part, p.dpu_id, p.from_at, p.until_at,
+      public.time_bucket(interval '15 minutes', p.from_at + interval '15 minutes' - interval '1 microsecond') as quarter_from,
+      public.time_bucket(interval '15 minutes', least(p.until_at, materialized_until)) as quarter_until
+    from unnest(dpus, froms, untils) with ordinality as p (dpu_id, from_at, until_at, part)
+  ),
+  quartered as (
+    select
+      w.*,
+      public.time_bucket(interval '1 day', w.quarter_from + interval '24 hours' - interval '1 microsecond') as day_from,
+      public.time_bucket(interval '1 day', w.quarter_until) as day_until
+    from whole w
+    where w.quarter_from < w.quarter_until
+  ),
+  dayed as (
+    select
+      q.*,
+      public.time_bucket(interval '30 days', q.day_from + interval '720 hours' - interval '1 microsecond') as month_from,
+      public.time_bucket(interval '30 days', q.day_until) as month_until
+    from quartered q
+    where q.day_from < q.day_until
+  ),
+  mark as (
+    select distinct q.part, q.dpu_id, m.bucket, q.day_from, q.day_until
+    from quartered q
+    join core.late_mark m on m.dpu_id = q.dpu_id and m.bucket >= q.quarter_from and m.bucket < q.quarter_until
+  ),
+  marked_day as (
+    select distinct m.part, m.dpu_id, public.time_bucket(interval '1 day', m.bucket) as bucket
+    from mark m
+    where m.bucket >= m.day_from and m.bucket < m.day_until
+  ),
+  marked_month as (
+    select distinct m.part, m.dpu_id, public.time_bucket(interval '30 days', m.bucket) as bucket
+    from marked_day m
+    join dayed d on d.part = m.part
+    where m.bucket >= d.month_from and m.bucket < d.month_until
+  )
+  select s.part, s.dpu_id, s.grain, s.from_at, s.until_at
+  from (
+    select w.part, w.dpu_id, 'event' as grain, w.from_at, w.until_at from whole w where w.quarter_from >= w.quarter_until
+    union all
+    select q.part, q.dpu_id, 'event', q.from_at, q.quarter_from from quartered q
+    union all
+    select q.part, q.dpu_id, 'event', q.quarter_until, q.until_at from quartered q
+    union all
+    select m.part, m.dpu_id, 'event', m.bucket, m.bucket + interval '15 minutes' from mark m
+    union all
+    select q.part, q.dpu_id, '15m', q.quarter_from, least(q.day_from, q.quarter_until) from quartered q
+    union all
+    select q.part, q.dpu_id, '15m', greatest(q.day_until, q.quarter_from), q.quarter_until from quartered q where q.day_from <= q.day_until
+    union all
+    select m.part, m.dpu_id, '15m', m.bucket, m.bucket + interval '24 hours' from marked_day m
+    union all
+    select d.part, d.dpu_id, '1d', d.day_from, least(d.month_from, d.day_until) from dayed d
+    union all
+    select d.part, d.dpu_id, '1d', greatest(d.month_until, d.day_from), d.day_until from dayed d where d.month_from <= d.month_until
+    union all
+    select m.part, m.dpu_id, '1d', m.bucket, m.bucket + interval '720 hours' from marked_month m
+    union all
+    select d.part, d.dpu_id, '30d', d.month_from, d.month_until from dayed d
+  ) s
+  where s.from_at < s.until_at
+$$;
+comment on function core.cut_parts(integer[], timestamptz[], timestamptz[], timestamptz) is
+'Cuts the range of each part into pieces, each with the grain of what it is to be read from: event, 15m, 1d or 30d. A piece of a rollup leaves out its marked buckets; they are pieces of the next finer grain.';
+
+create or replace function core.sum_parts(
+  dpus integer[],
+  froms timestamptz[],
+  untils timestamptz[],
+  known_at timestamptz default 'infinity'
+)
+returns table (part bigint, net bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_until timestamptz;
+  v_is_marked boolean;
+  v_piece record;
+begin
+  if cardinality(dpus) is null or cardinality(dpus) = 0 then
+    return;
+  end if;
+  if known_at < 'infinity' then
+    return query
+    select s.part, s.net
+    from core.sum_events(
+      array(select generate_series(1::bigint, cardinality(dpus))), dpus, froms, untils,
+      (select min(f) from unnest(froms) f), (select max(u) from unnest(untils) u), known_at) s;
+    return;
+  end if;
+  select s.materialized_until into v_until from core.rollup_state s;
+  v_is_marked := exists (select from core.late_mark m where m.dpu_id = any (dpus));
+  for v_piece in
+    select
+      c.grain, array_agg(c.part) as parts, array_agg(c.dpu_id) as dpus, array_agg(c.from_at) as froms, array_agg(c.until_at) as untils,
+      min(c.from_at) as low, max(c.until_at) as high
+    from core.cut_parts(dpus, froms, untils, v_until) c
+    -- pieces that lie near one another are read together
+    group by c.grain, case c.grain
+      when 'event' then public.time_bucket(interval '1 day', c.from_at)
+      when '15m' then public.time_bucket(interval '10 days', c.from_at)
+      when '1d' then public.time_bucket(interval '180 days', c.from_at)
+    end
+  loop
+    case v_piece.grain
+      when 'event' then
+        return query select s.part, s.net from core.sum_events(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high, 'infinity') s;
+      when '15m' then
+        return query select s.part, s.net from core.sum_flow_15m(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high, v_is_marked) s;
+      when '1d' then
+        return query select s.part, s.net from core.sum_flow_1d(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high, v_is_marked) s;
+      else
+        return query select s.part, s.net from core.sum_flow_30d(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high, v_is_marked) s;
+    end case;
+  end loop;
+end
+$$;
+comment on function core.sum_parts(integer[], timestamptz[], timestamptz[], timestamptz) is
+'Sums of directions of DPUs over [from, until) each, from parallel arrays: several rows a part, to be added up, none where the sum is 0. part: ordinal, from 1. With known_at from raw events alone: rollups do not know when an event came.';
+
+-- TimescaleDB 2.27 and later refreshes bucket by bucket unless told otherwise; before, it cannot be told.
+do $do$
+begin
+  execute format($create$
+    create or replace procedure core.refresh_rollup(
+      rollup regclass,
+      low timestamptz,
+      high timestamptz
+    )
+    language plpgsql
+    as $$
+    begin
+      call public.refresh_continuous_aggregate(rollup, low, high%s);
+    end
+    $$
+  $create$, (
+    select case when 'options' = any (p.proargnames) then $options$, options => '{"buckets_per_batch": 0}'$options$ else '' end
+    from pg_proc p
+    where p.proname = 'refresh_continuous_aggregate' and p.pronamespace = 'public'::regnamespace
+  ));
+end
+$do$;
+comment on procedure core.refresh_rollup(regclass, timestamptz, timestamptz) is
+'Refreshes one rollup over [low, high), whole buckets, in one pass.';
+
+create or replace procedure core.refresh_rollups(
+  job_id integer default null,
+  config jsonb default null
+)
+language plpgsql
+as $$
+declare
+  v_snapshot pg_snapshot;
+  v_from timestamptz;
+  v_until timestamptz;
+  v_goal timestamptz;
+  v_range record;
+begin
+  -- For the whole run, over its transactions; a job's session ends with the run, however it ends.
+  if not pg_try_advisory_lock(4742002) then
+    return;
+  end if;
+  loop
+    -- Everything this snapshot sees is in what is refreshed from here on; marks it sees can go afterwards.
+    v_snapshot := pg_current_snapshot();
+    select s.materialized_until into v_from from core.rollup_state s;
+    v_goal := public.time_bucket(interval '15 minutes', clock_timestamp() - interval '30 minutes');
+    -- a long history is taken in steps, so that no transaction is long
+    v_from := greatest(v_from, least(v_goal, (
+      select min(c.range_start) from timescaledb_information.chunks c
+      where c.hypertable_schema = 'core' and c.hypertable_name = 'event')));
+    v_until := least(v_from + interval '720 hours', v_goal);
+    for v_range in
+      select min(r.day) as low, max(r.day) + interval '24 hours' as high
+      from (
+        select d.day, d.day - row_number() over (order by d.day) * interval '24 hours' as island
+        from (
+          select distinct public.time_bucket(interval '1 day', m.bucket) as day
+          from core.late_mark m
+          where m.bucket < v_from
+        ) d
+      ) r
+      group by r.island
+    loop
+      call core.refresh_range(v_range.low, v_range.high, v_from);
+    end loop;
+    if v_from < v_until then
+      call core.refresh_range(v_from, v_until, v_until);
+    end if;
+    update core.rollup_state s set materialized_until = greatest(s.materialized_until, v_until), refreshed_at = clock_timestamp();
+    delete from core.late_mark m where pg_visible_in_snapshot(m.xid, v_snapshot);
+    commit;
+    exit when v_until >= v_goal;
+  end loop;
+  perform pg_advisory_unlock(4742002);
+end
+$$;
+comment on procedure core.refresh_rollups(integer, jsonb) is
+'Brings the rollups up to 30 minutes before now and over every late mark, then moves rollup_state and clears the marks: the job behind counts that stay fast. Does nothing while another one is at it. Call it on its own, outside of a transaction.';
+
+create or replace procedure core.refresh_range(
+  low timestamptz,
+  high timestamptz,
+  materialized_until timestamptz
+)
+language plpgsql
+as $$
+declare
+  v_day_low timestamptz := public.time_bucket(interval '1 day', low);
+  v_day_high timestamptz := public.time_bucket(interval '1 day', least(high + interval '24 hours' - interval '1 microsecond', materialized_until));
+  v_month_low timestamptz := public.time_bucket(interval '30 days', low);
+  v_month_high timestamptz := public.time_bucket(interval '30 days', least(high + interval '720 hours' - interval '1 microsecond', materialized_until));
+begin
+  commit;
+  call core.refresh_rollup('core.dpu_flow_15m_v1', low, least(high, materialized_until));
+  -- what a refresh has changed is known to the next one only when it has committed
+  commit;
+  if v_day_low < v_day_high then
+    call core.refresh_rollup('core.dpu_flow_1d_v1', v_day_low, v_day_high);
+    commit;
+  end if;
+  if v_month_low < v_month_high then
+    call core.refresh_rollup('core.dpu_flow_30d_v1', v_month_low, v_month_high);
+  end if;
+  commit;
+end
+$$;
+comment on procedure core.refresh_range(timestamptz, timestamptz, timestamptz) is
+'Refreshes the rollups of [low, high): quarter-hours, and the whole days and 30 days before materialized_until that they belong to.';
+
+create or replace procedure core.run_upkeep(
+  job_id integer default null,
+  config jsonb default null
+)
+language plpgsql
+as $$
+declare
+  v_chunk regclass;
+begin
+  call core.rebase_due();
+  call core.refresh_rollups();
+  -- a columnstore policy of TimescaleDB's own wants a refresh policy beside it
+  for v_chunk in
+    select format('%I.%I', c.chunk_schema, c.chunk_name)::regclass
+    from timescaledb_information.continuous_aggregates a
+    join timescaledb_information.chunks c
+      on c.hypertable_schema = a.materialization_hypertable_schema and c.hypertable_name = a.materialization_hypertable_name
+    where a.view_schema = 'core' and a.view_name = 'dpu_flow_15m_v1'
+      and not c.is_compressed and c.range_end < clock_timestamp() - interval '7 days'
+  loop
+    perform public.compress_chunk(v_chunk);
+    commit;
+  end loop;
+end
+$$;
+comment on procedure core.run_upkeep(integer, jsonb) is
+'What runs every minute, so that answers stay fast; they are right without it. Call it on its own, outside of a transaction.';

@@ -1,0 +1,202 @@
+-- Current counts from a handful of rows (model.md section 4, layer 3).
+
+create or replace function core.list_live_parts(
+  spaces integer[],
+  sinces timestamptz[]
+)
+returns table (space_id integer, dpu_id integer, sign smallint, from_at timestamptz, until_at timestamptz)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select
+    p.space_id,
+    p.dpu_id,
+    p.sign,
+    greatest(lower(p.during), s.since + interval '1 microsecond', core.get_oldest_time()),
+    coalesce(upper(p.during), 'infinity')
+  from unnest(spaces, sinces) as s (space_id, since)
+  join core.list_outer_placements(spaces) p on p.space_id = s.space_id
+  where p.during && tstzrange(greatest(s.since, core.get_oldest_time()), null, '()')
+$$;
+comment on function core.list_live_parts(integer[], timestamptz[]) is
+'What the current count of each space is made of, since its latest reset: as core.list_parts, but open to the future.';
+
+create or replace function core.rebase_live(spaces integer[])
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+  v_spaces integer[];
+  v_sinces timestamptz[];
+  v_owners integer[];
+  v_dpus integer[];
+  v_signs smallint[];
+  v_froms timestamptz[];
+  v_untils timestamptz[];
+begin
+  insert into core.live_space as l (space_id, since, base, until_at)
+  select s.space_id, s.since, s.base, coalesce(core.get_next_scheduled_reset(v_now, h.time_zone, h.reset_at), 'infinity')
+  from core.list_starts(spaces, v_now) s
+  join core.list_schedules(spaces) h on h.space_id = s.space_id
+  on conflict (space_id) do update set since = excluded.since, base = excluded.base, until_at = excluded.until_at;
+
+  select array_agg(l.space_id), array_agg(l.since) into v_spaces, v_sinces
+  from core.live_space l
+  where l.space_id = any (spaces);
+  select array_agg(p.space_id), array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.from_at), array_agg(p.until_at)
+  into v_owners, v_dpus, v_signs, v_froms, v_untils
+  from core.list_live_parts(v_spaces, v_sinces) p;
+
+  delete from core.live_flow f where f.space_id = any (spaces);
+  insert into core.live_flow (space_id, dpu_id, sign, from_at, until_at, net)
+  select p.space_id, p.dpu_id, p.sign, p.from_at, p.until_at, coalesce(n.net, 0)
+  from unnest(v_owners, v_dpus, v_signs, v_froms, v_untils) with ordinality as p (space_id, dpu_id, sign, from_at, until_at, part)
+  left join (
+    select s.part, sum(s.net) as net from core.sum_parts(v_dpus, v_froms, v_untils) s group by s.part
+  ) n on n.part = p.part;
+end
+$$;
+comment on function core.rebase_live(integer[]) is
+'Derives the live rows of some spaces anew. The caller holds core.lock_plan, so that no event is stored meanwhile.';
+
+create or replace function core.rebase_changed()
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_spaces integer[];
+begin
+  with changed as (
+    delete from core.live_change returning space_id
+  )
+  select array_agg(distinct c.space_id) into v_spaces from changed c;
+  if v_spaces is not null then
+    perform core.rebase_live(v_spaces);
+  end if;
+end
+$$;
+comment on function core.rebase_changed() is
+'Derives the live rows anew of all spaces in core.live_change, and empties it. The last thing that a change of the floor plan does.';
+
+create or replace procedure core.rebase_due()
+language plpgsql
+as $$
+declare
+  v_spaces integer[];
+begin
+  loop
+    -- a few at a time: nobody stores events meanwhile
+    select array_agg(d.space_id) into v_spaces
+    from (select l.space_id from core.live_space l where l.until_at <= clock_timestamp() limit 200) d;
+    exit when v_spaces is null;
+    perform core.lock_plan();
+    perform core.rebase_live(v_spaces);
+    commit;
+  end loop;
+end
+$$;
+comment on procedure core.rebase_due() is
+'Derives the live rows anew of all spaces whose daily reset has come. Until then their current counts are right, but cost as much as those of another instant. Call it on its own, outside of a transaction.';
+
+create or replace function core.get_next_scheduled_reset(
+  at timestamptz,
+  time_zone text,
+  reset_at text
+)
+returns timestamptz
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_at timestamptz := at;
+  v_day date;
+  v_reset timestamptz;
+begin
+  if reset_at = 'never' then
+    return null;
+  end if;
+  v_day := (v_at at time zone get_next_scheduled_reset.time_zone)::date;
+  for v_step in -1 .. 2 loop
+    v_reset := core.get_scheduled_reset(v_day + v_step, time_zone, reset_at::time);
+    if v_reset > v_at then
+      return v_reset;
+    end if;
+  end loop;
+  return core.get_scheduled_reset(v_day + 3, time_zone, reset_at::time);
+end
+$$;
+comment on function core.get_next_scheduled_reset(timestamptz, text, text) is
+'The first daily reset after an instant; null where there is none (never).';
+
+create or replace function core.count_live(
+  spaces integer[],
+  at timestamptz
+)
+returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_at timestamptz := at;
+  v_due integer[];
+begin
+  return query
+  select
+    l.space_id,
+    l.base + coalesce(sum(f.sign * (f.net - a.net)), 0)::bigint,
+    nullif(l.since, '-infinity'),
+    (count(*) filter (where f.from_at <= v_at and f.until_at > v_at))::integer,
+    (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and a.is_online))::integer
+  from core.live_space l
+  left join core.live_flow f on f.space_id = l.space_id
+  left join core.dpu_state s on s.dpu_id = f.dpu_id
+  left join lateral core.look_ahead(f.dpu_id, f.from_at, f.until_at, s.latest_time, v_at) a on true
+  where l.space_id = any (spaces) and l.until_at > v_at
+  group by l.space_id;
+
+  v_due := array(select l.space_id from core.live_space l where l.space_id = any (spaces) and l.until_at <= v_at);
+  if cardinality(v_due) > 0 then
+    return query select c.* from core.count_spaces(v_due, v_at) c;
+  end if;
+end
+$$;
+comment on function core.count_live(integer[], timestamptz) is
+'As core.count_spaces, for now and from live rows. at: clock_timestamp().';
+
+create or replace function core.look_ahead(
+  dpu_id integer,
+  from_at timestamptz,
+  until_at timestamptz,
+  latest_time timestamptz,
+  at timestamptz,
+  out net bigint,
+  out is_online boolean
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_at timestamptz := at;
+begin
+  net := 0;
+  is_online := latest_time > v_at - core.get_offline_after();
+  if latest_time > v_at then
+    select coalesce(sum(e.direction), 0) into net
+    from core.event e
+    where e.dpu_id = look_ahead.dpu_id and e.time > v_at and e.time <= latest_time
+      and e.time >= look_ahead.from_at and e.time < look_ahead.until_at;
+    is_online := exists (
+      select from core.event e
+      where e.dpu_id = look_ahead.dpu_id and e.time > v_at - core.get_offline_after() and e.time <= v_at);
+  end if;
+  is_online := coalesce(is_online, false);
+end
+$$;
+comment on function core.look_ahead(integer, timestamptz, timestamptz, timestamptz, timestamptz) is
+'What a live row holds already of events that are still to come (a clock may be up to 5 minutes fast), and whether the DPU was heard from in the 10 minutes before.';

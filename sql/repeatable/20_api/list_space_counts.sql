@@ -1,0 +1,170 @@
+create or replace function api.list_space_counts(
+  space text,
+  from_at timestamptz default null,
+  to_at timestamptz default null,
+  grain text default '1h',
+  inout time_zone text default null,
+  out resolution text,
+  out start_at timestamptz,
+  out end_at timestamptz,
+  out count bigint,
+  out raw_count bigint,
+  out min bigint,
+  out max bigint,
+  out average double precision,
+  out entries bigint,
+  out exits bigint,
+  out utilization double precision
+)
+returns setof record
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+  v_space_id integer := core.find_space(space);
+  v_zone text := list_space_counts.time_zone;
+  v_to timestamptz := coalesce(to_at, v_now);
+  v_from timestamptz := coalesce(from_at, v_to - interval '24 hours');
+  v_low timestamptz;
+  v_high timestamptz;
+  v_is_exact boolean;
+  v_before bigint;            -- raw count just before v_low
+  v_starts timestamptz[];     -- buckets
+  v_ends timestamptz[];
+  v_resets timestamptz[];
+  v_bases integer[];
+  -- The range is cut wherever a bucket begins or a reset falls; between two cuts the count only moves by events.
+  v_cuts timestamptz[];
+  v_nexts timestamptz[];
+  v_buckets bigint[];         -- which bucket each cut lies in
+  v_legs bigint[];            -- how many resets are behind it
+  v_cut_bases integer[];      -- the reset at this very cut, else null
+begin
+  if grain not in ('15m', '30m', '1h', '1d', '1w', '1mo') then
+    raise exception using errcode = 'PT422', message = format('%s is not an interval.', quote_literal(left(grain, 80))), detail = 'interval', hint = 'Give 15m, 30m, 1h, 1d, 1w or 1mo.';
+  end if;
+  if v_zone is null then
+    select s.time_zone into v_zone from core.list_schedules(array[v_space_id]) s;
+  else
+    perform core.check_time_zone(v_zone, 'time_zone');
+  end if;
+  if v_from >= v_now then
+    raise exception using errcode = 'PT422', message = 'from lies in the future.', detail = 'from', hint = 'Ask for what has been.';
+  end if;
+  if v_to <= v_from then
+    raise exception using errcode = 'PT422', message = 'to is not after from.', detail = 'to', hint = 'Give a later instant.';
+  end if;
+  v_from := greatest(v_from, core.get_oldest_time());
+  v_to := greatest(least(v_to, v_now), v_from + interval '1 microsecond');
+  if v_to - v_from > 10001 * (case grain when '15m' then interval '15 minutes' when '30m' then interval '30 minutes' when '1h' then interval '1 hour' else interval '24 hours' end) then
+    raise exception using errcode = 'PT422', message = 'That is more than 10,000 buckets.', detail = 'interval', hint = 'Ask for a shorter range or a longer interval.';
+  end if;
+
+  select array_agg(b.start_at order by b.start_at), array_agg(b.end_at order by b.start_at) into v_starts, v_ends
+  from core.list_buckets(v_from, v_to, grain, v_zone) b;
+  if cardinality(v_starts) > 10000 then
+    raise exception using errcode = 'PT422', message = 'That is more than 10,000 buckets.', detail = 'interval', hint = 'Ask for a shorter range or a longer interval.';
+  end if;
+  v_low := v_starts[1];
+  v_high := least(v_ends[cardinality(v_ends)], v_now);
+  v_is_exact := v_high - v_low <= interval '169 hours';
+
+  select c.raw_count into v_before from core.count_spaces(array[v_space_id], v_low - interval '1 microsecond') c;
+  select array_agg(r.at order by r.at), array_agg(r.count order by r.at) into v_resets, v_bases
+  from core.list_space_resets(v_space_id, v_low, v_high) r;
+
+  select
+    array_agg(p.at order by p.at), array_agg(p.next order by p.at), array_agg(p.bucket order by p.at),
+    array_agg(p.leg order by p.at), array_agg(p.base order by p.at)
+  into v_cuts, v_nexts, v_buckets, v_legs, v_cut_bases
+  from (
+    select
+      p.at, p.base, lead(p.at, 1, v_high) over (order by p.at) as next,
+      sum(p.is_start) over (order by p.at) as bucket, pg_catalog.count(p.base) over (order by p.at) as leg
+    from (
+      select e.at, pg_catalog.max(e.base) as base, pg_catalog.max(e.is_start) as is_start
+      from (
+        select s.at, null::integer as base, 1 as is_start from unnest(v_starts) as s (at)
+        union all
+        select r.at, r.base, 0 from unnest(v_resets, v_bases) as r (at, base)
+      ) e
+      group by e.at
+    ) p
+  ) p;
+
+  return query
+  with flow as (
+    select
+      f.cut,
+      case when v_is_exact then f.time else public.time_bucket(interval '15 minutes', f.time) end as at,
+      -- an event exactly at a reset belongs to before it: it passed a door, and moves no count after it
+      sum(case when f.is_before then 0 else f.net end) as net,
+      sum(f.entries) as entries,
+      sum(f.exits) as exits,
+      sum(case when f.is_before then 0 else f.net * extract(epoch from v_nexts[f.cut] - f.time) - f.moment end) as area
+    from (
+      select f.*, c.cut, f.time = v_cuts[c.cut] and v_cut_bases[c.cut] is not null as is_before
+      from core.list_flows(v_space_id, v_low, v_high, v_is_exact, v_resets) f
+      cross join lateral (select width_bucket(f.time, v_cuts)) as c (cut)
+    ) f
+    group by 1, 2
+  ),
+  moved as (
+    select f.*, sum(f.net) over (partition by v_legs[f.cut] order by f.cut, f.at) as since_leg
+    from flow f
+  ),
+  summed as (
+    select
+      m.cut, sum(m.net) as net, sum(m.entries) as entries, sum(m.exits) as exits, sum(m.area) as area,
+      pg_catalog.min(m.since_leg) as low, pg_catalog.max(m.since_leg) as high,
+      bool_or(v_is_exact and m.at = v_cuts[m.cut] and v_cut_bases[m.cut] is null) as moves_at_once
+    from moved m
+    group by m.cut
+  ),
+  piece as (
+    select
+      c.cut, v_buckets[c.cut] as bucket, c.at, c.next,
+      l.base + coalesce(sum(s.net) over (partition by v_legs[c.cut] order by c.cut rows between unbounded preceding and 1 preceding), 0) as value,
+      l.base + s.low as low, l.base + s.high as high,
+      coalesce(s.net, 0) as net, coalesce(s.entries, 0) as entries, coalesce(s.exits, 0) as exits, coalesce(s.area, 0) as area,
+      coalesce(s.moves_at_once, false) as moves_at_once
+    from unnest(v_cuts, v_nexts) with ordinality as c (at, next, cut)
+    cross join lateral (select case when v_legs[c.cut] = 0 then v_before else v_bases[v_legs[c.cut]] end) as l (base)
+    left join summed s on s.cut = c.cut
+  ),
+  bucket as (
+    select
+      p.bucket,
+      (array_agg(p.value + p.net order by p.cut desc))[1]::bigint as raw_count,
+      least(pg_catalog.min(p.value) filter (where not p.moves_at_once), pg_catalog.min(p.low))::bigint as low,
+      greatest(pg_catalog.max(p.value) filter (where not p.moves_at_once), pg_catalog.max(p.high))::bigint as high,
+      sum(p.value * extract(epoch from p.next - p.at) + p.area) / nullif(sum(extract(epoch from p.next - p.at)), 0) as average,
+      sum(p.entries)::bigint as entries,
+      sum(p.exits)::bigint as exits
+    from piece p
+    group by p.bucket
+  )
+  select
+    v_zone,
+    case when v_is_exact then 'event' else '15m' end,
+    v_starts[b.bucket],
+    v_ends[b.bucket],
+    greatest(b.raw_count, 0),
+    b.raw_count,
+    b.low,
+    b.high,
+    b.average::double precision,
+    b.entries,
+    b.exits,
+    greatest(b.raw_count, 0)::double precision / nullif((select s.capacity from core.space s where s.space_id = v_space_id), 0)
+  from bucket b
+  order by b.bucket;
+end
+$$;
+comment on function api.list_space_counts(text, timestamptz, timestamptz, text, text) is
+'How the count of a space went: buckets of local time that overlap [from_at, to_at), oldest first; at most 10,000.
+
+grain: 15m, 30m, 1h, 1d, 1w (from Monday) or 1mo. time_zone: that of the buckets, null: the space''s own. to_at null: now; from_at null: 24 hours before. A bucket that is not over yet is told as far as it has come.
+count, raw_count: at the end of the bucket, events before it; entries, exits: people through the outer doorways; min, max, average: of raw_count as a step function over the bucket, the average weighted by time. resolution: event where min and max are exact (up to a week), 15m where they are taken over quarter-hours. Errors: PT404; PT422.';

@@ -1,0 +1,54 @@
+"""The questions of docs/bi.md, asked."""
+
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.bi.conftest import OPTIONS
+
+DOCUMENT = Path(__file__).parents[2] / "docs/bi.md"
+QUESTIONS = dict(
+    re.findall(r"^### (.+?)\n(?:(?!^#).)*?```sql\n(.+?)```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+)
+
+
+def ask(url: str, title: str) -> list[dict[str, object]]:
+    with psycopg.connect(url, options=OPTIONS, row_factory=psycopg.rows.dict_row) as connection:
+        return connection.execute(QUESTIONS[title].encode()).fetchall()
+
+
+def test_there_are_ten() -> None:
+    assert len(QUESTIONS) == 10
+
+
+@pytest.mark.parametrize("title", QUESTIONS)
+def test_every_question_has_an_answer(tower: str, title: str) -> None:
+    assert ask(tower, title) != []
+
+
+def test_the_busiest_hour_of_a_floor_is_before_people_leave(tower: str) -> None:
+    rows = ask(tower, "Which is the busiest hour of each floor?")
+    assert [row["space"] for row in rows] == ["ground", "upper"]
+    assert all(10 <= int(str(row["hour"])) <= 15 for row in rows)
+
+
+def test_people_stay_about_as_long_as_they_did(tower: str) -> None:
+    minutes = {row["space"]: float(str(row["minutes"])) for row in ask(tower, "How long do people stay?")}
+    assert 300 < minutes["tower"] < 460
+
+
+def test_a_doorway_out_of_which_people_only_go_drifts_most(tower: str) -> None:
+    drift = {row["doorway"]: float(str(row["percent"])) for row in ask(tower, "Which doorways drift?")}
+    assert drift["terrace"] == -100
+    assert abs(drift["stairs"]) < 20  # the week does not begin at night
+
+
+def test_a_floor_that_people_left_before_anybody_came_has_missed_people(tower: str) -> None:
+    missed = {row["space"]: row["missed_at_least"] for row in ask(tower, "Where did sensors miss people?")}
+    assert missed == {"tower": 1, "upper": 1}
+
+
+def test_silent_sensors_are_named(tower: str) -> None:
+    assert {row["dpu"] for row in ask(tower, "Which sensors are silent?")} == {"entrance", "stairs", "terrace"}

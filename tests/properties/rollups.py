@@ -1,0 +1,36 @@
+"""What a running database does to its rollups in between: refreshes them, is late with that, compresses chunks."""
+
+from datetime import datetime
+
+import asyncpg
+
+CHUNKS = """
+select format('%I.%I', c.chunk_schema, c.chunk_name) as name
+from timescaledb_information.chunks c
+join timescaledb_information.hypertables h using (hypertable_schema, hypertable_name)
+left join timescaledb_information.continuous_aggregates a
+  on a.materialization_hypertable_schema = c.hypertable_schema and a.materialization_hypertable_name = c.hypertable_name
+where c.range_end > $1 and c.range_start < $2
+  and ((c.hypertable_schema = 'core' and h.compression_enabled) or (a.view_schema = 'core' and a.compression_enabled))
+order by c.range_start, name
+"""
+
+
+async def compress(owner: asyncpg.Connection, start: datetime, end: datetime, every: int) -> None:
+    """Every so-manieth chunk of the events and of the rollups between two instants."""
+    chunks = await owner.fetch(CHUNKS, start, end)
+    for chunk in chunks[::every]:
+        await owner.execute("select compress_chunk($1::text::regclass, if_not_compressed => true)", chunk["name"])
+
+
+async def refresh(owner: asyncpg.Connection) -> None:
+    await owner.execute("call core.refresh_rollups()")
+
+
+async def rebase_due(owner: asyncpg.Connection) -> None:
+    await owner.execute("call core.rebase_due()")
+
+
+async def lag(owner: asyncpg.Connection, until: datetime) -> None:
+    """As if the latest refresh had gone only so far."""
+    await owner.execute("update core.rollup_state set materialized_until = least(materialized_until, $1)", until)

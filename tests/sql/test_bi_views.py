@@ -1,0 +1,300 @@
+"""The views of bi say what the functions say, at every moment; and they look only at what was asked for."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.factories import LONG_AGO, NOON, apply_site, build_house, record, seconds
+
+QUARTER = timedelta(minutes=15)
+MOMENTS = ("nothing rolled up", "all rolled up", "late events since", "rolled up and compressed")
+
+
+def quarters(start: datetime, count: int) -> list[datetime]:
+    return [start + number * QUARTER for number in range(count)]
+
+
+async def series(connection: asyncpg.Connection, space: str, start: datetime, end: datetime) -> list[tuple[Any, ...]]:
+    rows = await connection.fetch(
+        """
+        select c.start_at, c.raw_count, c.entries, c.exits
+        from api.list_space_counts(space => $1, from_at => $2, to_at => $3, grain => '15m', time_zone => 'UTC') c
+        """,
+        space,
+        start,
+        end,
+    )
+    return [tuple(row) for row in rows]
+
+
+async def bi_series(
+    connection: asyncpg.Connection, space: str, start: datetime, end: datetime
+) -> list[tuple[Any, ...]]:
+    rows = await connection.fetch(
+        """
+        select c.bucket, c.raw_count, coalesce(f.entries, 0), coalesce(f.exits, 0), c.count, f.net
+        from bi.space_counts_15m c
+        left join bi.space_flows_15m f on f.space = c.space and f.bucket = c.bucket
+        where c.space = $1 and c.bucket >= $2 and c.bucket < $3
+        order by c.bucket
+        """,
+        space,
+        start,
+        end,
+    )
+    assert all(row["count"] == max(0, row["raw_count"]) for row in rows)
+    assert all(row["net"] is None or row["net"] == row[2] - row[3] for row in rows)
+    return [tuple(row)[:4] for row in rows]
+
+
+async def build_busy_house(connection: asyncpg.Connection, start: datetime) -> None:
+    """Moves within a quarter-hour and on its edge, resets within, on the edge and daily through a change of clocks."""
+    await apply_site(
+        connection,
+        spaces=[
+            {"id": "house", "time_zone": "Europe/Berlin", "reset_at": "02:30"},
+            {"id": "room", "parent": "house", "reset_at": "never"},
+        ],
+        doorways=[{"id": "front", "sides": [None, "house"]}, {"id": "inner", "sides": ["house", "room"]}],
+        dpus=[{"id": "one"}, {"id": "two"}],
+        placements=[
+            {"dpu": dpu, "doorway": doorway, "mounted_in": "house", "from": LONG_AGO.isoformat()}
+            for dpu, doorway in (("one", "front"), ("two", "inner"))
+        ],
+    )
+    events = [
+        ("one" if number % 3 else "two", start + number * timedelta(seconds=397), (number * 7) % 5 - 2)
+        for number in range(500)
+    ]
+    await record(connection, events)
+    for dpu, doorway, side, hours in (
+        ("one", "inner", "room", 5.1),
+        ("one", "front", None, 9.0),
+        ("two", "front", "house", 20.49),
+        ("two", None, None, 30.3),
+        ("two", "inner", "house", 30.4),
+    ):
+        await connection.execute(
+            "select api.record_placement(dpu => $1, doorway => $2, mounted_in => $3, from_at => $4)",
+            dpu,
+            doorway,
+            side,
+            start + timedelta(hours=hours),
+        )
+    for space, count, hours in (("room", 4, 3.0), ("room", 2, 3.1), ("house", 9, 11.2), ("house", 1, 11.2)):
+        await connection.execute(
+            "select api.record_reset(space => $1, count => $2, at => $3)", space, count, start + timedelta(hours=hours)
+        )
+    # exactly at a reset, and exactly where a placement begins
+    await record(connection, [("one", start + timedelta(hours=11.2), 100), ("two", start + timedelta(hours=20.49), 7)])
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "start", [datetime(2026, 3, 28, tzinfo=UTC), datetime(2025, 10, 25, tzinfo=UTC)], ids=["spring", "autumn"]
+)
+async def test_counts_and_flows_equal_the_series(connection: asyncpg.Connection, start: datetime, moment: str) -> None:
+    await build_busy_house(connection, start)
+    if moment != MOMENTS[0]:
+        await connection.execute("call core.refresh_rollups()")
+    if moment == MOMENTS[2]:
+        await record(
+            connection, [("one", start + number * timedelta(hours=1.7) + seconds(3), 5) for number in range(30)]
+        )
+    if moment == MOMENTS[3]:
+        await connection.execute("select compress_chunk(c) from show_chunks('core.event') c")
+    end = start + timedelta(days=3)
+    for space in ("house", "room"):
+        expected = await series(connection, space, start - timedelta(hours=6), end)
+        assert await bi_series(connection, space, start - timedelta(hours=6), end) == expected
+        assert await bi_series(connection, space, start + timedelta(hours=11), start + timedelta(hours=12)) == [
+            row for row in expected if start + timedelta(hours=11) <= row[0] < start + timedelta(hours=12)
+        ]
+
+
+async def test_the_running_quarter_is_counted_as_far_as_it_has_come(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    now = await connection.fetchval("select clock_timestamp()")
+    await record(connection, [("front", now - seconds(1), 3), ("front", now + seconds(200), 4)])
+    newest = await connection.fetchrow(
+        "select bucket, count from bi.space_counts_15m where space = 'house' order by bucket desc limit 1"
+    )
+    assert newest is not None
+    assert newest["bucket"] <= now + seconds(60)
+    assert newest["count"] == 3
+
+
+async def test_a_space_in_which_nothing_happened_held_nobody(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    rows = await connection.fetch(
+        """
+        select bucket, count from bi.space_counts_15m
+        where space = 'room' and bucket >= $1 and bucket < $2 order by 1
+        """,
+        NOON,
+        NOON + 4 * QUARTER,
+    )
+    assert [tuple(row) for row in rows] == [(bucket, 0) for bucket in quarters(NOON, 4)]
+
+
+async def test_an_empty_database_has_no_quarters(connection: asyncpg.Connection) -> None:
+    await apply_site(connection, spaces=[{"id": "house"}])
+    assert await connection.fetchval("select count(*) from bi.space_flows_15m") == 0
+    assert await connection.fetchval("select coalesce(sum(count), 0) from bi.space_counts_15m") == 0
+
+
+async def test_current_counts_equal_the_functions(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    now = await connection.fetchval("select clock_timestamp()")
+    await record(connection, [("front", now - seconds(100), 3), ("inner", now - seconds(2000), -1)])
+    rows = await connection.fetch("select * from bi.space_counts_now order by space")
+    expected = await connection.fetch("select * from api.list_counts() order by space")
+    names = ["space", "count", "raw_count", "since", "capacity", "utilization", "dpus_placed", "dpus_online"]
+    assert [[row[name] for name in names] for row in rows] == [[row[name] for name in names] for row in expected]
+
+
+async def test_spaces_say_what_holds_for_them(connection: asyncpg.Connection) -> None:
+    await apply_site(
+        connection,
+        spaces=[
+            {"id": "site", "time_zone": "Asia/Tokyo", "reset_at": "04:00"},
+            {"id": "hall", "parent": "site", "reset_at": "never", "capacity": 7, "name": "The hall"},
+            {"id": "stage", "parent": "hall"},
+        ],
+    )
+    rows = await connection.fetch("select * from bi.spaces order by space")
+    assert [tuple(row) for row in rows] == [
+        ("hall", "The hall", "site", "site/hall", 1, "Asia/Tokyo", "never", 7),
+        ("site", None, None, "site", 0, "Asia/Tokyo", "04:00", None),
+        ("stage", None, "hall", "site/hall/stage", 2, "Asia/Tokyo", "never", None),
+    ]
+
+
+async def test_the_plan_and_the_facts_are_told_by_their_ids(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1), ("loose", NOON, -2, 5)])
+    await connection.execute("select api.record_reset(space => 'room', count => 4, at => $1)", NOON)
+    await connection.execute(
+        "select api.record_placement(dpu => 'inner', doorway => 'front', mounted_in => null, from_at => $1)", NOON
+    )
+    doorways = await connection.fetch("select * from bi.doorways order by 1")
+    assert [tuple(row) for row in doorways] == [("front", None, None, "house"), ("inner", None, "house", "room")]
+    placements = await connection.fetch(
+        "select dpu, doorway, mounted_in, from_at, until_at from bi.placements order by 1, from_at"
+    )
+    assert [tuple(row) for row in placements] == [
+        ("front", "front", "house", LONG_AGO, None),
+        ("inner", "inner", "house", LONG_AGO, NOON),
+        ("inner", "front", None, NOON, None),
+    ]
+    events = await connection.fetch("select dpu, time, sequence, direction, doorway from bi.events order by 1")
+    assert [tuple(row) for row in events] == [("front", NOON, 0, 1, "front"), ("loose", NOON, 5, -2, None)]
+    resets = await connection.fetch("select space, at, count from bi.resets")
+    assert [tuple(row) for row in resets] == [("room", NOON, 4)]
+    dpus = await connection.fetch("select dpu, last_seen_at, latest_time, cumulative_count from bi.dpus order by 1")
+    assert [tuple(row) for row in dpus] == [
+        ("front", NOON, NOON, 1),
+        ("inner", None, None, 0),
+        ("loose", NOON, NOON, -2),
+    ]
+
+
+async def test_everything_is_commented_and_nothing_is_json(connection: asyncpg.Connection) -> None:
+    rows = await connection.fetch(
+        """
+        select c.relname || coalesce('.' || a.attname, ''), a.atttypid::regtype::text
+        from pg_class c
+        left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+        where c.relnamespace = 'bi'::regnamespace
+          and (obj_description(c.oid) is null or col_description(c.oid, a.attnum) is null
+               or a.atttypid in ('json'::regtype, 'jsonb'::regtype))
+        """
+    )
+    assert [tuple(row) for row in rows] == []
+
+
+# Columns are only ever appended: a line of this table grows at its end and changes in no other way.
+COLUMNS = {
+    "doorways": "doorway name side_a side_b",
+    "dpus": "dpu name mac_address registered_at last_seen_at latest_time cumulative_count",
+    "events": "dpu time sequence direction received_at doorway",
+    "placements": "dpu doorway mounted_in from_at until_at recorded_at",
+    "resets": "space at count recorded_at",
+    "space_counts_15m": "space bucket count raw_count",
+    "space_counts_now": "space at count raw_count since capacity utilization dpus_placed dpus_online",
+    "space_flows_15m": "space bucket entries exits net",
+    "spaces": "space name parent path depth time_zone reset_at capacity",
+}
+
+
+async def test_columns_stay_where_they_are(connection: asyncpg.Connection) -> None:
+    rows = await connection.fetch(
+        """
+        select c.relname, string_agg(a.attname, ' ' order by a.attnum)
+        from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+        where c.relnamespace = 'bi'::regnamespace group by 1
+        """
+    )
+    assert dict(tuple(row) for row in rows) == COLUMNS
+
+
+def nodes(plan: Any) -> list[dict[str, Any]]:
+    return [plan] + [node for child in plan.get("Plans", []) for node in nodes(child)]
+
+
+async def read(connection: asyncpg.Connection, query: str) -> list[dict[str, Any]]:
+    """The nodes of a plan that ran."""
+    plan = await connection.fetchval(f"explain (analyze, costs off, timing off, format json) {query}")
+    return [node for node in nodes(json.loads(plan)[0]["Plan"]) if node["Actual Loops"] > 0]
+
+
+async def build_long_history(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    days = [("front", NOON + number * timedelta(days=1), 1) for number in range(60)]
+    await record(connection, [*days, *(("inner", time, 1) for _, time, _ in days)])
+    await connection.execute("call core.refresh_rollups()")
+    await connection.execute("analyze")
+
+
+@pytest.mark.parametrize("is_rolled_up", [True, False])
+async def test_flows_of_a_day_touch_the_chunks_of_that_day(connection: asyncpg.Connection, is_rolled_up: bool) -> None:
+    await build_long_history(connection)
+    if not is_rolled_up:
+        await connection.execute("update core.rollup_state set materialized_until = '2000-01-01 00:00:00+00'")
+    day = "space = 'house' and bucket >= '2026-03-10 00:00:00+00' and bucket < '2026-03-11 00:00:00+00'"
+    touched = await read(connection, f"select * from bi.space_flows_15m where {day}")
+    chunks = {node["Relation Name"] for node in touched if node.get("Relation Name", "").startswith("_hyper")}
+    assert 1 <= len(chunks) <= 3
+
+
+async def test_events_of_a_day_touch_the_chunk_of_that_day(connection: asyncpg.Connection) -> None:
+    await build_long_history(connection)
+    touched = await read(
+        connection,
+        """
+        select * from bi.events
+        where dpu = 'front' and time >= '2026-03-10 00:00:00+00' and time < '2026-03-11 00:00:00+00'
+        """,
+    )
+    assert len({node["Relation Name"] for node in touched if node.get("Relation Name", "").startswith("_hyper")}) == 1
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "bucket >= '2026-03-10 00:00:00+00' and bucket < '2026-03-11 00:00:00+00'",
+        "bucket >= '2026-03-10 00:00:00+00'::timestamptz - interval '1 hour' and bucket < '2026-03-11 00:00:00+00'",
+        "bucket = '2026-03-10 00:00:00+00'",
+        "bucket between '2026-03-09 00:00:00+00' and '2026-03-11 00:00:00+00' and extract(hour from bucket) = 3",
+        "bucket in ('2026-03-10 00:00:00+00', '2026-03-10 12:00:00+00')",
+    ],
+)
+async def test_counts_of_a_day_count_one_block_once(connection: asyncpg.Connection, condition: str) -> None:
+    await build_long_history(connection)
+    touched = await read(connection, f"select * from bi.space_counts_15m where space = 'house' and {condition}")
+    remembered = [node for node in touched if node["Node Type"] == "Memoize"]
+    assert [node["Cache Misses"] for node in remembered] in ([1], [2])
