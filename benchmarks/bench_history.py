@@ -31,8 +31,8 @@ DAYS_A_MONTH = 30
 COLUMNSTORE_AFTER = timedelta(days=7)
 
 DAY = """
-insert into core.event (time, received_at, dpu_id, direction, sequence)
-select e.time, e.time + interval '20 ms' + random() * interval '300 ms', e.dpu_id, e.direction, 0
+insert into core.event (time, lag_ms, dpu_id, direction, sequence)
+select e.time, 20 + floor(random() * 300)::bigint, e.dpu_id, e.direction, 0
 from (
   select
     d.dpu_id,
@@ -137,7 +137,7 @@ def add_history(connection: Connection, dpus: int, until: datetime, days: range,
     rolled = time.perf_counter()
     connection.execute("select core.rebase_live(array(select space_id from core.space))")
     connection.execute(
-        "update core.dpu_state s set latest_time = e.latest, last_seen_at = e.latest from ("
+        "update core.dpu_state s set latest_time = e.latest from ("
         " select e.dpu_id, max(e.time) as latest from core.event e where e.time > %s group by 1) e"
         " where e.dpu_id = s.dpu_id",
         [until - timedelta(hours=2)],
