@@ -6,7 +6,8 @@ continuous aggregate core.dpu_flow_15m_v1
     column      net bigint
     column      towards bigint
     column      away bigint
-    column      moment numeric
+    column      moment_carry integer
+    column      moment bigint
     column      net_at_start bigint
     hypertable  by bucket, chunks of 10 days
     columnstore segment by dpu_id, order by bucket
@@ -43,7 +44,7 @@ routine api.delete_space(text)
 routine api.get_count(text,timestamp with time zone,timestamp with time zone)
     arguments   INOUT space text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
     returns     SETOF record
-    as          sql stable security definer
+    as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 

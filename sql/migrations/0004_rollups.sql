@@ -54,7 +54,9 @@ select
   sum(e.direction) as net,
   sum(greatest(e.direction, 0)) as towards,
   sum(greatest(-e.direction::bigint, 0))::bigint as away,
-  sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time))) as moment,
+  -- people times microseconds into the quarter-hour: whole 10^18 (none but for absurd directions), and the rest
+  div(sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time)) * 1000000), 1000000000000000000)::integer as moment_carry,
+  mod(sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time)) * 1000000), 1000000000000000000)::bigint as moment,
   coalesce(sum(e.direction) filter (where e.time = public.time_bucket(interval '15 minutes', e.time)), 0)::bigint as net_at_start
 from core.event e
 group by 1, 2

@@ -173,24 +173,24 @@ declare
   v_is_now boolean := describe_counts.at is null and known_at is null;
   v_at timestamptz := core.check_count_instant(describe_counts.at);
 begin
-  return query
-  select
-    s.id,
-    v_at,
-    greatest(c.raw_count, 0),
-    c.raw_count,
-    c.since,
-    s.capacity,
-    greatest(c.raw_count, 0)::double precision / nullif(s.capacity, 0),
-    c.dpus_placed,
-    c.dpus_online
-  from (
-    select l.* from core.count_live(spaces, v_at) l where v_is_now
-    union all
-    select h.* from core.count_spaces(spaces, v_at, coalesce(known_at, 'infinity')) h where not v_is_now
-  ) c
-  join core.space s on s.space_id = c.space_id
-  order by array_position(spaces, c.space_id);
+  -- of two statements, since a plan for either would prepare for both
+  if v_is_now then
+    return query
+    select
+      s.id, v_at, greatest(c.raw_count, 0), c.raw_count, c.since, s.capacity,
+      greatest(c.raw_count, 0)::double precision / nullif(s.capacity, 0), c.dpus_placed, c.dpus_online
+    from core.count_live(spaces, v_at) c
+    join core.space s on s.space_id = c.space_id
+    order by array_position(spaces, c.space_id);
+  else
+    return query
+    select
+      s.id, v_at, greatest(c.raw_count, 0), c.raw_count, c.since, s.capacity,
+      greatest(c.raw_count, 0)::double precision / nullif(s.capacity, 0), c.dpus_placed, c.dpus_online
+    from core.count_spaces(spaces, v_at, coalesce(known_at, 'infinity')) c
+    join core.space s on s.space_id = c.space_id
+    order by array_position(spaces, c.space_id);
+  end if;
 end
 $$;
 comment on function core.describe_counts(integer[], timestamptz, timestamptz) is

@@ -148,6 +148,7 @@ begin
     sum(case when p.sign > 0 then f.towards else f.away end)::bigint,
     sum(case when p.sign > 0 then f.away else f.towards end)::bigint,
     sum(case when p.sign > 0 then f.moment else -f.moment end)
+      + sum(case when p.sign > 0 then f.moment_carry else -f.moment_carry end) * 1000000000000000000
   from unnest(v_dpus, v_signs, v_froms, v_untils) as p (dpu_id, sign, from_at, until_at)
   join core.dpu_flow_15m_v1 f
     on f.dpu_id = p.dpu_id and f.bucket >= p.from_at and f.bucket + interval '15 minutes' <= p.until_at
@@ -191,7 +192,7 @@ $$;
 comment on function core.list_flows(integer, timestamptz, timestamptz, boolean, timestamptz[]) is
 'What passed the outer doorways of a space in [from_at, to_at): quarter-hours and, where a quarter-hour cannot be taken whole, single events; is_exact: single events only. resets: those of the range, ascending.
 
-time: start of the quarter-hour, or instant of the event. net_at_start: the part of net exactly then, which a reset at that instant makes void. moment: sum of people times seconds after time.';
+time: start of the quarter-hour, or instant of the event. net_at_start: the part of net exactly then, which a reset at that instant makes void. moment: sum of people times microseconds after time.';
 
 create or replace function core.list_signed_events(
   dpus integer[],

@@ -73,7 +73,7 @@ as $$
     format('net %s, towards %s, away %s, moment %s, net_at_start %s', f.net, f.towards, f.away, f.moment, f.net_at_start),
     format('net %s, towards %s, away %s, moment %s, net_at_start %s', r.net, r.towards, r.away, r.moment, r.net_at_start)
   from (
-    select f.*
+    select f.bucket, f.dpu_id, f.net, f.towards, f.away, f.net_at_start, f.moment + f.moment_carry * 1000000000000000000::numeric as moment
     from core.dpu_flow_15m_v1 f
     where f.bucket < (select s.materialized_until from core.rollup_state s)
   ) f
@@ -81,7 +81,7 @@ as $$
     select
       public.time_bucket(interval '15 minutes', e.time) as bucket, e.dpu_id, sum(e.direction) as net,
       sum(greatest(e.direction, 0)) as towards, sum(greatest(-e.direction::bigint, 0))::bigint as away,
-      sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time))) as moment,
+      sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time)) * 1000000) as moment,
       coalesce(sum(e.direction) filter (where e.time = public.time_bucket(interval '15 minutes', e.time)), 0) as net_at_start
     from core.event e
     where e.time < (select s.materialized_until from core.rollup_state s)
