@@ -476,7 +476,7 @@ routine core.lock_dpus(integer[],timestamp with time zone[],integer[],bigint[])
     arguments   dpus integer[], times timestamp with time zone[], directions integer[], INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[]
     returns     record
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp; enable_nestloop=off
+    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off
 
 routine core.lock_plan()
     returns     timestamp with time zone

@@ -135,39 +135,34 @@ create or replace function core.lock_dpus(
 )
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
--- the planner takes arrays for short ones
-set enable_nestloop = off
+-- one row after the other in the order of dpu_id: two transactions never wait for each other
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
-declare
-  v_dpus integer[];
-  v_earlier timestamptz[];
-  v_live_froms timestamptz[];
 begin
   with state as (
-    insert into core.dpu_state as s (dpu_id, cumulative_count, first_time, latest_time)
-    select n.dpu_id, sum(n.direction), min(n.time), max(n.time)
-    from (select dpus[o] as dpu_id, times[o] as time, directions[o] as direction from unnest(ordinals) as o) n
-    group by n.dpu_id
-    -- in this order the rows are locked: two transactions never wait for each other
-    order by n.dpu_id
-    on conflict (dpu_id) do update set
-      cumulative_count = s.cumulative_count + excluded.cumulative_count,
-      first_time = least(s.first_time, excluded.first_time),
-      latest_time = greatest(s.latest_time, excluded.latest_time),
+    update core.dpu_state s set
+      cumulative_count = s.cumulative_count + n.net,
+      first_time = least(s.first_time, n.first),
+      latest_time = greatest(s.latest_time, n.latest),
       earlier_time = s.latest_time
-    returning dpu_id, earlier_time, live_from
+    from (
+      select dpus[o] as dpu_id, sum(directions[o]) as net, min(times[o]) as first, max(times[o]) as latest, array_agg(o) as ordinals
+      from unnest(lock_dpus.ordinals) as o
+      group by 1
+      order by 1
+    ) n
+    where s.dpu_id = n.dpu_id
+    returning n.first, s.earlier_time, s.live_from, n.ordinals
   )
-  select array_agg(s.dpu_id), array_agg(s.earlier_time), array_agg(s.live_from) into v_dpus, v_earlier, v_live_froms
-  from state s;
-
   select
-    coalesce(array_agg(o) filter (where times[o] <= s.earlier), '{}'),
+    coalesce(array_agg(o) filter (where times[o] <= s.earlier_time), '{}'),
     coalesce(array_agg(o) filter (where times[o] < s.live_from), '{}')
   into late, touching
-  from unnest(ordinals) as o
-  join unnest(v_dpus, v_earlier, v_live_froms) as s (dpu_id, earlier, live_from) on s.dpu_id = dpus[o]
-  where times[o] <= s.earlier or times[o] < s.live_from;
+  from state s
+  cross join lateral unnest(s.ordinals) as o
+  where s.first <= s.earlier_time or s.first < s.live_from;
 end
 $$;
 comment on function core.lock_dpus(integer[], timestamptz[], integer[], bigint[]) is
