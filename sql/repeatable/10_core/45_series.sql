@@ -148,7 +148,7 @@ begin
     sum(case when p.sign > 0 then f.towards else f.away end)::bigint,
     sum(case when p.sign > 0 then f.away else f.towards end)::bigint,
     sum(case when p.sign > 0 then f.moment else -f.moment end)
-      + sum(case when p.sign > 0 then f.moment_carry else -f.moment_carry end) * 1000000000000000000
+      + sum(case when p.sign > 0 then f.moment_carry else -f.moment_carry end) * 1000000000000000000::numeric
   from unnest(v_dpus, v_signs, v_froms, v_untils) as p (dpu_id, sign, from_at, until_at)
   join core.dpu_flow_15m_v1 f
     on f.dpu_id = p.dpu_id and f.bucket >= p.from_at and f.bucket + interval '15 minutes' <= p.until_at

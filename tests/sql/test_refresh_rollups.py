@@ -1,0 +1,182 @@
+"""core.refresh_rollups, and the marks that keep counts exact until it has been."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from tests.factories import NOON, build_house, differences, record
+
+LATE = NOON + timedelta(minutes=3)
+
+
+async def count(connection: asyncpg.Connection, at: datetime) -> int:
+    raw_count = await connection.fetchval("select raw_count from api.get_count('house', $1)", at)
+    assert isinstance(raw_count, int)
+    return raw_count
+
+
+async def marks(connection: asyncpg.Connection) -> list[datetime]:
+    return [row["bucket"] for row in await connection.fetch("select bucket from core.late_mark order by bucket")]
+
+
+async def rolled_up(connection: asyncpg.Connection) -> list[tuple[str, int]]:
+    rows = await connection.fetch(
+        """
+        select '15m', sum(net)::bigint from core.dpu_flow_15m_v1
+        union all select '1d', sum(net)::bigint from core.dpu_flow_1d_v1
+        union all select '30d', sum(net)::bigint from core.dpu_flow_30d_v1
+        """
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+async def test_it_rolls_up_what_is_older_than_half_an_hour(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    now = datetime.now(UTC)
+    await record(connection, [("front", NOON, 1), ("front", now - timedelta(seconds=1), 2)])
+    await connection.execute("call core.refresh_rollups()")
+    assert await rolled_up(connection) == [("15m", 1), ("1d", 1), ("30d", 1)]
+    state = await connection.fetchrow("select materialized_until, refreshed_at from core.rollup_state")
+    assert state is not None
+    until, refreshed_at = state
+    assert timedelta(minutes=30) <= datetime.now(UTC) - until < timedelta(minutes=46)
+    assert refreshed_at >= now
+    assert await differences(connection) == []
+
+
+async def test_a_late_event_is_marked_counted_and_rolled_up_by_the_next_refresh(
+    connection: asyncpg.Connection,
+) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    await connection.execute("call core.refresh_rollups()")
+    assert await marks(connection) == []
+    await record(connection, [("front", LATE, 5)])
+    assert await marks(connection) == [NOON]
+    assert await rolled_up(connection) == [("15m", 1), ("1d", 1), ("30d", 1)]
+    assert await count(connection, NOON + timedelta(days=100)) == 6
+    await connection.execute("call core.refresh_rollups()")
+    assert await marks(connection) == []
+    assert await rolled_up(connection) == [("15m", 6), ("1d", 6), ("30d", 6)]
+    assert await count(connection, NOON + timedelta(days=100)) == 6
+
+
+async def test_an_event_on_time_is_not_marked(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await connection.execute("call core.refresh_rollups()")
+    await record(connection, [("front", datetime.now(UTC) - timedelta(minutes=14), 1)])
+    assert await marks(connection) == []
+
+
+async def test_an_event_is_marked_where_the_clock_was_set_back_behind_the_rollups(
+    connection: asyncpg.Connection,
+) -> None:
+    await build_house(connection)
+    now = datetime.now(UTC)
+    await connection.execute("update core.rollup_state set materialized_until = $1", now + timedelta(hours=2))
+    await record(connection, [("front", now, 1)])
+    assert len(await marks(connection)) == 1
+    assert await count(connection, await connection.fetchval("select clock_timestamp()")) == 1
+    assert await differences(connection) == []
+
+
+async def test_what_came_exactly_at_a_reset_belongs_to_before_it(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    instant = timedelta(microseconds=1)
+    await record(connection, [("front", NOON - instant, 100), ("front", NOON, 10), ("front", NOON + instant, 1)])
+    await connection.execute("select api.record_reset('house', 1000, $1)", NOON)
+    for at in (NOON, NOON + timedelta(minutes=15), NOON + timedelta(days=40)):
+        before = await count(connection, at)
+        await connection.execute("call core.refresh_rollups()")
+        assert await count(connection, at) == before == (1000 if at == NOON else 1001)
+        await connection.execute("update core.rollup_state set materialized_until = '2000-01-01 00:00:00+00'")
+    assert await connection.fetchval("select sum(net_at_start) from core.dpu_flow_15m_v1") == 10
+
+
+async def test_a_moment_may_be_larger_than_a_bigint(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    most, end = 2**31 - 1, NOON + timedelta(minutes=15)
+    events = [("front", end - timedelta(microseconds=1), most, sequence) for sequence in range(9)]
+    await record(connection, events)
+    query = "select average, min, max from api.list_space_counts('house', $1, $2, '1mo', 'UTC')"
+    month = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
+    before = await connection.fetchrow(query, *month)
+    await connection.execute("call core.refresh_rollups()")
+    assert await connection.fetchval("select moment_carry from core.dpu_flow_15m_v1") > 0
+    assert await connection.fetchrow(query, *month) == before
+    assert await differences(connection) == []
+
+
+async def test_a_long_history_is_rolled_up_in_steps(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    events = [("front", NOON - number * timedelta(days=40), 1) for number in range(20)]
+    await record(connection, events)
+    await connection.execute("call core.refresh_rollups()")
+    assert await rolled_up(connection) == [("15m", 20), ("1d", 20), ("30d", 20)]
+    assert await count(connection, NOON - 9 * timedelta(days=40)) == 11
+    assert await differences(connection) == []
+
+
+@pytest.mark.concurrency
+async def test_a_mark_that_the_refresh_could_not_see_stays(connection: asyncpg.Connection, database_url: str) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    await connection.execute("call core.refresh_rollups()")
+    other = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+    try:
+        transaction = other.transaction()
+        await transaction.start()
+        await record(other, [("front", LATE, 5)])
+        await connection.execute("call core.refresh_rollups()")
+        await transaction.commit()
+    finally:
+        await other.close()
+    assert await marks(connection) == [NOON]
+    assert await count(connection, NOON + timedelta(days=1)) == 6
+    await connection.execute("call core.refresh_rollups()")
+    assert await marks(connection) == []
+    assert await count(connection, NOON + timedelta(days=1)) == 6
+
+
+@pytest.mark.concurrency
+async def test_one_refreshes_at_a_time_and_the_other_does_nothing(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    query = "select materialized_until from core.rollup_state"
+    before = await connection.fetchval(query)
+    other = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+    try:
+        await other.execute("select pg_advisory_lock(4742002)")
+        await asyncio.wait_for(connection.execute("call core.refresh_rollups()"), 30)
+        assert await connection.fetchval(query) == before
+    finally:
+        await other.close()
+    await connection.execute("call core.refresh_rollups()")
+    assert await connection.fetchval(query) > before
+
+
+async def test_a_refresh_that_fails_leaves_the_marks_and_the_next_one_makes_up_for_it(
+    connection: asyncpg.Connection,
+) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    await connection.execute("call core.refresh_rollups()")
+    await record(connection, [("front", LATE, 5)])
+    refresh_range = "core.refresh_range(timestamptz, timestamptz, timestamptz)"
+    code = await connection.fetchval(f"select pg_get_functiondef('{refresh_range}'::regprocedure)")
+    await connection.execute(code.replace("begin\n", "begin\n  raise exception 'no space left on device';\n", 1))
+    try:
+        with pytest.raises(asyncpg.PostgresError, match="no space left"):
+            await connection.execute("call core.refresh_rollups()")
+        assert await marks(connection) == [NOON]
+        assert await count(connection, NOON + timedelta(days=1)) == 6
+    finally:
+        await connection.execute(code)
+        await connection.execute("select pg_advisory_unlock_all()")
+    await connection.execute("call core.refresh_rollups()")
+    assert await marks(connection) == []
+    assert await differences(connection) == []
