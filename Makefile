@@ -25,6 +25,7 @@ lint: setup
 
 bench: setup
 	.venv/bin/python -m benchmarks
+	.venv/bin/python -m benchmarks.bench_history
 
 soak: setup
 	HEADCOUNT_WORLDS=5000 .venv/bin/pytest tests/properties

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 README = Path(__file__).parent.parent.parent / "README.md"
-REQUESTS = re.findall(r"```sh\n(curl .*?)\n```\n```json\n(.*?)\n```", README.read_text(), re.DOTALL)
+REQUESTS = re.findall(r"```sh\n(curl .*?)\n```\n```(?:json|csv)\n(.*?)\n```", README.read_text(), re.DOTALL)
 
 
 def parse(command: str) -> tuple[str, str, dict[str, str], str | None]:
@@ -35,12 +35,15 @@ def parse(command: str) -> tuple[str, str, dict[str, str], str | None]:
 
 
 async def test_it_answers_as_the_readme_says(client: httpx.AsyncClient) -> None:
-    assert len(REQUESTS) == 3
+    assert len(REQUESTS) == 4
     for command, expected in REQUESTS:
         method, path, headers, body = parse(command)
         answer = await client.request(method, path, headers=headers, content=body)
         assert answer.status_code == 200, answer.text
-        assert answer.json() == json.loads(expected)
+        if answer.headers["Content-Type"].startswith("text/csv"):
+            assert answer.text.split() == expected.split()
+        else:
+            assert answer.json() == json.loads(expected)
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README.read_text()))
