@@ -180,3 +180,26 @@ async def test_a_refresh_that_fails_leaves_the_marks_and_the_next_one_makes_up_f
     await connection.execute("call core.refresh_rollups()")
     assert await marks(connection) == []
     assert await differences(connection) == []
+
+
+async def test_the_upkeep_is_a_job_that_rolls_up_and_compresses(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1), ("front", NOON + timedelta(days=70), 2)])
+    job = await connection.fetchval(
+        "select job_id from timescaledb_information.jobs where proc_schema = 'core' and proc_name = 'run_upkeep'"
+    )
+    await connection.execute(f"call public.run_job({job})")
+    assert await rolled_up(connection) == [("15m", 3), ("1d", 3), ("30d", 3)]
+    compressed = await connection.fetch(
+        """
+        select c.is_compressed
+        from timescaledb_information.continuous_aggregates a
+        join timescaledb_information.chunks c on c.hypertable_name = a.materialization_hypertable_name
+        where a.view_name = 'dpu_flow_15m_v1'
+        """
+    )
+    assert [row["is_compressed"] for row in compressed] == [True, True]
+    await record(connection, [("front", LATE, 5)])
+    await connection.execute(f"call public.run_job({job})")
+    assert await count(connection, NOON + timedelta(days=1)) == 6
+    assert await differences(connection) == []
