@@ -46,7 +46,7 @@ class Groups(Generic[Asked, Answer]):
         self.max_weight = max_weight
         self.weigh = weigh
         self.waiting: deque[Waiting[Asked, Answer]] = deque()
-        self.running: set[asyncio.Task[None]] = set()
+        self.running: set[asyncio.Task[None] | None] = set()
 
     async def ask(self, asked: Asked) -> Answer:
         """The answer to this one, or what its own call raised."""
@@ -55,19 +55,21 @@ class Groups(Generic[Asked, Answer]):
         self.waiting.append(Waiting(asked, self.weigh(asked), answer))
         if len(self.running) < self.callers:
             # It begins in the loop's next turn, and takes along what else arrives in this one.
-            task = loop.create_task(self._work())
-            self.running.add(task)
-            task.add_done_callback(self.running.discard)
+            self.running.add(loop.create_task(self._work()))
         return await answer
 
     async def _work(self) -> None:
-        while group := self._take():
-            try:
+        group: list[Waiting[Asked, Answer]] = []
+        try:
+            while group := self._take():
                 await self._answer(group)
-            finally:
-                for waiting in group:
-                    if not waiting.answer.done():
-                        waiting.answer.set_exception(Problem("unavailable", STOPPED))
+        except BaseException:
+            for waiting in (*group, *self.waiting):
+                _fail(waiting, Problem("unavailable", STOPPED))
+            raise
+        finally:
+            # not when the task is done, which is later: who asked in between would wait for nobody
+            self.running.remove(asyncio.current_task())
 
     def _take(self) -> list[Waiting[Asked, Answer]]:
         """The next group; who has gone away by now is left out."""

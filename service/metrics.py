@@ -1,7 +1,8 @@
 """What /metrics shows. Each app has a registry of its own; every label has few values."""
 
 import time
-from collections.abc import Callable
+from collections import Counter as Counted
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from litestar.types import Message, Scope
@@ -34,12 +35,12 @@ class Metrics:
         )
         self.lag = Histogram(
             "headcount_ingest_lag_seconds",
-            "From the device time of a request's newest event to its commit.",
+            "From the device time of a transaction's newest event to its commit.",
             buckets=LAG_SECONDS,
             registry=self.registry,
         )
-        self.batch = Histogram(
-            "headcount_request_events", "Events in a request.", buckets=SIZES, registry=self.registry
+        self.transaction = Histogram(
+            "headcount_transaction_events", "Events in a transaction.", buckets=SIZES, registry=self.registry
         )
         self.group = Histogram(
             "headcount_group_requests",
@@ -89,16 +90,17 @@ class Metrics:
     def note_group(self, kind: str, requests: int) -> None:
         self.groups[kind].observe(requests)
 
-    def note_events(self, batch: Batch, recorded: EventsRecordedOut) -> None:
-        """After the commit."""
-        self.batch.observe(batch.received)
-        if batch.times:
-            self.lag.observe((datetime.now(UTC) - max(batch.times)).total_seconds())
-        self.accepted.inc(recorded.accepted)
-        if recorded.duplicates:
-            self.duplicates.inc(recorded.duplicates)
-        for rejection in recorded.rejected:
-            self.rejected.labels(rejection.code).inc()
+    def note_events(self, batches: Sequence[Batch], recorded: Sequence[EventsRecordedOut]) -> None:
+        """After the commit of some requests' events."""
+        self.note_group("events", len(batches))
+        self.transaction.observe(sum(batch.received for batch in batches))
+        times = [time for batch in batches for time in batch.times]
+        if times:
+            self.lag.observe((datetime.now(UTC) - max(times)).total_seconds())
+        self.accepted.inc(sum(answer.accepted for answer in recorded))
+        self.duplicates.inc(sum(answer.duplicates for answer in recorded))
+        for code, number in Counted(rejection.code for answer in recorded for rejection in answer.rejected).items():
+            self.rejected.labels(code).inc(number)
 
     def note_rollups(self, state: RollupState | None) -> None:
         """None: the database does not answer."""

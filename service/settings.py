@@ -28,9 +28,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Requests that may wait for a connection; more than that are told to come back (503).
     max_waiting: int = 200
     # Transactions for small requests with events that run at a time.
-    writers: int = 2
+    writers: int = 1
     # Events, and bytes of them, that may wait to be stored, and bytes of bodies that may be underway: 503 beyond.
-    max_waiting_events: int = 100_000
+    max_waiting_events: int = 50_000
     max_waiting_bytes: int = 64 * 1024 * 1024
     max_body_bytes: int = 64 * 1024 * 1024
     acquire_seconds: float = 5.0

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from service import ingest
@@ -58,9 +58,11 @@ class Writer:
             await self.stop()
 
     async def stop(self) -> None:
-        """Accepts nothing more; returns when everything that was accepted has been answered."""
-        self.is_stopping = True
-        await self.is_idle.wait()
+        """Accepts nothing more; returns when everything that was accepted is committed, or the database is too slow."""
+        if not self.is_stopping:
+            self.is_stopping = True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.is_idle.wait(), self.settings.statement_seconds)
 
     def admit(self) -> None:
         """Raises Problem (503) if there is no room for anything more."""
@@ -91,12 +93,12 @@ class Writer:
             self.requests -= 1
             if not self.requests:
                 self.is_idle.set()
-        self.metrics.note_events(batch, recorded)
         return recorded
 
     async def _commit(self, batches: Sequence[Batch]) -> list[EventsRecordedOut]:
-        self.metrics.note_group("events", len(batches))
-        return await ingest.record_all(self.database, batches, self.settings.auto_register)
+        recorded = await ingest.record_all(self.database, batches, self.settings.auto_register)
+        self.metrics.note_events(batches, recorded)
+        return recorded
 
 
 def held_bytes(batch: Batch) -> int:
