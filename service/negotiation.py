@@ -6,6 +6,7 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ MAX_PARAMETERS = 1_100
 CSV_ROWS = 500
 # Longer than any of our devices needs for 8 MiB; a client that stalls would hold its connection for ever.
 BODY_SECONDS = 60.0
+DISCARD_SECONDS = 5.0
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -200,7 +202,7 @@ class Bodies:
 async def read_body(request: HttpRequest, read: Callable[[bytes], T]) -> T:
     """What `read` makes of the whole body, inflated if it is gzip. Never holds more than the limit and one piece.
 
-    How much all requests hold together is bounded as well: 503 beyond that, and before anything is read for a body
+    How much all requests hold together is bounded as well: 503 beyond that, and before anything is held for a body
     that says how long it is.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
@@ -211,8 +213,12 @@ async def read_body(request: HttpRequest, read: Callable[[bytes], T]) -> T:
     length = int(text[:20]) if text.isdecimal() else 0
     if length > MAX_BODY:
         raise too_large()
-    bodies.hold(length)
-    bodies.held -= length
+    try:
+        bodies.hold(length)
+        bodies.held -= length
+    except Problem:
+        await discard_body(request)
+        raise
     gunzip = Gunzip() if encoding != "identity" else None
     body = bytearray()
     received = held = 0
@@ -236,6 +242,20 @@ async def read_body(request: HttpRequest, read: Callable[[bytes], T]) -> T:
         raise Problem("malformed", "The connection ended before the body did.") from None
     finally:
         bodies.held -= held
+
+
+async def discard_body(request: HttpRequest) -> None:
+    """Takes the body off the line and holds nothing of it.
+
+    A connection on which something is left is reset, and its client might never see why it was refused.
+    """
+    received = 0
+    with suppress(TimeoutError, HTTPException):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            async for piece in request.stream():
+                received += len(piece)
+                if received > MAX_BODY:
+                    return
 
 
 def unsupported(format: str, *formats: str) -> Problem:

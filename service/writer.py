@@ -13,7 +13,7 @@ from service.groups import STOPPED, Groups
 from service.ingest import Batch
 from service.messages import EventsRecordedOut
 from service.metrics import Metrics
-from service.negotiation import HttpRequest
+from service.negotiation import HttpRequest, discard_body
 from service.settings import Settings
 
 # As many as one request can have days; more together save nothing that could be measured.
@@ -64,7 +64,15 @@ class Writer:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.is_idle.wait(), self.settings.statement_seconds)
 
-    def admit(self) -> None:
+    async def admit(self, request: HttpRequest) -> None:
+        """Raises Problem (503) if there is no room for anything more, and holds nothing of the request's body then."""
+        try:
+            self.check_room()
+        except Problem:
+            await discard_body(request)
+            raise
+
+    def check_room(self) -> None:
         """Raises Problem (503) if there is no room for anything more."""
         if self.is_stopping:
             raise Problem("unavailable", STOPPED)
@@ -73,7 +81,7 @@ class Writer:
 
     async def record(self, batch: Batch) -> EventsRecordedOut:
         """Stores a batch, refusals included, and answers after the commit."""
-        self.admit()
+        self.check_room()
         if not batch.received:
             return EventsRecordedOut(0, 0, 0, [])
         size = held_bytes(batch)

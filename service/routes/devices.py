@@ -28,7 +28,7 @@ def _shortest(moment: datetime | None) -> str | None:
 async def record_readings(request: HttpRequest) -> Response[bytes]:
     """Stores the readings of one device, as POST /v1/events does."""
     no_query(request)
-    writer(request).admit()
+    await writer(request).admit(request)
     return answer(request, await writer(request).record(await ingest.decode_readings(request)))
 
 

@@ -20,7 +20,7 @@ async def record_events(request: HttpRequest) -> Response[bytes]:
     One bad event never costs the good ones beside it.
     """
     no_query(request)
-    writer(request).admit()
+    await writer(request).admit(request)
     return answer(request, await writer(request).record(await ingest.decode_events(request)))
 
 

@@ -149,7 +149,7 @@ async def test_more_than_it_can_hold_is_refused_at_once_and_taken_again_afterwar
     asked = asyncio.create_task(writer.record(held))
     await turns()
     with pytest.raises(Problem) as refused:
-        writer.admit()
+        writer.check_room()
     assert refused.value.kind.status == 503
     assert refused.value.headers["Retry-After"]
     with pytest.raises(Problem):
