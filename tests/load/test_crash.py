@@ -132,6 +132,18 @@ class Service:
         self.process.kill()
         self.process = await asyncio.to_thread(self._start)
 
+    async def stop(self) -> None:
+        assert await asyncio.to_thread(self.process.end) == 0, self.process.said
+        self.process = await asyncio.to_thread(self._start)
+
+
+async def test_a_stop_answers_everything_that_it_commits(own_database_url: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        service = Service(tmp_path, own_database_url, stack)
+        clients = await crash_under_load(own_database_url, service.port, service.stop, CRASHES)
+    assert clients.retries
+    assert not clients.duplicates  # would be something committed whose answer was lost
+
 
 async def test_what_was_acknowledged_is_stored_once_however_often_the_service_is_killed(
     own_database_url: str, tmp_path: Path
