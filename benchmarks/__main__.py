@@ -17,7 +17,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.client import send_all
+from benchmarks.client import get, send_all
 from benchmarks.database import fresh_database, server_url
 from benchmarks.machine import describe_machine
 from benchmarks.processes import Server, free_port, running
@@ -139,6 +139,16 @@ def http_lane(
     return run
 
 
+def get_lane(server: Server, path: str, connections: int) -> Callable[[float], tuple[int, float]]:
+    def run(seconds: float) -> tuple[int, float]:
+        load = send_all(server.port, [get(path)] * int(seconds * 30_000), connections=connections, seconds=seconds)
+        if set(load.statuses) != {200}:
+            raise RuntimeError(f"the service answered {dict(load.statuses)}: {load.unexpected.decode()}")
+        return load.statuses[200], load.seconds
+
+    return run
+
+
 def make_lanes(url: str, stack: ExitStack) -> list[Lane]:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(EQUAL_TABLE)
@@ -153,7 +163,8 @@ def make_lanes(url: str, stack: ExitStack) -> list[Lane]:
     service, validating = serve("service"), serve("validate_only")
     port = free_port()
     fixed = stack.enter_context(running(("benchmarks.client", str(port)), port, {}, "/"))
-    bulk, single = f"HTTP, {BATCH:,} events a request, 4 connections", "HTTP, one event a request, 64 connections"
+    bulk = f"HTTP, {BATCH:,} events a request, 4 connections"
+    single, count = "HTTP, one event a request, 64 connections", "HTTP, current count, 64 connections"
     copied = "COPY binary, 50,000 rows a transaction"
     return [
         Lane(copied, "rows", copy_lane(url, traffic, ids, binary=True, batches=50), copied),
@@ -177,6 +188,8 @@ def make_lanes(url: str, stack: ExitStack) -> list[Lane]:
         Lane(single, "requests", http_lane(service, traffic, 1, 64), single),
         Lane("  the same, validate only", "requests", http_lane(validating, traffic, 1, 64, repeat=5), single),
         Lane("  the client's own ceiling", "requests", http_lane(fixed, traffic, 1, 64, repeat=20), single),
+        Lane(count, "requests", get_lane(service, "/v1/spaces/hall/count", 64), count),
+        Lane("  nothing (GET /healthz)", "requests", get_lane(service, "/healthz", 64), count),
     ]
 
 
@@ -203,13 +216,16 @@ def show(lanes: list[Lane], rates: dict[int, list[float]], rounds: int, seconds:
 @click.command(help=__doc__)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--seconds", default=3.0, show_default=True, help="Of each lane in each round.")
-def main(rounds: int, seconds: float) -> None:
+@click.option("--only", default="", help="Lanes with this in their name, and those they are compared with.")
+def main(rounds: int, seconds: float, only: str) -> None:
     console = Console(width=130)
     with fresh_database(server_url()) as url, ExitStack() as stack:
         for name, value in describe_machine(url):
             console.print(f"[bold]{name}[/]: {value}", highlight=False)
         make_site(url)
         lanes = make_lanes(url, stack)
+        bases = {lane.base for lane in lanes if only in lane.name or only in lane.base}
+        lanes = [lane for lane in lanes if lane.name in bases or only in lane.name or only in lane.base]
         for lane in lanes:
             lane.run(0.5)  # connections, caches, the first chunk
         rates: dict[int, list[float]] = defaultdict(list)

@@ -329,6 +329,10 @@ async def get_schema(session: Session) -> list[messages.SchemaRow]:
     return [_shape(row, messages.SchemaRow) for row in await session.fetch("select * from api.get_schema()")]
 
 
+async def get_rollup_state(session: Session) -> messages.RollupState:
+    return _shape(await session.fetchrow("select * from api.get_rollup_state()"), messages.RollupState)
+
+
 async def get_import(session: Session, digest: str) -> messages.ImportRow | None:
     """None for a file that was never begun."""
     row = await session.fetchrow("select * from api.get_import(digest => $1)", digest)

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ import asyncpg
 
 from service import calls
 from service.errors import Problem, problem_of
+from service.messages import RollupState
 from service.negotiation import HttpRequest
 from service.schema import SchemaMismatch, SchemaVersion, compare_schema, expected_schema
 from service.settings import Settings
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 ROLE = "headcount_service"
+ROLLUP_STATE_SECONDS = 5.0
 
 log = logging.getLogger("headcount.db")
 
@@ -34,6 +38,8 @@ class Database:
         self.expected: SchemaVersion = expected_schema()
         self.checked = False
         self.waiting = 0
+        self.rollup_state: RollupState | None = None
+        self.looked_at = -math.inf
         self.pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     @asynccontextmanager
@@ -94,6 +100,26 @@ class Database:
             if not self.checked:
                 await self._check_schema(connection)
             return await connection.fetchrow(query, *arguments)
+
+    def get_size(self) -> int:
+        """Open connections."""
+        return self.pool.get_size() if self.pool else 0
+
+    def get_idle_size(self) -> int:
+        """Open connections that nobody uses."""
+        return self.pool.get_idle_size() if self.pool else 0
+
+    async def get_rollup_state(self) -> RollupState | None:
+        """At most some seconds old; None if the database does not answer."""
+        if time.monotonic() - self.looked_at > ROLLUP_STATE_SECONDS:
+            self.looked_at = time.monotonic()
+            try:
+                async with asyncio.timeout(1):
+                    self.rollup_state = await calls.get_rollup_state(self)
+            except Exception as error:
+                log.warning("No state of the rollups (%s: %s)", type(error).__name__, error)
+                self.rollup_state = None
+        return self.rollup_state
 
     async def _check_schema(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
         try:

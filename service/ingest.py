@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ from service.messages import (
     ReadingsIn,
     Rejection,
     Timestamp,
+    Verdict,
 )
 from service.negotiation import JSON, MSGPACK, HttpRequest, decode_bytes, media_type, read_body, unsupported
 
@@ -106,20 +108,46 @@ async def record(session: calls.Session, batch: Batch, auto_register: bool = Tru
     """Stores a batch, refusals included, and puts the database's verdicts together with ours."""
     if not batch.received:
         return EventsRecordedOut(0, 0, 0, [])
+    return (await record_all(session, [batch], auto_register))[0]
+
+
+async def record_all(
+    session: calls.Session, batches: Sequence[Batch], auto_register: bool = True
+) -> list[EventsRecordedOut]:
+    """The same for several in one transaction, in this order: an answer for each, as if it had come alone."""
+    refusals = [refusal for batch in batches for refusal in batch.refusals]
     verdicts = await calls.record_events(
         session,
-        dpus=batch.dpus,
-        times=batch.times,
-        directions=batch.directions,
-        sequences=batch.sequences,
+        dpus=_joined([batch.dpus for batch in batches]),
+        times=_joined([batch.times for batch in batches]),
+        directions=_joined([batch.directions for batch in batches]),
+        sequences=_joined([batch.sequences for batch in batches]),
         auto_register=auto_register,
-        refused_bodies=[refusal.body for refusal in batch.refusals],
-        refused_details=[refusal.detail for refusal in batch.refusals],
+        refused_bodies=[refusal.body for refusal in refusals],
+        refused_details=[refusal.detail for refusal in refusals],
     )
+    answers = []
+    begin = done = 0
+    for batch in batches:
+        end, first = begin + len(batch.dpus), done
+        while done < len(verdicts) and verdicts[done].index < end:
+            done += 1
+        answers.append(_recorded(batch, verdicts[first:done], begin))
+        begin = end
+    return answers
+
+
+def _joined(columns: Sequence[Sequence[Part]]) -> Sequence[Part]:
+    return columns[0] if len(columns) == 1 else [*chain.from_iterable(columns)]
+
+
+def _recorded(batch: Batch, verdicts: Sequence[Verdict], begin: int) -> EventsRecordedOut:
+    """The answer to a batch whose events were given to the database from `begin` on."""
     others = [verdict for verdict in verdicts if verdict.verdict != "duplicate"]
     rejected = [Rejection(refusal.index, "invalid", refusal.detail) for refusal in batch.refusals]
     for verdict in others:
-        index = verdict.index if batch.indexes is None else batch.indexes[verdict.index]
+        place = verdict.index - begin
+        index = place if batch.indexes is None else batch.indexes[place]
         rejected.append(Rejection(index, verdict.verdict, verdict.detail))
     rejected.sort(key=lambda rejection: rejection.index)
     accepted = len(batch.dpus) - len(verdicts)
@@ -131,7 +159,7 @@ async def decode_events(request: HttpRequest) -> Batch:
     format = media_type(request)
     if format not in EVENT_FORMATS:
         raise unsupported(format, *EVENT_FORMATS)
-    return _check_days(EVENT_FORMATS[format](await read_body(request)))
+    return _check_days(await read_body(request, EVENT_FORMATS[format]))
 
 
 async def decode_readings(request: HttpRequest) -> Batch:
@@ -139,7 +167,7 @@ async def decode_readings(request: HttpRequest) -> Batch:
     format = media_type(request)
     if format not in READING_FORMATS:
         raise unsupported(format, *READING_FORMATS)
-    return _check_days(READING_FORMATS[format](await read_body(request)))
+    return _check_days(await read_body(request, READING_FORMATS[format]))
 
 
 def _check_days(batch: Batch) -> Batch:

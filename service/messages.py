@@ -423,6 +423,14 @@ class SchemaRow(Struct, frozen=True):
     breaking: bool
 
 
+class RollupState(Struct, frozen=True):
+    """How far the rollups have come, and how many quarter-hours of DPUs before that wait to be covered again."""
+
+    materialized_until: datetime
+    lag_seconds: float
+    late_marks: int
+
+
 class ImportRow(Struct, frozen=True):
     """How far an import has come: lines done (the header included) and what became of them."""
 

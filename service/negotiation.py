@@ -5,7 +5,8 @@ import csv
 import io
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ MAX_PARAMETERS = 1_100
 CSV_ROWS = 500
 # Longer than any of our devices needs for 8 MiB; a client that stalls would hold its connection for ever.
 BODY_SECONDS = 60.0
+DISCARD_SECONDS = 5.0
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -106,7 +108,7 @@ async def decode(request: HttpRequest, kind: type[T]) -> T:
     format = media_type(request)
     if format not in (JSON, MSGPACK):
         raise unsupported(format, JSON, MSGPACK)
-    return decode_bytes(await read_body(request), kind, format)
+    return await read_body(request, lambda body: decode_bytes(body, kind, format))
 
 
 def decode_bytes(body: bytes, kind: type[T], format: str) -> T:
@@ -183,17 +185,43 @@ def problem_of_validation(error: msgspec.ValidationError) -> Problem:
     return Problem("invalid", detail, [ProblemItem(where, "invalid", words)] if where else ())
 
 
-async def read_body(request: HttpRequest) -> bytes:
-    """The whole body, inflated if it is gzip. Never holds more than the limit and one piece."""
+class Bodies:
+    """How many bytes of bodies are held that are still being read or decoded, over all requests, and the limit."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+    def hold(self, size: int) -> None:
+        """Raises Problem (503) if that is too much together; nothing is held then."""
+        if self.held + size > self.limit:
+            raise Problem("unavailable", "Too many bodies are being received. Nothing was stored; try again.")
+        self.held += size
+
+
+async def read_body(request: HttpRequest, read: Callable[[bytes], T]) -> T:
+    """What `read` makes of the whole body, inflated if it is gzip. Never holds more than the limit and one piece.
+
+    How much all requests hold together is bounded as well: 503 beyond that, and before anything is held for a body
+    that says how long it is.
+    """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise Problem("unsupported_media_type", "Content-Encoding can be gzip or none.")
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length[:20]) > MAX_BODY:
+    bodies: Bodies = request.app.state.bodies
+    text = request.headers.get("content-length", "0")
+    length = int(text[:20]) if text.isdecimal() else 0
+    if length > MAX_BODY:
         raise too_large()
+    try:
+        bodies.hold(length)
+        bodies.held -= length
+    except Problem:
+        await discard_body(request)
+        raise
     gunzip = Gunzip() if encoding != "identity" else None
     body = bytearray()
-    received = 0
+    received = held = 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for piece in request.stream():
@@ -203,13 +231,31 @@ async def read_body(request: HttpRequest) -> bytes:
                 body += gunzip.feed(piece, MAX_BODY + 1 - len(body)) if gunzip else piece
                 if len(body) > MAX_BODY:
                     raise too_large()
+                bodies.hold(len(body) - held)
+                held = len(body)
+        if gunzip:
+            gunzip.finish()
+        return read(bytes(body))
     except TimeoutError:
         raise Problem("malformed", f"The body did not arrive within {BODY_SECONDS:.0f} seconds.") from None
     except HTTPException:
         raise Problem("malformed", "The connection ended before the body did.") from None
-    if gunzip:
-        gunzip.finish()
-    return bytes(body)
+    finally:
+        bodies.held -= held
+
+
+async def discard_body(request: HttpRequest) -> None:
+    """Takes the body off the line and holds nothing of it.
+
+    A connection on which something is left is reset, and its client might never see why it was refused.
+    """
+    received = 0
+    with suppress(TimeoutError, HTTPException):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            async for piece in request.stream():
+                received += len(piece)
+                if received > MAX_BODY:
+                    return
 
 
 def unsupported(format: str, *formats: str) -> Problem:

@@ -10,6 +10,9 @@ import msgspec
 LOCAL_DATABASE = "postgresql://postgres@127.0.0.1:5432/postgres"
 
 
+AT_LEAST_ONE = ("pool_size", "writers", "max_waiting_events", "max_waiting_bytes", "max_body_bytes")
+
+
 class SettingsRefused(Exception):
     """The environment asks for something the service will not do; the text says what to do instead."""
 
@@ -24,6 +27,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: int = 10
     # Requests that may wait for a connection; more than that are told to come back (503).
     max_waiting: int = 200
+    # Transactions for small requests with events that run at a time.
+    writers: int = 1
+    # Events, and bytes of them, that may wait to be stored, and bytes of bodies that may be underway: 503 beyond.
+    max_waiting_events: int = 50_000
+    max_waiting_bytes: int = 64 * 1024 * 1024
+    max_body_bytes: int = 64 * 1024 * 1024
     acquire_seconds: float = 5.0
     statement_seconds: float = 30.0
     auto_register: bool = True
@@ -45,8 +54,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 1 <= self.port <= 65535:
             raise SettingsRefused(f"HEADCOUNT_PORT is {self.port}; it must be 1 to 65535.")
-        if self.pool_size < 1:
-            raise SettingsRefused(f"HEADCOUNT_POOL_SIZE is {self.pool_size}; it must be at least 1.")
+        for name in AT_LEAST_ONE:
+            if getattr(self, name) < 1:
+                raise SettingsRefused(f"{VARIABLES[name]} is {getattr(self, name)}; it must be at least 1.")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

@@ -76,6 +76,13 @@ routine api.get_import(text)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.get_rollup_state()
+    arguments   OUT materialized_until timestamp with time zone, OUT lag_seconds double precision, OUT late_marks bigint
+    returns     record
+    as          sql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.get_schema()
     returns     TABLE(number integer, sha256 text, breaking boolean)
     as          sql stable security definer

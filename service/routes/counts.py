@@ -11,22 +11,21 @@ from service.db import database
 from service.messages import BucketOut, CountOut, CountQuery, CountsOut, CountsQuery, SpaceCountsOut, SpaceCountsQuery
 from service.negotiation import CSV, JSON, MSGPACK, HttpRequest, answer, csv_answer, path_id, prefers_csv, query
 from service.openapi import described
+from service.reader import reader
 
 
 @get("/v1/spaces/{space:str}/count", opt=described(CountOut, 404, query=CountQuery))
 async def get_count(request: HttpRequest) -> Response[bytes]:
     """The count of a space at an instant (without `at`: now), from what was known at `known_at`."""
     asked = query(request, CountQuery)
-    return answer(
-        request, await calls.get_count(database(request), path_id(request, "space"), asked.at, asked.known_at)
-    )
+    return answer(request, await reader(request).get_count(path_id(request, "space"), asked.at, asked.known_at))
 
 
 @get("/v1/counts", opt=described(CountsOut, 404, query=CountsQuery))
 async def list_counts(request: HttpRequest) -> Response[bytes]:
     """The counts of the spaces named, or of a space and all below it, or of all, from one snapshot."""
     asked = query(request, CountsQuery)
-    counts = await calls.list_counts(database(request), asked.space, asked.under, asked.at, asked.known_at)
+    counts = await reader(request).list_counts(asked.space, asked.under, asked.at, asked.known_at)
     return answer(request, CountsOut(counts[0].at if counts else asked.at or datetime.now(UTC), counts))
 
 

@@ -17,6 +17,7 @@ from service.messages import (
 )
 from service.negotiation import HttpRequest, answer, no_query, path_id, query
 from service.openapi import described
+from service.writer import writer
 
 
 def _shortest(moment: datetime | None) -> str | None:
@@ -27,8 +28,8 @@ def _shortest(moment: datetime | None) -> str | None:
 async def record_readings(request: HttpRequest) -> Response[bytes]:
     """Stores the readings of one device, as POST /v1/events does."""
     no_query(request)
-    batch = await ingest.decode_readings(request)
-    return answer(request, await ingest.record(database(request), batch, database(request).settings.auto_register))
+    await writer(request).admit(request)
+    return answer(request, await writer(request).record(await ingest.decode_readings(request)))
 
 
 @get("/devices/{device:str}/latest_timestamp", opt=described(LatestTimestampOut, 404))

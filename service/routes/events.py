@@ -9,6 +9,7 @@ from service.db import database
 from service.messages import EventOut, EventsIn, EventsQuery, EventsRecordedOut, Id, Page
 from service.negotiation import HttpRequest, answer, no_query, query
 from service.openapi import described
+from service.writer import writer
 
 
 @post("/v1/events", opt=described(EventsRecordedOut, body=EventsIn))
@@ -19,8 +20,8 @@ async def record_events(request: HttpRequest) -> Response[bytes]:
     One bad event never costs the good ones beside it.
     """
     no_query(request)
-    batch = await ingest.decode_events(request)
-    return answer(request, await ingest.record(database(request), batch, database(request).settings.auto_register))
+    await writer(request).admit(request)
+    return answer(request, await writer(request).record(await ingest.decode_events(request)))
 
 
 @get("/v1/events", opt=described(Page[EventOut], 404, query=EventsQuery))

@@ -4,8 +4,11 @@ from litestar import Response, get
 
 from service.db import database
 from service.messages import HealthOut
+from service.metrics import Metrics
 from service.negotiation import JSON, HttpRequest, answer, no_query
 from service.openapi import described, document
+
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @get("/healthz", opt=described(HealthOut, database=False))
@@ -23,6 +26,15 @@ async def get_readiness(request: HttpRequest) -> Response[bytes]:
     return answer(request, HealthOut())
 
 
+@get("/metrics", opt=described(None, database=False, media_types=(METRICS,)))
+async def get_metrics(request: HttpRequest) -> Response[bytes]:
+    """How much there is to do and how long it takes, for Prometheus."""
+    no_query(request)
+    metrics: Metrics = request.app.state.metrics
+    metrics.note_rollups(await database(request).get_rollup_state())
+    return Response(metrics.text(), media_type=METRICS)
+
+
 @get("/schema", opt=described(None, database=False, media_types=(JSON,)))
 async def get_openapi(request: HttpRequest) -> Response[bytes]:
     """This document."""
@@ -30,4 +42,4 @@ async def get_openapi(request: HttpRequest) -> Response[bytes]:
     return Response(document(request.app), media_type=JSON)
 
 
-HANDLERS = [get_health, get_readiness, get_openapi]
+HANDLERS = [get_health, get_readiness, get_metrics, get_openapi]

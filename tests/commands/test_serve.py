@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -59,7 +60,8 @@ async def test_serve_stops_with_exit_code_0_and_answers_what_it_was_asked(
 
         def ask() -> None:
             url = f"http://127.0.0.1:{port}/v1/events"
-            answer.append(httpx.post(url, content=body, headers={"Content-Type": "text/csv"}, timeout=PATIENCE))
+            with suppress(httpx.ConnectError):  # too late for the service that stops
+                answer.append(httpx.post(url, content=body, headers={"Content-Type": "text/csv"}, timeout=PATIENCE))
 
         asking = threading.Thread(target=ask)
         asking.start()
@@ -68,8 +70,9 @@ async def test_serve_stops_with_exit_code_0_and_answers_what_it_was_asked(
         await asyncio.to_thread(asking.join)
     assert code == 0, process.said
     assert "Traceback" not in process.said
-    if answer:
-        assert answer[0].json()["accepted"] == await connection.fetchval("select count(*) from core.event")
+    assert not answer or answer[0].status_code in (200, 503)
+    accepted = answer[0].json().get("accepted", 0) if answer else 0
+    assert accepted == await connection.fetchval("select count(*) from core.event")
 
 
 async def test_serve_stops_although_a_client_stalls_in_the_middle_of_its_request(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import msgspec
 import pytest
+from litestar import Litestar
 
 from service import negotiation
 from tests.http import body, problem
@@ -110,3 +111,53 @@ async def test_it_gives_up_on_a_body_that_stalls(client: httpx.AsyncClient, monk
     answer = await client.post("/v1/events", content=stalling(), headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
     assert "did not arrive" in answer.json()["detail"]
+
+
+async def test_it_bounds_what_all_bodies_underway_take_together(
+    client: httpx.AsyncClient, app: Litestar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = app.state.bodies
+    monkeypatch.setattr(bodies, "limit", 1_000)
+    arrived, may_end = asyncio.Event(), asyncio.Event()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield b'{"events": [' + b" " * 888
+        arrived.set()
+        await may_end.wait()
+        yield b"]}"
+
+    headers = {"content-type": "application/json"}
+    slow = asyncio.create_task(client.post("/v1/events", content=stalling(), headers=headers))
+    await arrived.wait()
+    assert bodies.held == 900
+    too_much = b'{"events": []' + b" " * 200 + b"}"
+    for content, packed in ((too_much, {}), (gzip.compress(too_much), {"content-encoding": "gzip"})):
+        refused = await client.post("/v1/events", content=content, headers={**headers, **packed})
+        assert problem(refused, 503, "unavailable")["detail"].startswith("Too many bodies")
+        assert refused.headers["retry-after"] == "1"
+        assert bodies.held == 900
+    assert body(await client.post("/v1/events", content=b'{"events": []}', headers=headers))["received"] == 0
+    may_end.set()
+    assert body(await slow)["received"] == 0
+    assert bodies.held == 0
+
+
+async def test_it_refuses_events_when_too_many_wait_and_takes_the_body_off_the_line(
+    client: httpx.AsyncClient, app: Litestar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = app.state.writer
+    monkeypatch.setattr(writer, "events", writer.settings.max_waiting_events)
+    taken = 0
+
+    async def content() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for _ in range(20):
+            yield b" " * 10_000
+            taken += 1
+
+    for path in ("/v1/events", "/ingest"):
+        taken = 0
+        refused = await client.post(path, content=content(), headers={"content-type": "application/json"})
+        assert problem(refused, 503, "unavailable")["detail"].startswith("Too many events wait")
+        assert refused.headers["retry-after"] == "1"
+        assert taken == 20

@@ -1,0 +1,132 @@
+"""Calls that are made together: what arrives while one is under way goes into the next."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import asyncpg
+
+from service.errors import Problem, problem_of
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+
+# Another transaction stood in the way of something in this one.
+BLOCKED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+STOPPED = "The service is stopping. Send the request again: nothing counts twice."
+
+
+class Waiting(NamedTuple, Generic[Asked, Answer]):
+    asked: Asked
+    weight: int
+    answer: "asyncio.Future[Answer]"
+
+
+class Groups(Generic[Asked, Answer]):
+    """Answers everything that arrives together by one call, each with its own answer.
+
+    `call` gets what was asked in the order of arrival, and gives the answers in that order. It begins after all of
+    them arrived. At most `callers` calls run at a time, and as long as one of them is free nobody waits. `weigh` and
+    `max_weight` bound a group; what is heavier goes alone.
+    A group whose call fails is divided and tried again, so that what fails it fails nobody else. Overload is told to
+    the whole group: to try again at once would add to it.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer]]],
+        *,
+        callers: int,
+        max_weight: int,
+        weigh: Callable[[Asked], int],
+    ) -> None:
+        self.call = call
+        self.callers = callers
+        self.max_weight = max_weight
+        self.weigh = weigh
+        self.waiting: deque[Waiting[Asked, Answer]] = deque()
+        self.running: set[asyncio.Task[None] | None] = set()
+
+    async def ask(self, asked: Asked) -> Answer:
+        """The answer to this one, or what its own call raised."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self.waiting.append(Waiting(asked, self.weigh(asked), answer))
+        if len(self.running) < self.callers:
+            # It begins in the loop's next turn, and takes along what else arrives in this one.
+            self.running.add(loop.create_task(self._work()))
+        return await answer
+
+    async def _work(self) -> None:
+        group: list[Waiting[Asked, Answer]] = []
+        try:
+            while group := self._take():
+                await self._answer(group)
+        except BaseException:
+            for waiting in (*group, *self.waiting):
+                _fail(waiting, Problem("unavailable", STOPPED))
+            raise
+        finally:
+            # not when the task is done, which is later: who asked in between would wait for nobody
+            self.running.remove(asyncio.current_task())
+
+    def _take(self) -> list[Waiting[Asked, Answer]]:
+        """The next group; who has gone away by now is left out."""
+        group: list[Waiting[Asked, Answer]] = []
+        room = self.max_weight
+        while self.waiting and (not group or self.waiting[0].weight <= room):
+            waiting = self.waiting.popleft()
+            if not waiting.answer.done():
+                group.append(waiting)
+                room -= waiting.weight
+        return group
+
+    async def _answer(self, group: Sequence[Waiting[Asked, Answer]]) -> None:
+        try:
+            answers = list(zip(group, await self.call([waiting.asked for waiting in group]), strict=True))
+        except Exception as error:
+            if len(group) == 1:
+                _fail(group[0], error)
+            elif is_overload(error):
+                for waiting in group:
+                    _fail(waiting, _copy(error))
+            elif isinstance(error, BLOCKED):
+                await self._answer_apart(group, error)
+            else:
+                half = len(group) // 2
+                await self._answer(group[:half])
+                await self._answer(group[half:])
+        else:
+            for waiting, answer in answers:
+                if not waiting.answer.done():
+                    waiting.answer.set_result(answer)
+
+    async def _answer_apart(self, group: Sequence[Waiting[Asked, Answer]], error: Exception) -> None:
+        """One by one, since each that is blocked takes long to fail: after the second one it counts as overload."""
+        blocked = 0
+        for waiting in group:
+            if blocked > 1:
+                _fail(waiting, _copy(error))
+                continue
+            await self._answer([waiting])
+            failure = None if waiting.answer.cancelled() else waiting.answer.exception()
+            blocked += isinstance(failure, BLOCKED)
+
+
+def is_overload(error: Exception) -> bool:
+    """Whether it concerns everybody alike: the database is away, or has too much to do."""
+    return problem_of(error).kind.code == "unavailable" and not isinstance(error, BLOCKED)
+
+
+def _fail(waiting: Waiting[Asked, Answer], error: Exception) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(error)
+
+
+def _copy(error: Exception) -> Problem:
+    """One exception raised in many places would gather the tracebacks of all."""
+    problem = problem_of(error)
+    copy = Problem(problem.kind.code, problem.detail, problem.errors, problem.headers)
+    copy.__cause__ = error
+    return copy

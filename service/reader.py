@@ -1,0 +1,60 @@
+"""How current counts get out of the database: requests that arrive together are answered by one call."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from service import calls
+from service.db import Database
+from service.errors import Problem
+from service.groups import Groups
+from service.messages import CountOut
+from service.metrics import Metrics
+from service.negotiation import HttpRequest
+
+# Spaces in one call; more than one request can name.
+GROUP_SPACES = 1_000
+MAX_WAITING = 2_000
+CALLERS = 2
+
+
+class Reader:
+    """Counts of now are asked for together, all others one by one.
+
+    The call begins after each of its requests arrived, so no answer is older than its request. Who may not see a
+    space must be refused before: here nobody is told from another.
+    """
+
+    def __init__(self, database: Database, metrics: Metrics) -> None:
+        self.database = database
+        self.metrics = metrics
+        self.groups = Groups(self._count, callers=CALLERS, max_weight=GROUP_SPACES, weigh=len)
+
+    async def get_count(self, space: str, at: datetime | None, known_at: datetime | None) -> CountOut:
+        if at is not None or known_at is not None:
+            return await calls.get_count(self.database, space, at, known_at)
+        return (await self._ask([space]))[0]
+
+    async def list_counts(
+        self, spaces: Sequence[str] | None, under: str | None, at: datetime | None, known_at: datetime | None
+    ) -> list[CountOut]:
+        if spaces is None or under is not None or at is not None or known_at is not None:
+            return await calls.list_counts(self.database, spaces, under, at, known_at)
+        return await self._ask(spaces)
+
+    async def _ask(self, spaces: Sequence[str]) -> list[CountOut]:
+        if len(self.groups.waiting) >= MAX_WAITING:
+            raise Problem("unavailable", "Too many requests wait for the database. Try again.")
+        return await self.groups.ask(spaces)
+
+    async def _count(self, asked: Sequence[Sequence[str]]) -> list[list[CountOut]]:
+        """Of each request the spaces that it names, in that order, each once."""
+        self.metrics.note_group("counts", len(asked))
+        wanted = list(dict.fromkeys(space for spaces in asked for space in spaces))
+        found = {count.space: count for count in await calls.list_counts(self.database, wanted)}
+        return [[found[space] for space in dict.fromkeys(spaces)] for spaces in asked]
+
+
+def reader(request: HttpRequest) -> Reader:
+    """The one that belongs to the request's app."""
+    found: Reader = request.app.state.reader
+    return found

@@ -1,0 +1,128 @@
+"""How events get into the database: requests that arrive together share a transaction, and nobody waits for long."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+
+from service import ingest
+from service.db import Database
+from service.errors import Problem
+from service.groups import STOPPED, Groups
+from service.ingest import Batch
+from service.messages import EventsRecordedOut
+from service.metrics import Metrics
+from service.negotiation import HttpRequest, discard_body
+from service.settings import Settings
+
+# As many as one request can have days; more together save nothing that could be measured.
+GROUP_EVENTS = 1_000
+# Older ones may have to wait for a chunk that is being compressed, or make one: they are gathered by themselves.
+LATE = timedelta(days=1)
+# Transactions for large requests that run at a time.
+LARGE_AT_A_TIME = 4
+# What an event takes, decoded.
+EVENT_BYTES = 200
+
+
+class Writer:
+    """Stores the events of requests, each answered for itself after its commit.
+
+    Small requests are gathered while others are being committed; large ones have a transaction of their own.
+    What is held is bounded, in events and in bytes: more is refused (503), best before its body is read.
+    """
+
+    def __init__(self, database: Database, settings: Settings, metrics: Metrics) -> None:
+        self.database = database
+        self.settings = settings
+        self.metrics = metrics
+        self.fresh, self.late = (
+            Groups(self._commit, callers=callers, max_weight=GROUP_EVENTS, weigh=count_events)
+            for callers in (settings.writers, 1)
+        )
+        self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
+        self.events = 0
+        self.bytes = 0
+        self.requests = 0
+        self.is_stopping = False
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """Ends when all that was accepted is committed."""
+        try:
+            yield
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Accepts nothing more; returns when everything that was accepted is committed, or the database is too slow."""
+        if not self.is_stopping:
+            self.is_stopping = True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.is_idle.wait(), self.settings.statement_seconds)
+
+    async def admit(self, request: HttpRequest) -> None:
+        """Raises Problem (503) if there is no room for anything more, and holds nothing of the request's body then."""
+        try:
+            self.check_room()
+        except Problem:
+            await discard_body(request)
+            raise
+
+    def check_room(self) -> None:
+        """Raises Problem (503) if there is no room for anything more."""
+        if self.is_stopping:
+            raise Problem("unavailable", STOPPED)
+        if self.events >= self.settings.max_waiting_events or self.bytes >= self.settings.max_waiting_bytes:
+            raise Problem("unavailable", "Too many events wait for the database. Nothing was stored; try again.")
+
+    async def record(self, batch: Batch) -> EventsRecordedOut:
+        """Stores a batch, refusals included, and answers after the commit."""
+        self.check_room()
+        if not batch.received:
+            return EventsRecordedOut(0, 0, 0, [])
+        size = held_bytes(batch)
+        self.events += batch.received
+        self.bytes += size
+        self.requests += 1
+        self.is_idle.clear()
+        try:
+            if batch.received >= GROUP_EVENTS:
+                async with self.large:
+                    recorded = (await self._commit([batch]))[0]
+            else:
+                recorded = await (self.late if is_late(batch) else self.fresh).ask(batch)
+        finally:
+            self.events -= batch.received
+            self.bytes -= size
+            self.requests -= 1
+            if not self.requests:
+                self.is_idle.set()
+        return recorded
+
+    async def _commit(self, batches: Sequence[Batch]) -> list[EventsRecordedOut]:
+        recorded = await ingest.record_all(self.database, batches, self.settings.auto_register)
+        self.metrics.note_events(batches, recorded)
+        return recorded
+
+
+def held_bytes(batch: Batch) -> int:
+    """About how much memory a batch takes."""
+    return len(batch.dpus) * EVENT_BYTES + sum(sys.getsizeof(refusal.body) for refusal in batch.refusals)
+
+
+def count_events(batch: Batch) -> int:
+    return batch.received
+
+
+def is_late(batch: Batch) -> bool:
+    return bool(batch.times) and min(batch.times) < datetime.now(UTC) - LATE
+
+
+def writer(request: HttpRequest) -> Writer:
+    """The one that belongs to the request's app."""
+    found: Writer = request.app.state.writer
+    return found

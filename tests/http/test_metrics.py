@@ -1,0 +1,117 @@
+"""GET /metrics."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.app import create_app
+from service.settings import Settings
+from tests.http import event, room_with_dpu, send
+
+Samples = dict[str, float]
+
+
+@asynccontextmanager
+async def client_of(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings)
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+
+    async with (
+        app.lifespan(),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=asgi), base_url="http://headcount") as client,
+    ):
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def fresh(connection: asyncpg.Connection, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an app of its own, which has counted nothing yet."""
+    async with client_of(Settings(database_url=database_url, auth="off")) as client:
+        yield client
+
+
+async def samples(client: httpx.AsyncClient) -> Samples:
+    """By name and labels, as they are written."""
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    return {
+        sample.name + "".join(f" {name}={value}" for name, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+async def test_it_counts_requests_by_the_template_of_their_route(fresh: httpx.AsyncClient) -> None:
+    await room_with_dpu(fresh)
+    for path in ("/v1/spaces/room/count", "/v1/spaces/nowhere/count", "/v1/spaces/room/count", "/nonsense/4711"):
+        await fresh.get(path)
+    found = await samples(fresh)
+    count = "headcount_requests_total method=GET route=/v1/spaces/{space}/count status="
+    assert (found[f"{count}200"], found[f"{count}404"]) == (2, 1)
+    assert found["headcount_requests_total method=GET route=unknown status=404"] == 1
+    assert found["headcount_request_seconds_count method=GET route=/v1/spaces/{space}/count"] == 3
+    assert found["headcount_request_seconds_sum method=GET route=/v1/spaces/{space}/count"] > 0
+    assert not [name for name in found if "4711" in name or "nowhere" in name]
+
+
+async def test_methods_that_clients_invent_make_no_new_label(fresh: httpx.AsyncClient) -> None:
+    for method in ("BREW", "WHEN", "PROPFIND"):
+        await fresh.request(method, "/v1/events")
+    found = await samples(fresh)
+    assert {re.findall(r"method=(\S+)", name)[0] for name in found if "requests_total" in name} == {"other"}
+
+
+async def test_it_tells_what_became_of_events_and_how_late_they_are(fresh: httpx.AsyncClient) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=100)
+    good = event(timestamp=before.isoformat())
+    await send(fresh, good, event(timestamp="1999-01-01T00:00:00Z"), event(direction="no"), event(direction="no"))
+    await send(fresh, good)
+    found = await samples(fresh)
+    assert found["headcount_events_accepted_total"] == 1
+    assert found["headcount_events_duplicate_total"] == 1
+    assert found["headcount_events_rejected_total code=invalid"] == 2
+    assert found["headcount_events_rejected_total code=too_old"] == 1
+    assert found["headcount_ingest_lag_seconds_count"] == 2
+    assert 200 <= found["headcount_ingest_lag_seconds_sum"] < 320
+    assert found["headcount_transaction_events_sum"] == 5
+    assert found["headcount_group_requests_sum kind=events"] == 2
+
+
+async def test_it_tells_how_much_waits_and_how_many_connections_there_are(fresh: httpx.AsyncClient) -> None:
+    await room_with_dpu(fresh)
+    await fresh.get("/v1/spaces/room/count")
+    found = await samples(fresh)
+    assert found["headcount_group_requests_count kind=counts"] == 1
+    for name in ("queue_events", "queue_bytes", "body_bytes", "pool_waiting"):
+        assert found[f"headcount_{name}"] == 0
+    assert found["headcount_pool_connections"] >= found["headcount_pool_idle_connections"] >= 1
+
+
+async def test_it_tells_how_far_the_rollups_are_behind(
+    fresh: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("update core.rollup_state set materialized_until = now() - interval '40 minutes'")
+    await connection.execute("insert into core.late_mark (dpu_id, bucket) values (1, '2026-01-05 08:00+00')")
+    found = await samples(fresh)
+    assert 2400 <= found["headcount_rollup_lag_seconds"] < 2460
+    assert found["headcount_rollup_late_marks"] == 1
+
+
+async def test_it_answers_without_a_database_and_each_app_counts_for_itself() -> None:
+    nowhere = Settings(database_url="postgresql://nobody@127.0.0.1:1/none", auth="off")
+    async with client_of(nowhere) as first, client_of(nowhere) as second:
+        await first.get("/healthz")
+        found = await samples(first)
+        assert found["headcount_requests_total method=GET route=/healthz status=200"] == 1
+        assert str(found["headcount_rollup_lag_seconds"]) == "nan"
+        assert not [name for name in await samples(second) if "healthz" in name]

@@ -1,0 +1,175 @@
+"""Calls that are made together: what each gets of its own, and what it never gets of its neighbours'."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import asyncpg
+import pytest
+
+from service.errors import Problem
+from service.groups import Groups
+
+
+class Server:
+    """Answers a number with its double; calls wait until they are let go. Some numbers fail."""
+
+    def __init__(self, **failures: Exception) -> None:
+        self.failures = {int(name[1:]): error for name, error in failures.items()}
+        self.calls: list[list[int]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def __call__(self, asked: Sequence[int]) -> list[int]:
+        self.calls.append(list(asked))
+        await self.may_answer.wait()
+        for number in asked:
+            if number in self.failures:
+                raise self.failures[number]
+        return [2 * number for number in asked]
+
+
+def groups(
+    server: Callable[[Sequence[int]], Awaitable[Sequence[int]]], callers: int = 1, max_weight: int = 100
+) -> Groups[int, int]:
+    return Groups(server, callers=callers, max_weight=max_weight, weigh=lambda _: 1)
+
+
+async def ask(asker: Groups[int, int], *numbers: int) -> list[int | BaseException]:
+    return await asyncio.gather(*(asker.ask(number) for number in numbers), return_exceptions=True)
+
+
+async def turns(number: int = 5) -> None:
+    """Lets everything run that can."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def test_it_answers_what_arrives_together_by_one_call_and_each_for_itself() -> None:
+    server = Server()
+    assert await ask(groups(server), 3, 1, 2) == [6, 2, 4]
+    assert server.calls == [[3, 1, 2]]
+
+
+async def test_it_calls_at_once_when_it_is_idle_and_gathers_while_it_is_busy() -> None:
+    server = Server()
+    server.may_answer.clear()
+    asker = groups(server)
+    first = asyncio.create_task(ask(asker, 1))
+    await turns()
+    assert server.calls == [[1]]
+    others = [asyncio.create_task(ask(asker, number)) for number in (2, 3, 4)]
+    await turns()
+    assert server.calls == [[1]]
+    server.may_answer.set()
+    assert await first == [2]
+    assert [await other for other in others] == [[4], [6], [8]]
+    assert server.calls == [[1], [2, 3, 4]]
+
+
+async def test_it_makes_no_more_calls_at_a_time_than_it_has_callers() -> None:
+    server = Server()
+    server.may_answer.clear()
+    asker = groups(server, callers=2)
+    tasks = []
+    for number in (1, 2, 3, 4):
+        tasks.append(asyncio.create_task(ask(asker, number)))
+        await turns()
+    assert server.calls == [[1], [2]]
+    server.may_answer.set()
+    await asyncio.gather(*tasks)
+    assert server.calls == [[1], [2], [3, 4]]
+
+
+async def test_it_keeps_a_group_within_its_weight_and_lets_what_is_heavier_go_alone() -> None:
+    server = Server()
+    asker = Groups(server, callers=1, max_weight=10, weigh=lambda number: number)
+    assert await ask(asker, 6, 4, 1, 50, 2, 3) == [12, 8, 2, 100, 4, 6]
+    assert server.calls == [[6, 4], [1], [50], [2, 3]]
+
+
+async def test_it_serves_who_asks_in_the_very_moment_in_which_a_caller_ends() -> None:
+    async def at_once(asked: Sequence[int]) -> list[int]:
+        return [2 * number for number in asked]
+
+    async def keep_asking(asker: Groups[int, int], number: int) -> None:
+        for _ in range(200):
+            assert await asker.ask(number) == 2 * number
+
+    asker = groups(at_once)
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(keep_asking(asker, number) for number in range(8)))
+
+
+async def test_what_fails_its_group_fails_nobody_else() -> None:
+    poison = ValueError("poison")
+    server = Server(n5=poison)
+    answers = await ask(groups(server), *range(16))
+    assert answers.pop(5) is poison
+    assert answers == [2 * number for number in range(16) if number != 5]
+    assert len(server.calls) < 16
+
+
+async def test_each_of_several_that_fail_is_told_its_own_failure() -> None:
+    first, second = ValueError("first"), ValueError("second")
+    answers = await ask(groups(Server(n2=first, n3=second)), 1, 2, 3, 4)
+    assert answers == [2, first, second, 8]
+
+
+async def test_overload_is_told_to_all_and_not_tried_again() -> None:
+    server = Server(n3=asyncpg.QueryCanceledError("statement timeout"))
+    answers = await ask(groups(server), 1, 2, 3, 4)
+    assert len(server.calls) == 1
+    for answer in answers:
+        assert isinstance(answer, Problem)
+        assert answer.kind.status == 503
+        assert answer.headers["Retry-After"]
+    assert len({id(answer) for answer in answers}) == 4
+
+
+async def test_one_that_is_blocked_by_another_transaction_holds_up_but_does_not_fail_the_rest() -> None:
+    blocked = asyncpg.LockNotAvailableError("lock timeout")
+    answers = await ask(groups(Server(n2=blocked)), 1, 2, 3, 4)
+    assert answers == [2, blocked, 6, 8]
+
+
+async def test_it_gives_up_where_several_are_blocked_since_each_takes_long_to_fail() -> None:
+    blocked = asyncpg.LockNotAvailableError("lock timeout")
+    server = Server(**{f"n{number}": blocked for number in range(50)})
+    answers = await ask(groups(server), *range(50))
+    assert server.calls[1:] == [[0], [1]]
+    assert answers[:2] == [blocked, blocked]
+    assert all(isinstance(answer, Problem) and answer.kind.status == 503 for answer in answers[2:])
+
+
+async def test_a_client_that_has_gone_away_leaves_its_neighbours_unharmed() -> None:
+    server = Server()
+    server.may_answer.clear()
+    asker = groups(server)
+    tasks = [asyncio.create_task(asker.ask(number)) for number in (1, 2)]
+    await turns()
+    tasks += [asyncio.create_task(asker.ask(number)) for number in (3, 4)]
+    await turns()
+    tasks[0].cancel()  # during its call
+    tasks[2].cancel()  # while it waits for one
+    await turns()
+    server.may_answer.set()
+    assert [await tasks[1], await tasks[3]] == [4, 8]
+    assert server.calls == [[1, 2], [4]]
+
+
+async def test_nobody_waits_for_ever_where_a_call_is_cancelled() -> None:
+    server = Server()
+    server.may_answer.clear()
+    asker = groups(server)
+    first = asyncio.create_task(asker.ask(1))
+    await turns()
+    second = asyncio.create_task(asker.ask(2))
+    await turns()
+    for call in list(asker.running):
+        assert call is not None
+        call.cancel()
+    for asked in (first, second):
+        with pytest.raises(Problem, match="stopping"):
+            await asked
+    server.may_answer.set()
+    assert await ask(asker, 7) == [14]

@@ -1,0 +1,129 @@
+"""Current counts that are read together."""
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+import httpx
+import pytest
+from litestar import Litestar
+
+from service import calls, messages
+from tests.http import Json, body, problem, put, send
+from tests.together.test_groups import turns
+
+list_counts = calls.list_counts
+
+
+class Watched:
+    """calls.list_counts, with what it was asked; calls can be held up."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[list[str]] = []
+        self.begun = asyncio.Semaphore(0)
+        self.may_begin = asyncio.Event()
+        self.may_begin.set()
+        monkeypatch.setattr(calls, "list_counts", self.list_counts)
+
+    async def list_counts(self, session: calls.Session, spaces: Sequence[str]) -> list[messages.CountOut]:
+        self.asked.append(list(spaces))
+        self.begun.release()
+        await self.may_begin.wait()
+        return await list_counts(session, spaces)
+
+
+async def two_rooms(client: httpx.AsyncClient) -> None:
+    for room, dpu in (("room-1", "dpu-1"), ("room-2", "dpu-2")):
+        await put(client, f"spaces/{room}")
+        await put(client, f"dpus/{dpu}")
+        await put(client, f"doorways/door-{room}", sides=[room, None])
+        place = {"doorway": f"door-{room}", "mounted_in": room, "from": "2020-01-01T00:00:00Z"}
+        assert (await client.post(f"/v1/dpus/{dpu}/placements", json=place)).status_code == 201
+
+
+async def enter(client: httpx.AsyncClient, dpu: str, people: int) -> None:
+    event: Json = {"dpu": dpu, "timestamp": "2026-01-05T08:00:00Z", "direction": people}
+    assert (await send(client, event))["accepted"] == 1
+
+
+async def test_requests_that_arrive_together_are_answered_by_one_call_each_with_its_own_spaces(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_rooms(client)
+    await enter(client, "dpu-1", 3)
+    await enter(client, "dpu-2", 5)
+    watched = Watched(monkeypatch)
+    one, other, both = await asyncio.gather(
+        client.get("/v1/spaces/room-1/count"),
+        client.get("/v1/spaces/room-2/count"),
+        client.get("/v1/counts?space=room-2&space=room-1&space=room-2"),
+    )
+    assert (body(one)["space"], body(one)["count"]) == ("room-1", 3)
+    assert (body(other)["space"], body(other)["count"]) == ("room-2", 5)
+    assert [(count["space"], count["count"]) for count in body(both)["counts"]] == [("room-2", 5), ("room-1", 3)]
+    assert watched.asked == [["room-1", "room-2"]]
+
+
+async def test_an_unknown_space_is_a_404_for_its_own_request_only(client: httpx.AsyncClient) -> None:
+    await two_rooms(client)
+    good, bad, list_with_bad, list_of_good = await asyncio.gather(
+        client.get("/v1/spaces/room-1/count"),
+        client.get("/v1/spaces/nowhere/count"),
+        client.get("/v1/counts?space=room-1&space=nowhere"),
+        client.get("/v1/counts?space=room-2"),
+    )
+    assert body(good)["space"] == "room-1"
+    assert problem(bad, 404, "not_found", "space")["detail"].startswith("There is no space 'nowhere'")
+    problem(list_with_bad, 404, "not_found", "space")
+    assert [count["space"] for count in body(list_of_good)["counts"]] == ["room-2"]
+
+
+async def test_an_answer_is_never_older_than_its_request(
+    client: httpx.AsyncClient, app: Litestar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_rooms(client)
+    watched = Watched(monkeypatch)
+    watched.may_begin.clear()
+    callers = app.state.reader.groups.callers
+    early = []
+    for _ in range(callers):  # each in a call of its own, until all callers are busy
+        early.append(asyncio.create_task(client.get("/v1/spaces/room-1/count")))
+        await watched.begun.acquire()
+    await enter(client, "dpu-1", 4)
+    late = asyncio.create_task(client.get("/v1/spaces/room-1/count"))
+    await turns(50)
+    assert len(watched.asked) == callers
+    watched.may_begin.set()
+    await asyncio.gather(*early)
+    assert body(await late)["count"] == 4
+    assert len(watched.asked) == callers + 1
+
+
+@pytest.mark.concurrency
+async def test_every_answer_holds_what_was_acknowledged_before_it_was_asked_for(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await two_rooms(client)
+    acknowledged = 0
+
+    async def walk_in() -> None:
+        nonlocal acknowledged
+        for minute in range(60):
+            event: Json = {"dpu": "dpu-1", "timestamp": f"2026-01-05T08:{minute:02}:00Z", "direction": 1}
+            await send(client, event)
+            acknowledged += 1
+
+    async def read(done: asyncio.Event) -> int:
+        reads = 0
+        while not done.is_set():
+            before = acknowledged
+            assert body(await client.get("/v1/spaces/room-1/count"))["count"] >= before
+            reads += 1
+        return reads
+
+    done = asyncio.Event()
+    readers = [asyncio.create_task(read(done)) for _ in range(8)]
+    await walk_in()
+    done.set()
+    assert sum(await asyncio.gather(*readers)) >= 8
+    assert await connection.fetchval("select count(*) from core.event") == 60

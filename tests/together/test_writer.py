@@ -1,0 +1,209 @@
+"""Requests with events that share a transaction, without a database."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from service import calls
+from service.app import create_app
+from service.errors import Problem
+from service.ingest import Batch, Refusal
+from service.messages import EventsRecordedOut, Rejection, Verdict
+from service.settings import Settings
+from service.writer import GROUP_EVENTS, Writer
+from tests.together.test_groups import turns
+
+NOW = datetime.now(UTC)
+SETTINGS = Settings(auth="off")
+
+
+class Store:
+    """Stands in for api.record_events: an event is told apart by its DPU alone. Some DPUs fail the statement."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, poison: Sequence[str] = ()) -> None:
+        self.poison = poison
+        self.seen: set[str] = set()
+        self.groups: list[list[str]] = []
+        self.may_commit = asyncio.Event()
+        self.may_commit.set()
+        monkeypatch.setattr(calls, "record_events", self.record)
+
+    async def record(self, _session: object, dpus: Sequence[str], **_columns: object) -> list[Verdict]:
+        self.groups.append(list(dpus))
+        await self.may_commit.wait()
+        if any(dpu in self.poison for dpu in dpus):
+            raise ValueError("poison")
+        verdicts = []
+        for index, dpu in enumerate(dpus):
+            if dpu.startswith("future"):
+                verdicts.append(Verdict(index, "in_future", "It is ahead."))
+            elif dpu in self.seen:
+                verdicts.append(Verdict(index, "duplicate", ""))
+            self.seen.add(dpu)
+        return verdicts
+
+
+def make_writer(settings: Settings = SETTINGS) -> Writer:
+    found: Writer = create_app(settings).state.writer
+    return found
+
+
+def batch(
+    *dpus: str, time: datetime = NOW, refusals: Sequence[Refusal] = (), indexes: Sequence[int] | None = None
+) -> Batch:
+    count = len(dpus)
+    return Batch(dpus, [time] * count, [1] * count, [0] * count, indexes, refusals)
+
+
+def accepted(count: int = 1) -> EventsRecordedOut:
+    return EventsRecordedOut(count, count, 0, [])
+
+
+async def record(writer: Writer, *batches: Batch) -> list[EventsRecordedOut | BaseException]:
+    return await asyncio.gather(*(writer.record(batch) for batch in batches), return_exceptions=True)
+
+
+async def test_requests_that_arrive_together_share_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(monkeypatch)
+    assert await record(make_writer(), batch("a", "b"), batch("c"), batch()) == [accepted(2), accepted(), accepted(0)]
+    assert store.groups == [["a", "b", "c"]]
+
+
+async def test_each_is_told_of_its_own_events_by_their_own_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(monkeypatch)
+    refusal = Refusal(1, "`dpu` is missing.", "{}")
+    answers = await record(
+        make_writer(),
+        batch("a", "future-1"),
+        batch("b", "future-2", refusals=[refusal], indexes=[0, 2]),
+        batch("c"),
+        batch("future-3", "d"),
+    )
+    ahead = "It is ahead."
+    assert answers == [
+        EventsRecordedOut(2, 1, 0, [Rejection(1, "in_future", ahead)]),
+        EventsRecordedOut(3, 1, 0, [Rejection(1, "invalid", "`dpu` is missing."), Rejection(2, "in_future", ahead)]),
+        accepted(),
+        EventsRecordedOut(2, 1, 0, [Rejection(0, "in_future", ahead)]),
+    ]
+
+
+async def test_what_a_neighbour_sent_first_is_a_duplicate_of_the_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(monkeypatch)
+    answers = await record(make_writer(), batch("a"), batch("a"), batch("b", "a"))
+    assert answers == [accepted(), EventsRecordedOut(1, 0, 1, []), EventsRecordedOut(2, 1, 1, [])]
+
+
+async def test_a_poisoned_request_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(monkeypatch, poison=["bad"])
+    answers = await record(make_writer(), *(batch(name) for name in ("a", "b", "bad", "c", "d")))
+    assert isinstance(answers.pop(2), ValueError)
+    assert answers == [accepted()] * 4
+    assert store.seen == {"a", "b", "c", "d"}
+
+
+async def test_nobody_is_answered_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(monkeypatch)
+    store.may_commit.clear()
+    asked = asyncio.create_task(make_writer().record(batch("a")))
+    await turns(20)
+    assert store.groups == [["a"]]
+    assert not asked.done()
+    store.may_commit.set()
+    assert await asked == accepted()
+
+
+async def test_late_and_large_requests_do_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(monkeypatch)
+    store.may_commit.clear()
+    large = [f"large-{number}" for number in range(GROUP_EVENTS)]
+    asked = asyncio.create_task(
+        record(make_writer(), batch("late-1", time=NOW - timedelta(days=2)), batch("a"), batch(*large), batch("b"))
+    )
+    await turns(20)
+    assert sorted(store.groups, key=len) == [["late-1"], ["a", "b"], large]
+    store.may_commit.set()
+    assert await asked == [accepted(), accepted(), accepted(GROUP_EVENTS), accepted()]
+
+
+@pytest.mark.parametrize(
+    ("settings", "held"),
+    [
+        (msgspec.structs.replace(SETTINGS, max_waiting_events=3), batch("a", "b", "c")),
+        (
+            msgspec.structs.replace(SETTINGS, max_waiting_bytes=1_000),
+            batch(refusals=[Refusal(0, "It must be an object.", "x" * 1_000)]),
+        ),
+    ],
+    ids=["events", "bytes"],
+)
+async def test_more_than_it_can_hold_is_refused_at_once_and_taken_again_afterwards(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, held: Batch
+) -> None:
+    store = Store(monkeypatch)
+    store.may_commit.clear()
+    writer = make_writer(settings)
+    asked = asyncio.create_task(writer.record(held))
+    await turns()
+    with pytest.raises(Problem) as refused:
+        writer.check_room()
+    assert refused.value.kind.status == 503
+    assert refused.value.headers["Retry-After"]
+    with pytest.raises(Problem):
+        await writer.record(batch("d"))
+    store.may_commit.set()
+    await asked
+    assert await writer.record(batch("d")) == accepted()
+    assert (writer.events, writer.bytes) == (0, 0)
+
+
+async def test_what_was_accepted_before_a_stop_is_committed_and_what_comes_later_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store(monkeypatch)
+    store.may_commit.clear()
+    writer = make_writer()
+    asked = [asyncio.create_task(writer.record(batch("a")))]
+    await turns()
+    asked.append(asyncio.create_task(writer.record(batch("b"))))  # waits for the commit of the other
+    await turns()
+    stopping = asyncio.create_task(writer.stop())
+    await turns()
+    assert not stopping.done()
+    with pytest.raises(Problem, match="stopping"):
+        await writer.record(batch("c"))
+    store.may_commit.set()
+    await stopping
+    assert [await task for task in asked] == [accepted(), accepted()]
+    assert store.seen == {"a", "b"}
+
+
+async def test_a_stop_does_not_wait_for_ever_for_a_database_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(monkeypatch)
+    store.may_commit.clear()
+    writer = make_writer(msgspec.structs.replace(SETTINGS, statement_seconds=0.05))
+    asked = asyncio.create_task(writer.record(batch("a")))
+    await turns()
+    async with asyncio.timeout(30):
+        await writer.stop()
+    assert not asked.done()
+    store.may_commit.set()
+    await asked
+
+
+async def test_a_client_that_goes_away_during_the_commit_takes_nothing_from_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store(monkeypatch)
+    store.may_commit.clear()
+    writer = make_writer()
+    gone, stays = (asyncio.create_task(writer.record(batch(name))) for name in "ab")
+    await turns()
+    gone.cancel()
+    await turns()
+    store.may_commit.set()
+    assert await stays == accepted()
+    assert (writer.events, writer.bytes, writer.is_idle.is_set()) == (0, 0, True)
