@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 
 import click
 import psycopg
@@ -184,8 +185,7 @@ def stop_gracefully(url: str, name: str) -> str:
 def stall(url: str, name: str) -> list[str]:
     """Clients that stop in the middle."""
     lines = []
-    traffic = Traffic()
-    traffic.begin = traffic.begin.replace(year=traffic.begin.year - 11 - list(SERVERS).index(name))
+    traffic = Traffic(lag=timedelta(days=365 * (11 + list(SERVERS).index(name))))
     with running(*start(name, "service", url)) as server:
         send_all(server.port, [traffic.request(1) for _ in range(100)], connections=8)
         before = server.memory()

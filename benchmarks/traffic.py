@@ -37,15 +37,19 @@ def make_site(url: str) -> None:
 
 
 class Traffic:
-    """Never gives the same event twice. Times go forward, each DPU in turn, in the last hours."""
+    """Never gives the same event twice: some DPUs in turn, each event with the time at which it is made, or before."""
 
-    def __init__(self) -> None:
+    def __init__(self, dpus: int = DPUS, lag: timedelta = timedelta()) -> None:
+        self.dpus = dpus
+        self.lag = lag
         self.number = itertools.count()
-        self.begin = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
+        self.latest = datetime.now(UTC)
 
     def events(self, count: int) -> Iterator[tuple[str, datetime, int]]:
+        self.latest = max(self.latest, datetime.now(UTC))
         for number in itertools.islice(self.number, count):
-            yield f"dpu-{number % DPUS}", self.begin + timedelta(microseconds=500 * number), 1 - number % 2 * 2
+            self.latest += timedelta(microseconds=1)
+            yield f"dpu-{number % self.dpus}", self.latest - self.lag, 1 - number % 2 * 2
 
     def columns(self, count: int) -> Columns:
         """As api.record_events takes them."""
