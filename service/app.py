@@ -3,11 +3,15 @@
 from typing import Any, Self
 
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.events import BaseEventEmitterBackend
 
+from service.auth import Gate, Tokens, authorize
 from service.db import Database
-from service.errors import add_request_id, problem_response
+from service.edge import Edge
+from service.errors import problem_response
+from service.limits import Limiter
 from service.routes import HANDLERS
 from service.settings import Settings
 
@@ -25,20 +29,34 @@ class NoEvents(BaseEventEmitterBackend):
         """Never called."""
 
 
-def create_app(settings: Settings) -> Litestar:
-    """The ASGI application. Its lifespan opens the pool and raises SchemaMismatch on a schema it cannot speak to.
+def cross_origin(settings: Settings) -> CORSConfig | None:
+    """Which pages of other sites may use the API: by default none."""
+    if not settings.cors_origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Content-Encoding", "Last-Event-ID", "X-Request-Id"],
+        expose_headers=["X-Request-Id", "Retry-After", "WWW-Authenticate"],
+    )
 
-    Authentication belongs into `guards` here; until there are tokens, service/settings.py sees to it that the
-    service can be reached from its own machine only.
-    """
+
+def create_app(settings: Settings) -> Litestar:
+    """The ASGI application. Its lifespan opens the pool and raises SchemaMismatch on a schema it cannot speak to."""
     database = Database(settings)
-    return Litestar(
+    tokens = Tokens(database) if settings.auth == "required" else None
+    return Edge(
         route_handlers=HANDLERS,
-        guards=[],
+        guards=[authorize],
         lifespan=[database.lifespan],
-        state=State({"database": database}),
+        state=State(
+            {
+                "database": database,
+                "gate": Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second)),
+            }
+        ),
         exception_handlers={Exception: problem_response},
-        before_send=[add_request_id],
+        cors_config=cross_origin(settings),
         event_emitter_backend=NoEvents,
         # service/negotiation.py has limits of its own, which count inflated bytes too.
         request_max_body_size=None,

@@ -13,7 +13,7 @@ from service.negotiation import CSV, JSON, MSGPACK, HttpRequest, answer, csv_ans
 from service.openapi import described
 
 
-@get("/v1/spaces/{space:str}/count", opt=described(CountOut, 404, query=CountQuery))
+@get("/v1/spaces/{space:str}/count", opt=described(CountOut, 404, scope="read", query=CountQuery))
 async def get_count(request: HttpRequest) -> Response[bytes]:
     """The count of a space at an instant (without `at`: now), from what was known at `known_at`."""
     asked = query(request, CountQuery)
@@ -22,7 +22,7 @@ async def get_count(request: HttpRequest) -> Response[bytes]:
     )
 
 
-@get("/v1/counts", opt=described(CountsOut, 404, query=CountsQuery))
+@get("/v1/counts", opt=described(CountsOut, 404, scope="read", query=CountsQuery))
 async def list_counts(request: HttpRequest) -> Response[bytes]:
     """The counts of the spaces named, or of a space and all below it, or of all, from one snapshot."""
     asked = query(request, CountsQuery)
@@ -32,7 +32,7 @@ async def list_counts(request: HttpRequest) -> Response[bytes]:
 
 @get(
     "/v1/spaces/{space:str}/counts",
-    opt=described(SpaceCountsOut, 404, query=SpaceCountsQuery, media_types=(JSON, MSGPACK, CSV)),
+    opt=described(SpaceCountsOut, 404, scope="read", query=SpaceCountsQuery, media_types=(JSON, MSGPACK, CSV)),
 )
 async def list_space_counts(request: HttpRequest) -> Response[bytes] | Stream:
     """How the count of a space went: the buckets of local time that overlap [from, to), at most 10,000.

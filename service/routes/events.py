@@ -5,13 +5,14 @@ from datetime import datetime
 from litestar import Response, get, post
 
 from service import calls, cursor, ingest
+from service.auth import charge
 from service.db import database
 from service.messages import EventOut, EventsIn, EventsQuery, EventsRecordedOut, Id, Page
 from service.negotiation import HttpRequest, answer, no_query, query
 from service.openapi import described
 
 
-@post("/v1/events", opt=described(EventsRecordedOut, body=EventsIn))
+@post("/v1/events", opt=described(EventsRecordedOut, scope="ingest", body=EventsIn))
 async def record_events(request: HttpRequest) -> Response[bytes]:
     """Stores events and answers after the commit, with a verdict for each that was not accepted.
 
@@ -20,10 +21,11 @@ async def record_events(request: HttpRequest) -> Response[bytes]:
     """
     no_query(request)
     batch = await ingest.decode_events(request)
+    charge(request, batch.received)
     return answer(request, await ingest.record(database(request), batch, database(request).settings.auto_register))
 
 
-@get("/v1/events", opt=described(Page[EventOut], 404, query=EventsQuery))
+@get("/v1/events", opt=described(Page[EventOut], 404, scope="read", query=EventsQuery))
 async def list_events(request: HttpRequest) -> Response[bytes]:
     """Raw events of a DPU, or those that counted for a space, in [from, to), in time order."""
     asked = query(request, EventsQuery)

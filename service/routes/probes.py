@@ -2,28 +2,29 @@
 
 from litestar import Response, get
 
-from service.db import database
+from service.auth import OPEN
+from service.db import whole_database
 from service.messages import HealthOut
 from service.negotiation import JSON, HttpRequest, answer, no_query
 from service.openapi import described, document
 
 
-@get("/healthz", opt=described(HealthOut, database=False))
+@get("/healthz", opt=described(HealthOut, scope=OPEN, database=False))
 async def get_health(request: HttpRequest) -> Response[bytes]:
     """The process is up. Never asks the database."""
     no_query(request)
     return answer(request, HealthOut())
 
 
-@get("/readyz", opt=described(HealthOut))
+@get("/readyz", opt=described(HealthOut, scope=OPEN))
 async def get_readiness(request: HttpRequest) -> Response[bytes]:
     """The database answers and its schema is one that this release can speak to."""
     no_query(request)
-    await database(request).check_schema()
+    await whole_database(request).check_schema()
     return answer(request, HealthOut())
 
 
-@get("/schema", opt=described(None, database=False, media_types=(JSON,)))
+@get("/schema", opt=described(None, scope=OPEN, database=False, media_types=(JSON,)))
 async def get_openapi(request: HttpRequest) -> Response[bytes]:
     """This document."""
     no_query(request)

@@ -1,0 +1,62 @@
+"""Logs: lines of JSON where a program reads them, words where a person does. One line a request, without secrets."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from structlog.typing import Processor
+
+SHARED: Sequence[Processor] = (
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+
+
+def configure_logs(level: int = logging.INFO) -> None:
+    """Ours from `level` on, those of libraries from warnings on, to stderr."""
+    renderer: list[Processor]
+    if sys.stderr.isatty():
+        renderer = [structlog.dev.ConsoleRenderer()]
+    else:
+        renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=SHARED,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("headcount").setLevel(level)
+
+
+def _json(event: Any, **_: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=repr).decode()
+
+
+access_log = logging.getLogger("headcount.access")
+_access = structlog.wrap_logger(
+    access_log,
+    processors=[*SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    wrapper_class=structlog.stdlib.BoundLogger,
+)
+
+
+def log_request(
+    method: str, route: str | None, status: int, seconds: float, request_id: str, token: str | None
+) -> None:
+    """One request that was answered. `route`: as in the OpenAPI document, None for an address that does not exist."""
+    if access_log.isEnabledFor(logging.INFO):
+        _access.info(
+            "request",
+            method=method,
+            route=route,
+            status=status,
+            duration_ms=round(seconds * 1000, 2),
+            request_id=request_id,
+            token=token,
+        )
