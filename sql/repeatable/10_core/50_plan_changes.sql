@@ -53,6 +53,7 @@ declare
   v_reset_at text;
   v_change text := 'unchanged';
   v_reach integer := core.get_reach();
+  v_space_id integer;
 begin
   perform core.check_id(space, place || 'id');
   -- what a limited token makes lies in the space it is limited to, unless it says where
@@ -60,7 +61,9 @@ begin
   if found then
     v_change := 'created';
   end if;
-  select s.* into v_space from core.space s where s.space_id = core.find_space(put_space.space, place || 'id');
+  -- not in the query's condition: there the planner would ask before the new row can be seen
+  v_space_id := core.find_space(put_space.space, place || 'id');
+  select s.* into v_space from core.space s where s.space_id = v_space_id;
   v_new := v_space;
   if not exists (select from core.live_space l where l.space_id = v_space.space_id) then
     insert into core.live_change (space_id) values (v_space.space_id);
