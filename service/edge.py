@@ -40,7 +40,7 @@ class Edge(Litestar):
         async def send_more(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])
                 message["headers"] = completed(message["headers"], identity)
             await send(message)
 

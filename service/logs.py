@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -16,21 +16,24 @@ SHARED: Sequence[Processor] = (
 )
 
 
-def configure_logs(level: int = logging.INFO) -> None:
-    """Ours from `level` on, those of libraries from warnings on, to stderr."""
+def configure_logs(level: int = logging.INFO, stream: TextIO | None = None) -> None:
+    """Ours from `level` on, those of libraries from warnings on, to `stream` (stderr)."""
+    stream = stream or sys.stderr
     renderer: list[Processor]
-    if sys.stderr.isatty():
+    if stream.isatty():
         renderer = [structlog.dev.ConsoleRenderer()]
     else:
         renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
-    handler = logging.StreamHandler()
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=SHARED,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
     logging.getLogger("headcount").setLevel(level)
 
 

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from service import calls, instants
 from service.auth import digest_of, make_token, scopes_of
 from service.commands.session import connected, offline_settings, run_async
+from service.commands.verify import print_table
 from service.messages import TokenOut
 from service.negotiation import ID
 
@@ -106,12 +106,12 @@ def list_tokens() -> None:
                 found += rows
             return found
 
-    table = Table("id", "name", "scopes", "space", "created", "last used", "state", box=None)
+    table = Table("id", "name", "scopes", "space", "created", "last used", "state")
     for row in run_async(main(), url):
         table.add_row(
             row.id, row.name, ",".join(row.scopes), row.space, _day(row.created_at), _day(row.last_used_at), _state(row)
         )
-    Console(soft_wrap=True).print(table)
+    print_table(table)
 
 
 @token.command

@@ -1,6 +1,6 @@
 """A service that asks for tokens, tokens for it, and a site of which one token sees a part.
 
-Every id beyond that part begins with `secret`, and every event there with a direction that holds 777: neither may ever
+Every id beyond that part begins with `secret`, and every event there with a direction of 1777777...: neither may ever
 come out.
 """
 
@@ -66,7 +66,7 @@ async def build_site(connection: asyncpg.Connection) -> None:
     Between them own-front (secret-campus, own), own-inner, secret-inner and secret-main. DPUs hang above the doorway
     of their name; `moved` hung above secret-inner until MOVED_AT, and above own-inner since; `loose` nowhere.
     """
-    doorways = {
+    doorways: dict[str, list[str | None]] = {
         "secret-main": [None, "secret-campus"],
         "own-front": ["secret-campus", "own"],
         "own-inner": ["own", "own-room"],
@@ -100,15 +100,15 @@ async def build_site(connection: asyncpg.Connection) -> None:
         [
             ("own-front", after, -3),
             ("own-inner", after, -1),
-            ("moved", before, 7771),
+            ("moved", before, 177_777_771),
             ("moved", after, 2),
-            ("secret-inner", after, 7772),
-            ("secret-b-front", after, 7773),
-            ("secret-main", after, 7774),
-            ("secret-loose", after, 7775),
+            ("secret-inner", after, 177_777_772),
+            ("secret-b-front", after, 177_777_773),
+            ("secret-main", after, 177_777_774),
+            ("secret-loose", after, 177_777_775),
         ],
     )
 
 
 def leaks(text: str) -> bool:
-    return "secret" in text or "777" in text
+    return "secret" in text or "7777777" in text

@@ -459,12 +459,12 @@ async def test_only_digests_are_compared_and_in_constant_time(
         compared.append((a, b))
         return compare_digest(a, b)
 
-    monkeypatch.setattr(auth.hmac, "compare_digest", compare)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
     for _ in range(2):  # asked of the database, and remembered
         assert await tokens.find(digest)
     assert compared == [(digest, digest)] * 2
     # whatever the lookup says, it is the comparison that decides
-    monkeypatch.setattr(auth.hmac, "compare_digest", lambda a, b: False)
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: False)
     assert await tokens.find(digest) is None
     assert all(len(asked) == 32 and token.encode() not in asked for asked in counting.asked[0])
 

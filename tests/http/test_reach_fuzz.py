@@ -17,7 +17,7 @@ from tests.factories import differences
 from tests.http import body
 from tests.http.guarded import build_site, guarded, leaks, new_token
 
-EXAMPLES = 12
+EXAMPLES = 25
 KNOWN = {
     "space": ["own", "own-room", "secret-campus", "secret-b", "secret-room"],
     "doorway": ["own-front", "own-inner", "secret-inner", "secret-main"],
