@@ -30,7 +30,7 @@ select create_hypertable('bench_event', by_range('time', (
   select d.time_interval from timescaledb_information.dimensions d
   where d.hypertable_schema = 'core' and d.hypertable_name = 'event')), create_default_indexes => false);
 """
-COPY = "copy bench_event (time, received_at, dpu_id, direction, sequence) from stdin"
+COPY = "copy bench_event (time, lag_ms, dpu_id, direction, sequence) from stdin"
 RECORD = "select * from api.record_events(dpus => $1, times => $2, directions => $3, sequences => $4)"
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
@@ -61,7 +61,7 @@ class Lane:
 
 def copy_text(columns: Columns, ids: dict[str, int]) -> bytes:
     return "".join(
-        f"{at:%Y-%m-%d %H:%M:%S.%f}+00\t{at:%Y-%m-%d %H:%M:%S.%f}+00\t{ids[dpu]}\t{direction}\t{sequence}\n"
+        f"{at:%Y-%m-%d %H:%M:%S.%f}+00\t0\t{ids[dpu]}\t{direction}\t{sequence}\n"
         for dpu, at, direction, sequence in zip(*columns, strict=True)
     ).encode()
 
@@ -71,7 +71,7 @@ def copy_binary(columns: Columns, ids: dict[str, int]) -> bytes:
     for dpu, at, direction, sequence in zip(*columns, strict=True):
         since = at - EPOCH
         micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-        rows.append(BINARY_ROW.pack(5, 8, micros, 8, micros, 4, ids[dpu], 4, direction, 2, sequence))
+        rows.append(BINARY_ROW.pack(5, 8, micros, 8, 0, 4, ids[dpu], 4, direction, 2, sequence))
     return b"".join(rows) + struct.pack(">h", -1)
 
 

@@ -31,8 +31,8 @@ DAYS_A_MONTH = 30
 COLUMNSTORE_AFTER = timedelta(days=7)
 
 DAY = """
-insert into core.event (time, received_at, dpu_id, direction, sequence)
-select e.time, e.time + interval '20 ms' + random() * interval '300 ms', e.dpu_id, e.direction, 0
+insert into core.event (time, lag_ms, dpu_id, direction, sequence)
+select e.time, 20 + floor(random() * 300)::bigint, e.dpu_id, e.direction, 0
 from (
   select
     d.dpu_id,
@@ -45,6 +45,13 @@ where e.time < %(until)s
 COMPRESS = """
 select public.compress_chunk(c, if_not_compressed => true)
 from public.show_chunks('core.event', older_than => %(older)s::timestamptz) c
+"""
+# what api.record_events would have kept beside the events
+SETTLE = """
+update core.dpu_state s set cumulative_count = f.net, first_time = f.first, latest_time = e.latest
+from (select f.dpu_id, sum(f.net) as net, min(f.bucket) as first from core.dpu_flow_15m_v1 f group by 1) f,
+  (select e.dpu_id, max(e.time) as latest from core.event e where e.time > %(recent)s group by 1) e
+where f.dpu_id = s.dpu_id and e.dpu_id = s.dpu_id
 """
 SAMPLE = """
 create schema bench;
@@ -124,8 +131,9 @@ def make_site(connection: Connection, dpus: int) -> None:
 def add_history(connection: Connection, dpus: int, until: datetime, days: range, console: Console) -> None:
     """Days before `until`, as they would be found: compressed after a week, rolled up, live rows as they should be."""
     before = time.perf_counter()
+    today = until.replace(hour=0, minute=0, second=0, microsecond=0)
     for number in days:
-        day = until - timedelta(days=number + 1)
+        day = today - timedelta(days=number)  # whole chunks: compressed once
         connection.execute(DAY, {"day": day, "until": until, "dpus": dpus})
         if number % 5 == 4:  # what is on disk stays small
             connection.execute(COMPRESS, {"older": until - COLUMNSTORE_AFTER})
@@ -135,13 +143,8 @@ def add_history(connection: Connection, dpus: int, until: datetime, days: range,
     connection.execute("update core.rollup_state set materialized_until = '2000-01-01 00:00:00+00'")
     connection.execute("call core.run_upkeep()")
     rolled = time.perf_counter()
+    connection.execute(SETTLE, {"recent": until - timedelta(hours=2)})
     connection.execute("select core.rebase_live(array(select space_id from core.space))")
-    connection.execute(
-        "update core.dpu_state s set latest_time = e.latest, last_seen_at = e.latest from ("
-        " select e.dpu_id, max(e.time) as latest from core.event e where e.time > %s group by 1) e"
-        " where e.dpu_id = s.dpu_id",
-        [until - timedelta(hours=2)],
-    )
     connection.execute("vacuum analyze core.event")
     connection.execute("analyze")
     console.print(

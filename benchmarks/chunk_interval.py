@@ -57,8 +57,8 @@ order by 1, 2
 """
 # One minute after the other, slice after slice: the order in which the events would arrive.
 FILL = """
-insert into core.event (time, received_at, dpu_id, direction, sequence)
-select e.time, e.time + interval '1 second' + random() * interval '1 second', e.dpu_id, e.direction, 0
+insert into core.event (time, lag_ms, dpu_id, direction, sequence)
+select e.time, 1000 + floor(random() * 1000)::bigint, e.dpu_id, e.direction, 0
 from generate_series(
   %(from)s::timestamptz, %(until)s::timestamptz - interval '1 minute', interval '1 minute'
 ) as m (minute)
@@ -358,8 +358,8 @@ select api.put_doorway('door-' || n, jsonb_build_object('sides', jsonb_build_arr
 select api.record_placement('dpu-' || n, 'door-' || n, space, '2000-01-01') from door;
 """
 YEAR_FILL = """
-insert into core.event (time, received_at, dpu_id, direction, sequence)
-select h, h, n, 1, 0
+insert into core.event (time, lag_ms, dpu_id, direction, sequence)
+select h, 0, n, 1, 0
 from generate_series(%(from)s::timestamptz, %(until)s::timestamptz, interval '1 hour') h, generate_series(1, 20) n
 """
 

@@ -17,8 +17,8 @@ select api.put_space('hall', '{"reset_at": "00:00", "time_zone": "UTC"}');
 select core.register_dpus(array(select 'dpu-' || n from generate_series(0, 9999) n));
 select api.put_doorway('door-' || n, '{"sides": ["hall", null]}') from generate_series(0, 9) n;
 select api.record_placement('dpu-' || n, 'door-' || n, 'hall', '2000-01-01') from generate_series(0, 9) n;
-insert into core.event (time, received_at, dpu_id, direction, sequence)
-select t, t, d.dpu_id, 1, 1
+insert into core.event (time, lag_ms, dpu_id, direction, sequence)
+select t, 0, d.dpu_id, 1, 1
 from (select date_trunc('day', now(), 'UTC') as at) midnight
 cross join generate_series(midnight.at - interval '1 day', midnight.at - interval '1 minute', interval '1 minute') t
 cross join core.dpu d

@@ -6,7 +6,9 @@ continuous aggregate core.dpu_flow_15m_v1
     column      net bigint
     column      towards bigint
     column      away bigint
-    column      moment numeric
+    column      moment_carry integer
+    column      moment bigint
+    column      net_at_start bigint
     hypertable  by bucket, chunks of 10 days
     columnstore segment by dpu_id, order by bucket
     rollup      of table core.event, materialized only
@@ -56,7 +58,7 @@ routine api.find_tokens(bytea[])
 routine api.get_count(text,timestamp with time zone,timestamp with time zone)
     arguments   INOUT space text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
     returns     SETOF record
-    as          sql stable security definer
+    as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
@@ -301,10 +303,10 @@ routine core.count_spaces(integer[],timestamp with time zone,timestamp with time
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.cut_parts(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
-    arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], materialized_until timestamp with time zone
+routine core.cut_parts(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,boolean)
+    arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], materialized_until timestamp with time zone, is_marked boolean
     returns     TABLE(part bigint, dpu_id integer, grain text, from_at timestamp with time zone, until_at timestamp with time zone)
-    as          sql stable
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.derive_boundary(integer[])
@@ -374,8 +376,13 @@ routine core.find_space(text,text)
     set         search_path=pg_catalog, pg_temp
 
 routine core.get_dpu_state(timestamp with time zone,timestamp with time zone)
-    arguments   last_seen_at timestamp with time zone, at timestamp with time zone
+    arguments   latest_time timestamp with time zone, at timestamp with time zone
     returns     text
+    as          sql immutable
+
+routine core.get_lag_ms(timestamp with time zone,timestamp with time zone)
+    arguments   "time" timestamp with time zone, received_at timestamp with time zone
+    returns     bigint
     as          sql immutable
 
 routine core.get_latest_scheduled_reset(timestamp with time zone,text,text)
@@ -414,6 +421,11 @@ routine core.get_reach()
     returns     integer
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.get_received_at(timestamp with time zone,bigint)
+    arguments   "time" timestamp with time zone, lag_ms bigint
+    returns     timestamp with time zone
+    as          sql immutable
 
 routine core.get_scheduled_reset(date,text,time without time zone)
     arguments   day date, time_zone text, reset_at time without time zone
@@ -471,14 +483,14 @@ routine core.list_dpu_ids(text[])
 
 routine core.list_flows(integer,timestamp with time zone,timestamp with time zone,boolean,timestamp with time zone[])
     arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone, is_exact boolean, resets timestamp with time zone[]
-    returns     TABLE("time" timestamp with time zone, net bigint, entries bigint, exits bigint, moment numeric)
+    returns     TABLE("time" timestamp with time zone, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.list_live_parts(integer[],timestamp with time zone[])
     arguments   spaces integer[], sinces timestamp with time zone[]
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
-    as          sql stable
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_outer_placements(integer[],timestamp with time zone)
@@ -486,10 +498,10 @@ routine core.list_outer_placements(integer[],timestamp with time zone)
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, during tstzrange)
     as          sql stable
 
-routine core.list_parts(integer[],timestamp with time zone,timestamp with time zone)
-    arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
+routine core.list_parts(integer[],timestamp with time zone[],timestamp with time zone,timestamp with time zone)
+    arguments   spaces integer[], sinces timestamp with time zone[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
-    as          sql stable
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_quarter_events(integer,timestamp with time zone,timestamp with time zone)
@@ -513,7 +525,7 @@ routine core.list_reached_ids(integer[],timestamp with time zone[])
 routine core.list_schedules(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, time_zone text, reset_at text)
-    as          sql stable
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_seen_placements(integer[])
@@ -524,7 +536,7 @@ routine core.list_seen_placements(integer[])
 
 routine core.list_signed_events(integer[],smallint[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,timestamp with time zone)
     arguments   dpus integer[], signs smallint[], froms timestamp with time zone[], untils timestamp with time zone[], low timestamp with time zone, high timestamp with time zone
-    returns     TABLE("time" timestamp with time zone, net bigint, entries bigint, exits bigint, moment numeric)
+    returns     TABLE("time" timestamp with time zone, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
@@ -537,7 +549,7 @@ routine core.list_space_resets(integer,timestamp with time zone,timestamp with t
 routine core.list_starts(integer[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, since timestamp with time zone, base integer)
-    as          sql stable
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_subtree(integer)
@@ -545,6 +557,12 @@ routine core.list_subtree(integer)
     returns     SETOF integer
     as          sql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.lock_dpus(integer[],timestamp with time zone[],integer[],bigint[])
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[]
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off
 
 routine core.lock_plan()
     returns     timestamp with time zone
@@ -556,12 +574,6 @@ routine core.look_ahead(integer,timestamp with time zone,timestamp with time zon
     returns     record
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
-
-routine core.match_ordinals(integer[],timestamp with time zone[],smallint[],integer[],timestamp with time zone[],smallint[],bigint[])
-    arguments   dpus integer[], times timestamp with time zone[], sequences smallint[], stored_dpus integer[], stored_times timestamp with time zone[], stored_sequences smallint[], wanted bigint[]
-    returns     bigint[]
-    as          sql stable
-    set         search_path=pg_catalog, pg_temp; enable_nestloop=off
 
 routine core.place_dpu(integer,text,text,timestamp with time zone,timestamp with time zone,timestamp with time zone,text)
     arguments   dpu_id integer, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, place text DEFAULT ''::text
@@ -651,8 +663,8 @@ routine core.share_plan()
     as          sql
     set         search_path=pg_catalog, pg_temp
 
-routine core.store_events(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone,bigint[])
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone, wanted bigint[] DEFAULT NULL::bigint[]
+routine core.store_events(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone
     returns     bigint[]
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -690,6 +702,12 @@ routine core.sum_flow_30d(bigint[],integer[],timestamp with time zone[],timestam
 routine core.sum_parts(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
     arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(part bigint, net bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.sum_spaces(integer[],timestamp with time zone,timestamp with time zone)
+    arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
+    returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -746,14 +764,16 @@ table core.dpu_state
     column      dpu_id integer not null
     column      cumulative_count bigint not null default 0
     column      latest_time timestamp with time zone
-    column      last_seen_at timestamp with time zone
+    column      first_time timestamp with time zone
+    column      earlier_time timestamp with time zone
+    column      live_from timestamp with time zone not null default '-infinity'::timestamp with time zone
     option      fillfactor=50
     constraint  dpu_state_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id)
     constraint  dpu_state_pkey PRIMARY KEY (dpu_id)
 
 table core.event
     column      "time" timestamp with time zone not null
-    column      received_at timestamp with time zone not null
+    column      lag_ms bigint not null
     column      dpu_id integer not null
     column      direction integer not null
     column      sequence smallint not null

@@ -1,5 +1,51 @@
 -- Rollups per DPU (model.md section 4, layer 2), what says how far they can be trusted, and live rows (layer 3).
 
+-- Events say how late they came, not when: in the columnstore a small number takes a third of an instant's bytes.
+alter table core.event rename to old_event;
+alter table core.old_event rename constraint event_pkey to old_event_pkey;
+
+create table core.event (
+  time timestamptz not null,
+  lag_ms bigint not null,
+  dpu_id integer not null,
+  direction integer not null,
+  sequence smallint not null,
+  constraint event_pkey primary key (dpu_id, time, sequence),
+  constraint event_sequence_check check (sequence >= 0)
+);
+comment on table core.event is 'One report of a DPU. Identity: dpu_id, time, sequence. It belongs to the DPU; which doorway it counted for follows from the placement at its time. No foreign key on dpu_id: api.record_events resolves it, and DPUs are never deleted.';
+comment on column core.event.time is 'The device''s own instant.';
+comment on column core.event.lag_ms is 'When the service took it in: whole milliseconds after time, rounded down; negative for a clock that is ahead. core.get_received_at makes it an instant.';
+comment on column core.event.direction is 'People towards the DPU (into the side it is mounted on); negative: away from it.';
+comment on column core.event.sequence is 'Tells apart events of one DPU at one instant.';
+
+select public.create_hypertable('core.event', public.by_range('time', interval '1 day'), create_default_indexes => false);
+
+insert into core.event (time, lag_ms, dpu_id, direction, sequence)
+select e.time, floor(extract(epoch from e.received_at - e.time) * 1000)::bigint, e.dpu_id, e.direction, e.sequence
+from core.old_event e;
+drop table core.old_event;
+
+-- no bloom filters, which would take a fifth of the bytes: batches are found by dpu_id and time
+alter table core.event set (
+  timescaledb.enable_columnstore,
+  timescaledb.segmentby = 'dpu_id',
+  timescaledb.orderby = 'time, sequence',
+  timescaledb.sparse_index = ''
+);
+
+-- What was last heard is the latest event, by the clock of the DPU or, where that is ahead, ours.
+alter table core.dpu_state drop column last_seen_at;
+alter table core.dpu_state add column first_time timestamptz;
+alter table core.dpu_state add column earlier_time timestamptz;
+alter table core.dpu_state add column live_from timestamptz not null default '-infinity';
+comment on column core.dpu_state.first_time is 'The earliest event''s own instant.';
+comment on column core.dpu_state.earlier_time is 'latest_time before the last transaction that stored events: later ones of that transaction cannot be stored yet.';
+update core.dpu_state s set first_time = e.first_time
+from (select e.dpu_id, min(e.time) as first_time from core.event e group by e.dpu_id) e
+where e.dpu_id = s.dpu_id;
+comment on column core.dpu_state.live_from is 'Events from here on leave core.live_flow as it is.';
+
 create materialized view core.dpu_flow_15m_v1
 with (timescaledb.continuous, timescaledb.materialized_only = true) as
 select
@@ -8,7 +54,10 @@ select
   sum(e.direction) as net,
   sum(greatest(e.direction, 0)) as towards,
   sum(greatest(-e.direction::bigint, 0))::bigint as away,
-  sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time))) as moment
+  -- people times microseconds into the quarter-hour: whole 10^18 (none but for absurd directions), and the rest
+  div(sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time)) * 1000000), 1000000000000000000)::integer as moment_carry,
+  mod(sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time)) * 1000000), 1000000000000000000)::bigint as moment,
+  coalesce(sum(e.direction) filter (where e.time = public.time_bucket(interval '15 minutes', e.time)), 0)::bigint as net_at_start
 from core.event e
 group by 1, 2
 with no data;
@@ -76,7 +125,8 @@ create table core.live_flow (
   constraint live_flow_pkey primary key (space_id, dpu_id, from_at)
 ) with (fillfactor = 50);
 create index live_flow_dpu_id_idx on core.live_flow (dpu_id);
-comment on table core.live_flow is 'What the current count of a space is made of: for each DPU above an outer doorway since live_space.since, the sum of its directions in [from_at, until_at). Kept by the transaction that stores the events; derived anew by whatever changes placements, resets, schedules or the tree. Half-full pages: the updates stay on their page.';
+comment on table core.live_flow is 'What the current count of a space is made of: each DPU above an outer doorway since live_space.since, in [from_at, until_at). Kept by the transaction that stores the events; derived anew by whatever changes placements, resets, schedules or the tree. Half-full pages: the updates stay on their page.';
+comment on column core.live_flow.net is 'Where until_at is infinity: what to add to core.dpu_state.cumulative_count for the sum of directions in [from_at, until_at), so that events that are not late change nothing here. Else that sum itself.';
 
 create table core.live_change (
   space_id integer not null

@@ -15,10 +15,11 @@ async def test_it_finds_a_sum_that_is_off(connection: asyncpg.Connection) -> Non
     await connection.execute(
         "update core.dpu_state set cumulative_count = cumulative_count + 1 where latest_time is not null"
     )
-    (row,) = await differences(connection)
+    row, live = await differences(connection)
     assert row[:2] == ("dpu_state", "front")
     assert "cumulative_count 2" in row[2]
     assert "cumulative_count 1" in row[3]
+    assert live[0] == "live_flow"  # what the current count is made of
 
 
 async def test_it_finds_events_that_were_lost(connection: asyncpg.Connection) -> None:

@@ -102,7 +102,7 @@ async def test_it_keeps_the_state_of_a_dpu_in_step_with_its_events(connection: a
     row = await connection.fetchrow("select * from core.dpu_state")
     assert row is not None
     assert (row["cumulative_count"], row["latest_time"]) == (-6, ahead)
-    assert now <= row["last_seen_at"] < ahead
+    assert (row["first_time"], row["earlier_time"]) == (NOON - timedelta(days=900), None)
     assert await differences(connection) == []
 
 

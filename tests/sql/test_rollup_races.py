@@ -336,7 +336,7 @@ async def test_every_answer_equals_the_raw_sums_whatever_happens_meanwhile(own_d
 
 
 SABOTAGES = {
-    "no late marks": ("store_events", "t.time < store_events.received_at - interval '15 minutes'", "false"),
+    "no late marks": ("store_events", "times[o] < store_events.received_at - interval '15 minutes'", "false"),
     "rollups up to now": ("refresh_rollups", "- interval '30 minutes'", ""),
 }
 

@@ -21,3 +21,23 @@ set search_path = pg_catalog, pg_temp
 as $$ select interval '10 minutes' $$;
 comment on function core.get_offline_after() is
 'A DPU is offline from this long after it was last heard from.';
+
+create or replace function core.get_lag_ms(
+  "time" timestamptz,
+  received_at timestamptz
+)
+returns bigint
+language sql immutable
+as $$ select floor(extract(epoch from received_at - "time") * 1000)::bigint $$;
+comment on function core.get_lag_ms(timestamptz, timestamptz) is
+'core.event.lag_ms of an event: rounded down, so that what was acknowledged is known. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.get_received_at(
+  "time" timestamptz,
+  lag_ms bigint
+)
+returns timestamptz
+language sql immutable
+as $$ select "time" + lag_ms * interval '1 millisecond' $$;
+comment on function core.get_received_at(timestamptz, bigint) is
+'When the service took an event in. Inlined by the planner: no search_path of its own.';

@@ -27,9 +27,12 @@ create or replace function core.list_schedules(
   known_at timestamptz default 'infinity'
 )
 returns table (space_id integer, time_zone text, reset_at text)
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+begin
+  return query
   with recursive chain as (
     select s.space_id, s.space_id as holder_id, s.parent_id, 0 as steps
     from core.space s
@@ -46,9 +49,10 @@ as $$
   from chain c
   left join core.schedule h
     on h.space_id = c.holder_id
-    and h.recorded_at <= known_at
-    and (h.superseded_at is null or h.superseded_at > known_at)
-  group by c.space_id
+    and h.recorded_at <= list_schedules.known_at
+    and (h.superseded_at is null or h.superseded_at > list_schedules.known_at)
+  group by c.space_id;
+end
 $$;
 comment on function core.list_schedules(integer[], timestamptz) is
 'The zone and the daily reset that hold for each space: its own, or the nearest above it that says something, else UTC and never.';
@@ -133,25 +137,29 @@ create or replace function core.list_starts(
   known_at timestamptz default 'infinity'
 )
 returns table (space_id integer, since timestamptz, base integer)
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+begin
+  return query
   select
     s.space_id,
     coalesce(greatest(daily.at, explicit.at), '-infinity'),
     case when daily.at > explicit.at then 0 else coalesce(explicit.count, 0) end
-  from core.list_schedules(spaces, known_at) s
+  from core.list_schedules(spaces, list_starts.known_at) s
   cross join lateral core.get_latest_scheduled_reset(list_starts.at, s.time_zone, s.reset_at) as daily (at)
   left join lateral (
     select r.at, r.count
     from core.reset r
     where r.space_id = s.space_id
       and r.at <= list_starts.at
-      and r.recorded_at <= known_at
-      and (r.superseded_at is null or r.superseded_at > known_at)
+      and r.recorded_at <= list_starts.known_at
+      and (r.superseded_at is null or r.superseded_at > list_starts.known_at)
     order by r.at desc
     limit 1
-  ) explicit on true
+  ) explicit on true;
+end
 $$;
 comment on function core.list_starts(integer[], timestamptz, timestamptz) is
 'Where the count of each space at an instant starts: its latest reset, explicit or daily, and how many people it held then. -infinity and 0 where it was never reset. Explicit beats daily at one instant.';

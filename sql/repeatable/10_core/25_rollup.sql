@@ -39,7 +39,7 @@ begin
       select sum(e.direction) as net
       from core.event e
       where e.dpu_id = s.dpu_id and e.time >= s.from_at and e.time < s.until_at and e.time >= low and e.time < high
-        and e.received_at <= sum_events.known_at
+        and core.get_received_at(e.time, e.lag_ms) <= sum_events.known_at
     ) n
     where n.net <> 0;
   end if;
@@ -62,14 +62,23 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
+declare
+  v_low timestamptz := low - interval '1 microsecond';
 begin
   return query
   select s.part, n.net
   from unnest(parts, dpus, froms, untils) as s (part, dpu_id, from_at, until_at)
   cross join lateral (
-    select sum(f.net)::bigint as net
+    select sum(
+      case
+        when f.bucket < s.from_at then f.net - f.net_at_start
+        when f.bucket = s.until_at - interval '1 microsecond' then f.net_at_start
+        else f.net
+      end
+    )::bigint as net
     from core.dpu_flow_15m_v1 f
-    where f.dpu_id = s.dpu_id and f.bucket >= s.from_at and f.bucket < s.until_at and f.bucket >= low and f.bucket < high
+    where f.dpu_id = s.dpu_id and f.bucket >= s.from_at - interval '1 microsecond' and f.bucket < s.until_at
+      and f.bucket >= v_low and f.bucket < high
       and (not is_marked or not exists (
         select from core.late_mark m where m.dpu_id = s.dpu_id and m.bucket = f.bucket))
   ) n
@@ -77,7 +86,7 @@ begin
 end
 $$;
 comment on function core.sum_flow_15m(bigint[], integer[], timestamptz[], timestamptz[], timestamptz, timestamptz, boolean) is
-'As core.sum_events, over whole quarter-hours; is_marked: leave out those under a late mark.';
+'As core.sum_events, over quarter-hours: each bound is the start of one or the microsecond behind it, as where a count begins at a reset or is asked for at an instant. is_marked: leave out those under a late mark.';
 
 create or replace function core.sum_flow_1d(
   parts bigint[],
@@ -147,23 +156,36 @@ create or replace function core.cut_parts(
   dpus integer[],
   froms timestamptz[],
   untils timestamptz[],
-  materialized_until timestamptz
+  materialized_until timestamptz,
+  is_marked boolean
 )
 returns table (part bigint, dpu_id integer, grain text, from_at timestamptz, until_at timestamptz)
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+declare
+  c_instant constant interval := interval '1 microsecond';
+begin
+  return query
   with whole as (
+    -- the rollups say what happened exactly at the start of a quarter-hour: the microsecond behind it will do as well
     select
       p.part, p.dpu_id, p.from_at, p.until_at,
-      public.time_bucket(interval '15 minutes', p.from_at + interval '15 minutes' - interval '1 microsecond') as quarter_from,
-      public.time_bucket(interval '15 minutes', least(p.until_at, materialized_until)) as quarter_until
+      case when p.from_at = c.after_from then c.after_from else public.time_bucket(interval '15 minutes', p.from_at + interval '15 minutes' - c_instant) end as quarter_from,
+      case when p.until_at = c.after_until and p.until_at <= cut_parts.materialized_until then c.after_until
+        else public.time_bucket(interval '15 minutes', least(p.until_at, cut_parts.materialized_until)) end as quarter_until
     from unnest(dpus, froms, untils) with ordinality as p (dpu_id, from_at, until_at, part)
+    cross join lateral (
+      select
+        public.time_bucket(interval '15 minutes', p.from_at) + c_instant as after_from,
+        public.time_bucket(interval '15 minutes', p.until_at) + c_instant as after_until
+    ) c
   ),
   quartered as (
     select
       w.*,
-      public.time_bucket(interval '1 day', w.quarter_from + interval '24 hours' - interval '1 microsecond') as day_from,
+      public.time_bucket(interval '1 day', w.quarter_from + interval '24 hours' - c_instant) as day_from,
       public.time_bucket(interval '1 day', w.quarter_until) as day_until
     from whole w
     where w.quarter_from < w.quarter_until
@@ -171,15 +193,16 @@ as $$
   dayed as (
     select
       q.*,
-      public.time_bucket(interval '30 days', q.day_from + interval '720 hours' - interval '1 microsecond') as month_from,
+      public.time_bucket(interval '30 days', q.day_from + interval '720 hours' - c_instant) as month_from,
       public.time_bucket(interval '30 days', q.day_until) as month_until
     from quartered q
     where q.day_from < q.day_until
   ),
   mark as (
-    select distinct q.part, q.dpu_id, m.bucket, q.day_from, q.day_until
+    select distinct q.part, q.dpu_id, q.from_at, q.until_at, m.bucket, q.day_from, q.day_until
     from quartered q
-    join core.late_mark m on m.dpu_id = q.dpu_id and m.bucket >= q.quarter_from and m.bucket < q.quarter_until
+    join core.late_mark m on m.dpu_id = q.dpu_id and m.bucket >= q.quarter_from - c_instant and m.bucket < q.quarter_until
+    where is_marked
   ),
   marked_day as (
     select distinct m.part, m.dpu_id, public.time_bucket(interval '1 day', m.bucket) as bucket
@@ -200,7 +223,7 @@ as $$
     union all
     select q.part, q.dpu_id, 'event', q.quarter_until, q.until_at from quartered q
     union all
-    select m.part, m.dpu_id, 'event', m.bucket, m.bucket + interval '15 minutes' from mark m
+    select m.part, m.dpu_id, 'event', greatest(m.bucket, m.from_at), least(m.bucket + interval '15 minutes', m.until_at) from mark m
     union all
     select q.part, q.dpu_id, '15m', q.quarter_from, least(q.day_from, q.quarter_until) from quartered q
     union all
@@ -216,10 +239,11 @@ as $$
     union all
     select d.part, d.dpu_id, '30d', d.month_from, d.month_until from dayed d
   ) s
-  where s.from_at < s.until_at
+  where s.from_at < s.until_at;
+end
 $$;
-comment on function core.cut_parts(integer[], timestamptz[], timestamptz[], timestamptz) is
-'Cuts the range of each part into pieces, each with the grain of what it is to be read from: event, 15m, 1d or 30d. A piece of a rollup leaves out its marked buckets; they are pieces of the next finer grain.';
+comment on function core.cut_parts(integer[], timestamptz[], timestamptz[], timestamptz, boolean) is
+'Cuts the range of each part into pieces, each with the grain of what it is to be read from: event, 15m, 1d or 30d. A piece of a rollup leaves out its marked buckets; they are pieces of the next finer grain. is_marked: whether any of the DPUs has a late mark.';
 
 create or replace function core.sum_parts(
   dpus integer[],
@@ -254,7 +278,7 @@ begin
     select
       c.grain, array_agg(c.part) as parts, array_agg(c.dpu_id) as dpus, array_agg(c.from_at) as froms, array_agg(c.until_at) as untils,
       min(c.from_at) as low, max(c.until_at) as high
-    from core.cut_parts(dpus, froms, untils, v_until) c
+    from core.cut_parts(dpus, froms, untils, v_until, v_is_marked) c
     -- pieces that lie near one another are read together
     group by c.grain, case c.grain
       when 'event' then public.time_bucket(interval '1 day', c.from_at)

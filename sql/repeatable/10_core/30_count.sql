@@ -31,17 +31,23 @@ as $$
 declare
   v_high timestamptz := at;
   v_low timestamptz := at - core.get_offline_after();
+  v_spaces integer[];
+  v_dpus integer[];
 begin
-  return query
-  select p.space_id, count(*)::integer, count(heard.at)::integer
+  select array_agg(p.space_id), array_agg(p.dpu_id) into v_spaces, v_dpus
   from core.list_outer_placements(spaces, count_sensors.known_at) p
+  where p.during @> v_high;
+
+  return query
+  select p.space_id, pg_catalog.count(*)::integer, pg_catalog.count(heard.at)::integer
+  from unnest(v_spaces, v_dpus) as p (space_id, dpu_id)
   left join lateral (
     select e.time as at
     from core.event e
-    where e.dpu_id = p.dpu_id and e.time > v_low and e.time <= v_high and e.received_at <= count_sensors.known_at
+    where e.dpu_id = p.dpu_id and e.time > v_low and e.time <= v_high
+      and (count_sensors.known_at = 'infinity' or core.get_received_at(e.time, e.lag_ms) <= count_sensors.known_at)
     limit 1
   ) heard on true
-  where p.during @> v_high
   group by p.space_id;
 end
 $$;
@@ -50,26 +56,80 @@ comment on function core.count_sensors(integer[], timestamptz, timestamptz) is
 
 create or replace function core.list_parts(
   spaces integer[],
+  sinces timestamptz[],
   at timestamptz,
   known_at timestamptz default 'infinity'
 )
 returns table (space_id integer, dpu_id integer, sign smallint, from_at timestamptz, until_at timestamptz)
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+begin
   -- an event counts if since < time <= at and lower(during) <= time < upper(during)
-  select
-    p.space_id,
-    p.dpu_id,
-    p.sign,
-    greatest(lower(p.during), s.since + interval '1 microsecond', core.get_oldest_time()),
-    least(upper(p.during), list_parts.at + interval '1 microsecond')
-  from core.list_starts(spaces, list_parts.at, known_at) s
-  join core.list_outer_placements(spaces, known_at) p on p.space_id = s.space_id
-  where p.during && tstzrange(greatest(s.since, core.get_oldest_time()), list_parts.at, '(]')
+  return query
+  select p.space_id, p.dpu_id, p.sign, c.from_at, c.until_at
+  from unnest(spaces, sinces) as s (space_id, since)
+  join core.list_outer_placements(spaces, list_parts.known_at) p on p.space_id = s.space_id
+  join core.dpu_state d on d.dpu_id = p.dpu_id and d.first_time <= list_parts.at
+  cross join lateral (
+    select
+      greatest(
+        lower(p.during), s.since + interval '1 microsecond',
+        -- where there are no events yet: not from an instant that would have to be cut into finer pieces
+        public.time_bucket(interval '30 days', d.first_time)) as from_at,
+      least(upper(p.during), list_parts.at + interval '1 microsecond') as until_at
+  ) c
+  where c.from_at < c.until_at;
+end
 $$;
-comment on function core.list_parts(integer[], timestamptz, timestamptz) is
-'What the count of each space at an instant is made of: the events of each DPU in [from_at, until_at), with their sign.';
+comment on function core.list_parts(integer[], timestamptz[], timestamptz, timestamptz) is
+'What the count of each space at an instant is made of: the events of each DPU in [from_at, until_at), with their sign. sinces: the reset each space counts from, as core.list_starts has it. DPUs that had not reported yet are left out.';
+
+create or replace function core.sum_spaces(
+  spaces integer[],
+  at timestamptz,
+  known_at timestamptz default 'infinity'
+)
+returns table (space_id integer, raw_count bigint, since timestamptz)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_at timestamptz := at;
+  v_known_at timestamptz := known_at;
+  v_spaces integer[];
+  v_sinces timestamptz[];
+  v_bases integer[];
+  v_owners integer[];
+  v_dpus integer[];
+  v_signs smallint[];
+  v_froms timestamptz[];
+  v_untils timestamptz[];
+begin
+  select array_agg(s.space_id), array_agg(s.since), array_agg(s.base) into v_spaces, v_sinces, v_bases
+  from core.list_starts(spaces, v_at, v_known_at) s;
+  select array_agg(p.space_id), array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.from_at), array_agg(p.until_at)
+  into v_owners, v_dpus, v_signs, v_froms, v_untils
+  from core.list_parts(v_spaces, v_sinces, v_at, v_known_at) p;
+
+  return query
+  with flow as (
+    select p.space_id, sum(p.sign * n.net) as net
+    from core.sum_parts(v_dpus, v_froms, v_untils, v_known_at) n
+    join unnest(v_owners, v_signs) with ordinality as p (space_id, sign, part) on p.part = n.part
+    group by p.space_id
+  )
+  select s.space_id, (s.base + coalesce(f.net, 0))::bigint, nullif(s.since, '-infinity')
+  from unnest(v_spaces, v_sinces, v_bases) as s (space_id, since, base)
+  left join flow f on f.space_id = s.space_id;
+end
+$$;
+comment on function core.sum_spaces(integer[], timestamptz, timestamptz) is
+'The raw count of each space at an instant, over the facts recorded at or before known_at.
+
+raw_count: people; base of the latest reset plus the signed sum of directions over the outer doorways in (since, at]. since: null where it was never reset.';
 
 create or replace function core.count_spaces(
   spaces integer[],
@@ -81,41 +141,15 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
-declare
-  v_at timestamptz := at;
-  v_known_at timestamptz := known_at;
-  v_spaces integer[];
-  v_dpus integer[];
-  v_signs smallint[];
-  v_froms timestamptz[];
-  v_untils timestamptz[];
 begin
-  select array_agg(p.space_id), array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.from_at), array_agg(p.until_at)
-  into v_spaces, v_dpus, v_signs, v_froms, v_untils
-  from core.list_parts(spaces, v_at, v_known_at) p;
-
   return query
-  with flow as (
-    select p.space_id, sum(p.sign * n.net) as net
-    from core.sum_parts(v_dpus, v_froms, v_untils, v_known_at) n
-    join unnest(v_spaces, v_signs) with ordinality as p (space_id, sign, part) on p.part = n.part
-    group by p.space_id
-  )
-  select
-    s.space_id,
-    (s.base + coalesce(f.net, 0))::bigint,
-    nullif(s.since, '-infinity'),
-    coalesce(n.placed, 0),
-    coalesce(n.online, 0)
-  from core.list_starts(spaces, v_at, v_known_at) s
-  left join flow f on f.space_id = s.space_id
-  left join core.count_sensors(spaces, v_at, v_known_at) n on n.space_id = s.space_id;
+  select c.space_id, c.raw_count, c.since, coalesce(n.placed, 0), coalesce(n.online, 0)
+  from core.sum_spaces(spaces, count_spaces.at, count_spaces.known_at) c
+  left join core.count_sensors(spaces, count_spaces.at, count_spaces.known_at) n on n.space_id = c.space_id;
 end
 $$;
 comment on function core.count_spaces(integer[], timestamptz, timestamptz) is
-'The raw count of each space at an instant, over the facts recorded at or before known_at.
-
-raw_count: people; base of the latest reset plus the signed sum of directions over the outer doorways in (since, at]. since: null where it was never reset. dpus_placed: DPUs above outer doorways at that instant; dpus_online: those of them that were heard from within core.get_offline_after() before it.';
+'core.sum_spaces with how complete it is. dpus_placed: DPUs above outer doorways at that instant; dpus_online: those of them that were heard from within core.get_offline_after() before it.';
 
 create or replace function core.describe_counts(
   spaces integer[],
@@ -139,24 +173,24 @@ declare
   v_is_now boolean := describe_counts.at is null and known_at is null;
   v_at timestamptz := core.check_count_instant(describe_counts.at);
 begin
-  return query
-  select
-    s.id,
-    v_at,
-    greatest(c.raw_count, 0),
-    c.raw_count,
-    c.since,
-    s.capacity,
-    greatest(c.raw_count, 0)::double precision / nullif(s.capacity, 0),
-    c.dpus_placed,
-    c.dpus_online
-  from (
-    select l.* from core.count_live(spaces, v_at) l where v_is_now
-    union all
-    select h.* from core.count_spaces(spaces, v_at, coalesce(known_at, 'infinity')) h where not v_is_now
-  ) c
-  join core.space s on s.space_id = c.space_id
-  order by array_position(spaces, c.space_id);
+  -- of two statements, since a plan for either would prepare for both
+  if v_is_now then
+    return query
+    select
+      s.id, v_at, greatest(c.raw_count, 0), c.raw_count, c.since, s.capacity,
+      greatest(c.raw_count, 0)::double precision / nullif(s.capacity, 0), c.dpus_placed, c.dpus_online
+    from core.count_live(spaces, v_at) c
+    join core.space s on s.space_id = c.space_id
+    order by array_position(spaces, c.space_id);
+  else
+    return query
+    select
+      s.id, v_at, greatest(c.raw_count, 0), c.raw_count, c.since, s.capacity,
+      greatest(c.raw_count, 0)::double precision / nullif(s.capacity, 0), c.dpus_placed, c.dpus_online
+    from core.count_spaces(spaces, v_at, coalesce(known_at, 'infinity')) c
+    join core.space s on s.space_id = c.space_id
+    order by array_position(spaces, c.space_id);
+  end if;
 end
 $$;
 comment on function core.describe_counts(integer[], timestamptz, timestamptz) is

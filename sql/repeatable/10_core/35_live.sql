@@ -5,9 +5,12 @@ create or replace function core.list_live_parts(
   sinces timestamptz[]
 )
 returns table (space_id integer, dpu_id integer, sign smallint, from_at timestamptz, until_at timestamptz)
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+begin
+  return query
   select
     p.space_id,
     p.dpu_id,
@@ -16,10 +19,11 @@ as $$
     coalesce(upper(p.during), 'infinity')
   from unnest(spaces, sinces) as s (space_id, since)
   join core.list_outer_placements(spaces) p on p.space_id = s.space_id
-  where p.during && tstzrange(greatest(s.since, core.get_oldest_time()), null, '()')
+  where p.during && tstzrange(greatest(s.since, core.get_oldest_time()), null, '()');
+end
 $$;
 comment on function core.list_live_parts(integer[], timestamptz[]) is
-'What the current count of each space is made of, since its latest reset: as core.list_parts, but open to the future.';
+'What the current count of each space is made of, since its latest reset: as core.list_parts, but open to the future, and with DPUs that have not reported yet.';
 
 create or replace function core.rebase_live(spaces integer[])
 returns void
@@ -36,6 +40,9 @@ declare
   v_signs smallint[];
   v_froms timestamptz[];
   v_untils timestamptz[];
+  v_sum_froms timestamptz[];   -- froms and untils, narrowed to where there can be events
+  v_sum_untils timestamptz[];
+  v_touched integer[];
 begin
   insert into core.live_space as l (space_id, since, base, until_at)
   select s.space_id, s.since, s.base, coalesce(core.get_next_scheduled_reset(v_now, h.time_zone, h.reset_at), 'infinity')
@@ -46,17 +53,36 @@ begin
   select array_agg(l.space_id), array_agg(l.since) into v_spaces, v_sinces
   from core.live_space l
   where l.space_id = any (spaces);
-  select array_agg(p.space_id), array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.from_at), array_agg(p.until_at)
-  into v_owners, v_dpus, v_signs, v_froms, v_untils
-  from core.list_live_parts(v_spaces, v_sinces) p;
+  select
+    array_agg(p.space_id), array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.from_at), array_agg(p.until_at),
+    array_agg(greatest(p.from_at, public.time_bucket(interval '30 days', coalesce(s.first_time, p.from_at)))),
+    array_agg(least(p.until_at, greatest(v_now + interval '1 hour', p.from_at)))
+  into v_owners, v_dpus, v_signs, v_froms, v_untils, v_sum_froms, v_sum_untils
+  from core.list_live_parts(v_spaces, v_sinces) p
+  join core.dpu_state s on s.dpu_id = p.dpu_id;
 
-  delete from core.live_flow f where f.space_id = any (spaces);
+  with gone as (
+    delete from core.live_flow f where f.space_id = any (spaces) returning dpu_id
+  )
+  select array_agg(g.dpu_id) into v_touched from gone g;
   insert into core.live_flow (space_id, dpu_id, sign, from_at, until_at, net)
-  select p.space_id, p.dpu_id, p.sign, p.from_at, p.until_at, coalesce(n.net, 0)
+  select
+    p.space_id, p.dpu_id, p.sign, p.from_at, p.until_at,
+    coalesce(n.net, 0) - case when p.until_at = 'infinity' then s.cumulative_count else 0 end
   from unnest(v_owners, v_dpus, v_signs, v_froms, v_untils) with ordinality as p (space_id, dpu_id, sign, from_at, until_at, part)
+  join core.dpu_state s on s.dpu_id = p.dpu_id
   left join (
-    select s.part, sum(s.net) as net from core.sum_parts(v_dpus, v_froms, v_untils) s group by s.part
+    select s.part, sum(s.net) as net from core.sum_parts(v_dpus, v_sum_froms, v_sum_untils) s group by s.part
   ) n on n.part = p.part;
+
+  update core.dpu_state s set live_from = n.live_from
+  from (
+    select d.dpu_id, coalesce(max(case when f.until_at = 'infinity' then f.from_at else f.until_at end), '-infinity') as live_from
+    from (select unnest(v_touched || v_dpus) as dpu_id) d
+    left join core.live_flow f on f.dpu_id = d.dpu_id
+    group by d.dpu_id
+  ) n
+  where s.dpu_id = n.dpu_id and s.live_from <> n.live_from;
 end
 $$;
 comment on function core.rebase_live(integer[]) is
@@ -143,19 +169,34 @@ as $$
 #variable_conflict use_column
 declare
   v_at timestamptz := at;
+  v_heard_from timestamptz := at - core.get_offline_after();
   v_due integer[];
+  -- parts whose DPU has reported what is still to come
+  v_spaces integer[];
+  v_dpus integer[];
+  v_froms timestamptz[];
+  v_nets bigint[];
+  v_are_online boolean[];
 begin
+  select array_agg(f.space_id), array_agg(f.dpu_id), array_agg(f.from_at), array_agg(a.net), array_agg(a.is_online)
+  into v_spaces, v_dpus, v_froms, v_nets, v_are_online
+  from core.live_flow f
+  join core.dpu_state s on s.dpu_id = f.dpu_id
+  cross join lateral core.look_ahead(f.dpu_id, f.from_at, f.until_at, s.latest_time, v_at) a
+  where f.space_id = any (spaces) and s.latest_time > v_at;
+
   return query
   select
     l.space_id,
-    l.base + coalesce(sum(f.sign * (f.net - a.net)), 0)::bigint,
+    l.base + coalesce(sum(f.sign * (f.net + case when f.until_at = 'infinity' then s.cumulative_count else 0 end - coalesce(a.net, 0))), 0)::bigint,
     nullif(l.since, '-infinity'),
     (count(*) filter (where f.from_at <= v_at and f.until_at > v_at))::integer,
-    (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and a.is_online))::integer
+    (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and coalesce(a.is_online, s.latest_time > v_heard_from)))::integer
   from core.live_space l
   left join core.live_flow f on f.space_id = l.space_id
   left join core.dpu_state s on s.dpu_id = f.dpu_id
-  left join lateral core.look_ahead(f.dpu_id, f.from_at, f.until_at, s.latest_time, v_at) a on true
+  left join unnest(v_spaces, v_dpus, v_froms, v_nets, v_are_online) as a (space_id, dpu_id, from_at, net, is_online)
+    on a.space_id = f.space_id and a.dpu_id = f.dpu_id and a.from_at = f.from_at
   where l.space_id = any (spaces) and l.until_at > v_at
   group by l.space_id;
 
@@ -184,18 +225,13 @@ as $$
 declare
   v_at timestamptz := at;
 begin
-  net := 0;
-  is_online := latest_time > v_at - core.get_offline_after();
-  if latest_time > v_at then
-    select coalesce(sum(e.direction), 0) into net
-    from core.event e
-    where e.dpu_id = look_ahead.dpu_id and e.time > v_at and e.time <= latest_time
-      and e.time >= look_ahead.from_at and e.time < look_ahead.until_at;
-    is_online := exists (
-      select from core.event e
-      where e.dpu_id = look_ahead.dpu_id and e.time > v_at - core.get_offline_after() and e.time <= v_at);
-  end if;
-  is_online := coalesce(is_online, false);
+  select coalesce(sum(e.direction), 0) into net
+  from core.event e
+  where e.dpu_id = look_ahead.dpu_id and e.time > v_at and e.time <= latest_time
+    and e.time >= look_ahead.from_at and e.time < look_ahead.until_at;
+  is_online := exists (
+    select from core.event e
+    where e.dpu_id = look_ahead.dpu_id and e.time > v_at - core.get_offline_after() and e.time <= v_at);
 end
 $$;
 comment on function core.look_ahead(integer, timestamptz, timestamptz, timestamptz, timestamptz) is

@@ -145,41 +145,55 @@ $$;
 comment on function core.refuse_events(timestamptz, text[], text[], text[], timestamptz[], integer[], smallint[], text[]) is
 'Keeps refused events with their reasons, from parallel arrays; each once, however often it is sent.';
 
-create or replace function core.match_ordinals(
+create or replace function core.lock_dpus(
   dpus integer[],
   times timestamptz[],
-  sequences smallint[],
-  stored_dpus integer[],
-  stored_times timestamptz[],
-  stored_sequences smallint[],
-  wanted bigint[]
+  directions integer[],
+  inout ordinals bigint[],
+  out late bigint[],
+  out touching bigint[]
 )
-returns bigint[]
-language sql stable
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
--- the planner takes arrays for short ones
-set enable_nestloop = off
+-- one row after the other in the order of dpu_id: two transactions never wait for each other
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
-  select coalesce(array_agg(n.ordinal), '{}')
-  from (
-    select n.dpu_id, n.time, n.sequence, min(n.ordinal) as ordinal
-    from unnest(dpus, times, sequences) with ordinality as n (dpu_id, time, sequence, ordinal)
-    where wanted is null or n.ordinal in (select unnest(wanted))
-    group by n.dpu_id, n.time, n.sequence
-  ) n
-  join unnest(stored_dpus, stored_times, stored_sequences) as t (dpu_id, time, sequence)
-    on t.dpu_id = n.dpu_id and t.time = n.time and t.sequence = n.sequence
+#variable_conflict use_column
+begin
+  with state as (
+    update core.dpu_state s set
+      cumulative_count = s.cumulative_count + n.net,
+      first_time = least(s.first_time, n.first),
+      latest_time = greatest(s.latest_time, n.latest),
+      earlier_time = s.latest_time
+    from (
+      select dpus[o] as dpu_id, sum(directions[o]) as net, min(times[o]) as first, max(times[o]) as latest, array_agg(o) as ordinals
+      from unnest(lock_dpus.ordinals) as o
+      group by 1
+      order by 1
+    ) n
+    where s.dpu_id = n.dpu_id
+    returning n.first, s.earlier_time, s.live_from, n.ordinals
+  )
+  select
+    coalesce(array_agg(o) filter (where times[o] <= s.earlier_time), '{}'),
+    coalesce(array_agg(o) filter (where times[o] < s.live_from), '{}')
+  into late, touching
+  from state s
+  cross join lateral unnest(s.ordinals) as o
+  where s.first <= s.earlier_time or s.first < s.live_from;
+end
 $$;
-comment on function core.match_ordinals(integer[], timestamptz[], smallint[], integer[], timestamptz[], smallint[], bigint[]) is
-'The ordinals (from 1) of the events that were stored; of several with one identity the first. wanted: only these.';
+comment on function core.lock_dpus(integer[], timestamptz[], integer[], bigint[]) is
+'Adds to core.dpu_state what events add up to, given as parallel arrays and by ordinals from 1, and holds those rows until the transaction ends: meanwhile no other one stores events of these DPUs. late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that core.live_flow has to be told of. The caller takes off again what turns out to be stored.';
 
 create or replace function core.store_events(
   dpus integer[],
   times timestamptz[],
   directions integer[],
   sequences smallint[],
-  received_at timestamptz,
-  wanted bigint[] default null
+  received_at timestamptz
 )
 returns bigint[]
 language plpgsql volatile
@@ -187,64 +201,71 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_dpus integer[];
-  v_times timestamptz[];
-  v_directions integer[];
-  v_sequences smallint[];
   -- core.judge_event as two bounds: no function call a row
   v_oldest timestamptz := core.get_oldest_time();
   v_latest timestamptz := core.get_latest_time(store_events.received_at);
+  v_ordinals bigint[];
+  v_late bigint[];
+  v_touching bigint[];
+  v_found integer[];
+  v_doubles bigint[];
 begin
-  with arrived as (
-    select distinct on (n.dpu_id, n.time, n.sequence) n.*
-    from unnest(dpus, times, directions, sequences) with ordinality as n (dpu_id, time, direction, sequence, ordinal)
+  select array_agg(a.ordinal order by a.dpu_id, a.time, a.sequence) into v_ordinals
+  from (
+    select distinct on (n.dpu_id, n.time, n.sequence) n.dpu_id, n.time, n.sequence, n.ordinal
+    from unnest(dpus, times, sequences) with ordinality as n (dpu_id, time, sequence, ordinal)
     where n.dpu_id is not null and n.time >= v_oldest and n.time <= v_latest
-      and (wanted is null or n.ordinal in (select unnest(wanted)))
     order by n.dpu_id, n.time, n.sequence, n.ordinal
-  ),
-  stored as (
-    insert into core.event (time, received_at, dpu_id, direction, sequence)
-    select a.time, store_events.received_at, a.dpu_id, a.direction, a.sequence
-    from arrived a
-    order by a.dpu_id, a.time, a.sequence
-    on conflict do nothing
-    returning dpu_id, time, direction, sequence
-  )
-  select array_agg(t.dpu_id), array_agg(t.time), array_agg(t.direction), array_agg(t.sequence)
-  into v_dpus, v_times, v_directions, v_sequences
-  from stored t;
+  ) a;
+  if v_ordinals is null then
+    return '{}';
+  end if;
+  select l.ordinals, l.late, l.touching into v_ordinals, v_late, v_touching
+  from core.lock_dpus(dpus, times, directions, v_ordinals) l;
+
+  if cardinality(v_late) > 0 then
+    v_found := core.find_events(
+      array(select dpus[o] from unnest(v_late) as o),
+      array(select times[o] from unnest(v_late) as o),
+      array(select sequences[o] from unnest(v_late) as o));
+    v_doubles := array(select l.ordinal from unnest(v_late, v_found) as l (ordinal, found) where l.found is not null);
+    if cardinality(v_doubles) > 0 then
+      update core.dpu_state s set cumulative_count = s.cumulative_count - n.net
+      from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(v_doubles) as o group by 1) n
+      where s.dpu_id = n.dpu_id;
+      v_ordinals := array(
+        select n.ordinal from unnest(v_ordinals) with ordinality as n (ordinal, place)
+        where n.ordinal not in (select unnest(v_doubles))
+        order by n.place);
+      v_touching := array(select unnest(v_touching) except select unnest(v_doubles));
+    end if;
+  end if;
+
+  insert into core.event (time, lag_ms, dpu_id, direction, sequence)
+  select times[o], core.get_lag_ms(times[o], store_events.received_at), dpus[o], directions[o], sequences[o]
+  from unnest(v_ordinals) as o;
 
   -- an ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups
   insert into core.late_mark (dpu_id, bucket)
-  select distinct t.dpu_id, public.time_bucket(interval '15 minutes', t.time)
-  from unnest(v_dpus, v_times) as t (dpu_id, time)
-  where t.time < store_events.received_at - interval '15 minutes';
+  select distinct dpus[o], public.time_bucket(interval '15 minutes', times[o])
+  from unnest(v_ordinals) as o
+  where times[o] < store_events.received_at - interval '15 minutes';
 
-  update core.live_flow f set net = f.net + n.net
-  from (
-    select l.space_id, l.dpu_id, l.from_at, sum(t.direction) as net
-    from unnest(v_dpus, v_times, v_directions) as t (dpu_id, time, direction)
-    join core.live_flow l on l.dpu_id = t.dpu_id and t.time >= l.from_at and t.time < l.until_at
-    group by l.space_id, l.dpu_id, l.from_at
-  ) n
-  where f.space_id = n.space_id and f.dpu_id = n.dpu_id and f.from_at = n.from_at;
-
-  update core.dpu_state s set
-    cumulative_count = s.cumulative_count + n.net,
-    latest_time = greatest(s.latest_time, n.latest),
-    last_seen_at = greatest(s.last_seen_at, least(n.latest, store_events.received_at))
-  from (
-    select t.dpu_id, sum(t.direction) as net, max(t.time) as latest
-    from unnest(v_dpus, v_times, v_directions) as t (dpu_id, time, direction)
-    group by t.dpu_id
-  ) n
-  where s.dpu_id = n.dpu_id;
-
-  if cardinality(v_dpus) = cardinality(dpus) then
-    return array(select generate_series(1::bigint, cardinality(dpus)));
+  if cardinality(v_touching) > 0 then
+    update core.live_flow f set net = f.net + n.net
+    from (
+      select l.space_id, l.dpu_id, l.from_at, sum(case when l.until_at = 'infinity' then -directions[o]::bigint else directions[o] end) as net
+      from unnest(v_touching) as o
+      join core.live_flow l on l.dpu_id = dpus[o]
+        -- an open part leaves out what came before it, one that is over takes what lies within
+        and (case when l.until_at = 'infinity' then times[o] < l.from_at else times[o] >= l.from_at and times[o] < l.until_at end)
+      group by l.space_id, l.dpu_id, l.from_at
+    ) n
+    where f.space_id = n.space_id and f.dpu_id = n.dpu_id and f.from_at = n.from_at;
   end if;
-  return core.match_ordinals(dpus, times, sequences, v_dpus, v_times, v_sequences, wanted);
+
+  return v_ordinals;
 end
 $$;
-comment on function core.store_events(integer[], timestamptz[], integer[], smallint[], timestamptz, bigint[]) is
-'Stores events that are not there yet, given as parallel arrays, with what they add up to per DPU, and returns the ordinals (from 1) of those it stored. Of several with one identity the first is taken. wanted: only these ordinals. The caller holds the rows of core.dpu_state and, shared, the lock of the floor plan.';
+comment on function core.store_events(integer[], timestamptz[], integer[], smallint[], timestamptz) is
+'Stores events that are not there yet, given as parallel arrays, with all that is derived from them at once, and returns the ordinals (from 1) of those it stored. Of several with one identity the first is taken; null for dpu_id and what core.judge_event refuses is left out. The caller holds, shared, the lock of the floor plan.';

@@ -100,7 +100,7 @@ create or replace function core.list_flows(
   is_exact boolean,
   resets timestamptz[]
 )
-returns table ("time" timestamptz, net bigint, entries bigint, exits bigint, moment numeric)
+returns table ("time" timestamptz, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -110,6 +110,8 @@ declare
   v_from timestamptz := from_at;
   v_to timestamptz := to_at;
   v_until timestamptz;
+  v_is_marked boolean;
+  v_split timestamptz[];   -- quarter-hours with a reset within: one at their start leaves them whole
   v_dpus integer[];
   v_signs smallint[];
   v_froms timestamptz[];
@@ -128,25 +130,32 @@ begin
 
   if is_exact then
     return query
-    select e.time, p.sign * e.direction::bigint, greatest(p.sign * e.direction::bigint, 0), greatest(-p.sign * e.direction::bigint, 0), 0::numeric
-    from unnest(v_dpus, v_signs, v_froms, v_untils) as p (dpu_id, sign, from_at, until_at)
-    join core.event e on e.dpu_id = p.dpu_id and e.time >= p.from_at and e.time < p.until_at
-    where e.time >= v_from and e.time < v_to;
+    select e.* from core.list_signed_events(v_dpus, v_signs, v_froms, v_untils, v_from, v_to) e;
     return;
   end if;
 
   select s.materialized_until into v_until from core.rollup_state s;
-  -- whole quarter-hours of a placement, before materialized_until, unmarked and without a reset
+  v_is_marked := exists (select from core.late_mark m where m.dpu_id = any (v_dpus));
+  v_split := array(
+    select distinct public.time_bucket(interval '15 minutes', r) from unnest(resets) r
+    where r <> public.time_bucket(interval '15 minutes', r));
+  -- whole quarter-hours of a placement, before materialized_until, unmarked and without a reset within
   return query
   select
-    f.bucket, p.sign * f.net, case when p.sign > 0 then f.towards else f.away end,
-    case when p.sign > 0 then f.away else f.towards end, p.sign * f.moment
+    f.bucket,
+    sum(case when p.sign > 0 then f.net else -f.net end)::bigint,
+    sum(case when p.sign > 0 then f.net_at_start else -f.net_at_start end)::bigint,
+    sum(case when p.sign > 0 then f.towards else f.away end)::bigint,
+    sum(case when p.sign > 0 then f.away else f.towards end)::bigint,
+    sum(case when p.sign > 0 then f.moment else -f.moment end)
+      + sum(case when p.sign > 0 then f.moment_carry else -f.moment_carry end) * 1000000000000000000
   from unnest(v_dpus, v_signs, v_froms, v_untils) as p (dpu_id, sign, from_at, until_at)
   join core.dpu_flow_15m_v1 f
     on f.dpu_id = p.dpu_id and f.bucket >= p.from_at and f.bucket + interval '15 minutes' <= p.until_at
-  where f.bucket >= v_from and f.bucket < v_to and f.bucket < v_until
-    and not exists (select from core.late_mark m where m.dpu_id = f.dpu_id and m.bucket = f.bucket)
-    and not (f.bucket = any (array(select public.time_bucket(interval '15 minutes', r) from unnest(resets) r)));
+  where f.dpu_id = any (v_dpus) and f.bucket >= v_from and f.bucket < v_to and f.bucket < v_until
+    and (not v_is_marked or not exists (select from core.late_mark m where m.dpu_id = f.dpu_id and m.bucket = f.bucket))
+    and f.bucket <> all (v_split)
+  group by f.bucket;
   -- everything else from events, a day's pieces together
   for v_piece in
     select
@@ -162,13 +171,13 @@ begin
       from unnest(v_dpus, v_signs, v_froms, v_untils) as p (dpu_id, sign, from_at, until_at)
       cross join lateral (select public.time_bucket(interval '15 minutes', p.from_at + interval '15 minutes' - interval '1 microsecond')) as q (quarter_from)
       union all
-      -- whole quarter-hours that are marked or hold a reset
+      -- whole quarter-hours that are marked or have a reset within
       select distinct p.dpu_id, p.sign, b.bucket, b.bucket + interval '15 minutes'
       from unnest(v_dpus, v_signs, v_froms, v_untils) as p (dpu_id, sign, from_at, until_at)
       cross join lateral (
         select m.bucket from core.late_mark m where m.dpu_id = p.dpu_id and m.bucket >= p.from_at and m.bucket < p.until_at
         union
-        select public.time_bucket(interval '15 minutes', r) from unnest(resets) r
+        select unnest(v_split)
       ) b
       where b.bucket >= p.from_at and b.bucket + interval '15 minutes' <= p.until_at and b.bucket < v_until
     ) c
@@ -181,7 +190,9 @@ begin
 end
 $$;
 comment on function core.list_flows(integer, timestamptz, timestamptz, boolean, timestamptz[]) is
-'What passed the outer doorways of a space in [from_at, to_at): quarter-hours (time: their start; moment: sum of people times seconds into it) and single events (moment 0) where a quarter-hour cannot be taken whole; is_exact: single events only. resets: those of the range; their quarter-hours are not taken whole.';
+'What passed the outer doorways of a space in [from_at, to_at): quarter-hours and, where a quarter-hour cannot be taken whole, single events; is_exact: single events only. resets: those of the range, ascending.
+
+time: start of the quarter-hour, or instant of the event. net_at_start: the part of net exactly then, which a reset at that instant makes void. moment: sum of people times microseconds after time.';
 
 create or replace function core.list_signed_events(
   dpus integer[],
@@ -191,7 +202,7 @@ create or replace function core.list_signed_events(
   low timestamptz,
   high timestamptz
 )
-returns table ("time" timestamptz, net bigint, entries bigint, exits bigint, moment numeric)
+returns table ("time" timestamptz, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -199,11 +210,13 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  select e.time, p.sign * e.direction::bigint, greatest(p.sign * e.direction::bigint, 0), greatest(-p.sign * e.direction::bigint, 0), 0::numeric
+  select
+    e.time, p.sign * e.direction::bigint, p.sign * e.direction::bigint,
+    greatest(p.sign * e.direction::bigint, 0), greatest(-p.sign * e.direction::bigint, 0), 0::numeric
   from unnest(dpus, signs, froms, untils) as p (dpu_id, sign, from_at, until_at)
   join core.event e on e.dpu_id = p.dpu_id and e.time >= p.from_at and e.time < p.until_at
-  where e.time >= low and e.time < high;
+  where e.dpu_id = any (dpus) and e.time >= low and e.time < high;
 end
 $$;
 comment on function core.list_signed_events(integer[], smallint[], timestamptz[], timestamptz[], timestamptz, timestamptz) is
-'Events of DPUs in [from, until) each, from parallel arrays, in people into the space; all within [low, high).';
+'Events of DPUs in [from, until) each, from parallel arrays, in people into the space; all within [low, high). Columns as core.list_flows.';

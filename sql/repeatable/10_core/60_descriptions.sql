@@ -25,20 +25,20 @@ comment on function core.describe_spaces(integer[]) is
 'Spaces as api.get_space gives them, in no order. To a limited token its own space has no parent.';
 
 create or replace function core.get_dpu_state(
-  last_seen_at timestamptz,
+  latest_time timestamptz,
   at timestamptz
 )
 returns text
 language sql immutable
 as $$
   select case
-    when last_seen_at is null then 'never_seen'
-    when at < last_seen_at + core.get_offline_after() then 'online'
+    when latest_time is null then 'never_seen'
+    when at < latest_time + core.get_offline_after() then 'online'
     else 'offline'
   end
 $$;
 comment on function core.get_dpu_state(timestamptz, timestamptz) is
-'online, offline or never_seen, at an instant. Inlined by the planner: no search_path of its own.';
+'online, offline or never_seen, at an instant, by the latest event of a DPU. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.describe_dpus(
   dpus integer[],
@@ -65,8 +65,8 @@ as $$
     d.id,
     d.name,
     d.mac_address::text,
-    core.get_dpu_state(s.last_seen_at, describe_dpus.at),
-    s.last_seen_at,
+    core.get_dpu_state(s.latest_time, describe_dpus.at),
+    case when s.latest_time > describe_dpus.at then describe_dpus.at else s.latest_time end,
     w.id,
     m.id,
     lower(p.during),

@@ -11,11 +11,15 @@ create or replace function api.get_count(
   out dpus_online integer
 )
 returns setof record
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select c.*
-  from core.describe_counts(array[core.find_space(get_count.space)], get_count.at, get_count.known_at) c
+#variable_conflict use_column
+begin
+  return query
+  select c.space, c.at, c.count, c.raw_count, c.since, c.capacity, c.utilization, c.dpus_placed, c.dpus_online
+  from core.describe_counts(array[core.find_space(get_count.space)], get_count.at, get_count.known_at) c;
+end
 $$;
 comment on function api.get_count(text, timestamptz, timestamptz) is
 'How many people are in a space at an instant.

@@ -4,18 +4,28 @@ language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
   with recomputed as (
-    select e.dpu_id, sum(e.direction) as net, max(e.time) as latest, max(least(e.time, e.received_at)) as heard
+    select e.dpu_id, sum(e.direction) as net, min(e.time) as first, max(e.time) as latest
     from core.event e
     group by e.dpu_id
   )
   select
     'dpu_state', coalesce(d.id, 'dpu_id ' || coalesce(s.dpu_id, r.dpu_id)),
-    format('cumulative_count %s, latest_time %s, last_seen_at %s', s.cumulative_count, s.latest_time, s.last_seen_at),
-    format('cumulative_count %s, latest_time %s, last_seen_at %s', coalesce(r.net, 0), r.latest, r.heard)
+    format('cumulative_count %s, first_time %s, latest_time %s', s.cumulative_count, s.first_time, s.latest_time),
+    format('cumulative_count %s, first_time %s, latest_time %s', coalesce(r.net, 0), r.first, r.latest)
   from core.dpu_state s
   full join recomputed r on r.dpu_id = s.dpu_id
   left join core.dpu d on d.dpu_id = coalesce(s.dpu_id, r.dpu_id)
-  where (s.cumulative_count, s.latest_time, s.last_seen_at) is distinct from (coalesce(r.net, 0), r.latest, r.heard)
+  where (s.cumulative_count, s.first_time, s.latest_time) is distinct from (coalesce(r.net, 0), r.first, r.latest)
+  union all
+  select 'dpu_state', d.id, format('live_from %s', s.live_from), format('live_from %s', r.live_from)
+  from core.dpu_state s
+  join core.dpu d on d.dpu_id = s.dpu_id
+  left join (
+    select f.dpu_id, max(case when f.until_at = 'infinity' then f.from_at else f.until_at end) as live_from
+    from core.live_flow f
+    group by f.dpu_id
+  ) r on r.dpu_id = s.dpu_id
+  where s.live_from <> coalesce(r.live_from, '-infinity')
   union all
   select
     'boundary', format('space %s, doorway %s', s.id, w.id),
@@ -30,7 +40,11 @@ as $$
     'live_flow', format('space %s, dpu %s from %s', s.id, d.id, coalesce(f.from_at, r.from_at)),
     format('sign %s, until %s, net %s', f.sign, f.until_at, f.net),
     format('sign %s, until %s, net %s', r.sign, r.until_at, r.net)
-  from core.live_flow f
+  from (
+    select f.space_id, f.dpu_id, f.from_at, f.until_at, f.sign, f.net + case when f.until_at = 'infinity' then s.cumulative_count else 0 end as net
+    from core.live_flow f
+    join core.dpu_state s on s.dpu_id = f.dpu_id
+  ) f
   full join (
     select p.*, (
       select coalesce(sum(e.direction), 0) from core.event e
@@ -56,10 +70,10 @@ as $$
   union all
   select
     'dpu_flow_15m', format('dpu %s at %s', coalesce(d.id, 'dpu_id ' || coalesce(f.dpu_id, r.dpu_id)), coalesce(f.bucket, r.bucket)),
-    format('net %s, towards %s, away %s, moment %s', f.net, f.towards, f.away, f.moment),
-    format('net %s, towards %s, away %s, moment %s', r.net, r.towards, r.away, r.moment)
+    format('net %s, towards %s, away %s, moment %s, net_at_start %s', f.net, f.towards, f.away, f.moment, f.net_at_start),
+    format('net %s, towards %s, away %s, moment %s, net_at_start %s', r.net, r.towards, r.away, r.moment, r.net_at_start)
   from (
-    select f.*
+    select f.bucket, f.dpu_id, f.net, f.towards, f.away, f.net_at_start, f.moment + f.moment_carry * 1000000000000000000::numeric as moment
     from core.dpu_flow_15m_v1 f
     where f.bucket < (select s.materialized_until from core.rollup_state s)
   ) f
@@ -67,13 +81,14 @@ as $$
     select
       public.time_bucket(interval '15 minutes', e.time) as bucket, e.dpu_id, sum(e.direction) as net,
       sum(greatest(e.direction, 0)) as towards, sum(greatest(-e.direction::bigint, 0))::bigint as away,
-      sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time))) as moment
+      sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time)) * 1000000) as moment,
+      coalesce(sum(e.direction) filter (where e.time = public.time_bucket(interval '15 minutes', e.time)), 0) as net_at_start
     from core.event e
     where e.time < (select s.materialized_until from core.rollup_state s)
     group by 1, 2
   ) r on r.dpu_id = f.dpu_id and r.bucket = f.bucket
   left join core.dpu d on d.dpu_id = coalesce(f.dpu_id, r.dpu_id)
-  where (f.net, f.towards, f.away, f.moment) is distinct from (r.net, r.towards, r.away, r.moment)
+  where (f.net, f.towards, f.away, f.moment, f.net_at_start) is distinct from (r.net, r.towards, r.away, r.moment, r.net_at_start)
     and not exists (
       select from core.late_mark m
       where m.dpu_id = coalesce(f.dpu_id, r.dpu_id) and m.bucket = coalesce(f.bucket, r.bucket))

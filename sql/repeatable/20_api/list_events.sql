@@ -54,7 +54,7 @@ begin
   while v_low < v_end and v_rest > 0 and v_dpus is not null loop
     v_high := least(v_low + v_step, v_end);
     return query
-    select d.id, e.time, e.direction, e.sequence, e.received_at, p.sign
+    select d.id, e.time, e.direction, e.sequence, core.get_received_at(e.time, e.lag_ms), p.sign
     from unnest(v_dpus, v_signs, v_during) as p (dpu_id, sign, during)
     join core.dpu d on d.dpu_id = p.dpu_id
     cross join lateral (

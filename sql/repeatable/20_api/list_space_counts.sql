@@ -40,7 +40,7 @@ declare
   v_nexts timestamptz[];
   v_buckets bigint[];         -- which bucket each cut lies in
   v_legs bigint[];            -- how many resets are behind it
-  v_cut_bases integer[];      -- the reset at this very cut, else null
+  v_are_resets boolean[];     -- whether a reset falls on it
 begin
   if grain not in ('15m', '30m', '1h', '1d', '1w', '1mo') then
     raise exception using errcode = 'PT422', message = format('%s is not an interval.', quote_literal(left(grain, 80))), detail = 'interval', hint = 'Give 15m, 30m, 1h, 1d, 1w or 1mo.';
@@ -71,14 +71,14 @@ begin
   v_high := least(v_ends[cardinality(v_ends)], v_now);
   v_is_exact := v_high - v_low <= interval '169 hours';
 
-  select c.raw_count into v_before from core.count_spaces(array[v_space_id], v_low - interval '1 microsecond') c;
+  select c.raw_count into v_before from core.sum_spaces(array[v_space_id], v_low - interval '1 microsecond') c;
   select array_agg(r.at order by r.at), array_agg(r.count order by r.at) into v_resets, v_bases
   from core.list_space_resets(v_space_id, v_low, v_high) r;
 
   select
     array_agg(p.at order by p.at), array_agg(p.next order by p.at), array_agg(p.bucket order by p.at),
-    array_agg(p.leg order by p.at), array_agg(p.base order by p.at)
-  into v_cuts, v_nexts, v_buckets, v_legs, v_cut_bases
+    array_agg(p.leg order by p.at), array_agg(p.base is not null order by p.at)
+  into v_cuts, v_nexts, v_buckets, v_legs, v_are_resets
   from (
     select
       p.at, p.base, lead(p.at, 1, v_high) over (order by p.at) as next,
@@ -99,13 +99,13 @@ begin
     select
       f.cut,
       case when v_is_exact then f.time else public.time_bucket(interval '15 minutes', f.time) end as at,
-      -- an event exactly at a reset belongs to before it: it passed a door, and moves no count after it
-      sum(case when f.is_before then 0 else f.net end) as net,
+      sum(f.net) as net,
       sum(f.entries) as entries,
       sum(f.exits) as exits,
-      sum(case when f.is_before then 0 else f.net * extract(epoch from v_nexts[f.cut] - f.time) - f.moment end) as area
+      sum(f.net * extract(epoch from v_nexts[f.cut] - f.time) - f.moment / 1000000) as area
     from (
-      select f.*, c.cut, f.time = v_cuts[c.cut] and v_cut_bases[c.cut] is not null as is_before
+      -- an event exactly at a reset belongs to before it: it passed a door, and moves no count after it
+      select c.cut, f.time, f.entries, f.exits, f.moment, case when f.time = v_cuts[c.cut] and v_are_resets[c.cut] then f.net - f.net_at_start else f.net end as net
       from core.list_flows(v_space_id, v_low, v_high, v_is_exact, v_resets) f
       cross join lateral (select width_bucket(f.time, v_cuts)) as c (cut)
     ) f
@@ -119,7 +119,7 @@ begin
     select
       m.cut, sum(m.net) as net, sum(m.entries) as entries, sum(m.exits) as exits, sum(m.area) as area,
       pg_catalog.min(m.since_leg) as low, pg_catalog.max(m.since_leg) as high,
-      bool_or(v_is_exact and m.at = v_cuts[m.cut] and v_cut_bases[m.cut] is null) as moves_at_once
+      bool_or(v_is_exact and m.at = v_cuts[m.cut] and not v_are_resets[m.cut]) as moves_at_once
     from moved m
     group by m.cut
   ),

@@ -21,7 +21,7 @@ declare
   v_ids integer[];
   v_count integer := coalesce(cardinality(dpus), 0);
   v_stored bigint[];
-  v_rest bigint[];      -- ordinals of the events that the last pass did not store
+  v_rest bigint[];      -- ordinals of the events that could have been stored, but were there
   v_found integer[];    -- beside v_rest: the direction that is stored
   v_refused bigint[] := '{}';   -- ordinals, verdicts and details of what was not accepted
   v_verdicts text[] := '{}';
@@ -44,10 +44,7 @@ begin
     v_ids := core.list_dpu_ids(dpus);
   end if;
 
-  -- From here on no other transaction stores events of these DPUs.
-  perform from core.dpu_state s where s.dpu_id = any (v_ids) order by s.dpu_id for no key update;
   v_now := clock_timestamp();
-
   v_stored := core.store_events(v_ids, times, directions, sequences, v_now);
   if cardinality(v_stored) < v_count then
     select array_agg(n.ordinal), array_agg(n.verdict), array_agg(core.explain_verdict(n.verdict))
@@ -62,34 +59,22 @@ begin
       select n.ordinal from generate_series(1, v_count) as n (ordinal)
       except select unnest(v_stored)
       except select unnest(v_refused));
-  end if;
-
-  -- What is stored in place of the rest is looked up, not concluded from the conflict: on compressed chunks
-  -- "on conflict do nothing" has been seen to end at the first conflict (timescaledb#7672).
-  while cardinality(v_rest) > 0 loop
     v_found := core.find_events(
-      array(select v_ids[r.ordinal] from unnest(v_rest) with ordinality as r (ordinal, place) order by r.place),
-      array(select times[r.ordinal] from unnest(v_rest) with ordinality as r (ordinal, place) order by r.place),
-      array(select sequences[r.ordinal] from unnest(v_rest) with ordinality as r (ordinal, place) order by r.place));
+      array(select v_ids[o] from unnest(v_rest) as o),
+      array(select times[o] from unnest(v_rest) as o),
+      array(select sequences[o] from unnest(v_rest) as o));
+    if array_position(v_found, null) is not null then
+      raise exception using errcode = 'PT503', message = 'Some events were neither stored nor found.',
+        hint = 'Send the request again: nothing of it was stored.';
+    end if;
 
     select v_refused || array_agg(n.ordinal), v_verdicts || array_agg(n.verdict), v_details || array_agg(core.explain_verdict(n.verdict, n.found))
     into v_refused, v_verdicts, v_details
     from (
       select r.ordinal, r.found, case when r.found = directions[r.ordinal] then 'duplicate' else 'conflict' end as verdict
       from unnest(v_rest, v_found) as r (ordinal, found)
-      where r.found is not null
     ) n;
-
-    v_rest := array(select r.ordinal from unnest(v_rest, v_found) as r (ordinal, found) where r.found is null);
-    exit when cardinality(v_rest) = 0;
-
-    v_stored := core.store_events(v_ids, times, directions, sequences, v_now, v_rest);
-    if cardinality(v_stored) = 0 then
-      raise exception using errcode = 'PT503', message = 'Some events were neither stored nor found.',
-        hint = 'Send the request again: nothing of it was stored.';
-    end if;
-    v_rest := array(select unnest(v_rest) except select unnest(v_stored));
-  end loop;
+  end if;
 
   if cardinality(v_refused) > 0 or cardinality(refused_bodies) > 0 then
     perform core.refuse_events(v_now,

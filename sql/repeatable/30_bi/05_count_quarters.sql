@@ -52,26 +52,18 @@ declare
   v_resets timestamptz[];
   v_bases integer[];
 begin
-  select
-    (select s.base from core.list_starts(array[count_quarters.space_id], v_low - interval '1 microsecond') s)
-      + coalesce(sum(c.signs[n.part] * n.net), 0)
-  into v_before
-  from (
-    select array_agg(p.dpu_id) as dpus, array_agg(p.sign) as signs, array_agg(p.from_at) as froms, array_agg(p.until_at) as untils
-    from core.list_parts(array[count_quarters.space_id], v_low - interval '1 microsecond') p
-  ) c
-  left join lateral core.sum_parts(c.dpus, c.froms, c.untils) n on true;
+  select c.raw_count into v_before from core.sum_spaces(array[count_quarters.space_id], v_low - interval '1 microsecond') c;
 
   select coalesce(array_agg(r.at order by r.at), '{}'), array_agg(r.count order by r.at) into v_resets, v_bases
   from core.list_space_resets(count_quarters.space_id, v_low, v_high) r;
 
   return (
     with flow as (
-      -- leg: how many resets are behind it; an event exactly at a reset belongs to before it
+      -- leg: how many resets are behind it; what came exactly at a reset is void behind it
       select
         floor(extract(epoch from f.time - v_low) / 900)::integer as quarter,
-        (select count(*) from unnest(v_resets) r where r < f.time) as leg,
-        f.net
+        width_bucket(f.time, v_resets) as leg,
+        case when f.time = any (v_resets) then f.net - f.net_at_start else f.net end as net
       from core.list_flows(count_quarters.space_id, v_low, v_high, false, v_resets) f
     ),
     quarter as (

@@ -1,5 +1,5 @@
 create or replace view bi.dpus as
-select d.id as dpu, d.name, d.mac_address::text as mac_address, d.registered_at, s.last_seen_at, s.latest_time, s.cumulative_count
+select d.id as dpu, d.name, d.mac_address::text as mac_address, d.registered_at, case when s.latest_time > clock_timestamp() then clock_timestamp() else s.latest_time end as last_seen_at, s.latest_time, s.cumulative_count
 from core.dpu d
 left join core.dpu_state s on s.dpu_id = d.dpu_id;
 comment on view bi.dpus is 'Sensors: one row each, placed or not.';

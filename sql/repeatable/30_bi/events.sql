@@ -1,5 +1,5 @@
 create or replace view bi.events as
-select d.id as dpu, e.time, e.sequence, e.direction, e.received_at, w.id as doorway
+select d.id as dpu, e.time, e.sequence, e.direction, e.time + e.lag_ms * interval '1 millisecond' as received_at, w.id as doorway
 from core.event e
 join core.dpu d on d.dpu_id = e.dpu_id
 left join core.placement p
