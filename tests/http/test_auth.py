@@ -185,6 +185,18 @@ def test_every_address_is_in_the_matrix(app: Litestar) -> None:
     assert {f"{method} {path}" for method, path in addresses(app)} == set(EVERY_ADDRESS)
 
 
+async def test_the_description_says_which_scope_each_address_asks_for(client: httpx.AsyncClient) -> None:
+    document = body(await client.get("/schema"))
+    found = {
+        f"{method.upper()} {path}": operation["security"]
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    wanted = {address: [{"token": [scope]}] if scope else [] for address, (scope, _) in EVERY_ADDRESS.items()}
+    assert found == wanted
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+
+
 async def ask(client: httpx.AsyncClient, address: str, headers: Headers) -> httpx.Response:
     """About nothing that exists, so that who may ask gets 404 or 422 at worst."""
     method, path = address.split()

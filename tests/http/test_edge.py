@@ -14,7 +14,7 @@ import pytest
 from litestar import Litestar, get
 from litestar.response import ServerSentEvent
 
-from service.logs import configure_logs
+from service.logs import AccessLog, configure_logs
 from tests.http import body, problem
 from tests.http.guarded import guarded, new_token, token_id
 from tests.http.test_auth import addresses
@@ -133,6 +133,7 @@ def logged() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     configure_logs(stream=stream)
     yield lines
     root.handlers[:] = handlers
+    AccessLog.logger = None
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
 
@@ -194,6 +195,13 @@ async def test_a_mistake_of_ours_is_logged_as_one_line_that_names_the_request(
     assert answer.headers["x-request-id"] in error["event"]
     assert "secret" not in error["event"]
     assert request["status"] == 500
+
+
+async def test_a_log_that_cannot_be_written_to_costs_no_answer(client: httpx.AsyncClient, logged: Any) -> None:
+    stream = io.StringIO()
+    configure_logs(stream=stream)
+    stream.close()
+    body(await client.get("/healthz"))
 
 
 async def test_nothing_is_logged_of_requests_unless_logs_are_configured(
