@@ -294,6 +294,9 @@ async def lay_out(url: str, sabotage: tuple[str, str, str] | None = None) -> Non
     start = datetime.combine(real.date() - timedelta(days=2), time(23, 50), UTC)
     connection = await asyncpg.connect(url, server_settings={"timezone": "UTC"})
     factor = QUARTER.total_seconds() / SECONDS_A_QUARTER
+    # a job that runs before it has the clock of the race would roll up its future
+    await connection.execute("select _timescaledb_functions.stop_background_workers()")
+    await connection.execute("update core.rollup_state set materialized_until = '2000-01-01 00:00:00+00'")
     await connection.execute(CLOCK.format(start=start, real=real, factor=factor))
     await connection.execute(RAW)
     if sabotage:
@@ -336,7 +339,7 @@ async def test_every_answer_equals_the_raw_sums_whatever_happens_meanwhile(own_d
 
 
 SABOTAGES = {
-    "no late marks": ("store_events", "times[o] < store_events.received_at - interval '15 minutes'", "false"),
+    "no late marks": ("store_events", "where times[o] < greatest(", "where false and times[o] < greatest("),
     "rollups up to now": ("refresh_rollups", "- interval '30 minutes'", ""),
 }
 

@@ -245,11 +245,13 @@ begin
   select times[o], core.get_lag_ms(times[o], store_events.received_at), dpus[o], directions[o], sequences[o]
   from unnest(v_ordinals) as o;
 
-  -- an ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups
+  -- An ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups.
+  -- The rollups are ahead of the margin only where the clock of the database was set back.
   insert into core.late_mark (dpu_id, bucket)
   select distinct dpus[o], public.time_bucket(interval '15 minutes', times[o])
   from unnest(v_ordinals) as o
-  where times[o] < store_events.received_at - interval '15 minutes';
+  where times[o] < greatest(
+    store_events.received_at - interval '15 minutes', (select s.materialized_until from core.rollup_state s));
 
   if cardinality(v_touching) > 0 then
     update core.live_flow f set net = f.net + n.net
