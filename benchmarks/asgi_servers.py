@@ -146,8 +146,7 @@ def close_times(connections: dict[str, socket.socket], since: float) -> dict[str
 
 def stop_gracefully(url: str, name: str) -> str:
     """SIGTERM while a request waits for the database and other connections are idle."""
-    traffic = Traffic()
-    traffic.begin = traffic.begin.replace(year=traffic.begin.year - 1 - list(SERVERS).index(name))
+    traffic = Traffic(lag=timedelta(days=365 * (1 + list(SERVERS).index(name))))
     with psycopg.connect(url) as blocker, running(*start(name, "service", url)) as server:
         send_all(server.port, [traffic.request(1)], connections=1)
         idle = connect(server)

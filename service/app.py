@@ -1,15 +1,17 @@
 """The composition root: everything the service is made of comes together here."""
 
-import time
 from typing import Any, Self
 
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.events import BaseEventEmitterBackend
-from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
+from service.auth import Gate, Tokens, authorize
 from service.db import Database
-from service.errors import add_request_id, problem_response
+from service.edge import Edge
+from service.errors import problem_response
+from service.limits import Limiter
 from service.metrics import Metrics
 from service.negotiation import Bodies
 from service.reader import Reader
@@ -31,44 +33,40 @@ class NoEvents(BaseEventEmitterBackend):
         """Never called."""
 
 
-class Application(Litestar):
-    """Notes when each request began, for whoever wants to know how long it took."""
-
-    async def __call__(
-        self,
-        scope: Scope | LifeSpanScope,
-        receive: Receive | LifeSpanReceive,
-        send: Send | LifeSpanSend,
-    ) -> None:
-        if scope["type"] != "lifespan":
-            scope.setdefault("state", {})["begun"] = time.perf_counter()
-        await super().__call__(scope, receive, send)
+def cross_origin(settings: Settings) -> CORSConfig | None:
+    """Which pages of other sites may use the API: by default none."""
+    if not settings.cors_origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Content-Encoding", "Last-Event-ID", "X-Request-Id"],
+        expose_headers=["X-Request-Id", "Retry-After", "WWW-Authenticate"],
+    )
 
 
 def create_app(settings: Settings) -> Litestar:
-    """The ASGI application. Its lifespan opens the pool and raises SchemaMismatch on a schema it cannot speak to.
-
-    Authentication belongs into `guards` here; until there are tokens, service/settings.py sees to it that the
-    service can be reached from its own machine only.
-    """
+    """The ASGI application. Its lifespan opens the pool and raises SchemaMismatch on a schema it cannot speak to."""
     metrics = Metrics()
     database = Database(settings)
     writer = Writer(database, settings, metrics)
     bodies = Bodies(settings.max_body_bytes)
+    tokens = Tokens(database) if settings.auth == "required" else None
     metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.events)
     metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.bytes)
     metrics.watch("body_bytes", "Bytes of bodies that are being received.", lambda: bodies.held)
     metrics.watch("pool_connections", "Open connections to the database.", database.get_size)
     metrics.watch("pool_idle_connections", "Those of them that nobody uses.", database.get_idle_size)
     metrics.watch("pool_waiting", "Calls that wait for a connection.", lambda: database.waiting)
-    return Application(
+    return Edge(
         route_handlers=HANDLERS,
-        guards=[],
+        guards=[authorize],
         # ended in the opposite order: the pool last
         lifespan=[database.lifespan, writer.lifespan],
         state=State(
             {
                 "database": database,
+                "gate": Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second)),
                 "writer": writer,
                 "reader": Reader(database, metrics),
                 "bodies": bodies,
@@ -76,7 +74,8 @@ def create_app(settings: Settings) -> Litestar:
             }
         ),
         exception_handlers={Exception: problem_response},
-        before_send=[add_request_id, metrics.note_answer],
+        before_send=[metrics.note_answer],
+        cors_config=cross_origin(settings),
         event_emitter_backend=NoEvents,
         # service/negotiation.py has limits of its own, which count inflated bytes too.
         request_max_body_size=None,

@@ -298,6 +298,49 @@ async def list_space_counts(
     )
 
 
+# Tokens
+
+
+async def create_token(
+    session: Session,
+    digest: bytes,
+    scopes: Sequence[str],
+    name: str | None = None,
+    space: str | None = None,
+    expires_at: datetime | None = None,
+    events_per_second: int | None = None,
+    requests_per_second: int | None = None,
+) -> messages.TokenOut:
+    row = await session.fetchrow(
+        "select * from api.create_token("
+        "digest => $1, scopes => $2, name => $3, space => $4, "
+        "expires_at => $5, events_per_second => $6, requests_per_second => $7)",
+        digest,
+        scopes,
+        name,
+        space,
+        expires_at,
+        events_per_second,
+        requests_per_second,
+    )
+    return _shape(row, messages.TokenOut)
+
+
+async def list_tokens(session: Session, after: str | None = None, max_rows: int = 100) -> list[messages.TokenOut]:
+    rows = await session.fetch("select * from api.list_tokens(after => $1, max_rows => $2)", after, max_rows)
+    return [_shape(row, messages.TokenOut) for row in rows]
+
+
+async def revoke_token(session: Session, token: str) -> None:
+    await session.fetchrow("select api.revoke_token(token => $1)", token)
+
+
+async def find_tokens(session: Session, digests: Sequence[bytes]) -> list[messages.TokenRow]:
+    """Only the good ones."""
+    rows = await session.fetch("select * from api.find_tokens(digests => $1)", digests)
+    return [_shape(row, messages.TokenRow) for row in rows]
+
+
 # Devices with readings
 
 

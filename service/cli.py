@@ -10,6 +10,7 @@ from service.commands.migrate import migrate
 from service.commands.run import run
 from service.commands.serve import serve
 from service.commands.simulate import simulate
+from service.commands.token import token
 from service.commands.verify import verify
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     """
 
 
-for command in (migrate, serve, run, import_files, apply, simulate, verify):
+for command in (migrate, serve, run, import_files, apply, token, simulate, verify):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from service import calls
+from service.auth import Access
 from service.errors import Problem, problem_of
 from service.messages import RollupState
 from service.negotiation import HttpRequest
@@ -121,6 +122,16 @@ class Database:
                 self.rollup_state = None
         return self.rollup_state
 
+    @asynccontextmanager
+    async def on_behalf_of(self, token: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """A transaction that reaches only what the token does (sql/repeatable/10_core/15_reach.sql)."""
+        async with self._connection() as connection:
+            if not self.checked:
+                await self._check_schema(connection)
+            async with connection.transaction():
+                await connection.execute("select set_config('headcount.token', $1, true)", token)
+                yield connection
+
     async def _check_schema(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
         try:
             rows = await calls.get_schema(connection)
@@ -163,7 +174,36 @@ async def _leave_as_is(_connection: object) -> None:
     pass
 
 
-def database(request: HttpRequest) -> Database:
-    """The one that belongs to the request's app."""
+class Limited:
+    """The database as a token sees it that is limited to a space: every statement says on whose behalf it is."""
+
+    def __init__(self, database: Database, token: str) -> None:
+        self.database = database
+        self.token = token
+        self.settings = database.settings
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        async with self.database.on_behalf_of(self.token) as connection:
+            return await connection.fetch(query, *arguments)
+
+    async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        async with self.database.on_behalf_of(self.token) as connection:
+            return await connection.fetchrow(query, *arguments)
+
+
+def database(request: HttpRequest) -> Database | Limited:
+    """The one that belongs to the request's app, as far as the request's token reaches.
+
+    Raises where nobody has asked for a token: an open address has no business here.
+    """
+    access = request.auth
+    if not isinstance(access, Access):
+        raise RuntimeError(f"{request.url.path} asks for no token, so it must not read or write")
+    whole = whole_database(request)
+    return Limited(whole, access.token) if access.is_limited and access.token else whole
+
+
+def whole_database(request: HttpRequest) -> Database:
+    """For what nobody needs a token for: whether it is there."""
     found: Database = request.app.state.database
     return found

@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from litestar.types import Message, Scope
+from litestar.types import Scope
 
 from service.schema import SchemaMismatch
 
@@ -56,12 +56,15 @@ KINDS = {
     kind.code: kind
     for kind in (
         Kind(400, "malformed", "The request cannot be read"),
+        Kind(401, "unauthorized", "The request comes without a good token"),
+        Kind(403, "forbidden", "The token does not reach this"),
         Kind(404, "not_found", "There is no such thing"),
         Kind(405, "method_not_allowed", "This address does not take this method"),
         Kind(409, "conflict", "This contradicts what is stored"),
         Kind(413, "too_large", "The request is too large"),
         Kind(415, "unsupported_media_type", "The body is in a format that is not understood here"),
         Kind(422, "invalid", "The request asks for something that cannot be"),
+        Kind(429, "rate_limited", "This is more than the token may send"),
         Kind(500, "internal", "The service made a mistake"),
         Kind(503, "unavailable", "The service cannot answer just now"),
     )
@@ -71,6 +74,7 @@ BY_STATUS = {kind.status: kind for kind in KINDS.values()}
 # SQLSTATE, or the beginning of one, and the kind; the longest that fits decides. PT + status is raised by our
 # own functions and carries words for the user; all others come from PostgreSQL and keep their words to the log.
 SQLSTATES = {
+    "PT403": "forbidden",
     "PT404": "not_found",
     "PT409": "conflict",
     "PT422": "invalid",
@@ -167,12 +171,6 @@ def request_id(scope: Scope) -> str:
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
         state["request_id"] = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
     return str(state["request_id"])
-
-
-async def add_request_id(message: Message, scope: Scope) -> None:
-    """Hook before sending: X-Request-Id on every answer, errors included."""
-    if message["type"] == "http.response.start":
-        message["headers"] = [*message["headers"], (b"x-request-id", request_id(scope).encode())]
 
 
 def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

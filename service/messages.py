@@ -5,7 +5,7 @@ Instants are RFC 3339 with an offset on the way in, UTC with `Z` on the way out.
 """
 
 from datetime import datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -224,6 +224,56 @@ class ResetsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     from_: Instant | None = field(name="from", default=None)
     to: Instant | None = None
     scheduled: bool = False
+
+
+# Tokens
+
+Scope = Literal["ingest", "read", "admin"]
+Rate = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class TokenIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`space`: reaches this one and all below it only. A rate that is absent is the one that the service sets."""
+
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=10)]
+    name: Text | None = None
+    space: Id | None = None
+    expires_at: Instant | None = None
+    events_per_second: Rate | None = None
+    requests_per_second: Rate | None = None
+
+
+class TokenOut(Struct, frozen=True, kw_only=True):
+    """`id` is not secret. `last_used_at`: to the minute."""
+
+    id: str
+    name: str | None
+    scopes: list[str]
+    space: str | None
+    events_per_second: int | None
+    requests_per_second: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class TokenMadeOut(TokenOut, frozen=True, kw_only=True):
+    """`token` is what to send as `Authorization: Bearer ...`; nobody can tell it a second time."""
+
+    token: str
+
+
+class TokenRow(Struct, frozen=True):
+    """A good token, by the SHA-256 of what is secret; `is_limited`: to a space."""
+
+    digest: bytes
+    id: str
+    scopes: list[str]
+    is_limited: bool
+    expires_at: datetime | None
+    events_per_second: int | None
+    requests_per_second: int | None
 
 
 # Events

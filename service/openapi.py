@@ -18,6 +18,12 @@ JSON = "application/json"
 MSGPACK = "application/msgpack"
 CSV = "text/csv"
 CSV_ANSWER = {"schema": {"type": "string", "description": "A line of the items' field names, then a line an item."}}
+TOKEN_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token (hc_...) with the scope that the operation names: ingest, read or admin. "
+    "One that is limited to a space sees that space and what lies below it. Not asked for with HEADCOUNT_AUTH=off.",
+}
 EVENT_TEXT = {
     "application/x-ndjson": {
         "schema": {"type": "string", "description": "One event object a line."},
@@ -36,6 +42,7 @@ EVENT_TEXT = {
 class Described(msgspec.Struct, frozen=True, kw_only=True):
     """What a handler takes and gives; statuses of problems that every address has are left out."""
 
+    scope: str | None
     query: type[msgspec.Struct] = NoQuery
     body: type[msgspec.Struct] | None = None
     answers: dict[int, type[msgspec.Struct] | None]
@@ -44,10 +51,13 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     media_types: tuple[str, ...] = (JSON, MSGPACK)
 
 
-def described(answer: Any, *problems: int, created: bool = False, **more: Any) -> dict[str, Any]:
-    """For a handler's `opt`; with `created` the answer may come as 201 as well as 200."""
+def described(answer: Any, *problems: int, scope: str | None, created: bool = False, **more: Any) -> dict[str, Any]:
+    """For a handler's `opt`: what it takes and gives, and the scope that service/auth.py asks for (OPEN: none).
+
+    With `created` the answer may come as 201 as well as 200.
+    """
     answers = {200: answer, 201: answer} if created else {more.pop("status", 200): answer}
-    return {"described": Described(answers=answers, problems=problems, **more)}
+    return {"scope": scope, "described": Described(answers=answers, problems=problems, scope=scope, **more)}
 
 
 def document(app: Litestar) -> bytes:
@@ -85,7 +95,7 @@ def document(app: Litestar) -> bytes:
             "description": "People counting. Every body can be JSON or MessagePack; errors are RFC 9457 problems.",
         },
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": {"token": TOKEN_SCHEME}},
     }
     # Patterns end in Python's \Z here, which JSON Schema writes $.
     return json.dumps(whole).replace('\\\\Z"', '$"').encode()
@@ -122,6 +132,7 @@ def _operation(
             for name in re.findall(r"\{(\w+)\}", path)
         ],
         "responses": {},
+        "security": [{"token": [spec.scope]}] if spec.scope else [],
     }
     if rest.strip():
         operation["description"] = rest.strip()
@@ -145,6 +156,7 @@ def _operation(
     problems = {422, 500, *spec.problems}
     problems |= {400, 413, 415} if spec.body is not None else set()
     problems |= {503} if spec.database else set()
+    problems |= {401, 403, 429, 503} if spec.scope else set()
     for status in sorted(problems):
         operation["responses"][str(status)] = {
             "description": BY_STATUS[status].title,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from service import calls
-from service.db import Database
+from service.db import Database, Limited
 from service.errors import Problem
 from service.groups import Groups
 from service.messages import CountOut
@@ -20,8 +20,8 @@ CALLERS = 2
 class Reader:
     """Counts of now are asked for together, all others one by one.
 
-    The call begins after each of its requests arrived, so no answer is older than its request. Who may not see a
-    space must be refused before: here nobody is told from another.
+    The call begins after each of its requests arrived, so no answer is older than its request. Sessions that are
+    limited to a space ask by themselves.
     """
 
     def __init__(self, database: Database, metrics: Metrics) -> None:
@@ -29,16 +29,24 @@ class Reader:
         self.metrics = metrics
         self.groups = Groups(self._count, callers=CALLERS, max_weight=GROUP_SPACES, weigh=len)
 
-    async def get_count(self, space: str, at: datetime | None, known_at: datetime | None) -> CountOut:
-        if at is not None or known_at is not None:
-            return await calls.get_count(self.database, space, at, known_at)
+    async def get_count(
+        self, session: Database | Limited, space: str, at: datetime | None, known_at: datetime | None
+    ) -> CountOut:
+        if at is not None or known_at is not None or isinstance(session, Limited):
+            return await calls.get_count(session, space, at, known_at)
         return (await self._ask([space]))[0]
 
     async def list_counts(
-        self, spaces: Sequence[str] | None, under: str | None, at: datetime | None, known_at: datetime | None
+        self,
+        session: Database | Limited,
+        spaces: Sequence[str] | None,
+        under: str | None,
+        at: datetime | None,
+        known_at: datetime | None,
     ) -> list[CountOut]:
-        if spaces is None or under is not None or at is not None or known_at is not None:
-            return await calls.list_counts(self.database, spaces, under, at, known_at)
+        is_plain = under is None and at is None and known_at is None
+        if spaces is None or not is_plain or isinstance(session, Limited):
+            return await calls.list_counts(session, spaces, under, at, known_at)
         return await self._ask(spaces)
 
     async def _ask(self, spaces: Sequence[str]) -> list[CountOut]:

@@ -2,11 +2,14 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
+from msgspec import Meta
 
+ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 LOCAL_DATABASE = "postgresql://postgres@127.0.0.1:5432/postgres"
 
 
@@ -36,22 +39,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     acquire_seconds: float = 5.0
     statement_seconds: float = 30.0
     auto_register: bool = True
+    # What one token may send to one process, unless it has limits of its own; None: as much as it likes.
+    events_per_second: Annotated[int, Meta(ge=1)] | None = None
+    requests_per_second: Annotated[int, Meta(ge=1)] | None = None
+    # Pages of other origins that may use the API.
+    cors_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Every way to make settings comes through here, so no service runs unprotected by mistake."""
         if self.auth not in ("required", "off"):
             raise SettingsRefused(f"HEADCOUNT_AUTH is {self.auth!r}; it must be `required` or `off`.")
-        if self.auth == "required":
-            raise SettingsRefused(
-                "HEADCOUNT_AUTH is `required` (the default), but this version cannot issue tokens yet, so nobody "
-                "could use the service. Set HEADCOUNT_AUTH=off together with a loopback address in HEADCOUNT_HOST "
-                "(127.0.0.1, the default) and keep it on this machine."
-            )
-        if not is_loopback(self.host):
+        if self.auth == "off" and not is_loopback(self.host):
             raise SettingsRefused(
                 f"HEADCOUNT_AUTH=off is accepted on a loopback address only, and HEADCOUNT_HOST is {self.host!r}: "
-                "anybody on the network could write counts. Set HEADCOUNT_HOST=127.0.0.1."
+                "anybody on the network could write counts. Set HEADCOUNT_HOST=127.0.0.1, or leave HEADCOUNT_AUTH out "
+                "and make tokens with `headcount token create`."
             )
+        for origin in self.cors_origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise SettingsRefused(
+                    f"HEADCOUNT_CORS_ORIGINS has {origin!r}; it must be origins such as https://example.org."
+                )
         if not 1 <= self.port <= 65535:
             raise SettingsRefused(f"HEADCOUNT_PORT is {self.port}; it must be 1 to 65535.")
         for name in AT_LEAST_ONE:
@@ -66,7 +74,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         values = {}
         for name, text in given.items():
             try:
-                values[name] = msgspec.convert(text, types[name], strict=False)
+                value = [part.strip() for part in text.split(",")] if name == "cors_origins" else text
+                values[name] = msgspec.convert(value, types[name], strict=False)
             except msgspec.ValidationError as error:
                 raise SettingsRefused(f"{VARIABLES[name]} is {text!r}: {error}") from None
         return cls(**values)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from service import ingest
-from service.db import Database
+from service.db import Database, Limited
 from service.errors import Problem
 from service.groups import STOPPED, Groups
 from service.ingest import Batch
@@ -20,7 +20,7 @@ from service.settings import Settings
 GROUP_EVENTS = 1_000
 # Older ones may have to wait for a chunk that is being compressed, or make one: they are gathered by themselves.
 LATE = timedelta(days=1)
-# Transactions for large requests that run at a time.
+# Transactions for requests that go alone, large ones and those of limited tokens, that run at a time.
 LARGE_AT_A_TIME = 4
 # What an event takes, decoded.
 EVENT_BYTES = 200
@@ -79,8 +79,11 @@ class Writer:
         if self.events >= self.settings.max_waiting_events or self.bytes >= self.settings.max_waiting_bytes:
             raise Problem("unavailable", "Too many events wait for the database. Nothing was stored; try again.")
 
-    async def record(self, batch: Batch) -> EventsRecordedOut:
-        """Stores a batch, refusals included, and answers after the commit."""
+    async def record(self, session: Database | Limited, batch: Batch) -> EventsRecordedOut:
+        """Stores a batch, refusals included, and answers after the commit.
+
+        A session that is limited to a space has a transaction of its own: others would reach only as far.
+        """
         self.check_room()
         if not batch.received:
             return EventsRecordedOut(0, 0, 0, [])
@@ -90,9 +93,9 @@ class Writer:
         self.requests += 1
         self.is_idle.clear()
         try:
-            if batch.received >= GROUP_EVENTS:
+            if batch.received >= GROUP_EVENTS or isinstance(session, Limited):
                 async with self.large:
-                    recorded = (await self._commit([batch]))[0]
+                    recorded = (await self._commit([batch], session))[0]
             else:
                 recorded = await (self.late if is_late(batch) else self.fresh).ask(batch)
         finally:
@@ -103,8 +106,10 @@ class Writer:
                 self.is_idle.set()
         return recorded
 
-    async def _commit(self, batches: Sequence[Batch]) -> list[EventsRecordedOut]:
-        recorded = await ingest.record_all(self.database, batches, self.settings.auto_register)
+    async def _commit(
+        self, batches: Sequence[Batch], session: Database | Limited | None = None
+    ) -> list[EventsRecordedOut]:
+        recorded = await ingest.record_all(session or self.database, batches, self.settings.auto_register)
         self.metrics.note_events(batches, recorded)
         return recorded
 

@@ -34,9 +34,23 @@ routine api.apply_site(jsonb)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.create_token(bytea,text[],text,text,timestamp with time zone,integer,integer)
+    arguments   digest bytea, INOUT scopes text[], INOUT name text DEFAULT NULL::text, INOUT space text DEFAULT NULL::text, INOUT expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT events_per_second integer DEFAULT NULL::integer, INOUT requests_per_second integer DEFAULT NULL::integer, OUT id text, OUT created_at timestamp with time zone, OUT revoked_at timestamp with time zone, OUT last_used_at timestamp with time zone
+    returns     SETOF record
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.delete_space(text)
     arguments   space text
     returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.find_tokens(bytea[])
+    arguments   digests bytea[]
+    returns     TABLE(digest bytea, id text, scopes text[], is_limited boolean, expires_at timestamp with time zone, events_per_second integer, requests_per_second integer)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -112,7 +126,7 @@ routine api.list_differences()
 routine api.list_doorways(text,integer)
     arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100
     returns     TABLE(id text, name text, side_a text, side_b text)
-    as          sql stable security definer
+    as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
@@ -161,6 +175,13 @@ routine api.list_space_counts(text,timestamp with time zone,timestamp with time 
 routine api.list_spaces(text,text,integer)
     arguments   INOUT parent text DEFAULT NULL::text, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, OUT id text, OUT name text, OUT time_zone text, OUT capacity integer, OUT reset_at text, OUT opening_hours jsonb, OUT effective_time_zone text, OUT effective_reset_at text
     returns     SETOF record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_tokens(text,integer)
+    arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100
+    returns     TABLE(id text, name text, scopes text[], space text, events_per_second integer, requests_per_second integer, created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone, last_used_at timestamp with time zone)
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -214,10 +235,29 @@ routine api.record_reset(text,integer,timestamp with time zone)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.revoke_token(text)
+    arguments   token text
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine core.check_count_instant(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     timestamp with time zone
     as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.check_doorway(integer,text)
+    arguments   doorway_id integer, place text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.check_dpu(integer,tstzrange,text)
+    arguments   dpu_id integer, during tstzrange, place text
+    returns     void
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.check_id(text,text)
@@ -300,10 +340,16 @@ routine core.describe_spaces(integer[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.describe_tokens(integer[])
+    arguments   tokens integer[]
+    returns     TABLE(id text, name text, scopes text[], space text, events_per_second integer, requests_per_second integer, created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone, last_used_at timestamp with time zone)
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.explain_verdict(text,integer)
     arguments   verdict text, stored_direction integer DEFAULT NULL::integer
     returns     text
-    as          sql immutable
+    as          sql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.find_doorway(text,text)
@@ -378,6 +424,11 @@ routine core.get_period(timestamp with time zone,timestamp with time zone,text)
     as          plpgsql immutable
     set         search_path=pg_catalog, pg_temp
 
+routine core.get_reach()
+    returns     integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.get_received_at(timestamp with time zone,bigint)
     arguments   "time" timestamp with time zone, lag_ms bigint
     returns     timestamp with time zone
@@ -386,6 +437,24 @@ routine core.get_received_at(timestamp with time zone,bigint)
 routine core.get_scheduled_reset(date,text,time without time zone)
     arguments   day date, time_zone text, reset_at time without time zone
     returns     timestamp with time zone
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.is_doorway_seen(integer)
+    arguments   doorway_id integer
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.is_dpu_seen(integer)
+    arguments   dpu_id integer
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.is_space_in_reach(integer)
+    arguments   space_id integer
+    returns     boolean
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -449,9 +518,26 @@ routine core.list_quarter_events(integer,timestamp with time zone,timestamp with
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_bi
 
+routine core.list_reach()
+    returns     integer[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_reached_ids(integer[],timestamp with time zone[])
+    arguments   dpus integer[], times timestamp with time zone[]
+    returns     integer[]
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_schedules(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, time_zone text, reset_at text)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_seen_placements(integer[])
+    arguments   dpus integer[]
+    returns     TABLE(dpu_id integer, doorway_id integer, during tstzrange)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -588,6 +674,12 @@ routine core.store_events(integer[],timestamp with time zone[],integer[],smallin
     arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone
     returns     bigint[]
     as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.sum_dpus(integer[])
+    arguments   dpus integer[]
+    returns     TABLE(dpu_id integer, cumulative_count bigint, latest_time timestamp with time zone)
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.sum_events(bigint[],integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,timestamp with time zone,timestamp with time zone)
@@ -815,6 +907,30 @@ table core.space
     constraint  space_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES core.space(space_id)
     constraint  space_pkey PRIMARY KEY (space_id)
     index       CREATE INDEX space_parent_id_idx ON core.space USING btree (parent_id)
+
+table core.token
+    column      token_id integer not null generated always as identity
+    column      id text not null
+    column      digest bytea not null
+    column      name text
+    column      scopes text[] not null
+    column      space_id integer
+    column      events_per_second integer
+    column      requests_per_second integer
+    column      created_at timestamp with time zone not null
+    column      expires_at timestamp with time zone
+    column      revoked_at timestamp with time zone
+    column      last_used_at timestamp with time zone
+    constraint  token_digest_check CHECK ((length(digest) = 32))
+    constraint  token_digest_key UNIQUE (digest)
+    constraint  token_events_per_second_check CHECK ((events_per_second > 0))
+    constraint  token_id_key UNIQUE (id)
+    constraint  token_name_check CHECK ((length(name) <= 200))
+    constraint  token_pkey PRIMARY KEY (token_id)
+    constraint  token_requests_per_second_check CHECK ((requests_per_second > 0))
+    constraint  token_scopes_check CHECK (((cardinality(scopes) > 0) AND (scopes <@ ARRAY['ingest'::text, 'read'::text, 'admin'::text])))
+    constraint  token_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
+    index       CREATE INDEX token_space_id_idx ON core.token USING btree (space_id)
 
 table meta.migration
     column      number integer not null

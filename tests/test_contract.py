@@ -37,6 +37,8 @@ PYTHON_TYPES = {
     "smallint": {"int", "int | None"},
     "integer[]": {"Sequence[int]"},
     "smallint[]": {"Sequence[int]"},
+    "bytea": {"bytes"},
+    "bytea[]": {"Sequence[bytes]"},
     "boolean": {"bool", "bool | None"},
     "jsonb": {"messages.SpaceIn", "messages.DoorwayIn", "messages.DpuIn", "messages.SiteIn"},
 }

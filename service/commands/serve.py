@@ -3,7 +3,7 @@
 import click
 
 from service.commands.serving import run_server
-from service.commands.session import quiet_logs
+from service.logs import configure_logs
 from service.settings import Settings, SettingsRefused
 
 
@@ -12,9 +12,10 @@ def serve() -> None:
     """Run the service.
 
     Listens on HEADCOUNT_HOST (127.0.0.1) and HEADCOUNT_PORT (8000) until SIGTERM or Ctrl-C. Refuses to start on a
-    schema it cannot speak to; `headcount migrate` brings the database to the right one.
+    schema it cannot speak to; `headcount migrate` brings the database to the right one. Every request needs a token
+    (`headcount token create`), unless HEADCOUNT_AUTH=off, which is accepted on a loopback address only.
     """
-    quiet_logs()
+    configure_logs()
     try:
         settings = Settings.from_environment()
     except SettingsRefused as refused:

@@ -15,6 +15,7 @@ import psycopg
 
 from service.db import ROLE
 from service.errors import Problem, problem_of
+from service.logs import configure_logs
 from service.schema import MigrationRefused, SchemaMismatch, check_schema
 from service.settings import Settings, SettingsRefused
 
@@ -118,6 +119,6 @@ def in_one_line(error: Exception, url: str) -> Exception:
     return error
 
 
-def quiet_logs(level: int = logging.WARNING) -> None:
-    """Logs of what runs in the background, on stderr."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def quiet_logs() -> None:
+    """What goes wrong in the background, on stderr."""
+    configure_logs(logging.WARNING)

@@ -1,6 +1,7 @@
 """`headcount simulate`."""
 
 import gzip
+import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
@@ -35,7 +36,7 @@ SHARE = click.FloatRange(0, 1)
 
 @click.command
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write site.toml and events.csv there.")
-@click.option("--url", help="Send the site and the events to the service at this URL.")
+@click.option("--url", help="Send both to the service at this URL, with the token in HEADCOUNT_TOKEN.")
 @click.option("--spaces", type=click.IntRange(1), default=12, show_default=True)
 @click.option("--dpus", type=click.IntRange(1), help="At least one a doorway, which is the default: spaces + 1.")
 @click.option("--people", type=click.IntRange(0), help="Who come on a weekday.  [default: 40 a space]")
@@ -185,7 +186,9 @@ class Client:
     """Sends to the service, again and again while it is away or busy. Nothing is lost and nothing counts twice."""
 
     def __init__(self, url: str) -> None:
-        self.client = httpx.Client(base_url=url, timeout=60)
+        token = os.environ.get("HEADCOUNT_TOKEN")
+        headers = {"Authorization": f"Bearer {token}"} if token else None
+        self.client = httpx.Client(base_url=url, timeout=60, headers=headers)
         self.received = self.accepted = self.duplicates = self.rejected = 0
 
     def __enter__(self) -> "Client":

@@ -14,24 +14,26 @@ from service.openapi import described
 from service.reader import reader
 
 
-@get("/v1/spaces/{space:str}/count", opt=described(CountOut, 404, query=CountQuery))
+@get("/v1/spaces/{space:str}/count", opt=described(CountOut, 404, scope="read", query=CountQuery))
 async def get_count(request: HttpRequest) -> Response[bytes]:
     """The count of a space at an instant (without `at`: now), from what was known at `known_at`."""
     asked = query(request, CountQuery)
-    return answer(request, await reader(request).get_count(path_id(request, "space"), asked.at, asked.known_at))
+    return answer(
+        request, await reader(request).get_count(database(request), path_id(request, "space"), asked.at, asked.known_at)
+    )
 
 
-@get("/v1/counts", opt=described(CountsOut, 404, query=CountsQuery))
+@get("/v1/counts", opt=described(CountsOut, 404, scope="read", query=CountsQuery))
 async def list_counts(request: HttpRequest) -> Response[bytes]:
     """The counts of the spaces named, or of a space and all below it, or of all, from one snapshot."""
     asked = query(request, CountsQuery)
-    counts = await reader(request).list_counts(asked.space, asked.under, asked.at, asked.known_at)
+    counts = await reader(request).list_counts(database(request), asked.space, asked.under, asked.at, asked.known_at)
     return answer(request, CountsOut(counts[0].at if counts else asked.at or datetime.now(UTC), counts))
 
 
 @get(
     "/v1/spaces/{space:str}/counts",
-    opt=described(SpaceCountsOut, 404, query=SpaceCountsQuery, media_types=(JSON, MSGPACK, CSV)),
+    opt=described(SpaceCountsOut, 404, scope="read", query=SpaceCountsQuery, media_types=(JSON, MSGPACK, CSV)),
 )
 async def list_space_counts(request: HttpRequest) -> Response[bytes] | Stream:
     """How the count of a space went: the buckets of local time that overlap [from, to), at most 10,000.

@@ -5,6 +5,7 @@ from datetime import datetime
 from litestar import Response, get, post
 
 from service import calls, ingest
+from service.auth import charge
 from service.db import database
 from service.instants import shortest
 from service.messages import (
@@ -24,15 +25,17 @@ def _shortest(moment: datetime | None) -> str | None:
     return None if moment is None else shortest(moment)
 
 
-@post("/ingest", opt=described(EventsRecordedOut, body=ReadingsIn))
+@post("/ingest", opt=described(EventsRecordedOut, scope="ingest", body=ReadingsIn))
 async def record_readings(request: HttpRequest) -> Response[bytes]:
     """Stores the readings of one device, as POST /v1/events does."""
     no_query(request)
     await writer(request).admit(request)
-    return answer(request, await writer(request).record(await ingest.decode_readings(request)))
+    batch = await ingest.decode_readings(request)
+    charge(request, batch.received)
+    return answer(request, await writer(request).record(database(request), batch))
 
 
-@get("/devices/{device:str}/latest_timestamp", opt=described(LatestTimestampOut, 404))
+@get("/devices/{device:str}/latest_timestamp", opt=described(LatestTimestampOut, 404, scope="read"))
 async def get_latest_timestamp(request: HttpRequest) -> Response[bytes]:
     """The instant of the latest reading."""
     no_query(request)
@@ -40,7 +43,7 @@ async def get_latest_timestamp(request: HttpRequest) -> Response[bytes]:
     return answer(request, LatestTimestampOut(_shortest(found.latest_timestamp)))
 
 
-@get("/devices/{device:str}/cumulative_count", opt=described(CumulativeCountOut, 404))
+@get("/devices/{device:str}/cumulative_count", opt=described(CumulativeCountOut, 404, scope="read"))
 async def get_cumulative_count(request: HttpRequest) -> Response[bytes]:
     """The sum of all readings."""
     no_query(request)
@@ -48,7 +51,7 @@ async def get_cumulative_count(request: HttpRequest) -> Response[bytes]:
     return answer(request, CumulativeCountOut(found.cumulative_count))
 
 
-@get("/devices/{device:str}", opt=described(DeviceOut, 404, query=DeviceQuery))
+@get("/devices/{device:str}", opt=described(DeviceOut, 404, scope="read", query=DeviceQuery))
 async def get_device(request: HttpRequest) -> Response[bytes]:
     """The newest readings in [from, to), in time order; several sequences of one instant are summed."""
     asked = query(request, DeviceQuery)

@@ -5,6 +5,7 @@ from datetime import datetime
 from litestar import Response, get, post
 
 from service import calls, cursor, ingest
+from service.auth import charge
 from service.db import database
 from service.messages import EventOut, EventsIn, EventsQuery, EventsRecordedOut, Id, Page
 from service.negotiation import HttpRequest, answer, no_query, query
@@ -12,7 +13,7 @@ from service.openapi import described
 from service.writer import writer
 
 
-@post("/v1/events", opt=described(EventsRecordedOut, body=EventsIn))
+@post("/v1/events", opt=described(EventsRecordedOut, scope="ingest", body=EventsIn))
 async def record_events(request: HttpRequest) -> Response[bytes]:
     """Stores events and answers after the commit, with a verdict for each that was not accepted.
 
@@ -21,10 +22,12 @@ async def record_events(request: HttpRequest) -> Response[bytes]:
     """
     no_query(request)
     await writer(request).admit(request)
-    return answer(request, await writer(request).record(await ingest.decode_events(request)))
+    batch = await ingest.decode_events(request)
+    charge(request, batch.received)
+    return answer(request, await writer(request).record(database(request), batch))
 
 
-@get("/v1/events", opt=described(Page[EventOut], 404, query=EventsQuery))
+@get("/v1/events", opt=described(Page[EventOut], 404, scope="read", query=EventsQuery))
 async def list_events(request: HttpRequest) -> Response[bytes]:
     """Raw events of a DPU, or those that counted for a space, in [from, to), in time order."""
     asked = query(request, EventsQuery)

@@ -2,7 +2,8 @@
 
 from litestar import Response, get
 
-from service.db import database
+from service.auth import OPEN
+from service.db import whole_database
 from service.messages import HealthOut
 from service.metrics import Metrics
 from service.negotiation import JSON, HttpRequest, answer, no_query
@@ -11,31 +12,31 @@ from service.openapi import described, document
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@get("/healthz", opt=described(HealthOut, database=False))
+@get("/healthz", opt=described(HealthOut, scope=OPEN, database=False))
 async def get_health(request: HttpRequest) -> Response[bytes]:
     """The process is up. Never asks the database."""
     no_query(request)
     return answer(request, HealthOut())
 
 
-@get("/readyz", opt=described(HealthOut))
+@get("/readyz", opt=described(HealthOut, scope=OPEN))
 async def get_readiness(request: HttpRequest) -> Response[bytes]:
     """The database answers and its schema is one that this release can speak to."""
     no_query(request)
-    await database(request).check_schema()
+    await whole_database(request).check_schema()
     return answer(request, HealthOut())
 
 
-@get("/metrics", opt=described(None, database=False, media_types=(METRICS,)))
+@get("/metrics", opt=described(None, scope="read", database=False, media_types=(METRICS,)))
 async def get_metrics(request: HttpRequest) -> Response[bytes]:
     """How much there is to do and how long it takes, for Prometheus."""
     no_query(request)
     metrics: Metrics = request.app.state.metrics
-    metrics.note_rollups(await database(request).get_rollup_state())
+    metrics.note_rollups(await whole_database(request).get_rollup_state())
     return Response(metrics.text(), media_type=METRICS)
 
 
-@get("/schema", opt=described(None, database=False, media_types=(JSON,)))
+@get("/schema", opt=described(None, scope=OPEN, database=False, media_types=(JSON,)))
 async def get_openapi(request: HttpRequest) -> Response[bytes]:
     """This document."""
     no_query(request)

@@ -57,11 +57,12 @@ async def test_serve_stops_with_exit_code_0_and_answers_what_it_was_asked(
         lines = "".join(f"2026-03-01T10:{n // 60:02}:{n % 60:02}Z,1,dpu-{n}\n" for n in range(3000))
         body = ("timestamp,direction,dpu_id\n" + lines).encode()
         answer: list[httpx.Response] = []
+        # made before the clock runs: on a busy machine that takes longer than the service lives
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE)
 
         def ask() -> None:
-            url = f"http://127.0.0.1:{port}/v1/events"
-            with suppress(httpx.ConnectError):  # too late for the service that stops
-                answer.append(httpx.post(url, content=body, headers={"Content-Type": "text/csv"}, timeout=PATIENCE))
+            with client, suppress(httpx.ConnectError):
+                answer.append(client.post("/v1/events", content=body, headers={"Content-Type": "text/csv"}))
 
         asking = threading.Thread(target=ask)
         asking.start()
@@ -106,7 +107,7 @@ async def test_serve_says_so_when_the_port_is_in_use(database_url: str, tmp_path
         ({"DATABASE_URL": "postgresql://nobody:secret@127.0.0.1:1/none"}, "cannot be reached"),
         ({"DATABASE_URL": "mysql://127.0.0.1/none"}, "DATABASE_URL"),
         ({"DATABASE_URL": "nonsense"}, "DATABASE_URL"),
-        ({"HEADCOUNT_AUTH": "required"}, "HEADCOUNT_AUTH"),
+        ({"HEADCOUNT_AUTH": "optional"}, "HEADCOUNT_AUTH"),
         ({"HEADCOUNT_HOST": "0.0.0.0"}, "HEADCOUNT_HOST"),
         ({"HEADCOUNT_PORT": "eighty"}, "HEADCOUNT_PORT"),
     ],

@@ -12,9 +12,17 @@ def test_it_reads_the_environment_and_takes_empty_for_not_set() -> None:
     assert (found.auth, found.port, found.host, found.database_url) == ("off", 8123, "127.0.0.1", "postgresql://x/y")
 
 
-def test_it_is_protected_by_default_and_says_what_to_do_until_there_are_tokens() -> None:
-    with pytest.raises(SettingsRefused, match=r"cannot issue tokens yet.*HEADCOUNT_AUTH=off"):
-        Settings.from_environment({})
+def test_it_is_protected_by_default_and_can_then_be_reached_from_anywhere() -> None:
+    assert Settings.from_environment({}).auth == "required"
+    assert Settings.from_environment({"HEADCOUNT_HOST": "192.168.1.5"}).auth == "required"
+
+
+def test_it_reads_origins_and_limits() -> None:
+    found = Settings.from_environment(
+        {"HEADCOUNT_CORS_ORIGINS": "https://a.example, http://localhost:3000", "HEADCOUNT_EVENTS_PER_SECOND": "100"}
+    )
+    assert found.cors_origins == ("https://a.example", "http://localhost:3000")
+    assert (found.events_per_second, found.requests_per_second) == (100, None)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
@@ -38,6 +46,9 @@ def test_it_goes_unprotected_nowhere_else(host: str) -> None:
         ("HEADCOUNT_PORT", "65536"),
         ("HEADCOUNT_POOL_SIZE", "0"),
         ("HEADCOUNT_AUTO_REGISTER", "perhaps"),
+        ("HEADCOUNT_EVENTS_PER_SECOND", "0"),
+        ("HEADCOUNT_CORS_ORIGINS", "example.org"),
+        ("HEADCOUNT_CORS_ORIGINS", "https://example.org/page"),
     ],
 )
 def test_it_refuses_a_wrong_value_and_names_the_variable(variable: str, value: str) -> None:

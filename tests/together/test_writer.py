@@ -63,7 +63,7 @@ def accepted(count: int = 1) -> EventsRecordedOut:
 
 
 async def record(writer: Writer, *batches: Batch) -> list[EventsRecordedOut | BaseException]:
-    return await asyncio.gather(*(writer.record(batch) for batch in batches), return_exceptions=True)
+    return await asyncio.gather(*(writer.record(writer.database, batch) for batch in batches), return_exceptions=True)
 
 
 async def test_requests_that_arrive_together_share_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,8 @@ async def test_a_poisoned_request_fails_alone(monkeypatch: pytest.MonkeyPatch) -
 async def test_nobody_is_answered_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(monkeypatch)
     store.may_commit.clear()
-    asked = asyncio.create_task(make_writer().record(batch("a")))
+    writer = make_writer()
+    asked = asyncio.create_task(writer.record(writer.database, batch("a")))
     await turns(20)
     assert store.groups == [["a"]]
     assert not asked.done()
@@ -146,17 +147,17 @@ async def test_more_than_it_can_hold_is_refused_at_once_and_taken_again_afterwar
     store = Store(monkeypatch)
     store.may_commit.clear()
     writer = make_writer(settings)
-    asked = asyncio.create_task(writer.record(held))
+    asked = asyncio.create_task(writer.record(writer.database, held))
     await turns()
     with pytest.raises(Problem) as refused:
         writer.check_room()
     assert refused.value.kind.status == 503
     assert refused.value.headers["Retry-After"]
     with pytest.raises(Problem):
-        await writer.record(batch("d"))
+        await writer.record(writer.database, batch("d"))
     store.may_commit.set()
     await asked
-    assert await writer.record(batch("d")) == accepted()
+    assert await writer.record(writer.database, batch("d")) == accepted()
     assert (writer.events, writer.bytes) == (0, 0)
 
 
@@ -166,15 +167,15 @@ async def test_what_was_accepted_before_a_stop_is_committed_and_what_comes_later
     store = Store(monkeypatch)
     store.may_commit.clear()
     writer = make_writer()
-    asked = [asyncio.create_task(writer.record(batch("a")))]
+    asked = [asyncio.create_task(writer.record(writer.database, batch("a")))]
     await turns()
-    asked.append(asyncio.create_task(writer.record(batch("b"))))  # waits for the commit of the other
+    asked.append(asyncio.create_task(writer.record(writer.database, batch("b"))))  # waits for the commit of the other
     await turns()
     stopping = asyncio.create_task(writer.stop())
     await turns()
     assert not stopping.done()
     with pytest.raises(Problem, match="stopping"):
-        await writer.record(batch("c"))
+        await writer.record(writer.database, batch("c"))
     store.may_commit.set()
     await stopping
     assert [await task for task in asked] == [accepted(), accepted()]
@@ -185,7 +186,7 @@ async def test_a_stop_does_not_wait_for_ever_for_a_database_that_says_nothing(mo
     store = Store(monkeypatch)
     store.may_commit.clear()
     writer = make_writer(msgspec.structs.replace(SETTINGS, statement_seconds=0.05))
-    asked = asyncio.create_task(writer.record(batch("a")))
+    asked = asyncio.create_task(writer.record(writer.database, batch("a")))
     await turns()
     async with asyncio.timeout(30):
         await writer.stop()
@@ -200,7 +201,7 @@ async def test_a_client_that_goes_away_during_the_commit_takes_nothing_from_the_
     store = Store(monkeypatch)
     store.may_commit.clear()
     writer = make_writer()
-    gone, stays = (asyncio.create_task(writer.record(batch(name))) for name in "ab")
+    gone, stays = (asyncio.create_task(writer.record(writer.database, batch(name))) for name in "ab")
     await turns()
     gone.cancel()
     await turns()

@@ -35,7 +35,7 @@ declare
   v_space_id integer;
 begin
   select s.space_id into v_space_id from core.space s where s.id = find_space.space;
-  if not found then
+  if not found or not core.is_space_in_reach(v_space_id) then
     raise exception using errcode = 'PT404', message = format('There is no space %s.', quote_literal(space)),
       detail = place, hint = 'Create it with PUT /v1/spaces/{id}, or look at GET /v1/spaces.';
   end if;
@@ -43,7 +43,7 @@ begin
 end
 $$;
 comment on function core.find_space(text, text) is
-'The space_id of a space. Errors: PT404 naming place.';
+'The space_id of a space. Errors: PT404 naming place, also for one beyond the token''s reach.';
 
 create or replace function core.find_doorway(
   doorway text,
@@ -57,7 +57,7 @@ declare
   v_doorway_id integer;
 begin
   select d.doorway_id into v_doorway_id from core.doorway d where d.id = find_doorway.doorway;
-  if not found then
+  if not found or not core.is_doorway_seen(v_doorway_id) then
     raise exception using errcode = 'PT404', message = format('There is no doorway %s.', quote_literal(doorway)),
       detail = place, hint = 'Create it with PUT /v1/doorways/{id}, or look at GET /v1/doorways.';
   end if;
@@ -65,7 +65,7 @@ begin
 end
 $$;
 comment on function core.find_doorway(text, text) is
-'The doorway_id of a doorway. Errors: PT404 naming place.';
+'The doorway_id of a doorway. Errors: PT404 naming place, also for one beyond the token''s reach.';
 
 create or replace function core.find_dpu(
   dpu text,
@@ -79,7 +79,7 @@ declare
   v_dpu_id integer;
 begin
   select d.dpu_id into v_dpu_id from core.dpu d where d.id = find_dpu.dpu;
-  if not found then
+  if not found or not core.is_dpu_seen(v_dpu_id) then
     raise exception using errcode = 'PT404', message = format('There is no DPU %s.', quote_literal(dpu)),
       detail = place, hint = 'It is registered by its first event, or with PUT /v1/dpus/{id}.';
   end if;
@@ -87,7 +87,7 @@ begin
 end
 $$;
 comment on function core.find_dpu(text, text) is
-'The dpu_id of a DPU. Errors: PT404 naming place.';
+'The dpu_id of a DPU. Errors: PT404 naming place, also for one beyond the token''s reach.';
 
 create or replace function core.refer_to_space(
   space text,
@@ -104,7 +104,7 @@ begin
     return null;
   end if;
   select s.space_id into v_space_id from core.space s where s.id = refer_to_space.space;
-  if not found then
+  if not found or not core.is_space_in_reach(v_space_id) then
     raise exception using errcode = 'PT422', message = format('There is no space %s to refer to.', quote_literal(space)),
       detail = place, hint = 'Create it first with PUT /v1/spaces/{id}.';
   end if;

@@ -12,12 +12,32 @@ $$;
 comment on function core.list_dpu_ids(text[]) is
 'The dpu_id of each DPU, in the order given; null for one that is not registered.';
 
+create or replace function core.list_reached_ids(
+  dpus integer[],
+  times timestamptz[]
+)
+returns integer[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with seen as materialized (
+    select p.dpu_id, range_agg(p.during) as during
+    from core.list_seen_placements(array(select distinct n.dpu_id from unnest(dpus) as n (dpu_id) where n.dpu_id is not null)) p
+    group by p.dpu_id
+  )
+  select coalesce(array_agg(case when s.during @> n.time then n.dpu_id end order by n.ordinal), '{}')
+  from unnest(dpus, times) with ordinality as n (dpu_id, time, ordinal)
+  left join seen s on s.dpu_id = n.dpu_id
+$$;
+comment on function core.list_reached_ids(integer[], timestamptz[]) is
+'The DPUs of events in the order given; null where a limited token cannot report the event: the DPU did not hang above a doorway within reach at its time.';
+
 create or replace function core.explain_verdict(
   verdict text,
   stored_direction integer default null
 )
 returns text
-language sql immutable
+language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   select case verdict
@@ -25,7 +45,7 @@ as $$
     when 'conflict' then format('An event of this DPU, timestamp and sequence is stored with direction %s; the first one stands. Events at one instant need different sequences.', stored_direction)
     when 'in_future' then 'The timestamp is more than 5 minutes ahead of the service. Set the clock of the device.'
     when 'too_old' then format('The timestamp is before %s. Set the clock of the device.', to_char(core.get_oldest_time() at time zone 'UTC', 'YYYY-MM-DD'))
-    when 'unknown_dpu' then 'This DPU is not registered, and registration by events is switched off. Register it with PUT /v1/dpus/{id}.'
+    when 'unknown_dpu' then case when core.get_reach() is not null then 'No such DPU is known to have hung at a doorway within the reach of this token then.' else 'This DPU is not registered, and registration by events is switched off. Register it with PUT /v1/dpus/{id}.' end
   end
 $$;
 comment on function core.explain_verdict(text, integer) is

@@ -52,13 +52,18 @@ declare
   v_time_zone text;
   v_reset_at text;
   v_change text := 'unchanged';
+  v_reach integer := core.get_reach();
+  v_space_id integer;
 begin
   perform core.check_id(space, place || 'id');
-  insert into core.space (id) values (space) on conflict (id) do nothing;
+  -- what a limited token makes lies in the space it is limited to, unless it says where
+  insert into core.space (id, parent_id) values (space, v_reach) on conflict (id) do nothing;
   if found then
     v_change := 'created';
   end if;
-  select s.* into v_space from core.space s where s.id = put_space.space;
+  -- not in the query's condition: there the planner would ask before the new row can be seen
+  v_space_id := core.find_space(put_space.space, place || 'id');
+  select s.* into v_space from core.space s where s.space_id = v_space_id;
   v_new := v_space;
   if not exists (select from core.live_space l where l.space_id = v_space.space_id) then
     insert into core.live_change (space_id) values (v_space.space_id);
@@ -77,7 +82,13 @@ begin
     perform core.check_opening_hours(patch->'opening_hours', place || 'opening_hours');
     v_new.opening_hours := nullif(patch->'opening_hours', 'null');
   end if;
-  if patch ? 'parent' then
+  if v_reach is not null and patch->'parent' = 'null' then
+    -- to the token its own space has no parent, and stays where it is
+    if v_space.space_id <> v_reach then
+      raise exception using errcode = 'PT403', message = format('%s would leave the reach of this token.', quote_literal(space)),
+        detail = place || 'parent', hint = 'Name a parent, or leave it as it is.';
+    end if;
+  elsif patch ? 'parent' then
     v_new.parent_id := core.refer_to_space(patch->>'parent', place || 'parent');
     if v_new.parent_id in (select core.list_subtree(v_space.space_id)) then
       raise exception using errcode = 'PT422', message = format('%s lies within %s already.', quote_literal(patch->>'parent'), quote_literal(space)),
@@ -120,7 +131,7 @@ begin
 end
 $$;
 comment on function core.put_space(text, jsonb, timestamptz, text) is
-'Creates a space or changes what patch names (null clears, absent leaves as is). Returns created, updated or unchanged. Errors: PT422.';
+'Creates a space or changes what patch names (null clears, absent leaves as is). Returns created, updated or unchanged. Errors: PT422; PT404 and PT403 beyond the token''s reach.';
 
 create or replace function core.put_doorway(
   doorway text,
@@ -138,6 +149,10 @@ declare
 begin
   perform core.check_id(doorway, place || 'id');
   select d.* into v_doorway from core.doorway d where d.id = put_doorway.doorway;
+  if found then
+    perform core.find_doorway(doorway, place || 'id');
+    perform core.check_doorway(v_doorway.doorway_id, place || 'id');
+  end if;
   v_new := v_doorway;
 
   if patch ? 'sides' then
@@ -181,7 +196,7 @@ begin
 end
 $$;
 comment on function core.put_doorway(text, jsonb, text) is
-'Creates a doorway or changes what patch names. Returns created, updated or unchanged. Errors: PT422; PT409 for other sides once a DPU was placed.';
+'Creates a doorway or changes what patch names. Returns created, updated or unchanged. Errors: PT422; PT409 for other sides once a DPU was placed; PT404 and PT403 beyond the token''s reach.';
 
 create or replace function core.put_dpu(
   dpu text,
@@ -199,7 +214,9 @@ declare
   v_change text := 'unchanged';
 begin
   perform core.check_id(dpu, place || 'id');
-  if not exists (select from core.dpu d where d.id = put_dpu.dpu) then
+  if core.get_reach() is not null then
+    perform core.check_dpu(core.find_dpu(dpu, place || 'id'), tstzrange(clock_timestamp(), clock_timestamp(), '[]'), place || 'id');
+  elsif not exists (select from core.dpu d where d.id = put_dpu.dpu) then
     perform core.register_dpus(array[dpu]);
     v_change := 'created';
   end if;
@@ -227,7 +244,7 @@ begin
 end
 $$;
 comment on function core.put_dpu(text, jsonb, text) is
-'Registers a DPU or changes what patch names. Returns created, updated or unchanged. Errors: PT422; PT409 for a MAC address that another DPU has.';
+'Registers a DPU or changes what patch names. Returns created, updated or unchanged. Errors: PT422; PT409 for a MAC address that another DPU has; PT404 and PT403 beyond the token''s reach, which new DPUs always are.';
 
 create or replace function core.get_period(
   from_at timestamptz,
@@ -272,10 +289,11 @@ begin
     return;
   end if;
   select d.* into v_doorway from core.doorway d where d.id = find_mounting.doorway;
-  if not found then
+  if not found or not core.is_doorway_seen(v_doorway.doorway_id) then
     raise exception using errcode = 'PT422', message = format('There is no doorway %s to refer to.', quote_literal(doorway)),
       detail = place || 'doorway', hint = 'Create it first with PUT /v1/doorways/{id}.';
   end if;
+  perform core.check_doorway(v_doorway.doorway_id, place || 'doorway');
   v_mounted_id := core.refer_to_space(mounted_in, place || 'mounted_in');
   find_mounting.doorway_id := v_doorway.doorway_id;
   find_mounting.mounted_side := case
@@ -318,6 +336,7 @@ begin
   ) then
     return 'unchanged';
   end if;
+  perform core.check_dpu(dpu_id, v_during, place || 'dpu');
 
   for v_old in
     select p.* from core.placement p
@@ -340,4 +359,4 @@ begin
 end
 $$;
 comment on function core.place_dpu(integer, text, text, timestamptz, timestamptz, timestamptz, text) is
-'Records that a DPU is above a doorway during [from_at, until_at): what was believed of that period is superseded, what it leaves over of older placements is kept. Null doorway: it hangs nowhere then. Returns created (nothing was believed of that period), updated or unchanged. Errors: PT422.';
+'Records that a DPU is above a doorway during [from_at, until_at): what was believed of that period is superseded, what it leaves over of older placements is kept. Null doorway: it hangs nowhere then. Returns created (nothing was believed of that period), updated or unchanged. Errors: PT422; PT403 beyond the token''s reach.';

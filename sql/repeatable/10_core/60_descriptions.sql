@@ -18,11 +18,11 @@ as $$
   select s.id, s.name, p.id, h.time_zone, s.capacity, h.reset_at, s.opening_hours, e.time_zone, e.reset_at
   from core.space s
   join core.list_schedules(spaces) e on e.space_id = s.space_id
-  left join core.space p on p.space_id = s.parent_id
+  left join core.space p on p.space_id = s.parent_id and (core.get_reach() is null or core.get_reach() <> s.space_id)
   left join core.schedule h on h.space_id = s.space_id and h.superseded_at is null
 $$;
 comment on function core.describe_spaces(integer[]) is
-'Spaces as api.get_space gives them, in no order.';
+'Spaces as api.get_space gives them, in no order. To a limited token its own space has no parent.';
 
 create or replace function core.get_dpu_state(
   latest_time timestamptz,
@@ -72,13 +72,15 @@ as $$
     lower(p.during),
     upper(p.during),
     p.recorded_at,
-    s.cumulative_count,
-    s.latest_time
+    t.cumulative_count,
+    t.latest_time
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
+  join core.sum_dpus(dpus) t on t.dpu_id = d.dpu_id
   left join core.placement p on p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> describe_dpus.at
   left join core.doorway w on w.doorway_id = p.doorway_id
   left join core.space m on m.space_id = case p.mounted_side when 1 then w.side_a_id else w.side_b_id end
+    and core.is_space_in_reach(m.space_id)
   where d.dpu_id = any (dpus)
 $$;
 comment on function core.describe_dpus(integer[], timestamptz) is

@@ -23,8 +23,8 @@ begin
     perform core.check_id(v_item->>'id', format('spaces[%s].id', v_number));
   end loop;
   with added as (
-    insert into core.space (id)
-    select distinct i.value->>'id' from jsonb_array_elements(site->'spaces') i
+    insert into core.space (id, parent_id)
+    select distinct i.value->>'id', core.get_reach() from jsonb_array_elements(site->'spaces') i
     on conflict (id) do nothing
     returning id
   )
@@ -66,7 +66,7 @@ begin
   kind := 'placement';
   for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'placements') with ordinality i loop
     v_place := format('placements[%s].', v_number);
-    if not exists (select from core.dpu d where d.id = v_item->>'dpu') then
+    if not exists (select from core.dpu d where d.id = v_item->>'dpu' and core.is_dpu_seen(d.dpu_id)) then
       raise exception using errcode = 'PT422', message = format('There is no DPU %s to refer to.', coalesce(quote_literal(v_item->>'dpu'), 'null')),
         detail = v_place || 'dpu', hint = 'List it under dpus.';
     end if;
@@ -87,7 +87,7 @@ begin
     id := v_item->>'dpu';
     change := 'unchanged';
     for v_part in select unnest(v_rest[v_number + 1]) loop
-      change := case core.place_dpu(core.find_dpu(id), v_item->>'doorway', v_item->>'mounted_in', lower(v_part), upper(v_part), v_now)
+      change := case core.place_dpu(core.find_dpu(id), v_item->>'doorway', v_item->>'mounted_in', lower(v_part), upper(v_part), v_now, format('placements[%s].', v_number))
         when 'unchanged' then change
         when 'created' then case change when 'unchanged' then 'created' else change end
         else 'updated'
@@ -101,4 +101,4 @@ $$;
 comment on function api.apply_site(jsonb) is
 'Brings a whole floor plan about, all or nothing, and says of each thing whether it was created, updated or unchanged. Applying it again changes nothing.
 
-site: {spaces, doorways, dpus, placements: [{dpu, doorway, mounted_in, from, until}]}, each object as in its own call plus id. What it does not mention stays as it is. Errors: PT422 and PT409 naming the place, such as doorways[3].sides[0].';
+site: {spaces, doorways, dpus, placements: [{dpu, doorway, mounted_in, from, until}]}, each object as in its own call plus id. What it does not mention stays as it is. Errors: PT422 and PT409, and for a token that is limited to a space PT403 and PT404, naming the place, such as doorways[3].sides[0].';

@@ -10,8 +10,7 @@ declare
 begin
   return query
   select s.latest_time, s.cumulative_count
-  from core.dpu_state s
-  where s.dpu_id = v_dpu_id;
+  from core.sum_dpus(array[v_dpu_id]) s;
 end
 $$;
 comment on function api.get_device(text) is

@@ -11,12 +11,12 @@ begin
   return query
   select d.id, d.name, a.id, b.id
   from core.doorway d
-  left join core.space a on a.space_id = d.side_a_id
-  left join core.space b on b.space_id = d.side_b_id
+  left join core.space a on a.space_id = d.side_a_id and core.is_space_in_reach(a.space_id)
+  left join core.space b on b.space_id = d.side_b_id and core.is_space_in_reach(b.space_id)
   where d.doorway_id = v_doorway_id;
 end
 $$;
 comment on function api.get_doorway(text) is
-'One doorway and its two sides; null is the outside.
+'One doorway and its two sides; null is the outside, which to a limited token is all that it does not reach.
 
 Errors: PT404.';

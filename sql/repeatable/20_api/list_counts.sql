@@ -20,7 +20,7 @@ as $$
 declare
   v_at timestamptz := at;
   v_ids integer[];
-  v_under integer := case when under is not null then core.find_space(under, 'under') end;
+  v_under integer := case when under is not null then core.find_space(under, 'under') else core.get_reach() end;
 begin
   if spaces is not null and under is not null then
     raise exception using errcode = 'PT422', message = 'space and under exclude each other.', detail = 'under', hint = 'Give one of them.';

@@ -3,16 +3,23 @@ create or replace function api.list_doorways(
   max_rows integer default 100
 )
 returns table (id text, name text, side_a text, side_b text)
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+declare
+  v_reach integer[] := core.list_reach();
+begin
+  return query
   select d.id, d.name, a.id, b.id
   from core.doorway d
-  left join core.space a on a.space_id = d.side_a_id
-  left join core.space b on b.space_id = d.side_b_id
-  where after is null or d.id > after
+  left join core.space a on a.space_id = d.side_a_id and (v_reach is null or a.space_id = any (v_reach))
+  left join core.space b on b.space_id = d.side_b_id and (v_reach is null or b.space_id = any (v_reach))
+  where (after is null or d.id > after)
+    and (v_reach is null or a.space_id is not null or b.space_id is not null)
   order by d.id
-  limit max_rows
+  limit max_rows;
+end
 $$;
 comment on function api.list_doorways(text, integer) is
 'Doorways in order of their ids.

@@ -24,6 +24,7 @@ as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_subtree integer[];
+  v_reach integer[] := core.list_reach();
 begin
   if space is not null then
     v_subtree := array(select core.list_subtree(core.find_space(space)));
@@ -40,6 +41,7 @@ begin
       and (list_dpus.state is null or list_dpus.state = core.get_dpu_state(s.latest_time, v_now))
       and (placed is null or placed = (p.placement_id is not null))
       and (v_subtree is null or w.side_a_id = any (v_subtree) or w.side_b_id = any (v_subtree))
+      and (v_reach is null or w.side_a_id = any (v_reach) or w.side_b_id = any (v_reach))
     order by d.id
     limit max_rows
   ), v_now) d

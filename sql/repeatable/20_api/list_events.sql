@@ -35,8 +35,11 @@ begin
   end if;
   if list_events.dpu is not null then
     v_dpus := array[core.find_dpu(list_events.dpu)];
-    v_signs := array[null::smallint];
     v_during := array[tstzrange(null, null)];
+    if core.get_reach() is not null then
+      select array_agg(p.dpu_id), array_agg(p.during) into v_dpus, v_during from core.list_seen_placements(v_dpus) p;
+    end if;
+    v_signs := array_fill(null::smallint, array[cardinality(v_dpus)]);
   else
     select array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.during) into v_dpus, v_signs, v_during
     from core.list_outer_placements(array[core.find_space(space)]) p;
@@ -73,6 +76,6 @@ begin
 end
 $$;
 comment on function api.list_events(text, text, timestamptz, timestamptz, timestamptz, text, smallint, integer) is
-'Raw events in [from_at, to_at), in order of time, DPU and sequence: of one DPU, or those that counted for one space, each with its sign (+1: direction people entered).
+'Raw events in [from_at, to_at), in order of time, DPU and sequence: of one DPU, or those that counted for one space, each with its sign (+1: direction people entered). A token that is limited to a space gets of a DPU what it reported there.
 
 after_time, after_dpu, after_sequence: the event behind which to go on. Errors: PT404; PT422 unless exactly one of dpu and space is given.';

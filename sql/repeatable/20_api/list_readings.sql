@@ -23,10 +23,13 @@ declare
   v_step interval := interval '24 hours';
   v_times timestamptz[];
   v_counts bigint[];
+  v_seen tstzmultirange;
 begin
   select s.latest_time, s.cumulative_count into latest_timestamp, cumulative_count
-  from core.dpu_state s
-  where s.dpu_id = v_dpu_id;
+  from core.sum_dpus(array[v_dpu_id]) s;
+  if core.get_reach() is not null then
+    select range_agg(p.during) into v_seen from core.list_seen_placements(array[v_dpu_id]) p;
+  end if;
   times := '{}';
   counts := '{}';
   v_high := least(to_at, latest_timestamp + interval '1 microsecond');
@@ -38,6 +41,7 @@ begin
       select e.time, sum(e.direction) as count
       from core.event e
       where e.dpu_id = v_dpu_id and e.time >= v_low and e.time < v_high
+        and (v_seen is null or v_seen @> e.time)
       group by e.time
       order by e.time desc
       limit max_rows - cardinality(times)

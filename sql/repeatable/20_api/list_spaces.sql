@@ -18,6 +18,7 @@ as $$
 #variable_conflict use_column
 declare
   v_parent_id integer := case when parent is not null then core.find_space(parent, 'parent') end;
+  v_reach integer[] := core.list_reach();
 begin
   return query
   select s.parent, s.id, s.name, s.time_zone, s.capacity, s.reset_at, s.opening_hours, s.effective_time_zone, s.effective_reset_at
@@ -26,6 +27,7 @@ begin
     from core.space s
     where (v_parent_id is null or s.parent_id = v_parent_id)
       and (after is null or s.id > after)
+      and (v_reach is null or s.space_id = any (v_reach))
     order by s.id
     limit max_rows
   )) s

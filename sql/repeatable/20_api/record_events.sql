@@ -36,7 +36,9 @@ begin
   -- the floor plan stays as it is until the end of this transaction
   perform core.share_plan();
   v_ids := core.list_dpu_ids(dpus);
-  if auto_register and array_position(v_ids, null) is not null then
+  if core.get_reach() is not null then
+    v_ids := core.list_reached_ids(v_ids, times);
+  elsif auto_register and array_position(v_ids, null) is not null then
     perform core.register_dpus(array(
       select n.id from unnest(dpus, v_ids) as n (id, dpu_id) where n.dpu_id is null));
     v_ids := core.list_dpu_ids(dpus);
@@ -98,5 +100,6 @@ comment on function api.record_events(text[], timestamptz[], integer[], smallint
 'Stores events, given as parallel arrays, and returns a verdict for each that was not accepted.
 
 index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), too_old, unknown_dpu (only without auto_register: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why.
+A token that is limited to a space can report what DPUs saw above its doorways, at the event''s own time; everything else is unknown_dpu, and nothing is registered.
 Late, repeated and out-of-order events are all right, into compressed chunks too. Events of one DPU are stored by one transaction at a time.
 Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths.';

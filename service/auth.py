@@ -1,0 +1,230 @@
+"""Who may do what: tokens, looked up by their digests, and the scope that each address asks for.
+
+How far a token that is limited to a space reaches is decided in sql/repeatable/10_core/15_reach.sql.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from service import calls
+from service.errors import Problem
+from service.limits import Limiter
+from service.messages import TokenRow
+
+SCOPES = ("ingest", "read", "admin")
+OPEN = None  # instead of a scope, for what anybody may see
+
+TOKEN = re.compile(r"hc_[A-Za-z0-9_-]{43}")
+BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+
+# How long an answer of the database is good for. A revoked token is refused everywhere this much later.
+FRESH_SECONDS = 2.0
+# Tokens that are remembered, and strangers that may wait for one look into the database.
+MAX_KNOWN = 10_000
+MAX_STRANGERS = 1_000
+# Between the beginnings of two looks.
+PAUSE_SECONDS = 0.02
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request may do. `token`: the id of its token, None where nobody asks for one."""
+
+    token: str | None = None
+    digest: bytes = b""
+    scopes: frozenset[str] = frozenset(SCOPES)
+    # To a space: its statements have to say on whose behalf they are.
+    is_limited: bool = False
+    expires_at: datetime | None = None
+    events_per_second: int | None = None
+    requests_per_second: int | None = None
+
+
+EVERYTHING = Access()
+
+
+def make_token() -> str:
+    """A new one: 256 random bits, behind a prefix by which secret scanners know it."""
+    return f"hc_{secrets.token_urlsafe(32)}"
+
+
+def digest_of(token: str) -> bytes:
+    """What is stored of a token. It is random, so there is nothing that a slow hash or a salt would protect."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+class Known(msgspec.Struct, frozen=True):
+    access: Access
+    looked_up: float
+
+
+class Look(msgspec.Struct, eq=False):
+    """One statement that looks several tokens up; found by digest, once the task has ended."""
+
+    digests: dict[bytes, None]
+    strangers: int = 0
+    task: asyncio.Task[dict[bytes, Access]] | None = None
+
+
+class Tokens:
+    """Looks tokens up and remembers the good ones for FRESH_SECONDS.
+
+    Whoever asks meanwhile waits for the same look, and there is one at a time: however many tokens are made up,
+    the database sees at most one statement every PAUSE_SECONDS, and nothing of them is kept.
+    """
+
+    def __init__(self, session: calls.Session) -> None:
+        self.session = session
+        self.known: OrderedDict[bytes, Known] = OrderedDict()
+        self.next: Look | None = None
+        self.turn = asyncio.Lock()
+        self.last_look = 0.0
+
+    async def find(self, digest: bytes) -> Access | None:
+        """The access of the token with this digest; None unless it is good. Raises Problem (503) if nobody knows."""
+        known = self.known.get(digest)
+        if known and time.monotonic() - known.looked_up < FRESH_SECONDS:
+            access: Access | None = known.access
+        else:
+            access = await self._look_up(digest, is_stranger=known is None)
+        # The digest decides, in constant time; which one it is was found by an index over digests.
+        if access is None or not hmac.compare_digest(access.digest, digest):
+            return None
+        return None if access.expires_at and access.expires_at <= datetime.now(UTC) else access
+
+    def forget(self, token: str) -> None:
+        """A token of this id is to be looked up again before it is taken."""
+        for digest in [digest for digest, known in self.known.items() if known.access.token == token]:
+            del self.known[digest]
+
+    async def _look_up(self, digest: bytes, is_stranger: bool) -> Access | None:
+        look = self.next
+        if look is None or look.task is None:
+            look = self.next = Look({})
+            look.task = asyncio.create_task(self._run(look))
+        if digest not in look.digests:
+            if is_stranger and look.strangers >= MAX_STRANGERS:
+                raise Problem(
+                    "unavailable", "Too many unknown tokens wait to be looked up. Nothing was stored; try again."
+                )
+            look.strangers += is_stranger
+            look.digests[digest] = None
+        # Whoever goes away does not take the look away from the others.
+        return (await asyncio.shield(look.task)).get(digest)
+
+    async def _run(self, look: Look) -> dict[bytes, Access]:
+        async with self.turn:
+            await asyncio.sleep(self.last_look + PAUSE_SECONDS - time.monotonic())
+            if self.next is look:
+                self.next = None
+            begun = self.last_look = time.monotonic()
+            found = {row.digest: _access(row) for row in await calls.find_tokens(self.session, list(look.digests))}
+            for digest in look.digests:
+                self.known.pop(digest, None)
+            self.known |= {digest: Known(access, begun) for digest, access in found.items()}
+            while len(self.known) > MAX_KNOWN:
+                self.known.popitem(last=False)
+            return found
+
+
+def _access(row: TokenRow) -> Access:
+    return Access(
+        token=row.id,
+        digest=row.digest,
+        scopes=frozenset(row.scopes),
+        is_limited=row.is_limited,
+        expires_at=row.expires_at,
+        events_per_second=row.events_per_second,
+        requests_per_second=row.requests_per_second,
+    )
+
+
+class Gate:
+    """What stands before every address; `tokens` is None where the service asks for none (HEADCOUNT_AUTH=off)."""
+
+    def __init__(self, tokens: Tokens | None, limiter: Limiter) -> None:
+        self.tokens = tokens
+        self.limiter = limiter
+
+    async def admit(self, authorization: str, scope: str) -> Access:
+        """The access of a request. Raises Problem: 401 without a good token, 403 without the scope, 429, 503."""
+        access = EVERYTHING if self.tokens is None else await self._identify(self.tokens, authorization)
+        if scope not in access.scopes:
+            raise Problem(
+                "forbidden",
+                f"This needs the scope {scope}; the token has {', '.join(s for s in SCOPES if s in access.scopes)}.",
+                headers={"WWW-Authenticate": f'Bearer realm="headcount", error="insufficient_scope", scope="{scope}"'},
+            )
+        return access
+
+    async def _identify(self, tokens: Tokens, authorization: str) -> Access:
+        given = BEARER.fullmatch(authorization)
+        if given is None:
+            raise _unauthorized("This needs a token: send it as Authorization: Bearer hc_...", "")
+        # What cannot be a token is not worth a look.
+        access = await tokens.find(digest_of(given[1])) if TOKEN.fullmatch(given[1]) else None
+        if access is None:
+            raise _unauthorized("The token is unknown, has expired or was revoked.", ', error="invalid_token"')
+        return access
+
+    async def is_still_good(self, access: Access) -> bool:
+        """For answers that last longer than a look: ask this every few seconds. Raises Problem (503)."""
+        return self.tokens is None or await self.tokens.find(access.digest) is not None
+
+
+def _unauthorized(detail: str, error: str) -> Problem:
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": f'Bearer realm="headcount"{error}'})
+
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Guard of every address: its `opt` says which scope it asks for; one that says nothing asks for admin."""
+    method = connection.method if isinstance(connection, Request) else "GET"
+    if method == "OPTIONS":
+        return
+    scope = handler.opt.get("scope", "admin")
+    if scope is OPEN:
+        connection.scope["auth"] = None
+        return
+    gate: Gate = connection.app.state.gate
+    if gate.tokens is None and method != "GET":
+        _refuse_other_sites(connection.headers.get("sec-fetch-site", "none"))
+    access = await gate.admit(connection.headers.get("authorization", ""), scope)
+    connection.scope["auth"] = access
+    gate.limiter.admit(access.token, access.events_per_second, access.requests_per_second, is_ingest=scope == "ingest")
+
+
+def charge(connection: Connection, events: int) -> None:
+    """Counts the events of a request against its token's limit. Raises Problem (429) if that is used up."""
+    access: Access = connection.auth
+    gate: Gate = connection.app.state.gate
+    gate.limiter.charge(access.token, access.events_per_second, events)
+
+
+def _refuse_other_sites(site: str) -> None:
+    """Without tokens any page that is open in a browser of this machine could write; browsers say whose it is."""
+    if site not in ("none", "same-origin"):
+        raise Problem("forbidden", "A page of another site asks for this, and HEADCOUNT_AUTH is off.")
+
+
+def scopes_of(text: str) -> Sequence[str]:
+    """`ingest,read` as a list. Raises ValueError for anything else."""
+    found = [scope.strip() for scope in text.split(",")]
+    for scope in found:
+        if scope not in SCOPES:
+            raise ValueError(f"{scope!r} is not a scope; there are {', '.join(SCOPES)}")
+    return found

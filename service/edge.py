@@ -1,0 +1,106 @@
+"""What every answer has in common, errors and addresses that do not exist included."""
+
+import base64
+import hashlib
+import re
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from litestar import Litestar
+from litestar.types import HTTPReceiveMessage, Message, Receive, Send
+
+from service.errors import request_id
+from service.logs import log_request
+
+Header = tuple[bytes, bytes]
+
+# Where the answer has none of its own. Counts are nobody else's business, and an answer is not a page.
+HEADERS: tuple[Header, ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+INLINE = re.compile(rb"<(script|style)\b([^>]*)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
+
+
+class Edge(Litestar):
+    """Litestar, with X-Request-Id and headers for safety on every answer, HEAD, and a line in the log."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        scope.setdefault("state", {})["begun"] = begun
+        method = scope["method"]
+        identity = request_id(scope)
+        status = 500
+
+        async def send_more(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = int(message["status"])
+                message["headers"] = completed(message["headers"], identity)
+            await send(message)
+
+        try:
+            if method == "HEAD":
+                await self._answer_head(scope, receive, send_more)
+            else:
+                await super().__call__(scope, receive, send_more)
+        finally:
+            auth = scope.get("auth")
+            route = scope.get("path_template")
+            log_request(method, route, status, time.perf_counter() - begun, identity, auth.token if auth else None)
+
+    async def _answer_head(self, scope: Any, receive: Receive, send: Send) -> None:
+        """As GET without the body: an answer that has no end is given up once it begins."""
+        scope["method"] = "GET"
+        has_begun = False
+
+        async def receive_until_begun() -> Any:
+            return HTTP_DISCONNECT if has_begun else await receive()
+
+        async def send_head(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                await send(message)
+            elif not has_begun:
+                has_begun = True
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        await super().__call__(scope, receive_until_begun, send_head)
+
+
+HTTP_DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
+
+
+def completed(headers: Iterable[Header], identity: str) -> list[Header]:
+    """The headers of an answer and those that it lacks."""
+    found = [*headers, (b"x-request-id", identity.encode())]
+    names = {name.lower() for name, _ in found}
+    return found + [header for header in HEADERS if header[0] not in names]
+
+
+def page_policy(html: bytes) -> str:
+    """A Content-Security-Policy that lets a page have scripts and styles of ours only, and those that it holds."""
+    held: dict[bytes, list[str]] = {b"script": [], b"style": []}
+    for kind, attributes, text in INLINE.findall(html):
+        if b"src=" not in attributes.lower():
+            held[kind.lower()].append(f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'")
+    return "; ".join(
+        (
+            "default-src 'none'",
+            " ".join(("script-src 'self'", *held[b"script"])),
+            " ".join(("style-src 'self'", *held[b"style"])),
+            "img-src 'self' data:",
+            "font-src 'self'",
+            "connect-src 'self'",
+            "manifest-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    )

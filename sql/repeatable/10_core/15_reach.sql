@@ -1,0 +1,208 @@
+-- How far a token reaches. A statement on behalf of one that is limited to a space has its id in the setting
+-- headcount.token; without it everything can be reached. Whatever looks for something or lists it asks here.
+
+create or replace function core.get_reach()
+returns integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_token text := nullif(current_setting('headcount.token', true), '');
+  v_space_id integer;
+begin
+  if v_token is null then
+    return null;
+  end if;
+  select t.space_id into v_space_id
+  from core.token t
+  where t.id = v_token and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp());
+  return case when found then v_space_id else 0 end;
+end
+$$;
+comment on function core.get_reach() is
+'The space to which the statement''s token is limited: it reaches that one and all below. Null: everything; 0 (no space has it): nothing, since the token is no good any more.';
+
+create or replace function core.list_reach()
+returns integer[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_reach integer := core.get_reach();
+begin
+  return case when v_reach is not null then array(select core.list_subtree(v_reach)) end;
+end
+$$;
+comment on function core.list_reach() is
+'The spaces within reach; null: all.';
+
+create or replace function core.is_space_in_reach(space_id integer)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_reach integer := core.get_reach();
+begin
+  return v_reach is null or exists (
+    with recursive above as (
+      select s.space_id, s.parent_id from core.space s where s.space_id = is_space_in_reach.space_id
+      union all
+      select s.space_id, s.parent_id from above a join core.space s on s.space_id = a.parent_id
+    )
+    select from above a where a.space_id = v_reach);
+end
+$$;
+comment on function core.is_space_in_reach(integer) is
+'Whether a space is within reach: true as well where nothing is limited.';
+
+create or replace function core.is_doorway_seen(doorway_id integer)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return core.get_reach() is null or exists (
+    select from core.doorway d
+    where d.doorway_id = is_doorway_seen.doorway_id
+      and (core.is_space_in_reach(d.side_a_id) or core.is_space_in_reach(d.side_b_id)));
+end
+$$;
+comment on function core.is_doorway_seen(integer) is
+'Whether a doorway can be read: one of its sides is within reach.';
+
+create or replace function core.check_doorway(
+  doorway_id integer,
+  place text
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if core.get_reach() is not null and exists (
+    select from core.doorway d cross join unnest(array[d.side_a_id, d.side_b_id]) as side (space_id)
+    where d.doorway_id = check_doorway.doorway_id and side.space_id is not null and not core.is_space_in_reach(side.space_id)
+  ) then
+    raise exception using errcode = 'PT403', message = 'One side of the doorway is beyond the reach of this token.',
+      detail = place, hint = 'A token that reaches both sides can do it.';
+  end if;
+end
+$$;
+comment on function core.check_doorway(integer, text) is
+'Raises PT403 naming place if a doorway leads into a space beyond reach: it can be read from one side, but not changed.';
+
+create or replace function core.list_seen_placements(dpus integer[])
+returns table (dpu_id integer, doorway_id integer, during tstzrange)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_reach integer[] := core.list_reach();
+begin
+  return query
+  select p.dpu_id, p.doorway_id, p.during
+  from core.placement p
+  join core.doorway w on w.doorway_id = p.doorway_id
+  where p.dpu_id = any (dpus) and p.superseded_at is null
+    and (v_reach is null or w.side_a_id = any (v_reach) or w.side_b_id = any (v_reach));
+end
+$$;
+comment on function core.list_seen_placements(integer[]) is
+'When DPUs hung, or hang, above doorways that can be read. What a limited token may know or report of a DPU lies in these periods.';
+
+create or replace function core.is_dpu_seen(dpu_id integer)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return core.get_reach() is null or exists (
+    select from core.list_seen_placements(array[is_dpu_seen.dpu_id]) p where p.during @> clock_timestamp());
+end
+$$;
+comment on function core.is_dpu_seen(integer) is
+'Whether a DPU is within reach: it hangs above a doorway that can be read, now.';
+
+create or replace function core.check_dpu(
+  dpu_id integer,
+  during tstzrange,
+  place text
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_reach integer[] := core.list_reach();
+  v_own tstzmultirange;
+begin
+  if v_reach is null then
+    return;
+  end if;
+  select range_agg(p.during) into v_own
+  from core.placement p
+  join core.doorway w on w.doorway_id = p.doorway_id
+  where p.dpu_id = check_dpu.dpu_id and p.superseded_at is null
+    and (w.side_a_id is null or w.side_a_id = any (v_reach))
+    and (w.side_b_id is null or w.side_b_id = any (v_reach));
+  if not coalesce(v_own @> check_dpu.during, false) then
+    raise exception using errcode = 'PT403', message = 'The DPU is not all within the reach of this token.',
+      detail = place, hint = 'It would have to hang above doorways of its spaces alone, for the whole period. A token without a space can do it.';
+  end if;
+end
+$$;
+comment on function core.check_dpu(integer, tstzrange, text) is
+'Raises PT403 naming place unless a DPU hangs above doorways wholly within reach all through a period: a limited token never gains a DPU, or time of one, by what it does itself.';
+
+create or replace function core.sum_dpus(dpus integer[])
+returns table (dpu_id integer, cumulative_count bigint, latest_time timestamptz)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_dpus integer[];
+  v_froms timestamptz[];
+  v_untils timestamptz[];
+begin
+  if core.get_reach() is null then
+    return query select s.dpu_id, s.cumulative_count, s.latest_time from core.dpu_state s where s.dpu_id = any (dpus);
+    return;
+  end if;
+  select
+    array_agg(p.dpu_id),
+    array_agg(greatest(lower(p.during), core.get_oldest_time())),
+    array_agg(coalesce(upper(p.during), 'infinity'))
+  into v_dpus, v_froms, v_untils
+  from core.list_seen_placements(dpus) p
+  where upper_inf(p.during) or upper(p.during) > core.get_oldest_time();
+  return query
+  with part as (
+    select p.dpu_id, p.from_at, p.until_at, p.part
+    from unnest(v_dpus, v_froms, v_untils) with ordinality as p (dpu_id, from_at, until_at, part)
+  ),
+  total as (
+    select p.dpu_id, sum(n.net)::bigint as net
+    from core.sum_parts(v_dpus, v_froms, v_untils) n
+    join part p on p.part = n.part
+    group by p.dpu_id
+  )
+  select s.dpu_id, coalesce(t.net, 0), case
+    when exists (select from part p where p.dpu_id = s.dpu_id and s.latest_time >= p.from_at and s.latest_time < p.until_at)
+      then s.latest_time
+    else (
+      select max(e.time)
+      from part p
+      join core.event e on e.dpu_id = p.dpu_id and e.time >= p.from_at and e.time < p.until_at
+      where p.dpu_id = s.dpu_id)
+  end
+  from core.dpu_state s
+  left join total t on t.dpu_id = s.dpu_id
+  where s.dpu_id = any (dpus);
+end
+$$;
+comment on function core.sum_dpus(integer[]) is
+'What the events of each DPU add up to, and the latest one''s own instant: for a limited token over the periods alone that it may know of.';

@@ -1,0 +1,64 @@
+create or replace function api.create_token(
+  digest bytea,
+  inout scopes text[],
+  inout name text default null,
+  inout space text default null,
+  inout expires_at timestamptz default null,
+  inout events_per_second integer default null,
+  inout requests_per_second integer default null,
+  out id text,
+  out created_at timestamptz,
+  out revoked_at timestamptz,
+  out last_used_at timestamptz
+)
+returns setof record
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+  v_maker core.token;
+  v_token_id integer;
+  v_space_id integer;
+begin
+  -- a space that is being deleted meanwhile is found, or not, as it then is
+  perform core.share_plan();
+  if scopes is null or cardinality(scopes) = 0 or not scopes <@ array['ingest', 'read', 'admin'] then
+    raise exception using errcode = 'PT422', message = 'A token needs scopes.', detail = 'scopes', hint = 'Give one or more of ingest, read and admin.';
+  end if;
+  if expires_at <= v_now then
+    raise exception using errcode = 'PT422', message = 'expires_at is not in the future.', detail = 'expires_at', hint = 'Leave it out for a token that does not expire.';
+  end if;
+  if events_per_second < 1 or requests_per_second < 1 then
+    raise exception using errcode = 'PT422', message = 'A limit is not positive.',
+      detail = case when events_per_second < 1 then 'events_per_second' else 'requests_per_second' end, hint = 'Leave it out for the limit that the service sets.';
+  end if;
+  v_space_id := core.refer_to_space(space, 'space');
+  if core.get_reach() is not null then
+    -- nobody gives away what he has not got
+    select t.* into v_maker from core.token t where t.id = current_setting('headcount.token');
+    if not scopes <@ v_maker.scopes then
+      raise exception using errcode = 'PT403', message = 'This token has not all of these scopes itself.', detail = 'scopes',
+        hint = format('It can give %s.', array_to_string(v_maker.scopes, ', '));
+    end if;
+    v_space_id := coalesce(v_space_id, v_maker.space_id);
+    expires_at := least(expires_at, v_maker.expires_at);
+    events_per_second := least(events_per_second, v_maker.events_per_second);
+    requests_per_second := least(requests_per_second, v_maker.requests_per_second);
+  end if;
+  insert into core.token (id, digest, name, scopes, space_id, events_per_second, requests_per_second, created_at, expires_at)
+  values (
+    'tok_' || left(replace(gen_random_uuid()::text, '-', ''), 12), digest, name,
+    array(select s.scope from unnest(array['ingest', 'read', 'admin']) as s (scope) where s.scope = any (scopes)),
+    v_space_id, events_per_second, requests_per_second, v_now, expires_at)
+  returning token_id into v_token_id;
+  return query
+  select t.scopes, t.name, t.space, t.expires_at, t.events_per_second, t.requests_per_second, t.id, t.created_at, t.revoked_at, t.last_used_at
+  from core.describe_tokens(array[v_token_id]) t;
+end
+$$;
+comment on function api.create_token(bytea, text[], text, text, timestamptz, integer, integer) is
+'Lets whoever has the token with this SHA-256 digest do what its scopes say: ingest, read, admin.
+
+space: that one and all below it only (null: everything). expires_at null: never. events_per_second, requests_per_second: null for the limits that the service sets. On behalf of a token that is limited to a space: within that space (null: the same), its own scopes only (else PT403), and neither longer nor faster than itself. Errors: PT422 naming the field.';

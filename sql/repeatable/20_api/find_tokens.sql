@@ -1,0 +1,37 @@
+create or replace function api.find_tokens(digests bytea[])
+returns table (
+  digest bytea,
+  id text,
+  scopes text[],
+  is_limited boolean,
+  expires_at timestamptz,
+  events_per_second integer,
+  requests_per_second integer
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  -- nobody waits for a mark that another is just making
+  update core.token t set last_used_at = v_now
+  where t.token_id in (
+    select u.token_id
+    from core.token u
+    where u.digest = any (digests) and u.revoked_at is null and (u.expires_at is null or u.expires_at > v_now)
+      and (u.last_used_at is null or u.last_used_at <= v_now - interval '1 minute')
+    order by u.token_id
+    for no key update skip locked
+  );
+  return query
+  select t.digest, t.id, t.scopes, t.space_id is not null, t.expires_at, t.events_per_second, t.requests_per_second
+  from core.token t
+  where t.digest = any (digests) and t.revoked_at is null and (t.expires_at is null or t.expires_at > v_now);
+end
+$$;
+comment on function api.find_tokens(bytea[]) is
+'Those of the tokens with these SHA-256 digests that are good now: neither revoked nor expired. Notes, at most once a minute, that they are used.
+
+is_limited: to a space; then each statement on its behalf has to have its id in the setting headcount.token.';

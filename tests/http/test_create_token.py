@@ -1,0 +1,100 @@
+"""POST /v1/tokens."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from service import calls
+from service.auth import digest_of, make_token
+from tests.factories import build_house
+from tests.http import body, problem
+from tests.http.guarded import bearer, guarded, new_token
+
+
+async def test_it_answers_with_the_token_and_all_that_is_known_of_it(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await build_house(connection)
+    sent = {
+        "scopes": ["read", "ingest", "read"],
+        "name": "Gateway",
+        "space": "house",
+        "expires_at": "2099-01-01T00:00:00Z",
+        "events_per_second": 100,
+        "requests_per_second": 10,
+    }
+    made = body(await client.post("/v1/tokens", json=sent), 201)
+    assert made.pop("token").startswith("hc_")
+    assert made.pop("id").startswith("tok_")
+    assert made.pop("created_at")
+    assert made == {**sent, "scopes": ["ingest", "read"], "revoked_at": None, "last_used_at": None}
+
+
+async def test_the_token_is_good_at_once_for_what_it_says(connection: asyncpg.Connection, database_url: str) -> None:
+    await build_house(connection)
+    async with guarded(database_url) as client, guarded(database_url) as other:
+        admin = await new_token(connection, "admin")
+        made = body(await client.post("/v1/tokens", json={"scopes": ["read"], "space": "room"}, headers=admin), 201)
+        for service in (client, other):
+            found = body(await service.get("/v1/counts", headers=bearer(made["token"])))
+            assert [count["space"] for count in found["counts"]] == ["room"]
+
+
+async def test_it_takes_nothing_but_a_reasonable_token(client: httpx.AsyncClient) -> None:
+    refused: list[tuple[dict[str, Any], str | None]] = [
+        ({}, "scopes"),
+        ({"scopes": []}, "scopes"),
+        ({"scopes": ["all"]}, "scopes[0]"),
+        ({"scopes": ["read"], "space": "nowhere"}, "space"),
+        ({"scopes": ["read"], "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
+        ({"scopes": ["read"], "events_per_second": 0}, "events_per_second"),
+        ({"scopes": ["read"], "token": make_token()}, "token"),
+    ]
+    for sent, where in refused:
+        problem(await client.post("/v1/tokens", json=sent), 422, "invalid", where)
+
+
+async def test_a_limited_one_makes_only_what_is_within_itself(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_house(connection)
+    token, end = make_token(), datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    await calls.create_token(connection, digest_of(token), ["admin", "read"], None, "room", end, 100, None)
+    async with guarded(database_url) as client:
+        client.headers.update(bearer(token))
+        problem(await client.post("/v1/tokens", json={"scopes": ["ingest"]}), 403, "forbidden", "scopes")
+        problem(await client.post("/v1/tokens", json={"scopes": ["read"], "space": "house"}), 422, "invalid", "space")
+        for more in (
+            {},
+            {"space": "room"},
+            {"expires_at": (end + timedelta(days=9)).isoformat(), "events_per_second": 900},
+        ):
+            made = body(await client.post("/v1/tokens", json={"scopes": ["read"], **more}), 201)
+            assert made["space"] == "room"
+            assert datetime.fromisoformat(made["expires_at"]) == end
+            assert (made["events_per_second"], made["requests_per_second"]) == (100, None)
+        made = body(await client.post("/v1/tokens", json={"scopes": ["read"], "events_per_second": 7}), 201)
+        assert made["events_per_second"] == 7
+
+
+async def test_a_space_is_kept_while_a_good_token_is_limited_to_it(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await client.put("/v1/spaces/room", json={})
+    made = body(await client.post("/v1/tokens", json={"scopes": ["read"], "space": "room"}), 201)
+    answer = problem(await client.delete("/v1/spaces/room"), 409, "conflict", "space")
+    assert made["id"] in answer["detail"]
+    assert (await client.delete(f"/v1/tokens/{made['id']}")).status_code == 204
+    assert (await client.delete("/v1/spaces/room")).status_code == 204
+    assert await connection.fetchval("select count(*) from core.token") == 0
+
+
+@pytest.mark.parametrize("scopes", ["null", "'{}'", "'{read,root}'"])
+async def test_the_database_itself_takes_only_scopes_that_there_are(
+    connection: asyncpg.Connection, scopes: str
+) -> None:
+    with pytest.raises(asyncpg.PostgresError, match="needs scopes"):
+        await connection.execute(f"select api.create_token(digest => sha256(''), scopes => {scopes})")

@@ -1,0 +1,38 @@
+"""GET /v1/tokens."""
+
+import asyncpg
+import httpx
+
+from tests.factories import build_house
+from tests.http import body
+from tests.http.guarded import guarded, new_token, token_id
+
+
+async def test_it_lists_all_page_by_page(client: httpx.AsyncClient) -> None:
+    made = [body(await client.post("/v1/tokens", json={"scopes": ["read"]}), 201)["id"] for _ in range(5)]
+    assert (await client.delete(f"/v1/tokens/{made[0]}")).status_code == 204
+    first = body(await client.get("/v1/tokens?limit=3"))
+    second = body(await client.get("/v1/tokens", params={"limit": 3, "after": first["next"]}))
+    found = first["items"] + second["items"]
+    assert [token["id"] for token in found] == sorted(made)
+    assert second["next"] is None
+    assert {token["id"] for token in found if token["revoked_at"]} == {made[0]}
+    assert all("token" not in token and "digest" not in token for token in found)
+
+
+async def test_a_limited_one_sees_those_of_its_space_and_below(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_house(connection)
+    admin = await new_token(connection, space="house")
+    below = await new_token(connection, space="room")
+    everywhere = await new_token(connection)
+    async with guarded(database_url) as client:
+
+        async def seen(headers: dict[str, str]) -> set[str]:
+            return {token["id"] for token in body(await client.get("/v1/tokens", headers=headers))["items"]}
+
+        ids = [await token_id(connection, headers) for headers in (admin, below, everywhere)]
+        assert await seen(everywhere) == set(ids)
+        assert await seen(admin) == set(ids[:2])
+        assert await seen(below) == {ids[1]}

@@ -1,0 +1,193 @@
+"""What a token that is limited to a space can do: everything within it, as if nothing else were there."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+
+from tests.factories import apply_site, differences
+from tests.http import body, event
+from tests.http.guarded import MOVED_AT, build_site, guarded, new_token
+
+LATER = "2026-03-04T14:00:00Z"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def own(connection: asyncpg.Connection, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with all scopes on the space `own` of the site of build_site."""
+    await build_site(connection)
+    async with guarded(database_url) as client:
+        client.headers.update(await new_token(connection, space="own"))
+        yield client
+
+
+async def test_it_sees_its_part_of_the_site_and_the_rest_as_the_outside(own: httpx.AsyncClient) -> None:
+    spaces = body(await own.get("/v1/spaces"))["items"]
+    assert [(space["id"], space["parent"]) for space in spaces] == [("own", None), ("own-room", "own")]
+    doorways = body(await own.get("/v1/doorways"))["items"]
+    assert [(found["id"], found["sides"]) for found in doorways] == [
+        ("own-front", [None, "own"]),
+        ("own-inner", ["own", "own-room"]),
+    ]
+    assert body(await own.get("/v1/doorways/own-front"))["sides"] == [None, "own"]
+    dpus = body(await own.get("/v1/dpus"))["items"]
+    assert [found["id"] for found in dpus] == ["moved", "own-front", "own-inner"]
+    assert [found["placement"]["mounted_in"] for found in dpus] == ["own-room", None, "own"]
+    assert body(await own.get("/v1/dpus?placed=false"))["items"] == []
+    assert body(await own.get("/v1/spaces?limit=1"))["next"]
+
+
+async def test_it_counts_as_everybody_does(own: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
+    at = "2026-03-04T13:30:00Z"
+    counts = body(await own.get(f"/v1/counts?at={at}"))["counts"]
+    # own-front is mounted outside: away from it is into the space
+    assert [(found["space"], found["raw_count"]) for found in counts] == [("own", 3), ("own-room", 1 + 2)]
+    for found in counts:
+        assert body(await own.get(f"/v1/spaces/{found['space']}/count?at={at}")) == found
+    whole = await connection.fetch("select space, raw_count from api.list_counts(at => $1)", datetime.fromisoformat(at))
+    assert {(found["space"], found["raw_count"]) for found in counts} <= {tuple(row) for row in whole}
+
+
+async def test_it_knows_of_a_dpu_what_it_reported_here(own: httpx.AsyncClient) -> None:
+    events = body(await own.get("/v1/events?dpu=moved"))["items"]
+    assert [(found["timestamp"], found["direction"]) for found in events] == [("2026-03-04T13:00:00Z", 2)]
+    assert body(await own.get("/devices/moved")) == {
+        "data": {"2026-03-04T13:00:00Z": 2},
+        "latest_timestamp": "2026-03-04T13:00:00Z",
+        "cumulative_count": 2,
+    }
+    dpu = body(await own.get("/v1/dpus/moved"))
+    assert (dpu["cumulative_count"], dpu["latest_timestamp"]) == (2, "2026-03-04T13:00:00Z")
+    placements = body(await own.get("/v1/dpus/moved/placements"))["items"]
+    assert [(found["doorway"], found["from"]) for found in placements] == [("own-inner", "2026-03-04T12:00:00Z")]
+
+
+async def test_a_dpu_that_has_reported_nothing_here_yet_has_no_latest_timestamp(
+    own: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await connection.execute(
+        """
+        select api.record_placement(
+          dpu => 'secret-inner', doorway => 'own-inner', mounted_in => 'own', from_at => '2026-03-05T00:00Z')
+        """
+    )
+    found = body(await own.get("/v1/dpus/secret-inner"))
+    assert (found["cumulative_count"], found["latest_timestamp"]) == (0, None)
+    assert body(await own.get("/devices/secret-inner")) == {
+        "data": {},
+        "latest_timestamp": None,
+        "cumulative_count": 0,
+    }
+    assert body(await own.get("/v1/events?dpu=secret-inner"))["items"] == []
+
+
+async def test_it_reports_for_a_dpu_while_it_hung_here_also_after_it_has_gone(
+    own: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await connection.execute(
+        """
+        select api.record_placement(dpu => 'moved', doorway => 'secret-inner', mounted_in => 'secret-b', from_at => $1)
+        """,
+        datetime.fromisoformat(LATER),
+    )
+    events = [
+        event("moved", "2026-03-04T11:59:59.999999Z", 1),
+        event("moved", MOVED_AT.isoformat(), 1),
+        event("moved", "2026-03-04T13:59:59.999999Z", 1),
+        event("moved", LATER, 1),
+        event("own-front", LATER, 1),
+    ]
+    answer = body(await own.post("/v1/events", json={"events": events}))
+    assert (answer["accepted"], [found["index"] for found in answer["rejected"]]) == (3, [0, 3])
+    assert {found["code"] for found in answer["rejected"]} == {"unknown_dpu"}
+    again = body(await own.post("/v1/events", json={"events": events}))
+    assert (again["duplicates"], [found["index"] for found in again["rejected"]]) == (3, [0, 3])
+    assert await differences(connection) == []
+
+
+async def test_it_runs_its_part_of_the_site(own: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
+    found = body(await own.put("/v1/spaces/own-cellar", json={"capacity": 3}), 201)
+    assert found["parent"] == "own", "where it does not say, in its own space"
+    assert body(await own.put("/v1/spaces/own-vault", json={"parent": "own-cellar"}), 201)["parent"] == "own-cellar"
+    # what it was shown of its own space it can send back
+    assert body(await own.put("/v1/spaces/own", json={"parent": None, "capacity": 7}))["capacity"] == 7
+    assert await parent(connection, "own") == "secret-campus"
+    body(await own.put("/v1/doorways/own-stairs", json={"sides": ["own", "own-cellar"]}), 201)
+    body(await own.put("/v1/doorways/own-hatch", json={"sides": [None, "own-cellar"]}), 201)
+    moved = {"doorway": "own-stairs", "mounted_in": "own-cellar", "from": LATER}
+    body(await own.post("/v1/dpus/own-inner/placements", json=moved), 201)
+    body(await own.put("/v1/dpus/own-inner", json={"name": "Stairs"}))
+    body(await own.post("/v1/spaces/own/resets", json={"count": 5}), 201)
+    site = {
+        "spaces": [
+            {"id": "own-loft"},
+            {"id": "own-box", "parent": "own-attic"},
+            {"id": "own-attic", "parent": "own-loft"},
+        ],
+        "doorways": [{"id": "own-ladder", "sides": ["own-loft", "own"]}],
+        "dpus": [{"id": "moved", "name": "Ladder"}],
+        "placements": [{"dpu": "moved", "doorway": "own-ladder", "mounted_in": "own", "from": LATER}],
+    }
+    changes = body(await own.put("/v1/site", json=site))["changes"]
+    assert [found["change"] for found in changes] == ["created"] * 4 + ["updated"] * 2
+    changes = body(await own.put("/v1/site", json=site))["changes"]
+    assert {found["change"] for found in changes} == {"unchanged"}
+    assert await parent(connection, "own-loft") == "own"
+    assert await parent(connection, "own-box") == "own-attic"
+    assert (await own.delete("/v1/spaces/own-vault")).status_code == 204
+    assert await differences(connection) == []
+
+
+async def parent(connection: asyncpg.Connection, space: str) -> str | None:
+    found = await connection.fetchval("select parent from api.get_space(space => $1)", space)
+    return None if found is None else str(found)
+
+
+async def test_a_dpu_that_it_takes_down_is_its_own_no_more(own: httpx.AsyncClient) -> None:
+    assert (await own.post("/v1/dpus/own-inner/placements", json={"doorway": None})).status_code == 201
+    assert (await own.get("/v1/dpus/own-inner")).status_code == 404
+    again = {"doorway": "own-inner", "mounted_in": "own"}
+    assert (await own.post("/v1/dpus/own-inner/placements", json=again)).status_code == 404
+    # what it has reported here counts, and can be seen, as before
+    found = body(await own.get("/v1/events?space=own-room"))["items"]
+    assert "own-inner" in [item["dpu"] for item in found]
+
+
+@pytest.mark.parametrize("within", ["own", "secret-b"])
+async def test_where_the_tree_is_hung_anew_the_token_reaches_what_is_there_now(
+    own: httpx.AsyncClient, connection: asyncpg.Connection, within: str
+) -> None:
+    await apply_site(connection, spaces=[{"id": "own-room", "parent": within}])
+    assert (await own.get("/v1/spaces/own-room")).status_code == (200 if within == "own" else 404)
+    doorway = body(await own.get("/v1/doorways/own-inner"))
+    assert doorway["sides"] == ["own", "own-room" if within == "own" else None]
+
+
+async def test_a_token_that_was_revoked_or_has_expired_reaches_nothing_in_the_database(
+    own: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    for end in ("revoked_at", "expires_at"):
+        token = await connection.fetchval("select min(id) from core.token")
+        async with connection.transaction():
+            await connection.execute(f"update core.token set {end} = clock_timestamp()")
+            await connection.execute("select set_config('headcount.token', $1, true)", token)
+            assert await connection.fetch("select * from api.list_spaces()") == []
+            assert await connection.fetch("select * from api.list_counts()") == []
+            with pytest.raises(asyncpg.PostgresError, match="There is no space"):
+                await connection.fetch("select * from api.get_count(space => 'own')")
+        await connection.execute(f"update core.token set {end} = null")
+
+
+async def test_what_one_request_may_not_see_the_next_one_on_the_same_connection_does(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_site(connection)
+    everywhere, here = await new_token(connection), await new_token(connection, space="own")
+    async with guarded(database_url, pool_size=1) as client:
+        for _ in range(3):
+            assert len(body(await client.get("/v1/spaces", headers=here))["items"]) == 2
+            assert (await client.get("/v1/spaces/secret-b", headers=here)).status_code == 404
+            assert len(body(await client.get("/v1/spaces", headers=everywhere))["items"]) == 5
