@@ -220,6 +220,8 @@ begin
   ) n
   where s.dpu_id = n.dpu_id;
 
+  perform core.note_change(dpus => v_dpus, latest_at => (select max(t.time) from unnest(v_times) as t (time)));
+
   if cardinality(v_dpus) = cardinality(dpus) then
     return array(select generate_series(1::bigint, cardinality(dpus)));
   end if;
