@@ -8,6 +8,7 @@ from litestar.events import BaseEventEmitterBackend
 
 from service.db import Database
 from service.errors import add_request_id, problem_response
+from service.live import Live
 from service.routes import HANDLERS
 from service.settings import Settings
 
@@ -32,11 +33,12 @@ def create_app(settings: Settings) -> Litestar:
     service can be reached from its own machine only.
     """
     database = Database(settings)
+    live = Live(database)
     return Litestar(
         route_handlers=HANDLERS,
         guards=[],
-        lifespan=[database.lifespan],
-        state=State({"database": database}),
+        lifespan=[database.lifespan, live.lifespan],
+        state=State({"database": database, "live": live}),
         exception_handlers={Exception: problem_response},
         before_send=[add_request_id],
         event_emitter_backend=NoEvents,

@@ -344,9 +344,9 @@ class ChangesRow(Struct, frozen=True):
 
     cursor: str
     is_all: bool
-    counts: list[str] | None
-    spaces: list[str] | None
-    deleted: list[str] | None
+    counts: list[str]
+    spaces: list[str]
+    deleted: list[str]
 
 
 class CountQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -27,6 +27,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     acquire_seconds: float = 5.0
     statement_seconds: float = 30.0
     auto_register: bool = True
+    # Streams of GET /v1/live that may be open at once.
+    max_listeners: int = 4000
 
     def __post_init__(self) -> None:
         """Every way to make settings comes through here, so no service runs unprotected by mistake."""

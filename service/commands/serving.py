@@ -89,6 +89,7 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            app.state.live.stop()
             stop_server()
             stopping.cancel()
             # A client that stalls in the middle of its request must not keep the service from stopping.

@@ -23,6 +23,9 @@ begin
     or pg_snapshot_xmax(v_old.snapshot) > pg_snapshot_xmax(pg_current_snapshot());
   if is_all then
     cursor := core.write_cursor(pg_current_snapshot(), v_now, v_now);
+    counts := '{}';
+    spaces := '{}';
+    deleted := '{}';
     return;
   end if;
 
@@ -64,4 +67,4 @@ $$;
 comment on function api.list_changes(text) is
 'What may have changed since a cursor, and the next cursor: everything committed since, in whatever order, and what time alone brought about.
 
-cursor: as an earlier call gave it; null to begin. counts: spaces whose counts (api.list_counts) may be others now, events that come due, daily resets, silent sensors and planned moves included. spaces: those that were created or changed themselves (name, parent, capacity ...). deleted: those that are gone. is_all: the cursor is null, unreadable or older than 50 minutes, so anything may have changed; the lists are null then. A count read after this call is at least as new as the cursor.';
+cursor: as an earlier call gave it; null to begin. counts: spaces whose counts (api.list_counts) may be others now, events that come due, daily resets, silent sensors and planned moves included. spaces: those that were created or changed themselves (name, parent, capacity ...). deleted: those that are gone. is_all: the cursor is null, unreadable or older than 50 minutes, so anything may have changed; the lists are empty then. A count read after this call is at least as new as the cursor.';
