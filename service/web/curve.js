@@ -112,7 +112,7 @@ export class Curve {
 
   #draw(anew = false) {
     if (!uPlot || !this.#day) return;
-    byId("legend-capacity").hidden = this.#capacity === null;
+    byId("legend-capacity").hidden = this.#capacity === null || this.#capacity > this.#top();
     if (this.#plot && !anew) return this.#plot.setData(this.#data());
     this.#plot?.destroy();
     const colours = getComputedStyle(document.documentElement);
@@ -121,10 +121,10 @@ export class Curve {
     const { start, end } = this.#day;
     this.#plot = new uPlot({
       ...this.#size(),
-      padding: [8, 12, 0, 0],
+      padding: [8, 18, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 }, focus: { prox: -1 } },
-      scales: { x: { time: true, range: () => [start, this.#day.end] }, y: { range: (_, __, most) => [0, this.#top(most)] } },
+      scales: { x: { time: true, range: () => [start, this.#day.end] }, y: { range: () => [0, this.#top()] } },
       axes: [
         {
           ...axis,
@@ -152,10 +152,10 @@ export class Curve {
   }
 
   // Room for the capacity, unless the curve would lie flat on the ground below it.
-  #top(most) {
+  #top() {
     const highest = Math.max(4, ...[...this.#today, ...this.#yesterday].map(([, count]) => count ?? 0), this.#now?.[1] ?? 0);
     const wanted = this.#capacity !== null && this.#capacity <= 3 * highest ? Math.max(highest, this.#capacity) : highest;
-    return Number.isFinite(most) ? wanted * 1.08 : 4;
+    return wanted * 1.08;
   }
 
   #read(plot) {

@@ -6,7 +6,7 @@ import { byId, clock, element, number, signed, write } from "./dom.js";
 const LOOK_BACK_MS = 15 * 60 * 1000;
 const OVERLAP_MS = 60 * 1000;
 const SHORTEST_MS = 1000;
-const SHOWN = 40;
+const SHOWN = 24;
 
 const rows = byId("movement");
 

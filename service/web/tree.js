@@ -117,7 +117,8 @@ export class Tree {
     twist.setAttribute("aria-hidden", "true");
     const delta = element("span", "delta");
     delta.setAttribute("aria-hidden", "true");
-    const row = element("div", "row", twist, element("span", "name"), delta, bar, element("span", "number", "–"), element("span", "of"));
+    const label = element("span", "label", twist, element("span", "name"), delta);
+    const row = element("div", "row", label, bar, element("span", "number", "–"), element("span", "of"));
     row.setAttribute("role", "treeitem");
     row.tabIndex = -1;
     row.dataset.space = id;

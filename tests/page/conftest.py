@@ -1,0 +1,133 @@
+"""A browser, and a service for it to look at. Without a Chromium on this machine these tests are skipped."""
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, Request, Route, async_playwright
+
+from service.embedded import EmbeddedUnavailable
+from service.embedded.package import cache_folder, exclusive, find_node, npm_ci
+from tests.commands.support import free_port, serving
+from tests.http import put
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+POLICY = "default-src 'self'"
+AXE = Path(__file__).parent / "axe"
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+class Site:
+    """A running service and what the browser had to complain about it."""
+
+    def __init__(self, browser: Browser, port: int) -> None:
+        self.browser = browser
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.complaints: list[str] = []
+
+    async def open(self, path: str = "/", **options: object) -> Page:
+        """The page in a context of its own, under the strictest of policies."""
+        context = await self.browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        page = await context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda message: message.type in ("error", "warning") and self.complain(message.text))
+        page.on("pageerror", lambda error: self.complain(str(error)))
+        page.on("request", self.check_origin)
+        await page.route(f"{self.url}/", self.add_policy)
+        await page.goto(f"{self.url}{path}")
+        await page.wait_for_selector("#link.live")
+        return page
+
+    def complain(self, text: str) -> None:
+        self.complaints.append(text)
+
+    def check_origin(self, request: Request) -> None:
+        if not request.url.startswith(f"{self.url}/"):
+            self.complain(f"asks {request.url}")
+
+    async def add_policy(self, route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": POLICY})
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def site(
+    browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> AsyncIterator[Site]:
+    """A service; all tables are empty. At the end the browser must have had nothing to complain about."""
+    with serving(tmp_path, database_url, free_port_of(tmp_path)) as _:
+        site = Site(browser, free_port_of(tmp_path))
+        yield site
+        for context in browser.contexts:
+            await context.close()
+    assert site.complaints == []
+
+
+PORTS: dict[Path, int] = {}
+
+
+def free_port_of(folder: Path) -> int:
+    return PORTS.setdefault(folder, free_port())
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def api(site: Site) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the service: house (capacity 20) with a door from outside, and in it a room (capacity 4)."""
+    async with httpx.AsyncClient(base_url=site.url, timeout=30) as client:
+        await put(client, "spaces/house", name="House", capacity=20, time_zone="Europe/Berlin")
+        await put(client, "spaces/room", name="Tea room", parent="house", capacity=4)
+        await put(client, "doorways/front", name="Front door", sides=[None, "house"])
+        await put(client, "doorways/inner", sides=["house", "room"])
+        for dpu, doorway, mounted_in in (("dpu-1", "front", "house"), ("dpu-2", "inner", "room")):
+            await put(client, f"dpus/{dpu}")
+            body = {"doorway": doorway, "mounted_in": mounted_in, "from": "2020-01-01T00:00:00Z"}
+            assert (await client.post(f"/v1/dpus/{dpu}/placements", json=body)).status_code == 201
+        yield client
+
+
+@pytest.fixture(scope="session")
+def axe() -> Iterator[str]:
+    """The source of axe-core, fetched from npm once per user."""
+    version = hashlib.sha256((AXE / "package-lock.json").read_bytes()).hexdigest()[:16]
+    script = cache_folder() / f"axe-{version}.js"
+    with exclusive(script.with_suffix(".lock")):
+        if not script.exists():
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    for name in ("package.json", "package-lock.json"):
+                        shutil.copy(AXE / name, folder)
+                    npm = npm_ci(find_node(), Path(folder))
+                    if npm.returncode != 0:
+                        pytest.skip(f"axe-core cannot be fetched: {npm.stdout.strip()}")
+                    shutil.copy(Path(folder) / "node_modules/axe-core/axe.min.js", script)
+            except (EmbeddedUnavailable, subprocess.TimeoutExpired) as error:
+                pytest.skip(f"axe-core cannot be fetched: {error}")
+    yield script.read_text()
