@@ -183,6 +183,7 @@ export class Tree {
     };
     if (steps[event.key]) {
       event.preventDefault();
+      this.#typed.at = 0;
       steps[event.key]();
     } else if (event.key.length === 1) {
       this.#type(event.key.toLowerCase(), ids, place);

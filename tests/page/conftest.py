@@ -4,23 +4,22 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, Request, Route, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright
 
 from service.embedded import EmbeddedUnavailable
 from service.embedded.package import cache_folder, exclusive, find_node, npm_ci
 from tests.commands.support import free_port, serving
 from tests.http import put
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -53,25 +52,34 @@ class Site:
         self.url = f"http://127.0.0.1:{port}"
         self.complaints: list[str] = []
 
-    async def open(self, path: str = "/", **options: object) -> Page:
+    async def open(
+        self, path: str = "/", width: int = 1280, scheme: Literal["light", "dark"] = "light", is_phone: bool = False
+    ) -> Page:
         """The page in a context of its own, under the strictest of policies."""
-        context = await self.browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        context = await self.browser.new_context(
+            viewport={"width": width, "height": 800},
+            color_scheme=scheme,
+            has_touch=is_phone,
+            is_mobile=is_phone,
+            reduced_motion="reduce",
+        )
         page = await context.new_page()
         page.set_default_timeout(30_000)
-        page.on("console", lambda message: message.type in ("error", "warning") and self.complain(message.text))
-        page.on("pageerror", lambda error: self.complain(str(error)))
+        page.on("console", self.check_message)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self.check_origin)
         await page.route(f"{self.url}/", self.add_policy)
         await page.goto(f"{self.url}{path}")
         await page.wait_for_selector("#link.live")
         return page
 
-    def complain(self, text: str) -> None:
-        self.complaints.append(text)
+    def check_message(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
 
     def check_origin(self, request: Request) -> None:
         if not request.url.startswith(f"{self.url}/"):
-            self.complain(f"asks {request.url}")
+            self.complaints.append(f"asks {request.url}")
 
     async def add_policy(self, route: Route) -> None:
         answer = await route.fetch()
@@ -83,19 +91,12 @@ async def site(
     browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
 ) -> AsyncIterator[Site]:
     """A service; all tables are empty. At the end the browser must have had nothing to complain about."""
-    with serving(tmp_path, database_url, free_port_of(tmp_path)) as _:
-        site = Site(browser, free_port_of(tmp_path))
+    site = Site(browser, free_port())
+    with serving(tmp_path, database_url, site.port):
         yield site
         for context in browser.contexts:
             await context.close()
     assert site.complaints == []
-
-
-PORTS: dict[Path, int] = {}
-
-
-def free_port_of(folder: Path) -> int:
-    return PORTS.setdefault(folder, free_port())
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -114,7 +115,7 @@ async def api(site: Site) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(scope="session")
-def axe() -> Iterator[str]:
+def axe() -> str:
     """The source of axe-core, fetched from npm once per user."""
     version = hashlib.sha256((AXE / "package-lock.json").read_bytes()).hexdigest()[:16]
     script = cache_folder() / f"axe-{version}.js"
@@ -130,4 +131,4 @@ def axe() -> Iterator[str]:
                     shutil.copy(Path(folder) / "node_modules/axe-core/axe.min.js", script)
             except (EmbeddedUnavailable, subprocess.TimeoutExpired) as error:
                 pytest.skip(f"axe-core cannot be fetched: {error}")
-    yield script.read_text()
+    return script.read_text()

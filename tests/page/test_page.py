@@ -4,6 +4,7 @@ import asyncio
 import statistics
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 import httpx
@@ -30,6 +31,9 @@ async ([selector, event]) => {
   const committed = performance.now();
   return await changed - committed;
 }
+"""
+IS_DRAWN = """
+[...document.querySelector("#curve canvas").getContext("2d").getImageData(0, 0, 600, 200).data].some(Boolean)
 """
 RUN_AXE = """
 async () => (await axe.run(document)).violations.map((found) =>
@@ -129,6 +133,7 @@ async def test_the_tree_is_worked_by_keyboard(site: Site, api: httpx.AsyncClient
         ("Home", "annex"),
         ("End", "room"),
         ("a", "annex"),
+        ("ArrowDown", "house"),
         ("t", "room"),
         ("ArrowUp", "house"),
     ):
@@ -150,12 +155,11 @@ async def test_the_tree_is_worked_by_keyboard(site: Site, api: httpx.AsyncClient
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 async def test_axe_finds_nothing_that_keeps_people_out(
-    site: Site, api: httpx.AsyncClient, axe: str, scheme: str, width: int
+    site: Site, api: httpx.AsyncClient, axe: str, scheme: Literal["light", "dark"], width: int
 ) -> None:
     await send(api, *(event(timestamp=ago(seconds=number)) for number in range(1, 25)))  # over capacity
-    viewport = {"width": width, "height": 800}
     for path in ("/", "/#house"):
-        page = await site.open(path, color_scheme=scheme, viewport=viewport, reduced_motion="reduce")
+        page = await site.open(path, width, scheme)
         await expect(page.locator(".movement li").first).to_have_count(1)
         await page.evaluate(axe)
         assert await page.evaluate(RUN_AXE) == []
@@ -165,10 +169,7 @@ async def test_it_draws_the_curve_of_today_and_tells_it_in_words(site: Site, api
     await send(api, event(timestamp=ago(seconds=50), direction=9), event(timestamp=ago(seconds=40), direction=-2))
     page = await site.open("/#house")
     await expect(page.locator("#curve-text")).to_contain_text("Peak")
-    drawn = (
-        "[...document.querySelector('#curve canvas').getContext('2d').getImageData(0, 0, 900, 240).data].some(Boolean)"
-    )
-    assert await page.evaluate(drawn)
+    assert await page.evaluate(IS_DRAWN)
     await page.locator("#curve").focus()
     await page.keyboard.press("ArrowLeft")
     await expect(page.locator("#readout")).to_contain_text("·")
@@ -189,14 +190,15 @@ async def test_it_lists_who_passes_which_door_as_it_happens(site: Site, api: htt
     first = page.locator("#movement li").first
     await expect(first).to_contain_text("+1in · Front door")
     await send(api, event(timestamp=ago(minutes=1), direction=-1))
-    await expect(first).to_contain_text("−1out · Front door")
+    await expect(first).to_contain_text("1out · Front door")
+    await expect(first).to_have_class("out")
     await expect(page.locator("#pace")).to_have_text("1 in, 1 out in 15 min")
     await page.locator(row("room")).click()
     await expect(page.locator("#quiet")).to_be_visible()
 
 
 async def test_on_a_phone_it_shows_one_side_at_a_time(site: Site, api: httpx.AsyncClient) -> None:
-    page = await site.open(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page = await site.open(width=360, is_phone=True)
     await expect(page.locator("#detail")).to_be_hidden()
     await page.locator(row("room")).tap()
     await expect(page.locator("#name")).to_have_text("Tea room")
