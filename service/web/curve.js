@@ -27,6 +27,7 @@ export class Curve {
   #day = null;
   #today = [];
   #yesterday = [];
+  #range = [];
   #now = null;
   #capacity = null;
   #plot = null;
@@ -44,7 +45,7 @@ export class Curve {
     this.#space = space.id;
     this.#zone = space.effective_time_zone;
     this.#day = this.#now = null;
-    this.#today = this.#yesterday = [];
+    this.#today = this.#yesterday = this.#range = [];
     this.#plot?.destroy();
     this.#plot = null;
     write(readout, "");
@@ -73,7 +74,9 @@ export class Curve {
     const points = buckets.map((bucket) => [seconds(bucket.end), bucket.count]);
     this.#today = points.filter(([at]) => at >= start && at <= now / 1000);
     this.#yesterday = today ? [[before.start, null], ...points.filter(([at]) => at <= start)].map(([at, count]) => [at + shift, count]) : [];
-    this.#say(buckets.filter((bucket) => seconds(bucket.start) >= start));
+    const ofToday = buckets.filter((bucket) => seconds(bucket.start) >= start);
+    this.#range = ofToday.map((bucket) => [Math.min(seconds(bucket.end), Math.floor(now / 1000)), bucket]);
+    this.#say(ofToday);
     this.#draw();
   }
 
@@ -97,12 +100,16 @@ export class Curve {
     const now = this.#now?.[0] > (this.#today.at(-1)?.[0] ?? 0) ? [this.#now] : [];
     const today = new Map([...this.#today, ...now]);
     const yesterday = new Map(this.#yesterday);
-    const times = [...new Set([this.#day.start, ...today.keys(), ...yesterday.keys(), this.#day.end])].sort((a, b) => a - b);
+    const range = new Map(this.#range);
+    const edge = (at, name) => (range.has(at) ? Math.max(range.get(at)[name], 0) : undefined);
+    const times = [...new Set([this.#day.start, ...today.keys(), ...yesterday.keys(), ...range.keys(), this.#day.end])].sort((a, b) => a - b);
     return [
       times,
       times.map((at) => yesterday.get(at) ?? undefined),
       times.map((at) => today.get(at) ?? undefined),
       times.map(() => this.#capacity),
+      times.map((at) => edge(at, "max")),
+      times.map((at) => edge(at, "min")),
     ];
   }
 
@@ -145,15 +152,19 @@ export class Curve {
         {},
         { label: "yesterday", stroke: colour("--faint"), width: 1.25, points: { show: false }, spanGaps: true },
         { label: "today", stroke: colour("--accent"), fill: colour("--wash"), width: 2, points: { show: false }, spanGaps: true },
-        { label: "capacity", stroke: colour("--over"), width: 1, dash: [5, 5], points: { show: false } },
+        { label: "capacity", class: "bare", stroke: colour("--over"), width: 1, dash: [5, 5], points: { show: false } },
+        { label: "highest", class: "bare", points: { show: false }, spanGaps: true },
+        { label: "lowest", class: "bare", points: { show: false }, spanGaps: true },
       ],
+      bands: [{ series: [4, 5], fill: colour("--band") }],
       hooks: { setCursor: [(plot) => this.#read(plot)] },
     }, this.#data(), box);
   }
 
   // Room for the capacity, unless the curve would lie flat on the ground below it.
   #top() {
-    const highest = Math.max(4, ...[...this.#today, ...this.#yesterday].map(([, count]) => count ?? 0), this.#now?.[1] ?? 0);
+    const most = this.#range.map(([, bucket]) => bucket.max);
+    const highest = Math.max(4, ...most, ...[...this.#today, ...this.#yesterday].map(([, count]) => count ?? 0), this.#now?.[1] ?? 0);
     const wanted = this.#capacity !== null && this.#capacity <= 3 * highest ? Math.max(highest, this.#capacity) : highest;
     return wanted * 1.08;
   }
@@ -161,9 +172,12 @@ export class Curve {
   #read(plot) {
     const at = plot.cursor.idx;
     if (at === null || at === undefined || plot.cursor.left < 0) return write(readout, "");
-    const [times, yesterday, today] = plot.data;
-    const known = [["", today[at]], ["yesterday ", yesterday[at]]].filter(([, count]) => count !== undefined && count !== null);
-    write(readout, known.length ? `${clock(times[at] * 1000, this.#zone)} · ${known.map(([when, count]) => when + number(count)).join(" · ")}` : "");
+    const [times, yesterday, today, , highest, lowest] = plot.data;
+    const known = [];
+    if (Number.isFinite(today[at])) known.push(number(today[at]));
+    if (highest[at] > lowest[at]) known.push(`${number(lowest[at])} to ${number(highest[at])} in that quarter-hour`);
+    if (Number.isFinite(yesterday[at])) known.push(`yesterday ${number(yesterday[at])}`);
+    write(readout, known.length ? [clock(times[at] * 1000, this.#zone), ...known].join(" · ") : "");
   }
 
   #press(event) {

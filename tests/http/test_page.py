@@ -31,7 +31,7 @@ async def test_it_serves_what_the_page_is_made_of_and_nothing_else(client: httpx
             response = await client.get(f"/web/{name}")
             assert response.content == FILES[name][1].read_bytes()
             assert response.headers["content-type"].split(";")[0] == FILES[name][0]
-    for name in ("index.html", "__init__.py", "package.json", "..", "%2e%2e%2fapp.py"):
+    for name in ("index.html", "__init__.py", "package.json", "%2e%2e%2fapp.py"):
         assert (await client.get(f"/web/{name}")).status_code in (404, 422)
 
 
