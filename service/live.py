@@ -292,8 +292,9 @@ class Live:
                 self.joining.remove(listener)
             if not selection.listeners:
                 del self.selections[selection.asked]
-                if not self.selections:
-                    self.frames.clear()
+            if not self.listening:
+                self.frames.clear()
+                self.hurry.set()  # to end
 
     def _end_all(self, problem: Problem) -> None:
         for selection in self.selections.values():

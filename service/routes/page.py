@@ -5,7 +5,7 @@ import hashlib
 from litestar import MediaType, Response, get
 
 from service.errors import Problem
-from service.negotiation import HttpRequest, path_id
+from service.negotiation import HttpRequest, no_query, path_id
 from service.openapi import described
 from service.web import FILES, FOLDER, SCRIPT, STYLE
 
@@ -23,6 +23,7 @@ async def get_page(request: HttpRequest) -> Response[bytes]:
 @get("/web/{file:str}", opt=described(None, 404, database=False, media_types=(SCRIPT, STYLE, "image/svg+xml")))
 async def get_page_file(request: HttpRequest) -> Response[bytes]:
     """What the page is made of."""
+    no_query(request)
     media_type, path = FILES.get(path_id(request, "file"), (None, None))
     if media_type is None or path is None or not path.is_file():
         raise Problem("not_found", "The page has no such file; uPlot is fetched by `python -m service.web`.")

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from litestar import Litestar
 
+from service.live import Live
+
 PATIENCE = 30.0  # seconds, on a machine that is busy with other things
 
 
@@ -102,3 +104,6 @@ async def listening(app: Litestar, query: str = "", last_id: str | None = None) 
         stream.may_send.set()
         async with asyncio.timeout(PATIENCE):
             await task
+            feed: Live = app.state.live
+            if feed.task and not feed.listening:
+                await asyncio.wait({feed.task})  # what it reads would be in the way of the next test

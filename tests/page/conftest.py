@@ -1,5 +1,6 @@
 """A browser, and a service for it to look at. Without a Chromium on this machine these tests are skipped."""
 
+import asyncio
 import hashlib
 import shutil
 import subprocess
@@ -92,10 +93,11 @@ async def site(
 ) -> AsyncIterator[Site]:
     """A service; all tables are empty. At the end the browser must have had nothing to complain about."""
     site = Site(browser, free_port())
-    with serving(tmp_path, database_url, site.port):
+    with serving(tmp_path, database_url, site.port) as process:
         yield site
         for context in browser.contexts:
             await context.close()
+        await asyncio.to_thread(process.end)  # killed, it would leave statements behind that lock out the next test
     assert site.complaints == []
 
 

@@ -103,13 +103,14 @@ async def test_it_recovers_by_itself_when_the_service_is_restarted(
     await expect(page.get_by_role("button", name="Try now")).to_be_visible()
     await connection.execute("select api.record_reset(space => 'hall', count => 7)")
     await connection.execute("select api.put_space(space => 'yard', patch => '{}')")
-    with serving(tmp_path, database_url, site.port):
+    with serving(tmp_path, database_url, site.port) as process:
         await expect(page.locator("#link")).to_have_text("Live", timeout=30_000)
         await expect(page.locator(f"{row('hall')} .number")).to_have_text("7")
         await expect(page.locator(row("yard"))).to_be_visible()
         await expect(page.get_by_role("button", name="Try now")).to_be_hidden()
         assert await page.evaluate("window.wasHere")
         await page.context.close()
+        await asyncio.to_thread(process.end)
     assert [text for text in site.complaints if "ERR_" not in text] == []
 
 
