@@ -419,6 +419,12 @@ routine core.list_live_parts(integer[],timestamp with time zone[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_noted(pg_snapshot,timestamp with time zone)
+    arguments   snapshot pg_snapshot, at timestamp with time zone
+    returns     TABLE(dpu_ids integer[], space_ids integer[], spaces text[])
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
+
 routine core.list_outer_placements(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, during tstzrange)

@@ -66,6 +66,32 @@ $$;
 comment on function core.write_cursor(pg_snapshot, timestamptz, timestamptz) is
 'A place in the feed as text: the snapshot up to which it was read, the instant of that, and the instant up to which sensors were checked.';
 
+create or replace function core.list_noted(
+  snapshot pg_snapshot,
+  at timestamptz
+)
+returns table (dpu_ids integer[], space_ids integer[], spaces text[])
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+-- a few rows at the end of an index, though statistics are always behind and promise more
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select c.dpu_ids, c.space_ids, c.spaces
+  from core.change c
+  where c.xid >= pg_snapshot_xmin(snapshot) and not pg_visible_in_snapshot(c.xid, snapshot)
+  union all
+  select c.dpu_ids, null, null
+  from core.change c
+  where c.ahead_until > list_noted.at;
+end
+$$;
+comment on function core.list_noted(pg_snapshot, timestamptz) is
+'What core.note_change noted in transactions that a snapshot could not see, and of which DPUs events lay ahead of the clock at an instant.';
+
 create or replace function core.list_turned_spaces(
   low timestamptz,
   high timestamptz

@@ -31,14 +31,8 @@ begin
 
   -- what changes with time alone is looked for every 5 seconds where no count hangs on it
   v_is_check := v_old.checked_at <= v_now - interval '5 seconds';
-  with change as (
-    select c.dpu_ids, c.space_ids, c.spaces
-    from core.change c
-    where c.xid >= pg_snapshot_xmin(v_old.snapshot) and not pg_visible_in_snapshot(c.xid, v_old.snapshot)
-    union all
-    select c.dpu_ids, null, null
-    from core.change c
-    where c.ahead_until > v_old.at
+  with change as materialized (
+    select c.* from core.list_noted(v_old.snapshot, v_old.at) c
   ),
   counted as (
     select f.space_id
