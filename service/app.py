@@ -12,6 +12,7 @@ from service.db import Database
 from service.edge import Edge
 from service.errors import problem_response
 from service.limits import Limiter
+from service.live import Live
 from service.metrics import Metrics
 from service.negotiation import Bodies
 from service.reader import Reader
@@ -50,6 +51,7 @@ def create_app(settings: Settings) -> Litestar:
     metrics = Metrics()
     database = Database(settings)
     writer = Writer(database, settings, metrics)
+    live = Live(database)
     bodies = Bodies(settings.max_body_bytes)
     tokens = Tokens(database) if settings.auth == "required" else None
     metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.events)
@@ -62,12 +64,13 @@ def create_app(settings: Settings) -> Litestar:
         route_handlers=HANDLERS,
         guards=[authorize],
         # ended in the opposite order: the pool last
-        lifespan=[database.lifespan, writer.lifespan],
+        lifespan=[database.lifespan, writer.lifespan, live.lifespan],
         state=State(
             {
                 "database": database,
                 "gate": Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second)),
                 "writer": writer,
+                "live": live,
                 "reader": Reader(database, metrics),
                 "bodies": bodies,
                 "metrics": metrics,

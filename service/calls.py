@@ -298,6 +298,10 @@ async def list_space_counts(
     )
 
 
+async def list_changes(session: Session, cursor: str | None = None) -> messages.ChangesRow:
+    return _shape(await session.fetchrow("select * from api.list_changes(cursor => $1)", cursor), messages.ChangesRow)
+
+
 # Tokens
 
 

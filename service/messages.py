@@ -377,6 +377,28 @@ class CountsOut(Struct, frozen=True):
     counts: list[CountOut]
 
 
+class LiveQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    space: Annotated[list[Id], Meta(max_length=1000)] | None = None
+    under: Id | None = None
+
+
+class SpaceChangeOut(Struct, frozen=True):
+    """Something about the space itself changed: look it up; `deleted`: it is gone from what was asked for."""
+
+    space: str
+    deleted: bool
+
+
+class ChangesRow(Struct, frozen=True):
+    """Spaces whose counts may have changed, those that changed themselves, those that are gone; or `is_all`."""
+
+    cursor: str
+    is_all: bool
+    counts: list[str]
+    spaces: list[str]
+    deleted: list[str]
+
+
 class CountQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     at: Instant | None = None
     known_at: Instant | None = None

@@ -44,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_second: Annotated[int, Meta(ge=1)] | None = None
     # Pages of other origins that may use the API.
     cors_origins: tuple[str, ...] = ()
+    # Streams of GET /v1/live that may be open at once.
+    max_listeners: int = 4000
 
     def __post_init__(self) -> None:
         """Every way to make settings comes through here, so no service runs unprotected by mistake."""

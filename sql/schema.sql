@@ -110,6 +110,13 @@ routine api.get_space(text)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.list_changes(text)
+    arguments   INOUT cursor text DEFAULT NULL::text, OUT is_all boolean, OUT counts text[], OUT spaces text[], OUT deleted text[]
+    returns     record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+    grant       execute to headcount_service
+
 routine api.list_counts(text[],text,timestamp with time zone,timestamp with time zone)
     arguments   spaces text[] DEFAULT NULL::text[], under text DEFAULT NULL::text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT space text, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
     returns     SETOF record
@@ -500,6 +507,12 @@ routine core.list_live_parts(integer[],timestamp with time zone[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_noted(pg_snapshot,timestamp with time zone)
+    arguments   snapshot pg_snapshot, at timestamp with time zone
+    returns     TABLE(dpu_ids integer[], space_ids integer[], spaces text[])
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
+
 routine core.list_outer_placements(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, during tstzrange)
@@ -565,6 +578,12 @@ routine core.list_subtree(integer)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_turned_spaces(timestamp with time zone,timestamp with time zone)
+    arguments   low timestamp with time zone, high timestamp with time zone
+    returns     SETOF integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
 routine core.lock_dpus(integer[],timestamp with time zone[],integer[],bigint[])
     arguments   dpus integer[], times timestamp with time zone[], directions integer[], INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[]
     returns     record
@@ -581,6 +600,12 @@ routine core.look_ahead(integer,timestamp with time zone,timestamp with time zon
     returns     record
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.note_change(integer[],timestamp with time zone,integer[],text[])
+    arguments   dpus integer[] DEFAULT NULL::integer[], latest_at timestamp with time zone DEFAULT NULL::timestamp with time zone, spaces integer[] DEFAULT NULL::integer[], ids text[] DEFAULT NULL::text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.place_dpu(integer,text,text,timestamp with time zone,timestamp with time zone,timestamp with time zone,text)
     arguments   dpu_id integer, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, place text DEFAULT ''::text
@@ -604,6 +629,12 @@ routine core.put_space(text,jsonb,timestamp with time zone,text)
     arguments   space text, patch jsonb, recorded_at timestamp with time zone, place text DEFAULT ''::text
     returns     text
     as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.read_cursor(text)
+    arguments   cursor text, OUT snapshot pg_snapshot, OUT at timestamp with time zone, OUT checked_at timestamp with time zone
+    returns     record
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.rebase_changed()
@@ -718,6 +749,12 @@ routine core.sum_spaces(integer[],timestamp with time zone,timestamp with time z
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.write_cursor(pg_snapshot,timestamp with time zone,timestamp with time zone)
+    arguments   snapshot pg_snapshot, at timestamp with time zone, checked_at timestamp with time zone
+    returns     text
+    as          sql immutable
+    set         search_path=pg_catalog, pg_temp
+
 schema api
     grant       usage to headcount_service
 
@@ -738,6 +775,16 @@ table core.boundary
     constraint  boundary_pkey PRIMARY KEY (space_id, doorway_id)
     constraint  boundary_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id)
     index       CREATE INDEX boundary_doorway_id_idx ON core.boundary USING btree (doorway_id)
+
+table core.change
+    column      xid xid8 not null default pg_current_xact_id()
+    column      changed_at timestamp with time zone not null
+    column      dpu_ids integer[]
+    column      space_ids integer[]
+    column      spaces text[]
+    column      ahead_until timestamp with time zone
+    index       CREATE INDEX change_ahead_until_idx ON core.change USING btree (ahead_until) WHERE (ahead_until IS NOT NULL)
+    index       CREATE INDEX change_xid_idx ON core.change USING btree (xid)
 
 table core.doorway
     column      doorway_id integer not null generated always as identity
@@ -830,6 +877,7 @@ table core.live_space
     column      until_at timestamp with time zone not null
     constraint  live_space_pkey PRIMARY KEY (space_id)
     constraint  live_space_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
+    index       CREATE INDEX live_space_until_at_idx ON core.live_space USING btree (until_at)
 
 table core.placement
     column      placement_id integer not null generated always as identity

@@ -89,6 +89,7 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            app.state.live.stop()
             await app.state.writer.stop()
             stop_server()
             stopping.cancel()

@@ -95,36 +95,44 @@ def fetch_package(node: Node, on_message: Callable[[str], None]) -> Path:
     return package
 
 
+def npm_ci(node: Node, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Fetches what the package-lock.json in a folder says, checked by its hashes; npm's words are in `stdout`.
+
+    Raises subprocess.TimeoutExpired after five minutes.
+    """
+    command = [
+        *node.npm,
+        "ci",
+        "--ignore-scripts",  # nothing of the package runs before we start it
+        "--no-audit",
+        "--no-fund",
+        "--prefer-offline",
+        "--fetch-retry-mintimeout=1000",  # npm's own retries take minutes without a network
+        "--fetch-retry-maxtimeout=3000",
+        "--loglevel=error",
+    ]
+    path = f"{Path(node.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=300,
+    )
+
+
 def _install(node: Node, home: Path) -> None:
     # Beside its final place and renamed, so that a folder under the final name is always complete.
     unfinished = Path(tempfile.mkdtemp(prefix=f"{home.name}.", dir=home.parent))
     try:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(NODE_FILES / name, unfinished)
-        command = [
-            *node.npm,
-            "ci",
-            "--ignore-scripts",  # nothing of the package runs before we start it
-            "--no-audit",
-            "--no-fund",
-            "--prefer-offline",
-            "--fetch-retry-mintimeout=1000",  # npm's own retries take minutes without a network
-            "--fetch-retry-maxtimeout=3000",
-            "--loglevel=error",
-        ]
-        path = f"{Path(node.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         try:
-            npm = subprocess.run(
-                command,
-                cwd=unfinished,
-                env={**os.environ, "PATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=300,
-            )
+            npm = npm_ci(node, unfinished)
         except subprocess.TimeoutExpired as error:
             raise EmbeddedUnavailable(
                 "npm took too long to fetch the embedded database. Try again with a faster network, "

@@ -5,10 +5,20 @@ from datetime import UTC, datetime
 import msgspec
 from litestar import Response, get
 from litestar.response import Stream
+from litestar.types import ASGIApp
 
-from service import calls
+from service import calls, live
 from service.db import database
-from service.messages import BucketOut, CountOut, CountQuery, CountsOut, CountsQuery, SpaceCountsOut, SpaceCountsQuery
+from service.messages import (
+    BucketOut,
+    CountOut,
+    CountQuery,
+    CountsOut,
+    CountsQuery,
+    LiveQuery,
+    SpaceCountsOut,
+    SpaceCountsQuery,
+)
 from service.negotiation import CSV, JSON, MSGPACK, HttpRequest, answer, csv_answer, path_id, prefers_csv, query
 from service.openapi import described
 from service.reader import reader
@@ -51,4 +61,17 @@ async def list_space_counts(request: HttpRequest) -> Response[bytes] | Stream:
     return answer(request, found)
 
 
-HANDLERS = [get_count, list_counts, list_space_counts]
+@get("/v1/live", opt=described(None, 404, scope="read", query=LiveQuery, media_types=(live.MEDIA_TYPE,)))
+async def stream_counts(request: HttpRequest) -> ASGIApp:
+    """The counts of the spaces named, or of a space and all below it, or of all: now, and whenever they change.
+
+    Server-sent events: `count` with what GET /v1/spaces/{id}/count answers, once for each space and then within a
+    second of every change; `space` with `{space, deleted}` when a space itself was created, changed or deleted.
+    With `Last-Event-ID` only what changed since. A comment at least every 15 seconds.
+    """
+    asked = query(request, LiveQuery)
+    spaces = tuple(dict.fromkeys(asked.space)) if asked.space is not None else None
+    return await live.feed(request).listen(live.Asked(spaces, asked.under), request.headers.get("last-event-id"))
+
+
+HANDLERS = [get_count, list_counts, list_space_counts, stream_counts]

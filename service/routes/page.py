@@ -1,24 +1,52 @@
-"""The page for people."""
+"""The page for people: files, the same for everybody. What it shows it asks of the API, as anybody would."""
 
-from pathlib import Path
+import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from litestar import MediaType, Response, get
 
 from service.auth import OPEN
 from service.edge import page_policy
 from service.errors import Problem
+from service.negotiation import HttpRequest, no_query, path_id
 from service.openapi import described
+from service.web import FILES, FOLDER, SCRIPT, STYLE
 
-PAGE = Path(__file__).parent.parent / "web" / "index.html"
+PAGE = FOLDER / "index.html"
 
 
 @get("/", opt=described(None, 404, scope=OPEN, database=False, media_types=("text/html",)))
-async def get_page() -> Response[bytes]:
+async def get_page(request: HttpRequest) -> Response[bytes]:
     """The page."""
     if not PAGE.is_file():
         raise Problem("not_found", "This installation has no page; /schema describes the API.")
     html = PAGE.read_bytes()
-    return Response(html, media_type=MediaType.HTML, headers={"Content-Security-Policy": page_policy(html)})
+    return _file(request, html, MediaType.HTML, {"Content-Security-Policy": page_policy(html)})
 
 
-HANDLERS = [get_page]
+@get(
+    "/web/{file:str}",
+    opt=described(None, 404, scope=OPEN, database=False, media_types=(SCRIPT, STYLE, "image/svg+xml")),
+)
+async def get_page_file(request: HttpRequest) -> Response[bytes]:
+    """What the page is made of."""
+    no_query(request)
+    media_type, path = FILES.get(path_id(request, "file"), (None, None))
+    if media_type is None or path is None or not path.is_file():
+        raise Problem("not_found", "The page has no such file; uPlot is fetched by `python -m service.web`.")
+    return _file(request, path.read_bytes(), media_type)
+
+
+def _file(
+    request: HttpRequest, content: bytes, media_type: str, more: Mapping[str, str] = MappingProxyType({})
+) -> Response[bytes]:
+    """Browsers ask each time, and get it only when it has changed: page and service always fit together."""
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache", **more}
+    if request.headers.get("if-none-match") == tag:
+        return Response(b"", status_code=304, media_type=media_type, headers=headers)
+    return Response(content, media_type=media_type, headers=headers)
+
+
+HANDLERS = [get_page, get_page_file]

@@ -1,10 +1,12 @@
-"""GET /."""
+"""GET / and GET /web/{file}."""
 
+import re
 from pathlib import Path
 
 import httpx
 import pytest
 
+from service.web import FILES, FOLDER
 from tests.http import problem
 
 
@@ -18,3 +20,39 @@ async def test_it_serves_the_page_where_there_is_one(
     response = await client.get("/")
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert "Café" in response.text
+
+
+async def test_it_serves_what_the_page_is_made_of_and_nothing_else(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/")).text
+    asked_for = re.findall(r'(?:src|href)="/web/([^"]+)"', page)
+    assert "page.js" in asked_for
+    for name in {*asked_for, *FILES}:
+        if FILES[name][1].is_file():  # uPlot is fetched
+            response = await client.get(f"/web/{name}")
+            assert response.content == FILES[name][1].read_bytes()
+            assert response.headers["content-type"].split(";")[0] == FILES[name][0]
+    for name in ("index.html", "__init__.py", "package.json", "%2e%2e%2fapp.py"):
+        assert (await client.get(f"/web/{name}")).status_code in (404, 422)
+
+
+async def test_it_sends_a_file_again_only_when_it_has_changed(client: httpx.AsyncClient) -> None:
+    first = await client.get("/web/page.js")
+    assert first.headers["cache-control"] == "no-cache"
+    again = await client.get("/web/page.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    other = await client.get("/web/page.js", headers={"If-None-Match": '"other"'})
+    assert other.content == first.content
+
+
+async def test_it_says_what_to_do_where_the_charting_library_is_missing(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(FILES, "uPlot.esm.js", ("text/javascript", tmp_path / "uPlot.esm.js"))
+    assert "python -m service.web" in problem(await client.get("/web/uPlot.esm.js"), 404, "not_found")["detail"]
+
+
+def test_it_has_nothing_inline_and_nothing_from_elsewhere() -> None:
+    page = (FOLDER / "index.html").read_text()
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", page)
+    for path in [*FOLDER.glob("*.js"), *FOLDER.glob("*.css"), FOLDER / "index.html"]:
+        assert not re.search(r"(?:https?:)?//[a-z0-9-]+\.[a-z]", path.read_text()), path.name

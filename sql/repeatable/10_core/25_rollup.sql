@@ -423,6 +423,8 @@ declare
 begin
   call core.rebase_due();
   call core.refresh_rollups();
+  delete from core.change c where c.changed_at < clock_timestamp() - interval '1 hour';
+  commit;
   -- a columnstore policy of TimescaleDB's own wants a refresh policy beside it
   for v_chunk in
     select format('%I.%I', c.chunk_schema, c.chunk_name)::regclass

@@ -102,11 +102,12 @@ begin
   select array_agg(distinct c.space_id) into v_spaces from changed c;
   if v_spaces is not null then
     perform core.rebase_live(v_spaces);
+    perform core.note_change(spaces => v_spaces);
   end if;
 end
 $$;
 comment on function core.rebase_changed() is
-'Derives the live rows anew of all spaces in core.live_change, and empties it. The last thing that a change of the floor plan does.';
+'Derives the live rows anew of all spaces in core.live_change, notes them in the feed, and empties it. The last thing that a change of the floor plan does.';
 
 create or replace procedure core.rebase_due()
 language plpgsql

@@ -266,6 +266,11 @@ begin
     where f.space_id = n.space_id and f.dpu_id = n.dpu_id and f.from_at = n.from_at;
   end if;
 
+  if cardinality(v_ordinals) > 0 then
+    perform core.note_change(
+      dpus => array(select distinct dpus[o] from unnest(v_ordinals) as o),
+      latest_at => (select max(times[o]) from unnest(v_ordinals) as o));
+  end if;
   return v_ordinals;
 end
 $$;

@@ -127,6 +127,9 @@ begin
     insert into core.live_change (space_id) select core.list_subtree(v_space.space_id);
     v_change := case v_change when 'created' then v_change else 'updated' end;
   end if;
+  if v_change <> 'unchanged' then
+    perform core.note_change(spaces => array[v_space.space_id], ids => array[space]);
+  end if;
   return v_change;
 end
 $$;

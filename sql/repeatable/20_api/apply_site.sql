@@ -29,6 +29,7 @@ begin
     returning id
   )
   select array_agg(a.id) into v_new from added a;
+  perform core.note_change(ids => v_new);
 
   kind := 'space';
   for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'spaces') with ordinality i loop

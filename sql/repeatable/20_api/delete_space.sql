@@ -25,6 +25,7 @@ begin
       detail = 'space', hint = 'Only a space that nothing refers to can be deleted.';
   end if;
   delete from core.space s where s.space_id = v_space_id;
+  perform core.note_change(ids => array[space]);
 end
 $$;
 comment on function api.delete_space(text) is

@@ -27,6 +27,7 @@ begin
   where r.space_id = v_space_id and r.at = v_at and r.superseded_at is null;
   insert into core.reset (space_id, at, count, recorded_at) values (v_space_id, v_at, v_count, record_reset.recorded_at);
   perform core.rebase_live(array[v_space_id]);
+  perform core.note_change(spaces => array[v_space_id]);
   at := v_at;
 end
 $$;

@@ -1,0 +1,423 @@
+"""GET /v1/live: counts as they change, sent to any number of listeners at the price of one.
+
+While anybody listens, the feed asks the database a few times a second what changed since its cursor, counts those
+spaces, and encodes each count once. Who asks for the same spaces shares a Selection, which remembers in which tick
+each of them changed last. A listener remembers only the tick up to which it was told. So one that is slow gets the
+newest count of each space when it is ready again, and nothing is kept for it meanwhile.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from itertools import takewhile
+from typing import NamedTuple
+
+from litestar.types import Receive, Scope, Send
+
+from service import calls
+from service.db import Database
+from service.errors import Problem, problem_of
+from service.messages import ChangesRow, CountOut, SpaceChangeOut
+from service.negotiation import HttpRequest, json_encoder
+
+TICK_SECONDS = 0.25
+# Between two ticks when somebody joins, so that a thousand who come at once share a few.
+JOIN_SECONDS = 0.02
+JOINS_A_TICK = 50
+KEEP_ALIVE_SECONDS = 10.0
+# A listener that takes nothing for so long is dropped; it comes back with its Last-Event-ID.
+WRITE_SECONDS = 10.0
+# Without a database for so long, the streams end: what they said last may be wrong by then.
+AWAY_SECONDS = 5.0
+# For notices that not everybody has been told yet: anybody slower than this was dropped.
+NOTICE_SECONDS = 60.0
+
+MEDIA_TYPE = "text/event-stream"
+HEADERS = [
+    (b"content-type", MEDIA_TYPE.encode()),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+HELLO = b"retry: 1000\n"
+PIECE_BYTES = 65_536
+KEEP_ALIVE = b": still here\n"
+# The id before the first batch is complete: after it, everything is sent.
+BEGINNING = "0"
+LONGEST_ID = 8_000
+
+log = logging.getLogger("headcount.live")
+
+
+class Asked(NamedTuple):
+    """What a listener wants: the spaces named, or those under one, or all."""
+
+    spaces: tuple[str, ...] | None = None
+    under: str | None = None
+
+
+class Frame(NamedTuple):
+    """A count as it goes out, and what of it makes it another one: everything but its instant."""
+
+    key: tuple[object, ...]
+    encoded: bytes
+
+
+class Notice(NamedTuple):
+    """An event that is told once and has no lasting state."""
+
+    tick: int
+    noticed_at: float
+    encoded: bytes
+
+
+def count_event(count: CountOut) -> Frame:
+    key = (count.count, count.raw_count, count.since, count.capacity, count.utilization, count.dpus)
+    return Frame(key, b"event: count\ndata: " + json_encoder.encode(count) + b"\n\n")
+
+
+def space_event(space: str, deleted: bool) -> bytes:
+    return b"event: space\ndata: " + json_encoder.encode(SpaceChangeOut(space, deleted)) + b"\n\n"
+
+
+def batch(events: list[bytes], old: str, new: str) -> bytes:
+    """A piece of stream that leads from one cursor to the next. Only its last event has the new one as its id: what is
+    cut off in the middle is sent again as a whole."""
+    if not events:
+        return b""
+    old_id, new_id = (f"id: {cursor}\n".encode() for cursor in (old, new))
+    return b"".join([*(old_id + event for event in events[:-1]), new_id, events[-1]])
+
+
+class Selection:
+    """The spaces that some listeners asked for alike, and when they changed."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.listeners: set[Listener] = set()
+        # By space, the tick in which its count changed last; the longest unchanged first.
+        self.changed: dict[str, int] = {}
+        # By event and subject, so that the newest wins.
+        self.notices: dict[tuple[str, str], Notice] = {}
+        self.batches: dict[int, bytes] = {}
+
+    def notice(self, space: str, deleted: bool, tick: int) -> None:
+        """Has it told that something about the space itself changed."""
+        now = time.monotonic()
+        while self.notices and (oldest := next(iter(self.notices.items())))[1].noticed_at < now - NOTICE_SECONDS:
+            del self.notices[oldest[0]]
+        self.notices.pop(("space", space), None)
+        self.notices["space", space] = Notice(tick, now, space_event(space, deleted))
+
+    def pass_on(
+        self, changed: set[str], changes: ChangesRow, loaded: list[CountOut] | Problem | None, tick: int
+    ) -> bool:
+        """Takes in what a tick found; whether that is anything to its listeners."""
+        self.batches.clear()
+        if isinstance(loaded, Problem) and self.asked.spaces is not None:
+            # One of several is gone, so all were not counted: let them ask again, and hear so.
+            for listener in self.listeners:
+                listener.end()
+        if loaded is None:
+            members = (self.changed.keys() - changes.deleted) | (set(self.asked.spaces or ()) & set(changes.spaces))
+        else:
+            members = set() if isinstance(loaded, Problem) else {count.space for count in loaded}
+        lost = self.changed.keys() - members
+        for space in lost:
+            del self.changed[space]
+            self.notice(space, deleted=True, tick=tick)
+        spoken_of = members.intersection(changes.spaces)
+        for space in spoken_of:
+            self.notice(space, deleted=False, tick=tick)
+        moved = (members & changed) | (members - self.changed.keys())
+        for space in moved:
+            self.changed.pop(space, None)
+            self.changed[space] = tick
+        return bool(lost or spoken_of or moved)
+
+    def batch(self, told: int, cursor: str, feed: "Live") -> bytes:
+        """All that happened after tick `told`, whose cursor is given. Whoever was told as much shares these bytes."""
+        if told not in self.batches:
+            notices = [notice.encoded for notice in self.notices.values() if notice.tick > told]
+            spaces = takewhile(lambda space: self.changed[space] > told, reversed(self.changed))
+            counts = [feed.frames[space].encoded for space in spaces]
+            self.batches[told] = batch([*notices, *reversed(counts)], cursor, feed.cursor)
+        return self.batches[told]
+
+
+class Listener:
+    """One stream. What it was told ends at tick `told`, whose cursor is `cursor`."""
+
+    def __init__(self, feed: "Live", selection: Selection, last_id: str | None) -> None:
+        self.feed = feed
+        self.selection = selection
+        self.last_id = last_id
+        self.told = 0
+        self.cursor = BEGINNING
+        self.first = b""
+        self.joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.wake = asyncio.Event()
+        self.ended = False
+
+    def end(self) -> None:
+        self.ended = True
+        self.wake.set()
+
+    def join(self, tick: int, cursor: str, first: bytes) -> None:
+        """Begins the stream with `first`, which tells all there is to tell up to a tick."""
+        self.told, self.cursor, self.first = tick, cursor, first
+        if not self.joined.done():
+            self.joined.set_result(None)
+
+    def refuse(self, problem: Problem) -> None:
+        if not self.joined.done():
+            self.joined.set_exception(problem)
+
+    def take(self) -> bytes:
+        """Everything it was not told yet, perhaps nothing."""
+        piece, self.first = self.first, b""
+        if self.told < self.feed.tick:
+            piece += self.selection.batch(self.told, self.cursor, self.feed)
+            self.told, self.cursor = self.feed.tick, self.feed.cursor
+        return piece
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application that answers with the stream."""
+        watching = asyncio.create_task(self._watch(receive))
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            while not self.ended:
+                self.wake.clear()
+                if piece := self.take():
+                    await self._write(piece, send)
+                    continue
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                        await self.wake.wait()
+                except TimeoutError:
+                    await self._write(KEEP_ALIVE, send)
+            async with asyncio.timeout(WRITE_SECONDS):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            log.info("A listener took nothing for %g seconds and was dropped", WRITE_SECONDS)
+        finally:
+            watching.cancel()
+            self.feed.leave(self)
+
+    async def _write(self, piece: bytes, send: Send) -> None:
+        """Raises TimeoutError for one that does not take it."""
+        for start in range(0, len(piece), PIECE_BYTES):
+            async with asyncio.timeout(WRITE_SECONDS):
+                part = piece[start : start + PIECE_BYTES]
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.end()
+
+
+class Overtaken(Exception):
+    """A space was deleted since the feed was read: what it says is to be read again."""
+
+
+class Tick(NamedTuple):
+    """What one tick has read. `loaded`: all counts of a selection, or why there are none; `resumed`: by last id."""
+
+    changes: ChangesRow
+    loaded: dict[Selection, list[CountOut] | Problem]
+    counts: list[CountOut]
+    resumed: dict[str, ChangesRow]
+
+
+class Live:
+    """The feed. Asks nothing of the database while nobody listens."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.selections: dict[Asked, Selection] = {}
+        self.joining: list[Listener] = []
+        self.listening = 0
+        self.frames: dict[str, Frame] = {}
+        self.tick = 0
+        self.cursor = BEGINNING
+        self.task: asyncio.Task[None] | None = None
+        self.hurry = asyncio.Event()
+        self.stopped = False
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self.stop()
+            if self.task:
+                self.task.cancel()
+                await asyncio.gather(self.task, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Ends all streams and takes no more: an open stream would keep the server from stopping."""
+        self.stopped = True
+        self._end_all(Problem("unavailable", "The service is stopping."))
+
+    async def listen(self, asked: Asked, last_id: str | None = None) -> Listener:
+        """A stream that has joined the feed. Raises Problem: 404 for an unknown space, 422, 503."""
+        if self.stopped:
+            raise Problem("unavailable", "The service is stopping.")
+        if self.listening >= self.database.settings.max_listeners:
+            raise Problem("unavailable", "Too many are listening. Come back later, or ask for GET /v1/counts.")
+        selection = self.selections.setdefault(asked, Selection(asked))
+        resumes = last_id is not None and last_id != BEGINNING and len(last_id) <= LONGEST_ID
+        listener = Listener(self, selection, last_id if resumes else None)
+        selection.listeners.add(listener)
+        self.listening += 1
+        self.joining.append(listener)
+        self.hurry.set()
+        if self.task is None or self.task.done():
+            self.task = asyncio.create_task(self._run())
+        try:
+            await listener.joined
+        except BaseException:
+            self.leave(listener)
+            raise
+        return listener
+
+    def leave(self, listener: Listener) -> None:
+        selection = listener.selection
+        if listener in selection.listeners:
+            selection.listeners.remove(listener)
+            self.listening -= 1
+            if listener in self.joining:
+                self.joining.remove(listener)
+            if not selection.listeners:
+                del self.selections[selection.asked]
+            if not self.listening:
+                self.frames.clear()
+                self.hurry.set()  # to end
+
+    def _end_all(self, problem: Problem) -> None:
+        for selection in self.selections.values():
+            for listener in selection.listeners:
+                listener.refuse(problem)
+                listener.end()
+
+    async def _run(self) -> None:
+        """Ticks until nobody listens any more."""
+        self.cursor = BEGINNING
+        failing_since: float | None = None
+        while self.listening:
+            self.hurry.clear()
+            began = time.monotonic()
+            try:
+                await self._tick()
+                failing_since = None
+            except Overtaken:
+                self.hurry.set()
+            except Exception as error:
+                failing_since = failing_since or began
+                self._fail(error, began - failing_since)
+            # A database that is slow is not kept busy with this alone.
+            took = time.monotonic() - began
+            await asyncio.sleep(max(JOIN_SECONDS, took))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS - 2 * took):
+                    await self.hurry.wait()
+
+    def _fail(self, error: Exception, since: float) -> None:
+        """The tick is tried again, from the same cursor; nothing is lost."""
+        problem = problem_of(error)
+        log.warning("The feed of changes cannot be read (%s: %s)", type(error).__name__, error)
+        for listener in self.joining:
+            listener.refuse(problem)
+        self.joining.clear()
+        if since > AWAY_SECONDS:
+            self._end_all(problem)
+
+    async def _tick(self) -> None:
+        joining = self.joining[:JOINS_A_TICK]
+        read = await self._read(joining)
+        self.joining = [listener for listener in self.joining if listener not in joining]
+        if self.joining:
+            self.hurry.set()
+        self._pass_on(read)
+        self._let_in(joining, read)
+
+    async def _read(self, joining: list[Listener]) -> Tick:
+        """All that a tick needs of the database. The counts are read after the changes, so at least as new."""
+        changes = await calls.list_changes(self.database, self.cursor)
+        joined = {listener.selection for listener in joining}
+        is_plan = bool(changes.spaces or changes.deleted)
+        loaded: dict[Selection, list[CountOut] | Problem] = {}
+        wanted: set[str] = set()
+        for selection in list(self.selections.values()):
+            if changes.is_all or selection in joined or (is_plan and selection.asked.spaces is None):
+                loaded[selection] = await self._load(selection.asked)
+            else:
+                wanted |= selection.changed.keys() & changes.counts
+                wanted |= set(selection.asked.spaces or ()) & set(changes.spaces)
+        counts = await self._load(Asked(tuple(sorted(wanted - set(changes.deleted))))) if wanted else []
+        if isinstance(counts, Problem):
+            raise Overtaken
+        # After the counts: what changes in between is told again by the next tick.
+        resumed = {
+            last_id: await calls.list_changes(self.database, last_id)
+            for last_id in {listener.last_id for listener in joining if listener.last_id}
+        }
+        return Tick(changes, loaded, counts, resumed)
+
+    async def _load(self, asked: Asked) -> list[CountOut] | Problem:
+        try:
+            return await calls.list_counts(self.database, asked.spaces, asked.under)
+        except Exception as error:
+            problem = problem_of(error)
+            if problem.kind.code in ("not_found", "invalid"):
+                return problem
+            raise
+
+    def _pass_on(self, read: Tick) -> None:
+        """Takes in what was read, and wakes the listeners whom it concerns."""
+        self.tick += 1
+        self.cursor = read.changes.cursor
+        lists = [counts for counts in read.loaded.values() if not isinstance(counts, Problem)]
+        changed = {count.space for counts in [*lists, read.counts] for count in counts if self._take_in(count)}
+        for selection in self.selections.values():
+            if selection.pass_on(changed, read.changes, read.loaded.get(selection), self.tick):
+                for listener in selection.listeners:
+                    listener.wake.set()
+
+    def _take_in(self, count: CountOut) -> bool:
+        """Whether it is another one than before."""
+        frame, old = count_event(count), self.frames.get(count.space)
+        self.frames[count.space] = frame
+        return old is None or old.key != frame.key
+
+    def _let_in(self, joining: list[Listener], read: Tick) -> None:
+        firsts: dict[tuple[Selection, str | None], bytes] = {}
+        for listener in joining:
+            key = listener.selection, listener.last_id
+            found = read.loaded.get(listener.selection)
+            if isinstance(found, Problem):
+                listener.refuse(found)
+            elif found is not None:  # else it has left already
+                if key not in firsts:
+                    firsts[key] = HELLO + self._first(*key, found, read)
+                listener.join(self.tick, self.cursor, firsts[key])
+
+    def _first(self, selection: Selection, last_id: str | None, found: list[CountOut], read: Tick) -> bytes:
+        """All counts, or those that may have changed since the last id."""
+        since = read.resumed[last_id] if last_id else None
+        if last_id is None or since is None or since.is_all:
+            return batch([self.frames[count.space].encoded for count in found], BEGINNING, self.cursor)
+        told = [space_event(space, deleted=False) for space in since.spaces if space in selection.changed]
+        if selection.asked == Asked():  # of one that is gone nobody knows any more where it was
+            told += [space_event(space, deleted=True) for space in since.deleted]
+        moved = set(since.counts)
+        counts = [self.frames[count.space].encoded for count in found if count.space in moved]
+        return batch([*told, *counts], last_id, self.cursor)
+
+
+def feed(request: HttpRequest) -> Live:
+    """The one that belongs to the request's app."""
+    found: Live = request.app.state.live
+    return found

@@ -1,0 +1,133 @@
+// The page: the tree on one side, the space that is chosen on the other, both kept up to date by one stream.
+
+import { list } from "./api.js";
+import { Curve } from "./curve.js";
+import { byId, clock, element, number, people, write } from "./dom.js";
+import { Live } from "./live.js";
+import { Movement } from "./movement.js";
+import { Tree, setGauge } from "./tree.js";
+
+const SETTLE_MS = 150;
+
+const detail = byId("detail");
+const link = byId("link");
+const tree = new Tree({ onChoose: (id) => { location.hash = encodeURIComponent(id); } });
+const curve = new Curve();
+const movement = new Movement();
+
+let shown = null;
+let settling = null;
+
+const inHash = () => {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";
+  }
+};
+
+async function loadSpaces() {
+  tree.setSpaces(await list("/v1/spaces"));
+  show();
+}
+
+// Several changes that come together are looked up once.
+function reloadSpaces() {
+  settling ??= setTimeout(() => {
+    settling = null;
+    loadSpaces().catch(() => live.hurry());
+  }, SETTLE_MS);
+}
+
+// The space that the address names; with room for both sides, the first one where it names none.
+function show({ moveFocus = false } = {}) {
+  const asked = inHash();
+  document.body.classList.toggle("chosen", Boolean(asked));
+  const space = tree.space(asked) ?? tree.space(tree.first);
+  detail.hidden = !space;
+  if (!space) {
+    shown = null;
+    return;
+  }
+  const path = tree.path(space.id);
+  write(byId("path"), path.slice(0, -1).map((above) => above.name ?? above.id).join(" › "));
+  write(byId("name"), space.name ?? space.id);
+  write(byId("zone"), `Times are those of the space (${space.effective_time_zone})`);
+  document.title = `${space.name ?? space.id} · Headcount`;
+  if (shown !== space.id) {
+    shown = space.id;
+    tree.choose(space.id);
+    curve.show(space).catch(() => {});
+    movement.show(space).catch(() => {});
+  }
+  showCount();
+  if (moveFocus && asked && getComputedStyle(byId("back")).display !== "none") byId("name").focus();
+}
+
+function showCount() {
+  const count = tree.count(shown);
+  if (!count) return;
+  write(byId("count"), number(count.count));
+  const { capacity } = count;
+  write(byId("of"), capacity === null ? "people" : `of ${number(capacity)}`);
+  const gauge = byId("gauge");
+  gauge.hidden = !capacity;
+  setGauge(gauge, count);
+  gauge.setAttribute("aria-valuemax", capacity ?? 0);
+  gauge.setAttribute("aria-valuenow", capacity ? Math.min(count.count, capacity) : 0);
+  gauge.setAttribute("aria-valuetext", `${number(count.count)} of ${number(capacity ?? 0)}`);
+  const over = capacity !== null && count.count > capacity;
+  byId("alert").hidden = !over;
+  write(byId("alert"), over ? `${number(count.count - capacity)} over capacity` : "");
+  const { placed, online } = count.dpus;
+  const zone = tree.space(shown).effective_time_zone;
+  const facts = [];
+  if (capacity) facts.push(["Utilization", `${Math.round(count.utilization * 100)} %`], ["Room for", people(Math.max(capacity - count.count, 0))]);
+  facts.push(["Sensors", placed ? `${number(online)} of ${number(placed)} online` : "none", placed > 0 && online < placed]);
+  facts.push(["Counted since", count.since ? since(Date.parse(count.since), zone) : "the beginning"]);
+  if (count.raw_count < 0) facts.push(["Raw count", `${count.raw_count}: people were missed`, true]);
+  const wanted = facts.map(([name, value, isBad]) => element("div", isBad ? "bad" : "", element("dt", "", name), element("dd", "", value)));
+  const old = byId("facts");
+  if (old.innerHTML !== wanted.map((fact) => fact.outerHTML).join("")) old.replaceChildren(...wanted);
+  curve.add(count);
+}
+
+function since(instant, timeZone) {
+  const day = (at) => new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone }).format(at);
+  return day(instant) === day(Date.now()) ? `${clock(instant, timeZone)} today` : `${day(instant)}, ${clock(instant, timeZone)}`;
+}
+
+function onEvent(name, data) {
+  if (name === "space") reloadSpaces();
+  if (name !== "count") return;
+  if (!tree.setCount(data)) reloadSpaces();
+  if (data.space !== shown) return;
+  showCount();
+  movement.hurry();
+}
+
+function onState(state, pause, reason) {
+  link.className = `link ${state}`;
+  byId("retry").hidden = state !== "waiting";
+  if (state === "live") write(link, "Live");
+  else if (state === "connecting") write(link, "Connecting …");
+  else {
+    const seconds = Math.max(1, Math.round(pause / 1000));
+    write(link, `Not live: ${reason.replace(/\.$/, "")}. Trying again in ${seconds} s.`);
+  }
+}
+
+const live = new Live({
+  onEvent,
+  onState,
+  async onOpen() {
+    await loadSpaces();
+    if (shown) curve.refresh().catch(() => {});
+    movement.hurry();
+  },
+});
+
+byId("retry").addEventListener("click", () => live.hurry());
+addEventListener("hashchange", () => show({ moveFocus: true }));
+setInterval(() => movement.tidy(), 15000);
+live.run();

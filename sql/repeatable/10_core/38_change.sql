@@ -1,0 +1,119 @@
+-- The feed of changes: noted by whatever changes a count, read by api.list_changes.
+
+create or replace function core.note_change(
+  dpus integer[] default null,
+  latest_at timestamptz default null,
+  spaces integer[] default null,
+  ids text[] default null
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  if dpus is null and spaces is null and ids is null then
+    return;
+  end if;
+  insert into core.change (changed_at, dpu_ids, space_ids, spaces, ahead_until)
+  values (
+    v_now,
+    (select array_agg(distinct d.dpu_id) from unnest(dpus) as d (dpu_id)),
+    note_change.spaces,
+    ids,
+    case when latest_at > v_now then least(latest_at, core.get_latest_time(v_now)) end);
+end
+$$;
+comment on function core.note_change(integer[], timestamptz, integer[], text[]) is
+'Notes for the feed what the running transaction changed: dpus whose events it stored, with the latest of their own instants; spaces whose counts it derived anew; ids of spaces that it created, changed or deleted. Nulls everywhere: nothing.';
+
+create or replace function core.read_cursor(
+  cursor text,
+  out snapshot pg_snapshot,
+  out at timestamptz,
+  out checked_at timestamptz
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_parts text[] := string_to_array(cursor, '@');
+begin
+  if cardinality(v_parts) = 3 then
+    snapshot := v_parts[1]::pg_snapshot;
+    at := to_timestamp(0) + v_parts[2]::bigint * interval '1 microsecond';
+    checked_at := to_timestamp(0) + v_parts[3]::bigint * interval '1 microsecond';
+  end if;
+exception when data_exception then
+  snapshot := null;
+end
+$$;
+comment on function core.read_cursor(text) is
+'What core.write_cursor put into it. snapshot is null for anything else: cursors come back from outside.';
+
+create or replace function core.write_cursor(
+  snapshot pg_snapshot,
+  at timestamptz,
+  checked_at timestamptz
+)
+returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select format('%s@%s@%s', snapshot, (extract(epoch from at) * 1000000)::bigint, (extract(epoch from checked_at) * 1000000)::bigint)
+$$;
+comment on function core.write_cursor(pg_snapshot, timestamptz, timestamptz) is
+'A place in the feed as text: the snapshot up to which it was read, the instant of that, and the instant up to which sensors were checked.';
+
+create or replace function core.list_noted(
+  snapshot pg_snapshot,
+  at timestamptz
+)
+returns table (dpu_ids integer[], space_ids integer[], spaces text[])
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+-- a few rows at the end of an index, though statistics are always behind and promise more
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select c.dpu_ids, c.space_ids, c.spaces
+  from core.change c
+  where c.xid >= pg_snapshot_xmin(snapshot) and not pg_visible_in_snapshot(c.xid, snapshot)
+  union all
+  select c.dpu_ids, null, null
+  from core.change c
+  where c.ahead_until > list_noted.at;
+end
+$$;
+comment on function core.list_noted(pg_snapshot, timestamptz) is
+'What core.note_change noted in transactions that a snapshot could not see, and of which DPUs events lay ahead of the clock at an instant.';
+
+create or replace function core.list_turned_spaces(
+  low timestamptz,
+  high timestamptz
+)
+returns setof integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  return query
+  select f.space_id
+  from core.dpu_state s
+  join core.live_flow f on f.dpu_id = s.dpu_id
+  where s.latest_time > low - core.get_offline_after() and s.latest_time <= high - core.get_offline_after()
+  union
+  select b.space_id
+  from core.placement p
+  join core.boundary b on b.doorway_id = p.doorway_id
+  where p.superseded_at is null
+    and ((lower(p.during) > low and lower(p.during) <= high) or (upper(p.during) > low and upper(p.during) <= high));
+end
+$$;
+comment on function core.list_turned_spaces(timestamptz, timestamptz) is
+'The spaces whose sensors fell silent, or whose placements began or ended, in (low, high]: reads all DPUs, so not for every tick.';

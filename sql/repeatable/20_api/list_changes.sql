@@ -1,0 +1,64 @@
+create or replace function api.list_changes(
+  inout cursor text default null,
+  out is_all boolean,
+  out counts text[],
+  out spaces text[],
+  out deleted text[]
+)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_old record := core.read_cursor(cursor);
+  v_is_check boolean;
+  v_changed text[];
+begin
+  -- Rows are kept for an hour, counted from a moment within their transaction. A snapshot of another server, from
+  -- before a restore, can lie ahead.
+  is_all := v_old.snapshot is null
+    or v_old.at < v_now - interval '50 minutes' or v_old.at > v_now + interval '1 minute'
+    or v_old.checked_at < v_old.at - interval '1 minute' or v_old.checked_at > v_old.at
+    or pg_snapshot_xmax(v_old.snapshot) > pg_snapshot_xmax(pg_current_snapshot());
+  if is_all then
+    cursor := core.write_cursor(pg_current_snapshot(), v_now, v_now);
+    counts := '{}';
+    spaces := '{}';
+    deleted := '{}';
+    return;
+  end if;
+
+  -- what changes with time alone is looked for every 5 seconds where no count hangs on it
+  v_is_check := v_old.checked_at <= v_now - interval '5 seconds';
+  with change as materialized (
+    select c.* from core.list_noted(v_old.snapshot, v_old.at) c
+  ),
+  counted as (
+    select f.space_id
+    from (select distinct d.dpu_id from change c, unnest(c.dpu_ids) as d (dpu_id)) d
+    join core.live_flow f on f.dpu_id = d.dpu_id
+    union
+    select s.space_id from change c, unnest(c.space_ids) as s (space_id)
+    union
+    select l.space_id from core.live_space l where l.until_at > v_old.at and l.until_at <= v_now
+  )
+  select
+    array(select s.id from counted c join core.space s on s.space_id = c.space_id),
+    array(select distinct s.id from change c, unnest(c.spaces) as s (id))
+  into counts, v_changed;
+  if v_is_check then
+    counts := array(
+      select c.id from unnest(counts) as c (id)
+      union
+      select s.id from core.list_turned_spaces(v_old.checked_at, v_now) t (space_id) join core.space s on s.space_id = t.space_id);
+  end if;
+  spaces := array(select c.id from unnest(v_changed) as c (id) where c.id in (select s.id from core.space s));
+  deleted := array(select c.id from unnest(v_changed) as c (id) where c.id not in (select s.id from core.space s));
+  cursor := core.write_cursor(pg_current_snapshot(), v_now, case when v_is_check then v_now else v_old.checked_at end);
+end
+$$;
+comment on function api.list_changes(text) is
+'What may have changed since a cursor, and the next cursor: everything committed since, in whatever order, and what time alone brought about.
+
+cursor: as an earlier call gave it; null to begin. counts: spaces whose counts (api.list_counts) may be others now, events that come due, daily resets, silent sensors and planned moves included. spaces: those that were created or changed themselves (name, parent, capacity ...). deleted: those that are gone. is_all: the cursor is null, unreadable or older than 50 minutes, so anything may have changed; the lists are empty then. A count read after this call is at least as new as the cursor.';

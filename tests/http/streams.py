@@ -1,0 +1,109 @@
+"""Listening to GET /v1/live in process: httpx would wait for the end of the answer."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from litestar import Litestar
+
+from service.live import Live
+
+PATIENCE = 30.0  # seconds, on a machine that is busy with other things
+
+
+class Event(NamedTuple):
+    id: str
+    name: str
+    data: Any
+
+
+class Stream:
+    """An answer as it comes. With `may_send` cleared it is a client that takes nothing."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.text = ""
+        self.events: list[Event] = []
+        self.is_over = False
+        self.may_send = asyncio.Event()
+        self.may_send.set()
+        self.hung_up = asyncio.Event()
+        self.dropped = asyncio.Event()
+        self.news = asyncio.Condition()
+
+    async def receive(self) -> Any:
+        await self.hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        await self.may_send.wait()
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        else:
+            self.text += message["body"].decode()
+            self.is_over = not message.get("more_body", False)
+            *blocks, self.text = self.text.split("\n\n")
+            self.events += [parse(block) for block in blocks]
+        async with self.news:
+            self.news.notify_all()
+
+    async def wait_for(self, count: int) -> list[Event]:
+        """The events, as soon as there are so many."""
+        await self.wait_until(lambda: len(self.events) >= count or self.is_over)
+        return self.events
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE), self.news:
+            await self.news.wait_for(condition)
+
+    async def wait_for_end(self) -> None:
+        await self.wait_until(lambda: self.is_over)
+
+    def counts(self) -> list[tuple[str, int]]:
+        return [(event.data["space"], event.data["raw_count"]) for event in self.events if event.name == "count"]
+
+
+def parse(block: str) -> Event:
+    fields = {"id": "", "event": "message", "data": "null"}
+    for line in block.split("\n"):
+        if not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            fields[name] = value
+    return Event(fields["id"], fields["event"], json.loads(fields["data"]))
+
+
+@asynccontextmanager
+async def listening(app: Litestar, query: str = "", last_id: str | None = None) -> AsyncIterator[Stream]:
+    """GET /v1/live, once its head has come; hangs up at the end."""
+    stream = Stream()
+    scope: Any = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/v1/live",
+        "raw_path": b"/v1/live",
+        "root_path": "",
+        "query_string": query.encode(),
+        "headers": [(b"host", b"headcount"), *([(b"last-event-id", last_id.encode())] if last_id else [])],
+        "server": ("headcount", 80),
+        "client": ("127.0.0.1", 1),
+    }
+    task = asyncio.create_task(app(scope, stream.receive, stream.send))
+    task.add_done_callback(lambda _: stream.dropped.set())
+    try:
+        await stream.wait_until(lambda: stream.status > 0)
+        yield stream
+    finally:
+        stream.hung_up.set()
+        stream.may_send.set()
+        async with asyncio.timeout(PATIENCE):
+            await task
+            feed: Live = app.state.live
+            if feed.task and not feed.listening:
+                await asyncio.wait({feed.task})  # what it reads would be in the way of the next test

@@ -1,0 +1,136 @@
+"""A browser, and a service for it to look at. Without a Chromium on this machine these tests are skipped."""
+
+import asyncio
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright
+
+from service.embedded import EmbeddedUnavailable
+from service.embedded.package import cache_folder, exclusive, find_node, npm_ci
+from tests.commands.support import free_port, serving
+from tests.http import put
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+POLICY = "default-src 'self'"
+AXE = Path(__file__).parent / "axe"
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+class Site:
+    """A running service and what the browser had to complain about it."""
+
+    def __init__(self, browser: Browser, port: int) -> None:
+        self.browser = browser
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.complaints: list[str] = []
+
+    async def open(
+        self, path: str = "/", width: int = 1280, scheme: Literal["light", "dark"] = "light", is_phone: bool = False
+    ) -> Page:
+        """The page in a context of its own, under the strictest of policies."""
+        context = await self.browser.new_context(
+            viewport={"width": width, "height": 800},
+            color_scheme=scheme,
+            has_touch=is_phone,
+            is_mobile=is_phone,
+            reduced_motion="reduce",
+        )
+        page = await context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", self.check_message)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self.check_origin)
+        await page.route(f"{self.url}/", self.add_policy)
+        await page.goto(f"{self.url}{path}")
+        await page.wait_for_selector("#link.live")
+        return page
+
+    def check_message(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def check_origin(self, request: Request) -> None:
+        if not request.url.startswith(f"{self.url}/"):
+            self.complaints.append(f"asks {request.url}")
+
+    async def add_policy(self, route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": POLICY})
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def site(
+    browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> AsyncIterator[Site]:
+    """A service; all tables are empty. At the end the browser must have had nothing to complain about."""
+    site = Site(browser, free_port())
+    with serving(tmp_path, database_url, site.port) as process:
+        yield site
+        for context in browser.contexts:
+            await context.close()
+        await asyncio.to_thread(process.end)  # killed, it would leave statements behind that lock out the next test
+    assert site.complaints == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def api(site: Site) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the service: house (capacity 20) with a door from outside, and in it a room (capacity 4)."""
+    async with httpx.AsyncClient(base_url=site.url, timeout=30) as client:
+        await put(client, "spaces/house", name="House", capacity=20, time_zone="Europe/Berlin")
+        await put(client, "spaces/room", name="Tea room", parent="house", capacity=4)
+        await put(client, "doorways/front", name="Front door", sides=[None, "house"])
+        await put(client, "doorways/inner", sides=["house", "room"])
+        for dpu, doorway, mounted_in in (("dpu-1", "front", "house"), ("dpu-2", "inner", "room")):
+            await put(client, f"dpus/{dpu}")
+            body = {"doorway": doorway, "mounted_in": mounted_in, "from": "2020-01-01T00:00:00Z"}
+            assert (await client.post(f"/v1/dpus/{dpu}/placements", json=body)).status_code == 201
+        yield client
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The source of axe-core, fetched from npm once per user."""
+    version = hashlib.sha256((AXE / "package-lock.json").read_bytes()).hexdigest()[:16]
+    script = cache_folder() / f"axe-{version}.js"
+    with exclusive(script.with_suffix(".lock")):
+        if not script.exists():
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    for name in ("package.json", "package-lock.json"):
+                        shutil.copy(AXE / name, folder)
+                    npm = npm_ci(find_node(), Path(folder))
+                    if npm.returncode != 0:
+                        pytest.skip(f"axe-core cannot be fetched: {npm.stdout.strip()}")
+                    shutil.copy(Path(folder) / "node_modules/axe-core/axe.min.js", script)
+            except (EmbeddedUnavailable, subprocess.TimeoutExpired) as error:
+                pytest.skip(f"axe-core cannot be fetched: {error}")
+    return script.read_text()

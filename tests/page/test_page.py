@@ -1,0 +1,246 @@
+"""The page in a browser: what it shows, and that it goes on showing it."""
+
+import asyncio
+import statistics
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import asyncpg
+import httpx
+import pytest
+from playwright.async_api import Browser, Page, Route, expect
+
+from tests.commands.support import free_port, serving
+from tests.http import event, put, send
+from tests.page.conftest import Site
+
+# In the page: posts an event, and returns after how many milliseconds the count on display is another one.
+POST_AND_WAIT = """
+async ([selector, event]) => {
+  const shown = document.querySelector(selector);
+  const old = shown.textContent;
+  const changed = new Promise((resolve) => new MutationObserver((_, observer) => {
+    if (shown.textContent === old) return;
+    observer.disconnect();
+    resolve(performance.now());
+  }).observe(shown, { childList: true, characterData: true, subtree: true }));
+  const body = JSON.stringify({ events: [event] });
+  const answer = await fetch("/v1/events", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  if (!answer.ok) throw new Error(await answer.text());
+  const committed = performance.now();
+  return await changed - committed;
+}
+"""
+IS_DRAWN = """
+[...document.querySelector("#curve canvas").getContext("2d").getImageData(0, 0, 600, 200).data].some(Boolean)
+"""
+RUN_AXE = """
+async () => (await axe.run(document)).violations.map((found) =>
+  `${found.id}: ${found.help}: ${found.nodes.map((node) => node.target).join(", ")}`)
+"""
+
+
+def row(space: str) -> str:
+    return f'[role="treeitem"][data-space="{space}"]'
+
+
+def ago(**time: float) -> str:
+    return (datetime.now(UTC) - timedelta(**time)).isoformat()
+
+
+async def test_an_event_shows_within_a_second(site: Site, api: httpx.AsyncClient) -> None:
+    page = await site.open()
+    taken = []
+    for number in range(5):
+        report = event(timestamp=ago(seconds=60 - number))
+        taken.append(await page.evaluate(POST_AND_WAIT, [f"{row('house')} .number", report]))
+    assert statistics.median(taken) < 1000, taken
+    await expect(page.locator(row("house"))).to_contain_text("5/ 20")
+    await expect(page.locator("#count")).to_have_text("5")
+    await expect(page.locator("#of")).to_have_text("of 20")
+
+
+async def test_a_new_space_appears_and_a_deleted_one_goes_without_a_reload(site: Site, api: httpx.AsyncClient) -> None:
+    page = await site.open()
+    await page.evaluate("window.wasHere = true")
+    await put(api, "spaces/attic", parent="house", name="Attic")
+    attic = page.locator(row("attic"))
+    await expect(attic).to_contain_text("Attic")
+    await expect(attic).to_have_attribute("aria-level", "2")
+    await expect(attic.locator(".number")).to_have_text("0")
+    await put(api, "spaces/attic", name="Loft", parent="room", capacity=3)
+    await expect(attic).to_contain_text("Loft")
+    await expect(attic).to_have_attribute("aria-level", "3")
+    await expect(attic.locator(".of")).to_have_text("/ 3")
+    await api.delete("/v1/spaces/attic")
+    await expect(attic).to_have_count(0)
+    assert await page.evaluate("window.wasHere")
+
+
+async def test_it_says_what_to_do_where_there_are_no_spaces(site: Site) -> None:
+    page = await site.open()
+    await expect(page.locator("#nothing")).to_contain_text("headcount apply")
+    await expect(page.locator("#detail")).to_be_hidden()
+    async with httpx.AsyncClient(base_url=site.url) as client:
+        await put(client, "spaces/shed")
+    await expect(page.locator(row("shed"))).to_be_visible()
+    await expect(page.locator("#nothing")).to_be_hidden()
+
+
+async def test_it_recovers_by_itself_when_the_service_is_restarted(
+    browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    site = Site(browser, free_port())
+    with serving(tmp_path, database_url, site.port) as process:
+        async with httpx.AsyncClient(base_url=site.url) as client:
+            await put(client, "spaces/hall")
+        page = await site.open()
+        await page.evaluate("window.wasHere = true")
+        await expect(page.locator(f"{row('hall')} .number")).to_have_text("0")
+        await asyncio.to_thread(process.end)
+    await expect(page.locator("#link")).to_contain_text("Not live")
+    await expect(page.get_by_role("button", name="Try now")).to_be_visible()
+    await connection.execute("select api.record_reset(space => 'hall', count => 7)")
+    await connection.execute("select api.put_space(space => 'yard', patch => '{}')")
+    with serving(tmp_path, database_url, site.port) as process:
+        await expect(page.locator("#link")).to_have_text("Live", timeout=30_000)
+        await expect(page.locator(f"{row('hall')} .number")).to_have_text("7")
+        await expect(page.locator(row("yard"))).to_be_visible()
+        await expect(page.get_by_role("button", name="Try now")).to_be_hidden()
+        assert await page.evaluate("window.wasHere")
+        await page.context.close()
+        await asyncio.to_thread(process.end)
+    assert [text for text in site.complaints if "ERR_" not in text] == []
+
+
+async def focused(page: Page) -> str:
+    found = await page.evaluate("document.activeElement.dataset.space ?? document.activeElement.id")
+    return str(found)
+
+
+async def test_the_tree_is_worked_by_keyboard(site: Site, api: httpx.AsyncClient) -> None:
+    await put(api, "spaces/annex", name="Annex")
+    page = await site.open()
+    await expect(page.locator(row("room"))).to_be_visible()
+    await page.keyboard.press("Tab")
+    assert await focused(page) == "annex", "one stop for the whole tree"
+    for key, expected in (
+        ("ArrowDown", "house"),
+        ("ArrowDown", "room"),
+        ("ArrowDown", "room"),
+        ("ArrowLeft", "house"),
+        ("ArrowRight", "room"),
+        ("Home", "annex"),
+        ("End", "room"),
+        ("a", "annex"),
+        ("ArrowDown", "house"),
+        ("t", "room"),
+        ("ArrowUp", "house"),
+    ):
+        await page.keyboard.press(key)
+        assert await focused(page) == expected, key
+    await page.keyboard.press("ArrowLeft")
+    await expect(page.locator(row("house"))).to_have_attribute("aria-expanded", "false")
+    await expect(page.locator(row("room"))).to_have_count(0)
+    await page.keyboard.press("ArrowRight")
+    await page.keyboard.press("ArrowRight")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#name")).to_have_text("Tea room")
+    await expect(page.locator(row("room"))).to_have_attribute("aria-selected", "true")
+    assert page.url.endswith("#room")
+    await page.go_back()
+    await expect(page.locator(row("room"))).to_have_attribute("aria-selected", "false")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_axe_finds_nothing_that_keeps_people_out(
+    site: Site, api: httpx.AsyncClient, axe: str, scheme: Literal["light", "dark"], width: int
+) -> None:
+    await send(api, *(event(timestamp=ago(seconds=number)) for number in range(1, 25)))  # over capacity
+    for path in ("/", "/#house"):
+        page = await site.open(path, width, scheme)
+        await expect(page.locator(".movement li").first).to_have_count(1)
+        await page.evaluate(axe)
+        assert await page.evaluate(RUN_AXE) == []
+
+
+async def test_it_draws_the_curve_of_today_and_tells_it_in_words(site: Site, api: httpx.AsyncClient) -> None:
+    await send(api, event(timestamp=ago(seconds=50), direction=9), event(timestamp=ago(seconds=40), direction=-2))
+    page = await site.open("/#house")
+    await expect(page.locator("#curve-text")).to_contain_text("Peak")
+    assert await page.evaluate(IS_DRAWN)
+    await page.locator("#curve").focus()
+    await page.keyboard.press("ArrowLeft")
+    await expect(page.locator("#readout")).to_contain_text("·")
+
+
+async def test_it_says_how_to_get_the_curve_where_the_library_is_missing(site: Site, api: httpx.AsyncClient) -> None:
+    context = await site.browser.new_context()
+    page = await context.new_page()
+    await page.route("**/web/uPlot.esm.js", lambda route: route.fulfill(status=404))
+    await page.goto(f"{site.url}/#house")
+    await expect(page.locator("#curve-text")).to_contain_text("python -m service.web")
+    await expect(page.locator("#count")).to_have_text("0")
+
+
+async def test_it_lists_who_passes_which_door_as_it_happens(site: Site, api: httpx.AsyncClient) -> None:
+    await send(api, event(timestamp=ago(minutes=5)))
+    page = await site.open("/#house")
+    first = page.locator("#movement li").first
+    await expect(first).to_contain_text("+1in · Front door")
+    await send(api, event(timestamp=ago(minutes=1), direction=-1))
+    await expect(first).to_contain_text("1out · Front door")
+    await expect(first).to_have_class("out")
+    await expect(page.locator("#pace")).to_have_text("1 in, 1 out in 15 min")
+    await page.locator(row("room")).click()
+    await expect(page.locator("#quiet")).to_be_visible()
+
+
+async def test_on_a_phone_it_shows_one_side_at_a_time(site: Site, api: httpx.AsyncClient) -> None:
+    page = await site.open(width=360, is_phone=True)
+    await expect(page.locator("#detail")).to_be_hidden()
+    await page.locator(row("room")).tap()
+    await expect(page.locator("#name")).to_have_text("Tea room")
+    await expect(page.locator("#tree")).to_be_hidden()
+    assert await focused(page) == "name"
+    await page.get_by_role("link", name="All spaces").tap()
+    await expect(page.locator("#tree")).to_be_visible()
+    await expect(page.locator("#detail")).to_be_hidden()
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+
+
+async def test_it_asks_for_a_token_when_the_service_wants_one_and_keeps_it_for_the_tab(
+    site: Site, api: httpx.AsyncClient
+) -> None:
+    """A stand-in for the service's own 401, so that this holds however tokens are made."""
+
+    async def want_token(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer hc_good":
+            await route.continue_()
+        else:
+            await route.fulfill(status=401, content_type="application/problem+json", body='{"detail": "No token."}')
+
+    context = await site.browser.new_context()
+    page = await context.new_page()
+    await page.route("**/v1/**", want_token)
+    await page.goto(site.url)
+    field = page.get_by_label("Token", exact=True)
+    await field.fill("hc_bad")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#ask-why")).to_contain_text("does not know")
+    await field.fill("hc_good")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#link")).to_have_text("Live")
+    await expect(page.locator(row("house"))).to_be_visible()
+    await page.reload()
+    await expect(page.locator("#link")).to_have_text("Live")
+    assert await page.evaluate("localStorage.length + document.cookie.length") == 0
+
+
+async def test_what_the_service_sends_is_shown_as_text(site: Site, api: httpx.AsyncClient) -> None:
+    await put(api, "spaces/house", name="<img src=x onerror=alert(1)>")
+    page = await site.open()
+    await expect(page.locator("#name")).to_have_text("<img src=x onerror=alert(1)>")
+    assert await page.locator("#detail img").count() == 0
