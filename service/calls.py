@@ -364,9 +364,7 @@ async def get_retention(session: Session) -> messages.RetentionRow:
 
 
 async def set_retention(session: Session, days: int | None) -> messages.RetentionRow:
-    return _shape(
-        await session.fetchrow("select * from api.set_retention(days => $1)", days), messages.RetentionRow
-    )
+    return _shape(await session.fetchrow("select * from api.set_retention(days => $1)", days), messages.RetentionRow)
 
 
 async def list_differences(session: Session) -> list[messages.Difference]:
