@@ -410,6 +410,14 @@ async def record_import(
     )
 
 
+async def get_retention(session: Session) -> messages.RetentionRow:
+    return _shape(await session.fetchrow("select * from api.get_retention()"), messages.RetentionRow)
+
+
+async def set_retention(session: Session, days: int | None) -> messages.RetentionRow:
+    return _shape(await session.fetchrow("select * from api.set_retention(days => $1)", days), messages.RetentionRow)
+
+
 async def list_differences(session: Session) -> list[messages.Difference]:
     rows = await session.fetch("select * from api.list_differences()")
     return [_shape(row, messages.Difference) for row in rows]

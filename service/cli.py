@@ -7,6 +7,7 @@ import click
 from service.commands.apply import apply
 from service.commands.import_files import import_files
 from service.commands.migrate import migrate
+from service.commands.retain import retain
 from service.commands.run import run
 from service.commands.serve import serve
 from service.commands.simulate import simulate
@@ -23,7 +24,7 @@ def main() -> None:
     """
 
 
-for command in (migrate, serve, run, import_files, apply, token, simulate, verify):
+for command in (migrate, serve, run, import_files, apply, token, simulate, verify, retain):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -351,10 +351,13 @@ class EventsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class DpusOut(Struct, frozen=True):
-    """How complete a count is: DPUs at the outer doorways, and how many of them were online."""
+    """How complete a count is: DPUs at the outer doorways, and how many of them were online.
+
+    `online` is null where that is not known any more: the events of that time were dropped (retention).
+    """
 
     placed: int
-    online: int
+    online: int | None
 
 
 class CountOut(Struct, frozen=True):
@@ -501,6 +504,13 @@ class RollupState(Struct, frozen=True):
     materialized_until: datetime
     lag_seconds: float
     late_marks: int
+
+
+class RetentionRow(Struct, frozen=True):
+    """Events are kept for `keep_days` (null: for ever); all are there from `events_from` on (null: ever)."""
+
+    keep_days: int | None
+    events_from: datetime | None
 
 
 class ImportRow(Struct, frozen=True):

@@ -90,6 +90,12 @@ routine api.get_import(text)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.get_retention()
+    returns     TABLE(keep_days integer, events_from timestamp with time zone)
+    as          sql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.get_rollup_state()
     arguments   OUT materialized_until timestamp with time zone, OUT lag_seconds double precision, OUT late_marks bigint
     returns     record
@@ -249,10 +255,23 @@ routine api.revoke_token(text)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.set_retention(integer)
+    arguments   days integer
+    returns     TABLE(keep_days integer, events_from timestamp with time zone)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine core.check_count_instant(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     timestamp with time zone
     as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.check_cut(integer[],timestamp with time zone,text)
+    arguments   dpus integer[], at timestamp with time zone, place text
+    returns     void
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.check_doorway(integer,text)
@@ -271,6 +290,18 @@ routine core.check_id(text,text)
     arguments   id text, place text
     returns     void
     as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.check_kept(integer[],timestamp with time zone[],timestamp with time zone[],text)
+    arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], place text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.check_listed(integer[],timestamp with time zone,timestamp with time zone)
+    arguments   dpus integer[], from_at timestamp with time zone, to_at timestamp with time zone
+    returns     void
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.check_opening_hours(jsonb,text)
@@ -353,8 +384,18 @@ routine core.describe_tokens(integer[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.explain_verdict(text,integer)
-    arguments   verdict text, stored_direction integer DEFAULT NULL::integer
+routine core.drop_retired_chunks()
+    as          procedure plpgsql
+    grant       execute to public
+
+routine core.explain_dropped(text,timestamp with time zone)
+    arguments   dpu text, bucket timestamp with time zone
+    returns     text
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.explain_verdict(text,integer,timestamp with time zone)
+    arguments   verdict text, stored_direction integer DEFAULT NULL::integer, oldest timestamp with time zone DEFAULT NULL::timestamp with time zone
     returns     text
     as          sql stable
     set         search_path=pg_catalog, pg_temp
@@ -370,6 +411,12 @@ routine core.find_dpu(text,text)
     returns     integer
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.find_dropped(integer[],timestamp with time zone[],timestamp with time zone[])
+    arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], OUT dpu text, OUT bucket timestamp with time zone
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.find_events(integer[],timestamp with time zone[],smallint[])
     arguments   dpus integer[], times timestamp with time zone[], sequences smallint[]
@@ -388,6 +435,11 @@ routine core.find_space(text,text)
     returns     integer
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.format_second(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     text
+    as          sql stable
 
 routine core.get_dpu_state(timestamp with time zone,timestamp with time zone)
     arguments   latest_time timestamp with time zone, at timestamp with time zone
@@ -465,8 +517,8 @@ routine core.is_space_in_reach(integer)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.judge_event(integer,timestamp with time zone,timestamp with time zone)
-    arguments   dpu_id integer, event_time timestamp with time zone, received_at timestamp with time zone
+routine core.judge_event(integer,timestamp with time zone,timestamp with time zone,timestamp with time zone)
+    arguments   dpu_id integer, event_time timestamp with time zone, received_at timestamp with time zone, oldest timestamp with time zone
     returns     text
     as          sql stable
 
@@ -495,8 +547,8 @@ routine core.list_dpu_ids(text[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.list_flows(integer,timestamp with time zone,timestamp with time zone,boolean,timestamp with time zone[])
-    arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone, is_exact boolean, resets timestamp with time zone[]
+routine core.list_flows(integer,timestamp with time zone,timestamp with time zone,boolean,timestamp with time zone[],text)
+    arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone, is_exact boolean, resets timestamp with time zone[], place text
     returns     TABLE("time" timestamp with time zone, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
@@ -560,10 +612,22 @@ routine core.list_signed_events(integer[],smallint[],timestamp with time zone[],
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.list_signed_kept_events(integer[],smallint[],timestamp with time zone[],timestamp with time zone[],text)
+    arguments   dpus integer[], signs smallint[], froms timestamp with time zone[], untils timestamp with time zone[], place text
+    returns     TABLE("time" timestamp with time zone, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_space_resets(integer,timestamp with time zone,timestamp with time zone)
     arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone
     returns     TABLE(at timestamp with time zone, count integer)
     as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_split_quarters(timestamp with time zone,timestamp with time zone)
+    arguments   low timestamp with time zone, high timestamp with time zone
+    returns     TABLE(dpu_id integer, bucket timestamp with time zone)
+    as          sql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_starts(integer[],timestamp with time zone,timestamp with time zone)
@@ -691,6 +755,21 @@ routine core.register_dpus(text[])
     as          sql
     set         search_path=pg_catalog, pg_temp
 
+routine core.retire_due()
+    as          procedure plpgsql
+    grant       execute to public
+
+routine core.retire_events(timestamp with time zone)
+    arguments   IN until_at timestamp with time zone
+    as          procedure plpgsql
+    grant       execute to public
+
+routine core.retire_events_until(timestamp with time zone)
+    arguments   until_at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
 routine core.run_upkeep(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
     as          procedure plpgsql
@@ -737,14 +816,20 @@ routine core.sum_flow_30d(bigint[],integer[],timestamp with time zone[],timestam
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.sum_parts(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
-    arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
+routine core.sum_kept_events(bigint[],integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,text)
+    arguments   parts bigint[], dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], known_at timestamp with time zone, place text
     returns     TABLE(part bigint, net bigint)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.sum_spaces(integer[],timestamp with time zone,timestamp with time zone)
-    arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
+routine core.sum_parts(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,text)
+    arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, place text DEFAULT NULL::text
+    returns     TABLE(part bigint, net bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.sum_spaces(integer[],timestamp with time zone,timestamp with time zone,text)
+    arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, place text DEFAULT 'at'::text
     returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -848,6 +933,14 @@ table core.import
     column      updated_at timestamp with time zone not null
     constraint  import_pkey PRIMARY KEY (digest)
 
+table core.kept_event
+    column      "time" timestamp with time zone not null
+    column      lag_ms bigint not null
+    column      dpu_id integer not null
+    column      direction integer not null
+    column      sequence smallint not null
+    constraint  kept_event_pkey PRIMARY KEY (dpu_id, "time", sequence)
+
 table core.late_mark
     column      dpu_id integer not null
     column      bucket timestamp with time zone not null
@@ -925,7 +1018,12 @@ table core.rollup_state
     column      is_only boolean not null default true
     column      materialized_until timestamp with time zone not null
     column      refreshed_at timestamp with time zone
+    column      keep_days integer
+    column      events_from timestamp with time zone not null default '-infinity'::timestamp with time zone
+    column      retired_at timestamp with time zone
+    constraint  rollup_state_check CHECK ((events_from <= materialized_until))
     constraint  rollup_state_is_only_check CHECK (is_only)
+    constraint  rollup_state_keep_days_check CHECK ((keep_days >= 8))
     constraint  rollup_state_pkey PRIMARY KEY (is_only)
 
 table core.schedule

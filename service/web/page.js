@@ -83,7 +83,7 @@ function showCount() {
   const zone = tree.space(shown).effective_time_zone;
   const facts = [];
   if (capacity) facts.push(["Utilization", `${Math.round(count.utilization * 100)} %`], ["Room for", people(Math.max(capacity - count.count, 0))]);
-  facts.push(["Sensors", placed ? `${number(online)} of ${number(placed)} online` : "none", placed > 0 && online < placed]);
+  facts.push(["Sensors", placed ? `${online === null ? "?" : number(online)} of ${number(placed)} online` : "none", placed > 0 && online < placed]);
   facts.push(["Counted since", count.since ? since(Date.parse(count.since), zone) : "the beginning"]);
   if (count.raw_count < 0) facts.push(["Raw count", `${count.raw_count}: people were missed`, true]);
   const wanted = facts.map(([name, value, isBad]) => element("div", isBad ? "bad" : "", element("dt", "", name), element("dd", "", value)));

@@ -93,9 +93,16 @@ alter materialized view core.dpu_flow_15m_v1 set (
 create table core.rollup_state (
   is_only boolean not null default true constraint rollup_state_pkey primary key constraint rollup_state_is_only_check check (is_only),
   materialized_until timestamptz not null,
-  refreshed_at timestamptz
+  refreshed_at timestamptz,
+  keep_days integer constraint rollup_state_keep_days_check check (keep_days >= 8),
+  events_from timestamptz not null default '-infinity',
+  retired_at timestamptz,
+  constraint rollup_state_check check (events_from <= materialized_until)
 );
 comment on table core.rollup_state is 'One row: everything before materialized_until has been refreshed. Moves only after the refresh that covers it has committed.';
+comment on column core.rollup_state.keep_days is 'Events older than this are dropped. Null: never.';
+comment on column core.rollup_state.events_from is 'Events before this instant, a midnight of UTC, are not read any more, nor taken: rollups and core.kept_event stand for them. Their chunks are dropped later.';
+comment on column core.rollup_state.retired_at is 'When events_from moved last.';
 insert into core.rollup_state (materialized_until) values ('2000-01-01 00:00:00+00');
 
 create table core.late_mark (
@@ -105,6 +112,16 @@ create table core.late_mark (
 );
 create index late_mark_dpu_id_bucket_idx on core.late_mark (dpu_id, bucket);
 comment on table core.late_mark is 'Quarter-hours of DPUs in which an event was stored late: until the next refresh has covered them, their rollups are wrong. Insert-only, so that writers never wait for one another.';
+
+create table core.kept_event (
+  time timestamptz not null,
+  lag_ms bigint not null,
+  dpu_id integer not null,
+  direction integer not null,
+  sequence smallint not null,
+  constraint kept_event_pkey primary key (dpu_id, time, sequence)
+);
+comment on table core.kept_event is 'Events before rollup_state.events_from that are still needed: those of quarter-hours within which a placement begins or ends or a reset falls, so that their rollup does not do. Of a DPU and a quarter-hour all or none. Columns as core.event.';
 
 create table core.live_space (
   space_id integer not null constraint live_space_pkey primary key

@@ -86,7 +86,7 @@ class Counted:
     raw_count: int
     since: datetime | None
     placed: int
-    online: int
+    online: int | None  # None: nobody knows any more
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,9 @@ class World:
         self.resets: list[Reset] = []
         self.received: list[Received] = []
         self.conflicts: list[Received] = []
+        # What retention has dropped: the events of before, but for some quarter-hours of DPUs. Here they all stay.
+        self.events_from: datetime | None = None
+        self.kept: set[tuple[str, int]] = set()
 
     def copy(self) -> Self:
         """To try something that may be refused."""
@@ -198,6 +201,7 @@ class World:
         other.resets = list(self.resets)
         other.received = list(self.received)
         other.conflicts = list(self.conflicts)
+        other.kept = set(self.kept)
         return other
 
     # Facts in
@@ -267,7 +271,7 @@ class World:
     def verdict(self, event: Event, clock: datetime) -> str:
         if not -(2**31) <= event.direction < 2**31:
             return "invalid"
-        if event.time < OLDEST:
+        if event.time < OLDEST or self.is_before(event.time):
             return "too_old"
         if event.time > clock + AHEAD:
             return "in_future"
@@ -279,6 +283,14 @@ class World:
                 return "conflict"
         self.received.append(Received(event, self.now))
         return "accepted"
+
+    def retire(self, until: datetime) -> None:
+        """Drop the events before, but for those of quarter-hours that have to be cut as things stand."""
+        for event in self.events():
+            quarter = quarter_of(event.time)
+            if event.time < until and not self.is_before(event.time) and self.is_cut(event.dpu, quarter):
+                self.kept.add((event.dpu, quarter))
+        self.events_from = until
 
     def identity(self, event: Event) -> tuple[object, ...]:
         return (event.dpu, event.time, event.sequence)
@@ -379,7 +391,87 @@ class World:
             raw_count=raw_count,
             since=self.latest_reset(space, at, known_at)[0],
             placed=len(outer),
-            online=sum(self.is_online(dpu, at, known_at) for dpu in outer),
+            online=None
+            if outer and self.is_before(at - ONLINE_FOR)
+            else sum(self.is_online(dpu, at, known_at) for dpu in outer),
+        )
+
+    # What cannot be answered any more. A quarter-hour of a DPU can be taken whole, also without or with what came
+    # exactly at its start. Whoever has to cut it otherwise needs its events: which is an error if they were dropped.
+
+    def is_before(self, at: datetime) -> bool:
+        return self.events_from is not None and at < self.events_from
+
+    def was_dropped(self, dpu: str, at: datetime) -> bool:
+        """Had the DPU events in the quarter-hour around an instant that are not there any more?"""
+        quarter = quarter_of(at)
+        return (
+            self.is_before(at)
+            and (dpu, quarter) not in self.kept
+            and any(event.dpu == dpu and quarter_of(event.time) == quarter for event in self.events())
+        )
+
+    def bounds(self, dpu: str, known_at: int | None = None) -> set[datetime]:
+        """Where something else begins to hold about where the DPU hangs."""
+        facts = [placement for placement in self.placements if placement.dpu == dpu]
+        instants = {fact.start for fact in facts} | {fact.until for fact in facts if fact.until}
+        return {
+            at
+            for at in instants
+            if self.hangs(dpu, at, known_at) != self.hangs(dpu, at - timedelta(microseconds=1), known_at)
+        }
+
+    def hangs(self, dpu: str, at: datetime, known_at: int | None = None) -> tuple[object, ...]:
+        found = self.placement(dpu, at, known_at)
+        return (found.doorway, found.mounted_in) if found else ()
+
+    def counts_in(self, dpu: str, space: str, quarter: int, known_at: int | None = None) -> bool:
+        """Does the DPU count for the space at any instant of this quarter-hour?"""
+        instants = {start_of(quarter)} | {at for at in self.bounds(dpu, known_at) if quarter_of(at) == quarter}
+        return any(self.sign(dpu, at, space, known_at) for at in instants)
+
+    def all_resets(self, space: str, start: datetime, end: datetime) -> set[datetime]:
+        """In [start, end)."""
+        found = {reset.at for reset in self.explicit_resets(space, end)}
+        for day in range((end - start).days + 2):
+            found |= set(self.scheduled_resets(space, start + timedelta(days=day)))
+        return {at for at in found if start <= at < end}
+
+    def is_cut(self, dpu: str, quarter: int) -> bool:
+        start = start_of(quarter)
+        return any(quarter_of(at) == quarter and at != start for at in self.bounds(dpu)) or any(
+            at != start and self.counts_in(dpu, space, quarter)
+            for space in self.parents
+            for at in self.all_resets(space, start, start + QUARTER)
+        )
+
+    def lacks(self, space: str, at: datetime, known_at: int | None = None) -> bool:
+        """Would the count need events that were dropped? As known at an instant it needs all there were."""
+        since, _ = self.latest_reset(space, at, known_at)
+        ends = {
+            cut for cut in (since, at) if cut and not is_whole(cut) and not is_whole(cut + timedelta(microseconds=1))
+        }
+        for dpu in {event.dpu for event in self.events()}:
+            cuts = {cut for cut in self.bounds(dpu, known_at) if not is_whole(cut)}
+            if known_at is not None:
+                cuts |= {event.time for event in self.events() if event.dpu == dpu}
+            near = {cut for cut in cuts if start_of(quarter_of(cut)) <= at}
+            near = {cut for cut in near if since is None or since < start_of(quarter_of(cut) + 1)}
+            for cut in ends | near:
+                if self.was_dropped(dpu, cut) and self.counts_in(dpu, space, quarter_of(cut), known_at):
+                    return True
+        return False
+
+    def series_lacks(self, space: str, start: datetime, end: datetime) -> bool:
+        """The same for a series of whole quarter-hours."""
+        cuts = self.all_resets(space, start, end)
+        return self.lacks(space, start - timedelta(microseconds=1)) or any(
+            not is_whole(cut)
+            and start <= cut < end
+            and self.was_dropped(dpu, cut)
+            and self.counts_in(dpu, space, quarter_of(cut))
+            for dpu in {event.dpu for event in self.events()}
+            for cut in cuts | self.bounds(dpu)
         )
 
     # Series
@@ -415,7 +507,7 @@ class World:
         """The resolution, and the buckets that overlap [start, end) as far as they have come."""
         edges = self.buckets(start, min(end, now), interval, time_zone or self.schedule(space)[0])
         first, last = edges[0][0], min(edges[-1][1], now)
-        resolution = "event" if last - first <= EXACT_FOR else "15m"
+        resolution = "event" if last - first <= EXACT_FOR and not self.is_before(first) else "15m"
         value = self.raw_count(space, first - timedelta(microseconds=1))
         changes = self.changes(space, first, last)
         buckets = []
@@ -472,6 +564,14 @@ class World:
 
 def quarter_of(instant: datetime) -> int:
     return (instant - OLDEST) // QUARTER
+
+
+def start_of(quarter: int) -> datetime:
+    return OLDEST + quarter * QUARTER
+
+
+def is_whole(instant: datetime) -> bool:
+    return start_of(quarter_of(instant)) == instant
 
 
 def was_known(recorded: int, known_at: int | None) -> bool:

@@ -33,4 +33,18 @@ async def rebase_due(owner: asyncpg.Connection) -> None:
 
 async def lag(owner: asyncpg.Connection, until: datetime) -> None:
     """As if the latest refresh had gone only so far."""
-    await owner.execute("update core.rollup_state set materialized_until = least(materialized_until, $1)", until)
+    await owner.execute(
+        "update core.rollup_state set materialized_until = least(materialized_until, greatest(events_from, $1))", until
+    )
+
+
+async def retain(owner: asyncpg.Connection, until: datetime) -> None:
+    """Drops the events before, as an hour and some upkeep later."""
+    await owner.execute("call core.retire_events($1)", until)
+    assert await owner.fetchval("select events_from from api.get_retention()") == until
+    await owner.execute("update core.rollup_state set retired_at = '-infinity'")
+    await owner.execute("call core.drop_retired_chunks()")
+    assert (
+        await owner.fetchval("select count(*) from show_chunks('core.event', older_than => $1::timestamptz)", until)
+        == 0
+    )

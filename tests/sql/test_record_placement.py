@@ -114,6 +114,15 @@ async def test_it_supersedes_and_never_overwrites(connection: asyncpg.Connection
     ]
 
 
+async def test_it_takes_a_placement_that_ends_a_microsecond_behind_a_reset(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1), ("front", NOON + timedelta(microseconds=1), 2)])
+    await connection.execute("select api.record_reset(space => 'house', count => 5, at => $1)", NOON)
+    await place(connection, "front", "front", None, LONG_AGO, NOON + timedelta(microseconds=1))
+    assert await raw_count(connection, "house", NOON + HOUR) == 7
+    assert await differences(connection) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "sqlstate", "where"),
     [

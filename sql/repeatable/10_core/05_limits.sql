@@ -5,7 +5,7 @@ returns timestamptz
 language sql immutable
 as $$ select timestamptz '2000-01-01 00:00:00+00' $$;
 comment on function core.get_oldest_time() is
-'Events before this instant are refused as too_old. Inlined by the planner: no search_path of its own.';
+'Events before this instant, or before rollup_state.events_from, are refused as too_old. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_latest_time(received_at timestamptz)
 returns timestamptz
@@ -41,3 +41,10 @@ language sql immutable
 as $$ select "time" + lag_ms * interval '1 millisecond' $$;
 comment on function core.get_received_at(timestamptz, bigint) is
 'When the service took an event in. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.format_second(at timestamptz)
+returns text
+language sql stable
+as $$ select to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') $$;
+comment on function core.format_second(timestamptz) is
+'An instant on a whole second, as messages show it. Inlined by the planner: no search_path of its own.';

@@ -3,6 +3,7 @@
 -- [from, until) is cut into 30 days, days and quarter-hours, which come from the rollups, and raw events at both
 -- ends. Rollups count only before rollup_state.materialized_until, and only where no late_mark stands: a marked
 -- quarter-hour comes from raw events, the rest of its day from quarter-hours, the rest of its 30 days from days.
+-- Raw events from before rollup_state.events_from are those of core.kept_event (27_retention.sql).
 -- Each function that reads a hypertable has its bounds as variables and plans anew each time, so that chunks
 -- outside of them are not even planned.
 
@@ -249,7 +250,8 @@ create or replace function core.sum_parts(
   dpus integer[],
   froms timestamptz[],
   untils timestamptz[],
-  known_at timestamptz default 'infinity'
+  known_at timestamptz default 'infinity',
+  place text default null
 )
 returns table (part bigint, net bigint)
 language plpgsql stable
@@ -258,21 +260,28 @@ as $$
 #variable_conflict use_column
 declare
   v_until timestamptz;
+  v_events_from timestamptz;
   v_is_marked boolean;
+  v_parts bigint[];
+  v_low timestamptz;
   v_piece record;
 begin
   if cardinality(dpus) is null or cardinality(dpus) = 0 then
     return;
   end if;
+  select s.materialized_until, s.events_from into v_until, v_events_from from core.rollup_state s;
   if known_at < 'infinity' then
+    v_parts := array(select generate_series(1::bigint, cardinality(dpus)));
+    v_low := (select min(f) from unnest(froms) f);
+    if v_low < v_events_from then
+      return query select s.part, s.net from core.sum_kept_events(v_parts, dpus, froms, untils, known_at, 'known_at') s;
+      v_low := v_events_from;
+    end if;
     return query
     select s.part, s.net
-    from core.sum_events(
-      array(select generate_series(1::bigint, cardinality(dpus))), dpus, froms, untils,
-      (select min(f) from unnest(froms) f), (select max(u) from unnest(untils) u), known_at) s;
+    from core.sum_events(v_parts, dpus, froms, untils, v_low, (select max(u) from unnest(untils) u), known_at) s;
     return;
   end if;
-  select s.materialized_until into v_until from core.rollup_state s;
   v_is_marked := exists (select from core.late_mark m where m.dpu_id = any (dpus));
   for v_piece in
     select
@@ -288,6 +297,10 @@ begin
   loop
     case v_piece.grain
       when 'event' then
+        if v_piece.low < v_events_from then
+          return query select s.part, s.net from core.sum_kept_events(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, 'infinity', place) s;
+          v_piece.low := v_events_from;
+        end if;
         return query select s.part, s.net from core.sum_events(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high, 'infinity') s;
       when '15m' then
         return query select s.part, s.net from core.sum_flow_15m(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high, v_is_marked) s;
@@ -299,8 +312,8 @@ begin
   end loop;
 end
 $$;
-comment on function core.sum_parts(integer[], timestamptz[], timestamptz[], timestamptz) is
-'Sums of directions of DPUs over [from, until) each, from parallel arrays: several rows a part, to be added up, none where the sum is 0. part: ordinal, from 1. With known_at from raw events alone: rollups do not know when an event came.';
+comment on function core.sum_parts(integer[], timestamptz[], timestamptz[], timestamptz, text) is
+'Sums of directions of DPUs over [from, until) each, from parallel arrays: several rows a part, to be added up, none where the sum is 0. part: ordinal, from 1. With known_at from raw events alone: rollups do not know when an event came. Errors: PT422 naming place, as core.check_kept.';
 
 -- TimescaleDB 2.27 and later refreshes bucket by bucket unless told otherwise; before, it cannot be told.
 do $do$
@@ -437,6 +450,8 @@ begin
     perform public.compress_chunk(v_chunk);
     commit;
   end loop;
+  call core.retire_due();
+  call core.drop_retired_chunks();
 end
 $$;
 comment on procedure core.run_upkeep(integer, jsonb) is

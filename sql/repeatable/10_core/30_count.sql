@@ -89,7 +89,8 @@ comment on function core.list_parts(integer[], timestamptz[], timestamptz, times
 create or replace function core.sum_spaces(
   spaces integer[],
   at timestamptz,
-  known_at timestamptz default 'infinity'
+  known_at timestamptz default 'infinity',
+  place text default 'at'
 )
 returns table (space_id integer, raw_count bigint, since timestamptz)
 language plpgsql stable
@@ -117,7 +118,7 @@ begin
   return query
   with flow as (
     select p.space_id, sum(p.sign * n.net) as net
-    from core.sum_parts(v_dpus, v_froms, v_untils, v_known_at) n
+    from core.sum_parts(v_dpus, v_froms, v_untils, v_known_at, place) n
     join unnest(v_owners, v_signs) with ordinality as p (space_id, sign, part) on p.part = n.part
     group by p.space_id
   )
@@ -126,10 +127,10 @@ begin
   left join flow f on f.space_id = s.space_id;
 end
 $$;
-comment on function core.sum_spaces(integer[], timestamptz, timestamptz) is
+comment on function core.sum_spaces(integer[], timestamptz, timestamptz, text) is
 'The raw count of each space at an instant, over the facts recorded at or before known_at.
 
-raw_count: people; base of the latest reset plus the signed sum of directions over the outer doorways in (since, at]. since: null where it was never reset.';
+raw_count: people; base of the latest reset plus the signed sum of directions over the outer doorways in (since, at]. since: null where it was never reset. Errors: PT422 naming place where it would need events that were dropped.';
 
 create or replace function core.count_spaces(
   spaces integer[],
@@ -143,13 +144,16 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  select c.space_id, c.raw_count, c.since, coalesce(n.placed, 0), coalesce(n.online, 0)
+  select
+    c.space_id, c.raw_count, c.since, coalesce(n.placed, 0),
+    case when n.space_id is null then 0 when count_spaces.at - core.get_offline_after() >= r.events_from then n.online end
   from core.sum_spaces(spaces, count_spaces.at, count_spaces.known_at) c
+  cross join core.rollup_state r
   left join core.count_sensors(spaces, count_spaces.at, count_spaces.known_at) n on n.space_id = c.space_id;
 end
 $$;
 comment on function core.count_spaces(integer[], timestamptz, timestamptz) is
-'core.sum_spaces with how complete it is. dpus_placed: DPUs above outer doorways at that instant; dpus_online: those of them that were heard from within core.get_offline_after() before it.';
+'core.sum_spaces with how complete it is. dpus_placed: DPUs above outer doorways at that instant; dpus_online: those of them that were heard from within core.get_offline_after() before it, null where the events of that time were dropped.';
 
 create or replace function core.describe_counts(
   spaces integer[],
@@ -194,7 +198,7 @@ begin
 end
 $$;
 comment on function core.describe_counts(integer[], timestamptz, timestamptz) is
-'Counts as api.get_count and api.list_counts give them, in the order of spaces: of now from live rows, of any other instant from rollups and events. Errors: PT422 for an instant in the future.';
+'Counts as api.get_count and api.list_counts give them, in the order of spaces: of now from live rows, of any other instant from rollups and events. Errors: PT422 for an instant in the future, or for one that needs events that were dropped.';
 
 create or replace function core.check_count_instant(at timestamptz)
 returns timestamptz

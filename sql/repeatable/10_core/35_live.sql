@@ -19,7 +19,7 @@ begin
     coalesce(upper(p.during), 'infinity')
   from unnest(spaces, sinces) as s (space_id, since)
   join core.list_outer_placements(spaces) p on p.space_id = s.space_id
-  where p.during && tstzrange(greatest(s.since, core.get_oldest_time()), null, '()');
+  where p.during && tstzrange(greatest(s.since + interval '1 microsecond', core.get_oldest_time()), null);
 end
 $$;
 comment on function core.list_live_parts(integer[], timestamptz[]) is

@@ -34,7 +34,8 @@ comment on function core.list_reached_ids(integer[], timestamptz[]) is
 
 create or replace function core.explain_verdict(
   verdict text,
-  stored_direction integer default null
+  stored_direction integer default null,
+  oldest timestamptz default null
 )
 returns text
 language sql stable
@@ -44,17 +45,22 @@ as $$
     when 'duplicate' then 'This event is stored already.'
     when 'conflict' then format('An event of this DPU, timestamp and sequence is stored with direction %s; the first one stands. Events at one instant need different sequences.', stored_direction)
     when 'in_future' then 'The timestamp is more than 5 minutes ahead of the service. Set the clock of the device.'
-    when 'too_old' then format('The timestamp is before %s. Set the clock of the device.', to_char(core.get_oldest_time() at time zone 'UTC', 'YYYY-MM-DD'))
+    when 'too_old' then
+      case when oldest > core.get_oldest_time()
+        then format('The timestamp is before %s, and events older than that are not kept (retention).', core.format_second(oldest))
+        else format('The timestamp is before %s. Set the clock of the device.', to_char(core.get_oldest_time() at time zone 'UTC', 'YYYY-MM-DD'))
+      end
     when 'unknown_dpu' then case when core.get_reach() is not null then 'No such DPU is known to have hung at a doorway within the reach of this token then.' else 'This DPU is not registered, and registration by events is switched off. Register it with PUT /v1/dpus/{id}.' end
   end
 $$;
-comment on function core.explain_verdict(text, integer) is
-'What a verdict means and what to do about it.';
+comment on function core.explain_verdict(text, integer, timestamptz) is
+'What a verdict means and what to do about it. oldest: the first instant of which events are taken.';
 
 create or replace function core.judge_event(
   dpu_id integer,
   event_time timestamptz,
-  received_at timestamptz
+  received_at timestamptz,
+  oldest timestamptz
 )
 returns text
 language sql stable
@@ -62,11 +68,11 @@ as $$
   select case
     when dpu_id is null then 'unknown_dpu'
     when event_time > core.get_latest_time(received_at) then 'in_future'
-    when event_time < core.get_oldest_time() then 'too_old'
+    when event_time < oldest then 'too_old'
   end
 $$;
-comment on function core.judge_event(integer, timestamptz, timestamptz) is
-'Why an event cannot be stored, or null. Inlined by the planner: no search_path of its own.';
+comment on function core.judge_event(integer, timestamptz, timestamptz, timestamptz) is
+'Why an event cannot be stored, or null. oldest: the first instant of which events are taken. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.register_dpus(dpus text[])
 returns void
@@ -202,7 +208,7 @@ as $$
 #variable_conflict use_column
 declare
   -- core.judge_event as two bounds: no function call a row
-  v_oldest timestamptz := core.get_oldest_time();
+  v_oldest timestamptz := greatest(core.get_oldest_time(), (select s.events_from from core.rollup_state s));
   v_latest timestamptz := core.get_latest_time(store_events.received_at);
   v_ordinals bigint[];
   v_late bigint[];

@@ -98,7 +98,8 @@ create or replace function core.list_flows(
   from_at timestamptz,
   to_at timestamptz,
   is_exact boolean,
-  resets timestamptz[]
+  resets timestamptz[],
+  place text
 )
 returns table ("time" timestamptz, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
 language plpgsql stable
@@ -110,6 +111,7 @@ declare
   v_from timestamptz := from_at;
   v_to timestamptz := to_at;
   v_until timestamptz;
+  v_events_from timestamptz;
   v_is_marked boolean;
   v_split timestamptz[];   -- quarter-hours with a reset within: one at their start leaves them whole
   v_dpus integer[];
@@ -134,7 +136,7 @@ begin
     return;
   end if;
 
-  select s.materialized_until into v_until from core.rollup_state s;
+  select s.materialized_until, s.events_from into v_until, v_events_from from core.rollup_state s;
   v_is_marked := exists (select from core.late_mark m where m.dpu_id = any (v_dpus));
   v_split := array(
     select distinct public.time_bucket(interval '15 minutes', r) from unnest(resets) r
@@ -184,15 +186,20 @@ begin
     where c.from_at < c.until_at
     group by public.time_bucket(interval '1 day', c.from_at)
   loop
+    if v_piece.low < v_events_from then
+      return query
+      select e.* from core.list_signed_kept_events(v_piece.dpus, v_piece.signs, v_piece.froms, v_piece.untils, place) e;
+      v_piece.low := v_events_from;
+    end if;
     return query
     select e.* from core.list_signed_events(v_piece.dpus, v_piece.signs, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high) e;
   end loop;
 end
 $$;
-comment on function core.list_flows(integer, timestamptz, timestamptz, boolean, timestamptz[]) is
-'What passed the outer doorways of a space in [from_at, to_at): quarter-hours and, where a quarter-hour cannot be taken whole, single events; is_exact: single events only. resets: those of the range, ascending.
+comment on function core.list_flows(integer, timestamptz, timestamptz, boolean, timestamptz[], text) is
+'What passed the outer doorways of a space in [from_at, to_at): quarter-hours and, where a quarter-hour cannot be taken whole, single events; is_exact: single events only, which needs a range after rollup_state.events_from. resets: those of the range, ascending.
 
-time: start of the quarter-hour, or instant of the event. net_at_start: the part of net exactly then, which a reset at that instant makes void. moment: sum of people times microseconds after time.';
+time: start of the quarter-hour, or instant of the event. net_at_start: the part of net exactly then, which a reset at that instant makes void. moment: sum of people times microseconds after time. Errors: PT422 naming place where it would need events that were dropped.';
 
 create or replace function core.list_signed_events(
   dpus integer[],

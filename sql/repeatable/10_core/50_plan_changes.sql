@@ -340,6 +340,13 @@ begin
     return 'unchanged';
   end if;
   perform core.check_dpu(dpu_id, v_during, place || 'dpu');
+  if doorway is null and not exists (
+    select from core.placement p where p.dpu_id = place_dpu.dpu_id and p.superseded_at is null and p.during && v_during
+  ) then
+    return 'unchanged';
+  end if;
+  perform core.check_cut(array[place_dpu.dpu_id], from_at, place || 'from');
+  perform core.check_cut(array[place_dpu.dpu_id], until_at, place || 'until');
 
   for v_old in
     select p.* from core.placement p
@@ -353,7 +360,7 @@ begin
     from unnest(tstzmultirange(v_old.during) - tstzmultirange(v_during)) as r (during);
   end loop;
   if doorway is null then
-    return case when v_changed then 'updated' else 'unchanged' end;
+    return 'updated';
   end if;
   insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at)
   values (place_dpu.dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during, place_dpu.recorded_at);
@@ -362,4 +369,4 @@ begin
 end
 $$;
 comment on function core.place_dpu(integer, text, text, timestamptz, timestamptz, timestamptz, text) is
-'Records that a DPU is above a doorway during [from_at, until_at): what was believed of that period is superseded, what it leaves over of older placements is kept. Null doorway: it hangs nowhere then. Returns created (nothing was believed of that period), updated or unchanged. Errors: PT422; PT403 beyond the token''s reach.';
+'Records that a DPU is above a doorway during [from_at, until_at): what was believed of that period is superseded, what it leaves over of older placements is kept. Null doorway: it hangs nowhere then. Returns created (nothing was believed of that period), updated or unchanged. Errors: PT422, also for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';

@@ -87,8 +87,9 @@ begin
   for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'placements') with ordinality i loop
     id := v_item->>'dpu';
     change := 'unchanged';
+    v_place := format('placements[%s].', v_number);
     for v_part in select unnest(v_rest[v_number + 1]) loop
-      change := case core.place_dpu(core.find_dpu(id), v_item->>'doorway', v_item->>'mounted_in', lower(v_part), upper(v_part), v_now, format('placements[%s].', v_number))
+      change := case core.place_dpu(core.find_dpu(id), v_item->>'doorway', v_item->>'mounted_in', lower(v_part), upper(v_part), v_now, v_place)
         when 'unchanged' then change
         when 'created' then case change when 'unchanged' then 'created' else change end
         else 'updated'

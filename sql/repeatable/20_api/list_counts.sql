@@ -45,4 +45,4 @@ $$;
 comment on function api.list_counts(text[], text, timestamptz, timestamptz) is
 'The counts of several spaces at one instant, from one snapshot: those named (in that order, each once), or a space and all below it, or all.
 
-Columns as api.get_count. Errors: PT404 for an unknown space; PT422 for an instant in the future, or for both spaces and under.';
+Columns as api.get_count. Errors: PT404 for an unknown space; PT422 for an instant in the future, for one that needs events that were dropped (api.get_retention: before, only quarter-hours can be asked for, without known_at), or for both spaces and under.';

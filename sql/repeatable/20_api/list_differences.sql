@@ -3,10 +3,29 @@ returns table ("check" text, item text, stored text, recomputed text)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  with recomputed as (
-    select e.dpu_id, sum(e.direction) as net, min(e.time) as first, max(e.time) as latest
-    from core.event e
-    group by e.dpu_id
+  with horizon as materialized (
+    -- before it there are quarter-hours only
+    select s.events_from from core.rollup_state s
+  ),
+  recomputed as (
+    select
+      coalesce(e.dpu_id, b.dpu_id) as dpu_id, coalesce(b.net, 0) + coalesce(e.net, 0) as net,
+      -- of what was dropped the quarter-hour is known
+      case when b.dpu_id is null then e.first when public.time_bucket(interval '15 minutes', s.first_time) = b.first then s.first_time else b.first end as first,
+      case when e.dpu_id is not null then e.latest when public.time_bucket(interval '15 minutes', s.latest_time) = b.latest then s.latest_time else b.latest end as latest
+    from (
+      select e.dpu_id, sum(e.direction) as net, min(e.time) as first, max(e.time) as latest
+      from core.event e
+      where e.time >= (select h.events_from from horizon h)
+      group by e.dpu_id
+    ) e
+    full join (
+      select f.dpu_id, sum(f.net) as net, min(f.bucket) as first, max(f.bucket) as latest
+      from core.dpu_flow_15m_v1 f
+      where f.bucket < (select h.events_from from horizon h)
+      group by f.dpu_id
+    ) b on b.dpu_id = e.dpu_id
+    left join core.dpu_state s on s.dpu_id = coalesce(e.dpu_id, b.dpu_id)
   )
   select
     'dpu_state', coalesce(d.id, 'dpu_id ' || coalesce(s.dpu_id, r.dpu_id)),
@@ -48,7 +67,12 @@ as $$
   full join (
     select p.*, (
       select coalesce(sum(e.direction), 0) from core.event e
-      where e.dpu_id = p.dpu_id and e.time >= p.from_at and e.time < p.until_at
+      where e.dpu_id = p.dpu_id and e.time >= p.from_at and e.time < p.until_at and e.time >= (select h.events_from from horizon h)
+    ) + (
+      select coalesce(sum(n.net), 0)
+      from horizon h
+      cross join lateral core.sum_parts(array[p.dpu_id], array[p.from_at], array[least(p.until_at, h.events_from)]) n
+      where p.from_at < h.events_from
     ) as net
     from core.list_live_parts(
       array(select l.space_id from core.live_space l order by l.space_id),
@@ -76,6 +100,9 @@ as $$
     select f.bucket, f.dpu_id, f.net, f.towards, f.away, f.net_at_start, f.moment + f.moment_carry * 1000000000000000000::numeric as moment
     from core.dpu_flow_15m_v1 f
     where f.bucket < (select s.materialized_until from core.rollup_state s)
+      and (f.bucket >= (select h.events_from from horizon h) or exists (
+        select from core.kept_event k
+        where k.dpu_id = f.dpu_id and k.time >= f.bucket and k.time < f.bucket + interval '15 minutes'))
   ) f
   full join (
     select
@@ -83,8 +110,12 @@ as $$
       sum(greatest(e.direction, 0)) as towards, sum(greatest(-e.direction::bigint, 0))::bigint as away,
       sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time)) * 1000000) as moment,
       coalesce(sum(e.direction) filter (where e.time = public.time_bucket(interval '15 minutes', e.time)), 0) as net_at_start
-    from core.event e
-    where e.time < (select s.materialized_until from core.rollup_state s)
+    from (
+      select e.time, e.dpu_id, e.direction from core.event e
+      where e.time < (select s.materialized_until from core.rollup_state s) and e.time >= (select h.events_from from horizon h)
+      union all
+      select k.time, k.dpu_id, k.direction from core.kept_event k
+    ) e
     group by 1, 2
   ) r on r.dpu_id = f.dpu_id and r.bucket = f.bucket
   left join core.dpu d on d.dpu_id = coalesce(f.dpu_id, r.dpu_id)
@@ -100,8 +131,12 @@ as $$
     where f.bucket + interval '24 hours' <= (select s.materialized_until from core.rollup_state s)
   ) f
   full join (
-    select public.time_bucket(interval '1 day', e.time) as bucket, e.dpu_id, sum(e.direction) as net
-    from core.event e
+    select public.time_bucket(interval '1 day', e.time) as bucket, e.dpu_id, sum(e.net) as net
+    from (
+      select e.time, e.dpu_id, e.direction as net from core.event e where e.time >= (select h.events_from from horizon h)
+      union all
+      select q.bucket, q.dpu_id, q.net from core.dpu_flow_15m_v1 q where q.bucket < (select h.events_from from horizon h)
+    ) e
     where e.time < (select public.time_bucket(interval '1 day', s.materialized_until) from core.rollup_state s)
     group by 1, 2
   ) r on r.dpu_id = f.dpu_id and r.bucket = f.bucket
@@ -118,8 +153,12 @@ as $$
     where f.bucket + interval '720 hours' <= (select s.materialized_until from core.rollup_state s)
   ) f
   full join (
-    select public.time_bucket(interval '30 days', e.time) as bucket, e.dpu_id, sum(e.direction) as net
-    from core.event e
+    select public.time_bucket(interval '30 days', e.time) as bucket, e.dpu_id, sum(e.net) as net
+    from (
+      select e.time, e.dpu_id, e.direction as net from core.event e where e.time >= (select h.events_from from horizon h)
+      union all
+      select q.bucket, q.dpu_id, q.net from core.dpu_flow_15m_v1 q where q.bucket < (select h.events_from from horizon h)
+    ) e
     where e.time < (select public.time_bucket(interval '30 days', s.materialized_until) from core.rollup_state s)
     group by 1, 2
   ) r on r.dpu_id = f.dpu_id and r.bucket = f.bucket
@@ -133,4 +172,4 @@ $$;
 comment on function api.list_differences() is
 'Recomputes everything that is derived from the facts, and returns where what is stored differs: nothing, if all is well.
 
-Reads every event: takes its time on a long history.';
+Where events were dropped (api.get_retention) the quarter-hours that are left take their place, and are held against the events that were kept. Reads every event: takes its time on a long history.';

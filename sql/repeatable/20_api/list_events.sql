@@ -23,7 +23,7 @@ declare
   v_dpus integer[];
   v_signs smallint[];
   v_during tstzrange[];
-  v_low timestamptz := greatest(from_at, after_time, core.get_oldest_time());
+  v_low timestamptz := greatest(from_at, after_time, core.get_oldest_time(), (select s.events_from from core.rollup_state s));
   v_high timestamptz;
   v_end timestamptz := least(to_at, clock_timestamp() + interval '1 day');   -- nothing is later
   v_step interval := interval '24 hours';
@@ -44,6 +44,7 @@ begin
     select array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.during) into v_dpus, v_signs, v_during
     from core.list_outer_placements(array[core.find_space(space)]) p;
   end if;
+  perform core.check_listed(v_dpus, from_at, to_at);
   -- the first chunk there is, and nothing before the first placement
   v_low := greatest(
     v_low,
@@ -78,4 +79,4 @@ $$;
 comment on function api.list_events(text, text, timestamptz, timestamptz, timestamptz, text, smallint, integer) is
 'Raw events in [from_at, to_at), in order of time, DPU and sequence: of one DPU, or those that counted for one space, each with its sign (+1: direction people entered). A token that is limited to a space gets of a DPU what it reported there.
 
-after_time, after_dpu, after_sequence: the event behind which to go on. Errors: PT404; PT422 unless exactly one of dpu and space is given.';
+after_time, after_dpu, after_sequence: the event behind which to go on. Bounds that are left out: what there is. Errors: PT404; PT422 unless exactly one of dpu and space is given, or for a bound before which events were dropped (api.get_retention).';

@@ -17,7 +17,7 @@ as $$
 #variable_conflict use_column
 declare
   v_dpu_id integer := core.find_dpu(device, 'device');
-  v_oldest timestamptz := greatest(from_at, core.get_oldest_time());
+  v_oldest timestamptz := greatest(from_at, core.get_oldest_time(), (select s.events_from from core.rollup_state s));
   v_high timestamptz;
   v_low timestamptz;
   v_step interval := interval '24 hours';
@@ -25,6 +25,7 @@ declare
   v_counts bigint[];
   v_seen tstzmultirange;
 begin
+  perform core.check_listed(array[v_dpu_id], from_at, to_at);
   select s.latest_time, s.cumulative_count into latest_timestamp, cumulative_count
   from core.sum_dpus(array[v_dpu_id]) s;
   if core.get_reach() is not null then
@@ -57,4 +58,4 @@ $$;
 comment on function api.list_readings(text, timestamptz, timestamptz, integer) is
 'What a device has read, in one row and from one snapshot: its latest reading''s instant, the sum of all, and beside each other the instants and counts of the newest max_rows in [from_at, to_at), oldest first; several sequences of one instant are summed.
 
-Errors: PT404 for a device never heard of.';
+Bounds that are left out: what there is. Errors: PT404 for a device never heard of; PT422 for a bound before which readings were dropped (api.get_retention).';

@@ -69,9 +69,9 @@ begin
   end if;
   v_low := v_starts[1];
   v_high := least(v_ends[cardinality(v_ends)], v_now);
-  v_is_exact := v_high - v_low <= interval '169 hours';
+  v_is_exact := v_high - v_low <= interval '169 hours' and v_low >= (select s.events_from from core.rollup_state s);
 
-  select c.raw_count into v_before from core.sum_spaces(array[v_space_id], v_low - interval '1 microsecond') c;
+  select c.raw_count into v_before from core.sum_spaces(array[v_space_id], v_low - interval '1 microsecond', place => 'from') c;
   select array_agg(r.at order by r.at), array_agg(r.count order by r.at) into v_resets, v_bases
   from core.list_space_resets(v_space_id, v_low, v_high) r;
 
@@ -106,7 +106,7 @@ begin
     from (
       -- an event exactly at a reset belongs to before it: it passed a door, and moves no count after it
       select c.cut, f.time, f.entries, f.exits, f.moment, case when f.time = v_cuts[c.cut] and v_are_resets[c.cut] then f.net - f.net_at_start else f.net end as net
-      from core.list_flows(v_space_id, v_low, v_high, v_is_exact, v_resets) f
+      from core.list_flows(v_space_id, v_low, v_high, v_is_exact, v_resets, 'from') f
       cross join lateral (select width_bucket(f.time, v_cuts)) as c (cut)
     ) f
     group by 1, 2
@@ -167,4 +167,4 @@ comment on function api.list_space_counts(text, timestamptz, timestamptz, text, 
 'How the count of a space went: buckets of local time that overlap [from_at, to_at), oldest first; at most 10,000.
 
 grain: 15m, 30m, 1h, 1d, 1w (from Monday) or 1mo. time_zone: that of the buckets, null: the space''s own. to_at null: now; from_at null: 24 hours before. A bucket that is not over yet is told as far as it has come.
-count, raw_count: at the end of the bucket, events before it; entries, exits: people through the outer doorways; min, max, average: of raw_count as a step function over the bucket, the average weighted by time. resolution: event where min and max are exact (up to a week), 15m where they are taken over quarter-hours. Errors: PT404; PT422.';
+count, raw_count: at the end of the bucket, events before it; entries, exits: people through the outer doorways; min, max, average: of raw_count as a step function over the bucket, the average weighted by time. resolution: event where min and max are exact (up to a week), 15m where they are taken over quarter-hours (longer ranges, and those that begin before what is kept: api.get_retention). Errors: PT404; PT422.';

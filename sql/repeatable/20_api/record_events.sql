@@ -18,6 +18,7 @@ as $$
 #variable_conflict use_column
 declare
   v_now timestamptz;
+  v_oldest timestamptz;
   v_ids integer[];
   v_count integer := coalesce(cardinality(dpus), 0);
   v_stored bigint[];
@@ -47,10 +48,11 @@ begin
   v_now := clock_timestamp();
   v_stored := core.store_events(v_ids, times, directions, sequences, v_now);
   if cardinality(v_stored) < v_count then
-    select array_agg(n.ordinal), array_agg(n.verdict), array_agg(core.explain_verdict(n.verdict))
+    v_oldest := greatest(core.get_oldest_time(), (select s.events_from from core.rollup_state s));
+    select array_agg(n.ordinal), array_agg(n.verdict), array_agg(core.explain_verdict(n.verdict, oldest => v_oldest))
     into v_refused, v_verdicts, v_details
     from (
-      select n.ordinal, core.judge_event(n.dpu_id, n.time, v_now) as verdict
+      select n.ordinal, core.judge_event(n.dpu_id, n.time, v_now, v_oldest) as verdict
       from unnest(v_ids, times) with ordinality as n (dpu_id, time, ordinal)
     ) n
     where n.verdict is not null;
@@ -99,7 +101,7 @@ $$;
 comment on function api.record_events(text[], timestamptz[], integer[], smallint[], boolean, text[], text[]) is
 'Stores events, given as parallel arrays, and returns a verdict for each that was not accepted.
 
-index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), too_old, unknown_dpu (only without auto_register: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why.
+index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), too_old (before 2000, or before what is kept: api.get_retention), unknown_dpu (only without auto_register: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why.
 A token that is limited to a space can report what DPUs saw above its doorways, at the event''s own time; everything else is unknown_dpu, and nothing is registered.
 Late, repeated and out-of-order events are all right, into compressed chunks too. Events of one DPU are stored by one transaction at a time.
 Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths.';

@@ -22,4 +22,4 @@ $$;
 comment on function api.record_placement(text, text, text, timestamptz, timestamptz) is
 'Records where a DPU is during [from_at, until_at), back-dated if need be: from then on its events count there.
 
-from_at null: now; until_at null: until further notice. Null doorway: it is taken down. What was believed of that period is superseded, what lies around it stays. Errors: PT404 for an unknown DPU; PT422 if mounted_in is no side of the doorway or until_at not after from_at.';
+from_at null: now; until_at null: until further notice. Null doorway: it is taken down. What was believed of that period is superseded, what lies around it stays. Errors: PT404 for an unknown DPU; PT422 if mounted_in is no side of the doorway or until_at not after from_at, or if one of them lies within a quarter-hour whose events were dropped.';

@@ -12,6 +12,7 @@ declare
   v_at timestamptz;
   v_count integer := count;
   v_space_id integer;
+  v_bucket timestamptz;
 begin
   recorded_at := core.lock_plan();
   v_space_id := core.find_space(record_reset.space);
@@ -23,6 +24,13 @@ begin
   if v_count < 0 then
     raise exception using errcode = 'PT422', message = 'count is negative.', detail = 'count', hint = 'Give how many people were there: 0 or more.';
   end if;
+  v_bucket := public.time_bucket(interval '15 minutes', v_at);
+  perform core.check_cut(
+    array(
+      select p.dpu_id
+      from core.list_outer_placements(array[v_space_id]) p
+      where p.during && tstzrange(v_bucket, v_bucket + interval '15 minutes')),
+    v_at, 'at');
   update core.reset r set superseded_at = record_reset.recorded_at
   where r.space_id = v_space_id and r.at = v_at and r.superseded_at is null;
   insert into core.reset (space_id, at, count, recorded_at) values (v_space_id, v_at, v_count, record_reset.recorded_at);
@@ -34,4 +42,4 @@ $$;
 comment on function api.record_reset(text, integer, timestamptz) is
 'Records that a space held exactly count people at an instant: its count starts from there.
 
-at null: now. An event exactly at that instant belongs to before it. Another reset at the same instant supersedes the first. Errors: PT404; PT422 for an instant in the future or a negative count.';
+at null: now. An event exactly at that instant belongs to before it. Another reset at the same instant supersedes the first. Errors: PT404; PT422 for an instant in the future, within a quarter-hour whose events were dropped, or a negative count.';

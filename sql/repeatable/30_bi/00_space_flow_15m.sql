@@ -11,6 +11,14 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
 begin
+  if from_at < (select s.events_from from core.rollup_state s) then
+    perform core.check_kept(array[list_quarter_events.dpu_id], array[from_at], array[until_at], 'bucket');
+    return query
+    select k.direction
+    from core.kept_event k
+    where k.dpu_id = list_quarter_events.dpu_id and k.time >= from_at and k.time < until_at;
+    return;
+  end if;
   return query
   select e.direction
   from core.event e
@@ -18,7 +26,7 @@ begin
 end
 $$;
 comment on function core.list_quarter_events(integer, timestamptz, timestamptz) is
-'The directions of the events of a DPU in [from_at, until_at), for a view; only the chunks of that are planned.';
+'The directions of the events of a DPU in [from_at, until_at), within a quarter-hour, for a view; only the chunks of that are planned. Errors: PT422 where they were dropped.';
 
 create or replace view core.split_quarter as
 select m.dpu_id, m.bucket

@@ -11,6 +11,8 @@ declare
   v_from timestamptz := least(
     -- a chunk is a day; to look for the event itself would decompress it
     (select min(c.range_start) from timescaledb_information.chunks c where c.hypertable_schema = 'core' and c.hypertable_name = 'event'),
+    -- where chunks were dropped
+    (select min(d.first_time) from core.dpu_state d where (select s.events_from from core.rollup_state s) > '-infinity'),
     (select min(r.at) from core.reset r where r.superseded_at is null),
     until_at);
 begin
@@ -52,7 +54,7 @@ declare
   v_resets timestamptz[];
   v_bases integer[];
 begin
-  select c.raw_count into v_before from core.sum_spaces(array[count_quarters.space_id], v_low - interval '1 microsecond') c;
+  select c.raw_count into v_before from core.sum_spaces(array[count_quarters.space_id], v_low - interval '1 microsecond', place => 'bucket') c;
 
   select coalesce(array_agg(r.at order by r.at), '{}'), array_agg(r.count order by r.at) into v_resets, v_bases
   from core.list_space_resets(count_quarters.space_id, v_low, v_high) r;
@@ -64,7 +66,7 @@ begin
         floor(extract(epoch from f.time - v_low) / 900)::integer as quarter,
         width_bucket(f.time, v_resets) as leg,
         case when f.time = any (v_resets) then f.net - f.net_at_start else f.net end as net
-      from core.list_flows(count_quarters.space_id, v_low, v_high, false, v_resets) f
+      from core.list_flows(count_quarters.space_id, v_low, v_high, false, v_resets, 'bucket') f
     ),
     quarter as (
       select q.quarter, (select count(*) from unnest(v_resets) r where r < v_low + (q.quarter + 1) * interval '15 minutes' and r < v_high) as leg

@@ -1,0 +1,12 @@
+create or replace function api.get_retention()
+returns table (keep_days integer, events_from timestamptz)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select s.keep_days, nullif(s.events_from, '-infinity')
+  from core.rollup_state s
+$$;
+comment on function api.get_retention() is
+'How long events are kept, and from which instant on all of them are there.
+
+keep_days null: for ever. events_from null: none were dropped. Of the time before events_from quarter-hours are left: docs/live-and-historical-counts.md says what that means.';
