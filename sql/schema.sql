@@ -386,7 +386,6 @@ routine core.describe_tokens(integer[])
 
 routine core.drop_retired_chunks()
     as          procedure plpgsql
-    grant       execute to public
 
 routine core.explain_dropped(text,timestamp with time zone)
     arguments   dpu text, bucket timestamp with time zone
@@ -652,7 +651,7 @@ routine core.lock_dpus(integer[],timestamp with time zone[],integer[],bigint[])
     arguments   dpus integer[], times timestamp with time zone[], directions integer[], INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[]
     returns     record
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off
+    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
 
 routine core.lock_plan()
     returns     timestamp with time zone
@@ -708,7 +707,6 @@ routine core.rebase_changed()
 
 routine core.rebase_due()
     as          procedure plpgsql
-    grant       execute to public
 
 routine core.rebase_live(integer[])
     arguments   spaces integer[]
@@ -731,17 +729,14 @@ routine core.refer_to_space(text,text)
 routine core.refresh_range(timestamp with time zone,timestamp with time zone,timestamp with time zone)
     arguments   IN low timestamp with time zone, IN high timestamp with time zone, IN materialized_until timestamp with time zone
     as          procedure plpgsql
-    grant       execute to public
 
 routine core.refresh_rollup(regclass,timestamp with time zone,timestamp with time zone)
     arguments   IN rollup regclass, IN low timestamp with time zone, IN high timestamp with time zone
     as          procedure plpgsql
-    grant       execute to public
 
 routine core.refresh_rollups(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
     as          procedure plpgsql
-    grant       execute to public
 
 routine core.refuse_events(timestamp with time zone,text[],text[],text[],timestamp with time zone[],integer[],smallint[],text[])
     arguments   received_at timestamp with time zone, codes text[], details text[], dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], bodies text[]
@@ -757,12 +752,10 @@ routine core.register_dpus(text[])
 
 routine core.retire_due()
     as          procedure plpgsql
-    grant       execute to public
 
 routine core.retire_events(timestamp with time zone)
     arguments   IN until_at timestamp with time zone
     as          procedure plpgsql
-    grant       execute to public
 
 routine core.retire_events_until(timestamp with time zone)
     arguments   until_at timestamp with time zone
@@ -773,7 +766,6 @@ routine core.retire_events_until(timestamp with time zone)
 routine core.run_upkeep(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
     as          procedure plpgsql
-    grant       execute to public
 
 routine core.share_plan()
     returns     void
@@ -920,7 +912,6 @@ table core.event
     constraint  event_sequence_check CHECK ((sequence >= 0))
     hypertable  by time, chunks of 1 day
     columnstore segment by dpu_id, order by "time",sequence
-    job         policy_compression every 12:00:00 {"compress_after": "7 days"}
 
 table core.import
     column      digest text not null

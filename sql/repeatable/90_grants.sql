@@ -2,9 +2,9 @@
 
 revoke all on schema core, api, bi from public;
 revoke all on all tables in schema core, api, bi from public;
-revoke all on all functions in schema core, api, bi from public;
+revoke all on all routines in schema core, api, bi from public;
 revoke all on all tables in schema core from headcount_service, headcount_bi;
-revoke all on all functions in schema core from headcount_service, headcount_bi;
+revoke all on all routines in schema core from headcount_service, headcount_bi;
 
 grant usage on schema api to headcount_service;
 grant execute on all functions in schema api to headcount_service;

@@ -56,3 +56,14 @@ async def test_every_function_that_acts_for_its_caller_has_a_fixed_search_path(
         """
     )
     assert [row[0] for row in rows] == []
+
+
+async def test_what_the_jobs_call_is_for_nobody_else(connection: asyncpg.Connection) -> None:
+    rows = await connection.fetch(
+        """
+        select p.oid::regprocedure::text
+        from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+        where p.prokind = 'p' and p.pronamespace = 'core'::regnamespace and a.grantee = 0
+        """
+    )
+    assert [row[0] for row in rows] == []

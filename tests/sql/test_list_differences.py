@@ -36,3 +36,11 @@ async def test_it_finds_a_boundary_that_is_missing_or_wrong(connection: asyncpg.
         ("boundary", "space house, doorway front", "none", "inner_side 2"),
         ("boundary", "space room, doorway inner", "inner_side 1", "inner_side 2"),
     ]
+
+
+async def test_it_finds_a_current_count_that_would_outlive_its_reset(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await connection.execute("""select api.put_space('house', '{"reset_at": "04:00"}')""")
+    assert await differences(connection) == []
+    await connection.execute("update core.live_space set until_at = 'infinity'")
+    assert {row[:2] for row in await differences(connection)} == {("live_space", "house"), ("live_space", "room")}

@@ -1,4 +1,5 @@
 import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -153,3 +154,26 @@ async def test_it_waits_for_a_transaction_that_stores_the_same_event(
     finally:
         await other.close()
     assert await differences(connection) == []
+
+
+@pytest.mark.concurrency
+async def test_senders_of_the_same_dpus_never_wait_for_each_other_in_a_circle(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    names = [f"d{number}" for number in range(20)]
+    await record(connection, [(name, NOON, 1) for name in names])
+    await connection.execute("analyze core.dpu_state")  # few rows: the planner would rather read them all
+    chance = random.Random(1)
+
+    async def send(sender: int) -> int:
+        session = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+        try:
+            for call in range(40):  # beyond the fifth its plans are generic ones
+                at = NOON + timedelta(seconds=1 + call, milliseconds=sender)
+                assert await record(session, [(name, at, 1) for name in chance.sample(names, 12)]) == []
+            return 40 * 12
+        finally:
+            await session.close()
+
+    stored = await asyncio.gather(*(send(sender) for sender in range(6)))
+    assert await connection.fetchval("select sum(cumulative_count) from core.dpu_state") == sum(stored) + 20

@@ -203,3 +203,87 @@ async def test_the_upkeep_is_a_job_that_rolls_up_and_compresses(connection: asyn
     await connection.execute(f"call public.run_job({job})")
     assert await count(connection, NOON + timedelta(days=1)) == 6
     assert await differences(connection) == []
+    old = await connection.fetch(
+        "select is_compressed from timescaledb_information.chunks where hypertable_name = 'event'"
+    )
+    assert [row["is_compressed"] for row in old] == [True, True]
+
+
+@pytest.mark.concurrency
+async def test_an_older_snapshot_sees_all_rows_of_a_chunk_that_is_compressed_again(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON + number * timedelta(seconds=1), 1) for number in range(50)])
+    await connection.execute("call core.run_upkeep()")
+    late = [("front", NOON + number * timedelta(milliseconds=10), 1, 1) for number in range(160_000)]
+    for start in range(0, len(late), 10_000):
+        await record(connection, late[start : start + 10_000])
+    reader = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+    try:
+        async with reader.transaction(isolation="repeatable_read", readonly=True):
+            assert await reader.fetchval("select 1") == 1
+            size = "select sum(pg_relation_size(c)) from public.show_chunks('core.event') c"
+            assert await connection.fetchval(size) > 8 * 2**20
+            upkeep = asyncio.create_task(connection.execute("call core.run_upkeep()"))
+            await upkeep
+            assert await connection.fetchval(size) < 2**20
+            assert await reader.fetchval("select count(*) from core.event") == 160_050
+    finally:
+        await reader.close()
+
+
+async def test_a_part_of_a_current_count_may_be_empty(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    for doorway, at in (("front", NOON - timedelta(days=1)), ("inner", NOON + timedelta(microseconds=1))):
+        await connection.execute(
+            "select api.record_placement(dpu => 'front', doorway => $1, mounted_in => 'house', from_at => $2)",
+            doorway,
+            at,
+        )
+    await connection.execute("select api.record_reset('house', 3, $1)", NOON)
+    await record(connection, [("front", NOON + timedelta(seconds=1), 1)])
+    assert await differences(connection) == []
+
+
+async def test_current_counts_hold_what_a_clock_that_was_set_back_left_ahead(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    ahead = datetime.now(UTC) + timedelta(hours=2)
+    await connection.execute(
+        """
+        select core.store_events(
+          array[(select dpu_id from core.dpu where id = 'front')], array[$1::timestamptz], array[7],
+          array[0::smallint], $1)
+        """,
+        ahead,
+    )
+    await connection.execute("select api.record_reset('house', 1, $1)", NOON)
+    assert await differences(connection) == []
+
+
+async def test_the_floor_plan_cannot_be_changed_from_an_older_snapshot(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    async with connection.transaction(isolation="repeatable_read"):
+        with pytest.raises(asyncpg.PostgresError, match="older snapshot"):
+            await connection.execute("select api.record_reset('house', 3, $1)", NOON)
+
+
+@pytest.mark.concurrency
+async def test_the_upkeep_does_not_wait_for_those_who_store_events(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_house(connection)
+    await connection.execute("""select api.put_space('house', '{"reset_at": "04:00"}')""")
+    await connection.execute("update core.live_space set until_at = clock_timestamp()")
+    due = "select count(*) from core.live_space where until_at <= clock_timestamp()"
+    other = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+    try:
+        async with other.transaction():
+            await record(other, [("front", NOON, 1)])
+            await asyncio.wait_for(connection.execute("call core.rebase_due()"), 30)
+            assert await connection.fetchval(due) == 2
+    finally:
+        await other.close()
+    await connection.execute("call core.rebase_due()")
+    assert await connection.fetchval(due) == 0
+    assert await differences(connection) == []

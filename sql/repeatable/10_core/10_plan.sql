@@ -6,6 +6,10 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using errcode = 'PT422', message = 'The floor plan cannot be changed from an older snapshot.', detail = 'transaction_isolation',
+      hint = 'Change it in a transaction that is read committed.';
+  end if;
   perform pg_advisory_xact_lock(4742001);
   return clock_timestamp();
 end

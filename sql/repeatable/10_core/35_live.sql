@@ -56,7 +56,7 @@ begin
   select
     array_agg(p.space_id), array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.from_at), array_agg(p.until_at),
     array_agg(greatest(p.from_at, public.time_bucket(interval '30 days', coalesce(s.first_time, p.from_at)))),
-    array_agg(least(p.until_at, greatest(v_now + interval '1 hour', p.from_at)))
+    array_agg(least(p.until_at, greatest(s.latest_time + interval '1 microsecond', p.from_at)))
   into v_owners, v_dpus, v_signs, v_froms, v_untils, v_sum_froms, v_sum_untils
   from core.list_live_parts(v_spaces, v_sinces) p
   join core.dpu_state s on s.dpu_id = p.dpu_id;
@@ -78,7 +78,7 @@ begin
   update core.dpu_state s set live_from = n.live_from
   from (
     select d.dpu_id, coalesce(max(case when f.until_at = 'infinity' then f.from_at else f.until_at end), '-infinity') as live_from
-    from (select unnest(v_touched || v_dpus) as dpu_id) d
+    from (select distinct unnest(v_touched || v_dpus) as dpu_id) d
     left join core.live_flow f on f.dpu_id = d.dpu_id
     group by d.dpu_id
   ) n
@@ -114,15 +114,23 @@ language plpgsql
 as $$
 declare
   v_spaces integer[];
+  v_is_blocked boolean := false;
 begin
   loop
     -- a few at a time: nobody stores events meanwhile
     select array_agg(d.space_id) into v_spaces
     from (select l.space_id from core.live_space l where l.until_at <= clock_timestamp() limit 200) d;
     exit when v_spaces is null;
-    perform core.lock_plan();
-    perform core.rebase_live(v_spaces);
+    begin
+      -- who waits for this lock holds up whoever comes after: better come again
+      perform set_config('lock_timeout', '500ms', true);
+      perform core.lock_plan();
+      perform core.rebase_live(v_spaces);
+    exception when lock_not_available then
+      v_is_blocked := true;
+    end;
     commit;
+    exit when v_is_blocked;
   end loop;
 end
 $$;

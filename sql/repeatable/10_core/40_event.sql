@@ -102,19 +102,22 @@ set plan_cache_mode = force_custom_plan
 as $$
 declare
   v_from timestamptz;
+  v_ordinals bigint[];
   v_found integer[] := array_fill(null::integer, array[cardinality(dpus)]);
   v_event record;
 begin
   -- a day at a time, with its bounds as constants: only the chunks of that day are planned
-  for v_from in
-    select distinct date_trunc('day', n.time, 'UTC') from unnest(times) as n (time) order by 1
+  for v_from, v_ordinals in
+    select date_trunc('day', n.time, 'UTC'), array_agg(n.ordinal)
+    from unnest(times) with ordinality as n (time, ordinal)
+    group by 1
+    order by 1
   loop
     for v_event in
       select n.ordinal, e.direction
-      from unnest(dpus, times, sequences) with ordinality as n (dpu_id, time, sequence, ordinal)
+      from (select o as ordinal, dpus[o] as dpu_id, times[o] as time, sequences[o] as sequence from unnest(v_ordinals) as o) n
       join core.event e on e.dpu_id = n.dpu_id and e.time = n.time and e.sequence = n.sequence
-      where n.time >= v_from and n.time < v_from + interval '24 hours'
-        and e.time >= v_from and e.time < v_from + interval '24 hours'
+      where e.time >= v_from and e.time < v_from + interval '24 hours'
     loop
       v_found[v_event.ordinal] := v_event.direction;
     end loop;
@@ -164,6 +167,8 @@ set search_path = pg_catalog, pg_temp
 -- one row after the other in the order of dpu_id: two transactions never wait for each other
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 #variable_conflict use_column
 begin

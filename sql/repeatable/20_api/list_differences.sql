@@ -86,11 +86,16 @@ as $$
   select
     'live_space', s.id,
     format('since %s, base %s, until %s', l.since, l.base, l.until_at),
-    format('since %s, base %s', r.since, r.base)
+    format('since %s, base %s, until %s', r.since, r.base, n.until_at)
   from core.space s
   left join core.live_space l on l.space_id = s.space_id
   left join core.list_starts(array(select s.space_id from core.space s), clock_timestamp()) r on r.space_id = s.space_id
-  where l.until_at is null or (l.until_at > clock_timestamp() and (l.since, l.base) is distinct from (r.since, r.base))
+  left join core.list_schedules(array(select s.space_id from core.space s)) h on h.space_id = s.space_id
+  left join lateral (
+    select coalesce(core.get_next_scheduled_reset(clock_timestamp(), h.time_zone, h.reset_at), 'infinity') as until_at
+  ) n on true
+  where l.until_at is null
+    or (l.until_at > clock_timestamp() and (l.since, l.base, l.until_at) is distinct from (r.since, r.base, n.until_at))
   union all
   select
     'dpu_flow_15m', format('dpu %s at %s', coalesce(d.id, 'dpu_id ' || coalesce(f.dpu_id, r.dpu_id)), coalesce(f.bucket, r.bucket)),
