@@ -265,6 +265,7 @@ language plpgsql
 as $$
 declare
   v_end timestamptz;
+  v_is_blocked boolean := false;
 begin
   -- a day at a time: nobody stores events meanwhile
   for v_end in
@@ -272,17 +273,24 @@ begin
     from timescaledb_information.chunks c
     where c.hypertable_schema = 'core' and c.hypertable_name = 'event' and c.range_end < until_at
       and c.range_end > (select s.events_from from core.rollup_state s)
-    order by c.range_end
+    union all
+    select until_at
+    order by 1
   loop
-    perform core.retire_events_until(v_end);
+    begin
+      -- who waits for this lock holds up whoever comes after: better come again
+      perform set_config('lock_timeout', '500ms', true);
+      perform core.retire_events_until(v_end);
+    exception when lock_not_available then
+      v_is_blocked := true;
+    end;
     commit;
+    exit when v_is_blocked;
   end loop;
-  perform core.retire_events_until(until_at);
-  commit;
 end
 $$;
 comment on procedure core.retire_events(timestamptz) is
-'core.retire_events_until in short transactions. Call it on its own, outside of a transaction.';
+'core.retire_events_until in short transactions, as far as it goes without waiting long for others. Call it on its own, outside of a transaction.';
 
 create or replace procedure core.retire_due()
 language plpgsql
@@ -305,6 +313,7 @@ language plpgsql
 as $$
 declare
   v_chunk record;
+  v_is_blocked boolean := false;
 begin
   for v_chunk in
     select c.range_start, c.range_end
@@ -315,16 +324,15 @@ begin
       and s.retired_at < clock_timestamp() - interval '1 hour'
     order by c.range_start
   loop
-    -- who waits for a lock makes others wait: rather in a minute again
-    perform set_config('lock_timeout', '5s', true);
     begin
+      perform set_config('lock_timeout', '500ms', true);
       perform public.drop_chunks('core.event', older_than => v_chunk.range_end, newer_than => v_chunk.range_start);
     exception when lock_not_available then
-      exit;
+      v_is_blocked := true;
     end;
     commit;
+    exit when v_is_blocked;
   end loop;
-  commit;
 end
 $$;
 comment on procedure core.drop_retired_chunks() is
