@@ -305,6 +305,17 @@ async def test_it_weighs_the_average_by_the_true_length_of_a_bucket(
     assert only(found, "start", "end", "average", "max") == [start, end, 4.0, 8]
 
 
+async def test_it_loses_no_digits_of_an_average_over_quarter_hours(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await room_with_dpu(client)
+    await send(client, event(timestamp="2026-01-05T08:59:59.999999Z", direction=2**31 - 1))
+    await refresh(connection)
+    found = await series(client, from_="2026-01-05T08:00:00Z", to="2026-01-20T08:00:00Z")
+    assert found["resolution"] == "15m"
+    assert found["buckets"][0]["average"] == pytest.approx((2**31 - 1) * 1e-6 / 3600, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("first", "lengths", "averages"),
     [

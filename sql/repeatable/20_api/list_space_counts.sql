@@ -102,7 +102,7 @@ begin
       sum(f.net) as net,
       sum(f.entries) as entries,
       sum(f.exits) as exits,
-      sum(f.net * extract(epoch from v_nexts[f.cut] - f.time) - f.moment / 1000000) as area
+      sum(f.net * extract(epoch from v_nexts[f.cut] - f.time) - f.moment * 0.000001) as area
     from (
       -- an event exactly at a reset belongs to before it: it passed a door, and moves no count after it
       select c.cut, f.time, f.entries, f.exits, f.moment, case when f.time = v_cuts[c.cut] and v_are_resets[c.cut] then f.net - f.net_at_start else f.net end as net
