@@ -56,11 +56,12 @@ async def test_head_is_answered_wherever_get_is_as_get_without_the_body(
 ) -> None:
     for method, path in addresses(app):
         path = re.sub(r"\{\w+\}", "room", path)
+        has_length = path not in ("/v1/counts", "/v1/live", "/metrics")
         if method == "GET":
             got, head = await client.get(path), await client.head(path)
             assert head.status_code == got.status_code
             assert head.content == b""
-            assert head.headers["content-length"] == str(len(got.content)) or path in ("/v1/counts", "/metrics")
+            assert head.headers.get("content-length") == str(len(got.content)) or not has_length
             assert head.headers["content-type"] == got.headers["content-type"]
     refused = await client.head("/v1/site")
     assert refused.status_code == 405
