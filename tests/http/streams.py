@@ -78,16 +78,20 @@ def parse(block: str) -> Event:
 
 @asynccontextmanager
 async def listening(
-    app: Litestar, query: str = "", last_id: str | None = None, headers: Mapping[str, str] | None = None
+    app: Litestar,
+    query: str = "",
+    last_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
 ) -> AsyncIterator[Stream]:
-    """GET /v1/live, once its head has come; hangs up at the end."""
+    """GET (or HEAD) /v1/live, once its head has come; hangs up at the end."""
     sent = {"Host": "headcount", **(headers or {}), **({"Last-Event-ID": last_id} if last_id else {})}
     stream = Stream()
     scope: Any = {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
-        "method": "GET",
+        "method": method,
         "scheme": "http",
         "path": "/v1/live",
         "raw_path": b"/v1/live",

@@ -14,7 +14,8 @@ import pytest
 from litestar import Litestar, get
 from litestar.response import ServerSentEvent
 
-from service.logs import AccessLog, configure_logs
+from service.errors import Problem
+from service.logs import AccessLog, Seldom, configure_logs
 from tests.http import body, problem
 from tests.http.guarded import guarded, new_token, token_id
 from tests.http.test_auth import addresses
@@ -210,3 +211,45 @@ async def test_nothing_is_logged_of_requests_unless_logs_are_configured(
 ) -> None:
     body(await client.get("/healthz"))
     assert capsys.readouterr() == ("", "")
+
+
+async def test_overload_is_logged_once_a_second_for_each_reason_with_how_often_it_came(
+    connection: asyncpg.Connection,
+    database_url: str,
+    logged: Callable[[], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("service.logs.time.monotonic", lambda: clock[0])
+    seldom = Seldom()
+    assert [seldom.admit("full"), seldom.admit("full"), seldom.admit("full"), seldom.admit("away")] == [
+        0,
+        None,
+        None,
+        0,
+    ]
+    clock[0] += 1.0
+    assert [seldom.admit("full"), seldom.admit("full"), seldom.admit("away")] == [2, None, 0]
+    for number in range(1000):
+        seldom.admit(str(number))
+    assert len(seldom.written) == seldom.max_kinds
+    monkeypatch.undo()
+
+    reasons = [Problem("unavailable", "Too many wait."), ConnectionRefusedError("nobody there")]
+
+    async def fail(*_: Any) -> None:
+        raise reasons[0]
+
+    monkeypatch.setattr("service.calls.list_spaces", fail)
+    token = await new_token(connection, "read")
+    async with guarded(database_url) as client:
+        client.headers.update(token)
+        logged()
+        for _ in range(2):
+            answers = [await client.get("/v1/spaces") for _ in range(20)]
+            assert {answer.status_code for answer in answers} == {503}
+            reasons.reverse()
+        lines = [line["event"] for line in logged() if line["event"] != "request"]
+    assert 2 <= len(lines) < 10
+    assert "Too many wait." in lines[0]
+    assert any("nobody there" in line for line in lines)
