@@ -222,12 +222,7 @@ async def test_overload_is_logged_once_a_second_for_each_reason_with_how_often_i
     clock = [1000.0]
     monkeypatch.setattr("service.logs.time.monotonic", lambda: clock[0])
     seldom = Seldom()
-    assert [seldom.admit("full"), seldom.admit("full"), seldom.admit("full"), seldom.admit("away")] == [
-        0,
-        None,
-        None,
-        0,
-    ]
+    assert [seldom.admit(kind) for kind in ("full", "full", "full", "away")] == [0, None, None, 0]
     clock[0] += 1.0
     assert [seldom.admit("full"), seldom.admit("full"), seldom.admit("away")] == [2, None, 0]
     for number in range(1000):
