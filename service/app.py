@@ -13,6 +13,7 @@ from service.edge import Edge
 from service.errors import problem_response
 from service.limits import Limiter
 from service.live import Live
+from service.logs import Seldom
 from service.metrics import Metrics
 from service.negotiation import Bodies
 from service.reader import Reader
@@ -51,12 +52,14 @@ def create_app(settings: Settings) -> Litestar:
     metrics = Metrics()
     database = Database(settings)
     writer = Writer(database, settings, metrics)
-    live = Live(database)
     bodies = Bodies(settings.max_body_bytes)
     tokens = Tokens(database) if settings.auth == "required" else None
+    gate = Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second))
+    live = Live(database, gate)
     metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.events)
     metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.bytes)
     metrics.watch("body_bytes", "Bytes of bodies that are being received.", lambda: bodies.held)
+    metrics.watch("listeners", "Open streams of GET /v1/live.", lambda: live.listening)
     metrics.watch("pool_connections", "Open connections to the database.", database.get_size)
     metrics.watch("pool_idle_connections", "Those of them that nobody uses.", database.get_idle_size)
     metrics.watch("pool_waiting", "Calls that wait for a connection.", lambda: database.waiting)
@@ -68,12 +71,13 @@ def create_app(settings: Settings) -> Litestar:
         state=State(
             {
                 "database": database,
-                "gate": Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second)),
+                "gate": gate,
                 "writer": writer,
                 "live": live,
                 "reader": Reader(database, metrics),
                 "bodies": bodies,
                 "metrics": metrics,
+                "overload": Seldom(),
             }
         ),
         exception_handlers={Exception: problem_response},

@@ -144,7 +144,10 @@ class Database:
         found = [(row.number, row.sha256, row.breaking) for row in rows if row.number]
         repeatable = next((row.sha256 for row in rows if not row.number), None)
         compare_schema(found, repeatable, self.expected)
-        self.checked = True
+        if not self.checked:
+            self.checked = True
+            if self.settings.auth == "required" and not await calls.list_tokens(connection, max_rows=1):
+                log.warning("There is no token yet, so nobody is let in: headcount token create --scope admin")
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
@@ -191,14 +194,17 @@ class Limited:
             return await connection.fetchrow(query, *arguments)
 
 
-def database(request: HttpRequest) -> Database | Limited:
-    """The one that belongs to the request's app, as far as the request's token reaches.
-
-    Raises where nobody has asked for a token: an open address has no business here.
-    """
+def access_of(request: HttpRequest) -> Access:
+    """What the request's token may do. Raises where nobody has asked for one: an open address has no business here."""
     access = request.auth
     if not isinstance(access, Access):
         raise RuntimeError(f"{request.url.path} asks for no token, so it must not read or write")
+    return access
+
+
+def database(request: HttpRequest) -> Database | Limited:
+    """The one that belongs to the request's app, as far as the request's token reaches. Raises as access_of."""
+    access = access_of(request)
     whole = whole_database(request)
     return Limited(whole, access.token) if access.is_limited and access.token else whole
 

@@ -1,5 +1,6 @@
 """What every answer has in common, errors and addresses that do not exist included."""
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -58,17 +59,24 @@ class Edge(Litestar):
     async def _answer_head(self, scope: Any, receive: Receive, send: Send) -> None:
         """As GET without the body: an answer that has no end is given up once it begins."""
         scope["method"] = "GET"
-        has_begun = False
+        begun = asyncio.Event()
 
         async def receive_until_begun() -> Any:
-            return HTTP_DISCONNECT if has_begun else await receive()
+            if begun.is_set():
+                return HTTP_DISCONNECT
+            receiving, beginning = asyncio.ensure_future(receive()), asyncio.ensure_future(begun.wait())
+            try:
+                await asyncio.wait((receiving, beginning), return_when=asyncio.FIRST_COMPLETED)
+                return HTTP_DISCONNECT if begun.is_set() else receiving.result()
+            finally:
+                receiving.cancel()
+                beginning.cancel()
 
         async def send_head(message: Message) -> None:
-            nonlocal has_begun
             if message["type"] == "http.response.start":
                 await send(message)
-            elif not has_begun:
-                has_begun = True
+            elif not begun.is_set():
+                begun.set()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         await super().__call__(scope, receive_until_begun, send_head)

@@ -177,16 +177,7 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
     """The one place where an exception becomes an answer."""
     problem = problem_of(error)
     if problem.kind.status >= 500:
-        log.error(
-            "%s %s: %s (%s: %s), request %s",
-            request.method,
-            request.url.path,
-            problem.kind.code,
-            type(error).__name__,
-            error,
-            request_id(request.scope),
-            exc_info=error if problem.kind.code == "internal" else None,
-        )
+        _log(request, problem, error)
     body = ProblemOut(
         type=f"urn:headcount:error:{problem.kind.code}",
         title=problem.kind.title,
@@ -200,4 +191,24 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
         status_code=HTTPStatus(problem.kind.status),
         media_type=PROBLEM_JSON,
         headers=problem.headers,
+    )
+
+
+def _log(request: Request[Any, Any, Any], problem: Problem, error: Exception) -> None:
+    """Every mistake of ours; overload once a second for each reason, or its lines would be a load of their own."""
+    left_out: int | None = 0
+    if problem.kind.code == "unavailable":
+        left_out = request.app.state.overload.admit(f"{type(error).__name__}: {problem.detail}")
+    if left_out is None:
+        return
+    log.error(
+        "%s %s: %s (%s: %s), request %s%s",
+        request.method,
+        request.url.path,
+        problem.kind.code,
+        type(error).__name__,
+        error,
+        request_id(request.scope),
+        f"; and {left_out} alike since the last line like this" if left_out else "",
+        exc_info=error if problem.kind.code == "internal" else None,
     )

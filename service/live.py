@@ -4,6 +4,9 @@ While anybody listens, the feed asks the database a few times a second what chan
 spaces, and encodes each count once. Who asks for the same spaces shares a Selection, which remembers in which tick
 each of them changed last. A listener remembers only the tick up to which it was told. So one that is slow gets the
 newest count of each space when it is ready again, and nothing is kept for it meanwhile.
+
+Which spaces a Selection has is read on behalf of its token, if that is limited to a space: whenever somebody joins,
+and whenever the tree changes. Counts are the same for everybody.
 """
 
 import asyncio
@@ -17,7 +20,8 @@ from typing import NamedTuple
 from litestar.types import Receive, Scope, Send
 
 from service import calls
-from service.db import Database
+from service.auth import Access, Gate
+from service.db import Database, Limited
 from service.errors import Problem, problem_of
 from service.messages import ChangesRow, CountOut, SpaceChangeOut
 from service.negotiation import HttpRequest, json_encoder
@@ -31,6 +35,8 @@ KEEP_ALIVE_SECONDS = 10.0
 WRITE_SECONDS = 10.0
 # Without a database for so long, the streams end: what they said last may be wrong by then.
 AWAY_SECONDS = 5.0
+# Between two looks at whether tokens are still good.
+TOKEN_SECONDS = 1.0
 # For notices that not everybody has been told yet: anybody slower than this was dropped.
 NOTICE_SECONDS = 60.0
 
@@ -51,10 +57,11 @@ log = logging.getLogger("headcount.live")
 
 
 class Asked(NamedTuple):
-    """What a listener wants: the spaces named, or those under one, or all."""
+    """What a listener wants: the spaces named, or those under one, or all; and on behalf of which limited token."""
 
     spaces: tuple[str, ...] | None = None
     under: str | None = None
+    token: str | None = None
 
 
 class Frame(NamedTuple):
@@ -115,8 +122,8 @@ class Selection:
     ) -> bool:
         """Takes in what a tick found; whether that is anything to its listeners."""
         self.batches.clear()
-        if isinstance(loaded, Problem) and self.asked.spaces is not None:
-            # One of several is gone, so all were not counted: let them ask again, and hear so.
+        if self._is_refused(loaded):
+            # Let them ask again, and hear why.
             for listener in self.listeners:
                 listener.end()
         if loaded is None:
@@ -136,6 +143,14 @@ class Selection:
             self.changed[space] = tick
         return bool(lost or spoken_of or moved)
 
+    def _is_refused(self, loaded: list[CountOut] | Problem | None) -> bool:
+        """Whether there is nothing more to tell: one of several spaces is gone, so none was counted; or a limited
+        token reaches nothing any more, or not what was asked for. It must not look as if the spaces were gone."""
+        is_limited = self.asked.token is not None
+        if isinstance(loaded, Problem):
+            return is_limited or self.asked.spaces is not None
+        return is_limited and loaded == []
+
     def batch(self, told: int, cursor: str, feed: "Live") -> bytes:
         """All that happened after tick `told`, whose cursor is given. Whoever was told as much shares these bytes."""
         if told not in self.batches:
@@ -149,9 +164,10 @@ class Selection:
 class Listener:
     """One stream. What it was told ends at tick `told`, whose cursor is `cursor`."""
 
-    def __init__(self, feed: "Live", selection: Selection, last_id: str | None) -> None:
+    def __init__(self, feed: "Live", selection: Selection, access: Access, last_id: str | None) -> None:
         self.feed = feed
         self.selection = selection
+        self.access = access
         self.last_id = last_id
         self.told = 0
         self.cursor = BEGINNING
@@ -234,8 +250,9 @@ class Tick(NamedTuple):
 class Live:
     """The feed. Asks nothing of the database while nobody listens."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, gate: Gate) -> None:
         self.database = database
+        self.gate = gate
         self.selections: dict[Asked, Selection] = {}
         self.joining: list[Listener] = []
         self.listening = 0
@@ -261,15 +278,19 @@ class Live:
         self.stopped = True
         self._end_all(Problem("unavailable", "The service is stopping."))
 
-    async def listen(self, asked: Asked, last_id: str | None = None) -> Listener:
-        """A stream that has joined the feed. Raises Problem: 404 for an unknown space, 422, 503."""
+    async def listen(self, asked: Asked, access: Access, last_id: str | None = None) -> Listener:
+        """A stream that has joined the feed, as far as the access reaches. It ends when that is good no more.
+
+        Raises Problem: 404 for an unknown space, 422, 503.
+        """
         if self.stopped:
             raise Problem("unavailable", "The service is stopping.")
         if self.listening >= self.database.settings.max_listeners:
             raise Problem("unavailable", "Too many are listening. Come back later, or ask for GET /v1/counts.")
+        asked = asked._replace(token=access.token if access.is_limited else None)
         selection = self.selections.setdefault(asked, Selection(asked))
         resumes = last_id is not None and last_id != BEGINNING and len(last_id) <= LONGEST_ID
-        listener = Listener(self, selection, last_id if resumes else None)
+        listener = Listener(self, selection, access, last_id if resumes else None)
         selection.listeners.add(listener)
         self.listening += 1
         self.joining.append(listener)
@@ -304,6 +325,13 @@ class Live:
 
     async def _run(self) -> None:
         """Ticks until nobody listens any more."""
+        checking = asyncio.create_task(self._check_tokens())
+        try:
+            await self._run_ticks()
+        finally:
+            checking.cancel()
+
+    async def _run_ticks(self) -> None:
         self.cursor = BEGINNING
         failing_since: float | None = None
         while self.listening:
@@ -323,6 +351,33 @@ class Live:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS - 2 * took):
                     await self.hurry.wait()
+
+    async def _check_tokens(self) -> None:
+        """Ends the streams of tokens that are good no more, and of those that nobody could tell about for a while."""
+        unsure: dict[Access, float] = {}
+        while True:
+            await asyncio.sleep(TOKEN_SECONDS)
+            listeners: dict[Access, list[Listener]] = {}
+            for selection in self.selections.values():
+                for listener in selection.listeners:
+                    listeners.setdefault(listener.access, []).append(listener)
+            are_good = await asyncio.gather(*map(self._is_still_good, listeners))
+            found = dict(zip(listeners, are_good, strict=True))
+            now = time.monotonic()
+            unsure = {access: unsure.get(access, now) for access, is_good in found.items() if is_good is None}
+            for access, is_good in found.items():
+                if is_good is False or unsure.get(access, now) < now - AWAY_SECONDS:
+                    log.info("The streams of %s end: the token was revoked, has expired, or is unsure", access.token)
+                    for listener in listeners[access]:
+                        listener.end()
+
+    async def _is_still_good(self, access: Access) -> bool | None:
+        """None: that cannot be told just now."""
+        try:
+            async with asyncio.timeout(TOKEN_SECONDS):
+                return await self.gate.is_still_good(access)
+        except Exception:
+            return None
 
     def _fail(self, error: Exception, since: float) -> None:
         """The tick is tried again, from the same cursor; nothing is lost."""
@@ -351,7 +406,8 @@ class Live:
         loaded: dict[Selection, list[CountOut] | Problem] = {}
         wanted: set[str] = set()
         for selection in list(self.selections.values()):
-            if changes.is_all or selection in joined or (is_plan and selection.asked.spaces is None):
+            is_of_tree = selection.asked.spaces is None or selection.asked.token is not None
+            if changes.is_all or selection in joined or (is_plan and is_of_tree):
                 loaded[selection] = await self._load(selection.asked)
             else:
                 wanted |= selection.changed.keys() & changes.counts
@@ -367,8 +423,9 @@ class Live:
         return Tick(changes, loaded, counts, resumed)
 
     async def _load(self, asked: Asked) -> list[CountOut] | Problem:
+        session = Limited(self.database, asked.token) if asked.token is not None else self.database
         try:
-            return await calls.list_counts(self.database, asked.spaces, asked.under)
+            return await calls.list_counts(session, asked.spaces, asked.under)
         except Exception as error:
             problem = problem_of(error)
             if problem.kind.code in ("not_found", "invalid"):
@@ -413,6 +470,8 @@ class Live:
         if selection.asked == Asked():  # of one that is gone nobody knows any more where it was
             told += [space_event(space, deleted=True) for space in since.deleted]
         moved = set(since.counts)
+        if since.spaces and selection.asked != Asked():  # spaces may have been hung here, with what is below them
+            moved |= {count.space for count in found}
         counts = [self.frames[count.space].encoded for count in found if count.space in moved]
         return batch([*told, *counts], last_id, self.cursor)
 

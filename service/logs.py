@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TextIO
@@ -48,6 +49,28 @@ def configure_logs(level: int = logging.INFO, stream: TextIO | None = None) -> N
             processors=[structlog.processors.add_log_level, STAMP, *renderer],
             wrapper_class=structlog.make_filtering_bound_logger(level),
         ).bind(logger=ACCESS)
+
+
+class Seldom:
+    """Lets one line of each kind through in a while, where there could be thousands alike."""
+
+    def __init__(self, seconds: float = 1.0, max_kinds: int = 100) -> None:
+        self.seconds = seconds
+        self.max_kinds = max_kinds
+        # By kind, when the last line was written, and how many were left out since.
+        self.written: dict[str, tuple[float, int]] = {}
+
+    def admit(self, kind: str) -> int | None:
+        """How many of this kind were left out since the last one; None: leave out this one too."""
+        now = time.monotonic()
+        at, left_out = self.written.pop(kind, (None, 0))
+        if at is not None and now - at < self.seconds:
+            self.written[kind] = at, left_out + 1
+            return None
+        self.written[kind] = now, 0
+        while len(self.written) > self.max_kinds:
+            del self.written[next(iter(self.written))]
+        return left_out
 
 
 def _json(event: Any, **_: Any) -> str:

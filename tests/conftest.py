@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import asyncpg
 import httpx
@@ -12,6 +11,7 @@ from litestar import Litestar
 
 from service.app import create_app
 from service.settings import Settings
+from tests.http.streams import hanging_up
 from tests.lanes import Lane, choose_lane
 
 
@@ -103,10 +103,6 @@ async def app(database_url: str) -> AsyncIterator[Litestar]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def client(app: Litestar, connection: asyncpg.Connection) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the service in process; all tables are empty."""
-
-    async def asgi(scope: Any, receive: Any, send: Any) -> None:  # httpx and Litestar spell ASGI's types differently
-        await app(scope, receive, send)
-
-    transport = httpx.ASGITransport(app=asgi)
+    transport = httpx.ASGITransport(app=hanging_up(app))
     async with httpx.AsyncClient(transport=transport, base_url="http://headcount") as client:
         yield client

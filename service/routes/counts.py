@@ -8,7 +8,7 @@ from litestar.response import Stream
 from litestar.types import ASGIApp
 
 from service import calls, live
-from service.db import database
+from service.db import access_of, database
 from service.messages import (
     BucketOut,
     CountOut,
@@ -71,7 +71,8 @@ async def stream_counts(request: HttpRequest) -> ASGIApp:
     """
     asked = query(request, LiveQuery)
     spaces = tuple(dict.fromkeys(asked.space)) if asked.space is not None else None
-    return await live.feed(request).listen(live.Asked(spaces, asked.under), request.headers.get("last-event-id"))
+    last_id = request.headers.get("last-event-id")
+    return await live.feed(request).listen(live.Asked(spaces, asked.under), access_of(request), last_id)
 
 
 HANDLERS = [get_count, list_counts, list_space_counts, stream_counts]

@@ -91,9 +91,10 @@ def running(folder: Path, *arguments: object, **variables: str) -> Iterator[Proc
 
 
 @contextmanager
-def serving(folder: Path, database_url: str, port: int) -> Iterator[Process]:
-    """`headcount serve` on a port, ready."""
-    with running(folder, "serve", DATABASE_URL=database_url, HEADCOUNT_AUTH="off", HEADCOUNT_PORT=str(port)) as process:
+def serving(folder: Path, database_url: str, port: int, **variables: str) -> Iterator[Process]:
+    """`headcount serve` on a port, ready; without tokens, unless the variables say otherwise."""
+    chosen = {"DATABASE_URL": database_url, "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(port)} | variables
+    with running(folder, "serve", **chosen) as process:
         process.wait_for("Serving on")
         yield process
 

@@ -39,6 +39,19 @@ async def test_migrate_makes_the_schema_and_serve_then_starts(fresh_database_url
         assert process.end() == 0
 
 
+@pytest.mark.parametrize(("auth", "is_told"), [("required", True), ("off", False)])
+async def test_serve_says_how_to_make_a_token_where_there_is_none(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path, auth: str, is_told: bool
+) -> None:
+    for is_first in (True, False):
+        variables = {"DATABASE_URL": database_url, "HEADCOUNT_AUTH": auth, "HEADCOUNT_PORT": str(free_port())}
+        with running(tmp_path, "serve", **variables) as process:
+            process.wait_for("Serving on")
+            assert ("headcount token create" in process.said) == (is_told and is_first)
+            assert await asyncio.to_thread(process.end) == 0
+        await headcount("token", "create", "--scope", "read", url=database_url)
+
+
 async def test_migrate_refuses_a_database_that_was_made_from_other_files(own_database_url: str) -> None:
     with psycopg.connect(own_database_url, autocommit=True) as connection:
         connection.execute("update meta.migration set sha256 = 'other' where number = 1")

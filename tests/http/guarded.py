@@ -17,6 +17,7 @@ from service.app import create_app
 from service.auth import digest_of, make_token
 from service.settings import Settings
 from tests.factories import NOON, apply_site, record, seconds
+from tests.http.streams import hanging_up
 
 Headers = dict[str, str]
 
@@ -25,14 +26,8 @@ Headers = dict[str, str]
 async def guarded(database_url: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service of its own that asks for tokens."""
     app = create_app(Settings(database_url=database_url, **settings))
-
-    async def asgi(scope: Any, receive: Any, send: Any) -> None:
-        await app(scope, receive, send)
-
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app=asgi), base_url="http://headcount") as client,
-    ):
+    transport = httpx.ASGITransport(app=hanging_up(app))
+    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://headcount") as client:
         yield client
 
 

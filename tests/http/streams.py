@@ -1,8 +1,8 @@
-"""Listening to GET /v1/live in process: httpx would wait for the end of the answer."""
+"""Listening to GET /v1/live in process, where httpx would wait for the end of the answer."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -77,20 +77,27 @@ def parse(block: str) -> Event:
 
 
 @asynccontextmanager
-async def listening(app: Litestar, query: str = "", last_id: str | None = None) -> AsyncIterator[Stream]:
-    """GET /v1/live, once its head has come; hangs up at the end."""
+async def listening(
+    app: Litestar,
+    query: str = "",
+    last_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+) -> AsyncIterator[Stream]:
+    """GET (or HEAD) /v1/live, once its head has come; hangs up at the end."""
+    sent = {"Host": "headcount", **(headers or {}), **({"Last-Event-ID": last_id} if last_id else {})}
     stream = Stream()
     scope: Any = {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
-        "method": "GET",
+        "method": method,
         "scheme": "http",
         "path": "/v1/live",
         "raw_path": b"/v1/live",
         "root_path": "",
         "query_string": query.encode(),
-        "headers": [(b"host", b"headcount"), *([(b"last-event-id", last_id.encode())] if last_id else [])],
+        "headers": [(name.lower().encode(), value.encode()) for name, value in sent.items()],
         "server": ("headcount", 80),
         "client": ("127.0.0.1", 1),
     }
@@ -107,3 +114,28 @@ async def listening(app: Litestar, query: str = "", last_id: str | None = None) 
             feed: Live = app.state.live
             if feed.task and not feed.listening:
                 await asyncio.wait({feed.task})  # what it reads would be in the way of the next test
+
+
+def hanging_up(app: Litestar) -> Callable[[Any, Any, Any], Awaitable[None]]:
+    """The app as httpx can ask it: who asks for a stream hangs up when the first piece of it has come."""
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] != "/v1/live" or scope["method"] != "GET":
+            await app(scope, receive, send)
+            return
+        has_come = asyncio.Event()
+
+        async def receive_end() -> Any:
+            await has_come.wait()
+            return {"type": "http.disconnect"}
+
+        async def send_first(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+            elif not has_come.is_set():
+                has_come.set()
+                await send({**message, "more_body": False})
+
+        await app(scope, receive_end, send_first)
+
+    return asgi

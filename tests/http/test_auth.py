@@ -38,6 +38,7 @@ def read(*tries: tuple[str, int]) -> tuple[str, list[Try]]:
 PLACED = {"doorway": "own-inner", "mounted_in": "own"}
 EVERY_ADDRESS: dict[str, tuple[str | None, Sequence[Try]]] = {
     "GET /": (None, []),
+    "GET /web/{file}": (None, []),
     "GET /healthz": (None, []),
     "GET /readyz": (None, []),
     "GET /schema": (None, []),
@@ -63,6 +64,13 @@ EVERY_ADDRESS: dict[str, tuple[str | None, Sequence[Try]]] = {
         ("/v1/counts", 200),
         ("/v1/counts?space=own&space=secret-b", 404),
         ("/v1/counts?under=secret-campus", 404),
+    ),
+    "GET /v1/live": read(
+        ("/v1/live", 200),
+        ("/v1/live?under=own-room", 200),
+        ("/v1/live?space=own&space=secret-b", 404),
+        ("/v1/live?under=secret-campus", 404),
+        ("/v1/live?under=nowhere", 404),
     ),
     "POST /v1/spaces/{space}/resets": ("admin", [Try("/v1/spaces/secret-b/resets", 404, {"count": 1})]),
     "GET /v1/spaces/{space}/resets": read(("/v1/spaces/secret-b/resets", 404)),
@@ -200,7 +208,7 @@ async def test_the_description_says_which_scope_each_address_asks_for(client: ht
 
 async def ask(client: httpx.AsyncClient, address: str, headers: Headers) -> httpx.Response:
     """About nothing that exists, so that who may ask gets 404 or 422 at worst."""
-    method, path = address.split()
+    method, path = address.replace("{file}", "page.css").split()
     for name in ("space", "doorway", "dpu", "device", "token"):
         path = path.replace(f"{{{name}}}", "no-such-thing")
     if address == "DELETE /v1/tokens/{token}":

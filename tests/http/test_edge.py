@@ -14,7 +14,8 @@ import pytest
 from litestar import Litestar, get
 from litestar.response import ServerSentEvent
 
-from service.logs import AccessLog, configure_logs
+from service.errors import Problem
+from service.logs import AccessLog, Seldom, configure_logs
 from tests.http import body, problem
 from tests.http.guarded import guarded, new_token, token_id
 from tests.http.test_auth import addresses
@@ -56,11 +57,12 @@ async def test_head_is_answered_wherever_get_is_as_get_without_the_body(
 ) -> None:
     for method, path in addresses(app):
         path = re.sub(r"\{\w+\}", "room", path)
+        has_length = path not in ("/v1/counts", "/v1/live", "/metrics")
         if method == "GET":
             got, head = await client.get(path), await client.head(path)
             assert head.status_code == got.status_code
             assert head.content == b""
-            assert head.headers["content-length"] == str(len(got.content)) or path in ("/v1/counts", "/metrics")
+            assert head.headers.get("content-length") == str(len(got.content)) or not has_length
             assert head.headers["content-type"] == got.headers["content-type"]
     refused = await client.head("/v1/site")
     assert refused.status_code == 405
@@ -209,3 +211,40 @@ async def test_nothing_is_logged_of_requests_unless_logs_are_configured(
 ) -> None:
     body(await client.get("/healthz"))
     assert capsys.readouterr() == ("", "")
+
+
+async def test_overload_is_logged_once_a_second_for_each_reason_with_how_often_it_came(
+    connection: asyncpg.Connection,
+    database_url: str,
+    logged: Callable[[], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("service.logs.time.monotonic", lambda: clock[0])
+    seldom = Seldom()
+    assert [seldom.admit(kind) for kind in ("full", "full", "full", "away")] == [0, None, None, 0]
+    clock[0] += 1.0
+    assert [seldom.admit("full"), seldom.admit("full"), seldom.admit("away")] == [2, None, 0]
+    for number in range(1000):
+        seldom.admit(str(number))
+    assert len(seldom.written) == seldom.max_kinds
+    monkeypatch.undo()
+
+    reasons = [Problem("unavailable", "Too many wait."), ConnectionRefusedError("nobody there")]
+
+    async def fail(*_: Any) -> None:
+        raise reasons[0]
+
+    monkeypatch.setattr("service.calls.list_spaces", fail)
+    token = await new_token(connection, "read")
+    async with guarded(database_url) as client:
+        client.headers.update(token)
+        logged()
+        for _ in range(2):
+            answers = [await client.get("/v1/spaces") for _ in range(20)]
+            assert {answer.status_code for answer in answers} == {503}
+            reasons.reverse()
+        lines = [line["event"] for line in logged() if line["event"] != "request"]
+    assert 2 <= len(lines) < 10
+    assert "Too many wait." in lines[0]
+    assert any("nobody there" in line for line in lines)

@@ -9,11 +9,13 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest_asyncio
+from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
 from service.settings import Settings
 from tests.http import event, room_with_dpu, send
+from tests.http.streams import listening
 
 Samples = dict[str, float]
 
@@ -115,3 +117,10 @@ async def test_it_answers_without_a_database_and_each_app_counts_for_itself() ->
         assert found["headcount_requests_total method=GET route=/healthz status=200"] == 1
         assert str(found["headcount_rollup_lag_seconds"]) == "nan"
         assert not [name for name in await samples(second) if "healthz" in name]
+
+
+async def test_it_tells_how_many_listen(app: Litestar, client: httpx.AsyncClient) -> None:
+    assert (await samples(client))["headcount_listeners"] == 0
+    async with listening(app), listening(app):
+        assert (await samples(client))["headcount_listeners"] == 2
+    assert (await samples(client))["headcount_listeners"] == 0

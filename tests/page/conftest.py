@@ -13,7 +13,7 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
 
 from service.embedded import EmbeddedUnavailable
 from service.embedded.package import cache_folder, exclusive, find_node, npm_ci
@@ -30,7 +30,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-POLICY = "default-src 'self'"
 AXE = Path(__file__).parent / "axe"
 
 
@@ -56,7 +55,7 @@ class Site:
     async def open(
         self, path: str = "/", width: int = 1280, scheme: Literal["light", "dark"] = "light", is_phone: bool = False
     ) -> Page:
-        """The page in a context of its own, under the strictest of policies."""
+        """The page in a context of its own."""
         context = await self.browser.new_context(
             viewport={"width": width, "height": 800},
             color_scheme=scheme,
@@ -64,14 +63,17 @@ class Site:
             is_mobile=is_phone,
             reduced_motion="reduce",
         )
+        page = await self.new_page(context)
+        await page.goto(f"{self.url}{path}")
+        await page.wait_for_selector("#link.live")
+        return page
+
+    async def new_page(self, context: BrowserContext) -> Page:
         page = await context.new_page()
         page.set_default_timeout(30_000)
         page.on("console", self.check_message)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self.check_origin)
-        await page.route(f"{self.url}/", self.add_policy)
-        await page.goto(f"{self.url}{path}")
-        await page.wait_for_selector("#link.live")
         return page
 
     def check_message(self, message: ConsoleMessage) -> None:
@@ -81,10 +83,6 @@ class Site:
     def check_origin(self, request: Request) -> None:
         if not request.url.startswith(f"{self.url}/"):
             self.complaints.append(f"asks {request.url}")
-
-    async def add_policy(self, route: Route) -> None:
-        answer = await route.fetch()
-        await route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": POLICY})
 
 
 @pytest_asyncio.fixture(loop_scope="session")

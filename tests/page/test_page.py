@@ -1,6 +1,7 @@
 """The page in a browser: what it shows, and that it goes on showing it."""
 
 import asyncio
+import re
 import statistics
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Literal
 import asyncpg
 import httpx
 import pytest
-from playwright.async_api import Browser, Page, Route, expect
+from playwright.async_api import Browser, Page, expect
 
+from service import calls
 from tests.commands.support import free_port, serving
 from tests.http import event, put, send
+from tests.http.guarded import Headers, build_site, new_token, token_id
 from tests.page.conftest import Site
 
 # In the page: posts an event, and returns after how many milliseconds the count on display is another one.
@@ -211,32 +214,51 @@ async def test_on_a_phone_it_shows_one_side_at_a_time(site: Site, api: httpx.Asy
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
 
 
-async def test_it_asks_for_a_token_when_the_service_wants_one_and_keeps_it_for_the_tab(
-    site: Site, api: httpx.AsyncClient
+async def answer_with(page: Page, token: Headers | str) -> None:
+    """Gives the page the token that it asks for."""
+    given = token if isinstance(token, str) else token["Authorization"].removeprefix("Bearer ")
+    await page.get_by_label("Token", exact=True).fill(given)
+    await page.keyboard.press("Enter")
+
+
+async def test_it_asks_for_a_token_keeps_it_for_the_tab_and_says_what_is_wrong_with_it(
+    browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
 ) -> None:
-    """A stand-in for the service's own 401, so that this holds however tokens are made."""
+    await build_site(connection)
+    site = Site(browser, free_port())
+    ingest, here = await new_token(connection, "ingest"), await new_token(connection, "read", space="own")
+    everywhere = await new_token(connection, "read")
+    with serving(tmp_path, database_url, site.port, HEADCOUNT_AUTH="required") as process:
+        context = await browser.new_context(reduced_motion="reduce")
+        page = await site.new_page(context)
+        await page.goto(f"{site.url}/#own-room")
+        why = page.locator("#ask-why")
+        await expect(why).to_contain_text("scope read")
+        await answer_with(page, "hc_bad")
+        await expect(why).to_contain_text("unknown, has expired or was revoked")
+        await answer_with(page, ingest)
+        await expect(why).to_contain_text("This needs the scope read; the token has ingest.")
+        await answer_with(page, here)
+        await expect(page.locator("#link")).to_have_text("Live")
+        await expect(page.locator("#name")).to_have_text("own-room")
+        await expect(page.locator(f"{row('own-room')} .number")).to_have_text("3")
+        await expect(page.locator("[role=treeitem]")).to_have_count(2)
+        await expect(page.locator("#curve canvas")).to_have_count(1)
+        assert await page.evaluate(IS_DRAWN)
+        assert await page.evaluate("localStorage.length + document.cookie.length") == 0
+        await page.reload()
+        await expect(page.locator("#link")).to_have_text("Live")
 
-    async def want_token(route: Route) -> None:
-        if route.request.headers.get("authorization") == "Bearer hc_good":
-            await route.continue_()
-        else:
-            await route.fulfill(status=401, content_type="application/problem+json", body='{"detail": "No token."}')
-
-    context = await site.browser.new_context()
-    page = await context.new_page()
-    await page.route("**/v1/**", want_token)
-    await page.goto(site.url)
-    field = page.get_by_label("Token", exact=True)
-    await field.fill("hc_bad")
-    await page.keyboard.press("Enter")
-    await expect(page.locator("#ask-why")).to_contain_text("does not know")
-    await field.fill("hc_good")
-    await page.keyboard.press("Enter")
-    await expect(page.locator("#link")).to_have_text("Live")
-    await expect(page.locator(row("house"))).to_be_visible()
-    await page.reload()
-    await expect(page.locator("#link")).to_have_text("Live")
-    assert await page.evaluate("localStorage.length + document.cookie.length") == 0
+        await calls.revoke_token(connection, await token_id(connection, here))
+        await expect(why).to_contain_text("unknown, has expired or was revoked", timeout=20_000)
+        await expect(page.locator("#name")).to_be_hidden()
+        await answer_with(page, everywhere)
+        await expect(page.locator("[role=treeitem]")).to_have_count(5)
+        await expect(page.locator(f"{row('secret-b')} .number")).to_have_text(re.compile(r"\d+"))
+        await context.close()
+        await asyncio.to_thread(process.end)
+    refused = "Failed to load resource: the server responded with a status of 40"
+    assert [text for text in site.complaints if not text.startswith(refused)] == []
 
 
 async def test_what_the_service_sends_is_shown_as_text(site: Site, api: httpx.AsyncClient) -> None:

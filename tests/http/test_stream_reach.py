@@ -1,0 +1,228 @@
+"""GET /v1/live on behalf of tokens: how far it reaches, and for how long."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from litestar import Litestar
+
+from service import calls, live
+from service.app import create_app
+from service.settings import Settings
+from tests.factories import NOON, apply_site, record, seconds
+from tests.http.guarded import bearer, build_site, leaks, new_token, token_id
+from tests.http.streams import Stream, listening
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def asking(connection: asyncpg.Connection, database_url: str) -> AsyncIterator[Litestar]:
+    """A service that asks for tokens, and the site of build_site."""
+    await build_site(connection)
+    app = create_app(Settings(database_url=database_url))
+    async with app.lifespan():
+        yield app
+
+
+def told(stream: Stream) -> list[tuple[str, str, bool]]:
+    """Every event as (name, space, whether that is gone)."""
+    return [(event.name, event.data["space"], event.data.get("deleted", False)) for event in stream.events]
+
+
+def no_leak(stream: Stream) -> bool:
+    return not leaks(str(stream.events) + stream.text)
+
+
+async def pass_through(connection: asyncpg.Connection, *dpus: str, after: int) -> None:
+    assert not await record(connection, [(dpu, NOON + seconds(4000 + after), 1) for dpu in dpus])
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [("", ["own", "own-room"]), ("under=own-room", ["own-room"]), ("space=own-room", ["own-room"])],
+)
+async def test_it_tells_of_the_tokens_part_and_of_nothing_else(
+    asking: Litestar, connection: asyncpg.Connection, query: str, expected: list[str]
+) -> None:
+    here, everywhere = await new_token(connection, "read", space="own"), await new_token(connection, "read")
+    async with (
+        listening(asking, query, headers=here) as stream,
+        listening(asking, headers=everywhere) as whole,
+    ):
+        await stream.wait_for(len(expected))
+        await whole.wait_for(5)
+        assert [event.data["space"] for event in stream.events] == expected
+        counts = {event.data["space"]: event.data | {"at": ""} for event in whole.events}
+        for event in stream.events:
+            assert event.data | {"at": ""} == counts[event.data["space"]], "counts are the same for everybody"
+        await apply_site(
+            connection,
+            spaces=[
+                {"id": "secret-new", "parent": "secret-b"},
+                {"id": "secret-b", "name": "a secret"},
+                {"id": "own", "name": "ours"},
+            ],
+        )
+        news = {("space", "secret-new", False), ("space", "secret-b", False)}
+        await whole.wait_until(lambda: news <= set(told(whole)))
+        await calls.delete_space(connection, "secret-new")
+        await pass_through(connection, "secret-inner", "secret-main", "own-inner", after=1)
+        await whole.wait_until(lambda: ("space", "secret-new", True) in told(whole))
+        room = ("count", "own-room", False)
+        await stream.wait_until(lambda: told(stream).count(room) == 2)
+        assert no_leak(stream)
+        assert {space for _, space, _ in told(stream)} == set(expected)
+
+
+async def test_it_tells_what_comes_into_the_tokens_part_and_what_goes(
+    asking: Litestar, connection: asyncpg.Connection
+) -> None:
+    token = await new_token(connection, "read", space="own")
+    async with listening(asking, headers=token) as stream:
+        await stream.wait_for(2)
+        await apply_site(connection, spaces=[{"id": "own-new", "parent": "own-room"}])
+        await stream.wait_for(4)
+        assert told(stream)[2:] == [("space", "own-new", False), ("count", "own-new", False)]
+        await apply_site(connection, spaces=[{"id": "own-room", "parent": "secret-b"}])
+        await stream.wait_until(lambda: ("space", "own-new", True) in told(stream))
+        assert ("space", "own-room", True) in told(stream)
+        heard = len(stream.events)
+        last_id = stream.events[-1].id
+        await pass_through(connection, "own-inner", after=1)  # from own into what is theirs now
+        await stream.wait_for(heard + 1)
+        assert told(stream)[heard:] == [("count", "own", False)]
+        await apply_site(connection, spaces=[{"id": "own-room", "parent": "own"}])
+        back = {("count", "own-room", False), ("count", "own-new", False)}
+        await stream.wait_until(lambda: back <= set(told(stream)[heard:]))
+    async with listening(asking, headers=token, last_id=last_id) as stream:
+        await stream.wait_until(lambda: back <= set(told(stream)))
+
+
+async def test_after_a_last_event_id_it_says_nothing_of_what_happened_elsewhere(
+    asking: Litestar, connection: asyncpg.Connection
+) -> None:
+    token = await new_token(connection, "read", space="own")
+    async with listening(asking, headers=token) as stream:
+        last_id = (await stream.wait_for(2))[-1].id
+    await apply_site(connection, spaces=[{"id": "secret-new", "parent": "secret-b"}])
+    await calls.delete_space(connection, "secret-new")
+    await apply_site(connection, spaces=[{"id": "secret-other", "parent": "secret-b"}])
+    await pass_through(connection, "secret-inner", "own-inner", after=1)
+    async with listening(asking, headers=token, last_id=last_id) as stream:
+        await stream.wait_until(lambda: {"own", "own-room"} <= {space for _, space, _ in told(stream)})
+        assert {space for _, space, _ in told(stream)} == {"own", "own-room"}
+        assert no_leak(stream)
+
+
+@pytest.mark.parametrize("query", ["space=own-room", "under=own-room"])
+async def test_it_ends_when_what_was_asked_for_is_beyond_the_token_now(
+    asking: Litestar, connection: asyncpg.Connection, query: str
+) -> None:
+    token = await new_token(connection, "read", space="own")
+    async with listening(asking, query, headers=token) as stream:
+        await stream.wait_for(1)
+        await apply_site(connection, spaces=[{"id": "own-room", "parent": "secret-b"}])
+        await stream.wait_for_end()
+        assert len(stream.events) == 1
+    async with listening(asking, query, headers=token) as stream:
+        assert stream.status == 404
+
+
+async def test_who_has_the_same_token_shares_one_look_and_others_do_not_share_their_spaces(
+    asking: Litestar, connection: asyncpg.Connection
+) -> None:
+    own, secret = await new_token(connection, space="own"), await new_token(connection, space="secret-b")
+    everywhere = [await new_token(connection), await new_token(connection)]
+    async with (
+        listening(asking, headers=own) as one,
+        listening(asking, headers=own) as two,
+        listening(asking, headers=secret) as three,
+        listening(asking, headers=everywhere[0]),
+        listening(asking, headers=everywhere[1]),
+    ):
+        for stream in (one, two, three):
+            await stream.wait_for(2)
+        assert told(one) == told(two)
+        assert {space for _, space, _ in told(three)} == {"secret-b", "secret-room"}
+        assert len(asking.state.live.selections) == 3
+
+
+@pytest.mark.parametrize("end", ["revoked_at", "expires_at"])
+@pytest.mark.parametrize("space", [None, "own"])
+async def test_its_streams_end_within_five_seconds_when_their_token_is_revoked_or_expires(
+    asking: Litestar, connection: asyncpg.Connection, space: str | None, end: str
+) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    token = await new_token(connection, "read", space=space, expires_at=soon if end == "expires_at" else None)
+    other = await new_token(connection, "read")
+    async with listening(asking, headers=token) as stream, listening(asking, headers=other) as staying:
+        await stream.wait_for(2)
+        if end == "revoked_at":
+            # in another process, or by hand: nobody tells this one
+            await calls.revoke_token(connection, await token_id(connection, token))
+            soon = datetime.now(UTC)
+        await apply_site(connection, spaces=[{"id": "own-new", "parent": "own"}])
+        await stream.wait_for_end()
+        assert datetime.now(UTC) - soon < timedelta(seconds=5)
+        assert not [event for event in stream.events if event.data.get("deleted")], "its spaces are still there"
+        heard = len(staying.events)
+        await apply_site(connection, spaces=[{"id": "own-newer", "parent": "own"}])
+        await staying.wait_for(heard + 1)
+        assert not staying.is_over
+    status = 0
+    while status != 401:
+        async with listening(asking, headers=token) as late:
+            status = late.status
+            assert (status, datetime.now(UTC) - soon < timedelta(seconds=5)) in ((200, True), (401, True))
+            if status == 200:
+                await late.wait_for_end()
+                assert late.events == []
+
+
+async def test_whether_tokens_are_good_is_asked_once_for_all_streams_and_not_at_every_tick(
+    asking: Litestar, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await new_token(connection, "read")
+    asked = []
+    real = asking.state.gate.is_still_good
+
+    async def spy(access: object) -> bool:
+        asked.append(access)
+        return bool(await real(access))
+
+    monkeypatch.setattr(asking.state.gate, "is_still_good", spy)
+    begun = time.monotonic()
+    async with listening(asking, headers=token), listening(asking, "under=own", headers=token):
+        while len(asked) < 2:
+            await asyncio.sleep(0.05)
+            assert time.monotonic() - begun < 30
+        assert len(asked) <= (time.monotonic() - begun) / live.TOKEN_SECONDS
+
+
+async def test_its_streams_end_when_nobody_can_tell_for_a_while_whether_their_token_is_good(
+    asking: Litestar, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_access: object) -> bool:
+        raise OSError("away")
+
+    monkeypatch.setattr(live, "TOKEN_SECONDS", 0.05)
+    monkeypatch.setattr(live, "AWAY_SECONDS", 0.5)
+    monkeypatch.setattr(asking.state.gate, "is_still_good", away)
+    async with listening(asking, headers=await new_token(connection, "read")) as stream:
+        begun = time.monotonic()
+        await stream.wait_for_end()
+        assert time.monotonic() - begun > 0.4
+
+
+@pytest.mark.parametrize(("scopes", "status"), [(["read"], 200), (["ingest", "admin"], 403), ([], 401)])
+async def test_head_says_what_get_would_and_ends_although_the_client_stays(
+    asking: Litestar, connection: asyncpg.Connection, scopes: list[str], status: int
+) -> None:
+    token = await new_token(connection, *scopes) if scopes else bearer("hc_none")
+    async with listening(asking, headers=token, method="HEAD") as stream:
+        await asyncio.wait_for(stream.dropped.wait(), 30)
+        assert (stream.status, stream.is_over, stream.events, stream.text) == (status, True, [], "")
+        assert asking.state.live.listening == 0
