@@ -58,6 +58,8 @@ class Lane:
     unit: str
     run: Callable[[float], tuple[int, float]]
     base: str
+    # A second one to compare with.
+    peer: str | None = None
 
 
 def copy_text(columns: Columns, ids: dict[str, int]) -> bytes:
@@ -167,6 +169,7 @@ def make_lanes(url: str, stack: ExitStack) -> list[Lane]:
     bulk = f"HTTP, {BATCH:,} events a request, 4 connections"
     single, count = "HTTP, one event a request, 64 connections", "HTTP, current count, 64 connections"
     copied = "COPY binary, 50,000 rows a transaction"
+    equal = f"COPY binary, {BATCH:,} rows a transaction"
     return [
         Lane(copied, "rows", copy_lane(url, traffic, ids, binary=True, batches=50), copied),
         Lane(
@@ -176,16 +179,16 @@ def make_lanes(url: str, stack: ExitStack) -> list[Lane]:
             copied,
         ),
         Lane(
-            f"COPY binary, {BATCH:,} rows a transaction",
+            equal,
             "rows",
             copy_lane(url, traffic, ids, binary=True, batches=1),
             copied,
         ),
-        Lane(f"api.record_events, {BATCH:,} rows a call", "rows", record_lane(url, traffic, 1), copied),
-        Lane("  of 50 DPUs", "rows", record_lane(url, Traffic(50), 1), copied),
-        Lane("  an hour late", "rows", record_lane(url, Traffic(lag=timedelta(hours=1)), 1), copied),
-        Lane("  over 4 connections", "rows", record_lane(url, traffic, 4), copied),
-        Lane(bulk, "events", http_lane(service, traffic, BATCH, 4), copied),
+        Lane(f"api.record_events, {BATCH:,} rows a call", "rows", record_lane(url, traffic, 1), copied, equal),
+        Lane("  of 50 DPUs", "rows", record_lane(url, Traffic(50), 1), copied, equal),
+        Lane("  an hour late", "rows", record_lane(url, Traffic(lag=timedelta(hours=1)), 1), copied, equal),
+        Lane("  over 4 connections", "rows", record_lane(url, traffic, 4), copied, equal),
+        Lane(bulk, "events", http_lane(service, traffic, BATCH, 4), copied, equal),
         Lane("  the same, validate only", "events", http_lane(validating, traffic, BATCH, 4, repeat=30), bulk),
         Lane("  the client's own ceiling", "events", http_lane(fixed, traffic, BATCH, 4, repeat=200), bulk),
         Lane(single, "requests", http_lane(service, traffic, 1, 64), single),
@@ -196,6 +199,11 @@ def make_lanes(url: str, stack: ExitStack) -> list[Lane]:
     ]
 
 
+def compare(rates: list[float], others: list[float]) -> float:
+    """The median of the ratios within a round."""
+    return statistics.median(rate / other for rate, other in zip(rates, others, strict=True))
+
+
 def show(lanes: list[Lane], rates: dict[int, list[float]], rounds: int, seconds: float, console: Console) -> None:
     table = Table(title=f"Medians of {rounds} interleaved rounds of {seconds:g} s a lane")
     for column in ("", "a second", "", "slowest to fastest round", "ratio", "to"):
@@ -203,14 +211,17 @@ def show(lanes: list[Lane], rates: dict[int, list[float]], rounds: int, seconds:
     numbers = {lane.name: number for number, lane in reversed(list(enumerate(lanes)))}
     for number, lane in enumerate(lanes):
         base = rates[numbers[lane.base]]
-        ratio = statistics.median(rate / other for rate, other in zip(rates[number], base, strict=True))
+        ratio = compare(rates[number], base)
+        against = "" if lane.base == lane.name else lane.base.split(",")[0]
+        if lane.peer in numbers:
+            against += f"; {compare(rates[number], rates[numbers[lane.peer]]):.2f} to COPY by {BATCH:,} rows"
         table.add_row(
             lane.name,
             f"{statistics.median(rates[number]):,.0f}",
             lane.unit,
             f"{min(rates[number]):,.0f} to {max(rates[number]):,.0f}",
             f"{ratio:.2f}",
-            "" if lane.base == lane.name else lane.base.split(",")[0],
+            against,
             end_section=number + 1 < len(lanes) and lanes[number + 1].name.startswith(("HTTP", "api")),
         )
     console.print(table)
