@@ -1,10 +1,14 @@
 """GET /v1/spaces/{id}/count."""
 
+from datetime import UTC, datetime
+
+import asyncpg
 import httpx
 import msgspec
 import pytest
 
 from tests.http import body, event, problem, put, room_with_dpu, send
+from tests.properties import rollups
 
 
 async def test_it_counts_at_an_instant(client: httpx.AsyncClient) -> None:
@@ -72,3 +76,19 @@ async def test_it_refuses_questions_that_it_does_not_understand(
 
 async def test_it_knows_no_other_space(client: httpx.AsyncClient) -> None:
     problem(await client.get("/v1/spaces/room/count"), 404, "not_found", "space")
+
+
+async def test_it_tells_what_retention_left_and_what_it_did_not(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await room_with_dpu(client)
+    await send(client, event(timestamp="2026-01-05T08:29:00Z", direction=2))
+    await rollups.refresh(connection)
+    await rollups.retain(connection, datetime(2026, 1, 6, tzinfo=UTC))
+    found = body(await client.get("/v1/spaces/room/count?at=2026-01-05T08:30:00Z"))
+    assert (found["count"], found["dpus"]) == (2, {"placed": 1, "online": None})
+    lost = problem(await client.get("/v1/spaces/room/count?at=2026-01-05T08:29:30Z"), 422, "invalid", "at")
+    assert "Events before 2026-01-06T00:00:00Z were dropped" in lost["detail"]
+    assert "such as 2026-01-05T08:30:00Z" in lost["detail"]
+    problem(await client.get("/v1/spaces/room/count?known_at=2999-01-01T00:00:00Z"), 422, "invalid", "known_at")
+    assert body(await client.get("/v1/spaces/room/count"))["count"] == 2

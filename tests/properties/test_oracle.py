@@ -313,6 +313,55 @@ def noon_hour(world: World, resolution: str = "event") -> Bucket:
     return buckets[-1]
 
 
+def dropped(*cuts: datetime) -> World:
+    """People at the door from noon on, each five minutes; resets of the hall at some instants; then that day goes."""
+    world = house()
+    for number in range(12):
+        walk(world, "d", 1, NOON + number * timedelta(minutes=5))
+    for cut in cuts:
+        world.reset("hall", 3, cut)
+    world.retire(NOON + timedelta(hours=12))
+    return world
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [(0, False), (15, False), (1, True), (29, True), (-1, False), (61, False), (720, False)],
+)
+def test_it_lacks_the_events_of_a_quarter_hour_that_is_cut(minutes: int, expected: bool) -> None:
+    at = NOON + timedelta(minutes=minutes)
+    assert dropped().lacks("hall", at) == expected
+    assert not dropped().lacks("room", at)
+
+
+def test_it_lacks_nothing_of_a_quarter_hour_that_was_cut_already() -> None:
+    world = dropped(NOON + timedelta(minutes=16))
+    assert not world.lacks("hall", NOON + timedelta(minutes=20))
+    assert not world.lacks("hall", NOON + timedelta(minutes=30))
+    assert world.lacks("hall", NOON + timedelta(minutes=31))
+    world.reset("hall", 3, NOON + timedelta(minutes=31))
+    assert world.lacks("hall", NOON + timedelta(days=9))
+    assert world.series_lacks("hall", NOON + timedelta(minutes=30), NOON + timedelta(hours=1))
+    assert not world.series_lacks("hall", NOON, NOON + timedelta(minutes=30))
+
+
+def test_it_lacks_whatever_was_dropped_for_what_was_known_then() -> None:
+    world = dropped()
+    assert world.lacks("hall", NOON, world.now)
+    assert not world.lacks("hall", NOON - timedelta(minutes=1), world.now)
+    assert not world.lacks("room", NOON, world.now)
+
+
+def test_it_takes_no_events_from_before_what_is_kept_and_knows_of_no_sensor_then() -> None:
+    world = dropped()
+    horizon = NOON + timedelta(hours=12)
+    early, late = Event("d", horizon - MICROSECOND, 1), Event("d", horizon, 1)
+    assert world.record([early, late], CLOCK) == ["too_old", "accepted"]
+    assert world.count("hall", NOON).online is None
+    assert world.count("hall", horizon + timedelta(minutes=10)).online == 0
+    assert world.count("hall", horizon + timedelta(minutes=10, microseconds=-1)).online is None
+
+
 def test_it_follows_the_count_through_a_bucket_that_is_not_over() -> None:
     world = house()
     walk(world, "d", 1, NOON - timedelta(hours=1))

@@ -27,12 +27,11 @@ begin
     and not exists (
       select from core.kept_event k
       where k.dpu_id = f.dpu_id and k.time >= f.bucket and k.time < f.bucket + interval '15 minutes')
-  order by f.bucket, d.id
   limit 1;
 end
 $$;
 comment on function core.find_dropped(integer[], timestamptz[], timestamptz[]) is
-'The first quarter-hour that overlaps one of the ranges [from, until) of DPUs, given as parallel arrays, and whose events were dropped; nulls if all that there were are left.';
+'A quarter-hour that overlaps one of the ranges [from, until) of DPUs, given as parallel arrays, and whose events were dropped; nulls if all that there were are left.';
 
 create or replace function core.check_kept(
   dpus integer[],
