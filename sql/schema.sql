@@ -59,7 +59,7 @@ routine api.get_count(text,timestamp with time zone,timestamp with time zone)
     arguments   INOUT space text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
     returns     SETOF record
     as          plpgsql stable security definer
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
     grant       execute to headcount_service
 
 routine api.get_device(text)
@@ -320,7 +320,7 @@ routine core.count_live(integer[],timestamp with time zone)
     arguments   spaces integer[], at timestamp with time zone
     returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer)
     as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.count_quarters(integer,timestamp with time zone,timestamp with time zone)
     arguments   space_id integer, from_at timestamp with time zone, until_at timestamp with time zone

@@ -209,9 +209,10 @@ def other_process(template: Path, tmp_path: Path) -> Iterator[tuple[subprocess.P
     """`python -m service.embedded` with its directory and the URL that it printed."""
     directory = tmp_path / "other"
     copy_template(template, directory)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service.embedded", str(directory)], stdout=subprocess.PIPE, text=True
-    )
+    # whoever runs the tests in the background has SIGINT ignored, and a child would, too
+    command = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command += "runpy.run_module('service.embedded', run_name='__main__', alter_sys=True)"
+    process = subprocess.Popen([sys.executable, "-c", command, str(directory)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     yield process, directory, process.stdout.readline().strip()
     process.kill()

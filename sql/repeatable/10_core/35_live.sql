@@ -174,6 +174,8 @@ create or replace function core.count_live(
 returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+-- from the space to its few DPUs, whatever the planner thinks of reading all
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare

@@ -13,6 +13,8 @@ create or replace function api.get_count(
 returns setof record
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+-- one space: what does not read hypertables need not be planned again
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
