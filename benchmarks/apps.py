@@ -33,7 +33,7 @@ def store_nothing() -> None:
     patch.object(Writer, "record", _store_nothing).start()
 
 
-async def _store_nothing(_writer: Writer, batch: Batch) -> EventsRecordedOut:
+async def _store_nothing(_writer: Writer, _session: object, batch: Batch) -> EventsRecordedOut:
     return EventsRecordedOut(batch.received, batch.received, 0, [])
 
 
