@@ -9,7 +9,9 @@ create or replace function api.list_spaces(
   out reset_at text,
   out opening_hours jsonb,
   out effective_time_zone text,
-  out effective_reset_at text
+  out effective_reset_at text,
+  out offline_after_seconds integer,
+  out effective_offline_after_seconds integer
 )
 returns setof record
 language plpgsql stable security definer
