@@ -1,6 +1,6 @@
-"""Granian or uvicorn: the same app under both, one worker each, in interleaved rounds on one database.
+"""uvicorn or granian: the same app under both, one worker each, in interleaved rounds on one database.
 
-    pip install uvicorn==0.54.0 httptools==0.9.0    # for this only: the service does not need them
+    pip install granian==2.8.7    # for this only: the service does not need it
     BENCH_DATABASE_URL=... python -m benchmarks.asgi_servers [--rounds 5] [--seconds 4] [--app validate_only]
 
 Then how they behave: stopped with SIGTERM while a request waits for the database, with connections that stall in
@@ -29,17 +29,18 @@ from benchmarks.database import fresh_database, server_url
 from benchmarks.processes import Server, free_port, running
 from benchmarks.traffic import Traffic, make_site
 
-# The last is what `headcount serve` does: granian's server inside our process, without its supervisor.
+# The first is what `headcount serve` does: uvicorn's server inside our process, with limits of ours.
+OURS = "headcount serve"
 SERVERS = {
+    OURS: ("benchmarks.apps",),
     "uvicorn": (
         *("uvicorn", "--factory", "--loop", "uvloop", "--http", "httptools", "--ws", "none"),
         *("--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "10"),
     ),
     "granian": (
         *("granian", "--factory", "--interface", "asgi", "--loop", "uvloop", "--no-ws", "--http", "1"),
-        *("--log-level", "warning", "--workers-kill-timeout", "10"),
+        *("--log-level", "warning", "--workers-kill-timeout", "10", "--backlog", "2048", "--backpressure", "8192"),
     ),
-    "granian embedded": ("benchmarks.apps",),
 }
 STALLED = 200
 PATIENCE = 45.0
@@ -49,7 +50,7 @@ NOBODY_ELSE = f"  while {2 * STALLED} connections are stalled, nobody else gets 
 def start(name: str, app: str, url: str) -> tuple[tuple[str, ...], int, dict[str, str]]:
     port = free_port()
     where: tuple[str, ...] = ("--host", HOST, "--port", str(port), f"benchmarks.apps:{app}")
-    if name == "granian embedded":
+    if name == OURS:
         where = (app,)
     environment = {"DATABASE_URL": url, "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(port)}
     return (*SERVERS[name], *where), port, environment
@@ -81,10 +82,10 @@ def compare_speed(url: str, app: str, rounds: int, seconds: float, console: Cons
         memory = {name: server.memory() for name, server in servers.items()}
 
     table = Table(title=f"App {app}: medians of {rounds} interleaved rounds of {seconds:g} s")
-    for column in ("", "server", "requests/s", "of uvicorn", "p50 ms", "p99 ms", "CPU ms a request", "of uvicorn"):
+    for column in ("", "server", "requests/s", "of ours", "p50 ms", "p99 ms", "CPU ms a request", "of ours"):
         table.add_column(column, justify="left" if column in ("", "server") else "right")
     for workload in workloads:
-        base = found[workload, "uvicorn"]
+        base = found[workload, OURS]
         for name in servers:
             runs = found[workload, name]
             # round by round, since the machine is not equally fast in all of them
@@ -92,7 +93,7 @@ def compare_speed(url: str, app: str, rounds: int, seconds: float, console: Cons
             cpu = [seconds / load.statuses[200] for load, seconds in runs]
             base_cpu = [seconds / load.statuses[200] for load, seconds in base]
             table.add_row(
-                workload if name == "uvicorn" else "",
+                workload if name == OURS else "",
                 name,
                 f"{statistics.median(load.per_second for load, _ in runs):,.0f}",
                 f"{ratio:.2f}",

@@ -10,7 +10,7 @@ SETTINGS = (
     *("fsync", "synchronous_commit", "full_page_writes", "wal_compression", "shared_buffers", "max_wal_size"),
     *("max_connections", "jit"),
 )
-PACKAGES = ("asyncpg", "granian", "litestar", "msgspec", "psycopg", "uvloop")
+PACKAGES = ("asyncpg", "httptools", "litestar", "msgspec", "psycopg", "uvicorn", "uvloop")
 
 
 def memory_bytes() -> int:

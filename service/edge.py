@@ -5,13 +5,14 @@ import base64
 import hashlib
 import re
 import time
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
 from litestar import Litestar
 from litestar.types import HTTPReceiveMessage, Message, Receive, Send
 
-from service.errors import request_id
+from service.errors import PROBLEM_JSON, Problem, encode_problem, request_id
 from service.logs import log_request
 
 Header = tuple[bytes, bytes]
@@ -34,8 +35,10 @@ class Edge(Litestar):
             await super().__call__(scope, receive, send)
             return
         begun = time.perf_counter()
-        scope.setdefault("state", {})["begun"] = begun
         method = scope["method"]
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}
+        scope.setdefault("state", {})["begun"] = begun
         identity = request_id(scope)
         status = 500
 
@@ -58,7 +61,6 @@ class Edge(Litestar):
 
     async def _answer_head(self, scope: Any, receive: Receive, send: Send) -> None:
         """As GET without the body: an answer that has no end is given up once it begins."""
-        scope["method"] = "GET"
         begun = asyncio.Event()
 
         async def receive_until_begun() -> Any:
@@ -90,6 +92,18 @@ def completed(headers: Iterable[Header], identity: str) -> list[Header]:
     found = [*headers, (b"x-request-id", identity.encode())]
     names = {name.lower() for name, _ in found}
     return found + [header for header in HEADERS if header[0] not in names]
+
+
+def problem_answer(code: str, detail: str) -> tuple[int, list[Header], bytes]:
+    """Status, headers and body for what was refused before it was a request."""
+    problem = Problem(code, detail)
+    body = encode_problem(problem)
+    headers = [
+        (b"content-type", PROBLEM_JSON.encode()),
+        (b"content-length", str(len(body)).encode()),
+        *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
+    ]
+    return problem.kind.status, completed(headers, str(uuid.uuid4())), body
 
 
 def page_policy(html: bytes) -> str:

@@ -173,11 +173,8 @@ def request_id(scope: Scope) -> str:
     return str(state["request_id"])
 
 
-def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The one place where an exception becomes an answer."""
-    problem = problem_of(error)
-    if problem.kind.status >= 500:
-        _log(request, problem, error)
+def encode_problem(problem: Problem) -> bytes:
+    """The body of the answer."""
     body = ProblemOut(
         type=f"urn:headcount:error:{problem.kind.code}",
         title=problem.kind.title,
@@ -186,8 +183,16 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
         code=problem.kind.code,
         errors=problem.errors,
     )
+    return msgspec.json.encode(body)
+
+
+def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The one place where an exception becomes an answer."""
+    problem = problem_of(error)
+    if problem.kind.status >= 500:
+        _log(request, problem, error)
     return Response(
-        msgspec.json.encode(body),
+        encode_problem(problem),
         status_code=HTTPStatus(problem.kind.status),
         media_type=PROBLEM_JSON,
         headers=problem.headers,

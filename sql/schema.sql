@@ -224,7 +224,7 @@ routine api.record_events(text[],timestamp with time zone[],integer[],smallint[]
     arguments   dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], auto_register boolean DEFAULT true, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[]
     returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
-    set         search_path=pg_catalog, pg_temp; timescaledb.max_tuples_decompressed_per_dml_transaction=0; lock_timeout=5s
+    set         search_path=pg_catalog, pg_temp; timescaledb.max_tuples_decompressed_per_dml_transaction=0; lock_timeout=5s; plan_cache_mode=force_generic_plan
     grant       execute to headcount_service
 
 routine api.record_import(text,text,bigint,bigint,bigint,bigint,boolean)
@@ -459,7 +459,7 @@ routine core.get_latest_scheduled_reset(timestamp with time zone,text,text)
 routine core.get_latest_time(timestamp with time zone)
     arguments   received_at timestamp with time zone
     returns     timestamp with time zone
-    as          sql immutable
+    as          sql stable
 
 routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
     arguments   at timestamp with time zone, time_zone text, reset_at text
@@ -490,7 +490,7 @@ routine core.get_reach()
 routine core.get_received_at(timestamp with time zone,bigint)
     arguments   "time" timestamp with time zone, lag_ms bigint
     returns     timestamp with time zone
-    as          sql immutable
+    as          sql stable
 
 routine core.get_scheduled_reset(date,text,time without time zone)
     arguments   day date, time_zone text, reset_at time without time zone
@@ -543,7 +543,7 @@ routine core.list_buckets(timestamp with time zone,timestamp with time zone,text
 routine core.list_dpu_ids(text[])
     arguments   dpus text[]
     returns     integer[]
-    as          sql stable
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_flows(integer,timestamp with time zone,timestamp with time zone,boolean,timestamp with time zone[],text)
@@ -769,12 +769,12 @@ routine core.run_upkeep(integer,jsonb)
 
 routine core.share_plan()
     returns     void
-    as          sql
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.store_events(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone)
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone
-    returns     bigint[]
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone, OUT ordinals bigint[], OUT doubles bigint[], OUT stored integer[]
+    returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 

@@ -45,7 +45,7 @@ def run(data: Path) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, until the server takes over
     try:
         settings = _settings()
-        check_port(settings.host, settings.port)
+        check_port(settings)
         with _database(data) as embedded:
             url = embedded.url if embedded else settings.database_url
             _migrate(url)

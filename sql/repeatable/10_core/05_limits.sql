@@ -9,7 +9,7 @@ comment on function core.get_oldest_time() is
 
 create or replace function core.get_latest_time(received_at timestamptz)
 returns timestamptz
-language sql immutable
+language sql stable
 as $$ select received_at + interval '5 minutes' $$;
 comment on function core.get_latest_time(timestamptz) is
 'Events after this instant are refused as in_future. Inlined by the planner: no search_path of its own.';
@@ -56,7 +56,7 @@ create or replace function core.get_received_at(
   lag_ms bigint
 )
 returns timestamptz
-language sql immutable
+language sql stable
 as $$ select "time" + lag_ms * interval '1 millisecond' $$;
 comment on function core.get_received_at(timestamptz, bigint) is
 'When the service took an event in. Inlined by the planner: no search_path of its own.';

@@ -21,9 +21,13 @@ Call it in a statement of its own before the first one that reads, so that what 
 
 create or replace function core.share_plan()
 returns void
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
-as $$ select pg_advisory_xact_lock_shared(4742001) $$;
+as $$
+begin
+  perform pg_advisory_xact_lock_shared(4742001);
+end
+$$;
 comment on function core.share_plan() is
 'Waits until no other transaction changes the floor plan, and keeps all from changing it until this one ends. Many can hold it at once.';
 

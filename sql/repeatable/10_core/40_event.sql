@@ -2,12 +2,15 @@
 
 create or replace function core.list_dpu_ids(dpus text[])
 returns integer[]
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(array_agg(d.dpu_id order by n.ordinal), '{}')
-  from unnest(dpus) with ordinality as n (id, ordinal)
-  left join core.dpu d on d.id = n.id
+begin
+  return (
+    select coalesce(array_agg(d.dpu_id order by n.ordinal), '{}')
+    from unnest(dpus) with ordinality as n (id, ordinal)
+    left join core.dpu d on d.id = n.id);
+end
 $$;
 comment on function core.list_dpu_ids(text[]) is
 'The dpu_id of each DPU, in the order given; null for one that is not registered.';
@@ -212,9 +215,11 @@ create or replace function core.store_events(
   times timestamptz[],
   directions integer[],
   sequences smallint[],
-  received_at timestamptz
+  received_at timestamptz,
+  out ordinals bigint[],
+  out doubles bigint[],
+  out stored integer[]
 )
-returns bigint[]
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
@@ -223,25 +228,24 @@ declare
   -- core.judge_event as two bounds: no function call a row
   v_oldest timestamptz := greatest(core.get_oldest_time(), (select s.events_from from core.rollup_state s));
   v_latest timestamptz := core.get_latest_time(store_events.received_at);
-  v_ordinals bigint[];
   v_late bigint[];
   v_touching bigint[];
   v_turning bigint[];
-  v_found integer[];
-  v_doubles bigint[];
 begin
-  select array_agg(a.ordinal order by a.dpu_id, a.time, a.sequence) into v_ordinals
+  doubles := '{}';
+  stored := '{}';
+  select coalesce(array_agg(a.ordinal order by a.dpu_id, a.time, a.sequence), '{}') into ordinals
   from (
     select distinct on (n.dpu_id, n.time, n.sequence) n.dpu_id, n.time, n.sequence, n.ordinal
     from unnest(dpus, times, sequences) with ordinality as n (dpu_id, time, sequence, ordinal)
     where n.dpu_id is not null and n.time >= v_oldest and n.time <= v_latest
     order by n.dpu_id, n.time, n.sequence, n.ordinal
   ) a;
-  if v_ordinals is null then
-    return '{}';
+  if cardinality(ordinals) = 0 then
+    return;
   end if;
-  select l.ordinals, l.late, l.touching, l.turning into v_ordinals, v_late, v_touching, v_turning
-  from core.lock_dpus(dpus, times, directions, store_events.received_at, v_ordinals) l;
+  select l.late, l.touching, l.turning into v_late, v_touching, v_turning
+  from core.lock_dpus(dpus, times, directions, store_events.received_at, ordinals) l;
   if cardinality(v_turning) > 0 then
     perform core.settle_signs(
       array(select dpus[o] from unnest(v_turning) as o),
@@ -249,32 +253,33 @@ begin
   end if;
 
   if cardinality(v_late) > 0 then
-    v_found := core.find_events(
+    select coalesce(array_agg(l.ordinal), '{}'), coalesce(array_agg(l.direction), '{}') into doubles, stored
+    from unnest(v_late, core.find_events(
       array(select dpus[o] from unnest(v_late) as o),
       array(select times[o] from unnest(v_late) as o),
-      array(select sequences[o] from unnest(v_late) as o));
-    v_doubles := array(select l.ordinal from unnest(v_late, v_found) as l (ordinal, found) where l.found is not null);
-    if cardinality(v_doubles) > 0 then
+      array(select sequences[o] from unnest(v_late) as o))) as l (ordinal, direction)
+    where l.direction is not null;
+    if cardinality(doubles) > 0 then
       update core.dpu_state s set cumulative_count = s.cumulative_count - n.net
-      from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(v_doubles) as o group by 1) n
+      from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(doubles) as o group by 1) n
       where s.dpu_id = n.dpu_id;
-      v_ordinals := array(
-        select n.ordinal from unnest(v_ordinals) with ordinality as n (ordinal, place)
-        where n.ordinal not in (select unnest(v_doubles))
+      ordinals := array(
+        select n.ordinal from unnest(ordinals) with ordinality as n (ordinal, place)
+        where n.ordinal not in (select unnest(doubles))
         order by n.place);
-      v_touching := array(select unnest(v_touching) except select unnest(v_doubles));
+      v_touching := array(select unnest(v_touching) except select unnest(doubles));
     end if;
   end if;
 
   insert into core.event (time, lag_ms, dpu_id, direction, sequence)
   select times[o], core.get_lag_ms(times[o], store_events.received_at), dpus[o], directions[o], sequences[o]
-  from unnest(v_ordinals) as o;
+  from unnest(ordinals) as o;
 
   -- An ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups.
   -- The rollups are ahead of the margin only where the clock of the database was set back.
   insert into core.late_mark (dpu_id, bucket)
   select distinct dpus[o], public.time_bucket(interval '15 minutes', times[o])
-  from unnest(v_ordinals) as o
+  from unnest(ordinals) as o
   where times[o] < greatest(
     store_events.received_at - interval '15 minutes', (select s.materialized_until from core.rollup_state s));
 
@@ -291,13 +296,12 @@ begin
     where f.space_id = n.space_id and f.dpu_id = n.dpu_id and f.from_at = n.from_at;
   end if;
 
-  if cardinality(v_ordinals) > 0 then
+  if cardinality(ordinals) > 0 then
     perform core.note_change(
-      dpus => array(select distinct dpus[o] from unnest(v_ordinals) as o),
-      latest_at => (select max(times[o]) from unnest(v_ordinals) as o));
+      dpus => array(select dpus[o] from unnest(ordinals) as o),
+      latest_at => (select max(times[o]) from unnest(ordinals) as o));
   end if;
-  return v_ordinals;
 end
 $$;
 comment on function core.store_events(integer[], timestamptz[], integer[], smallint[], timestamptz) is
-'Stores events that are not there yet, given as parallel arrays, with all that is derived from them at once, and returns the ordinals (from 1) of those it stored. Of several with one identity the first is taken; null for dpu_id and what core.judge_event refuses is left out. The caller holds, shared, the lock of the floor plan.';
+'Stores events that are not there yet, given as parallel arrays, with all that is derived from them at once. ordinals (from 1): those it stored; doubles: those that were there, and beside them in stored the direction that is stored. Of several with one identity the first is taken, the others are in neither; null for dpu_id and what core.judge_event refuses is left out. The caller holds, shared, the lock of the floor plan.';

@@ -23,7 +23,7 @@ declare
   v_reach integer[] := core.list_reach();
 begin
   return query
-  select s.parent, s.id, s.name, s.time_zone, s.capacity, s.reset_at, s.opening_hours, s.effective_time_zone, s.effective_reset_at
+  select s.parent, s.id, s.name, s.time_zone, s.capacity, s.reset_at, s.opening_hours, s.effective_time_zone, s.effective_reset_at, s.offline_after_seconds, s.effective_offline_after_seconds
   from core.describe_spaces(array(
     select s.space_id
     from core.space s

@@ -14,6 +14,8 @@ set search_path = pg_catalog, pg_temp
 set timescaledb.max_tuples_decompressed_per_dml_transaction = 0
 -- a chunk that is being compressed locks out late events: better to be told to come back than to hold up others
 set lock_timeout = '5s'
+-- planned once a connection: for a few events planning would cost more than all the rest
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -22,8 +24,9 @@ declare
   v_ids integer[];
   v_count integer := coalesce(cardinality(dpus), 0);
   v_stored bigint[];
-  v_rest bigint[];      -- ordinals of the events that could have been stored, but were there
-  v_found integer[];    -- beside v_rest: the direction that is stored
+  v_doubles bigint[];   -- ordinals of the events that could have been stored, but were there
+  v_found integer[];    -- beside v_doubles: the direction that is stored
+  v_repeats bigint[];   -- ordinals of those that came earlier in the arrays
   v_refused bigint[] := '{}';   -- ordinals, verdicts and details of what was not accepted
   v_verdicts text[] := '{}';
   v_details text[] := '{}';
@@ -46,7 +49,8 @@ begin
   end if;
 
   v_now := clock_timestamp();
-  v_stored := core.store_events(v_ids, times, directions, sequences, v_now);
+  select s.ordinals, s.doubles, s.stored into v_stored, v_doubles, v_found
+  from core.store_events(v_ids, times, directions, sequences, v_now) s;
   if cardinality(v_stored) < v_count then
     v_oldest := greatest(core.get_oldest_time(), (select s.events_from from core.rollup_state s));
     select array_agg(n.ordinal), array_agg(n.verdict), array_agg(core.explain_verdict(n.verdict, oldest => v_oldest))
@@ -57,14 +61,18 @@ begin
     ) n
     where n.verdict is not null;
 
-    v_rest := array(
+    v_repeats := array(
       select n.ordinal from generate_series(1, v_count) as n (ordinal)
       except select unnest(v_stored)
+      except select unnest(v_doubles)
       except select unnest(v_refused));
-    v_found := core.find_events(
-      array(select v_ids[o] from unnest(v_rest) as o),
-      array(select times[o] from unnest(v_rest) as o),
-      array(select sequences[o] from unnest(v_rest) as o));
+    if cardinality(v_repeats) > 0 then
+      v_doubles := v_doubles || v_repeats;
+      v_found := v_found || core.find_events(
+        array(select v_ids[o] from unnest(v_repeats) as o),
+        array(select times[o] from unnest(v_repeats) as o),
+        array(select sequences[o] from unnest(v_repeats) as o));
+    end if;
     if array_position(v_found, null) is not null then
       raise exception using errcode = 'PT503', message = 'Some events were neither stored nor found.',
         hint = 'Send the request again: nothing of it was stored.';
@@ -74,7 +82,7 @@ begin
     into v_refused, v_verdicts, v_details
     from (
       select r.ordinal, r.found, case when r.found = directions[r.ordinal] then 'duplicate' else 'conflict' end as verdict
-      from unnest(v_rest, v_found) as r (ordinal, found)
+      from unnest(v_doubles, v_found) as r (ordinal, found)
     ) n;
   end if;
 
