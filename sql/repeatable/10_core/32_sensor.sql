@@ -77,7 +77,8 @@ comment on function core.note_listening(timestamptz) is
 
 create or replace function core.settle_signs(
   dpus integer[],
-  signs timestamptz[]
+  signs timestamptz[],
+  received_at timestamptz
 )
 returns bigint[]
 language plpgsql volatile
@@ -85,7 +86,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_now timestamptz := clock_timestamp();
+  v_recorded_at timestamptz;
   v_is_locked boolean := false;
   v_listened_until timestamptz;
   v_listened bigint;
@@ -167,23 +168,24 @@ begin
     -- Whether somebody listened in between is not settled yet. Who takes in a sign listens.
     perform pg_advisory_xact_lock(4742003);
     v_is_locked := true;
-    v_now := clock_timestamp();
-    perform core.extend_listening(v_now);
+    perform core.extend_listening(received_at);
   end loop;
   if cardinality(v_found) = 0 then
     return v_found;
   end if;
 
+  -- what it replaces may have been recorded while this one waited
+  v_recorded_at := greatest(received_at, (select max(o.recorded_at) from core.outage o where o.outage_id = any (v_old)));
   with old as (
-    update core.outage o set superseded_at = v_now
+    update core.outage o set superseded_at = v_recorded_at
     where o.outage_id = any (v_old)
     returning o.outage_id, o.incident_id, o.detected_at, o.pending
   )
   insert into core.outage (dpu_id, heard_at, offline_at, back_at, offline_after_seconds, recorded_at, detected_at, incident_id, pending)
   select
-    p.dpu_id, p.heard_at, p.offline_at, nullif(p.back_at, 'infinity'), p.seconds, v_now, coalesce(o.detected_at, v_now), o.incident_id,
+    p.dpu_id, p.heard_at, p.offline_at, nullif(p.back_at, 'infinity'), p.seconds, v_recorded_at, coalesce(o.detected_at, v_recorded_at), o.incident_id,
     -- what was over long before anybody knew of it is nothing to be told of
-    case when o.outage_id is not null then o.incident_id is not null or o.pending else p.back_at > v_now - interval '1 minute' end
+    case when o.outage_id is not null then o.incident_id is not null or o.pending else p.back_at > received_at - interval '1 minute' end
   from unnest(v_dpus, v_outages, v_seconds, v_heards, v_backs, v_offlines) as p (dpu_id, outage_id, seconds, heard_at, back_at, offline_at)
   left join old o on o.outage_id = p.outage_id
   where p.offline_at < p.back_at;
@@ -196,7 +198,7 @@ begin
   where o.outage_id = any (v_old);
 
   insert into core.first_sign (dpu_id, at, recorded_at)
-  select n.dpu_id, min(n.at), v_now
+  select n.dpu_id, min(n.at), settle_signs.received_at
   from unnest(v_found) as u (ordinal)
   join lateral (select dpus[u.ordinal] as dpu_id, signs[u.ordinal] as at) n on true
   group by n.dpu_id
@@ -225,12 +227,13 @@ begin
   return v_found;
 end
 $$;
-comment on function core.settle_signs(integer[], timestamptz[]) is
-'Brings outages in line with new signs of life, given as parallel arrays in any order, and returns the ordinals (from 1) of those that changed anything. The caller holds the rows of these DPUs in core.dpu_state, where earlier_seen_at is what was known before.';
+comment on function core.settle_signs(integer[], timestamptz[], timestamptz) is
+'Brings outages in line with new signs of life, given as parallel arrays in any order, and returns the ordinals (from 1) of those that changed anything. The caller holds the rows of these DPUs in core.dpu_state, where earlier_seen_at is what was known before. No sign is later than received_at.';
 
 create or replace function core.hear_dpus(
   dpus integer[],
-  times timestamptz[]
+  times timestamptz[],
+  received_at timestamptz
 )
 returns bigint[]
 language plpgsql volatile
@@ -275,14 +278,14 @@ begin
   cross join lateral unnest(s.ordinals) as o;
 
   if cardinality(v_turning) > 0 then
-    v_found := core.settle_signs(array(select dpus[o] from unnest(v_turning) as o), array(select times[o] from unnest(v_turning) as o));
+    v_found := core.settle_signs(array(select dpus[o] from unnest(v_turning) as o), array(select times[o] from unnest(v_turning) as o), received_at);
     v_news := array(select unnest(v_news) union select v_turning[f] from unnest(v_found) as f);
   end if;
   return v_news;
 end
 $$;
-comment on function core.hear_dpus(integer[], timestamptz[]) is
-'Takes in heartbeats, given as parallel arrays (null for dpu_id: left out), and returns the ordinals (from 1) of those that changed anything: newer than the latest one, or within what was taken for an outage. times: none later than now. The caller holds, shared, the lock of the floor plan.';
+comment on function core.hear_dpus(integer[], timestamptz[], timestamptz) is
+'Takes in heartbeats, given as parallel arrays (null for dpu_id: left out), and returns the ordinals (from 1) of those that changed anything: newer than the latest one, or within what was taken for an outage. times: none later than received_at. The caller holds, shared, the lock of the floor plan.';
 
 create or replace function core.list_hung(at timestamptz)
 returns table (dpu_id integer, mounted_id integer, other_id integer, space_id integer)

@@ -249,7 +249,8 @@ begin
   if cardinality(v_turning) > 0 then
     perform core.settle_signs(
       array(select dpus[o] from unnest(v_turning) as o),
-      array(select least(times[o], store_events.received_at) from unnest(v_turning) as o));
+      array(select least(times[o], store_events.received_at) from unnest(v_turning) as o),
+      store_events.received_at);
   end if;
 
   if cardinality(v_late) > 0 then

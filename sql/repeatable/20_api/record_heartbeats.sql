@@ -46,7 +46,7 @@ begin
     where n.verdict is null
     group by n.dpu_id, least(n.time, v_now));
   v_news := core.hear_dpus(
-    array(select v_ids[o] from unnest(v_heard) as o), array(select least(times[o], v_now) from unnest(v_heard) as o));
+    array(select v_ids[o] from unnest(v_heard) as o), array(select least(times[o], v_now) from unnest(v_heard) as o), v_now);
   v_news := array(select v_heard[o] from unnest(v_news) as o);
 
   return query
