@@ -11,6 +11,8 @@ from service.auth import Gate, Tokens, authorize
 from service.db import Database
 from service.edge import Edge
 from service.errors import problem_response
+from service.heartbeats import Heartbeats
+from service.jobs import Jobs
 from service.limits import Limiter
 from service.live import Live
 from service.logs import Seldom
@@ -52,12 +54,14 @@ def create_app(settings: Settings) -> Litestar:
     metrics = Metrics()
     database = Database(settings)
     writer = Writer(database, settings, metrics)
+    heartbeats = Heartbeats(database, settings, metrics)
     bodies = Bodies(settings.max_body_bytes)
     tokens = Tokens(database) if settings.auth == "required" else None
     gate = Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second))
     live = Live(database, gate)
     metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.events)
     metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.bytes)
+    metrics.watch("queue_heartbeats", "Heartbeats that wait for their commit.", lambda: heartbeats.held)
     metrics.watch("body_bytes", "Bytes of bodies that are being received.", lambda: bodies.held)
     metrics.watch("listeners", "Open streams of GET /v1/live.", lambda: live.listening)
     metrics.watch("pool_connections", "Open connections to the database.", database.get_size)
@@ -67,12 +71,13 @@ def create_app(settings: Settings) -> Litestar:
         route_handlers=HANDLERS,
         guards=[authorize],
         # ended in the opposite order: the pool last
-        lifespan=[database.lifespan, writer.lifespan, live.lifespan],
+        lifespan=[database.lifespan, Jobs(database).lifespan, writer.lifespan, heartbeats.lifespan, live.lifespan],
         state=State(
             {
                 "database": database,
                 "gate": gate,
                 "writer": writer,
+                "heartbeats": heartbeats,
                 "live": live,
                 "reader": Reader(database, metrics),
                 "bodies": bodies,

@@ -230,6 +230,73 @@ async def list_events(
     ]
 
 
+# Sensors
+
+
+async def record_heartbeats(
+    session: Session,
+    dpus: Sequence[str | None],
+    mac_addresses: Sequence[str | None],
+    times: Sequence[datetime | None],
+    auto_register: bool = True,
+) -> list[messages.HeartbeatRow]:
+    """What became of each, in their order."""
+    rows = await session.fetch(
+        "select * from api.record_heartbeats(dpus => $1, mac_addresses => $2, times => $3, auto_register => $4)",
+        dpus,
+        mac_addresses,
+        times,
+        auto_register,
+    )
+    return [messages.HeartbeatRow(row["verdict"], row["detail"], row["dpu"], row["last_seen"]) for row in rows]
+
+
+async def detect_outages(session: Session) -> int | None:
+    """How many DPUs went offline; None: another process is at it."""
+    row = await session.fetchrow("select api.detect_outages()")
+    found: int | None = row[0] if row else None
+    return found
+
+
+async def list_sensors(
+    session: Session, space: str | None = None, state: str | None = None
+) -> list[messages.SensorOut]:
+    rows = await session.fetch("select * from api.list_sensors(space => $1, state => $2)", space, state)
+    return [_shape(row, messages.SensorOut) for row in rows]
+
+
+async def list_turned_dpus(session: Session, dpus: Sequence[str]) -> list[messages.TurnedRow]:
+    rows = await session.fetch("select * from api.list_turned_dpus(dpus => $1)", dpus)
+    return [_shape(row, messages.TurnedRow) for row in rows]
+
+
+async def list_incidents(
+    session: Session, open: bool | None = None, after: int | None = None, max_rows: int = 100
+) -> list[messages.IncidentOut]:
+    rows = await session.fetch(
+        "select * from api.list_incidents(open => $1, after => $2, max_rows => $3)", open, after, max_rows
+    )
+    return [_shape(row, messages.IncidentOut) for row in rows]
+
+
+async def get_availability(
+    session: Session, dpu: str, from_at: datetime | None = None, to_at: datetime | None = None
+) -> messages.AvailabilityOut:
+    row = await session.fetchrow(
+        "select * from api.get_availability(dpu => $1, from_at => $2, to_at => $3)", dpu, from_at, to_at
+    )
+    found = _shape(row, messages.AvailabilityRow)
+    return messages.AvailabilityOut(
+        dpu,
+        found.from_at,
+        found.to_at,
+        found.online_seconds,
+        found.offline_seconds,
+        found.availability,
+        [messages.OutageOut(*bounds) for bounds in zip(found.froms, found.untils, strict=True)],
+    )
+
+
 # Counts
 
 

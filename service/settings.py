@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     acquire_seconds: float = 5.0
     statement_seconds: float = 30.0
     auto_register: bool = True
+    # Whether this process also does what runs in the background: it notices sensors that fall silent.
+    jobs: bool = True
     # What one token may send to one process, unless it has limits of its own; None: as much as it likes.
     events_per_second: Annotated[int, Meta(ge=1)] | None = None
     requests_per_second: Annotated[int, Meta(ge=1)] | None = None

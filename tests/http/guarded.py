@@ -25,7 +25,7 @@ Headers = dict[str, str]
 @asynccontextmanager
 async def guarded(database_url: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service of its own that asks for tokens."""
-    app = create_app(Settings(database_url=database_url, **settings))
+    app = create_app(Settings(database_url=database_url, jobs=False, **settings))
     transport = httpx.ASGITransport(app=hanging_up(app))
     async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://headcount") as client:
         yield client

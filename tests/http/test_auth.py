@@ -525,7 +525,7 @@ async def test_an_answer_that_lasts_can_ask_whether_its_token_is_still_good(
     connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "FRESH_SECONDS", 0.0)
-    app = create_app(Settings(database_url=database_url))
+    app = create_app(Settings(database_url=database_url, jobs=False))
     token = await new_token(connection, "read")
     async with app.lifespan():
         gate: auth.Gate = app.state.gate

@@ -37,7 +37,7 @@ async def client_of(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def fresh(connection: asyncpg.Connection, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app of its own, which has counted nothing yet."""
-    async with client_of(Settings(database_url=database_url, auth="off")) as client:
+    async with client_of(Settings(database_url=database_url, auth="off", jobs=False)) as client:
         yield client
 
 
@@ -110,7 +110,7 @@ async def test_it_tells_how_far_the_rollups_are_behind(
 
 
 async def test_it_answers_without_a_database_and_each_app_counts_for_itself() -> None:
-    nowhere = Settings(database_url="postgresql://nobody@127.0.0.1:1/none", auth="off")
+    nowhere = Settings(database_url="postgresql://nobody@127.0.0.1:1/none", auth="off", jobs=False)
     async with client_of(nowhere) as first, client_of(nowhere) as second:
         await first.get("/healthz")
         found = await samples(first)

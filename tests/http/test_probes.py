@@ -72,7 +72,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def service_at(url: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(Settings(database_url=url, auth="off", **settings))
+    app = create_app(Settings(database_url=url, auth="off", jobs=False, **settings))
 
     async def asgi(scope: Any, receive: Any, send: Any) -> None:
         await app(scope, receive, send)

@@ -294,14 +294,14 @@ async def test_it_says_that_it_is_still_there(
 
 
 async def test_it_takes_no_more_listeners_than_it_is_told_to(database_url: str, connection: asyncpg.Connection) -> None:
-    app = create_app(Settings(database_url=database_url, auth="off", max_listeners=1))
+    app = create_app(Settings(database_url=database_url, auth="off", jobs=False, max_listeners=1))
     async with app.lifespan(), listening(app), listening(app) as second:
         assert second.status == 503
         assert second.headers["retry-after"]
 
 
 async def test_its_streams_end_when_the_service_stops(database_url: str, connection: asyncpg.Connection) -> None:
-    app = create_app(Settings(database_url=database_url, auth="off"))
+    app = create_app(Settings(database_url=database_url, auth="off", jobs=False))
     async with app.lifespan(), listening(app) as stream:
         app.state.live.stop()
         await stream.wait_for_end()

@@ -12,7 +12,7 @@ import pytest
 from tests.factories import NOON, apply_site, differences, seconds
 from tests.properties.outages import Outage, Period, find_outages
 
-WORLDS = int(os.environ.get("HEADCOUNT_WORLDS", "24"))
+WORLDS = int(os.environ.get("HEADCOUNT_WORLDS", "8"))
 THRESHOLD = 2
 DEAF_AFTER = timedelta(seconds=5)
 NAMES = ("a", "b", "c", "d")
@@ -46,7 +46,7 @@ class World:
                 {"dpu": name, "doorway": "door", "mounted_in": "site", "from": "2020-01-01T00:00:00Z"} for name in NAMES
             ],
         )
-        self.dpus = dict(await self.connection.fetch("select id, dpu_id from core.dpu"))
+        self.dpus = {row["id"]: row["dpu_id"] for row in await self.connection.fetch("select id, dpu_id from core.dpu")}
 
     async def tick(self) -> None:
         await self.connection.execute(TICK, self.clock)
