@@ -16,6 +16,7 @@ from service.live import Live
 from service.logs import Seldom
 from service.metrics import Metrics
 from service.negotiation import Bodies
+from service.notices import Notices
 from service.reader import Reader
 from service.routes import HANDLERS
 from service.settings import Settings
@@ -56,10 +57,12 @@ def create_app(settings: Settings) -> Litestar:
     tokens = Tokens(database) if settings.auth == "required" else None
     gate = Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second))
     live = Live(database, gate)
+    notices = Notices(database, metrics)
     metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.events)
     metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.bytes)
     metrics.watch("body_bytes", "Bytes of bodies that are being received.", lambda: bodies.held)
     metrics.watch("listeners", "Open streams of GET /v1/live.", lambda: live.listening)
+    metrics.watch("sending", "Deliveries that are being sent.", lambda: len(notices.running))
     metrics.watch("pool_connections", "Open connections to the database.", database.get_size)
     metrics.watch("pool_idle_connections", "Those of them that nobody uses.", database.get_idle_size)
     metrics.watch("pool_waiting", "Calls that wait for a connection.", lambda: database.waiting)
@@ -67,13 +70,14 @@ def create_app(settings: Settings) -> Litestar:
         route_handlers=HANDLERS,
         guards=[authorize],
         # ended in the opposite order: the pool last
-        lifespan=[database.lifespan, writer.lifespan, live.lifespan],
+        lifespan=[database.lifespan, writer.lifespan, live.lifespan, notices.lifespan],
         state=State(
             {
                 "database": database,
                 "gate": gate,
                 "writer": writer,
                 "live": live,
+                "notices": notices,
                 "reader": Reader(database, metrics),
                 "bodies": bodies,
                 "metrics": metrics,

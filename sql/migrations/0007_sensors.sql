@@ -1,0 +1,3 @@
+-- A placeholder: on merging, the sensors' own file takes its place.
+
+select;
