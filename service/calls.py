@@ -352,11 +352,10 @@ async def put_channel(session: Session, channel: str, patch: messages.ChannelIn)
     """Whether it was created, and what it is now."""
     row = await session.fetchrow("select * from api.put_channel(channel => $1, patch => $2)", channel, _patch(patch))
     columns = dict(row or {})
-    secret = columns.get("new_secret")
-    return _created(row), msgspec.convert(
-        columns | {"to": columns.get("recipients"), "secret": UNSET if secret is None else secret},
-        messages.ChannelPutOut,
-    )
+    made = {"to": columns.get("recipients")}
+    if columns.get("new_secret") is not None:
+        made["secret"] = columns["new_secret"]
+    return _created(row), msgspec.convert(columns | made, messages.ChannelPutOut)
 
 
 async def get_channel(session: Session, channel: str) -> messages.ChannelOut:

@@ -4,6 +4,7 @@ Each takes a claimed delivery and says what came of it; none raises, and none ta
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from service.settings import Settings
 from service.targets import CONNECT_SECONDS, CheckedTransport, TargetRefused, Targets
 
 if TYPE_CHECKING:
-    from apprise import NotifyBase
+    from apprise import Apprise, NotifyBase
 
 TRY_SECONDS = 10.0
 # For the addresses of a name, when a channel is made.
@@ -219,10 +220,7 @@ def words_of(claim: ClaimRow) -> tuple[str, str]:
 
 def apprise_service(url: str) -> "NotifyBase | None":
     """What Apprise makes of an address, with its time limits and redirects as we want them; None: nothing."""
-    # it loads a hundred modules, which only those wait for who use it
-    from apprise import Apprise
-
-    service = Apprise.instantiate(url)
+    service = _apprise().instantiate(url)
     if service is not None:
         service.socket_connect_timeout = CONNECT_SECONDS
         service.socket_read_timeout = TRY_SECONDS
@@ -231,14 +229,23 @@ def apprise_service(url: str) -> "NotifyBase | None":
     return service
 
 
-def notify(url: str, title: str, text: str) -> Outcome:
-    """Sends by Apprise, which does not do it asynchronously."""
+def _apprise() -> "type[Apprise]":
+    """Apprise loads a hundred modules: only those wait for it who use it. It logs addresses, which hold keys."""
     from apprise import Apprise
 
+    logger = logging.getLogger("apprise")
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    return Apprise
+
+
+def notify(url: str, title: str, text: str) -> Outcome:
+    """Sends by Apprise, which does not do it asynchronously."""
     service = apprise_service(url)
     if service is None:
         return Outcome(is_delivered=False, error="Apprise cannot read the channel's url.")
-    result = Apprise(service).notify(body=text, title=title, timeout=TRY_SECONDS)
+    result = _apprise()(service).notify(body=text, title=title, timeout=TRY_SECONDS)
     said = "; ".join(str(entry.message) for entry in result.logs())
     return Outcome(is_delivered=bool(result), error=None if result else _clean(said or "Apprise could not send it."))
 

@@ -178,3 +178,24 @@ async def until_settled(connection: asyncpg.Connection) -> list[DeliveryOut]:
 async def hasten(connection: asyncpg.Connection) -> None:
     """Makes due what waits for its next try."""
     await connection.execute("update core.delivery set due_at = now() where state = 'pending' and claim is null")
+
+
+@asynccontextmanager
+async def impatience(connection_url: str) -> AsyncIterator[None]:
+    """What has failed is due again at once."""
+
+    async def run() -> None:
+        session = await asyncpg.connect(connection_url)
+        try:
+            while True:
+                await hasten(session)
+                await asyncio.sleep(0.05)
+        finally:
+            session.terminate()
+
+    task = asyncio.create_task(run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -23,7 +24,7 @@ class People:
         assert not await record(self.connection, [("front", self.at, number)])
 
 
-async def build(connection: asyncpg.Connection, capacity: int | None = 40, **channel: object) -> People:
+async def build(connection: asyncpg.Connection, capacity: int | None = 40, **channel: Any) -> People:
     await build_house(connection)
     await apply_site(connection, spaces=[{"id": "house", "capacity": capacity}])
     await make_channel(connection, **channel)

@@ -38,7 +38,9 @@ async def test_it_waits_twice_as_long_after_each_failure_up_to_half_an_hour(conn
     rows = await connection.fetch(
         """
         select
-          core.get_retry_delay(n, 0) as least, core.get_retry_delay(n, 0.5) as middle, core.get_retry_delay(n, 1) as most
+          core.get_retry_delay(n, 0) as least,
+          core.get_retry_delay(n, 0.5) as middle,
+          core.get_retry_delay(n, 1) as most
         from generate_series(1, 100) as n
         """
     )
