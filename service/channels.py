@@ -109,6 +109,8 @@ class Channels:
             raise _refused("url", "This is no address of the web.") from None
         if not url.host:
             raise _refused("url", "The address names no host.")
+        if url.port is not None and not 1 <= url.port <= 65535:
+            raise _refused("url", "The address names a port that there is not.")
         if url.userinfo:
             raise _refused("url", "Keep passwords out of the address: the signature says who sends it.")
         try:

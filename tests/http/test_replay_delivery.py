@@ -8,9 +8,6 @@ from service import calls
 from tests.http import body, problem
 from tests.http.guarded import build_site, guarded, new_token
 from tests.notices.support import (
-    accept,
-    always,
-    hasten,
     make_channel,
     put_channel,
     receiver,
@@ -34,25 +31,17 @@ async def test_it_is_sent_again_with_the_same_id(connection: asyncpg.Connection,
     assert {seen["headers"]["webhook-id"] for seen in hook.seen} == {row.notice}
 
 
-async def test_what_was_given_up_is_tried_for_another_day(connection: asyncpg.Connection, database_url: str) -> None:
-    async with receiver() as hook, service(database_url) as client:
-        hook.answer = always(500)
-        await put_channel(client, "hook", kind="webhook", url=hook.url)
-        await tell(connection, "offline")
-        await hook.wait_for(1)
-        await connection.execute(
-            "update core.delivery set give_up_at = now(), created_at = now() - interval '25 hours'"
-        )
-        await hasten(connection)
-        (row,) = await until_settled(connection)
-        assert row.state == "failed"
-        await client.post(f"/v1/deliveries/{row.id}/replay")
-        tried = len(hook.seen)
-        await hook.wait_for(tried + 1)
-        hook.answer = accept
-        await hasten(connection)
-        (row,) = await until_settled(connection)
-        assert row.state == "delivered"
+async def test_what_was_given_up_is_tried_for_another_day(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await make_channel(connection)
+    await tell(connection, "offline")
+    await connection.execute("update core.delivery set give_up_at = now() - interval '1 hour'")
+    for expected in ("failed", "pending"):
+        (claim,) = await calls.claim_deliveries(connection, 1)
+        state = await calls.finish_delivery(connection, claim.delivery, claim.claim, False, claim.occurred_at, 1)
+        assert state == expected
+        assert body(await client.post("/v1/deliveries/1/replay"))["next_try_at"]
 
 
 @pytest.mark.parametrize("state", ["suppressed", "cancelled"])
