@@ -371,7 +371,7 @@ async def delete_channel(session: Session, channel: str) -> None:
     await session.fetchrow("select api.delete_channel(channel => $1)", channel)
 
 
-async def try_channel(session: Session, channel: str, lease_seconds: int = 60) -> messages.ClaimRow:
+async def try_channel(session: Session, channel: str, lease_seconds: int = 30) -> messages.ClaimRow:
     row = await session.fetchrow(
         "select * from api.try_channel(channel => $1, lease_seconds => $2)", channel, lease_seconds
     )
@@ -379,7 +379,7 @@ async def try_channel(session: Session, channel: str, lease_seconds: int = 60) -
 
 
 async def claim_deliveries(
-    session: Session, max_rows: int, lease_seconds: int = 60, a_channel: int = 4
+    session: Session, max_rows: int, lease_seconds: int = 30, a_channel: int = 4
 ) -> list[messages.ClaimRow]:
     rows = await session.fetch(
         "select * from api.claim_deliveries(max_rows => $1, lease_seconds => $2, a_channel => $3)",

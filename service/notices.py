@@ -28,8 +28,8 @@ PAUSE_SECONDS = 0.02
 MAX_TOGETHER = 100
 A_CHANNEL = 4
 # Well over a try and the attempts to say what came of it.
-LEASE_SECONDS = 60
-FINISH_SECONDS = 40.0
+LEASE_SECONDS = 30
+FINISH_SECONDS = 15.0
 # After the service was told to stop.
 GRACE_SECONDS = 3.0
 STATE_SECONDS = 5.0

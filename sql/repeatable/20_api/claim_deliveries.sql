@@ -1,6 +1,6 @@
 create or replace function api.claim_deliveries(
   max_rows integer,
-  lease_seconds integer default 60,
+  lease_seconds integer default 30,
   a_channel integer default 4
 )
 returns table (

@@ -1,6 +1,6 @@
 create or replace function api.try_channel(
   inout channel text,
-  lease_seconds integer default 60,
+  lease_seconds integer default 30,
   out delivery bigint,
   out claim text,
   out notice text,
