@@ -35,7 +35,7 @@ routine api.apply_site(jsonb)
     grant       execute to headcount_service
 
 routine api.claim_deliveries(integer,integer,integer)
-    arguments   max_rows integer, lease_seconds integer DEFAULT 60, a_channel integer DEFAULT 4
+    arguments   max_rows integer, lease_seconds integer DEFAULT 30, a_channel integer DEFAULT 4
     returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
@@ -332,7 +332,7 @@ routine api.set_retention(integer)
     grant       execute to headcount_service
 
 routine api.try_channel(text,integer)
-    arguments   INOUT channel text, lease_seconds integer DEFAULT 60, OUT delivery bigint, OUT claim text, OUT notice text, OUT kind text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT channel_kind text, OUT url text, OUT recipients text[], OUT secret text
+    arguments   INOUT channel text, lease_seconds integer DEFAULT 30, OUT delivery bigint, OUT claim text, OUT notice text, OUT kind text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT channel_kind text, OUT url text, OUT recipients text[], OUT secret text
     returns     record
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp

@@ -42,7 +42,7 @@ async def test_what_fails_is_told_without_the_keys(
         receiver() as elsewhere,
         service(database_url, apprise_schemes=SCHEMES, send_notices=False) as client,
     ):
-        url = f"json://user:s3cret@127.0.0.1:{hook.port}/hook/s3cret?redirect=yes"
+        url = f"json://user:s3cret@127.0.0.1:{hook.port}/hook/s3cret?redirect=yes&retry=3&wait=0.1"
         await put_channel(client, "chat", kind="apprise", url=url)
         for answer in (always(500), always(302, Location=elsewhere.url)):
             hook.answer = answer
@@ -52,6 +52,7 @@ async def test_what_fails_is_told_without_the_keys(
             assert found["tries"][0]["error"]
             assert "s3cret" not in told.text + (await client.get("/v1/deliveries")).text + logs.getvalue()
         assert elsewhere.seen == [], "no redirect is followed"
+        assert len(hook.seen) == 2, "whether to try again is up to us"
     refused = {"kind": "apprise", "url": "slack://s3cret"}
     async with service(database_url, send_notices=False) as client:
         answered = await client.put("/v1/channels/chat", json=refused)

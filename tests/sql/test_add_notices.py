@@ -191,9 +191,11 @@ async def test_a_correction_of_what_is_being_sent_is_told(connection: asyncpg.Co
     await make_channel(connection)
     await tell(connection, "offline")
     assert len(await calls.claim_deliveries(connection, 10)) == 1
+    await tell(connection, "online")
     await tell(connection, "correction")
     assert [found[1:] for found in await log(connection)] == [
         ("offline", "pending", None),
+        ("online", "pending", None),
         ("correction", "pending", None),
     ]
 

@@ -63,6 +63,8 @@ async def test_of_one_incident_the_later_waits_for_the_earlier(connection: async
     await finish(connection, claims[1])
     await finish(connection, claims[0], is_delivered=False)
     assert await calls.claim_deliveries(connection, 10) == []
+    due = await connection.fetch("select due_at from core.delivery where state = 'pending'")
+    assert due[0] == due[1], "it is not looked at again before that"
     await hasten(connection)
     (again,) = await calls.claim_deliveries(connection, 10)
     assert again.delivery == claims[0].delivery

@@ -129,6 +129,19 @@ async def test_a_space_that_is_deleted_is_forgotten(connection: asyncpg.Connecti
 
 
 @pytest.mark.concurrency
+async def test_nobody_waits_for_another_to_look(connection: asyncpg.Connection, database_url: str) -> None:
+    people = await build(connection)
+    await people.walk(50)
+    other = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            assert await calls.detect_over_capacity(connection) == 1
+            assert await asyncio.wait_for(calls.detect_over_capacity(other), 10) == 0
+    finally:
+        await other.close()
+
+
+@pytest.mark.concurrency
 async def test_several_at_once_tell_it_once(connection: asyncpg.Connection, database_url: str) -> None:
     people = await build(connection)
     others = [await asyncpg.connect(database_url) for _ in range(3)]
