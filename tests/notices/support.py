@@ -11,10 +11,9 @@ import httpx
 from standardwebhooks import Webhook
 
 from service import calls
-from service.app import create_app
 from service.messages import DeliveryOut
 from service.settings import Settings
-from tests.http.streams import hanging_up
+from tests.http.streams import served
 
 LOCAL = ("127.0.0.0/8", "::1/128")
 PATIENCE = 20.0
@@ -103,9 +102,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def service(database_url: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service of its own, which may send to this machine."""
     settings = {"auth": "off", "private_targets": LOCAL, **settings}
-    app = create_app(Settings(database_url=database_url, **settings))
-    transport = httpx.ASGITransport(app=hanging_up(app))
-    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://headcount") as client:
+    async with served(Settings(database_url=database_url, **settings)) as client:
         yield client
 
 
