@@ -5,7 +5,7 @@ Instants are RFC 3339 with an offset on the way in, UTC with `Z` on the way out.
 """
 
 from datetime import datetime
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -19,6 +19,9 @@ RESET_PATTERN = r"^(?:never|(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?)\Z"
 INTERVAL_PATTERN = r"^(?:15m|30m|1h|1d|1w|1mo)\Z"
 FORMAT_PATTERN = r"^(?:json|csv)\Z"
 STATE_PATTERN = r"^(?:online|offline|never_seen)\Z"
+URL_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]{0,30}://[\x21-\x7e]{1,2000}\Z"
+ADDRESS_PATTERN = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,190}\Z"
+SECRET_PATTERN = r"^whsec_[A-Za-z0-9+/]{32,86}={0,2}\Z"
 PATTERNS_IN_WORDS = {
     ID_PATTERN: "must be an id: 1 to 64 of A-Z a-z 0-9 . _ : -",
     TEXT_PATTERN: "must not hold the character NUL",
@@ -28,6 +31,9 @@ PATTERNS_IN_WORDS = {
     INTERVAL_PATTERN: "must be 15m, 30m, 1h, 1d, 1w or 1mo",
     FORMAT_PATTERN: "must be json or csv",
     STATE_PATTERN: "must be online, offline or never_seen",
+    URL_PATTERN: "must be an address such as https://example.org/hook, of ASCII characters",
+    ADDRESS_PATTERN: "must be an e-mail address such as somebody@example.org",
+    SECRET_PATTERN: "must be whsec_ and 24 to 64 random bytes in base64",
 }
 
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
@@ -280,6 +286,117 @@ class TokenRow(Struct, frozen=True):
     expires_at: datetime | None
     events_per_second: int | None
     requests_per_second: int | None
+
+
+# Channels and what is sent by them
+
+ChannelKind = Literal["webhook", "email", "apprise"]
+ChannelEvent = Literal["offline", "online", "over_capacity"]
+Url = Annotated[str, Meta(pattern=URL_PATTERN)]
+Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
+Secret = Annotated[str, Meta(pattern=SECRET_PATTERN)]
+
+
+class ChannelIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is absent stays as it is; null clears it. A new one needs `kind`, and `url` or (e-mail) `to`.
+
+    `secret` signs webhooks; without one, or with null, the service makes one. `under`: only about this space and
+    those below it.
+    """
+
+    kind: ChannelKind | UnsetType = UNSET
+    url: Url | UnsetType | None = UNSET
+    to: Address | Annotated[list[Address], Meta(min_length=1, max_length=50)] | UnsetType | None = UNSET
+    secret: Secret | UnsetType | None = UNSET
+    events: Annotated[list[ChannelEvent], Meta(min_length=1, max_length=10)] | UnsetType = UNSET
+    under: Id | UnsetType | None = UNSET
+    only_in_opening_hours: bool | UnsetType | None = UNSET
+    muted_until: Instant | UnsetType | None = UNSET
+
+
+class ChannelOut(Struct, frozen=True, kw_only=True):
+    """`url`: of an Apprise channel the scheme alone. `failing_since`: null while the last try went well."""
+
+    id: str
+    kind: str
+    url: str | None
+    to: list[str] | None
+    events: list[str]
+    under: str | None
+    only_in_opening_hours: bool
+    muted_until: datetime | None
+    created_at: datetime
+    failing_since: datetime | None
+
+
+class ChannelPutOut(ChannelOut, frozen=True, kw_only=True):
+    """`secret`: only if the service has just made it; nobody can tell it a second time."""
+
+    secret: str | UnsetType = UNSET
+
+
+class ClaimRow(Struct, frozen=True):
+    """A delivery to be sent, with what is secret of its channel; `details` is JSON."""
+
+    delivery: int
+    claim: str
+    notice: str
+    kind: str
+    occurred_at: datetime
+    details: str
+    channel: str
+    channel_kind: str
+    url: str | None
+    recipients: list[str] | None
+    secret: str | None
+
+    def __repr__(self) -> str:
+        return f"<delivery {self.delivery}>"
+
+
+class TryOut(Struct, frozen=True):
+    """`status`: of HTTP. `answer` and `error`: the first 500 characters."""
+
+    at: datetime
+    duration_ms: int
+    delivered: bool
+    status: int | None
+    answer: str | None
+    error: str | None
+
+
+class DeliveryOut(Struct, frozen=True, kw_only=True):
+    """A notice on its way by one channel. `notice`: what receivers see as `webhook-id`; `data`: and as `data`.
+
+    `state`: pending, delivered, failed, suppressed or cancelled; `reason` of the last two: muted, closed, not_told,
+    corrected, channel_deleted.
+    """
+
+    id: str
+    channel: str
+    notice: str
+    kind: str
+    space: str | None
+    occurred_at: datetime
+    data: dict[str, Any]
+    state: str
+    reason: str | None
+    created_at: datetime
+    settled_at: datetime | None
+    next_try_at: datetime | None
+    tries: list[TryOut]
+
+
+class DeliveriesQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    channel: Id | None = None
+    state: Literal["pending", "delivered", "failed", "suppressed", "cancelled"] | None = None
+
+
+class DeliveryState(Struct, frozen=True):
+    """Deliveries that wait, and for how long the oldest of them has."""
+
+    pending: int
+    oldest_seconds: float
 
 
 # Events

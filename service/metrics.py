@@ -9,7 +9,7 @@ from litestar.types import Message, Scope
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from service.ingest import Batch
-from service.messages import EventsRecordedOut, HeartbeatRow, RollupState
+from service.messages import DeliveryState, EventsRecordedOut, HeartbeatRow, RollupState
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -65,6 +65,18 @@ class Metrics:
             "Quarter-hours of DPUs with late events, to be covered by the next refresh.",
             registry=self.registry,
         )
+        self.deliveries = Counter(
+            "headcount_deliveries",
+            "Tries to send a notice: delivered, delayed (to be tried again) or failed (given up).",
+            ("kind", "outcome"),
+            registry=self.registry,
+        )
+        self.pending = Gauge("headcount_deliveries_pending", "Deliveries that wait.", registry=self.registry)
+        self.oldest = Gauge(
+            "headcount_deliveries_oldest_seconds",
+            "For how long the oldest of those that wait has; 0 without any.",
+            registry=self.registry,
+        )
         # Looking a child up by its labels costs more than counting.
         self.children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.groups = {kind: self.group.labels(kind) for kind in ("events", "counts", "heartbeats")}
@@ -115,6 +127,14 @@ class Metrics:
         """None: the database does not answer."""
         self.rollup_lag.set(state.lag_seconds if state else float("nan"))
         self.late_marks.set(state.late_marks if state else float("nan"))
+
+    def note_delivery(self, kind: str, outcome: str) -> None:
+        self.deliveries.labels(kind, outcome).inc()
+
+    def note_deliveries(self, state: DeliveryState | None) -> None:
+        """None: the database does not answer."""
+        self.pending.set(state.pending if state else float("nan"))
+        self.oldest.set(state.oldest_seconds if state else float("nan"))
 
     def text(self) -> bytes:
         """In Prometheus's own format."""

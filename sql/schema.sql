@@ -34,9 +34,23 @@ routine api.apply_site(jsonb)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.claim_deliveries(integer,integer,integer)
+    arguments   max_rows integer, lease_seconds integer DEFAULT 30, a_channel integer DEFAULT 4
+    returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.create_token(bytea,text[],text,text,timestamp with time zone,integer,integer)
     arguments   digest bytea, INOUT scopes text[], INOUT name text DEFAULT NULL::text, INOUT space text DEFAULT NULL::text, INOUT expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT events_per_second integer DEFAULT NULL::integer, INOUT requests_per_second integer DEFAULT NULL::integer, OUT id text, OUT created_at timestamp with time zone, OUT revoked_at timestamp with time zone, OUT last_used_at timestamp with time zone
     returns     SETOF record
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.delete_channel(text)
+    arguments   channel text
+    returns     void
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -54,9 +68,22 @@ routine api.detect_outages()
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.detect_over_capacity()
+    returns     integer
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.find_tokens(bytea[])
     arguments   digests bytea[]
     returns     TABLE(digest bytea, id text, scopes text[], is_limited boolean, expires_at timestamp with time zone, events_per_second integer, requests_per_second integer)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.finish_delivery(bigint,text,boolean,timestamp with time zone,integer,integer,text,text)
+    arguments   delivery bigint, claim text, is_delivered boolean, at timestamp with time zone, duration_ms integer, status integer DEFAULT NULL::integer, answer text DEFAULT NULL::text, error text DEFAULT NULL::text
+    returns     text
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -68,11 +95,25 @@ routine api.get_availability(text,timestamp with time zone,timestamp with time z
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.get_channel(text)
+    arguments   channel text
+    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.get_count(text,timestamp with time zone,timestamp with time zone)
     arguments   INOUT space text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
+    grant       execute to headcount_service
+
+routine api.get_delivery_state()
+    arguments   OUT pending bigint, OUT oldest_seconds double precision
+    returns     record
+    as          sql stable security definer
+    set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
 routine api.get_device(text)
@@ -136,8 +177,22 @@ routine api.list_changes(text)
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
+routine api.list_channels(text,integer)
+    arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100
+    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_counts(text[],text,timestamp with time zone,timestamp with time zone)
     arguments   spaces text[] DEFAULT NULL::text[], under text DEFAULT NULL::text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT space text, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
+    returns     SETOF record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_deliveries(text,text,bigint,integer)
+    arguments   INOUT channel text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, before bigint DEFAULT NULL::bigint, max_rows integer DEFAULT 100, OUT id bigint, OUT notice text, OUT kind text, OUT space text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT reason text, OUT created_at timestamp with time zone, OUT settled_at timestamp with time zone, OUT next_try_at timestamp with time zone, OUT tries jsonb
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -233,6 +288,13 @@ routine api.list_turned_dpus(text[])
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.put_channel(text,jsonb)
+    arguments   channel text, patch jsonb
+    returns     TABLE(created boolean, id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone, new_secret text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.put_doorway(text,jsonb)
     arguments   doorway text, patch jsonb
     returns     TABLE(created boolean, id text, name text, side_a text, side_b text)
@@ -289,6 +351,13 @@ routine api.record_reset(text,integer,timestamp with time zone)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.replay_delivery(text)
+    arguments   delivery text
+    returns     TABLE(id bigint, channel text, notice text, kind text, space text, occurred_at timestamp with time zone, details jsonb, state text, reason text, created_at timestamp with time zone, settled_at timestamp with time zone, next_try_at timestamp with time zone, tries jsonb)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.revoke_token(text)
     arguments   token text
     returns     void
@@ -299,6 +368,13 @@ routine api.revoke_token(text)
 routine api.set_retention(integer)
     arguments   days integer
     returns     TABLE(keep_days integer, events_from timestamp with time zone)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.try_channel(text,integer)
+    arguments   INOUT channel text, lease_seconds integer DEFAULT 30, OUT delivery bigint, OUT claim text, OUT notice text, OUT kind text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT channel_kind text, OUT url text, OUT recipients text[], OUT secret text
+    returns     record
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -407,9 +483,27 @@ routine core.derive_boundary(integer[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.describe_channels(integer[])
+    arguments   channels integer[]
+    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.describe_claims(bigint[])
+    arguments   deliveries bigint[]
+    returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.describe_counts(integer[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], OUT space text, INOUT at timestamp with time zone, known_at timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
     returns     SETOF record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.describe_deliveries(bigint[])
+    arguments   deliveries bigint[]
+    returns     TABLE(id bigint, channel text, notice text, kind text, space text, occurred_at timestamp with time zone, details jsonb, state text, reason text, created_at timestamp with time zone, settled_at timestamp with time zone, next_try_at timestamp with time zone, tries jsonb)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -437,6 +531,11 @@ routine core.describe_tokens(integer[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.drop_old_notices()
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.drop_retired_chunks()
     as          procedure plpgsql
 
@@ -462,6 +561,12 @@ routine core.extend_listening(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     boolean
     as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.find_channel(text)
+    arguments   channel text
+    returns     integer
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.find_doorway(text,text)
@@ -510,6 +615,10 @@ routine core.get_dpu_state(timestamp with time zone,timestamp with time zone)
     returns     text
     as          sql immutable
     grant       execute to headcount_bi
+
+routine core.get_give_up_after()
+    returns     interval
+    as          sql immutable
 
 routine core.get_lag_ms(timestamp with time zone,timestamp with time zone)
     arguments   "time" timestamp with time zone, received_at timestamp with time zone
@@ -562,6 +671,12 @@ routine core.get_received_at(timestamp with time zone,bigint)
     returns     timestamp with time zone
     as          sql stable
 
+routine core.get_retry_delay(integer,double precision)
+    arguments   tries integer, jitter double precision DEFAULT random()
+    returns     interval
+    as          sql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.get_scheduled_reset(date,text,time without time zone)
     arguments   day date, time_zone text, reset_at time without time zone
     returns     timestamp with time zone
@@ -574,6 +689,12 @@ routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time 
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
 
+routine core.is_channel_in_reach(integer)
+    arguments   under_id integer
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.is_doorway_seen(integer)
     arguments   doorway_id integer
     returns     boolean
@@ -582,6 +703,12 @@ routine core.is_doorway_seen(integer)
 
 routine core.is_dpu_seen(integer)
     arguments   dpu_id integer
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.is_open(integer,timestamp with time zone)
+    arguments   space_id integer, at timestamp with time zone
     returns     boolean
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -707,6 +834,12 @@ routine core.list_seen_placements(integer[])
     returns     TABLE(dpu_id integer, doorway_id integer, during tstzrange)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.list_shifted_spaces(pg_snapshot,timestamp with time zone,timestamp with time zone)
+    arguments   snapshot pg_snapshot, at timestamp with time zone, until_at timestamp with time zone
+    returns     SETOF integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.list_signed_events(integer[],smallint[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,timestamp with time zone)
     arguments   dpus integer[], signs smallint[], froms timestamp with time zone[], untils timestamp with time zone[], low timestamp with time zone, high timestamp with time zone
@@ -1016,6 +1149,13 @@ table core.boundary
     constraint  boundary_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id)
     index       CREATE INDEX boundary_doorway_id_idx ON core.boundary USING btree (doorway_id)
 
+table core.capacity_watch
+    column      is_only boolean not null default true
+    column      snapshot pg_snapshot not null
+    column      at timestamp with time zone not null
+    constraint  capacity_watch_is_only_check CHECK (is_only)
+    constraint  capacity_watch_pkey PRIMARY KEY (is_only)
+
 table core.change
     column      xid xid8 not null default pg_current_xact_id()
     column      changed_at timestamp with time zone not null
@@ -1026,6 +1166,65 @@ table core.change
     column      flipped_ids integer[]
     index       CREATE INDEX change_ahead_until_idx ON core.change USING btree (ahead_until) WHERE (ahead_until IS NOT NULL)
     index       CREATE INDEX change_xid_idx ON core.change USING btree (xid)
+
+table core.channel
+    column      channel_id integer not null generated always as identity
+    column      id text not null
+    column      kind text not null
+    column      url text
+    column      recipients text[]
+    column      secret text
+    column      events text[] not null
+    column      under_id integer
+    column      only_in_opening_hours boolean not null
+    column      muted_until timestamp with time zone
+    column      created_at timestamp with time zone not null
+    column      deleted_at timestamp with time zone
+    column      failing_since timestamp with time zone
+    constraint  channel_events_check CHECK (((cardinality(events) > 0) AND (events <@ ARRAY['offline'::text, 'online'::text, 'over_capacity'::text])))
+    constraint  channel_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text))
+    constraint  channel_kind_check CHECK ((kind = ANY (ARRAY['webhook'::text, 'email'::text, 'apprise'::text])))
+    constraint  channel_pkey PRIMARY KEY (channel_id)
+    constraint  channel_target_check CHECK (((deleted_at IS NOT NULL) OR (((kind = 'email'::text) = (recipients IS NOT NULL)) AND ((kind = 'email'::text) = (url IS NULL)) AND ((kind = 'webhook'::text) = (secret IS NOT NULL)))))
+    constraint  channel_under_id_fkey FOREIGN KEY (under_id) REFERENCES core.space(space_id) ON DELETE SET NULL
+    index       CREATE INDEX channel_under_id_idx ON core.channel USING btree (under_id)
+    index       CREATE UNIQUE INDEX channel_id_idx ON core.channel USING btree (id) WHERE (deleted_at IS NULL)
+
+table core.delivery
+    column      delivery_id bigint not null generated always as identity
+    column      notice_id bigint not null
+    column      channel_id integer not null
+    column      subject text
+    column      state text not null
+    column      reason text
+    column      created_at timestamp with time zone not null
+    column      settled_at timestamp with time zone
+    column      due_at timestamp with time zone not null
+    column      give_up_at timestamp with time zone not null
+    column      claim uuid
+    column      tries integer not null default 0
+    option      fillfactor=80
+    constraint  delivery_channel_id_fkey FOREIGN KEY (channel_id) REFERENCES core.channel(channel_id)
+    constraint  delivery_notice_id_fkey FOREIGN KEY (notice_id) REFERENCES core.notice(notice_id) ON DELETE CASCADE
+    constraint  delivery_pkey PRIMARY KEY (delivery_id)
+    constraint  delivery_settled_at_check CHECK (((state = 'pending'::text) = (settled_at IS NULL)))
+    constraint  delivery_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'suppressed'::text, 'cancelled'::text])))
+    index       CREATE INDEX delivery_channel_id_subject_idx ON core.delivery USING btree (channel_id, subject, delivery_id)
+    index       CREATE INDEX delivery_due_at_idx ON core.delivery USING btree (due_at) WHERE (state = 'pending'::text)
+    index       CREATE INDEX delivery_notice_id_idx ON core.delivery USING btree (notice_id)
+
+table core.delivery_try
+    column      delivery_id bigint not null
+    column      at timestamp with time zone not null
+    column      duration_ms integer not null
+    column      is_delivered boolean not null
+    column      status integer
+    column      answer text
+    column      error text
+    constraint  delivery_try_answer_check CHECK ((length(answer) <= 500))
+    constraint  delivery_try_delivery_id_fkey FOREIGN KEY (delivery_id) REFERENCES core.delivery(delivery_id) ON DELETE CASCADE
+    constraint  delivery_try_error_check CHECK ((length(error) <= 500))
+    index       CREATE INDEX delivery_try_delivery_id_at_idx ON core.delivery_try USING btree (delivery_id, at)
 
 table core.doorway
     column      doorway_id integer not null generated always as identity
@@ -1089,6 +1288,12 @@ table core.first_sign
     column      at timestamp with time zone not null
     column      recorded_at timestamp with time zone not null
     constraint  first_sign_pkey PRIMARY KEY (dpu_id, at)
+
+table core.full_space
+    column      space_id integer not null
+    column      since timestamp with time zone not null
+    constraint  full_space_pkey PRIMARY KEY (space_id)
+    constraint  full_space_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
 
 table core.import
     column      digest text not null
@@ -1173,6 +1378,22 @@ table core.live_space
     constraint  live_space_pkey PRIMARY KEY (space_id)
     constraint  live_space_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
     index       CREATE INDEX live_space_until_at_idx ON core.live_space USING btree (until_at)
+
+table core.notice
+    column      notice_id bigint not null generated always as identity
+    column      id text not null
+    column      kind text not null
+    column      incident_id bigint
+    column      space_id integer
+    column      occurred_at timestamp with time zone not null
+    column      created_at timestamp with time zone not null
+    column      details jsonb not null
+    constraint  notice_id_key UNIQUE (id)
+    constraint  notice_kind_check CHECK ((kind = ANY (ARRAY['offline'::text, 'online'::text, 'correction'::text, 'over_capacity'::text, 'capacity_ok'::text, 'test'::text])))
+    constraint  notice_pkey PRIMARY KEY (notice_id)
+    constraint  notice_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE SET NULL
+    index       CREATE INDEX notice_created_at_idx ON core.notice USING btree (created_at)
+    index       CREATE INDEX notice_space_id_idx ON core.notice USING btree (space_id)
 
 table core.outage
     column      outage_id bigint not null generated always as identity

@@ -40,7 +40,7 @@ PYTHON_TYPES = {
     "bytea": {"bytes"},
     "bytea[]": {"Sequence[bytes]"},
     "boolean": {"bool", "bool | None"},
-    "jsonb": {"messages.SpaceIn", "messages.DoorwayIn", "messages.DpuIn", "messages.SiteIn"},
+    "jsonb": {"messages.SpaceIn", "messages.DoorwayIn", "messages.DpuIn", "messages.SiteIn", "messages.ChannelIn"},
 }
 
 
