@@ -558,6 +558,10 @@ async def test_a_page_of_another_site_cannot_write_to_a_service_without_tokens(c
     for site in ("cross-site", "same-site"):
         answer = await client.put("/v1/spaces/room", json={}, headers={"Sec-Fetch-Site": site})
         problem(answer, 403, "forbidden")
+        # as an image or a link could
+        answer = await client.get("/heartbeat", params={"dpu": "dpu-1"}, headers={"Sec-Fetch-Site": site})
+        problem(answer, 403, "forbidden")
+        assert (await client.get("/v1/spaces", headers={"Sec-Fetch-Site": site})).status_code == 200
     for site in ("same-origin", "none"):
         assert (await client.put("/v1/spaces/room", json={}, headers={"Sec-Fetch-Site": site})).status_code in (
             200,
