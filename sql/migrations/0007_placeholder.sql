@@ -1,0 +1,2 @@
+-- Stands in for a migration of another branch; dropped on merging.
+select 1;

@@ -1,0 +1,3 @@
+-- Stands in for a migration of another branch; dropped on merging.
+select 1;
+-- (the second one)
