@@ -230,6 +230,71 @@ async def list_events(
     ]
 
 
+# Polls, and what an import says of sites
+
+
+async def record_polls(
+    session: Session,
+    spaces: Sequence[str],
+    times: Sequence[datetime],
+    are_active: Sequence[bool],
+    auto_register: bool = True,
+    assumed_zone: str | None = None,
+    refused_bodies: Sequence[str] = (),
+    refused_details: Sequence[str] = (),
+) -> list[messages.Verdict]:
+    """Only of the polls that were not accepted."""
+    rows = await session.fetch(
+        "select * from api.record_polls("
+        "spaces => $1, times => $2, are_active => $3, auto_register => $4, "
+        "assumed_zone => $5, refused_bodies => $6, refused_details => $7)",
+        spaces,
+        times,
+        are_active,
+        auto_register,
+        assumed_zone,
+        refused_bodies,
+        refused_details,
+    )
+    return [messages.Verdict(*row) for row in rows]
+
+
+async def record_hours(
+    session: Session,
+    spaces: Sequence[str],
+    days: Sequence[int],
+    opens: Sequence[str],
+    closes: Sequence[str],
+    auto_register: bool = True,
+    assumed_zone: str = "America/Chicago",
+) -> list[messages.Verdict]:
+    """Only of the rows that were not accepted."""
+    rows = await session.fetch(
+        "select * from api.record_hours("
+        "spaces => $1, days => $2, opens => $3, closes => $4, auto_register => $5, assumed_zone => $6)",
+        spaces,
+        days,
+        opens,
+        closes,
+        auto_register,
+        assumed_zone,
+    )
+    return [messages.Verdict(*row) for row in rows]
+
+
+async def record_time_zones(
+    session: Session, spaces: Sequence[str], time_zones: Sequence[str], auto_register: bool = True
+) -> list[messages.Verdict]:
+    """Only of the rows that were not accepted."""
+    rows = await session.fetch(
+        "select * from api.record_time_zones(spaces => $1, time_zones => $2, auto_register => $3)",
+        spaces,
+        time_zones,
+        auto_register,
+    )
+    return [messages.Verdict(*row) for row in rows]
+
+
 # Counts
 
 

@@ -347,6 +347,21 @@ class EventsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     to: Instant | None = None
 
 
+# Polls
+
+
+class PollIn(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """At this instant the space was active or inactive."""
+
+    space: str
+    timestamp: Timestamp
+    status: Literal["active", "inactive"]
+
+
+class PollsIn(Struct, frozen=True, forbid_unknown_fields=True):
+    polls: list[PollIn]
+
+
 # Counts
 
 

@@ -227,6 +227,13 @@ routine api.record_events(text[],timestamp with time zone[],integer[],smallint[]
     set         search_path=pg_catalog, pg_temp; timescaledb.max_tuples_decompressed_per_dml_transaction=0; lock_timeout=5s
     grant       execute to headcount_service
 
+routine api.record_hours(text[],smallint[],text[],text[],boolean,text)
+    arguments   spaces text[], days smallint[], opens text[], closes text[], auto_register boolean DEFAULT true, assumed_zone text DEFAULT 'America/Chicago'::text
+    returns     TABLE(index integer, verdict text, detail text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.record_import(text,text,bigint,bigint,bigint,bigint,boolean)
     arguments   digest text, file_name text, lines bigint, accepted bigint, duplicates bigint, rejected bigint, finished boolean
     returns     void
@@ -241,9 +248,23 @@ routine api.record_placement(text,text,text,timestamp with time zone,timestamp w
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.record_polls(text[],timestamp with time zone[],boolean[],boolean,text,text[],text[])
+    arguments   spaces text[], times timestamp with time zone[], are_active boolean[], auto_register boolean DEFAULT true, assumed_zone text DEFAULT NULL::text, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[]
+    returns     TABLE(index integer, verdict text, detail text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.record_reset(text,integer,timestamp with time zone)
     arguments   INOUT space text, INOUT count integer, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT recorded_at timestamp with time zone
     returns     record
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.record_time_zones(text[],text[],boolean)
+    arguments   spaces text[], time_zones text[], auto_register boolean DEFAULT true
+    returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -261,6 +282,18 @@ routine api.set_retention(integer)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
+
+routine core.add_sites(integer[])
+    arguments   spaces integer[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.assume_time_zone(integer[],text)
+    arguments   spaces integer[], time_zone text
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.check_count_instant(timestamp with time zone)
     arguments   at timestamp with time zone
@@ -389,6 +422,12 @@ routine core.drop_retired_chunks()
 
 routine core.explain_dropped(text,timestamp with time zone)
     arguments   dpu text, bucket timestamp with time zone
+    returns     text
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.explain_poll_verdict(text)
+    arguments   verdict text
     returns     text
     as          sql stable
     set         search_path=pg_catalog, pg_temp
@@ -617,6 +656,12 @@ routine core.list_signed_kept_events(integer[],smallint[],timestamp with time zo
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_space_ids(text[])
+    arguments   spaces text[]
+    returns     integer[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_space_resets(integer,timestamp with time zone,timestamp with time zone)
     arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone
     returns     TABLE(at timestamp with time zone, count integer)
@@ -639,6 +684,12 @@ routine core.list_subtree(integer)
     arguments   space_id integer
     returns     SETOF integer
     as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_time_zones(text[])
+    arguments   names text[]
+    returns     text[]
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_turned_spaces(timestamp with time zone,timestamp with time zone)
@@ -744,10 +795,28 @@ routine core.refuse_events(timestamp with time zone,text[],text[],text[],timesta
     as          sql
     set         search_path=pg_catalog, pg_temp
 
+routine core.refuse_polls(timestamp with time zone,text[],text[],text[],timestamp with time zone[],boolean[],text[])
+    arguments   received_at timestamp with time zone, codes text[], details text[], spaces text[], times timestamp with time zone[], are_active boolean[], bodies text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.register_dpus(text[])
     arguments   dpus text[]
     returns     void
     as          sql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.register_spaces(text[])
+    arguments   spaces text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.resolve_spaces(text[],boolean)
+    arguments   spaces text[], auto_register boolean
+    returns     integer[]
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.retire_due()
@@ -777,6 +846,12 @@ routine core.store_events(integer[],timestamp with time zone[],integer[],smallin
     returns     bigint[]
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
+
+routine core.store_polls(integer[],timestamp with time zone[],boolean[],timestamp with time zone)
+    arguments   spaces integer[], times timestamp with time zone[], are_active boolean[], received_at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.sum_dpus(integer[])
     arguments   dpus integer[]
@@ -979,6 +1054,14 @@ table core.placement
     constraint  placement_pkey PRIMARY KEY (placement_id)
     index       CREATE INDEX placement_doorway_id_idx ON core.placement USING btree (doorway_id)
 
+table core.poll
+    column      "time" timestamp with time zone not null
+    column      lag_ms bigint not null
+    column      space_id integer not null
+    column      is_active boolean not null
+    constraint  poll_pkey PRIMARY KEY (space_id, "time", is_active)
+    hypertable  by time, chunks of 7 days
+
 table core.rejected_event
     column      digest bytea not null
     column      received_at timestamp with time zone not null
@@ -991,6 +1074,58 @@ table core.rejected_event
     column      body text
     constraint  rejected_event_pkey PRIMARY KEY (digest)
     index       CREATE INDEX rejected_event_received_at_idx ON core.rejected_event USING btree (received_at)
+
+table core.rejected_poll
+    column      digest bytea not null
+    column      received_at timestamp with time zone not null
+    column      code text not null
+    column      detail text not null
+    column      space text
+    column      "time" timestamp with time zone
+    column      is_active boolean
+    column      body text
+    constraint  rejected_poll_pkey PRIMARY KEY (digest)
+    index       CREATE INDEX rejected_poll_received_at_idx ON core.rejected_poll USING btree (received_at)
+
+table core.report
+    column      report_id bigint not null generated always as identity
+    column      id text not null
+    column      space_id integer
+    column      now_at timestamp with time zone
+    column      format text not null
+    column      state text not null default 'running'::text
+    column      detail text
+    column      attempts integer not null default 0
+    column      site_count bigint
+    column      created_at timestamp with time zone not null
+    column      finished_at timestamp with time zone
+    constraint  report_format_check CHECK ((format = ANY (ARRAY['csv'::text, 'json'::text])))
+    constraint  report_id_key UNIQUE (id)
+    constraint  report_pkey PRIMARY KEY (report_id)
+    constraint  report_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
+    constraint  report_state_check CHECK ((state = ANY (ARRAY['running'::text, 'complete'::text, 'failed'::text])))
+    index       CREATE INDEX report_space_id_idx ON core.report USING btree (space_id)
+    index       CREATE INDEX report_state_idx ON core.report USING btree (report_id) WHERE (state = 'running'::text)
+
+table core.report_row
+    column      report_id bigint not null
+    column      site text not null
+    column      space_id integer not null
+    column      hour_up bigint not null
+    column      day_up bigint not null
+    column      week_up bigint not null
+    column      hour_down bigint not null
+    column      day_down bigint not null
+    column      week_down bigint not null
+    constraint  report_row_pkey PRIMARY KEY (report_id, site)
+    constraint  report_row_report_id_fkey FOREIGN KEY (report_id) REFERENCES core.report(report_id) ON DELETE CASCADE
+
+table core.report_run
+    column      report_id bigint not null
+    column      lease_until timestamp with time zone not null
+    column      progress double precision not null
+    constraint  report_run_pkey PRIMARY KEY (report_id)
+    constraint  report_run_report_id_fkey FOREIGN KEY (report_id) REFERENCES core.report(report_id) ON DELETE CASCADE
 
 table core.reset
     column      reset_id integer not null generated always as identity
@@ -1029,6 +1164,11 @@ table core.schedule
     constraint  schedule_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
     index       CREATE INDEX schedule_space_id_recorded_at_idx ON core.schedule USING btree (space_id, recorded_at)
     index       CREATE UNIQUE INDEX schedule_space_id_idx ON core.schedule USING btree (space_id) WHERE (superseded_at IS NULL)
+
+table core.site
+    column      space_id integer not null
+    constraint  site_pkey PRIMARY KEY (space_id)
+    constraint  site_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
 
 table core.space
     column      space_id integer not null generated always as identity

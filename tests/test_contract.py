@@ -40,6 +40,7 @@ PYTHON_TYPES = {
     "bytea": {"bytes"},
     "bytea[]": {"Sequence[bytes]"},
     "boolean": {"bool", "bool | None"},
+    "boolean[]": {"Sequence[bool]"},
     "jsonb": {"messages.SpaceIn", "messages.DoorwayIn", "messages.DpuIn", "messages.SiteIn"},
 }
 

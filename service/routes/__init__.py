@@ -1,10 +1,11 @@
 """The handlers, by topic. Each decodes, calls and returns; what it takes and gives is declared in its decorator."""
 
-from service.routes import counts, devices, events, page, plan, probes, tokens
+from service.routes import counts, devices, events, page, plan, polls, probes, tokens
 
 HANDLERS = [
     *plan.HANDLERS,
     *events.HANDLERS,
+    *polls.HANDLERS,
     *counts.HANDLERS,
     *devices.HANDLERS,
     *tokens.HANDLERS,

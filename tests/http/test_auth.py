@@ -19,7 +19,7 @@ from service.app import create_app
 from service.auth import Tokens, digest_of, make_token
 from service.messages import TokenRow
 from service.settings import Settings
-from tests.http import body, event, problem
+from tests.http import body, event, poll, problem
 from tests.http.guarded import Headers, bearer, build_site, guarded, leaks, new_token, token_id
 
 
@@ -146,6 +146,13 @@ EVERY_ADDRESS: dict[str, tuple[str | None, Sequence[Try]]] = {
             Try("/v1/events", 200, {"events": [event("moved", "2026-01-01T00:00:00Z")]}),
             # the same identity as one that is stored of there: not even a conflict
             Try("/v1/events", 200, {"events": [event("moved", "2026-03-04T11:00:00Z")]}),
+        ],
+    ),
+    "POST /v1/polls": (
+        "ingest",
+        [
+            Try("/v1/polls", 200, {"polls": [poll("secret-b")]}),
+            Try("/v1/polls", 200, {"polls": [poll("quite-new")]}),
         ],
     ),
     "GET /v1/events": read(
