@@ -479,6 +479,17 @@ routine core.format_second(timestamp with time zone)
     returns     text
     as          sql stable
 
+routine core.get_business_time(tsmultirange,tsrange[],interval[])
+    arguments   week tsmultirange, clocks tsrange[], aheads interval[]
+    returns     tstzmultirange
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.get_clock(timestamp with time zone,text)
+    arguments   at timestamp with time zone, time_zone text
+    returns     timestamp without time zone
+    as          sql immutable
+
 routine core.get_dpu_state(timestamp with time zone,timestamp with time zone)
     arguments   latest_time timestamp with time zone, at timestamp with time zone
     returns     text
@@ -500,6 +511,11 @@ routine core.get_latest_time(timestamp with time zone)
     returns     timestamp with time zone
     as          sql immutable
 
+routine core.get_middle(timestamp with time zone,timestamp with time zone)
+    arguments   earlier timestamp with time zone, later timestamp with time zone
+    returns     timestamp with time zone
+    as          sql immutable
+
 routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
     arguments   at timestamp with time zone, time_zone text, reset_at text
     returns     timestamp with time zone
@@ -510,6 +526,11 @@ routine core.get_offline_after()
     returns     interval
     as          sql immutable
     set         search_path=pg_catalog, pg_temp
+
+routine core.get_offset(timestamp with time zone,text)
+    arguments   at timestamp with time zone, time_zone text
+    returns     interval
+    as          sql immutable
 
 routine core.get_oldest_time()
     returns     timestamp with time zone
@@ -535,6 +556,12 @@ routine core.get_scheduled_reset(date,text,time without time zone)
     arguments   day date, time_zone text, reset_at time without time zone
     returns     timestamp with time zone
     as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.get_week(jsonb)
+    arguments   opening_hours jsonb
+    returns     tsmultirange
+    as          plpgsql immutable
     set         search_path=pg_catalog, pg_temp
 
 routine core.is_doorway_seen(integer)
@@ -579,6 +606,12 @@ routine core.list_buckets(timestamp with time zone,timestamp with time zone,text
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_business_times(integer[],timestamp with time zone,timestamp with time zone)
+    arguments   spaces integer[], low timestamp with time zone, high timestamp with time zone
+    returns     TABLE(space_id integer, time_zone text, week tsmultirange, business tstzmultirange)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_dpu_ids(text[])
     arguments   dpus text[]
     returns     integer[]
@@ -602,6 +635,18 @@ routine core.list_noted(pg_snapshot,timestamp with time zone)
     returns     TABLE(dpu_ids integer[], space_ids integer[], spaces text[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
+
+routine core.list_observations(integer[],text[],tsmultirange[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
+    arguments   spaces integer[], time_zones text[], weeks tsmultirange[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
+    returns     TABLE(space_id integer, "time" timestamp with time zone, is_active boolean)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.list_offsets(text,timestamp with time zone,timestamp with time zone)
+    arguments   time_zone text, low timestamp with time zone, high timestamp with time zone
+    returns     TABLE(from_at timestamp with time zone, until_at timestamp with time zone, ahead interval)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.list_outer_placements(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
@@ -656,6 +701,12 @@ routine core.list_signed_kept_events(integer[],smallint[],timestamp with time zo
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_sites(integer)
+    arguments   space_id integer DEFAULT NULL::integer
+    returns     SETOF integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_space_ids(text[])
     arguments   spaces text[]
     returns     integer[]
@@ -698,6 +749,12 @@ routine core.list_turned_spaces(timestamp with time zone,timestamp with time zon
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.list_up_times(integer[],text[],tsmultirange[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
+    arguments   spaces integer[], time_zones text[], weeks tsmultirange[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
+    returns     TABLE(space_id integer, up tstzmultirange)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.lock_dpus(integer[],timestamp with time zone[],integer[],bigint[])
     arguments   dpus integer[], times timestamp with time zone[], directions integer[], INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[]
     returns     record
@@ -714,6 +771,12 @@ routine core.look_ahead(integer,timestamp with time zone,timestamp with time zon
     returns     record
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.measure(tstzmultirange)
+    arguments   during tstzmultirange
+    returns     bigint
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.note_change(integer[],timestamp with time zone,integer[],text[])
     arguments   dpus integer[] DEFAULT NULL::integer[], latest_at timestamp with time zone DEFAULT NULL::timestamp with time zone, spaces integer[] DEFAULT NULL::integer[], ids text[] DEFAULT NULL::text[]
@@ -898,6 +961,12 @@ routine core.sum_parts(integer[],timestamp with time zone[],timestamp with time 
 routine core.sum_spaces(integer[],timestamp with time zone,timestamp with time zone,text)
     arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, place text DEFAULT 'at'::text
     returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.sum_uptimes(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
+    arguments   spaces integer[], froms timestamp with time zone[], untils timestamp with time zone[], now_at timestamp with time zone
+    returns     TABLE(space_id integer, "window" bigint, up bigint, down bigint)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
