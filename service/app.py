@@ -17,6 +17,7 @@ from service.logs import Seldom
 from service.metrics import Metrics
 from service.negotiation import Bodies
 from service.reader import Reader
+from service.reports import Reports
 from service.routes import HANDLERS
 from service.settings import Settings
 from service.writer import Writer
@@ -56,6 +57,7 @@ def create_app(settings: Settings) -> Litestar:
     tokens = Tokens(database) if settings.auth == "required" else None
     gate = Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second))
     live = Live(database, gate)
+    reports = Reports(database, settings)
     metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.events)
     metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.bytes)
     metrics.watch("body_bytes", "Bytes of bodies that are being received.", lambda: bodies.held)
@@ -67,13 +69,14 @@ def create_app(settings: Settings) -> Litestar:
         route_handlers=HANDLERS,
         guards=[authorize],
         # ended in the opposite order: the pool last
-        lifespan=[database.lifespan, writer.lifespan, live.lifespan],
+        lifespan=[database.lifespan, writer.lifespan, live.lifespan, reports.lifespan],
         state=State(
             {
                 "database": database,
                 "gate": gate,
                 "writer": writer,
                 "live": live,
+                "reports": reports,
                 "reader": Reader(database, metrics),
                 "bodies": bodies,
                 "metrics": metrics,

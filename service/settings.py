@@ -13,7 +13,16 @@ ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-
 LOCAL_DATABASE = "postgresql://postgres@127.0.0.1:5432/postgres"
 
 
-AT_LEAST_ONE = ("pool_size", "writers", "max_waiting_events", "max_waiting_bytes", "max_body_bytes")
+AT_LEAST_ONE = (
+    "pool_size",
+    "writers",
+    "max_waiting_events",
+    "max_waiting_bytes",
+    "max_body_bytes",
+    "report_workers",
+    "max_reports",
+    "keep_reports",
+)
 
 
 class SettingsRefused(Exception):
@@ -46,6 +55,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: tuple[str, ...] = ()
     # Streams of GET /v1/live that may be open at once.
     max_listeners: int = 4000
+    # Reports that are computed at a time, may wait to be, and are kept of each space and of the whole.
+    report_workers: int = 2
+    max_reports: int = 100
+    keep_reports: int = 100
 
     def __post_init__(self) -> None:
         """Every way to make settings comes through here, so no service runs unprotected by mistake."""

@@ -34,6 +34,27 @@ routine api.apply_site(jsonb)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.claim_report(double precision)
+    arguments   lease_seconds double precision DEFAULT 30
+    returns     TABLE(id text, attempt integer)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.compute_report(text,integer,text,integer)
+    arguments   report text, attempt integer, after text DEFAULT NULL::text, max_sites integer DEFAULT 500
+    returns     TABLE(last_site text, progress double precision)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.create_report(timestamp with time zone,text,text,integer)
+    arguments   now_at timestamp with time zone DEFAULT NULL::timestamp with time zone, under text DEFAULT NULL::text, format text DEFAULT 'csv'::text, max_running integer DEFAULT 100
+    returns     text
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.create_token(bytea,text[],text,text,timestamp with time zone,integer,integer)
     arguments   digest bytea, INOUT scopes text[], INOUT name text DEFAULT NULL::text, INOUT space text DEFAULT NULL::text, INOUT expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT events_per_second integer DEFAULT NULL::integer, INOUT requests_per_second integer DEFAULT NULL::integer, OUT id text, OUT created_at timestamp with time zone, OUT revoked_at timestamp with time zone, OUT last_used_at timestamp with time zone
     returns     SETOF record
@@ -43,6 +64,27 @@ routine api.create_token(bytea,text[],text,text,timestamp with time zone,integer
 
 routine api.delete_space(text)
     arguments   space text
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.drop_reports(integer)
+    arguments   keep integer
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.extend_report(text,integer,double precision,double precision)
+    arguments   report text, attempt integer, progress double precision, lease_seconds double precision DEFAULT 30
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.fail_report(text,integer,text)
+    arguments   report text, attempt integer, reason text
     returns     void
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
@@ -87,6 +129,13 @@ routine api.get_import(text)
     arguments   digest text
     returns     TABLE(lines bigint, accepted bigint, duplicates bigint, rejected bigint, finished boolean)
     as          sql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.get_report(text)
+    arguments   report text
+    returns     TABLE(id text, status text, progress double precision, now_at timestamp with time zone, under text, format text, row_count bigint, detail text, created_at timestamp with time zone, finished_at timestamp with time zone)
+    as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
@@ -171,6 +220,20 @@ routine api.list_readings(text,timestamp with time zone,timestamp with time zone
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
+routine api.list_report_rows(text,text,integer)
+    arguments   report text, after text DEFAULT NULL::text, max_rows integer DEFAULT 1000
+    returns     TABLE(site text, uptime_last_hour numeric, uptime_last_day numeric, uptime_last_week numeric, downtime_last_hour numeric, downtime_last_day numeric, downtime_last_week numeric)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_reports(timestamp with time zone,text,integer)
+    arguments   after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, after_id text DEFAULT NULL::text, max_rows integer DEFAULT 100
+    returns     TABLE(id text, status text, progress double precision, now_at timestamp with time zone, under text, format text, row_count bigint, detail text, created_at timestamp with time zone, finished_at timestamp with time zone)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_resets(text,timestamp with time zone,timestamp with time zone,boolean,timestamp with time zone,integer)
     arguments   space text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT scheduled boolean DEFAULT false, after timestamp with time zone DEFAULT NULL::timestamp with time zone, max_rows integer DEFAULT 100, OUT at timestamp with time zone, OUT count integer, OUT recorded_at timestamp with time zone
     returns     SETOF record
@@ -195,6 +258,13 @@ routine api.list_spaces(text,text,integer)
 routine api.list_tokens(text,integer)
     arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100
     returns     TABLE(id text, name text, scopes text[], space text, events_per_second integer, requests_per_second integer, created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone, last_used_at timestamp with time zone)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_uptimes(text,timestamp with time zone,timestamp with time zone,text)
+    arguments   space text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, grain text DEFAULT NULL::text
+    returns     TABLE(time_zone text, start_at timestamp with time zone, end_at timestamp with time zone, uptime_seconds double precision, downtime_seconds double precision)
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -405,6 +475,12 @@ routine core.describe_dpus(integer[],timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.describe_reports(bigint[])
+    arguments   reports bigint[]
+    returns     TABLE(id text, status text, progress double precision, now_at timestamp with time zone, under text, format text, row_count bigint, detail text, created_at timestamp with time zone, finished_at timestamp with time zone)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.describe_spaces(integer[])
     arguments   spaces integer[]
     returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text)
@@ -468,6 +544,12 @@ routine core.find_mounting(text,text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.find_report(text)
+    arguments   report text
+    returns     bigint
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.find_space(text,text)
     arguments   space text, place text DEFAULT 'space'::text
     returns     integer
@@ -499,6 +581,12 @@ routine core.get_lag_ms(timestamp with time zone,timestamp with time zone)
     arguments   "time" timestamp with time zone, received_at timestamp with time zone
     returns     bigint
     as          sql immutable
+
+routine core.get_latest_poll(integer)
+    arguments   space_id integer DEFAULT NULL::integer
+    returns     timestamp with time zone
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.get_latest_scheduled_reset(timestamp with time zone,text,text)
     arguments   at timestamp with time zone, time_zone text, reset_at text
@@ -572,6 +660,12 @@ routine core.is_doorway_seen(integer)
 
 routine core.is_dpu_seen(integer)
     arguments   dpu_id integer
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.is_report_in_reach(integer)
+    arguments   space_id integer
     returns     boolean
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -894,6 +988,18 @@ routine core.retire_events_until(timestamp with time zone)
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.round_hours(bigint)
+    arguments   microseconds bigint
+    returns     numeric
+    as          sql immutable
+    grant       execute to headcount_bi
+
+routine core.round_minutes(bigint)
+    arguments   microseconds bigint
+    returns     numeric
+    as          sql immutable
+    grant       execute to headcount_bi
 
 routine core.run_upkeep(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
@@ -1370,6 +1476,19 @@ view bi.spaces
     column      time_zone text
     column      reset_at text
     column      capacity integer
+    grant       select to headcount_bi
+
+view bi.uptime_reports
+    column      report text
+    column      created_at timestamp with time zone
+    column      now_at timestamp with time zone
+    column      space text
+    column      uptime_last_hour_minutes numeric
+    column      uptime_last_day_hours numeric
+    column      uptime_last_week_hours numeric
+    column      downtime_last_hour_minutes numeric
+    column      downtime_last_day_hours numeric
+    column      downtime_last_week_hours numeric
     grant       select to headcount_bi
 
 view core.outer_placement

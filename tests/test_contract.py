@@ -34,6 +34,7 @@ PYTHON_TYPES = {
     "timestamp with time zone[]": {"Sequence[datetime]"},
     "integer": {"int", "int | None"},
     "bigint": {"int", "int | None"},
+    "double precision": {"float"},
     "smallint": {"int", "int | None"},
     "integer[]": {"Sequence[int]"},
     "smallint[]": {"Sequence[int]"},

@@ -1,12 +1,13 @@
 """The handlers, by topic. Each decodes, calls and returns; what it takes and gives is declared in its decorator."""
 
-from service.routes import counts, devices, events, page, plan, polls, probes, tokens
+from service.routes import counts, devices, events, page, plan, polls, probes, reports, tokens
 
 HANDLERS = [
     *plan.HANDLERS,
     *events.HANDLERS,
     *polls.HANDLERS,
     *counts.HANDLERS,
+    *reports.HANDLERS,
     *devices.HANDLERS,
     *tokens.HANDLERS,
     *probes.HANDLERS,
