@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
+from operator import methodcaller
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -53,6 +54,9 @@ NANOSECONDS = re.compile(rb"\xd7\xff|\xc7\x0c\xff")
 JSON_END = re.compile(r"\s*\}\s*", re.ASCII)
 # A string that never ends is one token too: else each of its quotes would be looked at as a beginning.
 NESTING = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+# What makes a line of CSV more than cells with commas between them.
+QUOTED = re.compile(rb'["\r\x00]')
+COMMAS = methodcaller("count", b",")
 BLANK = re.compile(r"[ \t\r\n]*")
 
 Part = TypeVar("Part")
@@ -418,6 +422,25 @@ def _show_msgpack(part: msgspec.Raw) -> str:
 # Lines: NDJSON and CSV
 
 
+def _columns(header: Header, text: bytes) -> Sequence[Sequence[str]] | None:
+    lines = text.decode().split("\n") if text else []
+    try:
+        rows = list(csv.reader(lines, strict=True))
+    except csv.Error:
+        return None
+    if len(rows) != len(lines) or any(len(row) != header.width for row in rows):
+        return None
+    return list(zip(*rows, strict=True)) or [()] * header.width
+
+
+def _plain_columns(header: Header, text: bytes, lines: Sequence[bytes]) -> Sequence[Sequence[str]] | None:
+    """The same, several times as fast, where nothing is quoted: no object a line."""
+    if set(map(COMMAS, lines)) != {header.width - 1}:
+        return None
+    cells = text.decode().replace("\n", ",").split(",")
+    return [cells[column :: header.width] for column in range(header.width)]
+
+
 def integers(column: Sequence[str], low: int, high: int) -> list[int]:
     if not INTEGERS.fullmatch("".join(f"{cell}\n" for cell in column)):
         raise ValueError
@@ -525,13 +548,9 @@ class Table(ABC, Generic[Row, AnyBatch]):
         text = b"\n".join(lines)
         if LONG_FRACTION.search(text):
             return None
-        try:
-            rows = list(csv.reader(text.decode().split("\n"), strict=True)) if lines else []
-        except csv.Error:
+        columns = _plain_columns(header, text, lines) if lines and not QUOTED.search(text) else _columns(header, text)
+        if columns is None:
             return None
-        if len(rows) != len(lines) or any(len(row) != header.width for row in rows):
-            return None
-        columns = list(zip(*rows, strict=True)) or [()] * header.width
         return self.of_text([None if place is None else columns[place] for place in header.places])
 
     def _of_line(self, header: Header, line: bytes) -> Row:

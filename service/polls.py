@@ -81,7 +81,7 @@ class Polls(Kind[Poll, PollBatch]):
         spaces, times, statuses = columns
         if spaces is None or times is None or statuses is None or not set(statuses) <= STATUSES.keys():
             return None
-        rfc_3339 = [time.removesuffix(" UTC") + "Z" if time.endswith(" UTC") else time for time in times]
+        rfc_3339 = "\n".join([*times, ""]).replace(" UTC\n", "Z\n").split("\n")[:-1]
         return _of_columns(
             spaces, msgspec.convert(rfc_3339, list[Timestamp]), [STATUSES[status] for status in statuses]
         )

@@ -46,6 +46,17 @@ class Rejected(msgspec.Struct, frozen=True):
     text: bytes
 
 
+class Piece(msgspec.Struct, frozen=True):
+    """Some lines of a file, decoded: their numbers and texts, the last of them and where the file was then."""
+
+    batch: Decoded
+    numbers: list[int]
+    texts: list[bytes]
+    last: int
+    position: int
+    is_last: bool
+
+
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_files(files: tuple[Path, ...]) -> None:
@@ -143,11 +154,13 @@ class Lines:
         number, rest, overlong = 0, b"", False
         while block := self.stream.read1(BLOCK_BYTES):
             *lines, rest_of_block = block.split(b"\n")
+            if lines:
+                # Of a line without end only the beginning is kept.
+                lines[0] = rest if overlong else rest + lines[0]
+                rest, overlong = b"", False
             for line in lines:
                 number += 1
-                # Of a line without end only the beginning is kept.
-                yield number, rest if overlong else (rest + line)[:LONGEST_LINE]
-                rest, overlong = b"", False
+                yield number, line[:LONGEST_LINE]
             if not overlong:
                 rest = (rest + rest_of_block)[:LONGEST_LINE]
                 overlong = len(rest) == LONGEST_LINE
@@ -226,35 +239,51 @@ class Importer:
         return self.sums
 
     async def _store_all(self, lines: Lines) -> None:
-        batch: list[tuple[int, bytes]] = []
+        pieces = self._read(lines)
+        piece = await asyncio.to_thread(next, pieces, None)
+        while piece is not None:
+            # the next lines are decoded while the database is busy with these
+            reading = asyncio.create_task(asyncio.to_thread(next, pieces, None))
+            try:
+                await self._store(piece)
+            finally:
+                await asyncio.wait([reading])
+            self.progress.update(self.task, completed=piece.position)
+            piece = reading.result()
+
+    def _read(self, lines: Lines) -> Iterator[Piece]:
+        """The lines that are not stored yet. Of a damaged file first those before the damage."""
+        done = max(self.sums.lines, 1)
+        rows: list[tuple[int, bytes]] = []
         number = 0
         try:
             for number, line in lines:
-                if number <= max(self.sums.lines, 1):
+                if number <= done:
                     continue
-                batch.append((number, line))
-                if len(batch) == BATCH_LINES:
-                    await self._store(batch, number)
-                    self.progress.update(self.task, completed=lines.position)
-                    batch = []
+                rows.append((number, line.rstrip(b"\r")))
+                if len(rows) == BATCH_LINES:
+                    yield self._decode(rows, number, lines.position)
+                    rows = []
         except (EOFError, zlib.error, gzip.BadGzipFile):
-            if batch:  # damaged: what could be read is stored all the same
-                await self._store(batch, number)
+            if rows:
+                yield self._decode(rows, number, lines.position)
             raise
-        await self._store(batch, number, finished=True)
-        self.progress.update(self.task, completed=lines.position)
+        yield self._decode(rows, number, lines.position, is_last=True)
 
-    async def _store(self, lines: list[tuple[int, bytes]], last: int, finished: bool = False) -> None:
-        """Stores a batch, however often the connection is lost meanwhile."""
-        numbers = [number for number, line in lines if line and not line.isspace()]
-        texts = [line.rstrip(b"\r") for _, line in lines if line and not line.isspace()]
+    def _decode(self, rows: list[tuple[int, bytes]], last: int, position: int, is_last: bool = False) -> Piece:
+        rows = [(number, line) for number, line in rows if line and not line.isspace()]
+        texts = [line for _, line in rows]
         batch = self.table.decode_lines(self.header, texts)
+        return Piece(batch, [number for number, _ in rows], texts, last, position, is_last)
+
+    async def _store(self, piece: Piece) -> None:
+        """Stores a batch, however often the connection is lost meanwhile."""
         pause, waited = 0.1, 0.0
         while True:
             try:
                 if self.connection.is_closed():
                     self.connection = await open_connection(self.url, BATCH_SECONDS)
-                await self._store_once(batch, numbers, texts, last, finished)
+                await self._store_once(piece)
                 return
             except Exception as error:
                 if problem_of(error).kind.code != "unavailable":
@@ -268,9 +297,7 @@ class Importer:
             waited += pause
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _store_once(
-        self, batch: Decoded, numbers: list[int], texts: list[bytes], last: int, finished: bool
-    ) -> None:
+    async def _store_once(self, piece: Piece) -> None:
         async with self.connection.transaction():
             await self.connection.fetchval(LOCK, self.digest)
             found = await calls.get_import(self.connection, self.digest)
@@ -280,18 +307,19 @@ class Importer:
                 return
             if found != self.noted:
                 raise click.ClickException(f"{self.file} is being imported by another process; nothing is lost.")
-            done = await self.table.record(self.connection, batch, self.auto_register)
+            done = await self.table.record(self.connection, piece.batch, self.auto_register)
             rejected = [
-                Rejected(numbers[item.index], item.code, item.detail, texts[item.index]) for item in done.rejected
+                Rejected(piece.numbers[item.index], item.code, item.detail, piece.texts[item.index])
+                for item in done.rejected
             ]
             # Before the commit: lines of a batch that is not committed are cut off again.
             self.report.write(self.sums.lines, rejected)
             row = ImportRow(
-                lines=last,
+                lines=piece.last,
                 accepted=self.sums.accepted + done.accepted,
                 duplicates=self.sums.duplicates + done.duplicates,
                 rejected=self.sums.rejected + len(done.rejected),
-                finished=finished,
+                finished=piece.is_last,
             )
             await calls.record_import(
                 self.connection, digest=self.digest, file_name=self.file.name, **msgspec.structs.asdict(row)

@@ -40,6 +40,13 @@ async def test_it_stores_a_repeated_poll_once(connection: asyncpg.Connection) ->
     assert len(await stored(connection)) == 4
 
 
+async def test_it_stores_many_at_once_each_once(connection: asyncpg.Connection) -> None:
+    polls = [(f"s{n % 7}", NOON + seconds(n), n % 2 == 0) for n in range(1_500)]
+    assert await record(connection, [*polls[:1_200], ("late", NOON.replace(year=1999), True)]) == [(1_200, "too_old")]
+    assert await record(connection, polls) == [(n, "duplicate") for n in range(1_200)]
+    assert await stored(connection) == sorted(polls)
+
+
 async def test_it_keeps_two_polls_of_one_instant_that_disagree(connection: asyncpg.Connection) -> None:
     assert await record(connection, [("a", NOON, True), ("a", NOON, False)]) == []
     assert await stored(connection) == [("a", NOON, False), ("a", NOON, True)]

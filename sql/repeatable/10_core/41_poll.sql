@@ -155,6 +155,22 @@ declare
   v_latest timestamptz := core.get_latest_time(store_polls.received_at);
   v_stored bigint[];
 begin
+  -- many at once are new, as a rule: to look for each of them whether it is costs half as much again
+  if cardinality(spaces) >= 1000 then
+    begin
+      insert into core.poll (time, lag_ms, space_id, is_active)
+      select n.time, core.get_lag_ms(n.time, store_polls.received_at), n.space_id, n.is_active
+      from unnest(spaces, times, are_active) as n (space_id, time, is_active)
+      where n.space_id is not null and n.time >= v_oldest and n.time <= v_latest
+      order by n.space_id, n.time, n.is_active;
+      return array(
+        select n.ordinal from unnest(spaces, times) with ordinality as n (space_id, time, ordinal)
+        where n.space_id is not null and n.time >= v_oldest and n.time <= v_latest);
+    exception when unique_violation then
+      null;
+    end;
+  end if;
+
   with given as materialized (
     -- in the order of the key, so that of two transactions with the same polls one waits for the other
     select distinct on (n.space_id, n.time, n.is_active) n.space_id, n.time, n.is_active, n.ordinal

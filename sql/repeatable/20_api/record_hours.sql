@@ -62,7 +62,7 @@ begin
     case when n.space_id is null then 'unknown_space' else 'duplicate' end,
     case when n.space_id is null then core.explain_poll_verdict('unknown_space') else 'The space has these hours already.' end
   from unnest(v_ids) with ordinality as n (space_id, ordinal)
-  where n.ordinal <> all (v_ordinals)
+  where n.ordinal not in (select unnest(v_ordinals))
   order by n.ordinal;
 end
 $$;

@@ -51,7 +51,11 @@ begin
     insert into core.schedule (space_id, time_zone, reset_at, recorded_at)
     select n.space_id, n.time_zone, n.reset_at, v_now from unnest(v_spaces, v_zones, v_resets) as n (space_id, time_zone, reset_at);
     -- counts depend on the zone by the daily reset alone
-    v_below := array(select distinct core.list_subtree(n.space_id) from unnest(v_spaces) as n (space_id));
+    v_below := array(
+      select n.space_id from unnest(v_spaces) as n (space_id)
+      union
+      select core.list_subtree(n.space_id) from unnest(v_spaces) as n (space_id)
+      where exists (select from core.space c where c.parent_id = n.space_id));
     insert into core.live_change (space_id) select h.space_id from core.list_schedules(v_below) h where h.reset_at <> 'never';
     perform core.note_change(spaces => v_spaces, ids => array(select s.id from core.space s where s.space_id = any (v_spaces)));
     perform core.rebase_changed();
@@ -71,7 +75,7 @@ begin
     end as verdict
     from generate_series(1, cardinality(spaces)) as n (ordinal)
     left join unnest(v_ids, v_good) as g (space_id, ordinal) on g.ordinal = n.ordinal
-    where n.ordinal <> all (v_changed)
+    where n.ordinal not in (select unnest(v_changed))
   ) n
   order by n.ordinal;
 end
