@@ -49,6 +49,8 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+  v_reach integer[] := core.list_reach();
 begin
   return query
   select
@@ -58,17 +60,14 @@ begin
     r.now_at,
     s.id,
     r.format,
-    case when core.get_reach() is null then r.site_count else n.number end,
+    case when v_reach is null then r.site_count when r.state = 'complete' then (
+      select count(*) from core.report_row w where w.report_id = r.report_id and w.space_id = any (v_reach)) end,
     r.detail,
     r.created_at,
     r.finished_at
   from core.report r
   left join core.report_run u on u.report_id = r.report_id
   left join core.space s on s.space_id = r.space_id
-  left join lateral (
-    select count(*) as number from core.report_row w
-    where w.report_id = r.report_id and w.space_id = any (core.list_reach()) and r.state = 'complete'
-  ) n on core.get_reach() is not null
   where r.report_id = any (reports);
 end
 $$;
