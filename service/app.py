@@ -20,6 +20,7 @@ from service.metrics import Metrics
 from service.negotiation import Bodies
 from service.notices import Notices
 from service.reader import Reader
+from service.reports import Reports
 from service.routes import HANDLERS
 from service.settings import Settings
 from service.writer import Writer
@@ -61,6 +62,7 @@ def create_app(settings: Settings) -> Litestar:
     gate = Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second))
     live = Live(database, gate)
     notices = Notices(database, metrics)
+    reports = Reports(database, settings)
     metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.events)
     metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.bytes)
     metrics.watch("queue_heartbeats", "Heartbeats that wait for their commit.", lambda: heartbeats.held)
@@ -81,6 +83,7 @@ def create_app(settings: Settings) -> Litestar:
             heartbeats.lifespan,
             live.lifespan,
             notices.lifespan,
+            reports.lifespan,
         ],
         state=State(
             {
@@ -90,6 +93,7 @@ def create_app(settings: Settings) -> Litestar:
                 "heartbeats": heartbeats,
                 "live": live,
                 "notices": notices,
+                "reports": reports,
                 "reader": Reader(database, metrics),
                 "bodies": bodies,
                 "metrics": metrics,

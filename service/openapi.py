@@ -12,7 +12,7 @@ from litestar.routes import HTTPRoute
 
 from service.errors import BY_STATUS, PROBLEM_JSON, ProblemOut
 from service.instants import Instant
-from service.messages import ID_PATTERN, EventIn, EventsIn, NoQuery, ReadingsIn
+from service.messages import ID_PATTERN, EventIn, EventsIn, NoQuery, PollIn, PollsIn, ReadingsIn
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -37,6 +37,21 @@ EVENT_TEXT = {
         "example": "timestamp,direction,dpu_id\n2026-01-31T12:00:00Z,1,dpu-1\n",
     },
 }
+
+POLL_TEXT = {
+    "application/x-ndjson": {
+        "schema": {"type": "string", "description": "One poll object a line."},
+        "example": '{"space":"store-1","timestamp":"2026-01-31T12:00:00Z","status":"active"}\n',
+    },
+    "text/csv": {
+        "schema": {
+            "type": "string",
+            "description": "Header, in any order: store_id (or space), status, timestamp_utc (or timestamp).",
+        },
+        "example": "store_id,status,timestamp_utc\nstore-1,active,2026-01-31 12:00:00 UTC\n",
+    },
+}
+TEXTS: dict[type[msgspec.Struct], dict[str, Any]] = {EventsIn: EVENT_TEXT, PollsIn: POLL_TEXT}
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,8 +124,9 @@ def _schema(kind: type) -> dict[str, Any]:
 
 def _bound_events(components: dict[str, Any]) -> None:
     """What service/ingest.py checks for a whole batch, and therefore the Structs do not say."""
-    components[EventIn.__name__]["properties"]["dpu"] = {"type": "string", "pattern": ID_PATTERN}
-    for kind, name in ((EventsIn, "events"), (ReadingsIn, "readings")):
+    for item, name in ((EventIn, "dpu"), (PollIn, "space")):
+        components[item.__name__]["properties"][name] = {"type": "string", "pattern": ID_PATTERN}
+    for kind, name in ((EventsIn, "events"), (ReadingsIn, "readings"), (PollsIn, "polls")):
         components[kind.__name__]["properties"][name]["maxItems"] = 10_000
 
 
@@ -141,8 +157,7 @@ def _operation(
         operation["parameters"].append({"name": name, "in": "query", "schema": _without_null(schema)})
     if spec.body is not None:
         content: dict[str, Any] = {kind: {"schema": references[str(spec.body)]} for kind in (JSON, MSGPACK)}
-        if spec.body is EventsIn:
-            content |= EVENT_TEXT
+        content |= TEXTS.get(spec.body, {})
         operation["requestBody"] = {"required": True, "content": content}
     for status, answer in spec.answers.items():
         response: dict[str, Any] = {"description": "Created" if status == 201 else "Done"}
