@@ -27,6 +27,21 @@ export function clock(instant, timeZone, withSeconds = false) {
   return formats.get(key).format(instant);
 }
 
+// Time of day, with the day where that is not today.
+export function moment(instant, timeZone) {
+  const day = (at) => new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone }).format(at);
+  return day(instant) === day(Date.now()) ? `${clock(instant, timeZone)} today` : `${day(instant)}, ${clock(instant, timeZone)}`;
+}
+
+// A length of time, as coarse as people say it.
+export function lasting(milliseconds) {
+  const minutes = Math.floor(milliseconds / 60000);
+  if (minutes < 1) return "under a minute";
+  if (minutes < 60) return `${minutes} min`;
+  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h`;
+  return `${number(Math.floor(minutes / 60 / 24))} days`;
+}
+
 export const signed = (number) => (number < 0 ? `−${-number}` : `+${number}`);
 export const number = (value) => value.toLocaleString("en");
 export const people = (count) => (count === 1 ? "1 person" : `${number(count)} people`);
