@@ -101,7 +101,7 @@ export class Details {
     const at = (instant) => moment(Date.parse(instant), zone);
     const spaceLink = (space) => (space ? link(this.space(space)?.name ?? space, `/#${encodeURIComponent(space)}`) : "the outside");
     write(byId("name"), name ?? id);
-    write(byId("where"), `${wordOf(state)} · ${ageOf({ seen: seen && Date.parse(seen) }, this.now())}`);
+    write(byId("where"), seen ? `${wordOf(state)} · heard ${ageOf({ seen: Date.parse(seen) }, this.now())}` : wordOf(state));
     byId("where").className = `state ${state}`;
     const facts = [["Last heard from", seen ? at(seen) : "never"], ["Id", id]];
     if (mac) facts.push(["MAC address", mac]);
@@ -123,9 +123,10 @@ export class Details {
     const [from, to] = [Date.parse(this.#day.from), Date.parse(this.#day.to)];
     const count = outages.length === 1 ? "1 outage" : `${number(outages.length)} outages`;
     const percent = availability === 1 ? "100" : (Math.floor(availability * 1000) / 10).toFixed(1);
-    const known = online + offline < (to - from) / 1000 - 1 ? `, of the ${lasting((online + offline) * 1000)} that it is known for` : "";
+    const begun = to - (online + offline) * 1000;
+    const known = begun > from + 1000 ? `, known for ${lasting(to - begun)}` : "";
     if (availability === null) write(byId("availability"), "Nothing was heard from it.");
-    else write(byId("availability"), `${percent} % online${known}${outages.length ? ` · ${count}, ${lasting(offline * 1000)} in all` : " · no outage"}`);
+    else write(byId("availability"), `${percent} % online${known} · ${outages.length ? `${count}, ${lasting(offline * 1000)} in all` : "no outage"}`);
     const part = (instant) => `${(100 * (instant - from)) / (to - from)}%`;
     const bar = byId("bar-day");
     const stretch = (kind, start, end) => {
@@ -134,7 +135,6 @@ export class Details {
       made.style.width = `max(2px, ${part(from + (end - start))})`;
       return made;
     };
-    const begun = to - (online + offline) * 1000;
     bar.replaceChildren(
       ...(availability === null ? [] : [stretch("online", Math.max(from, begun), to)]),
       ...outages.map((outage) => stretch("offline", Date.parse(outage.from), Date.parse(outage.until ?? this.#day.to))),

@@ -27,9 +27,11 @@ export function clock(instant, timeZone, withSeconds = false) {
   return formats.get(key).format(instant);
 }
 
-// Time of day, with the day where that is not today.
+// Time of day, with the day where that is not today, and the year where that is another one.
 export function moment(instant, timeZone) {
-  const day = (at) => new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone }).format(at);
+  const part = (at, parts) => new Intl.DateTimeFormat("en-GB", { ...parts, timeZone }).format(at);
+  const isThisYear = part(instant, { year: "numeric" }) === part(Date.now(), { year: "numeric" });
+  const day = (at) => part(at, { day: "numeric", month: "short", ...(!isThisYear && { year: "numeric" }) });
   return day(instant) === day(Date.now()) ? `${clock(instant, timeZone)} today` : `${day(instant)}, ${clock(instant, timeZone)}`;
 }
 

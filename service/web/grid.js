@@ -25,13 +25,15 @@ export class Grid {
   // onChoose: a sensor. now: what time it is. where: in words, at which space a sensor hangs.
   constructor({ onChoose, now, where }) {
     Object.assign(this, { onChoose, now, where });
-    new ResizeObserver(() => this.#measure()).observe(root);
+    new ResizeObserver(() => {
+      this.#measure();
+      this.#draw();
+    }).observe(root);
     addEventListener("scroll", () => this.#draw(), { passive: true });
     addEventListener("resize", () => this.#draw());
     root.addEventListener("click", (event) => this.#click(event));
     root.addEventListener("keydown", (event) => this.#press(event));
     root.addEventListener("focus", () => this.#focus());
-    this.#measure();
   }
 
   // Groups ({ state, title, sensors }) from top to bottom. What is in view stays where it is.
@@ -42,7 +44,8 @@ export class Grid {
     const wanted = this.#groups.map((group) => group.box);
     if (wanted.length !== root.children.length || wanted.some((box, place) => box !== root.children[place])) root.replaceChildren(...wanted);
     this.#total = this.#groups.reduce((sum, group) => sum + group.sensors.length, 0);
-    this.#layOut();
+    root.hidden = !this.#groups.length;
+    this.#measure();
     if (anchor) scrollBy(0, root.getBoundingClientRect().top + this.#topOf(...this.#placeOf(anchor.id)) - anchor.y);
     this.#render();
   }
@@ -68,7 +71,6 @@ export class Grid {
     this.#columns = Math.max(1, Math.floor(root.clientWidth / (WIDTH * this.#rem)));
     root.style.setProperty("--columns", this.#columns);
     this.#layOut();
-    this.#draw();
   }
 
   #layOut() {

@@ -1,7 +1,7 @@
 // Flips: those that come together are told together, in a line on the page and, to who asked for it, as a notification
 // of the browser.
 
-import { byId, number, write } from "./dom.js";
+import { byId, clock, number, write } from "./dom.js";
 
 const KEY = "headcount-notify";
 const GATHER_MS = 1000;
@@ -50,7 +50,7 @@ export class News {
     const parts = [];
     if (gone.length) parts.push([`${amount(gone.length)} went offline`, named(gone)]);
     if (back.length) parts.push([`${amount(back.length)} came back`, named(back)]);
-    write(line, parts.map((part) => part.join(": ")).join(" · "));
+    write(line, [clock(Date.now()), ...parts.map((part) => part.join(": "))].join(" · "));
     if (!this.#isWanted) return;
     const title = parts.map(([what]) => what).join(", ");
     const body = parts.map(([, who]) => who).join("\n");
