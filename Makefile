@@ -27,6 +27,7 @@ lint: setup
 bench: setup
 	.venv/bin/python -m benchmarks
 	.venv/bin/python -m benchmarks.listeners
+	.venv/bin/python -m benchmarks.sensors
 	.venv/bin/python -m benchmarks.bench_history
 
 soak: setup

@@ -48,10 +48,23 @@ routine api.delete_space(text)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.detect_outages()
+    returns     integer
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.find_tokens(bytea[])
     arguments   digests bytea[]
     returns     TABLE(digest bytea, id text, scopes text[], is_limited boolean, expires_at timestamp with time zone, events_per_second integer, requests_per_second integer)
     as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.get_availability(text,timestamp with time zone,timestamp with time zone)
+    arguments   dpu text, INOUT from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT online_seconds double precision, OUT offline_seconds double precision, OUT availability double precision, OUT froms timestamp with time zone[], OUT untils timestamp with time zone[]
+    returns     record
+    as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
@@ -111,13 +124,13 @@ routine api.get_schema()
 
 routine api.get_space(text)
     arguments   space text
-    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text)
+    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
     as          sql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
 routine api.list_changes(text)
-    arguments   INOUT cursor text DEFAULT NULL::text, OUT is_all boolean, OUT counts text[], OUT spaces text[], OUT deleted text[]
+    arguments   INOUT cursor text DEFAULT NULL::text, OUT is_all boolean, OUT counts text[], OUT spaces text[], OUT deleted text[], OUT dpus text[]
     returns     record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
@@ -157,6 +170,13 @@ routine api.list_events(text,text,timestamp with time zone,timestamp with time z
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
+routine api.list_incidents(boolean,bigint,integer)
+    arguments   open boolean DEFAULT NULL::boolean, after bigint DEFAULT NULL::bigint, max_rows integer DEFAULT 100
+    returns     TABLE(id text, kind text, dpus text[], space text, started_at timestamp with time zone, ended_at timestamp with time zone, corrected boolean, absorbed_by text)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_placements(text)
     arguments   dpu text
     returns     TABLE(doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone)
@@ -178,6 +198,13 @@ routine api.list_resets(text,timestamp with time zone,timestamp with time zone,b
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.list_sensors(text,text)
+    arguments   INOUT space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, OUT id text, OUT name text, OUT mac_address text, OUT last_heartbeat timestamp with time zone, OUT last_seen timestamp with time zone, OUT since timestamp with time zone
+    returns     SETOF record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_space_counts(text,timestamp with time zone,timestamp with time zone,text,text)
     arguments   space text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, grain text DEFAULT '1h'::text, INOUT time_zone text DEFAULT NULL::text, OUT resolution text, OUT start_at timestamp with time zone, OUT end_at timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT min bigint, OUT max bigint, OUT average double precision, OUT entries bigint, OUT exits bigint, OUT utilization double precision
     returns     SETOF record
@@ -186,7 +213,7 @@ routine api.list_space_counts(text,timestamp with time zone,timestamp with time 
     grant       execute to headcount_service
 
 routine api.list_spaces(text,text,integer)
-    arguments   INOUT parent text DEFAULT NULL::text, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, OUT id text, OUT name text, OUT time_zone text, OUT capacity integer, OUT reset_at text, OUT opening_hours jsonb, OUT effective_time_zone text, OUT effective_reset_at text
+    arguments   INOUT parent text DEFAULT NULL::text, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, OUT id text, OUT name text, OUT time_zone text, OUT capacity integer, OUT reset_at text, OUT opening_hours jsonb, OUT effective_time_zone text, OUT effective_reset_at text, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -195,6 +222,13 @@ routine api.list_spaces(text,text,integer)
 routine api.list_tokens(text,integer)
     arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100
     returns     TABLE(id text, name text, scopes text[], space text, events_per_second integer, requests_per_second integer, created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone, last_used_at timestamp with time zone)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_turned_dpus(text[])
+    arguments   dpus text[]
+    returns     TABLE(dpu text, state text, last_seen timestamp with time zone, at timestamp with time zone, mounted_in text, other_side text, spaces text[])
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -215,7 +249,7 @@ routine api.put_dpu(text,jsonb)
 
 routine api.put_space(text,jsonb)
     arguments   space text, patch jsonb
-    returns     TABLE(created boolean, id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text)
+    returns     TABLE(created boolean, id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -225,6 +259,13 @@ routine api.record_events(text[],timestamp with time zone[],integer[],smallint[]
     returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; timescaledb.max_tuples_decompressed_per_dml_transaction=0; lock_timeout=5s; plan_cache_mode=force_generic_plan
+    grant       execute to headcount_service
+
+routine api.record_heartbeats(text[],text[],timestamp with time zone[],boolean)
+    arguments   dpus text[], mac_addresses text[], times timestamp with time zone[], auto_register boolean DEFAULT true
+    returns     TABLE(index integer, verdict text, detail text, dpu text, last_seen timestamp with time zone)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp; lock_timeout=5s; plan_cache_mode=force_generic_plan
     grant       execute to headcount_service
 
 routine api.record_import(text,text,bigint,bigint,bigint,bigint,boolean)
@@ -261,6 +302,12 @@ routine api.set_retention(integer)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
+
+routine core.add_notices(text[],bigint[],integer[],timestamp with time zone[],jsonb[])
+    arguments   kinds text[], incident_ids bigint[], space_ids integer[], occurred_ats timestamp with time zone[], details jsonb[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.check_count_instant(timestamp with time zone)
     arguments   at timestamp with time zone
@@ -333,7 +380,7 @@ routine core.count_sensors(integer[],timestamp with time zone,timestamp with tim
     arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, placed integer, online integer)
     as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.count_space_now(integer,timestamp with time zone)
     arguments   space_id integer, at timestamp with time zone
@@ -372,9 +419,15 @@ routine core.describe_dpus(integer[],timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.describe_incidents(bigint[])
+    arguments   incidents bigint[]
+    returns     TABLE(incident_id bigint, details jsonb)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.describe_spaces(integer[])
     arguments   spaces integer[]
-    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text)
+    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -393,10 +446,22 @@ routine core.explain_dropped(text,timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.explain_heartbeat(text)
+    arguments   verdict text
+    returns     text
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.explain_verdict(text,integer,timestamp with time zone)
     arguments   verdict text, stored_direction integer DEFAULT NULL::integer, oldest timestamp with time zone DEFAULT NULL::timestamp with time zone
     returns     text
     as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.extend_listening(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     boolean
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.find_doorway(text,text)
@@ -441,7 +506,7 @@ routine core.format_second(timestamp with time zone)
     as          sql stable
 
 routine core.get_dpu_state(timestamp with time zone,timestamp with time zone)
-    arguments   latest_time timestamp with time zone, at timestamp with time zone
+    arguments   last_seen_at timestamp with time zone, offline_at timestamp with time zone
     returns     text
     as          sql immutable
 
@@ -461,6 +526,11 @@ routine core.get_latest_time(timestamp with time zone)
     returns     timestamp with time zone
     as          sql stable
 
+routine core.get_microseconds(timestamp with time zone,timestamp with time zone)
+    arguments   from_at timestamp with time zone, until_at timestamp with time zone
+    returns     bigint
+    as          sql immutable
+
 routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
     arguments   at timestamp with time zone, time_zone text, reset_at text
     returns     timestamp with time zone
@@ -468,9 +538,8 @@ routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
     set         search_path=pg_catalog, pg_temp
 
 routine core.get_offline_after()
-    returns     interval
+    returns     integer
     as          sql immutable
-    set         search_path=pg_catalog, pg_temp
 
 routine core.get_oldest_time()
     returns     timestamp with time zone
@@ -497,6 +566,12 @@ routine core.get_scheduled_reset(date,text,time without time zone)
     returns     timestamp with time zone
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
 
 routine core.is_doorway_seen(integer)
     arguments   doorway_id integer
@@ -552,6 +627,22 @@ routine core.list_flows(integer,timestamp with time zone,timestamp with time zon
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.list_heard_ids(text[],text[])
+    arguments   dpus text[], mac_addresses text[]
+    returns     integer[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_hung(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     TABLE(dpu_id integer, mounted_id integer, other_id integer, space_id integer)
+    as          sql stable
+
+routine core.list_listened(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     TABLE(listened bigint)
+    as          sql stable
+
 routine core.list_live_parts(integer[],timestamp with time zone[])
     arguments   spaces integer[], sinces timestamp with time zone[]
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
@@ -560,9 +651,20 @@ routine core.list_live_parts(integer[],timestamp with time zone[])
 
 routine core.list_noted(pg_snapshot,timestamp with time zone)
     arguments   snapshot pg_snapshot, at timestamp with time zone
-    returns     TABLE(dpu_ids integer[], space_ids integer[], spaces text[])
+    returns     TABLE(dpu_ids integer[], space_ids integer[], spaces text[], flipped_ids integer[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
+
+routine core.list_offline_after(integer[])
+    arguments   spaces integer[]
+    returns     TABLE(space_id integer, seconds integer)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_offline_at(timestamp with time zone,integer)
+    arguments   heard_at timestamp with time zone, seconds integer
+    returns     TABLE(offline_at timestamp with time zone)
+    as          sql stable
 
 routine core.list_outer_placements(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
@@ -617,6 +719,12 @@ routine core.list_signed_kept_events(integer[],smallint[],timestamp with time zo
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_sites(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone
+    returns     TABLE(dpu_id integer, space_id integer, site_id integer)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_space_resets(integer,timestamp with time zone,timestamp with time zone)
     arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone
     returns     TABLE(at timestamp with time zone, count integer)
@@ -647,8 +755,8 @@ routine core.list_turned_spaces(timestamp with time zone,timestamp with time zon
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.lock_dpus(integer[],timestamp with time zone[],integer[],bigint[])
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[]
+routine core.lock_dpus(integer[],timestamp with time zone[],integer[],timestamp with time zone,bigint[])
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], received_at timestamp with time zone, INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[], OUT turning bigint[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
@@ -659,14 +767,26 @@ routine core.lock_plan()
     set         search_path=pg_catalog, pg_temp
 
 routine core.look_ahead(integer,timestamp with time zone,timestamp with time zone,timestamp with time zone,timestamp with time zone)
-    arguments   dpu_id integer, from_at timestamp with time zone, until_at timestamp with time zone, latest_time timestamp with time zone, at timestamp with time zone, OUT net bigint, OUT is_online boolean
-    returns     record
+    arguments   dpu_id integer, from_at timestamp with time zone, until_at timestamp with time zone, latest_time timestamp with time zone, at timestamp with time zone, OUT net bigint
+    returns     bigint
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.note_change(integer[],timestamp with time zone,integer[],text[])
-    arguments   dpus integer[] DEFAULT NULL::integer[], latest_at timestamp with time zone DEFAULT NULL::timestamp with time zone, spaces integer[] DEFAULT NULL::integer[], ids text[] DEFAULT NULL::text[]
+routine core.note_change(integer[],timestamp with time zone,integer[],text[],integer[])
+    arguments   dpus integer[] DEFAULT NULL::integer[], latest_at timestamp with time zone DEFAULT NULL::timestamp with time zone, spaces integer[] DEFAULT NULL::integer[], ids text[] DEFAULT NULL::text[], flipped integer[] DEFAULT NULL::integer[]
     returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.note_listening(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.open_site_incident(integer,bigint[],timestamp with time zone)
+    arguments   site_id integer, outages bigint[], at timestamp with time zone
+    returns     bigint
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
@@ -714,6 +834,18 @@ routine core.rebase_live(integer[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.rebase_moved(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.rebase_offline_after(integer[])
+    arguments   dpus integer[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.rebuild_boundary(integer[])
     arguments   doorways integer[]
     returns     void
@@ -750,6 +882,12 @@ routine core.register_dpus(text[])
     as          sql
     set         search_path=pg_catalog, pg_temp
 
+routine core.register_heard(text[],text[])
+    arguments   dpus text[], mac_addresses text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.retire_due()
     as          procedure plpgsql
 
@@ -766,6 +904,12 @@ routine core.retire_events_until(timestamp with time zone)
 routine core.run_upkeep(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
     as          procedure plpgsql
+
+routine core.settle_signs(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   dpus integer[], signs timestamp with time zone[], received_at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.share_plan()
     returns     void
@@ -826,6 +970,24 @@ routine core.sum_spaces(integer[],timestamp with time zone,timestamp with time z
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.tell_incidents(text[],bigint[],timestamp with time zone)
+    arguments   kinds text[], incidents bigint[], at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.turn_offline(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     integer
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.update_incidents(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.write_cursor(pg_snapshot,timestamp with time zone,timestamp with time zone)
     arguments   snapshot pg_snapshot, at timestamp with time zone, checked_at timestamp with time zone
     returns     text
@@ -860,6 +1022,7 @@ table core.change
     column      space_ids integer[]
     column      spaces text[]
     column      ahead_until timestamp with time zone
+    column      flipped_ids integer[]
     index       CREATE INDEX change_ahead_until_idx ON core.change USING btree (ahead_until) WHERE (ahead_until IS NOT NULL)
     index       CREATE INDEX change_xid_idx ON core.change USING btree (xid)
 
@@ -898,7 +1061,14 @@ table core.dpu_state
     column      first_time timestamp with time zone
     column      earlier_time timestamp with time zone
     column      live_from timestamp with time zone not null default '-infinity'::timestamp with time zone
-    option      fillfactor=50
+    column      last_seen_at timestamp with time zone
+    column      earlier_seen_at timestamp with time zone
+    column      last_heartbeat_at timestamp with time zone
+    column      earlier_heartbeat_at timestamp with time zone
+    column      steady_from timestamp with time zone
+    column      offline_at timestamp with time zone
+    column      offline_after_seconds integer
+    option      fillfactor=40
     constraint  dpu_state_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id)
     constraint  dpu_state_pkey PRIMARY KEY (dpu_id)
 
@@ -913,6 +1083,12 @@ table core.event
     hypertable  by time, chunks of 1 day
     columnstore segment by dpu_id, order by "time",sequence
 
+table core.first_sign
+    column      dpu_id integer not null
+    column      at timestamp with time zone not null
+    column      recorded_at timestamp with time zone not null
+    constraint  first_sign_pkey PRIMARY KEY (dpu_id, at)
+
 table core.import
     column      digest text not null
     column      file_name text not null
@@ -923,6 +1099,31 @@ table core.import
     column      finished boolean not null
     column      updated_at timestamp with time zone not null
     constraint  import_pkey PRIMARY KEY (digest)
+
+table core.incident
+    column      incident_id bigint not null generated always as identity
+    column      kind text not null
+    column      space_id integer
+    column      dpu_id integer
+    column      started_at timestamp with time zone not null
+    column      ended_at timestamp with time zone
+    column      corrected boolean not null default false
+    column      absorbed_by bigint
+    column      recorded_at timestamp with time zone not null
+    constraint  incident_absorbed_by_fkey FOREIGN KEY (absorbed_by) REFERENCES core.incident(incident_id)
+    constraint  incident_kind_check CHECK ((kind = ANY (ARRAY['dpu_offline'::text, 'site_offline'::text])))
+    constraint  incident_pkey PRIMARY KEY (incident_id)
+    constraint  incident_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE SET NULL
+    index       CREATE INDEX incident_open_idx ON core.incident USING btree (incident_id) WHERE (ended_at IS NULL)
+    index       CREATE INDEX incident_space_id_idx ON core.incident USING btree (space_id)
+
+table core.incident_dpu
+    column      incident_id bigint not null
+    column      dpu_id integer not null
+    column      offline_at timestamp with time zone not null
+    constraint  incident_dpu_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES core.incident(incident_id)
+    constraint  incident_dpu_pkey PRIMARY KEY (incident_id, dpu_id)
+    index       CREATE INDEX incident_dpu_dpu_id_idx ON core.incident_dpu USING btree (dpu_id)
 
 table core.kept_event
     column      "time" timestamp with time zone not null
@@ -937,6 +1138,15 @@ table core.late_mark
     column      bucket timestamp with time zone not null
     column      xid xid8 not null default pg_current_xact_id()
     index       CREATE INDEX late_mark_dpu_id_bucket_idx ON core.late_mark USING btree (dpu_id, bucket)
+
+table core.listening
+    column      from_at timestamp with time zone not null
+    column      until_at timestamp with time zone not null
+    column      heard_before bigint not null
+    column      ticked_at timestamp with time zone not null
+    constraint  listening_check CHECK ((from_at <= until_at))
+    constraint  listening_pkey PRIMARY KEY (from_at)
+    index       CREATE INDEX listening_heard_before_idx ON core.listening USING btree (heard_before, from_at)
 
 table core.live_change
     column      space_id integer not null
@@ -963,6 +1173,27 @@ table core.live_space
     constraint  live_space_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
     index       CREATE INDEX live_space_until_at_idx ON core.live_space USING btree (until_at)
 
+table core.outage
+    column      outage_id bigint not null generated always as identity
+    column      dpu_id integer not null
+    column      heard_at timestamp with time zone not null
+    column      offline_at timestamp with time zone not null
+    column      back_at timestamp with time zone
+    column      offline_after_seconds integer not null
+    column      recorded_at timestamp with time zone not null
+    column      superseded_at timestamp with time zone
+    column      detected_at timestamp with time zone not null
+    column      incident_id bigint
+    column      pending boolean not null
+    constraint  outage_check CHECK (((heard_at < offline_at) AND (offline_at < back_at)))
+    constraint  outage_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES core.incident(incident_id)
+    constraint  outage_pkey PRIMARY KEY (outage_id)
+    index       CREATE INDEX outage_dpu_id_offline_at_idx ON core.outage USING btree (dpu_id, offline_at)
+    index       CREATE INDEX outage_incident_id_idx ON core.outage USING btree (incident_id)
+    index       CREATE INDEX outage_offline_at_idx ON core.outage USING btree (offline_at) WHERE (superseded_at IS NULL)
+    index       CREATE INDEX outage_pending_idx ON core.outage USING btree (outage_id) WHERE pending
+    index       CREATE UNIQUE INDEX outage_dpu_id_heard_at_idx ON core.outage USING btree (dpu_id, heard_at) WHERE (superseded_at IS NULL)
+
 table core.placement
     column      placement_id integer not null generated always as identity
     column      dpu_id integer not null
@@ -978,6 +1209,8 @@ table core.placement
     constraint  placement_mounted_side_check CHECK ((mounted_side = ANY (ARRAY[1, 2])))
     constraint  placement_pkey PRIMARY KEY (placement_id)
     index       CREATE INDEX placement_doorway_id_idx ON core.placement USING btree (doorway_id)
+    index       CREATE INDEX placement_from_idx ON core.placement USING btree (lower(during)) WHERE (superseded_at IS NULL)
+    index       CREATE INDEX placement_until_idx ON core.placement USING btree (upper(during)) WHERE (superseded_at IS NULL)
 
 table core.rejected_event
     column      digest bytea not null
@@ -1037,12 +1270,15 @@ table core.space
     column      name text
     column      capacity integer
     column      opening_hours jsonb
+    column      offline_after_seconds integer
     constraint  space_capacity_check CHECK ((capacity >= 0))
     constraint  space_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text))
     constraint  space_id_key UNIQUE (id)
     constraint  space_name_check CHECK ((length(name) <= 200))
+    constraint  space_offline_after_seconds_check CHECK (((offline_after_seconds >= 1) AND (offline_after_seconds <= 2678400)))
     constraint  space_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES core.space(space_id)
     constraint  space_pkey PRIMARY KEY (space_id)
+    index       CREATE INDEX space_offline_after_seconds_idx ON core.space USING btree (offline_after_seconds) WHERE (offline_after_seconds IS NOT NULL)
     index       CREATE INDEX space_parent_id_idx ON core.space USING btree (parent_id)
 
 table core.token
@@ -1090,6 +1326,13 @@ view bi.doorways
     column      side_b text
     grant       select to headcount_bi
 
+view bi.dpu_flips
+    column      dpu text
+    column      at timestamp with time zone
+    column      state text
+    column      recorded_at timestamp with time zone
+    grant       select to headcount_bi
+
 view bi.dpus
     column      dpu text
     column      name text
@@ -1098,6 +1341,8 @@ view bi.dpus
     column      last_seen_at timestamp with time zone
     column      latest_time timestamp with time zone
     column      cumulative_count bigint
+    column      state text
+    column      last_heartbeat_at timestamp with time zone
     grant       select to headcount_bi
 
 view bi.events
@@ -1107,6 +1352,18 @@ view bi.events
     column      direction integer
     column      received_at timestamp with time zone
     column      doorway text
+    grant       select to headcount_bi
+
+view bi.incidents
+    column      incident text
+    column      kind text
+    column      space text
+    column      dpu text
+    column      dpus integer
+    column      started_at timestamp with time zone
+    column      ended_at timestamp with time zone
+    column      corrected boolean
+    column      absorbed_by text
     grant       select to headcount_bi
 
 view bi.placements

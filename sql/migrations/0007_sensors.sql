@@ -5,7 +5,9 @@ alter table core.space add column offline_after_seconds integer
 comment on column core.space.offline_after_seconds is 'A DPU that is mounted in it is offline after so much silence. Null: as the parent says, at the root core.get_offline_after.';
 create index space_offline_after_seconds_idx on core.space (offline_after_seconds) where offline_after_seconds is not null;
 
--- no index on any of these: the updates stay on their page
+-- No index on any of these, and room on each page for all of its rows once more and what their lists of versions take:
+-- the updates stay on their page, also where one transaction brings heartbeats of all of them.
+alter table core.dpu_state set (fillfactor = 40);
 alter table core.dpu_state add column last_seen_at timestamptz;
 alter table core.dpu_state add column earlier_seen_at timestamptz;
 alter table core.dpu_state add column last_heartbeat_at timestamptz;
@@ -13,7 +15,7 @@ alter table core.dpu_state add column earlier_heartbeat_at timestamptz;
 alter table core.dpu_state add column steady_from timestamptz;
 alter table core.dpu_state add column offline_at timestamptz;
 alter table core.dpu_state add column offline_after_seconds integer;
-comment on table core.dpu_state is 'What is known of a DPU: what its events add up to, and when it was heard from. Kept by whatever stores its events and heartbeats, in that transaction; its row is also the lock under which that is done. Half-full pages: the updates stay on their page.';
+comment on table core.dpu_state is 'What is known of a DPU: what its events add up to, and when it was heard from. Kept by whatever stores its events and heartbeats, in that transaction; its row is also the lock under which that is done. Pages are filled to 40 percent: the updates stay on their page.';
 comment on column core.dpu_state.last_seen_at is 'The latest sign of life: an event or a heartbeat, at its device time or, if that is earlier, when it was received. Null: never seen.';
 comment on column core.dpu_state.earlier_seen_at is 'last_seen_at before the last transaction that brought signs.';
 comment on column core.dpu_state.last_heartbeat_at is 'The same of heartbeats alone.';

@@ -163,6 +163,28 @@ EVERY_ADDRESS: dict[str, tuple[str | None, Sequence[Try]]] = {
             Try("/ingest", 200, {"id": "quite-new", "readings": [{"timestamp": "2026-03-04T12:00:00Z", "count": 1}]}),
         ],
     ),
+    "POST /v1/heartbeats": (
+        "ingest",
+        [
+            Try("/v1/heartbeats", 200, {"heartbeats": [{"dpu": "secret-inner"}]}),
+            Try("/v1/heartbeats", 200, {"heartbeats": [{"dpu": "secret-loose"}]}),
+            Try("/v1/heartbeats", 200, {"heartbeats": [{"dpu": "quite-new"}]}),
+            Try("/v1/heartbeats", 200, {"heartbeats": [{"mac_address": "02:00:00:00:00:01"}]}),
+            Try("/v1/heartbeats", 200, {"heartbeats": [{"dpu": "moved", "timestamp": "2026-01-01T00:00:00Z"}]}),
+        ],
+    ),
+    "POST /heartbeat": (
+        "ingest",
+        [Try("/heartbeat", 404, {"dpu": "secret-inner"}), Try("/heartbeat", 404, {"mac_address": "02:00:00:00:00:01"})],
+    ),
+    "GET /heartbeat": ("ingest", [Try("/heartbeat?dpu=secret-inner", 404), Try("/heartbeat?dpu=quite-new", 404)]),
+    "GET /sensors": read(
+        ("/sensors", 200), ("/sensors?space=own", 200), ("/sensors?space=secret-b", 404), ("/sensors?state=online", 200)
+    ),
+    "GET /v1/incidents": read(("/v1/incidents", 200), ("/v1/incidents?open=true", 200)),
+    "GET /v1/dpus/{dpu}/availability": read(
+        ("/v1/dpus/secret-inner/availability", 404), ("/v1/dpus/moved/availability", 200)
+    ),
     "GET /devices/{device}": read(("/devices/secret-inner", 404), ("/devices/moved", 200)),
     "GET /devices/{device}/latest_timestamp": read(("/devices/secret-inner/latest_timestamp", 404)),
     "GET /devices/{device}/cumulative_count": read(
@@ -300,6 +322,8 @@ async def everything(connection: asyncpg.Connection) -> list[str]:
         "event",
         "reset",
         "dpu_state",
+        "first_sign",
+        "outage",
         "boundary",
         "live_flow",
     )

@@ -10,8 +10,10 @@ from tests.factories import NOON, build_house, record, seconds
 
 VIEWS = [
     "doorways",
+    "dpu_flips",
     "dpus",
     "events",
+    "incidents",
     "placements",
     "resets",
     "space_counts_15m",

@@ -179,13 +179,11 @@ begin
   with old as (
     update core.outage o set superseded_at = v_recorded_at
     where o.outage_id = any (v_old)
-    returning o.outage_id, o.incident_id, o.detected_at, o.pending
+    returning o.outage_id, o.incident_id, o.detected_at
   )
   insert into core.outage (dpu_id, heard_at, offline_at, back_at, offline_after_seconds, recorded_at, detected_at, incident_id, pending)
   select
-    p.dpu_id, p.heard_at, p.offline_at, nullif(p.back_at, 'infinity'), p.seconds, v_recorded_at, coalesce(o.detected_at, v_recorded_at), o.incident_id,
-    -- what was over long before anybody knew of it is nothing to be told of
-    case when o.outage_id is not null then o.incident_id is not null or o.pending else p.back_at > received_at - interval '1 minute' end
+    p.dpu_id, p.heard_at, p.offline_at, nullif(p.back_at, 'infinity'), p.seconds, v_recorded_at, coalesce(o.detected_at, v_recorded_at), o.incident_id, true
   from unnest(v_dpus, v_outages, v_seconds, v_heards, v_backs, v_offlines) as p (dpu_id, outage_id, seconds, heard_at, back_at, offline_at)
   left join old o on o.outage_id = p.outage_id
   where p.offline_at < p.back_at;

@@ -197,12 +197,14 @@ begin
   into v_ended, v_corrected
   from changed c;
 
-  -- new outages; also what is still offline where the incident of the site is over
+  -- New outages; also what is still offline where the incident of the site is over. What was over for long when it
+  -- became known is nothing to be told of.
   v_new := array(
     select o.outage_id
     from core.outage o
     left join core.incident i on i.incident_id = o.incident_id
     where o.outage_id = any (v_due) and o.superseded_at is null
+      and (o.back_at is null or o.back_at > o.detected_at - interval '1 minute')
       and (o.incident_id is null or (i.kind = 'site_offline' and i.ended_at is not null and o.back_at is null)));
   -- of a site that is offline already
   with joined as (
@@ -229,7 +231,7 @@ begin
     left join core.incident i on i.incident_id = o.incident_id
     where o.superseded_at is null
       and o.offline_at > (select min(p.offline_at) from core.outage p where p.outage_id = any (v_new)) - interval '1 minute'
-      and (o.outage_id = any (v_new) or (o.incident_id is null and o.pending) or (i.kind = 'dpu_offline' and i.ended_at is null)));
+      and (o.outage_id = any (v_new) or (o.incident_id is null and o.pending and o.back_at is null) or (i.kind = 'dpu_offline' and i.ended_at is null)));
   for v_site in
     select s.site_id, array_agg(o.outage_id) as outages, max(o.offline_at) as latest
     from core.list_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_near)), at) s

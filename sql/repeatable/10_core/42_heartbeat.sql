@@ -46,10 +46,11 @@ comment on function core.register_heard(text[], text[]) is
 
 create or replace function core.explain_heartbeat(verdict text)
 returns text
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select case verdict
+begin
+  return case verdict
     when 'duplicate' then 'A heartbeat as new as this one is known already.'
     when 'unknown_dpu' then
       case when core.get_reach() is not null
@@ -57,7 +58,8 @@ as $$
         else 'This DPU is not registered, and registration by heartbeats is switched off. Register it with PUT /v1/dpus/{id}.'
       end
     else core.explain_verdict(verdict)
-  end
+  end;
+end
 $$;
 comment on function core.explain_heartbeat(text) is
-'What a verdict about a heartbeat means and what to do about it; null for null.';
+'What a verdict about a heartbeat means and what to do about it.';

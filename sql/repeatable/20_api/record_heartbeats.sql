@@ -8,6 +8,8 @@ returns table (index integer, verdict text, detail text, dpu text, last_seen tim
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '5s'
+-- planned once a connection, as api.record_events is
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -50,7 +52,7 @@ begin
   v_news := array(select v_heard[o] from unnest(v_news) as o);
 
   return query
-  select (n.ordinal - 1)::integer, n.verdict, core.explain_heartbeat(n.verdict), d.id, s.last_seen_at
+  select (n.ordinal - 1)::integer, n.verdict, case when n.verdict is not null then core.explain_heartbeat(n.verdict) end, d.id, s.last_seen_at
   from (
     select n.dpu_id, n.ordinal, coalesce(n.verdict, case when w.ordinal is null then 'duplicate' end) as verdict
     from unnest(v_ids, v_verdicts) with ordinality as n (dpu_id, verdict, ordinal)
