@@ -91,12 +91,6 @@ def prefers(request: Connection, names: Sequence[str], others: Sequence[str]) ->
     return max(map(weight_of, names)) > max(map(weight_of, others))
 
 
-def varying(response: Response[bytes]) -> Response[bytes]:
-    """For an address that answers with a page or with data, by what is preferred."""
-    response.headers["Vary"] = "Accept"
-    return response
-
-
 def unless_known(request: HttpRequest, response: Response[bytes]) -> Response[bytes]:
     """The answer with an ETag; without its body (304) for who names that as the one it has."""
     content: bytes = response.content

@@ -32,7 +32,6 @@ from service.negotiation import (
     prefers_html,
     query,
     unless_known,
-    varying,
 )
 from service.openapi import described
 from service.routes.page import page_answer
@@ -80,10 +79,10 @@ async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
 async def list_sensors(request: HttpRequest) -> Response[bytes]:
     """All sensors, those that are offline first, then by id; who prefers text/html gets the page that shows them."""
     if prefers_html(request):
-        return varying(page_answer(request, PAGE))
+        return page_answer(request, PAGE)
     asked = query(request, SensorsQuery)
     sensors = await calls.list_sensors(database(request), asked.space, asked.state)
-    return varying(unless_known(request, answer(request, sensors)))
+    return unless_known(request, answer(request, sensors))
 
 
 @get("/v1/incidents", opt=described(Page[IncidentOut], scope="read", query=IncidentsQuery))

@@ -215,14 +215,14 @@ export class Grid {
 
   // So many rows further down, in the same column, also into another group.
   #below(group, place, rows) {
-    if (!group) return 0;
     const column = place % this.#columns;
-    const row = Math.floor(place / this.#columns) + rows;
-    const next = this.#groups[this.#groups.indexOf(group) + Math.sign(rows)];
-    if (row >= 0 && row < group.rows) return group.before + Math.min(row * this.#columns + column, group.sensors.length - 1);
-    if (!next) return group.before + (row < 0 ? 0 : group.sensors.length - 1);
-    const far = row < 0 ? Math.max(0, next.rows + row) : Math.min(next.rows - 1, row - group.rows);
-    return next.before + Math.min(far * this.#columns + column, next.sensors.length - 1);
+    let row = Math.floor(place / this.#columns) + rows;
+    let at = this.#groups.indexOf(group);
+    while (row < 0 && at > 0) row += this.#groups[--at].rows;
+    while (row >= this.#groups[at].rows && at < this.#groups.length - 1) row -= this.#groups[at++].rows;
+    const into = this.#groups[at];
+    const there = Math.min(Math.max(row, 0), into.rows - 1) * this.#columns + column;
+    return into.before + Math.min(there, into.sensors.length - 1);
   }
 }
 

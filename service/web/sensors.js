@@ -16,7 +16,8 @@ const STATES = [["offline", "Offline"], ["never_seen", "Never heard from"], ["on
 
 const search = byId("search");
 const chooser = byId("space");
-const states = byId("states");
+const form = byId("filters");
+const states = form.elements.namedItem("state");
 
 const filter = { space: "", state: "", text: "" };
 let spaces = new Map();
@@ -56,7 +57,7 @@ function readAddress() {
   filter.state = STATES.some(([state]) => state === given.get("state")) ? given.get("state") : "";
   filter.text = given.get("q") ?? "";
   search.value = filter.text;
-  states.elements.namedItem("state").value = filter.state;
+  states.value = filter.state;
   roster.of(filter.space === NOWHERE ? null : filter.space || null);
 }
 
@@ -206,12 +207,12 @@ readAddress();
 onRetry(() => live.hurry());
 search.addEventListener("input", () => applyFilter({ text: search.value.trim() }));
 chooser.addEventListener("change", () => applyFilter({ space: chooser.value }));
-states.addEventListener("change", () => applyFilter({ state: states.elements.namedItem("state").value }));
-byId("filters").addEventListener("submit", (event) => event.preventDefault());
+byId("states").addEventListener("change", () => applyFilter({ state: states.value }));
+form.addEventListener("submit", (event) => event.preventDefault());
 byId("reset").addEventListener("click", () => {
   search.value = "";
   chooser.value = "";
-  states.elements.namedItem("state").value = "";
+  states.value = "";
   applyFilter({ space: "", state: "", text: "" });
 });
 byId("close").addEventListener("click", (event) => {

@@ -33,7 +33,8 @@ async (dpu) => {
     watch.observe(document.getElementById("grid"), { childList: true, subtree: true });
   });
   const body = JSON.stringify({ heartbeats: [{ dpu }] });
-  const answer = await fetch("/v1/heartbeats", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  const headers = { "Content-Type": "application/json" };
+  const answer = await fetch("/v1/heartbeats", { method: "POST", headers, body });
   if (!answer.ok) throw new Error(await answer.text());
   const committed = performance.now();
   return await shown - committed;
@@ -91,11 +92,11 @@ async def place(client: httpx.AsyncClient, dpu: str, doorway: str, mounted_in: s
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def sensors(site: Site) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the service: a campus of hall (silent for a second: offline) with quick-1 and quick-2, and of a yard
-    with slow-2, slow-10 and, outside its gate, guard. quick-2 was never heard from, the others just now."""
+    """A client of the service: a campus of hall (silent for two seconds: offline) with quick-1 and quick-2, and of a
+    yard with slow-2, slow-10 and, outside its gate, guard. quick-2 was never heard from, the others just now."""
     async with httpx.AsyncClient(base_url=site.url, timeout=30) as client:
         await put(client, "spaces/campus", name="Campus", time_zone="Europe/Berlin")
-        await put(client, "spaces/hall", name="Great hall", parent="campus", offline_after_seconds=1)
+        await put(client, "spaces/hall", name="Great hall", parent="campus", offline_after_seconds=2)
         await put(client, "spaces/yard", name="Yard", parent="campus")
         await put(client, "doorways/arch", name="Arch", sides=["yard", "hall"])
         await put(client, "doorways/gate", sides=[None, "yard"])
@@ -119,6 +120,15 @@ async def order(page: Page) -> list[str]:
 
 async def counts(page: Page) -> list[str]:
     return [await page.locator(f"#count-{state}").inner_text() for state in ("all", "offline", "never_seen", "online")]
+
+
+async def until(page: Page, expression: str) -> None:
+    """Playwright's own wait for one is nothing that the policy of the page lets through."""
+    for _ in range(200):
+        if await page.evaluate(expression):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{expression} is not so")
 
 
 async def test_it_shows_who_is_silent_first_then_who_was_never_heard_from(
@@ -176,7 +186,7 @@ async def test_ten_thousand_are_painted_within_two_seconds_and_stay_quick(
     for _ in range(3):
         await page.reload()
         await expect(page.locator("#count-all")).to_have_text("10,005")
-        await page.wait_for_function("window.painted")
+        await until(page, "window.painted")
         taken.append(await page.evaluate("window.painted"))
     assert min(taken) < 2000, taken
     assert len(await order(page)) < 150, "only what is in view is in the document"
@@ -262,7 +272,7 @@ async def test_a_link_carries_the_filters(site: Site, sensors: httpx.AsyncClient
     page = await site.open("/sensors")
     await page.get_by_label("Space, with all below it").select_option("yard")
     await expect(page.locator("#count-all")).to_have_text("5")  # those at the arch have the yard on their other side
-    await page.get_by_label("Online").check()
+    await page.get_by_role("radio", name="Online").check()
     await page.get_by_role("searchbox").fill("yard SLOW")
     await expect(page.locator(".tile")).to_have_count(2)
     assert await counts(page) == ["2", "0", "0", "2"]
@@ -272,7 +282,7 @@ async def test_a_link_carries_the_filters(site: Site, sensors: httpx.AsyncClient
     await expect(shared.locator(".tile")).to_have_count(2)
     assert await order(shared) == ["slow-2", "slow-10"]
     await expect(shared.get_by_label("Space, with all below it")).to_have_value("yard")
-    await expect(shared.get_by_label("Online")).to_be_checked()
+    await expect(shared.get_by_role("radio", name="Online")).to_be_checked()
     await expect(shared.get_by_role("searchbox")).to_have_value("yard SLOW")
     await expect(shared.locator("#name")).to_have_text("slow-2")
     await shared.get_by_role("searchbox").fill("nobody")
@@ -325,7 +335,7 @@ async def test_it_shows_one_sensor_with_where_it_hangs_and_how_its_day_went(
     await expect(page.locator("#name")).to_have_text("Window")
     await expect(page.locator("#where")).to_have_text("Offline · heard just now")
     await expect(facts).to_contain_text("Arch")
-    await expect(facts).to_contain_text("Yard – Great hall")
+    await expect(facts).to_contain_text(re.compile("Yard . Great hall"))
     await expect(page.locator("#availability")).to_contain_text("1 outage")
     await expect(page.locator(".outages li")).to_have_count(1)
     await expect(page.locator(tile("quick-1"))).to_have_attribute("aria-selected", "true")
@@ -336,7 +346,7 @@ async def test_it_shows_one_sensor_with_where_it_hangs_and_how_its_day_went(
     await expect(page.locator("#availability")).to_have_text("Nothing was heard from it.")
     await facts.get_by_role("link", name="Great hall").first.click()
     await expect(page.locator("#name")).to_have_text("Great hall")
-    await page.get_by_role("link", name=re.compile("of 1 online")).click()
+    await page.get_by_role("link", name=re.compile("of 2 online")).click()
     await expect(page.locator(".tile")).to_have_count(2)
 
 
@@ -408,7 +418,7 @@ async def test_many_flips_at_once_are_one_notification_for_who_asked_for_it(
     await expect(page.locator("#news")).to_contain_text("went offline: Window")
     await notify.click()
     await expect(notify).to_have_attribute("aria-pressed", "true")
-    await page.wait_for_function("shown.length")
+    await until(page, "shown.length")
     await page.wait_for_timeout(1500)
     shown: list[dict[str, Any]] = await page.evaluate("shown")
     assert [found["title"] for found in shown] == ["10 sensors went offline"]
@@ -498,18 +508,18 @@ async def test_on_a_phone_it_shows_the_list_or_one_of_them(site: Site, sensors: 
     await beat(sensors, *(f"extra-{number}" for number in range(40)))
     page = await site.open("/sensors", width=360, is_phone=True)
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
-    await page.locator(tile("slow-2")).scroll_into_view_if_needed()
-    scrolled = await page.evaluate("scrollY")
-    assert scrolled > 0
-    await page.locator(tile("slow-2")).tap()
-    await expect(page.locator("#name")).to_have_text("slow-2")
+    await page.evaluate("scrollTo(0, 1500)")
+    chosen = page.locator(tile("extra-20"))
+    await expect(chosen).to_be_in_viewport()
+    await chosen.tap()
+    await expect(page.locator("#name")).to_have_text("extra-20")
     await expect(page.locator("#grid")).to_be_hidden()
     assert await page.evaluate("document.activeElement.id") == "name"
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
     await page.get_by_role("link", name="All sensors").tap()
     await expect(page.locator("#detail")).to_be_hidden()
-    await expect(page.locator(tile("slow-2"))).to_be_in_viewport()
-    assert abs(await page.evaluate("scrollY") - scrolled) < 5, "where it was left"
+    await expect(chosen).to_be_in_viewport()
+    assert abs(await page.evaluate("scrollY") - 1500) < 5, "where it was left"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -520,7 +530,7 @@ async def test_axe_finds_nothing_that_keeps_people_out(
     await wait_for_state(sensors, "offline", "quick-1")
     for path in ("/sensors", "/sensors#quick-1", "/sensors?q=nobody"):
         page = await site.open(path, width, scheme)
-        await page.wait_for_selector("#facts div, .tile, #nothing:not([hidden])")
+        await page.wait_for_selector("#facts div, .tile, #nothing:not([hidden])", state="attached")
         if path.endswith("quick-1"):
             await expect(page.locator("#availability")).to_contain_text("outage")
         await page.evaluate(axe)
