@@ -124,9 +124,9 @@ export class Details {
     const count = outages.length === 1 ? "1 outage" : `${number(outages.length)} outages`;
     const percent = availability === 1 ? "100" : (Math.floor(availability * 1000) / 10).toFixed(1);
     const begun = to - (online + offline) * 1000;
-    const known = begun > from + 1000 ? `, known for ${lasting(to - begun)}` : "";
+    const known = begun > from + 1000 ? `, known for ${lasting(to - begun, true)}` : "";
     if (availability === null) write(byId("availability"), "Nothing was heard from it.");
-    else write(byId("availability"), `${percent} % online${known} · ${outages.length ? `${count}, ${lasting(offline * 1000)} in all` : "no outage"}`);
+    else write(byId("availability"), `${percent} % online${known} · ${outages.length ? `${count}, ${lasting(offline * 1000, true)} in all` : "no outage"}`);
     const part = (instant) => `${(100 * (instant - from)) / (to - from)}%`;
     const bar = byId("bar-day");
     const stretch = (kind, start, end) => {
@@ -143,7 +143,7 @@ export class Details {
     write(byId("until"), clock(to, zone));
     const rows = outages.slice(-SHOWN).reverse().map((outage) => {
       const [start, end] = [Date.parse(outage.from), Date.parse(outage.until)];
-      return element("li", "", element("span", "", `${moment(start, zone)} – ${end >= to ? "now" : clock(end, zone)}`), element("span", "soft", lasting(end - start)));
+      return element("li", "", element("span", "", `${moment(start, zone)} – ${end >= to ? "now" : clock(end, zone)}`), element("span", "soft", lasting(end - start, true)));
     });
     byId("outages").replaceChildren(...rows);
   }

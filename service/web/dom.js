@@ -35,11 +35,12 @@ export function moment(instant, timeZone) {
   return day(instant) === day(Date.now()) ? `${clock(instant, timeZone)} today` : `${day(instant)}, ${clock(instant, timeZone)}`;
 }
 
-// A length of time, as coarse as people say it.
-export function lasting(milliseconds) {
+// A length of time, as coarse as people say it, or to the minute.
+export function lasting(milliseconds, withMinutes = false) {
   const minutes = Math.floor(milliseconds / 60000);
   if (minutes < 1) return "under a minute";
   if (minutes < 60) return `${minutes} min`;
+  if (withMinutes && minutes % 60) return `${number(Math.floor(minutes / 60))} h ${minutes % 60} min`;
   if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h`;
   return `${number(Math.floor(minutes / 60 / 24))} days`;
 }
