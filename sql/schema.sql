@@ -509,6 +509,7 @@ routine core.get_dpu_state(timestamp with time zone,timestamp with time zone)
     arguments   last_seen_at timestamp with time zone, offline_at timestamp with time zone
     returns     text
     as          sql immutable
+    grant       execute to headcount_bi
 
 routine core.get_lag_ms(timestamp with time zone,timestamp with time zone)
     arguments   "time" timestamp with time zone, received_at timestamp with time zone

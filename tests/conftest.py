@@ -11,7 +11,7 @@ from litestar import Litestar
 
 from service.app import create_app
 from service.settings import Settings
-from tests.http.streams import hanging_up
+from tests.http.streams import client_of
 from tests.lanes import Lane, choose_lane
 
 
@@ -103,6 +103,5 @@ async def app(database_url: str) -> AsyncIterator[Litestar]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def client(app: Litestar, connection: asyncpg.Connection) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the service in process; all tables are empty."""
-    transport = httpx.ASGITransport(app=hanging_up(app))
-    async with httpx.AsyncClient(transport=transport, base_url="http://headcount") as client:
+    async with client_of(app) as client:
         yield client

@@ -3,8 +3,21 @@
 from typing import Any
 
 import httpx
+from hypothesis import HealthCheck, Phase, settings
 
 Json = dict[str, Any]
+
+
+def exploring(examples: int) -> settings:
+    """How requests are made up from the OpenAPI document: the same ones each time, without a hurry."""
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 def body(response: httpx.Response, status: int = 200) -> Any:

@@ -13,11 +13,10 @@ import asyncpg
 import httpx
 
 from service import calls
-from service.app import create_app
 from service.auth import digest_of, make_token
 from service.settings import Settings
 from tests.factories import NOON, apply_site, record, seconds
-from tests.http.streams import hanging_up
+from tests.http.streams import served
 
 Headers = dict[str, str]
 
@@ -25,9 +24,7 @@ Headers = dict[str, str]
 @asynccontextmanager
 async def guarded(database_url: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service of its own that asks for tokens."""
-    app = create_app(Settings(database_url=database_url, jobs=False, **settings))
-    transport = httpx.ASGITransport(app=hanging_up(app))
-    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://headcount") as client:
+    async with served(Settings(database_url=database_url, jobs=False, **settings)) as client:
         yield client
 
 

@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+import httpx
 from litestar import Litestar
 
+from service.app import create_app
 from service.live import Live
+from service.settings import Settings
 
 PATIENCE = 30.0  # seconds, on a machine that is busy with other things
 
@@ -139,3 +142,16 @@ def hanging_up(app: Litestar) -> Callable[[Any, Any, Any], Awaitable[None]]:
         await app(scope, receive_end, send_first)
 
     return asgi
+
+
+def client_of(app: Litestar) -> httpx.AsyncClient:
+    """A client of the service in process."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=hanging_up(app)), base_url="http://headcount")
+
+
+@asynccontextmanager
+async def served(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a service of its own."""
+    app = create_app(settings)
+    async with app.lifespan(), client_of(app) as client:
+        yield client

@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import asyncpg
 import httpx
@@ -12,32 +10,17 @@ import pytest_asyncio
 from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.app import create_app
 from service.settings import Settings
 from tests.http import event, room_with_dpu, send
-from tests.http.streams import listening
+from tests.http.streams import listening, served
 
 Samples = dict[str, float]
-
-
-@asynccontextmanager
-async def client_of(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings)
-
-    async def asgi(scope: Any, receive: Any, send: Any) -> None:
-        await app(scope, receive, send)
-
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app=asgi), base_url="http://headcount") as client,
-    ):
-        yield client
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def fresh(connection: asyncpg.Connection, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app of its own, which has counted nothing yet."""
-    async with client_of(Settings(database_url=database_url, auth="off", jobs=False)) as client:
+    async with served(Settings(database_url=database_url, auth="off", jobs=False)) as client:
         yield client
 
 
@@ -111,7 +94,7 @@ async def test_it_tells_how_far_the_rollups_are_behind(
 
 async def test_it_answers_without_a_database_and_each_app_counts_for_itself() -> None:
     nowhere = Settings(database_url="postgresql://nobody@127.0.0.1:1/none", auth="off", jobs=False)
-    async with client_of(nowhere) as first, client_of(nowhere) as second:
+    async with served(nowhere) as first, served(nowhere) as second:
         await first.get("/healthz")
         found = await samples(first)
         assert found["headcount_requests_total method=GET route=/healthz status=200"] == 1

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, reject, settings
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from litestar import Litestar
@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.http import body
+from tests.http import body, exploring
 
 EXAMPLES = 10
 
@@ -80,14 +80,7 @@ async def test_it_keeps_to_its_description_whatever_it_is_sent(client: httpx.Asy
         case.validate_response(response, checks=checks)
 
     def explore(cases: st.SearchStrategy[Case[Any]]) -> None:
-        @settings(
-            max_examples=EXAMPLES,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
+        @exploring(EXAMPLES)
         @given(cases)
         def run(case: Case[Any]) -> None:
             send(case)

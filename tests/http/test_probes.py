@@ -1,8 +1,7 @@
 """GET /healthz and /readyz, and a service whose database comes and goes."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -10,12 +9,12 @@ import asyncpg
 import httpx
 import pytest
 
-from service.app import create_app
 from service.db import Database
 from service.errors import Problem
 from service.schema import SchemaMismatch
 from service.settings import Settings
 from tests.http import body, problem
+from tests.http.streams import served
 
 
 async def test_it_is_healthy_and_ready(client: httpx.AsyncClient) -> None:
@@ -70,18 +69,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-@asynccontextmanager
-async def service_at(url: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(Settings(database_url=url, auth="off", jobs=False, **settings))
-
-    async def asgi(scope: Any, receive: Any, send: Any) -> None:
-        await app(scope, receive, send)
-
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app=asgi), base_url="http://headcount") as client,
-    ):
-        yield client
+def service_at(url: str, **settings: Any) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    return served(Settings(database_url=url, auth="off", jobs=False, **settings))
 
 
 async def test_it_starts_without_a_database_and_heals_when_it_comes_goes_and_comes_back(

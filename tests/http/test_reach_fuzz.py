@@ -8,13 +8,13 @@ import asyncpg
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis import Case
 from schemathesis.core.result import Ok
 
 from tests.factories import differences
-from tests.http import body
+from tests.http import body, exploring
 from tests.http.guarded import build_site, guarded, leaks, new_token
 
 EXAMPLES = 25
@@ -68,14 +68,7 @@ async def test_whatever_it_is_sent_it_neither_fails_nor_tells_nor_changes_what_i
         schema = schemathesis.openapi.from_dict(body(await client.get("/schema")))
 
         def explore(cases: st.SearchStrategy[Case[Any]]) -> None:
-            @settings(
-                max_examples=EXAMPLES,
-                derandomize=True,
-                database=None,
-                deadline=None,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
+            @exploring(EXAMPLES)
             @given(cases, st.randoms(use_true_random=False))
             def run(case: Case[Any], random: Random) -> None:
                 request = send(client, case, random)

@@ -10,10 +10,9 @@ import httpx
 import msgspec
 import pytest
 
-from service.app import create_app
 from service.settings import Settings
 from tests.http import body, problem, put
-from tests.http.streams import hanging_up
+from tests.http.streams import served
 
 NOW = datetime.now(UTC)
 
@@ -103,9 +102,8 @@ async def test_a_bad_one_costs_no_other(client: httpx.AsyncClient) -> None:
 async def test_it_refuses_unknown_dpus_where_registration_is_off(
     connection: asyncpg.Connection, database_url: str
 ) -> None:
-    app = create_app(Settings(database_url=database_url, auth="off", jobs=False, auto_register=False))
-    transport = httpx.ASGITransport(app=hanging_up(app))
-    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://headcount") as client:
+    settings = Settings(database_url=database_url, auth="off", jobs=False, auto_register=False)
+    async with served(settings) as client:
         await put(client, "dpus/known")
         found = await beat(client, {"dpu": "known"}, {"dpu": "new"}, {"mac_address": "02:00:00:00:00:0a"})
         assert (found["accepted"], [one["code"] for one in found["rejected"]]) == (1, ["unknown_dpu"] * 2)

@@ -118,6 +118,35 @@ async def test_it_moves_the_boundary_when_the_tree_is_hung_anew(connection: asyn
     ]
 
 
+@pytest.mark.parametrize("is_reversed", [False, True])
+async def test_it_hangs_a_space_below_what_was_its_own_child(connection: asyncpg.Connection, is_reversed: bool) -> None:
+    await apply_site(
+        connection,
+        spaces=[{"id": "a"}, {"id": "b", "parent": "a"}, {"id": "c", "parent": "b"}],
+        doorways=[{"id": "front", "sides": [None, "c"]}],
+        dpus=[{"id": "d"}],
+        placements=[{"dpu": "d", "doorway": "front", "mounted_in": "c", "from": LONG_AGO.isoformat()}],
+    )
+    await record(connection, [("d", NOON, 3)])
+    turned: list[dict[str, Any]] = [{"id": "a", "parent": "c"}, {"id": "c", "parent": None}, {"id": "b", "parent": "a"}]
+    changes = await apply_site(connection, spaces=turned[::-1] if is_reversed else turned)
+    in_order = [("space", "a", "updated"), ("space", "c", "updated"), ("space", "b", "unchanged")]
+    assert changes == (in_order[::-1] if is_reversed else in_order)
+    rows = await connection.fetch("select id, parent from api.list_spaces()")
+    assert dict(map(tuple, rows)) == {"a": "c", "b": "a", "c": None}
+    counts = await connection.fetch("select space, count from api.list_counts()")
+    assert dict(map(tuple, counts)) == {"a": 0, "b": 0, "c": 3}
+    assert await differences(connection) == []
+
+
+async def test_it_refuses_a_tree_that_is_a_ring(connection: asyncpg.Connection) -> None:
+    await apply_site(connection, spaces=[{"id": "a"}, {"id": "b"}, {"id": "c"}])
+    ring = [{"id": "a", "parent": "b"}, {"id": "b", "parent": "c"}, {"id": "c", "parent": "a"}]
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await apply_site(connection, spaces=ring)
+    assert (refused.value.sqlstate, refused.value.detail) == ("PT422", "spaces[2].parent")
+
+
 async def test_it_changes_nothing_the_second_time_though_placements_overlap(connection: asyncpg.Connection) -> None:
     """A move written as people write it: here from then on, there from later on."""
     await build_house(connection)

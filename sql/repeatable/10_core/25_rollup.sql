@@ -22,28 +22,16 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
 begin
-  if known_at = 'infinity' then
-    return query
-    select s.part, n.net
-    from unnest(parts, dpus, froms, untils) as s (part, dpu_id, from_at, until_at)
-    cross join lateral (
-      select sum(e.direction) as net
-      from core.event e
-      where e.dpu_id = s.dpu_id and e.time >= s.from_at and e.time < s.until_at and e.time >= low and e.time < high
-    ) n
-    where n.net <> 0;
-  else
-    return query
-    select s.part, n.net
-    from unnest(parts, dpus, froms, untils) as s (part, dpu_id, from_at, until_at)
-    cross join lateral (
-      select sum(e.direction) as net
-      from core.event e
-      where e.dpu_id = s.dpu_id and e.time >= s.from_at and e.time < s.until_at and e.time >= low and e.time < high
-        and core.get_received_at(e.time, e.lag_ms) <= sum_events.known_at
-    ) n
-    where n.net <> 0;
-  end if;
+  return query
+  select s.part, n.net
+  from unnest(parts, dpus, froms, untils) as s (part, dpu_id, from_at, until_at)
+  cross join lateral (
+    select sum(e.direction) as net
+    from core.event e
+    where e.dpu_id = s.dpu_id and e.time >= s.from_at and e.time < s.until_at and e.time >= low and e.time < high
+      and (sum_events.known_at = 'infinity' or core.get_received_at(e.time, e.lag_ms) <= sum_events.known_at)
+  ) n
+  where n.net <> 0;
 end
 $$;
 comment on function core.sum_events(bigint[], integer[], timestamptz[], timestamptz[], timestamptz, timestamptz, timestamptz) is

@@ -121,8 +121,7 @@ begin
 
   v_absorbed := array(select distinct o.incident_id from core.outage o where o.outage_id = any (v_held) and o.incident_id is not null);
   update core.incident i set ended_at = open_site_incident.at, absorbed_by = v_incident_id where i.incident_id = any (v_absorbed);
-  update core.outage o set incident_id = v_incident_id, pending = false
-  where o.outage_id = any (v_held) or (o.incident_id = any (v_absorbed) and o.superseded_at is null);
+  update core.outage o set incident_id = v_incident_id, pending = false where o.outage_id = any (v_held);
   insert into core.incident_dpu (incident_id, dpu_id, offline_at)
   select v_incident_id, o.dpu_id, min(o.offline_at)
   from core.outage o

@@ -234,13 +234,11 @@ declare
 begin
   doubles := '{}';
   stored := '{}';
-  select coalesce(array_agg(a.ordinal order by a.dpu_id, a.time, a.sequence), '{}') into ordinals
-  from (
-    select distinct on (n.dpu_id, n.time, n.sequence) n.dpu_id, n.time, n.sequence, n.ordinal
+  ordinals := array(
+    select distinct on (n.dpu_id, n.time, n.sequence) n.ordinal
     from unnest(dpus, times, sequences) with ordinality as n (dpu_id, time, sequence, ordinal)
     where n.dpu_id is not null and n.time >= v_oldest and n.time <= v_latest
-    order by n.dpu_id, n.time, n.sequence, n.ordinal
-  ) a;
+    order by n.dpu_id, n.time, n.sequence, n.ordinal);
   if cardinality(ordinals) = 0 then
     return;
   end if;

@@ -7,6 +7,7 @@ as $$
 declare
   v_now timestamptz;
   v_new text[];
+  v_changes text[];
   v_new_dpus text[];
   v_dpus text[];             -- of each placement, and when
   v_during tstzrange[];
@@ -32,12 +33,35 @@ begin
   perform core.note_change(ids => v_new);
 
   kind := 'space';
+  -- from the root of the tree that is wanted: a space may go below what is its own child until then
+  for v_item, v_number in
+    with recursive listed as (
+      select distinct on (i.value->>'id') i.value->>'id' as id, i.value->>'parent' as parent
+      from jsonb_array_elements(site->'spaces') with ordinality i
+      where i.value ? 'parent'
+      order by i.value->>'id', i.ordinality desc
+    ),
+    wanted as (
+      select s.id, case when l.id is null then p.id else l.parent end as parent
+      from core.space s
+      left join core.space p on p.space_id = s.parent_id
+      left join listed l on l.id = s.id
+    ),
+    tree as (
+      select w.id, 0 as depth from wanted w where w.parent is null
+      union all
+      select w.id, t.depth + 1 from tree t join wanted w on w.parent = t.id
+    )
+    select i.value, i.ordinality - 1
+    from jsonb_array_elements(site->'spaces') with ordinality i
+    left join tree t on t.id = i.value->>'id'
+    order by t.depth, i.ordinality
+  loop
+    v_changes[v_number] := core.put_space(v_item->>'id', v_item, v_now, format('spaces[%s].', v_number));
+  end loop;
   for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'spaces') with ordinality i loop
     id := v_item->>'id';
-    change := core.put_space(id, v_item, v_now, format('spaces[%s].', v_number));
-    if id = any (v_new) then
-      change := 'created';
-    end if;
+    change := case when id = any (v_new) then 'created' else v_changes[v_number] end;
     return next;
   end loop;
 

@@ -129,49 +129,37 @@ as $$
       select from core.late_mark m
       where m.dpu_id = coalesce(f.dpu_id, r.dpu_id) and m.bucket = coalesce(f.bucket, r.bucket))
   union all
-  select 'dpu_flow_1d', format('dpu %s on %s', d.id, coalesce(f.bucket, r.bucket)), 'net ' || f.net, 'net ' || r.net
-  from (
-    select f.*
-    from core.dpu_flow_1d_v1 f
-    where f.bucket + interval '24 hours' <= (select s.materialized_until from core.rollup_state s)
-  ) f
-  full join (
-    select public.time_bucket(interval '1 day', e.time) as bucket, e.dpu_id, sum(e.net) as net
+  select w.rollup, format(w.item, d.id, n.bucket), 'net ' || n.net, 'net ' || n.expected
+  from (values
+    ('dpu_flow_1d', 'dpu %s on %s', interval '24 hours'),
+    ('dpu_flow_30d', 'dpu %s from %s', interval '720 hours')) as w (rollup, item, width)
+  cross join lateral (
+    select coalesce(f.dpu_id, r.dpu_id) as dpu_id, coalesce(f.bucket, r.bucket) as bucket, f.net, r.net as expected
     from (
-      select e.time, e.dpu_id, e.direction as net from core.event e where e.time >= (select h.events_from from horizon h)
-      union all
-      select q.bucket, q.dpu_id, q.net from core.dpu_flow_15m_v1 q where q.bucket < (select h.events_from from horizon h)
-    ) e
-    where e.time < (select public.time_bucket(interval '1 day', s.materialized_until) from core.rollup_state s)
-    group by 1, 2
-  ) r on r.dpu_id = f.dpu_id and r.bucket = f.bucket
-  join core.dpu d on d.dpu_id = coalesce(f.dpu_id, r.dpu_id)
-  where f.net is distinct from r.net
+      select f.bucket, f.dpu_id, f.net
+      from (
+        select interval '24 hours' as width, f.bucket, f.dpu_id, f.net from core.dpu_flow_1d_v1 f
+        union all
+        select interval '720 hours', f.bucket, f.dpu_id, f.net from core.dpu_flow_30d_v1 f
+      ) f
+      where f.width = w.width and f.bucket + w.width <= (select s.materialized_until from core.rollup_state s)
+    ) f
+    full join (
+      select public.time_bucket(w.width, e.time) as bucket, e.dpu_id, sum(e.net) as net
+      from (
+        select e.time, e.dpu_id, e.direction as net from core.event e where e.time >= (select h.events_from from horizon h)
+        union all
+        select q.bucket, q.dpu_id, q.net from core.dpu_flow_15m_v1 q where q.bucket < (select h.events_from from horizon h)
+      ) e
+      where e.time < (select public.time_bucket(w.width, s.materialized_until) from core.rollup_state s)
+      group by 1, 2
+    ) r on r.dpu_id = f.dpu_id and r.bucket = f.bucket
+  ) n
+  join core.dpu d on d.dpu_id = n.dpu_id
+  where n.net is distinct from n.expected
     and not exists (
       select from core.late_mark m
-      where m.dpu_id = d.dpu_id and public.time_bucket(interval '1 day', m.bucket) = coalesce(f.bucket, r.bucket))
-  union all
-  select 'dpu_flow_30d', format('dpu %s from %s', d.id, coalesce(f.bucket, r.bucket)), 'net ' || f.net, 'net ' || r.net
-  from (
-    select f.*
-    from core.dpu_flow_30d_v1 f
-    where f.bucket + interval '720 hours' <= (select s.materialized_until from core.rollup_state s)
-  ) f
-  full join (
-    select public.time_bucket(interval '30 days', e.time) as bucket, e.dpu_id, sum(e.net) as net
-    from (
-      select e.time, e.dpu_id, e.direction as net from core.event e where e.time >= (select h.events_from from horizon h)
-      union all
-      select q.bucket, q.dpu_id, q.net from core.dpu_flow_15m_v1 q where q.bucket < (select h.events_from from horizon h)
-    ) e
-    where e.time < (select public.time_bucket(interval '30 days', s.materialized_until) from core.rollup_state s)
-    group by 1, 2
-  ) r on r.dpu_id = f.dpu_id and r.bucket = f.bucket
-  join core.dpu d on d.dpu_id = coalesce(f.dpu_id, r.dpu_id)
-  where f.net is distinct from r.net
-    and not exists (
-      select from core.late_mark m
-      where m.dpu_id = d.dpu_id and public.time_bucket(interval '30 days', m.bucket) = coalesce(f.bucket, r.bucket))
+      where m.dpu_id = d.dpu_id and public.time_bucket(w.width, m.bucket) = n.bucket)
   union all
   -- not from the signs of life themselves: of heartbeats only the latest is kept
   select 'outage', format('dpu %s from %s', d.id, o.heard_at), 'offline ' || o.offline_at, 'offline ' || n.offline_at
