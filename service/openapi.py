@@ -17,6 +17,7 @@ from service.messages import ID_PATTERN, EventIn, EventsIn, NoQuery, PollIn, Pol
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 CSV = "text/csv"
+HTML = "text/html"
 CSV_ANSWER = {"schema": {"type": "string", "description": "A line of the items' field names, then a line an item."}}
 TOKEN_SCHEME = {
     "type": "http",
@@ -69,10 +70,12 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
 def described(answer: Any, *problems: int, scope: str | None, created: bool = False, **more: Any) -> dict[str, Any]:
     """For a handler's `opt`: what it takes and gives, and the scope that service/auth.py asks for (OPEN: none).
 
-    With `created` the answer may come as 201 as well as 200.
+    With `created` the answer may come as 201 as well as 200. Where text/html is one of its media types, who prefers
+    that gets a page, and needs no token for it.
     """
     answers = {200: answer, 201: answer} if created else {more.pop("status", 200): answer}
-    return {"scope": scope, "described": Described(answers=answers, problems=problems, scope=scope, **more)}
+    spec = Described(answers=answers, problems=problems, scope=scope, **more)
+    return {"scope": scope, "page": HTML in spec.media_types, "described": spec}
 
 
 def document(app: Litestar) -> bytes:
@@ -162,8 +165,9 @@ def _operation(
     for status, answer in spec.answers.items():
         response: dict[str, Any] = {"description": "Created" if status == 201 else "Done"}
         if answer is not None:
+            other: dict[str, Any] = {CSV: CSV_ANSWER, HTML: {}}
             response["content"] = {
-                kind: CSV_ANSWER if kind == CSV else {"schema": references[str(answer)]} for kind in spec.media_types
+                kind: other.get(kind, {"schema": references[str(answer)]}) for kind in spec.media_types
             }
         elif status == 200:
             response["content"] = {kind: {} for kind in spec.media_types}
