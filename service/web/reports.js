@@ -214,8 +214,10 @@ addEventListener("hashchange", () => show({ moveFocus: true }));
 addEventListener("popstate", () => {
   const before = asked;
   readAddress();
-  if (asked !== before) look();
-  else if (rows?.length) renderResult();
+  if (asked !== before) {
+    report = null;
+    look();
+  } else if (rows?.length) renderResult();
   show({ moveFocus: true });
 });
 addEventListener("online", look);
