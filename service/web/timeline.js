@@ -4,9 +4,8 @@ import { get } from "./api.js";
 import { byId, element, number, write } from "./dom.js";
 
 const SHOWN = 12;
-// A strip is so wide and high; it is stretched to the width that there is.
+// How wide a strip is, as in reports.html, and how high its bar; it is stretched to the width that there is.
 const WIDTH = 1440;
-const HEIGHT = 26;
 const BAR = 15;
 
 const detail = byId("detail");
@@ -106,7 +105,13 @@ function between(start, end, zone) {
 // A day: its name, its strip and, in words, how it was.
 function makeDay(day, { time_zone: zone, from, to, open, up, down, polls }) {
   const [start, end] = [Date.parse(day.start), Date.parse(day.end)];
-  const strip = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+  const strip = byId("strip").content.firstElementChild.cloneNode();
+  const shape = (tag, attributes, ...content) => {
+    const made = document.createElementNS(strip.namespaceURI, tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.append(...content);
+    return made;
+  };
   const place = (instant) => (WIDTH * (Math.min(Math.max(Date.parse(instant), start), end) - start)) / (end - start);
   const add = (className, stretches, y, height) => {
     for (const stretch of stretches) {
@@ -134,11 +139,4 @@ function makeDay(day, { time_zone: zone, from, to, open, up, down, polls }) {
   const name = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", timeZone: zone }).format(start);
   const words = !isOpen ? "closed" : day.downtime_seconds ? `${lengthOf(day.downtime_seconds)} down` : "up";
   return element("li", "", element("span", "date", hours === 24 ? name : `${name} (${hours} h)`), " ", strip, " ", element("span", `words ${day.downtime_seconds ? "bad" : "soft"}`, words));
-}
-
-function shape(tag, attributes, ...content) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...content);
-  return made;
 }
