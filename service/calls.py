@@ -426,6 +426,40 @@ async def list_uptimes(
     return messages.SpaceUptimeOut(space, rows[0]["time_zone"], buckets)
 
 
+async def get_timeline(
+    session: Session,
+    space: str,
+    from_at: datetime | None = None,
+    to_at: datetime | None = None,
+    max_polls: int = 10_000,
+) -> messages.TimelineOut:
+    row = await session.fetchrow(
+        "select * from api.get_timeline(space => $1, from_at => $2, to_at => $3, max_polls => $4)",
+        space,
+        from_at,
+        to_at,
+        max_polls,
+    )
+    found = _shape(row, messages.TimelineRow)
+    days = zip(found.day_starts, found.day_ends, found.day_ups, found.day_downs, strict=True)
+    polls = zip(found.poll_times, found.poll_actives, found.poll_opens, strict=True)
+    return messages.TimelineOut(
+        space=space,
+        time_zone=found.time_zone,
+        from_=found.from_at,
+        to=found.to_at,
+        days=[messages.UptimeOut(*day) for day in days],
+        open=[messages.PeriodOut(*ends) for ends in zip(found.open_starts, found.open_ends, strict=True)],
+        up=[messages.PeriodOut(*ends) for ends in zip(found.up_starts, found.up_ends, strict=True)],
+        down=[messages.PeriodOut(*ends) for ends in zip(found.down_starts, found.down_ends, strict=True)],
+        poll_count=found.poll_count,
+        polls=[
+            messages.TimelinePollOut(at, "active" if is_active else "inactive", is_open)
+            for at, is_active, is_open in polls
+        ],
+    )
+
+
 async def claim_report(session: Session, lease_seconds: float = 30) -> messages.ReportClaim | None:
     """None where there is nothing to do."""
     row = await session.fetchrow("select * from api.claim_report(lease_seconds => $1)", lease_seconds)

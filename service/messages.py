@@ -699,6 +699,67 @@ class SpaceUptimeOut(Struct, frozen=True):
     buckets: list[UptimeOut]
 
 
+class TimelineRow(Struct, frozen=True):
+    """Arrays of one kind beside each other."""
+
+    from_at: datetime
+    to_at: datetime
+    time_zone: str
+    day_starts: list[datetime]
+    day_ends: list[datetime]
+    day_ups: list[float]
+    day_downs: list[float]
+    open_starts: list[datetime]
+    open_ends: list[datetime]
+    up_starts: list[datetime]
+    up_ends: list[datetime]
+    down_starts: list[datetime]
+    down_ends: list[datetime]
+    poll_times: list[datetime]
+    poll_actives: list[bool]
+    poll_opens: list[bool]
+    poll_count: int
+
+
+class PeriodOut(Struct, frozen=True):
+    """[start, end)."""
+
+    start: datetime
+    end: datetime
+
+
+class TimelinePollOut(Struct, frozen=True):
+    """Polls outside opening hours do not count."""
+
+    timestamp: datetime
+    status: Literal["active", "inactive"]
+    in_opening_hours: bool
+
+
+class TimelineOut(Struct, frozen=True, kw_only=True):
+    """Of [from, to): `up` and `down` make up `open`.
+
+    `days` are whole local ones, with the seconds of what lies in the range. `polls` are the newest 10,000 of
+    `poll_count`.
+    """
+
+    space: str
+    time_zone: str
+    from_: datetime = field(name="from")
+    to: datetime
+    days: list[UptimeOut]
+    open: list[PeriodOut]
+    up: list[PeriodOut]
+    down: list[PeriodOut]
+    poll_count: int
+    polls: list[TimelinePollOut]
+
+
+class TimelineQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    from_: Instant | None = field(name="from", default=None)
+    to: Instant | None = None
+
+
 class SpaceUptimeQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     from_: Instant | None = field(name="from", default=None)
     to: Instant | None = None

@@ -219,6 +219,13 @@ routine api.get_space(text)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.get_timeline(text,timestamp with time zone,timestamp with time zone,integer)
+    arguments   space text, INOUT from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_polls integer DEFAULT 10000, OUT time_zone text, OUT day_starts timestamp with time zone[], OUT day_ends timestamp with time zone[], OUT day_ups double precision[], OUT day_downs double precision[], OUT open_starts timestamp with time zone[], OUT open_ends timestamp with time zone[], OUT up_starts timestamp with time zone[], OUT up_ends timestamp with time zone[], OUT down_starts timestamp with time zone[], OUT down_ends timestamp with time zone[], OUT poll_times timestamp with time zone[], OUT poll_actives boolean[], OUT poll_opens boolean[], OUT poll_count bigint
+    returns     record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+    grant       execute to headcount_service
+
 routine api.list_changes(text)
     arguments   INOUT cursor text DEFAULT NULL::text, OUT is_all boolean, OUT counts text[], OUT spaces text[], OUT deleted text[], OUT dpus text[]
     returns     record

@@ -14,12 +14,19 @@ from service.openapi import described
 from service.web import FILES, FOLDER, SCRIPT, STYLE
 
 PAGE = FOLDER / "index.html"
+REPORTS = FOLDER / "reports.html"
 
 
 @get("/", opt=described(None, 404, scope=OPEN, database=False, media_types=("text/html",)))
 async def get_page(request: HttpRequest) -> Response[bytes]:
     """The page."""
     return page_answer(request, PAGE)
+
+
+@get("/reports", opt=described(None, 404, scope=OPEN, database=False, media_types=("text/html",)))
+async def get_reports_page(request: HttpRequest) -> Response[bytes]:
+    """The page of uptime reports; what it shows is at /v1/reports."""
+    return page_answer(request, REPORTS)
 
 
 @get(
@@ -51,4 +58,4 @@ def _file(
     return unless_known(request, Response(content, media_type=media_type, headers=headers))
 
 
-HANDLERS = [get_page, get_page_file]
+HANDLERS = [get_page, get_reports_page, get_page_file]

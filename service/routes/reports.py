@@ -19,6 +19,8 @@ from service.messages import (
     ReportStatusOut,
     SpaceUptimeOut,
     SpaceUptimeQuery,
+    TimelineOut,
+    TimelineQuery,
     UptimeOut,
 )
 from service.negotiation import (
@@ -111,6 +113,17 @@ async def list_uptimes(request: HttpRequest) -> Response[bytes] | Stream:
     return answer(request, found)
 
 
+@get("/v1/spaces/{space:str}/uptime/timeline", opt=described(TimelineOut, 404, scope="read", query=TimelineQuery))
+async def get_timeline(request: HttpRequest) -> Response[bytes]:
+    """When a space was open, up and down in [from, to), and what it was polled: at most 31 days.
+
+    `to`: the latest poll, if absent; later polls than `to` do not count. `from`: 168 hours before.
+    """
+    asked = query(request, TimelineQuery)
+    session, space = database(request), path_id(request, "space")
+    return answer(request, await calls.get_timeline(session, space, asked.from_, asked.to))
+
+
 HANDLERS = [
     trigger_report_by_get,
     trigger_report,
@@ -120,4 +133,5 @@ HANDLERS = [
     get_report,
     get_report_csv,
     list_uptimes,
+    get_timeline,
 ]

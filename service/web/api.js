@@ -24,11 +24,11 @@ function askForToken(words) {
   return new Promise(() => {});
 }
 
-// The answer to a GET, whatever its status is, unless another token is needed: then it asks for one.
-export async function request(path, { headers = {}, signal } = {}) {
+// The answer to a request, whatever its status is, unless another token is needed: then it asks for one.
+export async function request(path, { headers = {}, ...more } = {}) {
   const token = sessionStorage.getItem(KEY);
   const authorization = token ? { Authorization: `Bearer ${token}` } : {};
-  const answer = await fetch(path, { headers: { ...headers, ...authorization }, signal, cache: "no-store" });
+  const answer = await fetch(path, { ...more, headers: { ...headers, ...authorization }, cache: "no-store" });
   if (answer.status !== 401 && (answer.status !== 403 || !token)) return answer;
   const { detail = "The service refuses the token." } = await answer.json().catch(() => ({}));
   return askForToken(token ? `${detail} Another one, please.` : "");
@@ -40,12 +40,27 @@ export async function getUnless(tag, path) {
   const headers = { Accept: "application/json", ...(tag && { "If-None-Match": tag }) };
   const answer = await request(path, { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
   if (answer.status === 304) return { body: null, headers: answer.headers };
-  const body = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(body.detail ?? answer.statusText), { status: answer.status });
-  return { body, headers: answer.headers };
+  return { body: await (await checked(answer)).json(), headers: answer.headers };
+}
+
+async function checked(answer) {
+  if (answer.ok) return answer;
+  const { detail = answer.statusText } = await answer.json();
+  throw Object.assign(new Error(detail), { status: answer.status });
 }
 
 export const get = async (path) => (await getUnless(null, path)).body;
+
+export async function post(path, content) {
+  const headers = { Accept: "application/json", "Content-Type": "application/json" };
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  return (await checked(await request(path, { method: "POST", headers, body: JSON.stringify(content), signal }))).json();
+}
+
+// However long it takes.
+export async function getText(path, signal) {
+  return (await checked(await request(path, { signal }))).text();
+}
 
 // All items of a list, page by page.
 export async function list(path) {

@@ -40,6 +40,7 @@ HOOK = {"kind": "webhook", "url": "https://93.184.216.34/hook"}
 PLACED = {"doorway": "own-inner", "mounted_in": "own"}
 EVERY_ADDRESS: dict[str, tuple[str | None, Sequence[Try]]] = {
     "GET /": (None, []),
+    "GET /reports": (None, []),
     "GET /web/{file}": (None, []),
     "GET /healthz": (None, []),
     "GET /readyz": (None, []),
@@ -221,6 +222,9 @@ EVERY_ADDRESS: dict[str, tuple[str | None, Sequence[Try]]] = {
     "GET /v1/reports/{report}": read(("/v1/reports/secret-report", 404)),
     "GET /v1/reports/{report}/csv": read(("/v1/reports/secret-report/csv", 404)),
     "GET /v1/spaces/{space}/uptime": read(("/v1/spaces/secret-b/uptime", 404), ("/v1/spaces/own/uptime", 200)),
+    "GET /v1/spaces/{space}/uptime/timeline": read(
+        ("/v1/spaces/secret-b/uptime/timeline", 404), ("/v1/spaces/own/uptime/timeline", 200)
+    ),
     "POST /v1/tokens": (
         "admin",
         [

@@ -1,4 +1,4 @@
-"""GET / and GET /web/{file}."""
+"""GET /, GET /reports and GET /web/{file}."""
 
 import re
 from pathlib import Path
@@ -22,10 +22,13 @@ async def test_it_serves_the_page_where_there_is_one(
     assert "Café" in response.text
 
 
-async def test_it_serves_what_the_page_is_made_of_and_nothing_else(client: httpx.AsyncClient) -> None:
-    page = (await client.get("/")).text
+@pytest.mark.parametrize(("path", "script"), [("/", "page.js"), ("/reports", "reports.js")])
+async def test_it_serves_what_a_page_is_made_of_and_nothing_else(
+    client: httpx.AsyncClient, path: str, script: str
+) -> None:
+    page = (await client.get(path)).text
     asked_for = re.findall(r'(?:src|href)="/web/([^"]+)"', page)
-    assert "page.js" in asked_for
+    assert script in asked_for
     for name in {*asked_for, *FILES}:
         if FILES[name][1].is_file():  # uPlot is fetched
             response = await client.get(f"/web/{name}")
