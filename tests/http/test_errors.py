@@ -42,7 +42,7 @@ async def test_it_tells_errors_in_one_shape_at_every_address(app: Litestar, clie
     assert len(found) > 20
     assert any(method == "POST" and not takes_body for method, _, takes_body in found)
     for method, path, takes_body in found:
-        if path != "/":
+        if path not in ("/", "/reports"):  # pages, which read their own addresses
             problem(await client.request(method, f"{path}?no_such_parameter=1"), 422, "invalid", "no_such_parameter")
         response = await client.request("PATCH", path)
         problem(response, 405, "method_not_allowed")
