@@ -225,7 +225,7 @@ async def test_what_is_in_view_stays_there_when_others_go_silent(site: Site, sen
         await beat(sensors, dpu)
     for offline in ("0", "2"):
         await expect(page.locator("#count-offline")).to_have_text(offline)
-        await page.wait_for_timeout(100)
+        await page.wait_for_timeout(1300)  # until it is also told in words
         assert abs(await page.evaluate(place) - before) < 1
     await expect(page.locator(".tile.active")).to_have_attribute("data-sensor", str(active))
 
@@ -449,6 +449,8 @@ async def test_it_recovers_by_itself_when_the_service_is_restarted(
         await expect(page.locator("#news")).to_contain_text("went offline")
         await asyncio.to_thread(process.end)
     await expect(page.locator("#link")).to_contain_text("Not live")
+    await page.set_viewport_size({"width": 360, "height": 800})
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
     await expect(page.get_by_role("button", name="Try now")).to_be_visible()
     await expect(page.locator(tile("quick", "offline"))).to_be_visible()
     await connection.execute("update core.space set offline_after_seconds = 600")
