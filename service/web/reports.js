@@ -129,8 +129,9 @@ function wordsFor(status) {
 
 function renderChooser() {
   const all = report && !listed.some((item) => item.id === report.id) ? [report, ...listed] : listed;
-  const options = all.map((item) => Object.assign(element("option", "", titleOf(item.id === report?.id ? report : item)), { value: item.id }));
-  if (!options.length) options.push(element("option", "", "No report yet"));
+  const option = (value, text) => Object.assign(element("option", "", text), { value });
+  const options = all.map((item) => option(item.id, titleOf(item.id === report?.id ? report : item)));
+  if (!report) options.unshift(option("", all.length ? "Choose a report" : "No report yet"));
   chooser.disabled = !all.length;
   const isSame = options.length === chooser.options.length
     && options.every((made, place) => made.value === chooser.options[place].value && made.text === chooser.options[place].text);

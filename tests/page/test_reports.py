@@ -74,6 +74,7 @@ async def test_a_new_report_shows_that_it_runs_and_then_the_worst_week_first(
     await page.add_init_script(NOTE_PROGRESS)
     await page.goto(f"{site.url}/reports")
     await expect(page.locator("#nothing")).to_contain_text("There are no reports yet")
+    await expect(page.locator("#report option:checked")).to_have_text("No report yet")
     await page.get_by_role("button", name="New report").click()
     await expect(page.locator("#body tr")).to_have_count(4)
     assert "The report is being computed" in await page.evaluate("told")
@@ -239,6 +240,7 @@ async def test_another_report_is_chosen_by_its_link_and_from_the_list(site: Site
     await expect(page.locator("#body tr")).to_have_count(1)
     page = await site.open("/reports?report=gone")
     await expect(page.locator("#nothing")).to_contain_text("There is no report 'gone'")
+    await expect(page.locator("#report option:checked")).to_have_text("Choose a report")
     site.complaints.clear()  # the browser says that there was a 404
 
 
@@ -354,6 +356,7 @@ async def test_a_limited_token_makes_and_sees_reports_of_its_part(
         await page.goto(f"{site.url}/reports")
         await expect(page.locator("#ask-why")).to_contain_text("scope read")
         await answer_with(page, await new_token(connection, "read", space="own"))
+        await expect(page.locator("#link")).to_have_text("Live")
         await page.get_by_role("button", name="New report").click()
         await expect(page.locator("#body tr")).to_have_count(1)
         assert await shown(page) == ["own-room"]
