@@ -775,7 +775,7 @@ def jumps_now() -> st.SearchStrategy[tuple[str, str]]:
 def scripts(draw: st.DrawFn) -> Script:
     zone, jump = draw(st.sampled_from(JUMPS) | often(st.sampled_from(RECENT), 2) | jumps_now())
     pool = [read_timestamp(jump) + timedelta(minutes=offset) for offset in OFFSETS]
-    usual = draw(st.sampled_from(reset_clocks(zone, jump)))
+    usual = draw(st.sampled_from(reset_clocks(zone, jump)[:3]) | st.sampled_from(reset_clocks(zone, jump)))
     palette = [pool[0], *usual_resets(zone, jump, usual)]
     palette += draw(st.lists(st.sampled_from(pool[1:]), max_size=7, unique=True))
     minute_ago = datetime.now(UTC) - timedelta(minutes=1)
@@ -783,8 +783,8 @@ def scripts(draw: st.DrawFn) -> Script:
     spaces = [f"s{number}" for number in range(draw(st.integers(1, 4)))]
     doorways = [f"d{number}" for number in range(draw(st.integers(1, 4)))]
     dpus = [f"p{number}" for number in range(draw(st.integers(1, 4)))]
-    zones = st.sampled_from([zone, zone, None, *OTHER_ZONES])
-    clocks = st.just(usual) | st.sampled_from([*reset_clocks(zone, jump), None, "never"])
+    zones = st.sampled_from([zone, zone, zone, None, *OTHER_ZONES])
+    clocks = often(st.just(usual), 2) | st.sampled_from([*reset_clocks(zone, jump), None, "never"])
 
     instants = st.builds(
         lambda instant, microseconds: instant + timedelta(microseconds=microseconds),
@@ -824,6 +824,10 @@ def scripts(draw: st.DrawFn) -> Script:
     popular = st.sampled_from(palette[:2])
     reset_instants = often(instants, 4) | often(popular, 4) | st.none()
     reset = st.builds(Reset, st.sampled_from(spaces), st.sampled_from([0, 5, 100]), reset_instants)
+    corrected = st.tuples(reset, st.sampled_from([1, 4])).map(
+        lambda both: [both[0], replace(both[0], count=both[0].count + both[1])]
+    )
+    rescheduled = put_space.map(lambda patch: [Remember(), patch])
     timestamps = st.builds(
         lambda odd, *written: odd or write_timestamp(*written),
         st.sampled_from([*[None] * 80, "1999-12-31T23:59:59.999999Z", "2999-01-01T00:00:00Z"]),
@@ -873,8 +877,8 @@ def scripts(draw: st.DrawFn) -> Script:
     options: list[st.SearchStrategy[Any]] = [
         often(send, 7),
         often(place, 4),
-        often(reset, 3),
-        often(put_space, 2),
+        often(reset, 2),
+        often(put_space, 1),
         often(asides, 2),
         often(upkeep, 4),
         put_doorway,
@@ -882,8 +886,8 @@ def scripts(draw: st.DrawFn) -> Script:
         put_site,
         again,
     ]
-    step: st.SearchStrategy[Step] = st.one_of(options)
-    steps = [one for _ in range(3) for one in draw(st.lists(step, max_size=8))]
+    step = st.one_of([option.map(lambda one: [one]) for option in options] + [corrected, rescheduled])
+    steps = [one for _ in range(3) for some in draw(st.lists(step, max_size=8)) for one in some]
     return Script((*setup, *steps))
 
 
