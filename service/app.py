@@ -1,11 +1,13 @@
 """The composition root: everything the service is made of comes together here."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.events import BaseEventEmitterBackend
+from litestar.types import ControllerRouterHandler
 
 from service.auth import Gate, Tokens, authorize
 from service.db import Database
@@ -47,8 +49,11 @@ def cross_origin(settings: Settings) -> CORSConfig | None:
     )
 
 
-def create_app(settings: Settings) -> Litestar:
-    """The ASGI application. Its lifespan opens the pool and raises SchemaMismatch on a schema it cannot speak to."""
+def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] = HANDLERS) -> Litestar:
+    """The ASGI application. Its lifespan opens the pool and raises SchemaMismatch on a schema it cannot speak to.
+
+    `headcount consume` answers some of the addresses only.
+    """
     metrics = Metrics()
     database = Database(settings)
     writer = Writer(database, settings, metrics)
@@ -64,7 +69,7 @@ def create_app(settings: Settings) -> Litestar:
     metrics.watch("pool_idle_connections", "Those of them that nobody uses.", database.get_idle_size)
     metrics.watch("pool_waiting", "Calls that wait for a connection.", lambda: database.waiting)
     return Edge(
-        route_handlers=HANDLERS,
+        route_handlers=handlers,
         guards=[authorize],
         # ended in the opposite order: the pool last
         lifespan=[database.lifespan, writer.lifespan, live.lifespan],

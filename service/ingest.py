@@ -30,7 +30,17 @@ from service.messages import (
     Timestamp,
     Verdict,
 )
-from service.negotiation import JSON, MSGPACK, HttpRequest, decode_bytes, media_type, read_body, unsupported
+from service.negotiation import (
+    JSON,
+    MSGPACK,
+    HttpRequest,
+    decode_bytes,
+    inflate,
+    media_type,
+    parse_media_type,
+    read_body,
+    unsupported,
+)
 
 MAX_EVENTS = 10_000
 # A day that has no events yet costs the database some milliseconds, and a request must not take for ever.
@@ -162,6 +172,16 @@ async def decode_events(request: HttpRequest) -> Batch:
     return _check_days(await read_body(request, EVENT_FORMATS[format]))
 
 
+def decode_message(body: bytes, content_type: str = "", content_encoding: str = "") -> Batch:
+    """The body of POST /v1/events where it comes by another way; JSON and MessagePack may also be one event alone."""
+    format = parse_media_type(content_type)
+    if format not in EVENT_FORMATS:
+        raise unsupported(format, *EVENT_FORMATS)
+    body = inflate(body, content_encoding)
+    decode_one = ONE_EVENT_FORMATS.get(format)
+    return _check_days((decode_one and decode_one(body)) or EVENT_FORMATS[format](body))
+
+
 async def decode_readings(request: HttpRequest) -> Batch:
     """The body of POST /ingest."""
     format = media_type(request)
@@ -219,6 +239,34 @@ def decode_msgpack(body: bytes) -> Batch:
         return batch
     shape = decode_bytes(body, EventsShape, MSGPACK)
     return _one_by_one(_msgpack_parts(shape.events, "events"), _event_of_msgpack, _show_msgpack)
+
+
+def decode_one_json(body: bytes) -> Batch | None:
+    """One event, or why it is none; None for what is not an object, or has `events`."""
+    body = body.removeprefix(BOM)
+    if _plain_text(body) and (batch := _attempt(lambda: _of_events([_json_event.decode(body)]))):
+        return batch
+    text = body.decode("utf-8", "surrogateescape")
+    if JSON_EVENTS.match(text):
+        return None
+    try:
+        value, end = _json_value(text, _skip_blanks(text, 0))
+    except Unreadable:
+        return None
+    if not isinstance(value, dict) or "events" in value or _skip_blanks(text, end) != len(text):
+        return None
+    return _one_by_one([JsonPart(text, value)], _event_of_json, _show_json)
+
+
+def decode_one_msgpack(body: bytes) -> Batch | None:
+    """The same for MessagePack."""
+    try:
+        value = msgspec.msgpack.decode(body)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if not isinstance(value, dict) or "events" in value:
+        return None
+    return _one_by_one([msgspec.Raw(body)], _event_of_msgpack, _show_msgpack)
 
 
 def decode_readings_json(body: bytes) -> Batch:
@@ -617,4 +665,8 @@ EVENT_FORMATS: dict[str, Callable[[bytes], Batch]] = {
 READING_FORMATS: dict[str, Callable[[bytes], Batch]] = {
     JSON: decode_readings_json,
     MSGPACK: decode_readings_msgpack,
+}
+ONE_EVENT_FORMATS: dict[str, Callable[[bytes], Batch | None]] = {
+    JSON: decode_one_json,
+    MSGPACK: decode_one_msgpack,
 }
