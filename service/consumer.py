@@ -43,8 +43,8 @@ API_SECONDS = 5.0
 RECONNECT_SECONDS = 1
 # Consumers of one queue together; what is beyond waits in the stream.
 MAX_UNACKNOWLEDGED = 20_000
-# Dead letters are for people: the oldest make room.
-DEAD_BYTES = 1024**3
+# Dead letters are for people: the oldest make room. The server sets aside as much.
+DEAD_BYTES = 128 * 1024**2
 REASON_BYTES = 1_000
 
 log = logging.getLogger("headcount.consumer")
@@ -124,6 +124,7 @@ class Consumer(Generic[Decoded]):
         self.typical_bytes = 1_000.0
         self.released = asyncio.Event()
         self.stopping = asyncio.Event()
+        self.is_gone = False
         self.pause = 0.0
         self.resume_at = -math.inf
         self.committed_at = -math.inf
@@ -230,8 +231,9 @@ class Consumer(Generic[Decoded]):
         subscription: JetStreamContext.PullSubscription | None = bound
         while not self.stopping.is_set():
             try:
-                if subscription is None:
+                if subscription is None or self.is_gone:
                     subscription = await self._bind()
+                    self.is_gone = False
                 await self._sleep(self.resume_at - time.monotonic())
                 await self._wait_until(lambda: len(self.held) <= self.source.batch // 2)
                 if self.stopping.is_set():
@@ -396,10 +398,13 @@ class Consumer(Generic[Decoded]):
 
     async def _watch(self) -> None:
         while True:
+            info: api.ConsumerInfo | None = None
             try:
                 info = await self.jetstream.consumer_info(self.source.stream, self.source.durable)
+            except NotFoundError:
+                self.is_gone = True  # a pull would wait for ever
             except Error:
-                info = None
+                pass
             self.metrics.note_lag(self.source.stream, info)
             await asyncio.sleep(LAG_SECONDS)
 

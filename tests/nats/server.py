@@ -18,7 +18,7 @@ server_name: {name}
 listen: "127.0.0.1:{port}"
 http: "127.0.0.1:{monitor}"
 max_payload: 1MB
-jetstream {{ store_dir: "{folder}", max_mem: 64MB, max_file: 1GB }}
+jetstream {{ store_dir: "{folder}", max_mem: 64MB, max_file: 10GB }}
 mqtt {{ listen: "127.0.0.1:{mqtt}" }}
 {more}
 """

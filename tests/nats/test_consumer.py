@@ -269,9 +269,9 @@ async def test_it_holds_no_more_than_it_may(client: Client) -> None:
     store.may_commit.clear()
     async with consuming(client, store, Source(batch=10)):
         await publish(client, *map(str, range(50)))
-        await until(lambda: len(store.asked) == 10)
+        await until(lambda: len(store.asked) > 5)
         await asyncio.sleep(1.5)
-        assert len(store.asked) == 10
+        assert len(store.asked) <= 10
         store.may_commit.set()
         await until(lambda: is_empty(client))
     assert sorted(store.committed, key=int) == [*map(str, range(50))]
