@@ -251,7 +251,8 @@ class Consumer(Generic[Decoded]):
                 subscription = None
                 await self._sleep(RECONNECT_SECONDS)
                 continue
-            await self._take(messages)
+            if messages:  # a pull may end with none
+                await self._take(messages)
 
     def _room(self) -> int:
         """How many messages to ask for."""

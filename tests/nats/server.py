@@ -1,17 +1,19 @@
 """NATS servers of one's own, with JetStream and MQTT, that may be killed: one alone, or a cluster on loopback ports."""
 
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.commands.support import PATIENCE, free_port
+from tests.commands.support import PATIENCE
 
 CONFIG = """
 server_name: {name}
@@ -24,12 +26,21 @@ mqtt {{ listen: "127.0.0.1:{mqtt}" }}
 """
 
 
+def own_port() -> int:
+    """A free one below those that connections are given: one of them could have it while its server is dead."""
+    while True:
+        port = random.randint(10_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class NatsServer:
     def __init__(self, program: str, folder: Path, name: str, more: str = "") -> None:
         self.program = program
         self.folder = folder / name
         self.folder.mkdir()
-        self.port, self.mqtt, self.monitor = free_port(), free_port(), free_port()
+        self.port, self.mqtt, self.monitor = own_port(), own_port(), own_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.config = self.folder / "server.conf"
         store = self.folder / "store"
@@ -45,12 +56,12 @@ class NatsServer:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([self.program, "-c", self.config], stdout=log, stderr=log)
 
-    def wait(self) -> None:
-        """Until it is healthy: its streams have caught up with the cluster's."""
+    def wait(self, path: str = "/healthz") -> None:
+        """Until it is healthy: by default when its streams have caught up with the cluster's."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
-                if httpx.get(f"http://127.0.0.1:{self.monitor}/healthz", timeout=5).status_code == 200:
+                if httpx.get(f"http://127.0.0.1:{self.monitor}{path}", timeout=5).status_code == 200:
                     return
             except httpx.TransportError:
                 assert self.process is not None
@@ -99,7 +110,7 @@ def nats_server(folder: Path, more: str = "") -> Iterator[NatsServer]:
 @contextmanager
 def nats_cluster(folder: Path, size: int = 3) -> Iterator[Sequence[NatsServer]]:
     program = _program()
-    routes = [free_port() for _ in range(size)]
+    routes = [own_port() for _ in range(size)]
     listed = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
     servers = [
         NatsServer(

@@ -1,0 +1,100 @@
+"""DPUs that speak MQTT to the NATS server, with a stock client."""
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import nats
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from tests.commands.support import PATIENCE
+from tests.nats.load import Consumers, consuming, events, until_stored
+from tests.nats.server import NatsServer, nats_cluster, nats_server
+
+CRASHES = int(os.environ.get("HEADCOUNT_CRASHES", "2"))
+
+
+@contextmanager
+def device(server: NatsServer, name: str) -> Iterator[mqtt.Client]:
+    """Connected; sends what is not acknowledged again by itself when its connection is back."""
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
+    client.reconnect_delay_set(1, 1)
+    client.connect("127.0.0.1", server.mqtt)
+    client.loop_start()
+    try:
+        yield client
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def send(client: mqtt.Client, topic: str, numbers: Sequence[int]) -> None:
+    """Returns when the server has acknowledged them."""
+    sent = [client.publish(topic, json.dumps(event), qos=1) for event in events(numbers)]
+    for message in sent:
+        message.wait_for_publish(PATIENCE)
+        assert message.is_published()
+
+
+async def test_events_over_mqtt_with_qos_1_arrive_and_count_once(own_database_url: str, tmp_path: Path) -> None:
+    with nats_server(tmp_path) as server, consuming(tmp_path, [server.url], own_database_url):
+        with device(server, "dpu-1") as client:
+            await asyncio.to_thread(send, client, "headcount/events/dpu-1", range(100))
+            await asyncio.to_thread(send, client, "headcount/events/dpu-1", range(50))  # the device was not sure
+        await until_stored(own_database_url, range(100))
+
+
+async def test_what_mqtt_acknowledged_is_stored_once_however_often_the_server_is_killed(
+    own_database_url: str, tmp_path: Path
+) -> None:
+    """By way of the stream in which the server keeps what it acknowledges, as docs/nats.md tells."""
+    names = ("--stream", "$MQTT_msgs", "--subject", "$MQTT.msgs.headcount.events.>")
+    with nats_cluster(tmp_path) as servers, ExitStack() as stack:
+        urls = [server.url for server in servers]
+        with device(servers[0], "first"):
+            pass  # the server makes the stream when it is asked for the first time
+        Consumers(tmp_path, urls, own_database_url, stack, 2, *names)
+        devices = [stack.enter_context(device(server, f"dpu-{port}")) for port, server in enumerate(servers)]
+        begin = 0
+        for _ in range(CRASHES):
+            sending = []
+            for client in devices:
+                numbers = range(begin, begin + 300)
+                sending.append(asyncio.create_task(asyncio.to_thread(send, client, "headcount/events/dpu", numbers)))
+                begin = numbers.stop
+            await asyncio.sleep(random.random() / 5)
+            victim = random.choice(servers)
+            victim.kill()
+            await asyncio.sleep(1)
+            victim.start()
+            # nats-server 2.9 may think for ever that a consumer of MQTT's own has not caught up
+            await asyncio.to_thread(victim.wait, "/healthz?js-server-only=true")
+            await asyncio.gather(*sending)
+        await until_stored(own_database_url, range(begin))
+
+
+async def test_a_consumer_that_may_only_listen_to_mqtt_waits_for_the_first_device(
+    own_database_url: str, tmp_path: Path
+) -> None:
+    names = ("--stream", "$MQTT_msgs", "--subject", "$MQTT.msgs.headcount.events.>")
+    variables = {"DATABASE_URL": own_database_url}
+    with nats_server(tmp_path) as server, ExitStack() as stack:
+        starting = asyncio.to_thread(
+            lambda: stack.enter_context(consuming(tmp_path, [server.url], own_database_url, *names, **variables))
+        )
+        started = asyncio.create_task(starting)
+        await asyncio.sleep(3)
+        assert not started.done()
+        with device(server, "dpu-1") as client:
+            await started
+            await asyncio.to_thread(send, client, "headcount/events/dpu-1", range(10))
+        await until_stored(own_database_url, range(10))
+        client_of = await nats.connect(server.url)
+        streams = [stream.config.name for stream in await client_of.jetstream().streams_info()]
+        await client_of.close()
+    assert "headcount-events" not in streams
