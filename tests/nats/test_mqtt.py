@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,33 +20,41 @@ from tests.nats.server import NatsServer, nats_cluster, nats_server
 CRASHES = int(os.environ.get("HEADCOUNT_CRASHES", "2"))
 
 
+class Device:
+    """Sends what is not acknowledged again by itself when its connection is back."""
+
+    def __init__(self, server: NatsServer, name: str) -> None:
+        self.acknowledged: set[int] = set()
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
+        self.client.reconnect_delay_set(1, 1)
+        self.client.on_publish = lambda _client, _data, number, _code, _properties: self.acknowledged.add(number)
+        self.client.connect("127.0.0.1", server.mqtt)
+        self.client.loop_start()
+
+    def send(self, topic: str, numbers: Sequence[int]) -> None:
+        """Returns when the server has acknowledged them."""
+        sent = {self.client.publish(topic, json.dumps(event), qos=1).mid for event in events(numbers)}
+        deadline = time.monotonic() + PATIENCE
+        while not sent <= self.acknowledged:
+            assert time.monotonic() < deadline, f"{len(sent - self.acknowledged)} were not acknowledged"
+            time.sleep(0.02)
+
+
 @contextmanager
-def device(server: NatsServer, name: str) -> Iterator[mqtt.Client]:
-    """Connected; sends what is not acknowledged again by itself when its connection is back."""
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
-    client.reconnect_delay_set(1, 1)
-    client.connect("127.0.0.1", server.mqtt)
-    client.loop_start()
+def device(server: NatsServer, name: str) -> Iterator[Device]:
+    device = Device(server, name)
     try:
-        yield client
+        yield device
     finally:
-        client.disconnect()
-        client.loop_stop()
-
-
-def send(client: mqtt.Client, topic: str, numbers: Sequence[int]) -> None:
-    """Returns when the server has acknowledged them."""
-    sent = [client.publish(topic, json.dumps(event), qos=1) for event in events(numbers)]
-    for message in sent:
-        message.wait_for_publish(PATIENCE)
-        assert message.is_published()
+        device.client.disconnect()
+        device.client.loop_stop()
 
 
 async def test_events_over_mqtt_with_qos_1_arrive_and_count_once(own_database_url: str, tmp_path: Path) -> None:
     with nats_server(tmp_path) as server, consuming(tmp_path, [server.url], own_database_url):
-        with device(server, "dpu-1") as client:
-            await asyncio.to_thread(send, client, "headcount/events/dpu-1", range(100))
-            await asyncio.to_thread(send, client, "headcount/events/dpu-1", range(50))  # the device was not sure
+        with device(server, "dpu-1") as sender:
+            await asyncio.to_thread(sender.send, "headcount/events/dpu-1", range(100))
+            await asyncio.to_thread(sender.send, "headcount/events/dpu-1", range(50))  # the device was not sure
         await until_stored(own_database_url, range(100))
 
 
@@ -63,9 +72,9 @@ async def test_what_mqtt_acknowledged_is_stored_once_however_often_the_server_is
         begin = 0
         for _ in range(CRASHES):
             sending = []
-            for client in devices:
+            for sender in devices:
                 numbers = range(begin, begin + 300)
-                sending.append(asyncio.create_task(asyncio.to_thread(send, client, "headcount/events/dpu", numbers)))
+                sending.append(asyncio.create_task(asyncio.to_thread(sender.send, "headcount/events/dpu", numbers)))
                 begin = numbers.stop
             await asyncio.sleep(random.random() / 5)
             victim = random.choice(servers)
@@ -90,11 +99,11 @@ async def test_a_consumer_that_may_only_listen_to_mqtt_waits_for_the_first_devic
         started = asyncio.create_task(starting)
         await asyncio.sleep(3)
         assert not started.done()
-        with device(server, "dpu-1") as client:
+        with device(server, "dpu-1") as sender:
             await started
-            await asyncio.to_thread(send, client, "headcount/events/dpu-1", range(10))
+            await asyncio.to_thread(sender.send, "headcount/events/dpu-1", range(10))
         await until_stored(own_database_url, range(10))
-        client_of = await nats.connect(server.url)
-        streams = [stream.config.name for stream in await client_of.jetstream().streams_info()]
-        await client_of.close()
+        client = await nats.connect(server.url)
+        streams = [stream.config.name for stream in await client.jetstream().streams_info()]
+        await client.close()
     assert "headcount-events" not in streams
