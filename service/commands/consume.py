@@ -22,6 +22,9 @@ from service.settings import Settings, SettingsRefused
 from service.writer import Writer
 
 DEFAULTS = Source()
+# Where nats-server keeps each message of QoS 1 before it acknowledges it, for as long as a consumer asks for it.
+MQTT_STREAM = "$MQTT_msgs"
+MQTT_PREFIX = "$MQTT.msgs."
 SCHEMES = ("nats", "tls", "ws", "wss")
 
 
@@ -29,6 +32,7 @@ SCHEMES = ("nats", "tls", "ws", "wss")
 @click.option("--nats", "url", help="nats://HOST:PORT, several separated by commas.  [HEADCOUNT_NATS_URL]")
 @click.option("--stream", default=DEFAULTS.stream, show_default=True, help="Created if it is missing.")
 @click.option("--subject", default=DEFAULTS.subject, show_default=True, help="What the stream takes, and we of it.")
+@click.option("--mqtt", is_flag=True, help="Take what devices sent over MQTT from where the server keeps it.")
 @click.option("--durable", default=DEFAULTS.durable, show_default=True, help="Consumers of one name share the work.")
 @click.option("--dead-stream", default=DEFAULTS.dead_stream, show_default=True)
 @click.option("--dead-subject", default=DEFAULTS.dead_subject, show_default=True, help="For what cannot be stored.")
@@ -42,6 +46,7 @@ def consume(
     url: str | None,
     stream: str,
     subject: str,
+    mqtt: bool,
     durable: str,
     dead_stream: str,
     dead_subject: str,
@@ -52,7 +57,7 @@ def consume(
     batch: int,
     deliveries: int,
 ) -> None:
-    """Take events from NATS JetStream into the database, as docs/nats.md tells.
+    """Take events from NATS JetStream into the database (docs/nats.md).
 
     A message is what POST /v1/events takes, or one event alone, and is acknowledged after the commit. Any number of
     processes share the work. Each answers /metrics, /healthz and /readyz on HEADCOUNT_HOST (127.0.0.1) and
@@ -60,8 +65,8 @@ def consume(
     """
     configure_logs()
     source = Source(
-        stream=stream,
-        subject=subject,
+        stream=MQTT_STREAM if mqtt else stream,
+        subject=f"{MQTT_PREFIX}{subject}" if mqtt else subject,
         durable=durable,
         dead_stream=dead_stream,
         dead_subject=dead_subject,

@@ -2,17 +2,22 @@
 
 import asyncio
 import json
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import httpx
+import msgspec
 import nats
 import pytest
 from nats.aio.client import Client
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.consumer import connected_to
+from service.settings import Settings
 from tests.commands.support import PATIENCE, free_port, headcount, running
 from tests.nats.load import consuming, events
 from tests.nats.server import NatsServer, nats_server
@@ -149,6 +154,53 @@ async def test_user_and_password_come_with_the_url_and_are_shown_nowhere(
             await until(lambda: is_empty(client))
             await client.close()
         assert "secret" not in process.said
+    assert await connection.fetchval("select count(*) from core.event") == 1
+
+
+def certificates(folder: Path) -> None:
+    """An authority, and what it signed for the server and for the consumer, in PEM."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make certificates with")
+    (folder / "server.ext").write_text("subjectAltName = IP:127.0.0.1")
+    (folder / "consumer.ext").write_text("extendedKeyUsage = clientAuth")
+    key = "req -newkey rsa:2048 -nodes -keyout {0}.key -subj /CN={0} -addext basicConstraints=critical,CA:{1}"
+    sign = "x509 -req -in {0}.csr -CA authority.pem -CAkey authority.key -days 2 -out {0}.pem -extfile {0}.ext"
+    commands = [f"{key.format('authority', 'TRUE')} -x509 -days 2 -out authority.pem"]
+    for name in ("server", "consumer"):
+        commands += [f"{key.format(name, 'FALSE')} -out {name}.csr", sign.format(name)]
+    for command in commands:
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+
+
+async def test_it_speaks_tls_and_shows_a_certificate_of_its_own(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    certificates(tmp_path)
+    names = {name: f'"{tmp_path / name}.pem"' for name in ("authority", "server")}
+    tls = (
+        f'tls {{ cert_file: {names["server"]}, key_file: "{tmp_path / "server.key"}", '
+        f"ca_file: {names['authority']}, verify: true }}"
+    )
+    files = {
+        "HEADCOUNT_NATS_CA": str(tmp_path / "authority.pem"),
+        "HEADCOUNT_NATS_CERTIFICATE": str(tmp_path / "consumer.pem"),
+        "HEADCOUNT_NATS_KEY": str(tmp_path / "consumer.key"),
+    }
+    with nats_server(tmp_path, tls) as server:
+        url = server.url.replace("nats://", "tls://")
+        settings = Settings(nats_url=url, nats_ca=files["HEADCOUNT_NATS_CA"])
+        with consuming(tmp_path, [url], database_url, **files):
+            own = msgspec.structs.replace(
+                settings,
+                nats_certificate=files["HEADCOUNT_NATS_CERTIFICATE"],
+                nats_key=files["HEADCOUNT_NATS_KEY"],
+            )
+            async with connected_to(own) as client:
+                await client.jetstream().publish(SUBJECT, json.dumps(events([1])[0]).encode())
+                await until(lambda: is_empty(client))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3), connected_to(settings):
+                """Without a certificate the server lets nobody in."""
     assert await connection.fetchval("select count(*) from core.event") == 1
 
 

@@ -220,6 +220,28 @@ async def test_a_dead_letter_as_long_as_a_message_can_be_is_cut_and_not_kept_for
     assert letter.headers["Headcount-Cut-From"] == str(len(longest))
 
 
+async def test_dead_letters_can_be_taken_in_again(client: Client) -> None:
+    async with consuming(client, Store()):
+        await publish(client, "?a")
+        await until(lambda: is_empty(client))
+    store = Store()
+    again = Source(
+        stream=SOURCE.dead_stream, subject=SOURCE.dead_subject, dead_stream="elsewhere", dead_subject="elsewhere"
+    )
+    consumer = Consumer(
+        client,
+        again,
+        StreamMetrics(CollectorRegistry()),
+        decode=lambda body, _type, _encoding: body.decode(),
+        record=store.record,
+    )
+    running = asyncio.create_task(consumer.run())
+    await until(lambda: store.committed, running)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert store.committed == ["?a"]
+
+
 async def test_what_is_refused_again_and_again_while_others_are_stored_is_a_dead_letter(client: Client) -> None:
     store = Store()
     store.fault = lambda text: ValueError("no such thing") if text == "bad" else None
@@ -325,8 +347,8 @@ async def test_it_says_how_far_behind_it_is_and_what_became_of_the_messages(clie
     assert value("messages_again_total") == 1
     assert value("pull_messages_sum") == 4
     store.may_commit.clear()
-    async with consuming(client, store, Source(batch=4), registry=CollectorRegistry()) as consumer:
-        await publish(client, *map(str, range(10)))
+    await publish(client, *map(str, range(10)))
+    async with consuming(client, store, Source(batch=4)) as consumer:
         await until(lambda: len(consumer.held) == 4)
         consumer.metrics.note_lag(SOURCE.stream, await consumer.jetstream.consumer_info(SOURCE.stream, SOURCE.durable))
         found = {

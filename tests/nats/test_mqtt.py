@@ -62,12 +62,11 @@ async def test_what_mqtt_acknowledged_is_stored_once_however_often_the_server_is
     own_database_url: str, tmp_path: Path
 ) -> None:
     """By way of the stream in which the server keeps what it acknowledges, as docs/nats.md tells."""
-    names = ("--stream", "$MQTT_msgs", "--subject", "$MQTT.msgs.headcount.events.>")
     with nats_cluster(tmp_path) as servers, ExitStack() as stack:
         urls = [server.url for server in servers]
         with device(servers[0], "first"):
             pass  # the server makes the stream when it is asked for the first time
-        Consumers(tmp_path, urls, own_database_url, stack, 2, *names)
+        Consumers(tmp_path, urls, own_database_url, stack, 2, "--mqtt")
         devices = [stack.enter_context(device(server, f"dpu-{port}")) for port, server in enumerate(servers)]
         begin = 0
         for _ in range(CRASHES):
@@ -90,11 +89,9 @@ async def test_what_mqtt_acknowledged_is_stored_once_however_often_the_server_is
 async def test_a_consumer_that_may_only_listen_to_mqtt_waits_for_the_first_device(
     own_database_url: str, tmp_path: Path
 ) -> None:
-    names = ("--stream", "$MQTT_msgs", "--subject", "$MQTT.msgs.headcount.events.>")
-    variables = {"DATABASE_URL": own_database_url}
     with nats_server(tmp_path) as server, ExitStack() as stack:
         starting = asyncio.to_thread(
-            lambda: stack.enter_context(consuming(tmp_path, [server.url], own_database_url, *names, **variables))
+            lambda: stack.enter_context(consuming(tmp_path, [server.url], own_database_url, "--mqtt"))
         )
         started = asyncio.create_task(starting)
         await asyncio.sleep(3)
