@@ -49,10 +49,10 @@ def cross_origin(settings: Settings) -> CORSConfig | None:
     )
 
 
-def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] = HANDLERS) -> Litestar:
+def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] | None = None) -> Litestar:
     """The ASGI application. Its lifespan opens the pool and raises SchemaMismatch on a schema it cannot speak to.
 
-    `headcount consume` answers some of the addresses only.
+    By default it answers all addresses; `headcount consume` has some of them only.
     """
     metrics = Metrics()
     database = Database(settings)
@@ -69,7 +69,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] =
     metrics.watch("pool_idle_connections", "Those of them that nobody uses.", database.get_idle_size)
     metrics.watch("pool_waiting", "Calls that wait for a connection.", lambda: database.waiting)
     return Edge(
-        route_handlers=handlers,
+        route_handlers=handlers or HANDLERS,
         guards=[authorize],
         # ended in the opposite order: the pool last
         lifespan=[database.lifespan, writer.lifespan, live.lifespan],
