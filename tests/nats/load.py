@@ -49,7 +49,6 @@ class Senders:
         self.number = itertools.count()
         self.stop = asyncio.Event()
         self.published: list[int] = []
-        self.retries = 0
         self.progress = asyncio.Event()
 
     async def run(self, size: int) -> None:
@@ -67,7 +66,6 @@ class Senders:
                 await self.jetstream.publish(f"headcount.events.{name}", body)
                 return
             except (nats.errors.Error, OSError):
-                self.retries += 1
                 await asyncio.sleep(0.1)
 
     async def get_on(self, number: int, tasks: Sequence["asyncio.Task[None]"]) -> None:
@@ -83,7 +81,7 @@ class Senders:
 
 async def crash_under_load(
     urls: Sequence[str], database_url: str, crash: Callable[[], Awaitable[None]], rounds: int
-) -> Senders:
+) -> None:
     """Senders, and a crash after some messages in each round; ends when all that was sent is stored, once."""
     client = await connect(urls)
     senders = Senders(client)
@@ -98,7 +96,6 @@ async def crash_under_load(
         await asyncio.gather(*tasks)
     await client.close()
     await until_stored(database_url, senders.published)
-    return senders
 
 
 async def until_stored(database_url: str, numbers: Sequence[int]) -> None:
