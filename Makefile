@@ -27,11 +27,13 @@ lint: setup
 bench: setup
 	.venv/bin/python -m benchmarks
 	.venv/bin/python -m benchmarks.listeners
+	.venv/bin/python -m benchmarks.sensors
 	.venv/bin/python -m benchmarks.bench_history
+	.venv/bin/python -m benchmarks.uptime
 
 soak: setup
 	HEADCOUNT_WORLDS=5000 .venv/bin/pytest tests/properties
-	HEADCOUNT_CRASHES=20 HEADCOUNT_SOAK_SECONDS=60 .venv/bin/pytest tests/load
+	HEADCOUNT_CRASHES=20 HEADCOUNT_OUTAGES=50 HEADCOUNT_SOAK_SECONDS=60 .venv/bin/pytest tests/load
 	HEADCOUNT_CRASHES=10 .venv/bin/pytest --timeout 1200 tests/nats
 
 generate: setup

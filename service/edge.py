@@ -89,7 +89,8 @@ HTTP_DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 
 def completed(headers: Iterable[Header], identity: str) -> list[Header]:
     """The headers of an answer and those that it lacks."""
-    found = [*headers, (b"x-request-id", identity.encode())]
+    # Of its own even where there is a Vary already: CORS sets one, and replaces what it finds.
+    found = [*headers, (b"x-request-id", identity.encode()), (b"vary", b"Accept")]
     names = {name.lower() for name, _ in found}
     return found + [header for header in HEADERS if header[0] not in names]
 

@@ -34,6 +34,34 @@ routine api.apply_site(jsonb)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.claim_deliveries(integer,integer,integer)
+    arguments   max_rows integer, lease_seconds integer DEFAULT 30, a_channel integer DEFAULT 4
+    returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.claim_report(double precision)
+    arguments   lease_seconds double precision DEFAULT 30
+    returns     TABLE(id text, attempt integer)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.compute_report(text,integer,text,integer)
+    arguments   report text, attempt integer, after text DEFAULT NULL::text, max_sites integer DEFAULT 500
+    returns     TABLE(last_site text, progress double precision)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.create_report(timestamp with time zone,text,text,integer)
+    arguments   now_at timestamp with time zone DEFAULT NULL::timestamp with time zone, under text DEFAULT NULL::text, format text DEFAULT 'csv'::text, max_running integer DEFAULT 100
+    returns     text
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.create_token(bytea,text[],text,text,timestamp with time zone,integer,integer)
     arguments   digest bytea, INOUT scopes text[], INOUT name text DEFAULT NULL::text, INOUT space text DEFAULT NULL::text, INOUT expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT events_per_second integer DEFAULT NULL::integer, INOUT requests_per_second integer DEFAULT NULL::integer, OUT id text, OUT created_at timestamp with time zone, OUT revoked_at timestamp with time zone, OUT last_used_at timestamp with time zone
     returns     SETOF record
@@ -41,8 +69,48 @@ routine api.create_token(bytea,text[],text,text,timestamp with time zone,integer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.delete_channel(text)
+    arguments   channel text
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.delete_space(text)
     arguments   space text
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.detect_outages()
+    returns     integer
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.detect_over_capacity()
+    returns     integer
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.drop_reports(integer)
+    arguments   keep integer
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.extend_report(text,integer,double precision,double precision)
+    arguments   report text, attempt integer, progress double precision, lease_seconds double precision DEFAULT 30
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.fail_report(text,integer,text)
+    arguments   report text, attempt integer, reason text
     returns     void
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
@@ -55,11 +123,39 @@ routine api.find_tokens(bytea[])
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.finish_delivery(bigint,text,boolean,timestamp with time zone,integer,integer,text,text)
+    arguments   delivery bigint, claim text, is_delivered boolean, at timestamp with time zone, duration_ms integer, status integer DEFAULT NULL::integer, answer text DEFAULT NULL::text, error text DEFAULT NULL::text
+    returns     text
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.get_availability(text,timestamp with time zone,timestamp with time zone)
+    arguments   dpu text, INOUT from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT online_seconds double precision, OUT offline_seconds double precision, OUT availability double precision, OUT froms timestamp with time zone[], OUT untils timestamp with time zone[]
+    returns     record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.get_channel(text)
+    arguments   channel text
+    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.get_count(text,timestamp with time zone,timestamp with time zone)
     arguments   INOUT space text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
+    grant       execute to headcount_service
+
+routine api.get_delivery_state()
+    arguments   OUT pending bigint, OUT oldest_seconds double precision
+    returns     record
+    as          sql stable security definer
+    set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
 routine api.get_device(text)
@@ -90,6 +186,13 @@ routine api.get_import(text)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.get_report(text)
+    arguments   report text
+    returns     TABLE(id text, status text, progress double precision, now_at timestamp with time zone, under text, format text, row_count bigint, detail text, created_at timestamp with time zone, finished_at timestamp with time zone)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.get_retention()
     returns     TABLE(keep_days integer, events_from timestamp with time zone)
     as          sql stable security definer
@@ -111,20 +214,34 @@ routine api.get_schema()
 
 routine api.get_space(text)
     arguments   space text
-    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text)
+    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
     as          sql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
 routine api.list_changes(text)
-    arguments   INOUT cursor text DEFAULT NULL::text, OUT is_all boolean, OUT counts text[], OUT spaces text[], OUT deleted text[]
+    arguments   INOUT cursor text DEFAULT NULL::text, OUT is_all boolean, OUT counts text[], OUT spaces text[], OUT deleted text[], OUT dpus text[]
     returns     record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
+routine api.list_channels(text,integer)
+    arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100
+    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_counts(text[],text,timestamp with time zone,timestamp with time zone)
     arguments   spaces text[] DEFAULT NULL::text[], under text DEFAULT NULL::text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT space text, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
+    returns     SETOF record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_deliveries(text,text,bigint,integer)
+    arguments   INOUT channel text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, before bigint DEFAULT NULL::bigint, max_rows integer DEFAULT 100, OUT id bigint, OUT notice text, OUT kind text, OUT space text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT reason text, OUT created_at timestamp with time zone, OUT settled_at timestamp with time zone, OUT next_try_at timestamp with time zone, OUT tries jsonb
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -157,6 +274,13 @@ routine api.list_events(text,text,timestamp with time zone,timestamp with time z
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
+routine api.list_incidents(boolean,bigint,integer)
+    arguments   open boolean DEFAULT NULL::boolean, after bigint DEFAULT NULL::bigint, max_rows integer DEFAULT 100
+    returns     TABLE(id text, kind text, dpus text[], space text, started_at timestamp with time zone, ended_at timestamp with time zone, corrected boolean, absorbed_by text)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_placements(text)
     arguments   dpu text
     returns     TABLE(doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone)
@@ -171,8 +295,29 @@ routine api.list_readings(text,timestamp with time zone,timestamp with time zone
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
+routine api.list_report_rows(text,text,integer)
+    arguments   report text, after text DEFAULT NULL::text, max_rows integer DEFAULT 1000
+    returns     TABLE(site text, uptime_last_hour numeric, uptime_last_day numeric, uptime_last_week numeric, downtime_last_hour numeric, downtime_last_day numeric, downtime_last_week numeric)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_reports(timestamp with time zone,text,integer)
+    arguments   after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, after_id text DEFAULT NULL::text, max_rows integer DEFAULT 100
+    returns     TABLE(id text, status text, progress double precision, now_at timestamp with time zone, under text, format text, row_count bigint, detail text, created_at timestamp with time zone, finished_at timestamp with time zone)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_resets(text,timestamp with time zone,timestamp with time zone,boolean,timestamp with time zone,integer)
     arguments   space text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT scheduled boolean DEFAULT false, after timestamp with time zone DEFAULT NULL::timestamp with time zone, max_rows integer DEFAULT 100, OUT at timestamp with time zone, OUT count integer, OUT recorded_at timestamp with time zone
+    returns     SETOF record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_sensors(text,text)
+    arguments   INOUT space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, OUT id text, OUT name text, OUT mac_address text, OUT last_heartbeat timestamp with time zone, OUT last_seen timestamp with time zone, OUT since timestamp with time zone
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -186,7 +331,7 @@ routine api.list_space_counts(text,timestamp with time zone,timestamp with time 
     grant       execute to headcount_service
 
 routine api.list_spaces(text,text,integer)
-    arguments   INOUT parent text DEFAULT NULL::text, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, OUT id text, OUT name text, OUT time_zone text, OUT capacity integer, OUT reset_at text, OUT opening_hours jsonb, OUT effective_time_zone text, OUT effective_reset_at text
+    arguments   INOUT parent text DEFAULT NULL::text, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, OUT id text, OUT name text, OUT time_zone text, OUT capacity integer, OUT reset_at text, OUT opening_hours jsonb, OUT effective_time_zone text, OUT effective_reset_at text, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -196,6 +341,27 @@ routine api.list_tokens(text,integer)
     arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100
     returns     TABLE(id text, name text, scopes text[], space text, events_per_second integer, requests_per_second integer, created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone, last_used_at timestamp with time zone)
     as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_turned_dpus(text[])
+    arguments   dpus text[]
+    returns     TABLE(dpu text, state text, last_seen timestamp with time zone, at timestamp with time zone, mounted_in text, other_side text, spaces text[])
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_uptimes(text,timestamp with time zone,timestamp with time zone,text)
+    arguments   space text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, grain text DEFAULT NULL::text
+    returns     TABLE(time_zone text, start_at timestamp with time zone, end_at timestamp with time zone, uptime_seconds double precision, downtime_seconds double precision)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.put_channel(text,jsonb)
+    arguments   channel text, patch jsonb
+    returns     TABLE(created boolean, id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone, new_secret text)
+    as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
@@ -215,7 +381,7 @@ routine api.put_dpu(text,jsonb)
 
 routine api.put_space(text,jsonb)
     arguments   space text, patch jsonb
-    returns     TABLE(created boolean, id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text)
+    returns     TABLE(created boolean, id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -225,6 +391,20 @@ routine api.record_events(text[],timestamp with time zone[],integer[],smallint[]
     returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; timescaledb.max_tuples_decompressed_per_dml_transaction=0; lock_timeout=5s; plan_cache_mode=force_generic_plan
+    grant       execute to headcount_service
+
+routine api.record_heartbeats(text[],text[],timestamp with time zone[],boolean)
+    arguments   dpus text[], mac_addresses text[], times timestamp with time zone[], auto_register boolean DEFAULT true
+    returns     TABLE(index integer, verdict text, detail text, dpu text, last_seen timestamp with time zone)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp; lock_timeout=5s; plan_cache_mode=force_generic_plan
+    grant       execute to headcount_service
+
+routine api.record_hours(text[],smallint[],text[],text[],boolean,text)
+    arguments   spaces text[], days smallint[], opens text[], closes text[], auto_register boolean DEFAULT true, assumed_zone text DEFAULT 'America/Chicago'::text
+    returns     TABLE(index integer, verdict text, detail text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
 routine api.record_import(text,text,bigint,bigint,bigint,bigint,boolean)
@@ -241,9 +421,30 @@ routine api.record_placement(text,text,text,timestamp with time zone,timestamp w
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.record_polls(text[],timestamp with time zone[],boolean[],boolean,text,text[],text[])
+    arguments   spaces text[], times timestamp with time zone[], are_active boolean[], auto_register boolean DEFAULT true, assumed_zone text DEFAULT NULL::text, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[]
+    returns     TABLE(index integer, verdict text, detail text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.record_reset(text,integer,timestamp with time zone)
     arguments   INOUT space text, INOUT count integer, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT recorded_at timestamp with time zone
     returns     record
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.record_time_zones(text[],text[],boolean)
+    arguments   spaces text[], time_zones text[], auto_register boolean DEFAULT true
+    returns     TABLE(index integer, verdict text, detail text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.replay_delivery(text)
+    arguments   delivery text
+    returns     TABLE(id bigint, channel text, notice text, kind text, space text, occurred_at timestamp with time zone, details jsonb, state text, reason text, created_at timestamp with time zone, settled_at timestamp with time zone, next_try_at timestamp with time zone, tries jsonb)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -261,6 +462,31 @@ routine api.set_retention(integer)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
+
+routine api.try_channel(text,integer)
+    arguments   INOUT channel text, lease_seconds integer DEFAULT 30, OUT delivery bigint, OUT claim text, OUT notice text, OUT kind text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT channel_kind text, OUT url text, OUT recipients text[], OUT secret text
+    returns     record
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine core.add_notices(text[],bigint[],integer[],timestamp with time zone[],jsonb[])
+    arguments   kinds text[], incident_ids bigint[], space_ids integer[], occurred_ats timestamp with time zone[], details jsonb[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.add_sites(integer[])
+    arguments   spaces integer[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.assume_time_zone(integer[],text)
+    arguments   spaces integer[], time_zone text
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.check_count_instant(timestamp with time zone)
     arguments   at timestamp with time zone
@@ -333,7 +559,7 @@ routine core.count_sensors(integer[],timestamp with time zone,timestamp with tim
     arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, placed integer, online integer)
     as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.count_space_now(integer,timestamp with time zone)
     arguments   space_id integer, at timestamp with time zone
@@ -360,9 +586,27 @@ routine core.derive_boundary(integer[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.describe_channels(integer[])
+    arguments   channels integer[]
+    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.describe_claims(bigint[])
+    arguments   deliveries bigint[]
+    returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.describe_counts(integer[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], OUT space text, INOUT at timestamp with time zone, known_at timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
     returns     SETOF record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.describe_deliveries(bigint[])
+    arguments   deliveries bigint[]
+    returns     TABLE(id bigint, channel text, notice text, kind text, space text, occurred_at timestamp with time zone, details jsonb, state text, reason text, created_at timestamp with time zone, settled_at timestamp with time zone, next_try_at timestamp with time zone, tries jsonb)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -372,9 +616,21 @@ routine core.describe_dpus(integer[],timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.describe_incidents(bigint[])
+    arguments   incidents bigint[]
+    returns     TABLE(incident_id bigint, details jsonb)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.describe_reports(bigint[])
+    arguments   reports bigint[]
+    returns     TABLE(id text, status text, progress double precision, now_at timestamp with time zone, under text, format text, row_count bigint, detail text, created_at timestamp with time zone, finished_at timestamp with time zone)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.describe_spaces(integer[])
     arguments   spaces integer[]
-    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text)
+    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -382,6 +638,11 @@ routine core.describe_tokens(integer[])
     arguments   tokens integer[]
     returns     TABLE(id text, name text, scopes text[], space text, events_per_second integer, requests_per_second integer, created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone, last_used_at timestamp with time zone)
     as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.drop_old_notices()
+    returns     void
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.drop_retired_chunks()
@@ -393,10 +654,34 @@ routine core.explain_dropped(text,timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.explain_heartbeat(text)
+    arguments   verdict text
+    returns     text
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.explain_poll_verdict(text)
+    arguments   verdict text
+    returns     text
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.explain_verdict(text,integer,timestamp with time zone)
     arguments   verdict text, stored_direction integer DEFAULT NULL::integer, oldest timestamp with time zone DEFAULT NULL::timestamp with time zone
     returns     text
     as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.extend_listening(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     boolean
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.find_channel(text)
+    arguments   channel text
+    returns     integer
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.find_doorway(text,text)
@@ -429,6 +714,12 @@ routine core.find_mounting(text,text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.find_report(text)
+    arguments   report text
+    returns     bigint
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.find_space(text,text)
     arguments   space text, place text DEFAULT 'space'::text
     returns     integer
@@ -440,15 +731,37 @@ routine core.format_second(timestamp with time zone)
     returns     text
     as          sql stable
 
+routine core.get_business_time(tsmultirange,tsrange[],interval[])
+    arguments   week tsmultirange, clocks tsrange[], aheads interval[]
+    returns     tstzmultirange
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.get_clock(timestamp with time zone,text)
+    arguments   at timestamp with time zone, time_zone text
+    returns     timestamp without time zone
+    as          sql immutable
+
 routine core.get_dpu_state(timestamp with time zone,timestamp with time zone)
-    arguments   latest_time timestamp with time zone, at timestamp with time zone
+    arguments   last_seen_at timestamp with time zone, offline_at timestamp with time zone
     returns     text
+    as          sql immutable
+    grant       execute to headcount_bi
+
+routine core.get_give_up_after()
+    returns     interval
     as          sql immutable
 
 routine core.get_lag_ms(timestamp with time zone,timestamp with time zone)
     arguments   "time" timestamp with time zone, received_at timestamp with time zone
     returns     bigint
     as          sql immutable
+
+routine core.get_latest_poll(integer)
+    arguments   space_id integer DEFAULT NULL::integer
+    returns     timestamp with time zone
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.get_latest_scheduled_reset(timestamp with time zone,text,text)
     arguments   at timestamp with time zone, time_zone text, reset_at text
@@ -461,6 +774,16 @@ routine core.get_latest_time(timestamp with time zone)
     returns     timestamp with time zone
     as          sql stable
 
+routine core.get_microseconds(timestamp with time zone,timestamp with time zone)
+    arguments   from_at timestamp with time zone, until_at timestamp with time zone
+    returns     bigint
+    as          sql immutable
+
+routine core.get_middle(timestamp with time zone,timestamp with time zone)
+    arguments   earlier timestamp with time zone, later timestamp with time zone
+    returns     timestamp with time zone
+    as          sql immutable
+
 routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
     arguments   at timestamp with time zone, time_zone text, reset_at text
     returns     timestamp with time zone
@@ -468,9 +791,13 @@ routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
     set         search_path=pg_catalog, pg_temp
 
 routine core.get_offline_after()
+    returns     integer
+    as          sql immutable
+
+routine core.get_offset(timestamp with time zone,text)
+    arguments   at timestamp with time zone, time_zone text
     returns     interval
     as          sql immutable
-    set         search_path=pg_catalog, pg_temp
 
 routine core.get_oldest_time()
     returns     timestamp with time zone
@@ -492,9 +819,33 @@ routine core.get_received_at(timestamp with time zone,bigint)
     returns     timestamp with time zone
     as          sql stable
 
+routine core.get_retry_delay(integer,double precision)
+    arguments   tries integer, jitter double precision DEFAULT random()
+    returns     interval
+    as          sql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.get_scheduled_reset(date,text,time without time zone)
     arguments   day date, time_zone text, reset_at time without time zone
     returns     timestamp with time zone
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.get_week(jsonb)
+    arguments   opening_hours jsonb
+    returns     tsmultirange
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
+
+routine core.is_channel_in_reach(integer)
+    arguments   under_id integer
+    returns     boolean
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -506,6 +857,18 @@ routine core.is_doorway_seen(integer)
 
 routine core.is_dpu_seen(integer)
     arguments   dpu_id integer
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.is_open(integer,timestamp with time zone)
+    arguments   space_id integer, at timestamp with time zone
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.is_report_in_reach(integer)
+    arguments   space_id integer
     returns     boolean
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -540,9 +903,21 @@ routine core.list_buckets(timestamp with time zone,timestamp with time zone,text
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_business_times(integer[],timestamp with time zone,timestamp with time zone)
+    arguments   spaces integer[], low timestamp with time zone, high timestamp with time zone
+    returns     TABLE(space_id integer, time_zone text, week tsmultirange, business tstzmultirange)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_dpu_ids(text[])
     arguments   dpus text[]
     returns     integer[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_dpu_sites(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone
+    returns     TABLE(dpu_id integer, space_id integer, site_id integer)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -552,6 +927,22 @@ routine core.list_flows(integer,timestamp with time zone,timestamp with time zon
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.list_heard_ids(text[],text[])
+    arguments   dpus text[], mac_addresses text[]
+    returns     integer[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_hung(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     TABLE(dpu_id integer, mounted_id integer, other_id integer, space_id integer)
+    as          sql stable
+
+routine core.list_listened(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     TABLE(listened bigint)
+    as          sql stable
+
 routine core.list_live_parts(integer[],timestamp with time zone[])
     arguments   spaces integer[], sinces timestamp with time zone[]
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
@@ -560,9 +951,32 @@ routine core.list_live_parts(integer[],timestamp with time zone[])
 
 routine core.list_noted(pg_snapshot,timestamp with time zone)
     arguments   snapshot pg_snapshot, at timestamp with time zone
-    returns     TABLE(dpu_ids integer[], space_ids integer[], spaces text[])
+    returns     TABLE(dpu_ids integer[], space_ids integer[], spaces text[], flipped_ids integer[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
+
+routine core.list_observations(integer[],text[],tsmultirange[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
+    arguments   spaces integer[], time_zones text[], weeks tsmultirange[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
+    returns     TABLE(space_id integer, "time" timestamp with time zone, is_active boolean)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.list_offline_after(integer[])
+    arguments   spaces integer[]
+    returns     TABLE(space_id integer, seconds integer)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_offline_at(timestamp with time zone,integer)
+    arguments   heard_at timestamp with time zone, seconds integer
+    returns     TABLE(offline_at timestamp with time zone)
+    as          sql stable
+
+routine core.list_offsets(text,timestamp with time zone,timestamp with time zone)
+    arguments   time_zone text, low timestamp with time zone, high timestamp with time zone
+    returns     TABLE(from_at timestamp with time zone, until_at timestamp with time zone, ahead interval)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.list_outer_placements(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
@@ -605,6 +1019,12 @@ routine core.list_seen_placements(integer[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_shifted_spaces(pg_snapshot,timestamp with time zone,timestamp with time zone)
+    arguments   snapshot pg_snapshot, at timestamp with time zone, until_at timestamp with time zone
+    returns     SETOF integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
 routine core.list_signed_events(integer[],smallint[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,timestamp with time zone)
     arguments   dpus integer[], signs smallint[], froms timestamp with time zone[], untils timestamp with time zone[], low timestamp with time zone, high timestamp with time zone
     returns     TABLE("time" timestamp with time zone, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
@@ -614,6 +1034,18 @@ routine core.list_signed_events(integer[],smallint[],timestamp with time zone[],
 routine core.list_signed_kept_events(integer[],smallint[],timestamp with time zone[],timestamp with time zone[],text)
     arguments   dpus integer[], signs smallint[], froms timestamp with time zone[], untils timestamp with time zone[], place text
     returns     TABLE("time" timestamp with time zone, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_sites(integer)
+    arguments   space_id integer DEFAULT NULL::integer
+    returns     SETOF integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_space_ids(text[])
+    arguments   spaces text[]
+    returns     integer[]
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -641,14 +1073,26 @@ routine core.list_subtree(integer)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_time_zones(text[])
+    arguments   names text[]
+    returns     text[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_turned_spaces(timestamp with time zone,timestamp with time zone)
     arguments   low timestamp with time zone, high timestamp with time zone
     returns     SETOF integer
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.lock_dpus(integer[],timestamp with time zone[],integer[],bigint[])
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[]
+routine core.list_up_times(integer[],text[],tsmultirange[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
+    arguments   spaces integer[], time_zones text[], weeks tsmultirange[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
+    returns     TABLE(space_id integer, up tstzmultirange)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.lock_dpus(integer[],timestamp with time zone[],integer[],timestamp with time zone,bigint[])
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], received_at timestamp with time zone, INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[], OUT turning bigint[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
@@ -659,14 +1103,32 @@ routine core.lock_plan()
     set         search_path=pg_catalog, pg_temp
 
 routine core.look_ahead(integer,timestamp with time zone,timestamp with time zone,timestamp with time zone,timestamp with time zone)
-    arguments   dpu_id integer, from_at timestamp with time zone, until_at timestamp with time zone, latest_time timestamp with time zone, at timestamp with time zone, OUT net bigint, OUT is_online boolean
-    returns     record
+    arguments   dpu_id integer, from_at timestamp with time zone, until_at timestamp with time zone, latest_time timestamp with time zone, at timestamp with time zone, OUT net bigint
+    returns     bigint
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.note_change(integer[],timestamp with time zone,integer[],text[])
-    arguments   dpus integer[] DEFAULT NULL::integer[], latest_at timestamp with time zone DEFAULT NULL::timestamp with time zone, spaces integer[] DEFAULT NULL::integer[], ids text[] DEFAULT NULL::text[]
+routine core.measure(tstzmultirange)
+    arguments   during tstzmultirange
+    returns     bigint
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.note_change(integer[],timestamp with time zone,integer[],text[],integer[])
+    arguments   dpus integer[] DEFAULT NULL::integer[], latest_at timestamp with time zone DEFAULT NULL::timestamp with time zone, spaces integer[] DEFAULT NULL::integer[], ids text[] DEFAULT NULL::text[], flipped integer[] DEFAULT NULL::integer[]
     returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.note_listening(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.open_site_incident(integer,bigint[],timestamp with time zone)
+    arguments   site_id integer, outages bigint[], at timestamp with time zone
+    returns     bigint
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
@@ -714,6 +1176,18 @@ routine core.rebase_live(integer[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.rebase_moved(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.rebase_offline_after(integer[])
+    arguments   dpus integer[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.rebuild_boundary(integer[])
     arguments   doorways integer[]
     returns     void
@@ -744,10 +1218,34 @@ routine core.refuse_events(timestamp with time zone,text[],text[],text[],timesta
     as          sql
     set         search_path=pg_catalog, pg_temp
 
+routine core.refuse_polls(timestamp with time zone,text[],text[],text[],timestamp with time zone[],boolean[],text[])
+    arguments   received_at timestamp with time zone, codes text[], details text[], spaces text[], times timestamp with time zone[], are_active boolean[], bodies text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.register_dpus(text[])
     arguments   dpus text[]
     returns     void
     as          sql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.register_heard(text[],text[])
+    arguments   dpus text[], mac_addresses text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.register_spaces(text[])
+    arguments   spaces text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.resolve_spaces(text[],boolean)
+    arguments   spaces text[], auto_register boolean
+    returns     integer[]
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.retire_due()
@@ -763,9 +1261,27 @@ routine core.retire_events_until(timestamp with time zone)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.round_hours(bigint)
+    arguments   microseconds bigint
+    returns     numeric
+    as          sql immutable
+    grant       execute to headcount_bi
+
+routine core.round_minutes(bigint)
+    arguments   microseconds bigint
+    returns     numeric
+    as          sql immutable
+    grant       execute to headcount_bi
+
 routine core.run_upkeep(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
     as          procedure plpgsql
+
+routine core.settle_signs(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   dpus integer[], signs timestamp with time zone[], received_at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.share_plan()
     returns     void
@@ -777,6 +1293,12 @@ routine core.store_events(integer[],timestamp with time zone[],integer[],smallin
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
+
+routine core.store_polls(integer[],timestamp with time zone[],boolean[],timestamp with time zone)
+    arguments   spaces integer[], times timestamp with time zone[], are_active boolean[], received_at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.sum_dpus(integer[])
     arguments   dpus integer[]
@@ -826,6 +1348,30 @@ routine core.sum_spaces(integer[],timestamp with time zone,timestamp with time z
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.sum_uptimes(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
+    arguments   spaces integer[], froms timestamp with time zone[], untils timestamp with time zone[], now_at timestamp with time zone
+    returns     TABLE(space_id integer, "window" bigint, up bigint, down bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.tell_incidents(text[],bigint[],timestamp with time zone)
+    arguments   kinds text[], incidents bigint[], at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.turn_offline(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     integer
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.update_incidents(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.write_cursor(pg_snapshot,timestamp with time zone,timestamp with time zone)
     arguments   snapshot pg_snapshot, at timestamp with time zone, checked_at timestamp with time zone
     returns     text
@@ -853,6 +1399,13 @@ table core.boundary
     constraint  boundary_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id)
     index       CREATE INDEX boundary_doorway_id_idx ON core.boundary USING btree (doorway_id)
 
+table core.capacity_watch
+    column      is_only boolean not null default true
+    column      snapshot pg_snapshot not null
+    column      at timestamp with time zone not null
+    constraint  capacity_watch_is_only_check CHECK (is_only)
+    constraint  capacity_watch_pkey PRIMARY KEY (is_only)
+
 table core.change
     column      xid xid8 not null default pg_current_xact_id()
     column      changed_at timestamp with time zone not null
@@ -860,8 +1413,68 @@ table core.change
     column      space_ids integer[]
     column      spaces text[]
     column      ahead_until timestamp with time zone
+    column      flipped_ids integer[]
     index       CREATE INDEX change_ahead_until_idx ON core.change USING btree (ahead_until) WHERE (ahead_until IS NOT NULL)
     index       CREATE INDEX change_xid_idx ON core.change USING btree (xid)
+
+table core.channel
+    column      channel_id integer not null generated always as identity
+    column      id text not null
+    column      kind text not null
+    column      url text
+    column      recipients text[]
+    column      secret text
+    column      events text[] not null
+    column      under_id integer
+    column      only_in_opening_hours boolean not null
+    column      muted_until timestamp with time zone
+    column      created_at timestamp with time zone not null
+    column      deleted_at timestamp with time zone
+    column      failing_since timestamp with time zone
+    constraint  channel_events_check CHECK (((cardinality(events) > 0) AND (events <@ ARRAY['offline'::text, 'online'::text, 'over_capacity'::text])))
+    constraint  channel_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text))
+    constraint  channel_kind_check CHECK ((kind = ANY (ARRAY['webhook'::text, 'email'::text, 'apprise'::text])))
+    constraint  channel_pkey PRIMARY KEY (channel_id)
+    constraint  channel_target_check CHECK (((deleted_at IS NOT NULL) OR (((kind = 'email'::text) = (recipients IS NOT NULL)) AND ((kind = 'email'::text) = (url IS NULL)) AND ((kind = 'webhook'::text) = (secret IS NOT NULL)))))
+    constraint  channel_under_id_fkey FOREIGN KEY (under_id) REFERENCES core.space(space_id) ON DELETE SET NULL
+    index       CREATE INDEX channel_under_id_idx ON core.channel USING btree (under_id)
+    index       CREATE UNIQUE INDEX channel_id_idx ON core.channel USING btree (id) WHERE (deleted_at IS NULL)
+
+table core.delivery
+    column      delivery_id bigint not null generated always as identity
+    column      notice_id bigint not null
+    column      channel_id integer not null
+    column      subject text
+    column      state text not null
+    column      reason text
+    column      created_at timestamp with time zone not null
+    column      settled_at timestamp with time zone
+    column      due_at timestamp with time zone not null
+    column      give_up_at timestamp with time zone not null
+    column      claim uuid
+    column      tries integer not null default 0
+    option      fillfactor=80
+    constraint  delivery_channel_id_fkey FOREIGN KEY (channel_id) REFERENCES core.channel(channel_id)
+    constraint  delivery_notice_id_fkey FOREIGN KEY (notice_id) REFERENCES core.notice(notice_id) ON DELETE CASCADE
+    constraint  delivery_pkey PRIMARY KEY (delivery_id)
+    constraint  delivery_settled_at_check CHECK (((state = 'pending'::text) = (settled_at IS NULL)))
+    constraint  delivery_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'suppressed'::text, 'cancelled'::text])))
+    index       CREATE INDEX delivery_channel_id_subject_idx ON core.delivery USING btree (channel_id, subject, delivery_id)
+    index       CREATE INDEX delivery_due_at_idx ON core.delivery USING btree (due_at) WHERE (state = 'pending'::text)
+    index       CREATE INDEX delivery_notice_id_idx ON core.delivery USING btree (notice_id)
+
+table core.delivery_try
+    column      delivery_id bigint not null
+    column      at timestamp with time zone not null
+    column      duration_ms integer not null
+    column      is_delivered boolean not null
+    column      status integer
+    column      answer text
+    column      error text
+    constraint  delivery_try_answer_check CHECK ((length(answer) <= 500))
+    constraint  delivery_try_delivery_id_fkey FOREIGN KEY (delivery_id) REFERENCES core.delivery(delivery_id) ON DELETE CASCADE
+    constraint  delivery_try_error_check CHECK ((length(error) <= 500))
+    index       CREATE INDEX delivery_try_delivery_id_at_idx ON core.delivery_try USING btree (delivery_id, at)
 
 table core.doorway
     column      doorway_id integer not null generated always as identity
@@ -898,7 +1511,14 @@ table core.dpu_state
     column      first_time timestamp with time zone
     column      earlier_time timestamp with time zone
     column      live_from timestamp with time zone not null default '-infinity'::timestamp with time zone
-    option      fillfactor=50
+    column      last_seen_at timestamp with time zone
+    column      earlier_seen_at timestamp with time zone
+    column      last_heartbeat_at timestamp with time zone
+    column      earlier_heartbeat_at timestamp with time zone
+    column      steady_from timestamp with time zone
+    column      offline_at timestamp with time zone
+    column      offline_after_seconds integer
+    option      fillfactor=40
     constraint  dpu_state_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id)
     constraint  dpu_state_pkey PRIMARY KEY (dpu_id)
 
@@ -913,6 +1533,18 @@ table core.event
     hypertable  by time, chunks of 1 day
     columnstore segment by dpu_id, order by "time",sequence
 
+table core.first_sign
+    column      dpu_id integer not null
+    column      at timestamp with time zone not null
+    column      recorded_at timestamp with time zone not null
+    constraint  first_sign_pkey PRIMARY KEY (dpu_id, at)
+
+table core.full_space
+    column      space_id integer not null
+    column      since timestamp with time zone not null
+    constraint  full_space_pkey PRIMARY KEY (space_id)
+    constraint  full_space_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
+
 table core.import
     column      digest text not null
     column      file_name text not null
@@ -923,6 +1555,31 @@ table core.import
     column      finished boolean not null
     column      updated_at timestamp with time zone not null
     constraint  import_pkey PRIMARY KEY (digest)
+
+table core.incident
+    column      incident_id bigint not null generated always as identity
+    column      kind text not null
+    column      space_id integer
+    column      dpu_id integer
+    column      started_at timestamp with time zone not null
+    column      ended_at timestamp with time zone
+    column      corrected boolean not null default false
+    column      absorbed_by bigint
+    column      recorded_at timestamp with time zone not null
+    constraint  incident_absorbed_by_fkey FOREIGN KEY (absorbed_by) REFERENCES core.incident(incident_id)
+    constraint  incident_kind_check CHECK ((kind = ANY (ARRAY['dpu_offline'::text, 'site_offline'::text])))
+    constraint  incident_pkey PRIMARY KEY (incident_id)
+    constraint  incident_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE SET NULL
+    index       CREATE INDEX incident_open_idx ON core.incident USING btree (incident_id) WHERE (ended_at IS NULL)
+    index       CREATE INDEX incident_space_id_idx ON core.incident USING btree (space_id)
+
+table core.incident_dpu
+    column      incident_id bigint not null
+    column      dpu_id integer not null
+    column      offline_at timestamp with time zone not null
+    constraint  incident_dpu_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES core.incident(incident_id)
+    constraint  incident_dpu_pkey PRIMARY KEY (incident_id, dpu_id)
+    index       CREATE INDEX incident_dpu_dpu_id_idx ON core.incident_dpu USING btree (dpu_id)
 
 table core.kept_event
     column      "time" timestamp with time zone not null
@@ -937,6 +1594,15 @@ table core.late_mark
     column      bucket timestamp with time zone not null
     column      xid xid8 not null default pg_current_xact_id()
     index       CREATE INDEX late_mark_dpu_id_bucket_idx ON core.late_mark USING btree (dpu_id, bucket)
+
+table core.listening
+    column      from_at timestamp with time zone not null
+    column      until_at timestamp with time zone not null
+    column      heard_before bigint not null
+    column      ticked_at timestamp with time zone not null
+    constraint  listening_check CHECK ((from_at <= until_at))
+    constraint  listening_pkey PRIMARY KEY (from_at)
+    index       CREATE INDEX listening_heard_before_idx ON core.listening USING btree (heard_before, from_at)
 
 table core.live_change
     column      space_id integer not null
@@ -963,6 +1629,43 @@ table core.live_space
     constraint  live_space_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
     index       CREATE INDEX live_space_until_at_idx ON core.live_space USING btree (until_at)
 
+table core.notice
+    column      notice_id bigint not null generated always as identity
+    column      id text not null
+    column      kind text not null
+    column      incident_id bigint
+    column      space_id integer
+    column      occurred_at timestamp with time zone not null
+    column      created_at timestamp with time zone not null
+    column      details jsonb not null
+    constraint  notice_id_key UNIQUE (id)
+    constraint  notice_kind_check CHECK ((kind = ANY (ARRAY['offline'::text, 'online'::text, 'correction'::text, 'over_capacity'::text, 'capacity_ok'::text, 'test'::text])))
+    constraint  notice_pkey PRIMARY KEY (notice_id)
+    constraint  notice_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE SET NULL
+    index       CREATE INDEX notice_created_at_idx ON core.notice USING btree (created_at)
+    index       CREATE INDEX notice_space_id_idx ON core.notice USING btree (space_id)
+
+table core.outage
+    column      outage_id bigint not null generated always as identity
+    column      dpu_id integer not null
+    column      heard_at timestamp with time zone not null
+    column      offline_at timestamp with time zone not null
+    column      back_at timestamp with time zone
+    column      offline_after_seconds integer not null
+    column      recorded_at timestamp with time zone not null
+    column      superseded_at timestamp with time zone
+    column      detected_at timestamp with time zone not null
+    column      incident_id bigint
+    column      pending boolean not null
+    constraint  outage_check CHECK (((heard_at < offline_at) AND (offline_at < back_at)))
+    constraint  outage_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES core.incident(incident_id)
+    constraint  outage_pkey PRIMARY KEY (outage_id)
+    index       CREATE INDEX outage_dpu_id_offline_at_idx ON core.outage USING btree (dpu_id, offline_at)
+    index       CREATE INDEX outage_incident_id_idx ON core.outage USING btree (incident_id)
+    index       CREATE INDEX outage_offline_at_idx ON core.outage USING btree (offline_at) WHERE (superseded_at IS NULL)
+    index       CREATE INDEX outage_pending_idx ON core.outage USING btree (outage_id) WHERE pending
+    index       CREATE UNIQUE INDEX outage_dpu_id_heard_at_idx ON core.outage USING btree (dpu_id, heard_at) WHERE (superseded_at IS NULL)
+
 table core.placement
     column      placement_id integer not null generated always as identity
     column      dpu_id integer not null
@@ -978,6 +1681,16 @@ table core.placement
     constraint  placement_mounted_side_check CHECK ((mounted_side = ANY (ARRAY[1, 2])))
     constraint  placement_pkey PRIMARY KEY (placement_id)
     index       CREATE INDEX placement_doorway_id_idx ON core.placement USING btree (doorway_id)
+    index       CREATE INDEX placement_from_idx ON core.placement USING btree (lower(during)) WHERE (superseded_at IS NULL)
+    index       CREATE INDEX placement_until_idx ON core.placement USING btree (upper(during)) WHERE (superseded_at IS NULL)
+
+table core.poll
+    column      "time" timestamp with time zone not null
+    column      lag_ms bigint not null
+    column      space_id integer not null
+    column      is_active boolean not null
+    constraint  poll_pkey PRIMARY KEY (space_id, "time", is_active)
+    hypertable  by time, chunks of 7 days
 
 table core.rejected_event
     column      digest bytea not null
@@ -991,6 +1704,58 @@ table core.rejected_event
     column      body text
     constraint  rejected_event_pkey PRIMARY KEY (digest)
     index       CREATE INDEX rejected_event_received_at_idx ON core.rejected_event USING btree (received_at)
+
+table core.rejected_poll
+    column      digest bytea not null
+    column      received_at timestamp with time zone not null
+    column      code text not null
+    column      detail text not null
+    column      space text
+    column      "time" timestamp with time zone
+    column      is_active boolean
+    column      body text
+    constraint  rejected_poll_pkey PRIMARY KEY (digest)
+    index       CREATE INDEX rejected_poll_received_at_idx ON core.rejected_poll USING btree (received_at)
+
+table core.report
+    column      report_id bigint not null generated always as identity
+    column      id text not null
+    column      space_id integer
+    column      now_at timestamp with time zone
+    column      format text not null
+    column      state text not null default 'running'::text
+    column      detail text
+    column      attempts integer not null default 0
+    column      site_count bigint
+    column      created_at timestamp with time zone not null
+    column      finished_at timestamp with time zone
+    constraint  report_format_check CHECK ((format = ANY (ARRAY['csv'::text, 'json'::text])))
+    constraint  report_id_key UNIQUE (id)
+    constraint  report_pkey PRIMARY KEY (report_id)
+    constraint  report_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
+    constraint  report_state_check CHECK ((state = ANY (ARRAY['running'::text, 'complete'::text, 'failed'::text])))
+    index       CREATE INDEX report_space_id_idx ON core.report USING btree (space_id)
+    index       CREATE INDEX report_state_idx ON core.report USING btree (report_id) WHERE (state = 'running'::text)
+
+table core.report_row
+    column      report_id bigint not null
+    column      site text not null
+    column      space_id integer not null
+    column      hour_up bigint not null
+    column      day_up bigint not null
+    column      week_up bigint not null
+    column      hour_down bigint not null
+    column      day_down bigint not null
+    column      week_down bigint not null
+    constraint  report_row_pkey PRIMARY KEY (report_id, site)
+    constraint  report_row_report_id_fkey FOREIGN KEY (report_id) REFERENCES core.report(report_id) ON DELETE CASCADE
+
+table core.report_run
+    column      report_id bigint not null
+    column      lease_until timestamp with time zone not null
+    column      progress double precision not null
+    constraint  report_run_pkey PRIMARY KEY (report_id)
+    constraint  report_run_report_id_fkey FOREIGN KEY (report_id) REFERENCES core.report(report_id) ON DELETE CASCADE
 
 table core.reset
     column      reset_id integer not null generated always as identity
@@ -1030,6 +1795,11 @@ table core.schedule
     index       CREATE INDEX schedule_space_id_recorded_at_idx ON core.schedule USING btree (space_id, recorded_at)
     index       CREATE UNIQUE INDEX schedule_space_id_idx ON core.schedule USING btree (space_id) WHERE (superseded_at IS NULL)
 
+table core.site
+    column      space_id integer not null
+    constraint  site_pkey PRIMARY KEY (space_id)
+    constraint  site_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
+
 table core.space
     column      space_id integer not null generated always as identity
     column      id text not null
@@ -1037,12 +1807,15 @@ table core.space
     column      name text
     column      capacity integer
     column      opening_hours jsonb
+    column      offline_after_seconds integer
     constraint  space_capacity_check CHECK ((capacity >= 0))
     constraint  space_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text))
     constraint  space_id_key UNIQUE (id)
     constraint  space_name_check CHECK ((length(name) <= 200))
+    constraint  space_offline_after_seconds_check CHECK (((offline_after_seconds >= 1) AND (offline_after_seconds <= 2678400)))
     constraint  space_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES core.space(space_id)
     constraint  space_pkey PRIMARY KEY (space_id)
+    index       CREATE INDEX space_offline_after_seconds_idx ON core.space USING btree (offline_after_seconds) WHERE (offline_after_seconds IS NOT NULL)
     index       CREATE INDEX space_parent_id_idx ON core.space USING btree (parent_id)
 
 table core.token
@@ -1090,6 +1863,13 @@ view bi.doorways
     column      side_b text
     grant       select to headcount_bi
 
+view bi.dpu_flips
+    column      dpu text
+    column      at timestamp with time zone
+    column      state text
+    column      recorded_at timestamp with time zone
+    grant       select to headcount_bi
+
 view bi.dpus
     column      dpu text
     column      name text
@@ -1098,6 +1878,8 @@ view bi.dpus
     column      last_seen_at timestamp with time zone
     column      latest_time timestamp with time zone
     column      cumulative_count bigint
+    column      state text
+    column      last_heartbeat_at timestamp with time zone
     grant       select to headcount_bi
 
 view bi.events
@@ -1107,6 +1889,18 @@ view bi.events
     column      direction integer
     column      received_at timestamp with time zone
     column      doorway text
+    grant       select to headcount_bi
+
+view bi.incidents
+    column      incident text
+    column      kind text
+    column      space text
+    column      dpu text
+    column      dpus integer
+    column      started_at timestamp with time zone
+    column      ended_at timestamp with time zone
+    column      corrected boolean
+    column      absorbed_by text
     grant       select to headcount_bi
 
 view bi.placements
@@ -1161,6 +1955,19 @@ view bi.spaces
     column      time_zone text
     column      reset_at text
     column      capacity integer
+    grant       select to headcount_bi
+
+view bi.uptime_reports
+    column      report text
+    column      created_at timestamp with time zone
+    column      now_at timestamp with time zone
+    column      space text
+    column      uptime_last_hour_minutes numeric
+    column      uptime_last_day_hours numeric
+    column      uptime_last_week_hours numeric
+    column      downtime_last_hour_minutes numeric
+    column      downtime_last_day_hours numeric
+    column      downtime_last_week_hours numeric
     grant       select to headcount_bi
 
 view core.outer_placement
