@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Generic, TypeVar
 
 import msgspec
@@ -60,7 +61,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     stream: str = "headcount-events"
     subject: str = "headcount.events.>"
-    durable: str = "headcount"
+    durable: str = "headcount-events"
     dead_stream: str = "headcount-dead"
     dead_subject: str = "headcount.dead"
     replicas: int = 1
@@ -84,6 +85,15 @@ class Undecodable(Exception):
         self.problem = problem
 
 
+class Body(msgspec.Struct, frozen=True):
+    """What a message holds, its headers where it has some, and when the stream got it."""
+
+    data: bytes
+    content_type: str
+    content_encoding: str
+    at: datetime
+
+
 class Held(msgspec.Struct):
     """A message that was pulled and is neither acknowledged nor given back; `since` by the monotonic clock."""
 
@@ -95,8 +105,8 @@ class Held(msgspec.Struct):
 class Consumer(Generic[Decoded]):
     """One of any number that share the messages of a stream.
 
-    `decode` gets body, Content-Type and Content-Encoding and raises Problem for what is of no format; `record` returns
-    after the commit. While the database is away nothing is pulled and what is held is given back, to come again later.
+    `decode` raises Problem for what is of no format; `record` returns after the commit. While the database is away
+    nothing is pulled and what is held is given back, to come again later.
     """
 
     def __init__(
@@ -105,7 +115,7 @@ class Consumer(Generic[Decoded]):
         source: Source,
         metrics: StreamMetrics,
         *,
-        decode: Callable[[bytes, str, str], Decoded],
+        decode: Callable[[Body], Decoded],
         record: Callable[[Decoded], Awaitable[object]],
         has_room: Callable[[], bool] = lambda: True,
         stop_seconds: float = 30.0,
@@ -193,6 +203,9 @@ class Consumer(Generic[Decoded]):
                     max_ack_pending=MAX_UNACKNOWLEDGED,
                 ),
             )
+        if info.config.filter_subject != source.subject:
+            # It would get what is for another, and acknowledge it.
+            raise Misconfigured(f"{source.durable} is there already, for {info.config.filter_subject}")
         self.ack_seconds = info.config.ack_wait or source.ack_seconds
         log.info("Consuming %s of stream %s as %s", source.subject, source.stream, source.durable)
         return await self.jetstream.pull_subscribe_bind(stream=source.stream, consumer=source.durable)
@@ -320,8 +333,9 @@ class Consumer(Generic[Decoded]):
 
     def _decode(self, message: Msg) -> Decoded:
         given = {name.lower(): value for name, value in (message.headers or {}).items()}
+        content_type, content_encoding = given.get("content-type", ""), given.get("content-encoding", "")
         try:
-            return self.decode(message.data, given.get("content-type", ""), given.get("content-encoding", ""))
+            return self.decode(Body(message.data, content_type, content_encoding, message.metadata.timestamp))
         except Problem as problem:
             raise Undecodable(problem) from None
 

@@ -1,22 +1,25 @@
 """`headcount consume`."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 import msgspec
 from litestar import Litestar
+from nats.aio.client import Client
 from nats.errors import ConnectionClosedError
 
-from service import ingest
+from service import heartbeats, ingest
 from service.app import create_app
 from service.commands.serve import address
 from service.commands.serving import run_server
 from service.consumer import RECONNECT_SECONDS, Consumer, Misconfigured, Source, connected_to, servers, tls_context
 from service.logs import configure_logs
-from service.metrics import Metrics, StreamMetrics
+from service.metrics import StreamMetrics
 from service.routes import probes
 from service.settings import Settings, SettingsRefused
 from service.writer import Writer
@@ -30,10 +33,11 @@ SCHEMES = ("nats", "tls", "ws", "wss")
 
 @click.command
 @click.option("--nats", "url", help="nats://HOST:PORT, several separated by commas.  [HEADCOUNT_NATS_URL]")
-@click.option("--stream", default=DEFAULTS.stream, show_default=True, help="Created if it is missing.")
-@click.option("--subject", default=DEFAULTS.subject, show_default=True, help="What the stream takes, and we of it.")
+@click.option("--what", type=click.Choice(["events", "heartbeats"]), default="events", show_default=True)
+@click.option("--stream", help="Created if it is missing.  [default: headcount-WHAT]")
+@click.option("--subject", help="What the stream takes, and we of it.  [default: headcount.WHAT.>]")
 @click.option("--mqtt", is_flag=True, help="Take what devices sent over MQTT from where the server keeps it.")
-@click.option("--durable", default=DEFAULTS.durable, show_default=True, help="Consumers of one name share the work.")
+@click.option("--durable", help="Consumers of one name share the work.  [default: headcount-WHAT]")
 @click.option("--dead-stream", default=DEFAULTS.dead_stream, show_default=True)
 @click.option("--dead-subject", default=DEFAULTS.dead_subject, show_default=True, help="For what cannot be stored.")
 @click.option("--replicas", default=DEFAULTS.replicas, show_default=True, type=click.IntRange(1, 5))
@@ -44,10 +48,11 @@ SCHEMES = ("nats", "tls", "ws", "wss")
 @click.option("--deliveries", default=DEFAULTS.deliveries, show_default=True, type=click.IntRange(1))
 def consume(
     url: str | None,
-    stream: str,
-    subject: str,
+    what: str,
+    stream: str | None,
+    subject: str | None,
     mqtt: bool,
-    durable: str,
+    durable: str | None,
     dead_stream: str,
     dead_subject: str,
     replicas: int,
@@ -57,7 +62,7 @@ def consume(
     batch: int,
     deliveries: int,
 ) -> None:
-    """Take events from NATS JetStream into the database (docs/nats.md).
+    """Take events, or heartbeats, from NATS JetStream into the database (docs/nats.md).
 
     A message is what POST /v1/events takes, or one event alone, and is acknowledged after the commit. Any number of
     processes share the work. Each answers /metrics, /healthz and /readyz on HEADCOUNT_HOST (127.0.0.1) and
@@ -65,9 +70,9 @@ def consume(
     """
     configure_logs()
     source = Source(
-        stream=MQTT_STREAM if mqtt else stream,
-        subject=f"{MQTT_PREFIX}{subject}" if mqtt else subject,
-        durable=durable,
+        stream=MQTT_STREAM if mqtt else stream or f"headcount-{what}",
+        subject=f"{MQTT_PREFIX if mqtt else ''}{subject or f'headcount.{what}.>'}",
+        durable=durable or f"headcount-{what}",
         dead_stream=dead_stream,
         dead_subject=dead_subject,
         replicas=replicas,
@@ -83,7 +88,7 @@ def consume(
     run_server(
         settings,
         lambda: click.echo(f"Consuming from {shown}; /metrics on {address(settings)}"),
-        (partial(_consume, app, settings, source),),
+        (partial(_consume, app, settings, source, what),),
         app,
     )
 
@@ -113,26 +118,47 @@ def _is_url(server: str) -> bool:
         return False
 
 
-async def _consume(app: Litestar, settings: Settings, source: Source) -> None:
+async def _consume(app: Litestar, settings: Settings, source: Source, what: str) -> None:
     """Raises ClickException for what will never work."""
-    writer: Writer = app.state.writer
-    metrics: Metrics = app.state.metrics
-    measures = StreamMetrics(metrics.registry)
+    measures = StreamMetrics(app.state.metrics.registry)
     try:
         while True:
             async with connected_to(settings) as client:
-                consumer = Consumer(
-                    client,
-                    source,
-                    measures,
-                    decode=ingest.decode_message,
-                    record=partial(writer.record, writer.database),
-                    # Half of what is refused, since one message more may bring ten thousand.
-                    has_room=lambda: 2 * writer.events < settings.max_waiting_events,
-                    stop_seconds=settings.statement_seconds,
-                )
                 with suppress(ConnectionClosedError):
-                    await consumer.run()
+                    await CONSUMERS[what](app, client, source, measures).run()
             await asyncio.sleep(RECONNECT_SECONDS)
     except Misconfigured as error:
         raise click.ClickException(f"NATS refuses stream {source.stream} as it is asked for: {error}.") from None
+
+
+def _events(app: Litestar, client: Client, source: Source, measures: StreamMetrics) -> Consumer[ingest.Batch]:
+    writer: Writer = app.state.writer
+    return Consumer(
+        client,
+        source,
+        measures,
+        decode=lambda body: ingest.decode_message(body.data, body.content_type, body.content_encoding),
+        record=partial(writer.record, writer.database),
+        # Half of what is refused, since one message more may bring ten thousand.
+        has_room=lambda: 2 * writer.events < writer.settings.max_waiting_events,
+        stop_seconds=writer.settings.statement_seconds,
+    )
+
+
+def _heartbeats(app: Litestar, client: Client, source: Source, measures: StreamMetrics) -> Consumer[heartbeats.Batch]:
+    store: heartbeats.Heartbeats = app.state.heartbeats
+    return Consumer(
+        client,
+        source,
+        measures,
+        decode=lambda body: heartbeats.decode_message(body.data, body.content_type, body.content_encoding, body.at),
+        record=partial(store.record, store.database),
+        has_room=lambda: 2 * store.held < store.settings.max_waiting_events,
+        stop_seconds=store.settings.statement_seconds,
+    )
+
+
+CONSUMERS: dict[str, Callable[[Litestar, Client, Source, StreamMetrics], Consumer[Any]]] = {
+    "events": _events,
+    "heartbeats": _heartbeats,
+}

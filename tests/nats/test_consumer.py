@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import nats
 import pytest
 import pytest_asyncio
@@ -14,7 +15,7 @@ from nats.aio.client import Client
 from nats.js import api
 from prometheus_client import CollectorRegistry
 
-from service.consumer import Consumer, Misconfigured, Source
+from service.consumer import Body, Consumer, Misconfigured, Source
 from service.errors import Problem
 from service.metrics import StreamMetrics
 from tests.commands.support import PATIENCE
@@ -55,10 +56,10 @@ class Store:
         self.committed.append(text)
 
 
-def decode(body: bytes, _type: str, _encoding: str) -> str:
-    if body.startswith(b"?"):
+def decode(body: Body) -> str:
+    if body.data.startswith(b"?"):
         raise Problem("malformed", "It begins with\na question mark.")
-    return body.decode()
+    return body.data.decode()
 
 
 @asynccontextmanager
@@ -232,7 +233,7 @@ async def test_dead_letters_can_be_taken_in_again(client: Client) -> None:
         client,
         again,
         StreamMetrics(CollectorRegistry()),
-        decode=lambda body, _type, _encoding: body.decode(),
+        decode=lambda body: body.data.decode(),
         record=store.record,
     )
     running = asyncio.create_task(consumer.run())
@@ -327,6 +328,14 @@ async def test_what_the_server_will_never_do_ends_it_with_the_reason(client: Cli
     consumer = Consumer(client, SOURCE, StreamMetrics(CollectorRegistry()), decode=decode, record=Store().record)
     with pytest.raises(Misconfigured, match="overlap"):
         await consumer.run()
+
+
+async def test_one_of_the_same_name_for_other_messages_ends_it(client: Client) -> None:
+    async with consuming(client, Store()):
+        other = msgspec.structs.replace(SOURCE, subject="headcount.events.north.>")
+        consumer = Consumer(client, other, StreamMetrics(CollectorRegistry()), decode=decode, record=Store().record)
+        with pytest.raises(Misconfigured, match="is there already"):
+            await consumer.run()
 
 
 async def test_it_says_how_far_behind_it_is_and_what_became_of_the_messages(client: Client) -> None:
