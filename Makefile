@@ -34,6 +34,7 @@ bench: setup
 soak: setup
 	HEADCOUNT_WORLDS=5000 .venv/bin/pytest tests/properties
 	HEADCOUNT_CRASHES=20 HEADCOUNT_OUTAGES=50 HEADCOUNT_SOAK_SECONDS=60 .venv/bin/pytest tests/load
+	HEADCOUNT_CRASHES=10 .venv/bin/pytest --timeout 1200 tests/nats
 
 generate: setup
 	.venv/bin/python -m tests.generate

@@ -1,11 +1,13 @@
 """The composition root: everything the service is made of comes together here."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.events import BaseEventEmitterBackend
+from litestar.types import ControllerRouterHandler
 
 from service.auth import Gate, Tokens, authorize
 from service.db import Database
@@ -51,8 +53,12 @@ def cross_origin(settings: Settings) -> CORSConfig | None:
     )
 
 
-def create_app(settings: Settings) -> Litestar:
-    """The ASGI application. Its lifespan opens the pool and raises SchemaMismatch on a schema it cannot speak to."""
+def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] | None = None) -> Litestar:
+    """The ASGI application. Its lifespan opens the pool and raises SchemaMismatch on a schema it cannot speak to.
+
+    By default it answers all addresses; `headcount consume` has some of them only,
+    and sends no notices and makes no reports.
+    """
     metrics = Metrics()
     database = Database(settings)
     writer = Writer(database, settings, metrics)
@@ -73,7 +79,7 @@ def create_app(settings: Settings) -> Litestar:
     metrics.watch("pool_idle_connections", "Those of them that nobody uses.", database.get_idle_size)
     metrics.watch("pool_waiting", "Calls that wait for a connection.", lambda: database.waiting)
     return Edge(
-        route_handlers=HANDLERS,
+        route_handlers=handlers or HANDLERS,
         guards=[authorize],
         # ended in the opposite order: the pool last
         lifespan=[
@@ -81,9 +87,7 @@ def create_app(settings: Settings) -> Litestar:
             Jobs(database).lifespan,
             writer.lifespan,
             heartbeats.lifespan,
-            live.lifespan,
-            notices.lifespan,
-            reports.lifespan,
+            *(() if handlers else (live.lifespan, notices.lifespan, reports.lifespan)),
         ],
         state=State(
             {

@@ -5,6 +5,7 @@ import sys
 import click
 
 from service.commands.apply import apply
+from service.commands.consume import consume
 from service.commands.import_files import import_files
 from service.commands.migrate import migrate
 from service.commands.retain import retain
@@ -24,7 +25,7 @@ def main() -> None:
     """
 
 
-for command in (migrate, serve, run, import_files, apply, token, simulate, verify, retain):
+for command in (migrate, serve, consume, run, import_files, apply, token, simulate, verify, retain):
     main.add_command(command)
 
 if __name__ == "__main__":

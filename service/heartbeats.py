@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from itertools import accumulate, chain, pairwise
 
 import msgspec
@@ -26,7 +27,9 @@ from service.negotiation import (
     HttpRequest,
     decode_bytes,
     discard_body,
+    inflate,
     media_type,
+    parse_media_type,
     read_body,
     unsupported,
 )
@@ -90,6 +93,28 @@ def decode_batch(body: bytes, format: str) -> Batch:
         except Problem as problem:
             refused.append(Rejection(index, "invalid", problem.detail))
     return Batch(heartbeats, indexes, refused)
+
+
+def decode_message(body: bytes, content_type: str, content_encoding: str, at: datetime) -> Batch:
+    """The body of POST /v1/heartbeats where it comes by another way, or one heartbeat alone.
+
+    `at`: the time of those that have none.
+    """
+    format = parse_media_type(content_type)
+    if format not in (JSON, MSGPACK):
+        raise unsupported(format, JSON, MSGPACK)
+    body = inflate(body, content_encoding)
+    try:
+        found = Batch([check(decode_bytes(body, HeartbeatIn, format))], [0])
+    except Problem as problem:
+        if problem.kind.code != "invalid":
+            raise
+        found = decode_batch(body, format)
+    timed = [
+        heartbeat if heartbeat.timestamp else msgspec.structs.replace(heartbeat, timestamp=at)
+        for heartbeat in found.heartbeats
+    ]
+    return Batch(timed, found.indexes, found.refused)
 
 
 class Heartbeats:

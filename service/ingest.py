@@ -34,7 +34,17 @@ from service.messages import (
     Timestamp,
     Verdict,
 )
-from service.negotiation import JSON, MSGPACK, HttpRequest, decode_bytes, media_type, read_body, unsupported
+from service.negotiation import (
+    JSON,
+    MSGPACK,
+    HttpRequest,
+    decode_bytes,
+    inflate,
+    media_type,
+    parse_media_type,
+    read_body,
+    unsupported,
+)
 
 MAX_EVENTS = 10_000
 # A day that has no events yet costs the database some milliseconds, and a request must not take for ever.
@@ -184,6 +194,16 @@ def recorded(batch: Decoded, verdicts: Sequence[Verdict], begin: int = 0) -> Eve
 async def decode_events(request: HttpRequest) -> Batch:
     """The body of POST /v1/events, whatever its format."""
     return _check_days(await decode_body(request, EVENT_FORMATS))
+
+
+def decode_message(body: bytes, content_type: str = "", content_encoding: str = "") -> Batch:
+    """The body of POST /v1/events where it comes by another way; JSON and MessagePack may also be one event alone."""
+    format = parse_media_type(content_type)
+    if format not in EVENT_FORMATS:
+        raise unsupported(format, *EVENT_FORMATS)
+    body = inflate(body, content_encoding)
+    decode_one = ONE_EVENT_FORMATS.get(format)
+    return _check_days((decode_one and decode_one(body)) or EVENT_FORMATS[format](body))
 
 
 async def decode_readings(request: HttpRequest) -> Batch:
@@ -602,6 +622,33 @@ class Kind(Table[Row, AnyBatch]):
         parts = _msgpack_parts(getattr(decode_bytes(body, self.shape, MSGPACK), self.name), self.name)
         return _one_by_one(parts, lambda part: self.of_object(_msgpack_value(part)), _show_msgpack, self.batch)
 
+    def one_json(self, body: bytes) -> AnyBatch | None:
+        """One item alone, or why it is none; None for what is not an object, or has many."""
+        body = body.removeprefix(BOM)
+        if _plain_text(body) and (batch := _attempt(lambda: self.of_items([self.item_json.decode(body)]))):
+            return batch
+        text = body.decode("utf-8", "surrogateescape")
+        if self.beginning.match(text):
+            return None
+        try:
+            value, end = _json_value(text, _skip_blanks(text, 0))
+        except Unreadable:
+            return None
+        if not isinstance(value, dict) or self.name in value or _skip_blanks(text, end) != len(text):
+            return None
+        return self._one_by_one([JsonPart(text, value)])
+
+    def one_msgpack(self, body: bytes) -> AnyBatch | None:
+        """The same for MessagePack."""
+        try:
+            value = msgspec.msgpack.decode(body)
+        except (ValueError, TypeError, RecursionError):
+            return None
+        if not isinstance(value, dict) or self.name in value:
+            return None
+        parts = [msgspec.Raw(body)]
+        return _one_by_one(parts, lambda part: self.of_object(_msgpack_value(part)), _show_msgpack, self.batch)
+
     def ndjson(self, body: bytes) -> AnyBatch:
         lines = _lines(body)
         _check_number(len(lines))
@@ -740,6 +787,7 @@ def _escaped(character: str) -> str:
 EVENTS = Events("events", EventsIn, EventIn)
 decode_json, decode_msgpack, decode_ndjson, decode_csv = EVENTS.json, EVENTS.msgpack, EVENTS.ndjson, EVENTS.csv
 EVENT_FORMATS = EVENTS.formats
+ONE_EVENT_FORMATS = {JSON: EVENTS.one_json, MSGPACK: EVENTS.one_msgpack}
 READING_FORMATS: dict[str, Callable[[bytes], Batch]] = {
     JSON: decode_readings_json,
     MSGPACK: decode_readings_msgpack,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from litestar.types import Message, Scope
+from nats.js.api import ConsumerInfo
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from service.ingest import Batch
@@ -139,3 +140,50 @@ class Metrics:
     def text(self) -> bytes:
         """In Prometheus's own format."""
         return generate_latest(self.registry)
+
+
+class StreamMetrics:
+    """What `headcount consume` adds: by stream, how far behind it is and what became of its messages."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        label = ("stream",)
+        self.pulled = Histogram(
+            "headcount_stream_pull_messages", "Messages of one pull.", label, buckets=SIZES, registry=registry
+        )
+        self.messages = Counter(
+            "headcount_stream_messages",
+            "Messages by outcome: stored and acknowledged, given back to come again, or put among the dead letters.",
+            ("stream", "outcome"),
+            registry=registry,
+        )
+        self.again = Counter(
+            "headcount_stream_messages_again", "Messages that had been delivered before.", label, registry=registry
+        )
+        self.held = Gauge(
+            "headcount_stream_held_messages", "Messages that this process works on.", label, registry=registry
+        )
+        self.pending = Gauge(
+            "headcount_stream_pending_messages", "Messages that nobody has pulled yet.", label, registry=registry
+        )
+        self.unacknowledged = Gauge(
+            "headcount_stream_unacknowledged_messages",
+            "Messages that were pulled, by whatever process, and not acknowledged yet.",
+            label,
+            registry=registry,
+        )
+        self.redelivered = Gauge(
+            "headcount_stream_redelivered_messages",
+            "Those of them that were delivered more than once.",
+            label,
+            registry=registry,
+        )
+
+    def note_lag(self, stream: str, info: ConsumerInfo | None) -> None:
+        """None: the server does not answer."""
+        unknown = float("nan")
+        for gauge, value in (
+            (self.pending, info.num_pending if info else unknown),
+            (self.unacknowledged, info.num_ack_pending if info else unknown),
+            (self.redelivered, info.num_redelivered if info else unknown),
+        ):
+            gauge.labels(stream).set(value or 0)

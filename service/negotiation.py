@@ -120,8 +120,13 @@ def csv_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Stre
 
 
 def media_type(request: HttpRequest) -> str:
-    """The body's own, in lower case and without parameters; JSON if the caller does not say."""
-    name, *parameters = (part.strip() for part in request.headers.get("content-type", "").lower().split(";"))
+    """The body's own, as parse_media_type gives it."""
+    return parse_media_type(request.headers.get("content-type", ""))
+
+
+def parse_media_type(content_type: str) -> str:
+    """In lower case and without parameters; JSON if the sender does not say. Raises Problem where it is not UTF-8."""
+    name, *parameters = (part.strip() for part in content_type.lower().split(";"))
     for parameter in parameters:
         key, _, value = parameter.partition("=")
         if key == "charset" and value.strip('"') not in ("utf-8", "utf8", "us-ascii"):
@@ -231,9 +236,7 @@ async def read_body(request: HttpRequest, read: Callable[[bytes], T]) -> T:
     How much all requests hold together is bounded as well: 503 beyond that, and before anything is held for a body
     that says how long it is.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip", "x-gzip"):
-        raise Problem("unsupported_media_type", "Content-Encoding can be gzip or none.")
+    gunzip = decompressor(request.headers.get("content-encoding", ""))
     bodies: Bodies = request.app.state.bodies
     text = request.headers.get("content-length", "0")
     length = int(text[:20]) if text.isdecimal() else 0
@@ -245,7 +248,6 @@ async def read_body(request: HttpRequest, read: Callable[[bytes], T]) -> T:
     except Problem:
         await discard_body(request)
         raise
-    gunzip = Gunzip() if encoding != "identity" else None
     body = bytearray()
     received = held = 0
     try:
@@ -268,6 +270,26 @@ async def read_body(request: HttpRequest, read: Callable[[bytes], T]) -> T:
         raise Problem("malformed", "The connection ended before the body did.") from None
     finally:
         bodies.held -= held
+
+
+def inflate(body: bytes, content_encoding: str) -> bytes:
+    """A body that is there as a whole. Raises Problem as read_body does."""
+    gunzip = decompressor(content_encoding)
+    if gunzip:
+        body = gunzip.feed(body, MAX_BODY + 1)
+    if len(body) > MAX_BODY:
+        raise too_large()
+    if gunzip:
+        gunzip.finish()
+    return body
+
+
+def decompressor(content_encoding: str) -> "Gunzip | None":
+    """None for what is not compressed. Raises Problem for anything but gzip."""
+    encoding = content_encoding.strip().lower() or "identity"
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise Problem("unsupported_media_type", "Content-Encoding can be gzip or none.")
+    return None if encoding == "identity" else Gunzip()
 
 
 async def discard_body(request: HttpRequest) -> None:

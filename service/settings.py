@@ -85,6 +85,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     report_workers: int = 2
     max_reports: int = 100
     keep_reports: int = 100
+    # For `headcount consume`: servers, separated by commas, each with its user and password or token; files in PEM.
+    nats_url: str | None = None
+    nats_ca: str | None = None
+    nats_certificate: str | None = None
+    nats_key: str | None = None
+    # Where it answers /metrics.
+    metrics_port: int = 8001
 
     def __post_init__(self) -> None:
         """Every way to make settings comes through here, so no service runs unprotected by mistake."""
@@ -114,6 +121,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 1 <= self.port <= 65535:
             raise SettingsRefused(f"HEADCOUNT_PORT is {self.port}; it must be 1 to 65535.")
+        for name in ("port", "metrics_port"):
+            if not 1 <= getattr(self, name) <= 65535:
+                raise SettingsRefused(f"{VARIABLES[name]} is {getattr(self, name)}; it must be 1 to 65535.")
+        if (self.nats_certificate is None) != (self.nats_key is None):
+            raise SettingsRefused("HEADCOUNT_NATS_CERTIFICATE and HEADCOUNT_NATS_KEY belong together.")
         for name in AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise SettingsRefused(f"{VARIABLES[name]} is {getattr(self, name)}; it must be at least 1.")

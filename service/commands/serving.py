@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import uvloop
+from litestar import Litestar
 
 from service.app import create_app
 from service.commands.session import connected, in_one_line
@@ -30,7 +31,8 @@ def listen_on(settings: Settings) -> socket.socket:
             reason = f"{port} is in use. Stop what uses it, or choose another one"
         else:
             reason = f"{port} cannot be listened on ({error.strerror or error}). Choose another one"
-        raise click.ClickException(f"{reason} with HEADCOUNT_PORT (make run: PORT=8001).") from None
+        variables = "HEADCOUNT_PORT (make run: PORT=8001, headcount consume: HEADCOUNT_METRICS_PORT=8002)"
+        raise click.ClickException(f"{reason} with {variables}.") from None
 
 
 def check_port(settings: Settings) -> None:
@@ -38,27 +40,28 @@ def check_port(settings: Settings) -> None:
     listen_on(settings).close()
 
 
-def run_server(settings: Settings, on_ready: Callable[[], None], background: tuple[Task, ...] = ()) -> None:
+def run_server(
+    settings: Settings, on_ready: Callable[[], None], background: tuple[Task, ...] = (), app: Litestar | None = None
+) -> None:
     """Serves until SIGINT or SIGTERM, running `background` beside it; open requests are answered first.
 
     A background task that raises ClickException ends the service with it. Checks the schema before it listens.
     """
     check_port(settings)
     try:
-        uvloop.run(_serve(settings, on_ready, background))
+        uvloop.run(_serve(settings, on_ready, background, app or create_app(settings)))
     except click.ClickException:
         raise
     except Exception as error:
         raise in_one_line(error, settings.database_url) from error
 
 
-async def _serve(settings: Settings, on_ready: Callable[[], None], background: tuple[Task, ...]) -> None:
+async def _serve(settings: Settings, on_ready: Callable[[], None], background: tuple[Task, ...], app: Litestar) -> None:
     stop = asyncio.Event()
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with connected(settings.database_url):
         pass
-    app = create_app(settings)
     server = Server(app)
     # The lifespan is ours, so that what it raises is what we see.
     async with app.lifespan():

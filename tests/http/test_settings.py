@@ -60,6 +60,8 @@ def test_it_goes_unprotected_nowhere_else(host: str) -> None:
         ("HEADCOUNT_AUTH", "no"),
         ("HEADCOUNT_PORT", "http"),
         ("HEADCOUNT_PORT", "65536"),
+        ("HEADCOUNT_METRICS_PORT", "0"),
+        ("HEADCOUNT_NATS_KEY", "key.pem"),
         ("HEADCOUNT_POOL_SIZE", "0"),
         ("HEADCOUNT_AUTO_REGISTER", "perhaps"),
         ("HEADCOUNT_EVENTS_PER_SECOND", "0"),

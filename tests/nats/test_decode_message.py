@@ -1,0 +1,89 @@
+"""What a message may hold: a body of POST /v1/events, or one event alone."""
+
+import gzip
+import json
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from service.errors import Problem
+from service.ingest import decode_message
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+EVENT = {"dpu": "dpu-1", "timestamp": "2026-03-04T12:00:00Z", "direction": 1}
+OTHER = EVENT | {"dpu": "dpu-2"}
+JSON = json.dumps
+MSGPACK = "application/msgpack"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (JSON({"events": [EVENT, OTHER]}).encode(), ""),
+        (JSON({"events": [EVENT, OTHER]}).encode(), "application/json; charset=utf-8"),
+        (f"{JSON(EVENT)}\n{JSON(OTHER)}\n".encode(), "application/x-ndjson"),
+        (msgspec.msgpack.encode({"events": [EVENT, OTHER]}), MSGPACK),
+        (b"timestamp,direction,dpu_id\n2026-03-04T12:00:00Z,1,dpu-1\n2026-03-04T12:00:00Z,1,dpu-2\n", "text/csv"),
+    ],
+    ids=["json", "json-said", "ndjson", "msgpack", "csv"],
+)
+def test_it_takes_what_http_takes(body: bytes, content_type: str) -> None:
+    batch = decode_message(body, content_type)
+    assert ([*batch.dpus], [*batch.times], [*batch.directions]) == (["dpu-1", "dpu-2"], [NOON, NOON], [1, 1])
+    zipped = decode_message(gzip.compress(body), content_type, "gzip")
+    assert [*zipped.dpus] == ["dpu-1", "dpu-2"]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (JSON(EVENT).encode(), ""),
+        (b"\xef\xbb\xbf \n" + JSON(EVENT, indent=2).encode() + b"\n", ""),
+        (JSON(EVENT | {"timestamp": "2026-03-04T12:00:00.0000000Z"}).encode(), ""),
+        (msgspec.msgpack.encode(EVENT), MSGPACK),
+    ],
+    ids=["json", "json-indented", "json-slow", "msgpack"],
+)
+def test_it_takes_one_event_alone(body: bytes, content_type: str) -> None:
+    batch = decode_message(body, content_type)
+    assert ([*batch.dpus], [*batch.times], [*batch.directions], [*batch.sequences]) == (["dpu-1"], [NOON], [1], [0])
+    assert not batch.refusals
+
+
+@pytest.mark.parametrize("content_type", ["", MSGPACK])
+def test_one_event_alone_that_is_wrong_is_refused_as_in_a_batch(content_type: str) -> None:
+    encode = msgspec.msgpack.encode if content_type else msgspec.json.encode
+    batch = decode_message(encode(EVENT | {"direction": "in"}), content_type)
+    assert batch.received == 1
+    [refusal] = batch.refusals
+    assert "`direction` must be an integer" in refusal.detail
+    assert "dpu-1" in refusal.body
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "encoding"),
+    [
+        (b"", "", ""),
+        (b"hello", "", ""),
+        (b"[1]", "", ""),
+        (b"1", "", ""),
+        (JSON(EVENT).encode() + b"x", "", ""),
+        (b'{"events": 1}', "", ""),
+        (b'{"events": [], "more": 1}', "", ""),
+        (b"\xc1", MSGPACK, ""),
+        (b"\x01", MSGPACK, ""),
+        (JSON(EVENT).encode(), "image/png", ""),
+        (JSON(EVENT).encode(), "application/json; charset=latin-1", ""),
+        (JSON(EVENT).encode(), "", "gzip"),
+        (JSON(EVENT).encode(), "", "br"),
+        (gzip.compress(JSON(EVENT).encode())[:-1], "", "gzip"),
+        (gzip.compress(b" " * (9 * 1024 * 1024)), "", "gzip"),
+        (JSON({"events": [EVENT] * 10_001}).encode(), "", ""),
+        (b"[" * 100_000, "", ""),
+    ],
+)
+def test_what_is_of_no_format_is_a_problem_as_a_whole(body: bytes, content_type: str, encoding: str) -> None:
+    with pytest.raises(Problem) as refused:
+        decode_message(body, content_type, encoding)
+    assert 400 <= refused.value.kind.status < 500
