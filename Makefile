@@ -27,11 +27,12 @@ lint: setup
 bench: setup
 	.venv/bin/python -m benchmarks
 	.venv/bin/python -m benchmarks.listeners
+	.venv/bin/python -m benchmarks.sensors
 	.venv/bin/python -m benchmarks.bench_history
 
 soak: setup
 	HEADCOUNT_WORLDS=5000 .venv/bin/pytest tests/properties
-	HEADCOUNT_CRASHES=20 HEADCOUNT_SOAK_SECONDS=60 .venv/bin/pytest tests/load
+	HEADCOUNT_CRASHES=20 HEADCOUNT_OUTAGES=50 HEADCOUNT_SOAK_SECONDS=60 .venv/bin/pytest tests/load
 
 generate: setup
 	.venv/bin/python -m tests.generate

@@ -6,14 +6,17 @@ serves one of them just as `headcount serve` does.
 """
 
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from unittest.mock import patch
 
 from litestar import Litestar
 
 from service.app import create_app
 from service.commands.serving import run_server
+from service.heartbeats import Heartbeats
 from service.ingest import Batch
-from service.messages import EventsRecordedOut
+from service.messages import EventsRecordedOut, HeartbeatIn, HeartbeatRow
 from service.settings import Settings
 from service.writer import Writer
 
@@ -31,10 +34,18 @@ def validate_only() -> Litestar:
 
 def store_nothing() -> None:
     patch.object(Writer, "record", _store_nothing).start()
+    patch.object(Heartbeats, "_store", _hear_nothing).start()
 
 
 async def _store_nothing(_writer: Writer, _session: object, batch: Batch) -> EventsRecordedOut:
     return EventsRecordedOut(batch.received, batch.received, 0, [])
+
+
+async def _hear_nothing(
+    _heartbeats: Heartbeats, _session: object, heartbeats: Sequence[HeartbeatIn]
+) -> list[HeartbeatRow]:
+    now = datetime.now(UTC)
+    return [HeartbeatRow(None, None, heartbeat.dpu, now) for heartbeat in heartbeats]
 
 
 if __name__ == "__main__":

@@ -11,11 +11,14 @@ from service.auth import Gate, Tokens, authorize
 from service.db import Database
 from service.edge import Edge
 from service.errors import problem_response
+from service.heartbeats import Heartbeats
+from service.jobs import Jobs
 from service.limits import Limiter
 from service.live import Live
 from service.logs import Seldom
 from service.metrics import Metrics
 from service.negotiation import Bodies
+from service.notices import Notices
 from service.reader import Reader
 from service.routes import HANDLERS
 from service.settings import Settings
@@ -52,14 +55,18 @@ def create_app(settings: Settings) -> Litestar:
     metrics = Metrics()
     database = Database(settings)
     writer = Writer(database, settings, metrics)
+    heartbeats = Heartbeats(database, settings, metrics)
     bodies = Bodies(settings.max_body_bytes)
     tokens = Tokens(database) if settings.auth == "required" else None
     gate = Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second))
     live = Live(database, gate)
+    notices = Notices(database, metrics)
     metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.events)
     metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.bytes)
+    metrics.watch("queue_heartbeats", "Heartbeats that wait for their commit.", lambda: heartbeats.held)
     metrics.watch("body_bytes", "Bytes of bodies that are being received.", lambda: bodies.held)
     metrics.watch("listeners", "Open streams of GET /v1/live.", lambda: live.listening)
+    metrics.watch("sending", "Deliveries that are being sent.", lambda: len(notices.running))
     metrics.watch("pool_connections", "Open connections to the database.", database.get_size)
     metrics.watch("pool_idle_connections", "Those of them that nobody uses.", database.get_idle_size)
     metrics.watch("pool_waiting", "Calls that wait for a connection.", lambda: database.waiting)
@@ -67,13 +74,22 @@ def create_app(settings: Settings) -> Litestar:
         route_handlers=HANDLERS,
         guards=[authorize],
         # ended in the opposite order: the pool last
-        lifespan=[database.lifespan, writer.lifespan, live.lifespan],
+        lifespan=[
+            database.lifespan,
+            Jobs(database).lifespan,
+            writer.lifespan,
+            heartbeats.lifespan,
+            live.lifespan,
+            notices.lifespan,
+        ],
         state=State(
             {
                 "database": database,
                 "gate": gate,
                 "writer": writer,
+                "heartbeats": heartbeats,
                 "live": live,
+                "notices": notices,
                 "reader": Reader(database, metrics),
                 "bodies": bodies,
                 "metrics": metrics,

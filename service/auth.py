@@ -201,7 +201,7 @@ async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
         connection.scope["auth"] = None
         return
     gate: Gate = connection.app.state.gate
-    if gate.tokens is None and method != "GET":
+    if gate.tokens is None and (method != "GET" or scope != "read"):
         _refuse_other_sites(connection.headers.get("sec-fetch-site", "none"))
     access = await gate.admit(connection.headers.get("authorization", ""), scope)
     connection.scope["auth"] = access

@@ -230,6 +230,73 @@ async def list_events(
     ]
 
 
+# Sensors
+
+
+async def record_heartbeats(
+    session: Session,
+    dpus: Sequence[str | None],
+    mac_addresses: Sequence[str | None],
+    times: Sequence[datetime | None],
+    auto_register: bool = True,
+) -> list[messages.HeartbeatRow]:
+    """What became of each, in their order."""
+    rows = await session.fetch(
+        "select * from api.record_heartbeats(dpus => $1, mac_addresses => $2, times => $3, auto_register => $4)",
+        dpus,
+        mac_addresses,
+        times,
+        auto_register,
+    )
+    return [messages.HeartbeatRow(row["verdict"], row["detail"], row["dpu"], row["last_seen"]) for row in rows]
+
+
+async def detect_outages(session: Session) -> int | None:
+    """How many DPUs went offline; None: another process is at it."""
+    row = await session.fetchrow("select api.detect_outages()")
+    found: int | None = row[0] if row else None
+    return found
+
+
+async def list_sensors(
+    session: Session, space: str | None = None, state: str | None = None
+) -> list[messages.SensorOut]:
+    rows = await session.fetch("select * from api.list_sensors(space => $1, state => $2)", space, state)
+    return [_shape(row, messages.SensorOut) for row in rows]
+
+
+async def list_turned_dpus(session: Session, dpus: Sequence[str]) -> list[messages.TurnedRow]:
+    rows = await session.fetch("select * from api.list_turned_dpus(dpus => $1)", dpus)
+    return [_shape(row, messages.TurnedRow) for row in rows]
+
+
+async def list_incidents(
+    session: Session, open: bool | None = None, after: int | None = None, max_rows: int = 100
+) -> list[messages.IncidentOut]:
+    rows = await session.fetch(
+        "select * from api.list_incidents(open => $1, after => $2, max_rows => $3)", open, after, max_rows
+    )
+    return [_shape(row, messages.IncidentOut) for row in rows]
+
+
+async def get_availability(
+    session: Session, dpu: str, from_at: datetime | None = None, to_at: datetime | None = None
+) -> messages.AvailabilityOut:
+    row = await session.fetchrow(
+        "select * from api.get_availability(dpu => $1, from_at => $2, to_at => $3)", dpu, from_at, to_at
+    )
+    found = _shape(row, messages.AvailabilityRow)
+    return messages.AvailabilityOut(
+        dpu,
+        found.from_at,
+        found.to_at,
+        found.online_seconds,
+        found.offline_seconds,
+        found.availability,
+        [messages.OutageOut(*bounds) for bounds in zip(found.froms, found.untils, strict=True)],
+    )
+
+
 # Counts
 
 
@@ -345,6 +412,110 @@ async def find_tokens(session: Session, digests: Sequence[bytes]) -> list[messag
     return [_shape(row, messages.TokenRow) for row in rows]
 
 
+# Channels and what is sent by them
+
+
+async def put_channel(session: Session, channel: str, patch: messages.ChannelIn) -> tuple[bool, messages.ChannelPutOut]:
+    """Whether it was created, and what it is now."""
+    row = await session.fetchrow("select * from api.put_channel(channel => $1, patch => $2)", channel, _patch(patch))
+    columns = dict(row or {})
+    made = {"to": columns.get("recipients")}
+    if columns.get("new_secret") is not None:
+        made["secret"] = columns["new_secret"]
+    return _created(row), msgspec.convert(columns | made, messages.ChannelPutOut)
+
+
+async def get_channel(session: Session, channel: str) -> messages.ChannelOut:
+    return _channel(await session.fetchrow("select * from api.get_channel(channel => $1)", channel))
+
+
+async def list_channels(session: Session, after: str | None = None, max_rows: int = 100) -> list[messages.ChannelOut]:
+    rows = await session.fetch("select * from api.list_channels(after => $1, max_rows => $2)", after, max_rows)
+    return [_channel(row) for row in rows]
+
+
+async def delete_channel(session: Session, channel: str) -> None:
+    await session.fetchrow("select api.delete_channel(channel => $1)", channel)
+
+
+async def try_channel(session: Session, channel: str, lease_seconds: int = 30) -> messages.ClaimRow:
+    row = await session.fetchrow(
+        "select * from api.try_channel(channel => $1, lease_seconds => $2)", channel, lease_seconds
+    )
+    return _shape(row, messages.ClaimRow)
+
+
+async def claim_deliveries(
+    session: Session, max_rows: int, lease_seconds: int = 30, a_channel: int = 4
+) -> list[messages.ClaimRow]:
+    rows = await session.fetch(
+        "select * from api.claim_deliveries(max_rows => $1, lease_seconds => $2, a_channel => $3)",
+        max_rows,
+        lease_seconds,
+        a_channel,
+    )
+    return [_shape(row, messages.ClaimRow) for row in rows]
+
+
+async def finish_delivery(
+    session: Session,
+    delivery: int,
+    claim: str,
+    is_delivered: bool,
+    at: datetime,
+    duration_ms: int,
+    status: int | None = None,
+    answer: str | None = None,
+    error: str | None = None,
+) -> str | None:
+    """Its state now; None for one that is no more."""
+    row = await session.fetchrow(
+        "select api.finish_delivery("
+        "delivery => $1, claim => $2, is_delivered => $3, at => $4, "
+        "duration_ms => $5, status => $6, answer => $7, error => $8)",
+        delivery,
+        claim,
+        is_delivered,
+        at,
+        duration_ms,
+        status,
+        answer,
+        error,
+    )
+    return row[0] if row else None
+
+
+async def replay_delivery(session: Session, delivery: str) -> messages.DeliveryOut:
+    return _delivery(await session.fetchrow("select * from api.replay_delivery(delivery => $1)", delivery))
+
+
+async def list_deliveries(
+    session: Session,
+    channel: str | None = None,
+    state: str | None = None,
+    before: int | None = None,
+    max_rows: int = 100,
+) -> list[messages.DeliveryOut]:
+    rows = await session.fetch(
+        "select * from api.list_deliveries(channel => $1, state => $2, before => $3, max_rows => $4)",
+        channel,
+        state,
+        before,
+        max_rows,
+    )
+    return [_delivery(row) for row in rows]
+
+
+async def get_delivery_state(session: Session) -> messages.DeliveryState:
+    return _shape(await session.fetchrow("select * from api.get_delivery_state()"), messages.DeliveryState)
+
+
+async def detect_over_capacity(session: Session) -> int:
+    """How many notices it stored."""
+    row = await session.fetchrow("select api.detect_over_capacity()")
+    return int(row[0]) if row else 0
+
+
 # Devices with readings
 
 
@@ -453,6 +624,21 @@ def _dpu(row: asyncpg.Record | None) -> messages.DpuOut:
     columns = dict(row or {})
     placed = row is not None and row["from_at"] is not None
     return msgspec.convert(columns | {"placement": _placement(row) if row and placed else None}, messages.DpuOut)
+
+
+def _channel(row: asyncpg.Record | None) -> messages.ChannelOut:
+    columns = dict(row or {})
+    return msgspec.convert(columns | {"to": columns.get("recipients")}, messages.ChannelOut)
+
+
+def _delivery(row: asyncpg.Record | None) -> messages.DeliveryOut:
+    columns = dict(row or {})
+    told = {
+        "id": str(columns.get("id")),
+        "data": msgspec.json.decode(columns.get("details") or "{}"),
+        "tries": msgspec.json.decode(columns.get("tries") or "[]"),
+    }
+    return msgspec.convert(columns | told, messages.DeliveryOut)
 
 
 def _count(row: asyncpg.Record | None) -> messages.CountOut:

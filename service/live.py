@@ -1,4 +1,4 @@
-"""GET /v1/live: counts as they change, sent to any number of listeners at the price of one.
+"""GET /v1/live: counts and states of sensors as they change, sent to any number of listeners at the price of one.
 
 While anybody listens, the feed asks the database a few times a second what changed since its cursor, counts those
 spaces, and encodes each count once. Who asks for the same spaces shares a Selection, which remembers in which tick
@@ -12,7 +12,7 @@ and whenever the tree changes. Counts are the same for everybody.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from itertools import takewhile
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from service import calls
 from service.auth import Access, Gate
 from service.db import Database, Limited
 from service.errors import Problem, problem_of
-from service.messages import ChangesRow, CountOut, SpaceChangeOut
+from service.messages import ChangesRow, CountOut, DpuChangeOut, SpaceChangeOut, TurnedRow
 from service.negotiation import HttpRequest, json_encoder
 
 TICK_SECONDS = 0.25
@@ -88,6 +88,11 @@ def space_event(space: str, deleted: bool) -> bytes:
     return b"event: space\ndata: " + json_encoder.encode(SpaceChangeOut(space, deleted)) + b"\n\n"
 
 
+def dpu_event(row: TurnedRow, space: str | None) -> bytes:
+    told = DpuChangeOut(row.dpu, row.state, row.last_seen, row.at, space)
+    return b"event: dpu\ndata: " + json_encoder.encode(told) + b"\n\n"
+
+
 def batch(events: list[bytes], old: str, new: str) -> bytes:
     """A piece of stream that leads from one cursor to the next. Only its last event has the new one as its id: what is
     cut off in the middle is sent again as a whole."""
@@ -111,14 +116,33 @@ class Selection:
 
     def notice(self, space: str, deleted: bool, tick: int) -> None:
         """Has it told that something about the space itself changed."""
+        self._notice(("space", space), space_event(space, deleted), tick)
+
+    def _notice(self, key: tuple[str, str], encoded: bytes, tick: int) -> None:
         now = time.monotonic()
         while self.notices and (oldest := next(iter(self.notices.items())))[1].noticed_at < now - NOTICE_SECONDS:
             del self.notices[oldest[0]]
-        self.notices.pop(("space", space), None)
-        self.notices["space", space] = Notice(tick, now, space_event(space, deleted))
+        self.notices.pop(key, None)
+        self.notices[key] = Notice(tick, now, encoded)
+
+    def dpu_events(self, turned: Iterable[TurnedRow]) -> dict[str, bytes]:
+        """By DPU, what is to be told of those that hang at the spaces of this selection, or below them."""
+        found = {}
+        for row in turned:
+            sides = [side for side in (row.mounted_in, row.other_side) if side is not None]
+            if self.asked.token is not None:
+                sides = [side for side in sides if side in self.changed]
+            if self.asked == Asked() or not self.changed.keys().isdisjoint(row.spaces):
+                found[row.dpu] = dpu_event(row, next(iter(sides), None))
+        return found
 
     def pass_on(
-        self, changed: set[str], changes: ChangesRow, loaded: list[CountOut] | Problem | None, tick: int
+        self,
+        changed: set[str],
+        changes: ChangesRow,
+        loaded: list[CountOut] | Problem | None,
+        turned: Iterable[TurnedRow],
+        tick: int,
     ) -> bool:
         """Takes in what a tick found; whether that is anything to its listeners."""
         self.batches.clear()
@@ -141,7 +165,10 @@ class Selection:
         for space in moved:
             self.changed.pop(space, None)
             self.changed[space] = tick
-        return bool(lost or spoken_of or moved)
+        flips = self.dpu_events(turned)
+        for dpu, encoded in flips.items():
+            self._notice(("dpu", dpu), encoded, tick)
+        return bool(lost or spoken_of or moved or flips)
 
     def _is_refused(self, loaded: list[CountOut] | Problem | None) -> bool:
         """Whether there is nothing more to tell: one of several spaces is gone, so none was counted; or a limited
@@ -239,12 +266,14 @@ class Overtaken(Exception):
 
 
 class Tick(NamedTuple):
-    """What one tick has read. `loaded`: all counts of a selection, or why there are none; `resumed`: by last id."""
+    """What one tick has read. `loaded`: all counts of a selection, or why there are none; `resumed`: by last id;
+    `turned`: by id, all DPUs that these name."""
 
     changes: ChangesRow
     loaded: dict[Selection, list[CountOut] | Problem]
     counts: list[CountOut]
     resumed: dict[str, ChangesRow]
+    turned: dict[str, TurnedRow]
 
 
 class Live:
@@ -420,7 +449,9 @@ class Live:
             last_id: await calls.list_changes(self.database, last_id)
             for last_id in {listener.last_id for listener in joining if listener.last_id}
         }
-        return Tick(changes, loaded, counts, resumed)
+        dpus = sorted({dpu for found in (changes, *resumed.values()) for dpu in found.dpus})
+        turned = {row.dpu: row for row in await calls.list_turned_dpus(self.database, dpus)} if dpus else {}
+        return Tick(changes, loaded, counts, resumed, turned)
 
     async def _load(self, asked: Asked) -> list[CountOut] | Problem:
         session = Limited(self.database, asked.token) if asked.token is not None else self.database
@@ -438,8 +469,9 @@ class Live:
         self.cursor = read.changes.cursor
         lists = [counts for counts in read.loaded.values() if not isinstance(counts, Problem)]
         changed = {count.space for counts in [*lists, read.counts] for count in counts if self._take_in(count)}
+        turned = [read.turned[dpu] for dpu in read.changes.dpus if dpu in read.turned]
         for selection in self.selections.values():
-            if selection.pass_on(changed, read.changes, read.loaded.get(selection), self.tick):
+            if selection.pass_on(changed, read.changes, read.loaded.get(selection), turned, self.tick):
                 for listener in selection.listeners:
                     listener.wake.set()
 
@@ -469,6 +501,7 @@ class Live:
         told = [space_event(space, deleted=False) for space in since.spaces if space in selection.changed]
         if selection.asked == Asked():  # of one that is gone nobody knows any more where it was
             told += [space_event(space, deleted=True) for space in since.deleted]
+        told += selection.dpu_events(read.turned[dpu] for dpu in since.dpus if dpu in read.turned).values()
         moved = set(since.counts)
         if since.spaces and selection.asked != Asked():  # spaces may have been hung here, with what is below them
             moved |= {count.space for count in found}

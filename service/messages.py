@@ -5,7 +5,7 @@ Instants are RFC 3339 with an offset on the way in, UTC with `Z` on the way out.
 """
 
 from datetime import datetime
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -18,6 +18,10 @@ CLOCK_PATTERN = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?\Z"
 RESET_PATTERN = r"^(?:never|(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?)\Z"
 INTERVAL_PATTERN = r"^(?:15m|30m|1h|1d|1w|1mo)\Z"
 FORMAT_PATTERN = r"^(?:json|csv)\Z"
+STATE_PATTERN = r"^(?:online|offline|never_seen)\Z"
+URL_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]{0,30}://[\x21-\x7e]{1,2000}\Z"
+ADDRESS_PATTERN = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,190}\Z"
+SECRET_PATTERN = r"^whsec_[A-Za-z0-9+/]{32,86}={0,2}\Z"
 PATTERNS_IN_WORDS = {
     ID_PATTERN: "must be an id: 1 to 64 of A-Z a-z 0-9 . _ : -",
     TEXT_PATTERN: "must not hold the character NUL",
@@ -26,12 +30,17 @@ PATTERNS_IN_WORDS = {
     RESET_PATTERN: "must be a local time, HH:MM or HH:MM:SS, or `never`",
     INTERVAL_PATTERN: "must be 15m, 30m, 1h, 1d, 1w or 1mo",
     FORMAT_PATTERN: "must be json or csv",
+    STATE_PATTERN: "must be online, offline or never_seen",
+    URL_PATTERN: "must be an address such as https://example.org/hook, of ASCII characters",
+    ADDRESS_PATTERN: "must be an e-mail address such as somebody@example.org",
+    SECRET_PATTERN: "must be whsec_ and 24 to 64 random bytes in base64",
 }
 
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 Text = Annotated[str, Meta(max_length=200, pattern=TEXT_PATTERN)]
 MacAddress = Annotated[str, Meta(pattern=MAC_PATTERN)]
 Clock = Annotated[str, Meta(pattern=CLOCK_PATTERN)]
+State = Annotated[str, Meta(pattern=STATE_PATTERN)]
 ResetAt = Annotated[str, Meta(pattern=RESET_PATTERN)]
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -80,6 +89,7 @@ class SpaceIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     capacity: Count | UnsetType | None = UNSET
     reset_at: ResetAt | UnsetType | None = UNSET
     opening_hours: Annotated[list[OpeningHours], Meta(max_length=1000)] | UnsetType | None = UNSET
+    offline_after_seconds: Annotated[int, Meta(ge=1, le=2_678_400)] | UnsetType | None = UNSET
 
 
 class SpaceOut(Struct, frozen=True):
@@ -94,6 +104,8 @@ class SpaceOut(Struct, frozen=True):
     opening_hours: list[OpeningHours] | None
     effective_time_zone: str
     effective_reset_at: str
+    offline_after_seconds: int | None
+    effective_offline_after_seconds: int
 
 
 class SpacesQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -143,7 +155,7 @@ class DpuOut(Struct, frozen=True):
 
 class DpusQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
     space: Id | None = None
-    state: Annotated[str, Meta(pattern=r"^(?:online|offline|never_seen)\Z")] | None = None
+    state: State | None = None
     placed: bool | None = None
 
 
@@ -276,6 +288,117 @@ class TokenRow(Struct, frozen=True):
     requests_per_second: int | None
 
 
+# Channels and what is sent by them
+
+ChannelKind = Literal["webhook", "email", "apprise"]
+ChannelEvent = Literal["offline", "online", "over_capacity"]
+Url = Annotated[str, Meta(pattern=URL_PATTERN)]
+Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
+Secret = Annotated[str, Meta(pattern=SECRET_PATTERN)]
+
+
+class ChannelIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is absent stays as it is; null clears it. A new one needs `kind`, and `url` or (e-mail) `to`.
+
+    `secret` signs webhooks; without one, or with null, the service makes one. `under`: only about this space and
+    those below it.
+    """
+
+    kind: ChannelKind | UnsetType = UNSET
+    url: Url | UnsetType | None = UNSET
+    to: Address | Annotated[list[Address], Meta(min_length=1, max_length=50)] | UnsetType | None = UNSET
+    secret: Secret | UnsetType | None = UNSET
+    events: Annotated[list[ChannelEvent], Meta(min_length=1, max_length=10)] | UnsetType = UNSET
+    under: Id | UnsetType | None = UNSET
+    only_in_opening_hours: bool | UnsetType | None = UNSET
+    muted_until: Instant | UnsetType | None = UNSET
+
+
+class ChannelOut(Struct, frozen=True, kw_only=True):
+    """`url`: of an Apprise channel the scheme alone. `failing_since`: null while the last try went well."""
+
+    id: str
+    kind: str
+    url: str | None
+    to: list[str] | None
+    events: list[str]
+    under: str | None
+    only_in_opening_hours: bool
+    muted_until: datetime | None
+    created_at: datetime
+    failing_since: datetime | None
+
+
+class ChannelPutOut(ChannelOut, frozen=True, kw_only=True):
+    """`secret`: only if the service has just made it; nobody can tell it a second time."""
+
+    secret: str | UnsetType = UNSET
+
+
+class ClaimRow(Struct, frozen=True):
+    """A delivery to be sent, with what is secret of its channel; `details` is JSON."""
+
+    delivery: int
+    claim: str
+    notice: str
+    kind: str
+    occurred_at: datetime
+    details: str
+    channel: str
+    channel_kind: str
+    url: str | None
+    recipients: list[str] | None
+    secret: str | None
+
+    def __repr__(self) -> str:
+        return f"<delivery {self.delivery}>"
+
+
+class TryOut(Struct, frozen=True):
+    """`status`: of HTTP. `answer` and `error`: the first 500 characters."""
+
+    at: datetime
+    duration_ms: int
+    delivered: bool
+    status: int | None
+    answer: str | None
+    error: str | None
+
+
+class DeliveryOut(Struct, frozen=True, kw_only=True):
+    """A notice on its way by one channel. `notice`: what receivers see as `webhook-id`; `data`: and as `data`.
+
+    `state`: pending, delivered, failed, suppressed or cancelled; `reason` of the last two: muted, closed, not_told,
+    corrected, channel_deleted.
+    """
+
+    id: str
+    channel: str
+    notice: str
+    kind: str
+    space: str | None
+    occurred_at: datetime
+    data: dict[str, Any]
+    state: str
+    reason: str | None
+    created_at: datetime
+    settled_at: datetime | None
+    next_try_at: datetime | None
+    tries: list[TryOut]
+
+
+class DeliveriesQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    channel: Id | None = None
+    state: Literal["pending", "delivered", "failed", "suppressed", "cancelled"] | None = None
+
+
+class DeliveryState(Struct, frozen=True):
+    """Deliveries that wait, and for how long the oldest of them has."""
+
+    pending: int
+    oldest_seconds: float
+
+
 # Events
 
 
@@ -347,17 +470,126 @@ class EventsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     to: Instant | None = None
 
 
+# Sensors
+
+
+class HeartbeatIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A sign of life of the DPU with this id, or with this MAC address; `timestamp`: now, if absent."""
+
+    dpu: Id | None = None
+    mac_address: MacAddress | None = None
+    timestamp: Instant | None = None
+
+
+class HeartbeatsIn(Struct, frozen=True, forbid_unknown_fields=True):
+    heartbeats: Annotated[list[HeartbeatIn], Meta(max_length=10_000)]
+
+
+class HeartbeatQuery(HeartbeatIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class HeartbeatRow(Struct, frozen=True):
+    """What became of a heartbeat; `verdict`: null (accepted), duplicate or one of a rejection's codes."""
+
+    verdict: str | None
+    detail: str | None
+    dpu: str | None
+    last_seen: datetime | None
+
+
+class HeartbeatOut(Struct, frozen=True):
+    """`last_seen`: when the DPU was heard from last."""
+
+    dpu: str
+    last_seen: datetime
+
+
+class SensorOut(Struct, frozen=True):
+    """`last_seen`: its latest event or heartbeat; `since`: from when on it is in this state, null for never_seen.
+
+    `space`: the one that it is mounted in, or, mounted outside, the other side's; null: it hangs nowhere.
+    """
+
+    id: str
+    mac_address: str | None
+    last_heartbeat: datetime | None
+    state: str
+    space: str | None
+    name: str | None
+    last_seen: datetime | None
+    since: datetime | None
+
+
+class SensorsQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    space: Id | None = None
+    state: State | None = None
+
+
+class IncidentOut(Struct, frozen=True):
+    """`kind`: dpu_offline, or site_offline (most of a site at once); `ended_at`: null while it lasts.
+
+    `corrected`: there was no such outage; `absorbed_by`: the incident of the site that took its place.
+    """
+
+    id: str
+    kind: str
+    dpus: list[str]
+    space: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    corrected: bool
+    absorbed_by: str | None
+
+
+class IncidentsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    open: bool | None = None
+
+
+class AvailabilityRow(Struct, frozen=True):
+    """`froms` and `untils` beside each other: when it was offline."""
+
+    from_at: datetime
+    to_at: datetime
+    online_seconds: float
+    offline_seconds: float
+    availability: float | None
+    froms: list[datetime]
+    untils: list[datetime]
+
+
+class OutageOut(Struct, frozen=True):
+    """Offline in [from, until), as far as that lies in the range asked for."""
+
+    from_: datetime = field(name="from")
+    until: datetime
+
+
+class AvailabilityOut(Struct, frozen=True):
+    """Of [from, to), from the DPU's first sign of life up to now. `availability`: online / (online + offline)."""
+
+    dpu: str
+    from_: datetime = field(name="from")
+    to: datetime
+    online_seconds: float
+    offline_seconds: float
+    availability: float | None
+    outages: list[OutageOut]
+
+
+class AvailabilityQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    from_: Instant | None = field(name="from", default=None)
+    to: Instant | None = None
+
+
 # Counts
 
 
 class DpusOut(Struct, frozen=True):
-    """How complete a count is: DPUs at the outer doorways, and how many of them were online.
-
-    `online` is null where that is not known any more: the events of that time were dropped (retention).
-    """
+    """How complete a count is: DPUs at the outer doorways, and how many of them were online."""
 
     placed: int
-    online: int | None
+    online: int
 
 
 class CountOut(Struct, frozen=True):
@@ -392,14 +624,43 @@ class SpaceChangeOut(Struct, frozen=True):
     deleted: bool
 
 
+class DpuChangeOut(Struct, frozen=True):
+    """A DPU that went offline, came back or was heard from for the first time.
+
+    `at`: from when on it is in this state; `space`: the one that it is mounted in, or else the other side's.
+    """
+
+    dpu: str
+    state: str
+    last_seen: datetime | None
+    at: datetime | None
+    space: str | None
+
+
 class ChangesRow(Struct, frozen=True):
-    """Spaces whose counts may have changed, those that changed themselves, those that are gone; or `is_all`."""
+    """Spaces whose counts may have changed, those that changed themselves, those that are gone; or `is_all`.
+
+    `dpus`: those that went offline, came back or were heard from for the first time.
+    """
 
     cursor: str
     is_all: bool
     counts: list[str]
     spaces: list[str]
     deleted: list[str]
+    dpus: list[str]
+
+
+class TurnedRow(Struct, frozen=True):
+    """A DPU's state; `spaces`: both sides of its doorway and all above them."""
+
+    dpu: str
+    state: str
+    last_seen: datetime | None
+    at: datetime | None
+    mounted_in: str | None
+    other_side: str | None
+    spaces: list[str]
 
 
 class CountQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -9,7 +9,7 @@ from litestar.types import Message, Scope
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from service.ingest import Batch
-from service.messages import EventsRecordedOut, RollupState
+from service.messages import DeliveryState, EventsRecordedOut, HeartbeatRow, RollupState
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -44,7 +44,7 @@ class Metrics:
         )
         self.group = Histogram(
             "headcount_group_requests",
-            "Requests answered by one call of the database: events stored, or current counts.",
+            "Requests answered by one call of the database: events or heartbeats stored, or current counts.",
             ("kind",),
             buckets=SIZES,
             registry=self.registry,
@@ -52,6 +52,9 @@ class Metrics:
         self.accepted = Counter("headcount_events_accepted", "Events stored.", registry=self.registry)
         self.duplicates = Counter("headcount_events_duplicate", "Events stored already.", registry=self.registry)
         self.rejected = Counter("headcount_events_rejected", "Events refused.", ("code",), registry=self.registry)
+        self.heartbeats = Counter(
+            "headcount_heartbeats", "Heartbeats by outcome.", ("outcome",), registry=self.registry
+        )
         self.rollup_lag = Gauge(
             "headcount_rollup_lag_seconds",
             "Since the instant up to which rollups are complete.",
@@ -62,9 +65,21 @@ class Metrics:
             "Quarter-hours of DPUs with late events, to be covered by the next refresh.",
             registry=self.registry,
         )
+        self.deliveries = Counter(
+            "headcount_deliveries",
+            "Tries to send a notice: delivered, delayed (to be tried again) or failed (given up).",
+            ("kind", "outcome"),
+            registry=self.registry,
+        )
+        self.pending = Gauge("headcount_deliveries_pending", "Deliveries that wait.", registry=self.registry)
+        self.oldest = Gauge(
+            "headcount_deliveries_oldest_seconds",
+            "For how long the oldest of those that wait has; 0 without any.",
+            registry=self.registry,
+        )
         # Looking a child up by its labels costs more than counting.
         self.children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self.groups = {kind: self.group.labels(kind) for kind in ("events", "counts")}
+        self.groups = {kind: self.group.labels(kind) for kind in ("events", "counts", "heartbeats")}
 
     def watch(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """A number that is read whenever somebody asks."""
@@ -102,10 +117,24 @@ class Metrics:
         for code, number in Counted(rejection.code for answer in recorded for rejection in answer.rejected).items():
             self.rejected.labels(code).inc(number)
 
+    def note_heartbeats(self, requests: int, rows: Sequence[HeartbeatRow]) -> None:
+        """After the commit of some requests' heartbeats."""
+        self.note_group("heartbeats", requests)
+        for outcome, number in Counted(row.verdict or "accepted" for row in rows).items():
+            self.heartbeats.labels(outcome).inc(number)
+
     def note_rollups(self, state: RollupState | None) -> None:
         """None: the database does not answer."""
         self.rollup_lag.set(state.lag_seconds if state else float("nan"))
         self.late_marks.set(state.late_marks if state else float("nan"))
+
+    def note_delivery(self, kind: str, outcome: str) -> None:
+        self.deliveries.labels(kind, outcome).inc()
+
+    def note_deliveries(self, state: DeliveryState | None) -> None:
+        """None: the database does not answer."""
+        self.pending.set(state.pending if state else float("nan"))
+        self.oldest.set(state.oldest_seconds if state else float("nan"))
 
     def text(self) -> bytes:
         """In Prometheus's own format."""

@@ -47,7 +47,9 @@ json_encoder = msgspec.json.Encoder(enc_hook=instants.encoded)
 msgpack_encoder = msgspec.msgpack.Encoder(enc_hook=instants.encoded)
 
 
-def answer(request: HttpRequest, body: msgspec.Struct, status_code: int = 200) -> Response[bytes]:
+def answer(
+    request: HttpRequest, body: msgspec.Struct | Sequence[msgspec.Struct], status_code: int = 200
+) -> Response[bytes]:
     """The body as JSON, or as MessagePack for who prefers that."""
     if prefers_msgpack(request):
         return Response(msgpack_encoder.encode(body), status_code=status_code, media_type=MSGPACK)

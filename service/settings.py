@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +14,20 @@ ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-
 LOCAL_DATABASE = "postgresql://postgres@127.0.0.1:5432/postgres"
 
 
+APPRISE_SCHEMES = (
+    "discord",
+    "gchat",
+    "opsgenie",
+    "pagerduty",
+    "pbul",
+    "pover",
+    "slack",
+    "tgram",
+    "twilio",
+    "webex",
+    "wxteams",
+)
+SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 AT_LEAST_ONE = ("pool_size", "writers", "max_waiting_events", "max_waiting_bytes", "max_body_bytes")
 
 
@@ -39,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     acquire_seconds: float = 5.0
     statement_seconds: float = 30.0
     auto_register: bool = True
+    # Whether this process also does what runs in the background: it notices sensors that fall silent.
+    jobs: bool = True
     # What one token may send to one process, unless it has limits of its own; None: as much as it likes.
     events_per_second: Annotated[int, Meta(ge=1)] | None = None
     requests_per_second: Annotated[int, Meta(ge=1)] | None = None
@@ -46,6 +63,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: tuple[str, ...] = ()
     # Streams of GET /v1/live that may be open at once.
     max_listeners: int = 4000
+    # Whether this process sends notices, and looks for spaces that are over their capacity.
+    send_notices: bool = True
+    # Networks that webhooks may reach although they are not public, such as 10.1.0.0/16.
+    private_targets: tuple[str, ...] = ()
+    # Apprise services that channels may name: by default those that reach nothing but the provider's own hosts.
+    apprise_schemes: tuple[str, ...] = APPRISE_SCHEMES
+    # smtp://, smtp+starttls:// or smtps://[user:password@]host[:port]; None: there is no e-mail.
+    smtp_url: str | None = None
+    smtp_from: str = "headcount@localhost"
 
     def __post_init__(self) -> None:
         """Every way to make settings comes through here, so no service runs unprotected by mistake."""
@@ -62,6 +88,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise SettingsRefused(
                     f"HEADCOUNT_CORS_ORIGINS has {origin!r}; it must be origins such as https://example.org."
                 )
+        for network in self.private_targets:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise SettingsRefused(f"HEADCOUNT_PRIVATE_TARGETS has {network!r}: {error}.") from None
+        if self.smtp_url is not None and not is_smtp(self.smtp_url):
+            # not the value: it can hold a password
+            raise SettingsRefused(
+                f"HEADCOUNT_SMTP_URL must be {SMTP_SCHEMES[0]}://, {SMTP_SCHEMES[1]}:// or {SMTP_SCHEMES[2]}:// "
+                "and [user:password@]host[:port]."
+            )
         if not 1 <= self.port <= 65535:
             raise SettingsRefused(f"HEADCOUNT_PORT is {self.port}; it must be 1 to 65535.")
         for name in AT_LEAST_ONE:
@@ -76,17 +113,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         values = {}
         for name, text in given.items():
             try:
-                value = [part.strip() for part in text.split(",")] if name == "cors_origins" else text
+                value = [part.strip() for part in text.split(",")] if name in LISTS else text
                 values[name] = msgspec.convert(value, types[name], strict=False)
             except msgspec.ValidationError as error:
                 raise SettingsRefused(f"{VARIABLES[name]} is {text!r}: {error}") from None
         return cls(**values)
 
 
+LISTS = ("cors_origins", "private_targets", "apprise_schemes")
 VARIABLES = {
     name: "DATABASE_URL" if name == "database_url" else f"HEADCOUNT_{name.upper()}"
     for name in Settings.__struct_fields__
 }
+
+
+def is_smtp(url: str) -> bool:
+    """Whether this says where and how to send mail."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in SMTP_SCHEMES and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

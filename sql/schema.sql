@@ -34,9 +34,23 @@ routine api.apply_site(jsonb)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.claim_deliveries(integer,integer,integer)
+    arguments   max_rows integer, lease_seconds integer DEFAULT 30, a_channel integer DEFAULT 4
+    returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.create_token(bytea,text[],text,text,timestamp with time zone,integer,integer)
     arguments   digest bytea, INOUT scopes text[], INOUT name text DEFAULT NULL::text, INOUT space text DEFAULT NULL::text, INOUT expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT events_per_second integer DEFAULT NULL::integer, INOUT requests_per_second integer DEFAULT NULL::integer, OUT id text, OUT created_at timestamp with time zone, OUT revoked_at timestamp with time zone, OUT last_used_at timestamp with time zone
     returns     SETOF record
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.delete_channel(text)
+    arguments   channel text
+    returns     void
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -48,10 +62,43 @@ routine api.delete_space(text)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.detect_outages()
+    returns     integer
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.detect_over_capacity()
+    returns     integer
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.find_tokens(bytea[])
     arguments   digests bytea[]
     returns     TABLE(digest bytea, id text, scopes text[], is_limited boolean, expires_at timestamp with time zone, events_per_second integer, requests_per_second integer)
     as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.finish_delivery(bigint,text,boolean,timestamp with time zone,integer,integer,text,text)
+    arguments   delivery bigint, claim text, is_delivered boolean, at timestamp with time zone, duration_ms integer, status integer DEFAULT NULL::integer, answer text DEFAULT NULL::text, error text DEFAULT NULL::text
+    returns     text
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.get_availability(text,timestamp with time zone,timestamp with time zone)
+    arguments   dpu text, INOUT from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT online_seconds double precision, OUT offline_seconds double precision, OUT availability double precision, OUT froms timestamp with time zone[], OUT untils timestamp with time zone[]
+    returns     record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.get_channel(text)
+    arguments   channel text
+    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
+    as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
@@ -60,6 +107,13 @@ routine api.get_count(text,timestamp with time zone,timestamp with time zone)
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
+    grant       execute to headcount_service
+
+routine api.get_delivery_state()
+    arguments   OUT pending bigint, OUT oldest_seconds double precision
+    returns     record
+    as          sql stable security definer
+    set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
 routine api.get_device(text)
@@ -111,20 +165,34 @@ routine api.get_schema()
 
 routine api.get_space(text)
     arguments   space text
-    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text)
+    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
     as          sql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
 routine api.list_changes(text)
-    arguments   INOUT cursor text DEFAULT NULL::text, OUT is_all boolean, OUT counts text[], OUT spaces text[], OUT deleted text[]
+    arguments   INOUT cursor text DEFAULT NULL::text, OUT is_all boolean, OUT counts text[], OUT spaces text[], OUT deleted text[], OUT dpus text[]
     returns     record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
+routine api.list_channels(text,integer)
+    arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100
+    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_counts(text[],text,timestamp with time zone,timestamp with time zone)
     arguments   spaces text[] DEFAULT NULL::text[], under text DEFAULT NULL::text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT space text, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
+    returns     SETOF record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_deliveries(text,text,bigint,integer)
+    arguments   INOUT channel text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, before bigint DEFAULT NULL::bigint, max_rows integer DEFAULT 100, OUT id bigint, OUT notice text, OUT kind text, OUT space text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT reason text, OUT created_at timestamp with time zone, OUT settled_at timestamp with time zone, OUT next_try_at timestamp with time zone, OUT tries jsonb
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -157,6 +225,13 @@ routine api.list_events(text,text,timestamp with time zone,timestamp with time z
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
+routine api.list_incidents(boolean,bigint,integer)
+    arguments   open boolean DEFAULT NULL::boolean, after bigint DEFAULT NULL::bigint, max_rows integer DEFAULT 100
+    returns     TABLE(id text, kind text, dpus text[], space text, started_at timestamp with time zone, ended_at timestamp with time zone, corrected boolean, absorbed_by text)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_placements(text)
     arguments   dpu text
     returns     TABLE(doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone)
@@ -178,6 +253,13 @@ routine api.list_resets(text,timestamp with time zone,timestamp with time zone,b
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.list_sensors(text,text)
+    arguments   INOUT space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, OUT id text, OUT name text, OUT mac_address text, OUT last_heartbeat timestamp with time zone, OUT last_seen timestamp with time zone, OUT since timestamp with time zone
+    returns     SETOF record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_space_counts(text,timestamp with time zone,timestamp with time zone,text,text)
     arguments   space text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, grain text DEFAULT '1h'::text, INOUT time_zone text DEFAULT NULL::text, OUT resolution text, OUT start_at timestamp with time zone, OUT end_at timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT min bigint, OUT max bigint, OUT average double precision, OUT entries bigint, OUT exits bigint, OUT utilization double precision
     returns     SETOF record
@@ -186,7 +268,7 @@ routine api.list_space_counts(text,timestamp with time zone,timestamp with time 
     grant       execute to headcount_service
 
 routine api.list_spaces(text,text,integer)
-    arguments   INOUT parent text DEFAULT NULL::text, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, OUT id text, OUT name text, OUT time_zone text, OUT capacity integer, OUT reset_at text, OUT opening_hours jsonb, OUT effective_time_zone text, OUT effective_reset_at text
+    arguments   INOUT parent text DEFAULT NULL::text, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, OUT id text, OUT name text, OUT time_zone text, OUT capacity integer, OUT reset_at text, OUT opening_hours jsonb, OUT effective_time_zone text, OUT effective_reset_at text, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -196,6 +278,20 @@ routine api.list_tokens(text,integer)
     arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100
     returns     TABLE(id text, name text, scopes text[], space text, events_per_second integer, requests_per_second integer, created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone, last_used_at timestamp with time zone)
     as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_turned_dpus(text[])
+    arguments   dpus text[]
+    returns     TABLE(dpu text, state text, last_seen timestamp with time zone, at timestamp with time zone, mounted_in text, other_side text, spaces text[])
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.put_channel(text,jsonb)
+    arguments   channel text, patch jsonb
+    returns     TABLE(created boolean, id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone, new_secret text)
+    as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
@@ -215,7 +311,7 @@ routine api.put_dpu(text,jsonb)
 
 routine api.put_space(text,jsonb)
     arguments   space text, patch jsonb
-    returns     TABLE(created boolean, id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text)
+    returns     TABLE(created boolean, id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -225,6 +321,13 @@ routine api.record_events(text[],timestamp with time zone[],integer[],smallint[]
     returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; timescaledb.max_tuples_decompressed_per_dml_transaction=0; lock_timeout=5s; plan_cache_mode=force_generic_plan
+    grant       execute to headcount_service
+
+routine api.record_heartbeats(text[],text[],timestamp with time zone[],boolean)
+    arguments   dpus text[], mac_addresses text[], times timestamp with time zone[], auto_register boolean DEFAULT true
+    returns     TABLE(index integer, verdict text, detail text, dpu text, last_seen timestamp with time zone)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp; lock_timeout=5s; plan_cache_mode=force_generic_plan
     grant       execute to headcount_service
 
 routine api.record_import(text,text,bigint,bigint,bigint,bigint,boolean)
@@ -248,6 +351,13 @@ routine api.record_reset(text,integer,timestamp with time zone)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.replay_delivery(text)
+    arguments   delivery text
+    returns     TABLE(id bigint, channel text, notice text, kind text, space text, occurred_at timestamp with time zone, details jsonb, state text, reason text, created_at timestamp with time zone, settled_at timestamp with time zone, next_try_at timestamp with time zone, tries jsonb)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.revoke_token(text)
     arguments   token text
     returns     void
@@ -261,6 +371,19 @@ routine api.set_retention(integer)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
+
+routine api.try_channel(text,integer)
+    arguments   INOUT channel text, lease_seconds integer DEFAULT 30, OUT delivery bigint, OUT claim text, OUT notice text, OUT kind text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT channel_kind text, OUT url text, OUT recipients text[], OUT secret text
+    returns     record
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine core.add_notices(text[],bigint[],integer[],timestamp with time zone[],jsonb[])
+    arguments   kinds text[], incident_ids bigint[], space_ids integer[], occurred_ats timestamp with time zone[], details jsonb[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.check_count_instant(timestamp with time zone)
     arguments   at timestamp with time zone
@@ -333,7 +456,7 @@ routine core.count_sensors(integer[],timestamp with time zone,timestamp with tim
     arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, placed integer, online integer)
     as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.count_space_now(integer,timestamp with time zone)
     arguments   space_id integer, at timestamp with time zone
@@ -360,9 +483,27 @@ routine core.derive_boundary(integer[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.describe_channels(integer[])
+    arguments   channels integer[]
+    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.describe_claims(bigint[])
+    arguments   deliveries bigint[]
+    returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.describe_counts(integer[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], OUT space text, INOUT at timestamp with time zone, known_at timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
     returns     SETOF record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.describe_deliveries(bigint[])
+    arguments   deliveries bigint[]
+    returns     TABLE(id bigint, channel text, notice text, kind text, space text, occurred_at timestamp with time zone, details jsonb, state text, reason text, created_at timestamp with time zone, settled_at timestamp with time zone, next_try_at timestamp with time zone, tries jsonb)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -372,9 +513,15 @@ routine core.describe_dpus(integer[],timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.describe_incidents(bigint[])
+    arguments   incidents bigint[]
+    returns     TABLE(incident_id bigint, details jsonb)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.describe_spaces(integer[])
     arguments   spaces integer[]
-    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text)
+    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -382,6 +529,11 @@ routine core.describe_tokens(integer[])
     arguments   tokens integer[]
     returns     TABLE(id text, name text, scopes text[], space text, events_per_second integer, requests_per_second integer, created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone, last_used_at timestamp with time zone)
     as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.drop_old_notices()
+    returns     void
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.drop_retired_chunks()
@@ -393,10 +545,28 @@ routine core.explain_dropped(text,timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.explain_heartbeat(text)
+    arguments   verdict text
+    returns     text
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.explain_verdict(text,integer,timestamp with time zone)
     arguments   verdict text, stored_direction integer DEFAULT NULL::integer, oldest timestamp with time zone DEFAULT NULL::timestamp with time zone
     returns     text
     as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.extend_listening(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     boolean
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.find_channel(text)
+    arguments   channel text
+    returns     integer
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.find_doorway(text,text)
@@ -441,8 +611,13 @@ routine core.format_second(timestamp with time zone)
     as          sql stable
 
 routine core.get_dpu_state(timestamp with time zone,timestamp with time zone)
-    arguments   latest_time timestamp with time zone, at timestamp with time zone
+    arguments   last_seen_at timestamp with time zone, offline_at timestamp with time zone
     returns     text
+    as          sql immutable
+    grant       execute to headcount_bi
+
+routine core.get_give_up_after()
+    returns     interval
     as          sql immutable
 
 routine core.get_lag_ms(timestamp with time zone,timestamp with time zone)
@@ -461,6 +636,11 @@ routine core.get_latest_time(timestamp with time zone)
     returns     timestamp with time zone
     as          sql stable
 
+routine core.get_microseconds(timestamp with time zone,timestamp with time zone)
+    arguments   from_at timestamp with time zone, until_at timestamp with time zone
+    returns     bigint
+    as          sql immutable
+
 routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
     arguments   at timestamp with time zone, time_zone text, reset_at text
     returns     timestamp with time zone
@@ -468,9 +648,8 @@ routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
     set         search_path=pg_catalog, pg_temp
 
 routine core.get_offline_after()
-    returns     interval
+    returns     integer
     as          sql immutable
-    set         search_path=pg_catalog, pg_temp
 
 routine core.get_oldest_time()
     returns     timestamp with time zone
@@ -492,9 +671,27 @@ routine core.get_received_at(timestamp with time zone,bigint)
     returns     timestamp with time zone
     as          sql stable
 
+routine core.get_retry_delay(integer,double precision)
+    arguments   tries integer, jitter double precision DEFAULT random()
+    returns     interval
+    as          sql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.get_scheduled_reset(date,text,time without time zone)
     arguments   day date, time_zone text, reset_at time without time zone
     returns     timestamp with time zone
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
+
+routine core.is_channel_in_reach(integer)
+    arguments   under_id integer
+    returns     boolean
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -506,6 +703,12 @@ routine core.is_doorway_seen(integer)
 
 routine core.is_dpu_seen(integer)
     arguments   dpu_id integer
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.is_open(integer,timestamp with time zone)
+    arguments   space_id integer, at timestamp with time zone
     returns     boolean
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -552,6 +755,22 @@ routine core.list_flows(integer,timestamp with time zone,timestamp with time zon
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.list_heard_ids(text[],text[])
+    arguments   dpus text[], mac_addresses text[]
+    returns     integer[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_hung(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     TABLE(dpu_id integer, mounted_id integer, other_id integer, space_id integer)
+    as          sql stable
+
+routine core.list_listened(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     TABLE(listened bigint)
+    as          sql stable
+
 routine core.list_live_parts(integer[],timestamp with time zone[])
     arguments   spaces integer[], sinces timestamp with time zone[]
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
@@ -560,9 +779,20 @@ routine core.list_live_parts(integer[],timestamp with time zone[])
 
 routine core.list_noted(pg_snapshot,timestamp with time zone)
     arguments   snapshot pg_snapshot, at timestamp with time zone
-    returns     TABLE(dpu_ids integer[], space_ids integer[], spaces text[])
+    returns     TABLE(dpu_ids integer[], space_ids integer[], spaces text[], flipped_ids integer[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
+
+routine core.list_offline_after(integer[])
+    arguments   spaces integer[]
+    returns     TABLE(space_id integer, seconds integer)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_offline_at(timestamp with time zone,integer)
+    arguments   heard_at timestamp with time zone, seconds integer
+    returns     TABLE(offline_at timestamp with time zone)
+    as          sql stable
 
 routine core.list_outer_placements(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
@@ -605,6 +835,12 @@ routine core.list_seen_placements(integer[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_shifted_spaces(pg_snapshot,timestamp with time zone,timestamp with time zone)
+    arguments   snapshot pg_snapshot, at timestamp with time zone, until_at timestamp with time zone
+    returns     SETOF integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
 routine core.list_signed_events(integer[],smallint[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,timestamp with time zone)
     arguments   dpus integer[], signs smallint[], froms timestamp with time zone[], untils timestamp with time zone[], low timestamp with time zone, high timestamp with time zone
     returns     TABLE("time" timestamp with time zone, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
@@ -614,6 +850,12 @@ routine core.list_signed_events(integer[],smallint[],timestamp with time zone[],
 routine core.list_signed_kept_events(integer[],smallint[],timestamp with time zone[],timestamp with time zone[],text)
     arguments   dpus integer[], signs smallint[], froms timestamp with time zone[], untils timestamp with time zone[], place text
     returns     TABLE("time" timestamp with time zone, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_sites(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone
+    returns     TABLE(dpu_id integer, space_id integer, site_id integer)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -647,8 +889,8 @@ routine core.list_turned_spaces(timestamp with time zone,timestamp with time zon
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.lock_dpus(integer[],timestamp with time zone[],integer[],bigint[])
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[]
+routine core.lock_dpus(integer[],timestamp with time zone[],integer[],timestamp with time zone,bigint[])
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], received_at timestamp with time zone, INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[], OUT turning bigint[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
@@ -659,14 +901,26 @@ routine core.lock_plan()
     set         search_path=pg_catalog, pg_temp
 
 routine core.look_ahead(integer,timestamp with time zone,timestamp with time zone,timestamp with time zone,timestamp with time zone)
-    arguments   dpu_id integer, from_at timestamp with time zone, until_at timestamp with time zone, latest_time timestamp with time zone, at timestamp with time zone, OUT net bigint, OUT is_online boolean
-    returns     record
+    arguments   dpu_id integer, from_at timestamp with time zone, until_at timestamp with time zone, latest_time timestamp with time zone, at timestamp with time zone, OUT net bigint
+    returns     bigint
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.note_change(integer[],timestamp with time zone,integer[],text[])
-    arguments   dpus integer[] DEFAULT NULL::integer[], latest_at timestamp with time zone DEFAULT NULL::timestamp with time zone, spaces integer[] DEFAULT NULL::integer[], ids text[] DEFAULT NULL::text[]
+routine core.note_change(integer[],timestamp with time zone,integer[],text[],integer[])
+    arguments   dpus integer[] DEFAULT NULL::integer[], latest_at timestamp with time zone DEFAULT NULL::timestamp with time zone, spaces integer[] DEFAULT NULL::integer[], ids text[] DEFAULT NULL::text[], flipped integer[] DEFAULT NULL::integer[]
     returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.note_listening(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.open_site_incident(integer,bigint[],timestamp with time zone)
+    arguments   site_id integer, outages bigint[], at timestamp with time zone
+    returns     bigint
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
@@ -714,6 +968,18 @@ routine core.rebase_live(integer[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.rebase_moved(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.rebase_offline_after(integer[])
+    arguments   dpus integer[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.rebuild_boundary(integer[])
     arguments   doorways integer[]
     returns     void
@@ -750,6 +1016,12 @@ routine core.register_dpus(text[])
     as          sql
     set         search_path=pg_catalog, pg_temp
 
+routine core.register_heard(text[],text[])
+    arguments   dpus text[], mac_addresses text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.retire_due()
     as          procedure plpgsql
 
@@ -766,6 +1038,12 @@ routine core.retire_events_until(timestamp with time zone)
 routine core.run_upkeep(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
     as          procedure plpgsql
+
+routine core.settle_signs(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   dpus integer[], signs timestamp with time zone[], received_at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.share_plan()
     returns     void
@@ -826,6 +1104,24 @@ routine core.sum_spaces(integer[],timestamp with time zone,timestamp with time z
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.tell_incidents(text[],bigint[],timestamp with time zone)
+    arguments   kinds text[], incidents bigint[], at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.turn_offline(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     integer
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.update_incidents(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.write_cursor(pg_snapshot,timestamp with time zone,timestamp with time zone)
     arguments   snapshot pg_snapshot, at timestamp with time zone, checked_at timestamp with time zone
     returns     text
@@ -853,6 +1149,13 @@ table core.boundary
     constraint  boundary_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id)
     index       CREATE INDEX boundary_doorway_id_idx ON core.boundary USING btree (doorway_id)
 
+table core.capacity_watch
+    column      is_only boolean not null default true
+    column      snapshot pg_snapshot not null
+    column      at timestamp with time zone not null
+    constraint  capacity_watch_is_only_check CHECK (is_only)
+    constraint  capacity_watch_pkey PRIMARY KEY (is_only)
+
 table core.change
     column      xid xid8 not null default pg_current_xact_id()
     column      changed_at timestamp with time zone not null
@@ -860,8 +1163,68 @@ table core.change
     column      space_ids integer[]
     column      spaces text[]
     column      ahead_until timestamp with time zone
+    column      flipped_ids integer[]
     index       CREATE INDEX change_ahead_until_idx ON core.change USING btree (ahead_until) WHERE (ahead_until IS NOT NULL)
     index       CREATE INDEX change_xid_idx ON core.change USING btree (xid)
+
+table core.channel
+    column      channel_id integer not null generated always as identity
+    column      id text not null
+    column      kind text not null
+    column      url text
+    column      recipients text[]
+    column      secret text
+    column      events text[] not null
+    column      under_id integer
+    column      only_in_opening_hours boolean not null
+    column      muted_until timestamp with time zone
+    column      created_at timestamp with time zone not null
+    column      deleted_at timestamp with time zone
+    column      failing_since timestamp with time zone
+    constraint  channel_events_check CHECK (((cardinality(events) > 0) AND (events <@ ARRAY['offline'::text, 'online'::text, 'over_capacity'::text])))
+    constraint  channel_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text))
+    constraint  channel_kind_check CHECK ((kind = ANY (ARRAY['webhook'::text, 'email'::text, 'apprise'::text])))
+    constraint  channel_pkey PRIMARY KEY (channel_id)
+    constraint  channel_target_check CHECK (((deleted_at IS NOT NULL) OR (((kind = 'email'::text) = (recipients IS NOT NULL)) AND ((kind = 'email'::text) = (url IS NULL)) AND ((kind = 'webhook'::text) = (secret IS NOT NULL)))))
+    constraint  channel_under_id_fkey FOREIGN KEY (under_id) REFERENCES core.space(space_id) ON DELETE SET NULL
+    index       CREATE INDEX channel_under_id_idx ON core.channel USING btree (under_id)
+    index       CREATE UNIQUE INDEX channel_id_idx ON core.channel USING btree (id) WHERE (deleted_at IS NULL)
+
+table core.delivery
+    column      delivery_id bigint not null generated always as identity
+    column      notice_id bigint not null
+    column      channel_id integer not null
+    column      subject text
+    column      state text not null
+    column      reason text
+    column      created_at timestamp with time zone not null
+    column      settled_at timestamp with time zone
+    column      due_at timestamp with time zone not null
+    column      give_up_at timestamp with time zone not null
+    column      claim uuid
+    column      tries integer not null default 0
+    option      fillfactor=80
+    constraint  delivery_channel_id_fkey FOREIGN KEY (channel_id) REFERENCES core.channel(channel_id)
+    constraint  delivery_notice_id_fkey FOREIGN KEY (notice_id) REFERENCES core.notice(notice_id) ON DELETE CASCADE
+    constraint  delivery_pkey PRIMARY KEY (delivery_id)
+    constraint  delivery_settled_at_check CHECK (((state = 'pending'::text) = (settled_at IS NULL)))
+    constraint  delivery_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'suppressed'::text, 'cancelled'::text])))
+    index       CREATE INDEX delivery_channel_id_subject_idx ON core.delivery USING btree (channel_id, subject, delivery_id)
+    index       CREATE INDEX delivery_due_at_idx ON core.delivery USING btree (due_at) WHERE (state = 'pending'::text)
+    index       CREATE INDEX delivery_notice_id_idx ON core.delivery USING btree (notice_id)
+
+table core.delivery_try
+    column      delivery_id bigint not null
+    column      at timestamp with time zone not null
+    column      duration_ms integer not null
+    column      is_delivered boolean not null
+    column      status integer
+    column      answer text
+    column      error text
+    constraint  delivery_try_answer_check CHECK ((length(answer) <= 500))
+    constraint  delivery_try_delivery_id_fkey FOREIGN KEY (delivery_id) REFERENCES core.delivery(delivery_id) ON DELETE CASCADE
+    constraint  delivery_try_error_check CHECK ((length(error) <= 500))
+    index       CREATE INDEX delivery_try_delivery_id_at_idx ON core.delivery_try USING btree (delivery_id, at)
 
 table core.doorway
     column      doorway_id integer not null generated always as identity
@@ -898,7 +1261,14 @@ table core.dpu_state
     column      first_time timestamp with time zone
     column      earlier_time timestamp with time zone
     column      live_from timestamp with time zone not null default '-infinity'::timestamp with time zone
-    option      fillfactor=50
+    column      last_seen_at timestamp with time zone
+    column      earlier_seen_at timestamp with time zone
+    column      last_heartbeat_at timestamp with time zone
+    column      earlier_heartbeat_at timestamp with time zone
+    column      steady_from timestamp with time zone
+    column      offline_at timestamp with time zone
+    column      offline_after_seconds integer
+    option      fillfactor=40
     constraint  dpu_state_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id)
     constraint  dpu_state_pkey PRIMARY KEY (dpu_id)
 
@@ -913,6 +1283,18 @@ table core.event
     hypertable  by time, chunks of 1 day
     columnstore segment by dpu_id, order by "time",sequence
 
+table core.first_sign
+    column      dpu_id integer not null
+    column      at timestamp with time zone not null
+    column      recorded_at timestamp with time zone not null
+    constraint  first_sign_pkey PRIMARY KEY (dpu_id, at)
+
+table core.full_space
+    column      space_id integer not null
+    column      since timestamp with time zone not null
+    constraint  full_space_pkey PRIMARY KEY (space_id)
+    constraint  full_space_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
+
 table core.import
     column      digest text not null
     column      file_name text not null
@@ -923,6 +1305,31 @@ table core.import
     column      finished boolean not null
     column      updated_at timestamp with time zone not null
     constraint  import_pkey PRIMARY KEY (digest)
+
+table core.incident
+    column      incident_id bigint not null generated always as identity
+    column      kind text not null
+    column      space_id integer
+    column      dpu_id integer
+    column      started_at timestamp with time zone not null
+    column      ended_at timestamp with time zone
+    column      corrected boolean not null default false
+    column      absorbed_by bigint
+    column      recorded_at timestamp with time zone not null
+    constraint  incident_absorbed_by_fkey FOREIGN KEY (absorbed_by) REFERENCES core.incident(incident_id)
+    constraint  incident_kind_check CHECK ((kind = ANY (ARRAY['dpu_offline'::text, 'site_offline'::text])))
+    constraint  incident_pkey PRIMARY KEY (incident_id)
+    constraint  incident_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE SET NULL
+    index       CREATE INDEX incident_open_idx ON core.incident USING btree (incident_id) WHERE (ended_at IS NULL)
+    index       CREATE INDEX incident_space_id_idx ON core.incident USING btree (space_id)
+
+table core.incident_dpu
+    column      incident_id bigint not null
+    column      dpu_id integer not null
+    column      offline_at timestamp with time zone not null
+    constraint  incident_dpu_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES core.incident(incident_id)
+    constraint  incident_dpu_pkey PRIMARY KEY (incident_id, dpu_id)
+    index       CREATE INDEX incident_dpu_dpu_id_idx ON core.incident_dpu USING btree (dpu_id)
 
 table core.kept_event
     column      "time" timestamp with time zone not null
@@ -937,6 +1344,15 @@ table core.late_mark
     column      bucket timestamp with time zone not null
     column      xid xid8 not null default pg_current_xact_id()
     index       CREATE INDEX late_mark_dpu_id_bucket_idx ON core.late_mark USING btree (dpu_id, bucket)
+
+table core.listening
+    column      from_at timestamp with time zone not null
+    column      until_at timestamp with time zone not null
+    column      heard_before bigint not null
+    column      ticked_at timestamp with time zone not null
+    constraint  listening_check CHECK ((from_at <= until_at))
+    constraint  listening_pkey PRIMARY KEY (from_at)
+    index       CREATE INDEX listening_heard_before_idx ON core.listening USING btree (heard_before, from_at)
 
 table core.live_change
     column      space_id integer not null
@@ -963,6 +1379,43 @@ table core.live_space
     constraint  live_space_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
     index       CREATE INDEX live_space_until_at_idx ON core.live_space USING btree (until_at)
 
+table core.notice
+    column      notice_id bigint not null generated always as identity
+    column      id text not null
+    column      kind text not null
+    column      incident_id bigint
+    column      space_id integer
+    column      occurred_at timestamp with time zone not null
+    column      created_at timestamp with time zone not null
+    column      details jsonb not null
+    constraint  notice_id_key UNIQUE (id)
+    constraint  notice_kind_check CHECK ((kind = ANY (ARRAY['offline'::text, 'online'::text, 'correction'::text, 'over_capacity'::text, 'capacity_ok'::text, 'test'::text])))
+    constraint  notice_pkey PRIMARY KEY (notice_id)
+    constraint  notice_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE SET NULL
+    index       CREATE INDEX notice_created_at_idx ON core.notice USING btree (created_at)
+    index       CREATE INDEX notice_space_id_idx ON core.notice USING btree (space_id)
+
+table core.outage
+    column      outage_id bigint not null generated always as identity
+    column      dpu_id integer not null
+    column      heard_at timestamp with time zone not null
+    column      offline_at timestamp with time zone not null
+    column      back_at timestamp with time zone
+    column      offline_after_seconds integer not null
+    column      recorded_at timestamp with time zone not null
+    column      superseded_at timestamp with time zone
+    column      detected_at timestamp with time zone not null
+    column      incident_id bigint
+    column      pending boolean not null
+    constraint  outage_check CHECK (((heard_at < offline_at) AND (offline_at < back_at)))
+    constraint  outage_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES core.incident(incident_id)
+    constraint  outage_pkey PRIMARY KEY (outage_id)
+    index       CREATE INDEX outage_dpu_id_offline_at_idx ON core.outage USING btree (dpu_id, offline_at)
+    index       CREATE INDEX outage_incident_id_idx ON core.outage USING btree (incident_id)
+    index       CREATE INDEX outage_offline_at_idx ON core.outage USING btree (offline_at) WHERE (superseded_at IS NULL)
+    index       CREATE INDEX outage_pending_idx ON core.outage USING btree (outage_id) WHERE pending
+    index       CREATE UNIQUE INDEX outage_dpu_id_heard_at_idx ON core.outage USING btree (dpu_id, heard_at) WHERE (superseded_at IS NULL)
+
 table core.placement
     column      placement_id integer not null generated always as identity
     column      dpu_id integer not null
@@ -978,6 +1431,8 @@ table core.placement
     constraint  placement_mounted_side_check CHECK ((mounted_side = ANY (ARRAY[1, 2])))
     constraint  placement_pkey PRIMARY KEY (placement_id)
     index       CREATE INDEX placement_doorway_id_idx ON core.placement USING btree (doorway_id)
+    index       CREATE INDEX placement_from_idx ON core.placement USING btree (lower(during)) WHERE (superseded_at IS NULL)
+    index       CREATE INDEX placement_until_idx ON core.placement USING btree (upper(during)) WHERE (superseded_at IS NULL)
 
 table core.rejected_event
     column      digest bytea not null
@@ -1037,12 +1492,15 @@ table core.space
     column      name text
     column      capacity integer
     column      opening_hours jsonb
+    column      offline_after_seconds integer
     constraint  space_capacity_check CHECK ((capacity >= 0))
     constraint  space_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text))
     constraint  space_id_key UNIQUE (id)
     constraint  space_name_check CHECK ((length(name) <= 200))
+    constraint  space_offline_after_seconds_check CHECK (((offline_after_seconds >= 1) AND (offline_after_seconds <= 2678400)))
     constraint  space_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES core.space(space_id)
     constraint  space_pkey PRIMARY KEY (space_id)
+    index       CREATE INDEX space_offline_after_seconds_idx ON core.space USING btree (offline_after_seconds) WHERE (offline_after_seconds IS NOT NULL)
     index       CREATE INDEX space_parent_id_idx ON core.space USING btree (parent_id)
 
 table core.token
@@ -1090,6 +1548,13 @@ view bi.doorways
     column      side_b text
     grant       select to headcount_bi
 
+view bi.dpu_flips
+    column      dpu text
+    column      at timestamp with time zone
+    column      state text
+    column      recorded_at timestamp with time zone
+    grant       select to headcount_bi
+
 view bi.dpus
     column      dpu text
     column      name text
@@ -1098,6 +1563,8 @@ view bi.dpus
     column      last_seen_at timestamp with time zone
     column      latest_time timestamp with time zone
     column      cumulative_count bigint
+    column      state text
+    column      last_heartbeat_at timestamp with time zone
     grant       select to headcount_bi
 
 view bi.events
@@ -1107,6 +1574,18 @@ view bi.events
     column      direction integer
     column      received_at timestamp with time zone
     column      doorway text
+    grant       select to headcount_bi
+
+view bi.incidents
+    column      incident text
+    column      kind text
+    column      space text
+    column      dpu text
+    column      dpus integer
+    column      started_at timestamp with time zone
+    column      ended_at timestamp with time zone
+    column      corrected boolean
+    column      absorbed_by text
     grant       select to headcount_bi
 
 view bi.placements

@@ -84,7 +84,7 @@ async def connection(_owner: asyncpg.Connection) -> asyncpg.Connection:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def app(database_url: str) -> AsyncIterator[Litestar]:
-    app = create_app(Settings(database_url=database_url, auth="off"))
+    app = create_app(Settings(database_url=database_url, auth="off", jobs=False, send_notices=False))
     is_up, may_stop = asyncio.Event(), asyncio.Event()
 
     async def live() -> None:  # begun and ended in one task, as Litestar's own task group wants it

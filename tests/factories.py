@@ -82,3 +82,28 @@ async def stored_events(connection: asyncpg.Connection) -> list[tuple[str, datet
 
 async def differences(connection: asyncpg.Connection) -> list[tuple[str, str, str, str]]:
     return [tuple(row) for row in await connection.fetch("select * from api.list_differences()")]
+
+
+async def listen(connection: asyncpg.Connection, start: datetime, end: datetime) -> None:
+    """Has somebody have listened all through, later than at any time before."""
+    await connection.execute("select core.note_listening($1)", start)
+    await connection.execute(
+        "update core.listening set until_at = greatest(until_at, $1) "
+        "where from_at = (select max(from_at) from core.listening)",
+        end,
+    )
+
+
+async def tick(connection: asyncpg.Connection, at: datetime) -> None:
+    """What api.detect_outages does once a second, at an instant of the past."""
+    await connection.execute("select core.note_listening($1), core.turn_offline($1), core.update_incidents($1)", at)
+
+
+async def hear(connection: asyncpg.Connection, *heartbeats: tuple[str, datetime | None]) -> list[str | None]:
+    """Records heartbeats of DPUs (None: now); returns their verdicts."""
+    rows = await connection.fetch(
+        "select verdict from api.record_heartbeats($1, array_fill(null::text, array[cardinality($1::text[])]), $2)",
+        [dpu for dpu, _ in heartbeats],
+        [time for _, time in heartbeats],
+    )
+    return [row["verdict"] for row in rows]

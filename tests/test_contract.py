@@ -29,9 +29,9 @@ order by 1
 CALL = re.compile(r"\bapi\.(\w+)\(([^()]*)\)")
 PYTHON_TYPES = {
     "text": {"str", "str | None"},
-    "text[]": {"Sequence[str]", "Sequence[str] | None"},
+    "text[]": {"Sequence[str]", "Sequence[str] | None", "Sequence[str | None]"},
     "timestamp with time zone": {"datetime", "datetime | None"},
-    "timestamp with time zone[]": {"Sequence[datetime]"},
+    "timestamp with time zone[]": {"Sequence[datetime]", "Sequence[datetime | None]"},
     "integer": {"int", "int | None"},
     "bigint": {"int", "int | None"},
     "smallint": {"int", "int | None"},
@@ -40,7 +40,7 @@ PYTHON_TYPES = {
     "bytea": {"bytes"},
     "bytea[]": {"Sequence[bytes]"},
     "boolean": {"bool", "bool | None"},
-    "jsonb": {"messages.SpaceIn", "messages.DoorwayIn", "messages.DpuIn", "messages.SiteIn"},
+    "jsonb": {"messages.SpaceIn", "messages.DoorwayIn", "messages.DpuIn", "messages.SiteIn", "messages.ChannelIn"},
 }
 
 

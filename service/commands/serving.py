@@ -77,7 +77,7 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             app.state.live.stop()
-            await app.state.writer.stop()
+            await asyncio.gather(app.state.writer.stop(), app.state.heartbeats.stop())
             stopping.cancel()
             server.should_exit = True
             await asyncio.gather(serving, return_exceptions=True)

@@ -1,12 +1,14 @@
 """The handlers, by topic. Each decodes, calls and returns; what it takes and gives is declared in its decorator."""
 
-from service.routes import counts, devices, events, page, plan, probes, tokens
+from service.routes import counts, devices, events, notices, page, plan, probes, sensors, tokens
 
 HANDLERS = [
     *plan.HANDLERS,
     *events.HANDLERS,
     *counts.HANDLERS,
     *devices.HANDLERS,
+    *sensors.HANDLERS,
+    *notices.HANDLERS,
     *tokens.HANDLERS,
     *probes.HANDLERS,
     *page.HANDLERS,

@@ -66,7 +66,8 @@ async def stream_counts(request: HttpRequest) -> ASGIApp:
     """The counts of the spaces named, or of a space and all below it, or of all: now, and whenever they change.
 
     Server-sent events: `count` with what GET /v1/spaces/{id}/count answers, once for each space and then within a
-    second of every change; `space` with `{space, deleted}` when a space itself was created, changed or deleted.
+    second of every change; `space` with `{space, deleted}` when a space itself was created, changed or deleted;
+    `dpu` with `{dpu, state, last_seen, at, space}` when a sensor there goes offline, comes back or is new.
     With `Last-Event-ID` only what changed since. A comment at least every 15 seconds.
     """
     asked = query(request, LiveQuery)

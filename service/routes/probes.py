@@ -7,6 +7,7 @@ from service.db import whole_database
 from service.messages import HealthOut
 from service.metrics import Metrics
 from service.negotiation import JSON, HttpRequest, answer, no_query
+from service.notices import notices
 from service.openapi import described, document
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -33,6 +34,7 @@ async def get_metrics(request: HttpRequest) -> Response[bytes]:
     no_query(request)
     metrics: Metrics = request.app.state.metrics
     metrics.note_rollups(await whole_database(request).get_rollup_state())
+    metrics.note_deliveries(await notices(request).get_state())
     return Response(metrics.text(), media_type=METRICS)
 
 

@@ -17,7 +17,8 @@ grant execute on function
   core.list_bi_blocks(timestamptz),
   core.list_block_quarters(),
   core.count_quarters(integer, timestamptz, timestamptz),
-  core.count_space_now(integer, timestamptz)
+  core.count_space_now(integer, timestamptz),
+  core.get_dpu_state(timestamptz, timestamptz)
 to headcount_bi;
 
 -- Settings of a role belong to the whole server: set once, not when another migration is at it, and left alone where

@@ -24,7 +24,7 @@ Headers = dict[str, str]
 @asynccontextmanager
 async def guarded(database_url: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service of its own that asks for tokens."""
-    async with served(Settings(database_url=database_url, **settings)) as client:
+    async with served(Settings(database_url=database_url, jobs=False, **settings)) as client:
         yield client
 
 

@@ -21,6 +21,7 @@ from service.messages import TokenRow
 from service.settings import Settings
 from tests.http import body, event, problem
 from tests.http.guarded import Headers, bearer, build_site, guarded, leaks, new_token, token_id
+from tests.notices.support import make_channel, tell
 
 
 class Try(NamedTuple):
@@ -35,6 +36,7 @@ def read(*tries: tuple[str, int]) -> tuple[str, list[Try]]:
     return "read", [Try(*found) for found in tries]
 
 
+HOOK = {"kind": "webhook", "url": "https://93.184.216.34/hook"}
 PLACED = {"doorway": "own-inner", "mounted_in": "own"}
 EVERY_ADDRESS: dict[str, tuple[str | None, Sequence[Try]]] = {
     "GET /": (None, []),
@@ -163,11 +165,47 @@ EVERY_ADDRESS: dict[str, tuple[str | None, Sequence[Try]]] = {
             Try("/ingest", 200, {"id": "quite-new", "readings": [{"timestamp": "2026-03-04T12:00:00Z", "count": 1}]}),
         ],
     ),
+    "POST /v1/heartbeats": (
+        "ingest",
+        [
+            Try("/v1/heartbeats", 200, {"heartbeats": [{"dpu": "secret-inner"}]}),
+            Try("/v1/heartbeats", 200, {"heartbeats": [{"dpu": "secret-loose"}]}),
+            Try("/v1/heartbeats", 200, {"heartbeats": [{"dpu": "quite-new"}]}),
+            Try("/v1/heartbeats", 200, {"heartbeats": [{"mac_address": "02:00:00:00:00:01"}]}),
+            Try("/v1/heartbeats", 200, {"heartbeats": [{"dpu": "moved", "timestamp": "2026-01-01T00:00:00Z"}]}),
+        ],
+    ),
+    "POST /heartbeat": (
+        "ingest",
+        [Try("/heartbeat", 404, {"dpu": "secret-inner"}), Try("/heartbeat", 404, {"mac_address": "02:00:00:00:00:01"})],
+    ),
+    "GET /heartbeat": ("ingest", [Try("/heartbeat?dpu=secret-inner", 404), Try("/heartbeat?dpu=quite-new", 404)]),
+    "GET /sensors": read(
+        ("/sensors", 200), ("/sensors?space=own", 200), ("/sensors?space=secret-b", 404), ("/sensors?state=online", 200)
+    ),
+    "GET /v1/incidents": read(("/v1/incidents", 200), ("/v1/incidents?open=true", 200)),
+    "GET /v1/dpus/{dpu}/availability": read(
+        ("/v1/dpus/secret-inner/availability", 404), ("/v1/dpus/moved/availability", 200)
+    ),
     "GET /devices/{device}": read(("/devices/secret-inner", 404), ("/devices/moved", 200)),
     "GET /devices/{device}/latest_timestamp": read(("/devices/secret-inner/latest_timestamp", 404)),
     "GET /devices/{device}/cumulative_count": read(
         ("/devices/secret-inner/cumulative_count", 404), ("/devices/moved/cumulative_count", 200)
     ),
+    "GET /v1/channels": ("admin", [Try("/v1/channels", 200)]),
+    "GET /v1/channels/{channel}": ("admin", [Try("/v1/channels/secret-channel", 404)]),
+    "PUT /v1/channels/{channel}": (
+        "admin",
+        [
+            Try("/v1/channels/secret-channel", 404, {}),
+            Try("/v1/channels/secret-channel", 404, {"under": "own"}),
+            Try("/v1/channels/own-new", 422, {**HOOK, "under": "secret-b"}),
+        ],
+    ),
+    "DELETE /v1/channels/{channel}": ("admin", [Try("/v1/channels/secret-channel", 404)]),
+    "POST /v1/channels/{channel}/test": ("admin", [Try("/v1/channels/secret-channel/test", 404)]),
+    "GET /v1/deliveries": read(("/v1/deliveries", 200), ("/v1/deliveries?channel=secret-channel", 404)),
+    "POST /v1/deliveries/{delivery}/replay": ("admin", [Try("/v1/deliveries/1/replay", 404)]),
     "POST /v1/tokens": (
         "admin",
         [
@@ -209,9 +247,9 @@ async def test_the_description_says_which_scope_each_address_asks_for(client: ht
 async def ask(client: httpx.AsyncClient, address: str, headers: Headers) -> httpx.Response:
     """About nothing that exists, so that who may ask gets 404 or 422 at worst."""
     method, path = address.replace("{file}", "page.css").split()
-    for name in ("space", "doorway", "dpu", "device", "token"):
+    for name in ("space", "doorway", "dpu", "device", "token", "channel", "delivery"):
         path = path.replace(f"{{{name}}}", "no-such-thing")
-    if address == "DELETE /v1/tokens/{token}":
+    if address.startswith(("DELETE /v1/tokens", "DELETE /v1/channels")):
         return await client.delete(path, headers=headers)
     return await client.request(method, path, headers=headers, content=b"{}" if method in ("PUT", "POST") else None)
 
@@ -268,6 +306,8 @@ async def test_a_token_of_a_space_gets_nothing_from_beyond_it_and_changes_nothin
     await build_site(connection)
     await connection.execute("insert into core.space (id) values ('secret-empty')")
     await calls.create_token(connection, digest_of(make_token()), ["read"], "secret token", "secret-b")
+    await make_channel(connection, "secret-channel")
+    await tell(connection, "offline", 1, "secret-b", dpus=["secret-inner"])
     # each with the one scope that the address asks for
     tokens = {scope: await new_token(connection, scope, space="own") for scope in ("ingest", "read", "admin")}
     all_scopes = await new_token(connection)
@@ -300,6 +340,8 @@ async def everything(connection: asyncpg.Connection) -> list[str]:
         "event",
         "reset",
         "dpu_state",
+        "first_sign",
+        "outage",
         "boundary",
         "live_flow",
     )
@@ -308,6 +350,8 @@ async def everything(connection: asyncpg.Connection) -> list[str]:
         for table in tables
         for row in await connection.fetch(f"select to_jsonb(t)::text from core.{table} t order by 1")
     ]
+    found += [row[0] for row in await connection.fetch("select id from core.channel order by 1")]
+    found += [row[0] for row in await connection.fetch("select state from core.delivery order by 1")]
     return found + [row[0] for row in await connection.fetch("select id from core.token order by 1")]
 
 
@@ -514,6 +558,10 @@ async def test_a_page_of_another_site_cannot_write_to_a_service_without_tokens(c
     for site in ("cross-site", "same-site"):
         answer = await client.put("/v1/spaces/room", json={}, headers={"Sec-Fetch-Site": site})
         problem(answer, 403, "forbidden")
+        # as an image or a link could
+        answer = await client.get("/heartbeat", params={"dpu": "dpu-1"}, headers={"Sec-Fetch-Site": site})
+        problem(answer, 403, "forbidden")
+        assert (await client.get("/v1/spaces", headers={"Sec-Fetch-Site": site})).status_code == 200
     for site in ("same-origin", "none"):
         assert (await client.put("/v1/spaces/room", json={}, headers={"Sec-Fetch-Site": site})).status_code in (
             200,
@@ -525,7 +573,7 @@ async def test_an_answer_that_lasts_can_ask_whether_its_token_is_still_good(
     connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "FRESH_SECONDS", 0.0)
-    app = create_app(Settings(database_url=database_url))
+    app = create_app(Settings(database_url=database_url, jobs=False))
     token = await new_token(connection, "read")
     async with app.lifespan():
         gate: auth.Gate = app.state.gate

@@ -22,7 +22,7 @@ async def test_it_counts_at_an_instant(client: httpx.AsyncClient) -> None:
         "since": None,
         "capacity": 10,
         "utilization": 0.5,
-        "dpus": {"placed": 1, "online": 0},
+        "dpus": {"placed": 1, "online": 1},
     }
     assert body(await client.get("/v1/spaces/room/count"))["count"] == 4
 
@@ -86,7 +86,7 @@ async def test_it_tells_what_retention_left_and_what_it_did_not(
     await rollups.refresh(connection)
     await rollups.retain(connection, datetime(2026, 1, 6, tzinfo=UTC))
     found = body(await client.get("/v1/spaces/room/count?at=2026-01-05T08:30:00Z"))
-    assert (found["count"], found["dpus"]) == (2, {"placed": 1, "online": None})
+    assert (found["count"], found["dpus"]) == (2, {"placed": 1, "online": 1})
     lost = problem(await client.get("/v1/spaces/room/count?at=2026-01-05T08:29:30Z"), 422, "invalid", "at")
     assert "Events before 2026-01-06T00:00:00Z were dropped" in lost["detail"]
     assert "such as 2026-01-05T08:30:00Z" in lost["detail"]

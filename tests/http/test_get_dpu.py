@@ -1,7 +1,9 @@
 """GET /v1/dpus/{id}."""
 
+import asyncpg
 import httpx
 
+from tests.factories import NOON, listen, seconds, tick
 from tests.http import body, event, problem, room_with_dpu, send
 
 
@@ -14,12 +16,22 @@ async def test_it_gives_state_place_and_sum_of_a_dpu(client: httpx.AsyncClient) 
         "id": "dpu-1",
         "name": None,
         "mac_address": None,
-        "state": "offline",
+        "state": "online",
         "last_seen": "2026-01-05T09:00:00Z",
         "placement": {"doorway": "door", "mounted_in": "room", "from": "2020-01-01T00:00:00Z", "until": None},
         "cumulative_count": 2,
         "latest_timestamp": "2026-01-05T09:00:00Z",
     }
+
+
+async def test_it_is_online_as_long_as_nobody_listened_in_vain(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await send(client, event(timestamp=NOON.isoformat()))
+    await listen(connection, NOON, NOON + seconds(599))
+    for later, state in ((600 - 0.000001, "online"), (600, "offline")):
+        await tick(connection, NOON + seconds(later))
+        assert body(await client.get("/v1/dpus/dpu-1"))["state"] == state
 
 
 async def test_it_knows_a_dpu_by_its_first_event(client: httpx.AsyncClient) -> None:

@@ -1,8 +1,10 @@
 """GET /v1/dpus."""
 
+import asyncpg
 import httpx
 import pytest
 
+from tests.factories import NOON, listen, seconds, tick
 from tests.http import body, event, problem, put, room_with_dpu, send
 
 
@@ -19,9 +21,13 @@ from tests.http import body, event, problem, put, room_with_dpu, send
         ("?limit=1", ["dpu-1"]),
     ],
 )
-async def test_it_lists_the_dpus_asked_for(client: httpx.AsyncClient, query: str, expected: list[str]) -> None:
+async def test_it_lists_the_dpus_asked_for(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, query: str, expected: list[str]
+) -> None:
     await room_with_dpu(client)
-    await send(client, event(dpu="dpu-2"))
+    await send(client, event(dpu="dpu-2", timestamp=NOON.isoformat()))
+    await listen(connection, NOON, NOON + seconds(600))
+    await tick(connection, NOON + seconds(601))
     page = body(await client.get(f"/v1/dpus{query}"))
     assert [dpu["id"] for dpu in page["items"]] == expected
     assert bool(page["next"]) == (query == "?limit=1")

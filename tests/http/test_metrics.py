@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.settings import Settings
 from tests.http import event, room_with_dpu, send
 from tests.http.streams import listening, served
+from tests.notices.support import always, put_channel, receiver, tell
 
 Samples = dict[str, float]
 
@@ -20,7 +21,7 @@ Samples = dict[str, float]
 @pytest_asyncio.fixture(loop_scope="session")
 async def fresh(connection: asyncpg.Connection, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app of its own, which has counted nothing yet."""
-    async with served(Settings(database_url=database_url, auth="off")) as client:
+    async with served(Settings(database_url=database_url, auth="off", jobs=False)) as client:
         yield client
 
 
@@ -92,13 +93,33 @@ async def test_it_tells_how_far_the_rollups_are_behind(
     assert found["headcount_rollup_late_marks"] == 1
 
 
+async def test_it_tells_what_became_of_notices_and_what_waits(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    settings = Settings(database_url=database_url, auth="off", send_notices=False, private_targets=("127.0.0.0/8",))
+    async with receiver() as hook, served(settings) as client:
+        await put_channel(client, "hook", kind="webhook", url=hook.url)
+        await client.post("/v1/channels/hook/test")
+        hook.answer = always(500)
+        await client.post("/v1/channels/hook/test")
+        await tell(connection, "offline")
+        await connection.execute("update core.delivery set created_at = now() - interval '100 s'")
+        found = await samples(client)
+    assert found["headcount_deliveries_total kind=webhook outcome=delivered"] == 1
+    assert found["headcount_deliveries_total kind=webhook outcome=failed"] == 1
+    assert found["headcount_deliveries_pending"] == 1
+    assert 100 <= found["headcount_deliveries_oldest_seconds"] < 160
+    assert found["headcount_sending"] == 0
+
+
 async def test_it_answers_without_a_database_and_each_app_counts_for_itself() -> None:
-    nowhere = Settings(database_url="postgresql://nobody@127.0.0.1:1/none", auth="off")
+    nowhere = Settings(database_url="postgresql://nobody@127.0.0.1:1/none", auth="off", jobs=False)
     async with served(nowhere) as first, served(nowhere) as second:
         await first.get("/healthz")
         found = await samples(first)
         assert found["headcount_requests_total method=GET route=/healthz status=200"] == 1
         assert str(found["headcount_rollup_lag_seconds"]) == "nan"
+        assert str(found["headcount_deliveries_pending"]) == "nan"
         assert not [name for name in await samples(second) if "healthz" in name]
 
 

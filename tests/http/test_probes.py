@@ -70,7 +70,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def service_at(url: str, **settings: Any) -> AbstractAsyncContextManager[httpx.AsyncClient]:
-    return served(Settings(database_url=url, auth="off", **settings))
+    return served(Settings(database_url=url, auth="off", jobs=False, **settings))
 
 
 async def test_it_starts_without_a_database_and_heals_when_it_comes_goes_and_comes_back(

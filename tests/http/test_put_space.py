@@ -23,6 +23,8 @@ async def test_it_creates_a_space_and_then_changes_it(client: httpx.AsyncClient)
         "opening_hours": HOURS,
         "effective_time_zone": "UTC",
         "effective_reset_at": "never",
+        "offline_after_seconds": None,
+        "effective_offline_after_seconds": 600,
     }
     changed = body(await client.put("/v1/spaces/room", json={"capacity": 5}), 200)
     assert changed == {**created, "capacity": 5}
@@ -33,6 +35,19 @@ async def test_it_leaves_what_is_absent_and_clears_what_is_null(client: httpx.As
     assert (await put(client, "spaces/room"))["name"] == "Room"
     cleared = await put(client, "spaces/room", name=None, time_zone=None)
     assert (cleared["name"], cleared["time_zone"], cleared["capacity"]) == (None, None, 5)
+
+
+async def test_it_inherits_after_how_much_silence_a_sensor_is_offline(client: httpx.AsyncClient) -> None:
+    await put(client, "spaces/house", offline_after_seconds=60)
+    room = await put(client, "spaces/room", parent="house")
+    assert (room["offline_after_seconds"], room["effective_offline_after_seconds"]) == (None, 60)
+    room = await put(client, "spaces/room", offline_after_seconds=2)
+    assert (room["offline_after_seconds"], room["effective_offline_after_seconds"]) == (2, 2)
+    room = await put(client, "spaces/room", offline_after_seconds=None)
+    assert room["effective_offline_after_seconds"] == 60
+    for wrong in (0, -1, 2_678_401, "2"):
+        answer = await client.put("/v1/spaces/room", json={"offline_after_seconds": wrong})
+        problem(answer, 422, "invalid", "offline_after_seconds")
 
 
 async def test_it_inherits_zone_and_reset_from_the_parent(client: httpx.AsyncClient) -> None:

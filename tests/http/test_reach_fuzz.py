@@ -16,11 +16,14 @@ from schemathesis.core.result import Ok
 from tests.factories import differences
 from tests.http import body, exploring
 from tests.http.guarded import build_site, guarded, leaks, new_token
+from tests.notices.support import make_channel, tell_all
 
 EXAMPLES = 25
 KNOWN = {
     "space": ["own", "own-room", "secret-campus", "secret-b", "secret-room"],
     "doorway": ["own-front", "own-inner", "secret-inner", "secret-main"],
+    "channel": ["own-hook", "secret-hook"],
+    "delivery": ["1", "2", "3"],
     "dpu": ["own-front", "own-inner", "moved", "secret-inner", "secret-loose", "quite-new"],
 }
 # What the ids in requests are ids of, by the names that fields and parameters have.
@@ -33,6 +36,8 @@ KINDS = {
     "sides": "space",
     "doorway": "doorway",
     "doorways": "doorway",
+    "channel": "channel",
+    "delivery": "delivery",
     "dpu": "dpu",
     "dpus": "dpu",
     "device": "dpu",
@@ -59,12 +64,16 @@ async def test_whatever_it_is_sent_it_neither_fails_nor_tells_nor_changes_what_i
     connection: asyncpg.Connection, database_url: str, scope: str
 ) -> None:
     await build_site(connection)
+    # where nobody is let to, so that a test of the channel ends at once
+    await make_channel(connection, "own-hook", under="own", url="http://127.0.0.1:9/")
+    await make_channel(connection, "secret-hook", url="http://127.0.0.1:9/")
+    await tell_all(connection, [("offline", 1, "own-room"), ("offline", 2, "secret-b")], dpus=["own-inner"])
     token = await new_token(connection, scope, space="own")
     before = await beyond(connection)
     loop = asyncio.get_running_loop()
     seen: set[int] = set()
 
-    async with guarded(database_url) as client:
+    async with guarded(database_url, send_notices=False) as client:
         schema = schemathesis.openapi.from_dict(body(await client.get("/schema")))
 
         def explore(cases: st.SearchStrategy[Case[Any]]) -> None:
@@ -128,6 +137,10 @@ async def beyond(connection: asyncpg.Connection) -> list[str]:
         union all select 'event ' || to_jsonb(e)::text from core.event e join core.dpu d using (dpu_id)
           where d.id not in ('own-inner', 'own-front', 'moved') or (d.id = 'moved' and e.time < '2026-03-04T12:00Z')
         union all select 'token ' || t.id from core.token t where t.space_id is null or t.space_id <> all ($1)
+        union all select 'channel ' || to_jsonb(c)::text from core.channel c
+          where c.under_id is null or c.under_id <> all ($1)
+        union all select 'delivery ' || to_jsonb(d)::text from core.delivery d join core.channel c using (channel_id)
+          where c.under_id is null or c.under_id <> all ($1)
         order by 1
         """,
         ids,

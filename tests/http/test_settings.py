@@ -25,6 +25,22 @@ def test_it_reads_origins_and_limits() -> None:
     assert (found.events_per_second, found.requests_per_second) == (100, None)
 
 
+def test_it_reads_where_notices_may_go() -> None:
+    found = Settings.from_environment(
+        {
+            "HEADCOUNT_PRIVATE_TARGETS": "10.1.0.0/16, ::1/128",
+            "HEADCOUNT_APPRISE_SCHEMES": "slack,ntfys",
+            "HEADCOUNT_SMTP_URL": "smtp+starttls://user:s3cret@mail.example:587",
+            "HEADCOUNT_SEND_NOTICES": "false",
+        }
+    )
+    assert found.private_targets == ("10.1.0.0/16", "::1/128")
+    assert (found.apprise_schemes, found.send_notices) == (("slack", "ntfys"), False)
+    with pytest.raises(SettingsRefused) as refused:
+        Settings.from_environment({"HEADCOUNT_SMTP_URL": "imap://user:s3cret@mail.example"})
+    assert "s3cret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
 def test_it_goes_unprotected_on_a_loopback_address(host: str) -> None:
     assert Settings(auth="off", host=host).host == host
@@ -49,6 +65,11 @@ def test_it_goes_unprotected_nowhere_else(host: str) -> None:
         ("HEADCOUNT_EVENTS_PER_SECOND", "0"),
         ("HEADCOUNT_CORS_ORIGINS", "example.org"),
         ("HEADCOUNT_CORS_ORIGINS", "https://example.org/page"),
+        ("HEADCOUNT_PRIVATE_TARGETS", "10.1.2.3/16"),
+        ("HEADCOUNT_PRIVATE_TARGETS", "receiver.example"),
+        ("HEADCOUNT_SMTP_URL", "mail.example:25"),
+        ("HEADCOUNT_SMTP_URL", "smtp://mail.example:port"),
+        ("HEADCOUNT_SEND_NOTICES", "perhaps"),
     ],
 )
 def test_it_refuses_a_wrong_value_and_names_the_variable(variable: str, value: str) -> None:

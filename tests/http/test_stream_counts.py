@@ -16,6 +16,7 @@ from service import calls, live
 from service.app import create_app
 from service.settings import Settings
 from tests.commands.support import free_port, running, serving
+from tests.factories import hear, listen
 from tests.http import body, event, problem, put, room_with_dpu, send
 from tests.http.streams import Stream, listening
 
@@ -70,6 +71,7 @@ async def test_it_tells_a_change_within_a_second_and_only_what_changed(
 ) -> None:
     await room_with_dpu(client)
     await put(client, "spaces/hall")
+    await send(client, event(timestamp="2026-01-05T07:00:00Z", direction=0))
     async with listening(app) as stream:
         await stream.wait_for(2)
         taken = []
@@ -83,9 +85,10 @@ async def test_it_tells_a_change_within_a_second_and_only_what_changed(
         await send(client, event(timestamp="2026-01-05T08:00:00Z"))  # a duplicate
         await send(client, event(dpu="unplaced"))
         await send(client, event(timestamp="2026-01-05T08:00:09Z"))
-        await stream.wait_for(8)
+        await stream.wait_for(9)
+        assert [one.data["dpu"] for one in stream.events if one.name == "dpu"] == ["unplaced"], "it is new"
         assert stream.counts()[-1] == ("room", 6)
-        assert len({one.id for one in stream.events}) == len(stream.events), "the id moves on"
+        assert len({one.id for one in stream.events if one.name == "count"}) == 8, "the id moves on"
 
 
 async def test_it_goes_on_where_the_last_event_id_says(app: Litestar, client: httpx.AsyncClient) -> None:
@@ -191,15 +194,35 @@ async def test_it_tells_when_a_daily_reset_is_due(
         assert stream.events[-1].data["since"] == f"{due:%Y-%m-%dT%H:%M:%S}Z"
 
 
-async def test_it_tells_when_a_sensor_falls_silent(
-    app: Litestar, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+async def test_it_tells_when_a_sensor_falls_silent_and_when_it_is_back(
+    app: Litestar, client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
     await room_with_dpu(client)
-    await send(client, event(timestamp=now(-timedelta(minutes=9, seconds=58))))
-    async with listening(app) as stream:
+    heard = datetime.now(UTC) - timedelta(minutes=11)
+    await send(client, event(timestamp=heard.isoformat()))
+    async with listening(app) as stream, listening(app, "space=room") as named:
         found = await stream.wait_for(1)
         assert found[0].data["dpus"] == {"placed": 1, "online": 1}
-        assert (await stream.wait_for(2))[1].data["dpus"] == {"placed": 1, "online": 0}
+        await listen(connection, heard, heard + timedelta(minutes=11))
+        assert await connection.fetchval("select api.detect_outages()") == 1
+        for one in (stream, named):
+            flip, count = (await one.wait_for(3))[1:]
+            assert flip.name == "dpu"
+            assert flip.data == {
+                "dpu": "dpu-1",
+                "state": "offline",
+                "last_seen": heard.isoformat().replace("+00:00", "Z"),
+                "at": (heard + timedelta(minutes=10)).isoformat().replace("+00:00", "Z"),
+                "space": "room",
+            }
+            assert count.data["dpus"] == {"placed": 1, "online": 0}
+        last_id = stream.events[0].id
+        await hear(connection, ("dpu-1", None))
+        flip, count = (await stream.wait_for(5))[3:]
+        assert (flip.name, flip.data["state"], flip.data["at"]) == ("dpu", "online", flip.data["last_seen"])
+        assert count.data["dpus"] == {"placed": 1, "online": 1}
+    async with listening(app, last_id=last_id) as stream:
+        assert [one.name for one in await stream.wait_for(2)] == ["dpu", "count"], "what was missed is told later"
 
 
 @pytest.mark.parametrize(
@@ -266,6 +289,7 @@ async def test_it_drops_who_takes_nothing_and_keeps_no_more_for_them_than_the_ne
 ) -> None:
     monkeypatch.setattr(live, "WRITE_SECONDS", 2.0)
     await room_with_dpu(client)
+    await send(client, event(timestamp="2026-01-05T07:00:00Z", direction=0))
     async with listening(app) as slow, listening(app) as dead, listening(app) as quick:
         for stream in (slow, dead, quick):
             await stream.wait_for(1)
@@ -294,14 +318,14 @@ async def test_it_says_that_it_is_still_there(
 
 
 async def test_it_takes_no_more_listeners_than_it_is_told_to(database_url: str, connection: asyncpg.Connection) -> None:
-    app = create_app(Settings(database_url=database_url, auth="off", max_listeners=1))
+    app = create_app(Settings(database_url=database_url, auth="off", jobs=False, max_listeners=1))
     async with app.lifespan(), listening(app), listening(app) as second:
         assert second.status == 503
         assert second.headers["retry-after"]
 
 
 async def test_its_streams_end_when_the_service_stops(database_url: str, connection: asyncpg.Connection) -> None:
-    app = create_app(Settings(database_url=database_url, auth="off"))
+    app = create_app(Settings(database_url=database_url, auth="off", jobs=False))
     async with app.lifespan(), listening(app) as stream:
         app.state.live.stop()
         await stream.wait_for_end()
@@ -383,7 +407,7 @@ async def test_it_streams_through_the_server_and_ends_when_that_is_stopped(
 
                 async def next_count() -> int:
                     async for line in lines:
-                        if line.startswith("data: "):
+                        if line.startswith("data: ") and "raw_count" in line:
                             return int(json.loads(line.removeprefix("data: "))["raw_count"])
                     raise AssertionError("it ended")
 

@@ -22,7 +22,7 @@ from tests.http.streams import Stream, listening
 async def asking(connection: asyncpg.Connection, database_url: str) -> AsyncIterator[Litestar]:
     """A service that asks for tokens, and the site of build_site."""
     await build_site(connection)
-    app = create_app(Settings(database_url=database_url))
+    app = create_app(Settings(database_url=database_url, jobs=False))
     async with app.lifespan():
         yield app
 

@@ -16,9 +16,9 @@ from itertools import pairwise, zip_longest
 from typing import Self
 from zoneinfo import ZoneInfo
 
-ONLINE_FOR = timedelta(minutes=10)
 OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(minutes=5)
+NEVER = datetime.max.replace(tzinfo=UTC)
 QUARTER = timedelta(minutes=15)
 EXACT_FOR = timedelta(hours=169)
 MINUTES = {"15m": 15, "30m": 30, "1h": 60}
@@ -46,6 +46,7 @@ class Event:
 class Received:
     event: Event
     recorded: int
+    clock: datetime = NEVER  # the service's
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Counted:
     raw_count: int
     since: datetime | None
     placed: int
-    online: int | None  # None: nobody knows any more
+    online: int
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ class World:
                     return "duplicate"
                 self.conflicts.append(Received(event, self.now))
                 return "conflict"
-        self.received.append(Received(event, self.now))
+        self.received.append(Received(event, self.now, clock))
         return "accepted"
 
     def retire(self, until: datetime) -> None:
@@ -381,7 +382,12 @@ class World:
         return {dpu for dpu in dpus if self.sign(dpu, at, space, known_at) != 0}
 
     def is_online(self, dpu: str, at: datetime, known_at: int | None = None) -> bool:
-        return any(event.dpu == dpu and at - ONLINE_FOR < event.time <= at for event in self.events(known_at))
+        """Heard from before: nobody listens in these worlds, so nobody falls silent (outages.py is about that)."""
+        return any(
+            received.event.dpu == dpu and min(received.event.time, received.clock) <= at
+            for received in self.received
+            if was_known(received.recorded, known_at)
+        )
 
     def count(self, space: str, at: datetime, known_at: int | None = None) -> Counted:
         raw_count = self.raw_count(space, at, known_at)
@@ -391,9 +397,7 @@ class World:
             raw_count=raw_count,
             since=self.latest_reset(space, at, known_at)[0],
             placed=len(outer),
-            online=None
-            if outer and self.is_before(at - ONLINE_FOR)
-            else sum(self.is_online(dpu, at, known_at) for dpu in outer),
+            online=sum(self.is_online(dpu, at, known_at) for dpu in outer),
         )
 
     # What cannot be answered any more. A quarter-hour of a DPU can be taken whole, also without or with what came

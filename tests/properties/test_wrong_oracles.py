@@ -12,7 +12,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from .oracle import ONLINE_FOR, Bucket, Change, Event, Placement, Received, Reset, World, was_known
+from .oracle import Bucket, Change, Event, Placement, Received, Reset, World, was_known
 from .worlds import (
     LONG_AGO,
     SUITE_WORLDS,
@@ -192,9 +192,9 @@ class KnownAtIgnoredForSchedules(World):
         return super().schedule(space, None)
 
 
-class OnlineToTheEndOfTheTenthMinute(World):
+class OnlineFromTheMomentAfterItsFirstSign(World):
     def is_online(self, dpu: str, at: datetime, known_at: int | None = None) -> bool:
-        return any(event.dpu == dpu and at - ONLINE_FOR <= event.time <= at for event in self.events(known_at))
+        return any(event.dpu == dpu and event.time < at for event in self.events(known_at))
 
 
 class ResetsMakeNoDifferenceToSeries(World):
@@ -300,7 +300,7 @@ WRONG = [
     KnownAtIgnoredForEvents,
     KnownAtIgnoredForPlacements,
     KnownAtIgnoredForSchedules,
-    OnlineToTheEndOfTheTenthMinute,
+    OnlineFromTheMomentAfterItsFirstSign,
 ]
 
 

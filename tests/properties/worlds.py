@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 
 from . import rollups
 from .oracle import (
-    ONLINE_FOR,
     Bucket,
     Event,
     Refused,
@@ -270,7 +269,6 @@ def quarters(world: World, limit: int = MAX_PROBES) -> list[datetime]:
 def probes(world: World, limit: int = MAX_PROBES) -> list[datetime]:
     """Instants at which something changes in this world, and one microsecond to both sides of each."""
     edges = {received.event.time for received in world.received}
-    edges |= {instant + ONLINE_FOR for instant in edges}
     edges |= {reset.at for reset in world.resets}
     for placement in world.placements:
         edges |= {placement.start, *([placement.until] if placement.until else [])}

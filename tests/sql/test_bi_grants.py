@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from tests.factories import NOON, build_house, record, seconds
+from tests.factories import NOON, build_house, listen, record, seconds, tick
 
 VIEWS = [
     "doorways",
+    "dpu_flips",
     "dpus",
     "events",
+    "incidents",
     "placements",
     "resets",
     "space_counts_15m",
@@ -57,6 +59,9 @@ async def test_the_views_of_bi_are_those_named_here(connection: asyncpg.Connecti
 async def test_bi_can_read_every_view(connection: asyncpg.Connection, view: str) -> None:
     await build_house(connection)
     await record(connection, [("front", NOON, 1), ("inner", NOON - seconds(90), 2), ("front", NOON - seconds(4e6), 1)])
+    await listen(connection, NOON, NOON + seconds(600))
+    await tick(connection, NOON + seconds(602))
+    await tick(connection, NOON + seconds(604))
     async with analyst(connection) as reader:
         found = await reader.fetch(f"select * from bi.{view}")
     assert (len(found) == 0) == (view == "resets")

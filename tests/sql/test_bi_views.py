@@ -220,8 +220,10 @@ async def test_everything_is_commented_and_nothing_is_json(connection: asyncpg.C
 # Columns are only ever appended: a line of this table grows at its end and changes in no other way.
 COLUMNS = {
     "doorways": "doorway name side_a side_b",
-    "dpus": "dpu name mac_address registered_at last_seen_at latest_time cumulative_count",
+    "dpu_flips": "dpu at state recorded_at",
+    "dpus": "dpu name mac_address registered_at last_seen_at latest_time cumulative_count state last_heartbeat_at",
     "events": "dpu time sequence direction received_at doorway",
+    "incidents": "incident kind space dpu dpus started_at ended_at corrected absorbed_by",
     "placements": "dpu doorway mounted_in from_at until_at recorded_at",
     "resets": "space at count recorded_at",
     "space_counts_15m": "space bucket count raw_count",

@@ -7,7 +7,7 @@ import pytest
 
 from service import calls
 from service.messages import ChangesRow
-from tests.factories import LONG_AGO, NOON, apply_site, build_house, record, seconds
+from tests.factories import LONG_AGO, NOON, apply_site, build_house, listen, record, seconds, tick
 
 
 async def read(connection: asyncpg.Connection, cursor: str | None = None) -> ChangesRow:
@@ -112,10 +112,14 @@ def moved_back(cursor: str, by: timedelta) -> str:
 
 async def test_it_tells_of_sensors_that_fell_silent(connection: asyncpg.Connection) -> None:
     await build_house(connection)
-    await record(connection, [("front", await database_now(connection) - timedelta(minutes=10), 1)])
+    await record(connection, [("front", NOON, 1)])
+    await listen(connection, NOON, NOON + seconds(599))
     cursor = (await read(connection)).cursor
-    assert (await read(connection, moved_back(cursor, timedelta(seconds=30)))).counts == ["house"]
-    assert (await read(connection, moved_back(cursor, timedelta(seconds=1)))).counts == [], "every 5 seconds is enough"
+    await tick(connection, NOON + seconds(599.9))
+    assert (await read(connection, cursor)).counts == []
+    await tick(connection, NOON + seconds(600))
+    changes = await read(connection, cursor)
+    assert (changes.counts, changes.dpus) == (["house"], ["front"])
 
 
 @pytest.mark.parametrize("end", ["from", "until"])
@@ -169,7 +173,10 @@ async def test_its_rows_are_dropped_after_an_hour(connection: asyncpg.Connection
     await connection.execute("update core.change set changed_at = changed_at - interval '61 minutes'")
     await record(connection, [("front", NOON, 1)])
     await connection.execute("call core.run_upkeep()")
-    assert await connection.fetchval("select count(*) from core.change") == 1
+    assert await connection.fetchval("select count(*) from core.change where dpu_ids is not null") == 1
+    assert (
+        await connection.fetchval("select count(*) from core.change where changed_at < now() - interval '1 hour'") == 0
+    )
 
 
 @pytest.mark.concurrency

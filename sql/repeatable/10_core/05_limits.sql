@@ -15,12 +15,31 @@ comment on function core.get_latest_time(timestamptz) is
 'Events after this instant are refused as in_future. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_offline_after()
-returns interval
+returns integer
 language sql immutable
-set search_path = pg_catalog, pg_temp
-as $$ select interval '10 minutes' $$;
+as $$ select 600 $$;
 comment on function core.get_offline_after() is
-'A DPU is offline from this long after it was last heard from.';
+'After how many seconds of silence a DPU is offline where no space says otherwise. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.get_dpu_state(
+  last_seen_at timestamptz,
+  offline_at timestamptz
+)
+returns text
+language sql immutable
+as $$ select case when last_seen_at is null then 'never_seen' when offline_at is not null then 'offline' else 'online' end $$;
+comment on function core.get_dpu_state(timestamptz, timestamptz) is
+'online, offline or never_seen, now, by the columns of core.dpu_state. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.get_microseconds(
+  from_at timestamptz,
+  until_at timestamptz
+)
+returns bigint
+language sql immutable
+as $$ select (extract(epoch from until_at - from_at) * 1000000)::bigint $$;
+comment on function core.get_microseconds(timestamptz, timestamptz) is
+'How long it is from one instant to another. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_lag_ms(
   "time" timestamptz,

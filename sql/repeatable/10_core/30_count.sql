@@ -25,34 +25,32 @@ create or replace function core.count_sensors(
 returns table (space_id integer, placed integer, online integer)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_custom_plan
+-- from each DPU to its few outages, whatever the planner thinks of reading all
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
-declare
-  v_high timestamptz := at;
-  v_low timestamptz := at - core.get_offline_after();
-  v_spaces integer[];
-  v_dpus integer[];
 begin
-  select array_agg(p.space_id), array_agg(p.dpu_id) into v_spaces, v_dpus
-  from core.list_outer_placements(spaces, count_sensors.known_at) p
-  where p.during @> v_high;
-
   return query
-  select p.space_id, pg_catalog.count(*)::integer, pg_catalog.count(heard.at)::integer
-  from unnest(v_spaces, v_dpus) as p (space_id, dpu_id)
-  left join lateral (
-    select e.time as at
-    from core.event e
-    where e.dpu_id = p.dpu_id and e.time > v_low and e.time <= v_high
-      and (count_sensors.known_at = 'infinity' or core.get_received_at(e.time, e.lag_ms) <= count_sensors.known_at)
-    limit 1
-  ) heard on true
+  select p.space_id, pg_catalog.count(*)::integer, pg_catalog.count(*) filter (where p.is_online)::integer
+  from (
+    select
+      p.space_id,
+      exists (
+        select from core.first_sign f
+        where f.dpu_id = p.dpu_id and f.at <= count_sensors.at and f.recorded_at <= count_sensors.known_at)
+      and not exists (
+        select from core.outage o
+        where o.dpu_id = p.dpu_id and o.offline_at <= count_sensors.at and (o.back_at is null or o.back_at > count_sensors.at)
+          and o.recorded_at <= count_sensors.known_at and (o.superseded_at is null or o.superseded_at > count_sensors.known_at)
+      ) as is_online
+    from core.list_outer_placements(spaces, count_sensors.known_at) p
+    where p.during @> count_sensors.at
+  ) p
   group by p.space_id;
 end
 $$;
 comment on function core.count_sensors(integer[], timestamptz, timestamptz) is
-'How many DPUs hang above the outer doorways of each space at an instant, and how many of them were heard from shortly before. Spaces without any are left out.';
+'How many DPUs hang above the outer doorways of each space at an instant, and how many of them were online: heard from before, and not offline. Spaces without any are left out.';
 
 create or replace function core.list_parts(
   spaces integer[],
@@ -145,15 +143,13 @@ as $$
 begin
   return query
   select
-    c.space_id, c.raw_count, c.since, coalesce(n.placed, 0),
-    case when n.space_id is null then 0 when count_spaces.at - core.get_offline_after() >= r.events_from then n.online end
+    c.space_id, c.raw_count, c.since, coalesce(n.placed, 0), coalesce(n.online, 0)
   from core.sum_spaces(spaces, count_spaces.at, count_spaces.known_at) c
-  cross join core.rollup_state r
   left join core.count_sensors(spaces, count_spaces.at, count_spaces.known_at) n on n.space_id = c.space_id;
 end
 $$;
 comment on function core.count_spaces(integer[], timestamptz, timestamptz) is
-'core.sum_spaces with how complete it is. dpus_placed: DPUs above outer doorways at that instant; dpus_online: those of them that were heard from within core.get_offline_after() before it, null where the events of that time were dropped.';
+'core.sum_spaces with how complete it is. dpus_placed: DPUs above outer doorways at that instant; dpus_online: those of them that were online then.';
 
 create or replace function core.describe_counts(
   spaces integer[],

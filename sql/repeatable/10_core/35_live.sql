@@ -180,17 +180,15 @@ as $$
 #variable_conflict use_column
 declare
   v_at timestamptz := at;
-  v_heard_from timestamptz := at - core.get_offline_after();
   v_due integer[];
   -- parts whose DPU has reported what is still to come
   v_spaces integer[];
   v_dpus integer[];
   v_froms timestamptz[];
   v_nets bigint[];
-  v_are_online boolean[];
 begin
-  select array_agg(f.space_id), array_agg(f.dpu_id), array_agg(f.from_at), array_agg(a.net), array_agg(a.is_online)
-  into v_spaces, v_dpus, v_froms, v_nets, v_are_online
+  select array_agg(f.space_id), array_agg(f.dpu_id), array_agg(f.from_at), array_agg(a.net)
+  into v_spaces, v_dpus, v_froms, v_nets
   from core.live_flow f
   join core.dpu_state s on s.dpu_id = f.dpu_id
   cross join lateral core.look_ahead(f.dpu_id, f.from_at, f.until_at, s.latest_time, v_at) a
@@ -202,11 +200,11 @@ begin
     l.base + coalesce(sum(f.sign * (f.net + case when f.until_at = 'infinity' then s.cumulative_count else 0 end - coalesce(a.net, 0))), 0)::bigint,
     nullif(l.since, '-infinity'),
     (count(*) filter (where f.from_at <= v_at and f.until_at > v_at))::integer,
-    (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and coalesce(a.is_online, s.latest_time > v_heard_from)))::integer
+    (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and core.get_dpu_state(s.last_seen_at, s.offline_at) = 'online'))::integer
   from core.live_space l
   left join core.live_flow f on f.space_id = l.space_id
   left join core.dpu_state s on s.dpu_id = f.dpu_id
-  left join unnest(v_spaces, v_dpus, v_froms, v_nets, v_are_online) as a (space_id, dpu_id, from_at, net, is_online)
+  left join unnest(v_spaces, v_dpus, v_froms, v_nets) as a (space_id, dpu_id, from_at, net)
     on a.space_id = f.space_id and a.dpu_id = f.dpu_id and a.from_at = f.from_at
   where l.space_id = any (spaces) and l.until_at > v_at
   group by l.space_id;
@@ -226,8 +224,7 @@ create or replace function core.look_ahead(
   until_at timestamptz,
   latest_time timestamptz,
   at timestamptz,
-  out net bigint,
-  out is_online boolean
+  out net bigint
 )
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -240,10 +237,7 @@ begin
   from core.event e
   where e.dpu_id = look_ahead.dpu_id and e.time > v_at and e.time <= latest_time
     and e.time >= look_ahead.from_at and e.time < look_ahead.until_at;
-  is_online := exists (
-    select from core.event e
-    where e.dpu_id = look_ahead.dpu_id and e.time > v_at - core.get_offline_after() and e.time <= v_at);
 end
 $$;
 comment on function core.look_ahead(integer, timestamptz, timestamptz, timestamptz, timestamptz) is
-'What a live row holds already of events that are still to come (a clock may be up to 5 minutes fast), and whether the DPU was heard from in the 10 minutes before.';
+'What a live row holds already of events that are still to come (a clock may be up to 5 minutes fast).';

@@ -4,7 +4,8 @@ create or replace function core.note_change(
   dpus integer[] default null,
   latest_at timestamptz default null,
   spaces integer[] default null,
-  ids text[] default null
+  ids text[] default null,
+  flipped integer[] default null
 )
 returns void
 language plpgsql volatile
@@ -13,20 +14,21 @@ as $$
 declare
   v_now timestamptz := clock_timestamp();
 begin
-  if dpus is null and spaces is null and ids is null then
+  if dpus is null and spaces is null and ids is null and flipped is null then
     return;
   end if;
-  insert into core.change (changed_at, dpu_ids, space_ids, spaces, ahead_until)
+  insert into core.change (changed_at, dpu_ids, space_ids, spaces, ahead_until, flipped_ids)
   values (
     v_now,
     (select array_agg(distinct d.dpu_id) from unnest(dpus) as d (dpu_id)),
     note_change.spaces,
     ids,
-    case when latest_at > v_now then least(latest_at, core.get_latest_time(v_now)) end);
+    case when latest_at > v_now then least(latest_at, core.get_latest_time(v_now)) end,
+    flipped);
 end
 $$;
-comment on function core.note_change(integer[], timestamptz, integer[], text[]) is
-'Notes for the feed what the running transaction changed: dpus whose events it stored, with the latest of their own instants; spaces whose counts it derived anew; ids of spaces that it created, changed or deleted. Nulls everywhere: nothing.';
+comment on function core.note_change(integer[], timestamptz, integer[], text[], integer[]) is
+'Notes for the feed what the running transaction changed: dpus whose events it stored, with the latest of their own instants; spaces whose counts it derived anew; ids of spaces that it created, changed or deleted; flipped: DPUs that went offline, came back or were heard from for the first time. Nulls everywhere: nothing.';
 
 create or replace function core.read_cursor(
   cursor text,
@@ -64,13 +66,13 @@ as $$
   select format('%s@%s@%s', snapshot, (extract(epoch from at) * 1000000)::bigint, (extract(epoch from checked_at) * 1000000)::bigint)
 $$;
 comment on function core.write_cursor(pg_snapshot, timestamptz, timestamptz) is
-'A place in the feed as text: the snapshot up to which it was read, the instant of that, and the instant up to which sensors were checked.';
+'A place in the feed as text: the snapshot up to which it was read, the instant of that, and the instant up to which placements were checked.';
 
 create or replace function core.list_noted(
   snapshot pg_snapshot,
   at timestamptz
 )
-returns table (dpu_ids integer[], space_ids integer[], spaces text[])
+returns table (dpu_ids integer[], space_ids integer[], spaces text[], flipped_ids integer[])
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -80,11 +82,11 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  select c.dpu_ids, c.space_ids, c.spaces
+  select c.dpu_ids, c.space_ids, c.spaces, c.flipped_ids
   from core.change c
   where c.xid >= pg_snapshot_xmin(snapshot) and not pg_visible_in_snapshot(c.xid, snapshot)
   union all
-  select c.dpu_ids, null, null
+  select c.dpu_ids, null, null, null
   from core.change c
   where c.ahead_until > list_noted.at;
 end
@@ -103,12 +105,7 @@ set plan_cache_mode = force_custom_plan
 as $$
 begin
   return query
-  select f.space_id
-  from core.dpu_state s
-  join core.live_flow f on f.dpu_id = s.dpu_id
-  where s.latest_time > low - core.get_offline_after() and s.latest_time <= high - core.get_offline_after()
-  union
-  select b.space_id
+  select distinct b.space_id
   from core.placement p
   join core.boundary b on b.doorway_id = p.doorway_id
   where p.superseded_at is null
@@ -116,4 +113,4 @@ begin
 end
 $$;
 comment on function core.list_turned_spaces(timestamptz, timestamptz) is
-'The spaces whose sensors fell silent, or whose placements began or ended, in (low, high]: reads all DPUs, so not for every tick.';
+'The spaces whose placements began or ended in (low, high].';

@@ -161,9 +161,11 @@ create or replace function core.lock_dpus(
   dpus integer[],
   times timestamptz[],
   directions integer[],
+  received_at timestamptz,
   inout ordinals bigint[],
   out late bigint[],
-  out touching bigint[]
+  out touching bigint[],
+  out turning bigint[]
 )
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -180,7 +182,9 @@ begin
       cumulative_count = s.cumulative_count + n.net,
       first_time = least(s.first_time, n.first),
       latest_time = greatest(s.latest_time, n.latest),
-      earlier_time = s.latest_time
+      earlier_time = s.latest_time,
+      last_seen_at = greatest(s.last_seen_at, least(n.latest, lock_dpus.received_at)),
+      earlier_seen_at = s.last_seen_at
     from (
       select dpus[o] as dpu_id, sum(directions[o]) as net, min(times[o]) as first, max(times[o]) as latest, array_agg(o) as ordinals
       from unnest(lock_dpus.ordinals) as o
@@ -188,19 +192,23 @@ begin
       order by 1
     ) n
     where s.dpu_id = n.dpu_id
-    returning n.first, s.earlier_time, s.live_from, n.ordinals
+    returning
+      n.first, s.earlier_time, s.live_from, n.ordinals,
+      s.offline_at is not null or s.earlier_seen_at is null or least(n.first, lock_dpus.received_at) < s.steady_from
+        or s.last_seen_at - s.earlier_seen_at >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second' as is_turning
   )
   select
     coalesce(array_agg(o) filter (where times[o] <= s.earlier_time), '{}'),
-    coalesce(array_agg(o) filter (where times[o] < s.live_from), '{}')
-  into late, touching
+    coalesce(array_agg(o) filter (where times[o] < s.live_from), '{}'),
+    coalesce(array_agg(o) filter (where s.is_turning), '{}')
+  into late, touching, turning
   from state s
   cross join lateral unnest(s.ordinals) as o
-  where s.first <= s.earlier_time or s.first < s.live_from;
+  where s.first <= s.earlier_time or s.first < s.live_from or s.is_turning;
 end
 $$;
-comment on function core.lock_dpus(integer[], timestamptz[], integer[], bigint[]) is
-'Adds to core.dpu_state what events add up to, given as parallel arrays and by ordinals from 1, and holds those rows until the transaction ends: meanwhile no other one stores events of these DPUs. late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that core.live_flow has to be told of. The caller takes off again what turns out to be stored.';
+comment on function core.lock_dpus(integer[], timestamptz[], integer[], timestamptz, bigint[]) is
+'Adds to core.dpu_state what events add up to, given as parallel arrays and by ordinals from 1, and holds those rows until the transaction ends: meanwhile no other one stores events of these DPUs. late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that core.live_flow has to be told of; turning: those of DPUs that may not have been online all the time, for core.settle_signs. The caller takes off again what turns out to be stored.';
 
 create or replace function core.store_events(
   dpus integer[],
@@ -222,6 +230,7 @@ declare
   v_latest timestamptz := core.get_latest_time(store_events.received_at);
   v_late bigint[];
   v_touching bigint[];
+  v_turning bigint[];
 begin
   doubles := '{}';
   stored := '{}';
@@ -233,8 +242,14 @@ begin
   if cardinality(ordinals) = 0 then
     return;
   end if;
-  select l.late, l.touching into v_late, v_touching
-  from core.lock_dpus(dpus, times, directions, ordinals) l;
+  select l.late, l.touching, l.turning into v_late, v_touching, v_turning
+  from core.lock_dpus(dpus, times, directions, store_events.received_at, ordinals) l;
+  if cardinality(v_turning) > 0 then
+    perform core.settle_signs(
+      array(select dpus[o] from unnest(v_turning) as o),
+      array(select least(times[o], store_events.received_at) from unnest(v_turning) as o),
+      store_events.received_at);
+  end if;
 
   if cardinality(v_late) > 0 then
     select coalesce(array_agg(l.ordinal), '{}'), coalesce(array_agg(l.direction), '{}') into doubles, stored

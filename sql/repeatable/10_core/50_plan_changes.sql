@@ -95,9 +95,22 @@ begin
         detail = place || 'parent', hint = 'The parent must not be the space itself or one below it.';
     end if;
   end if;
+  if patch ? 'offline_after_seconds' then
+    v_new.offline_after_seconds := (patch->>'offline_after_seconds')::integer;
+    if v_new.offline_after_seconds not between 1 and 2678400 then
+      raise exception using errcode = 'PT422', message = 'offline_after_seconds is not 1 to 2678400 (31 days).', detail = place || 'offline_after_seconds',
+        hint = 'Give seconds, or null for what the parent says.';
+    end if;
+  end if;
   if v_new is distinct from v_space then
-    update core.space s set name = v_new.name, capacity = v_new.capacity, opening_hours = v_new.opening_hours, parent_id = v_new.parent_id
+    update core.space s
+    set name = v_new.name, capacity = v_new.capacity, opening_hours = v_new.opening_hours, parent_id = v_new.parent_id,
+      offline_after_seconds = v_new.offline_after_seconds
     where s.space_id = v_space.space_id;
+    if (v_new.parent_id, v_new.offline_after_seconds) is distinct from (v_space.parent_id, v_space.offline_after_seconds) then
+      perform core.rebase_offline_after(array(
+        select h.dpu_id from core.list_hung(put_space.recorded_at) h where h.space_id in (select core.list_subtree(v_space.space_id))));
+    end if;
     if v_new.parent_id is distinct from v_space.parent_id then
       -- the doorways it counts by, and the schedule it inherits
       insert into core.live_change (space_id) select core.list_subtree(v_space.space_id);
@@ -360,10 +373,12 @@ begin
     from unnest(tstzmultirange(v_old.during) - tstzmultirange(v_during)) as r (during);
   end loop;
   if doorway is null then
+    perform core.rebase_offline_after(array[place_dpu.dpu_id]);
     return 'updated';
   end if;
   insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at)
   values (place_dpu.dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during, place_dpu.recorded_at);
+  perform core.rebase_offline_after(array[place_dpu.dpu_id]);
   insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = v_mounting.doorway_id;
   return case when v_changed then 'updated' else 'created' end;
 end

@@ -10,35 +10,23 @@ returns table (
   reset_at text,
   opening_hours jsonb,
   effective_time_zone text,
-  effective_reset_at text
+  effective_reset_at text,
+  offline_after_seconds integer,
+  effective_offline_after_seconds integer
 )
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select s.id, s.name, p.id, h.time_zone, s.capacity, h.reset_at, s.opening_hours, e.time_zone, e.reset_at
+  select s.id, s.name, p.id, h.time_zone, s.capacity, h.reset_at, s.opening_hours, e.time_zone, e.reset_at,
+    s.offline_after_seconds, coalesce(a.seconds, core.get_offline_after())
   from core.space s
   join core.list_schedules(spaces) e on e.space_id = s.space_id
+  join core.list_offline_after(spaces) a on a.space_id = s.space_id
   left join core.space p on p.space_id = s.parent_id and (core.get_reach() is null or core.get_reach() <> s.space_id)
   left join core.schedule h on h.space_id = s.space_id and h.superseded_at is null
 $$;
 comment on function core.describe_spaces(integer[]) is
 'Spaces as api.get_space gives them, in no order. To a limited token its own space has no parent.';
-
-create or replace function core.get_dpu_state(
-  latest_time timestamptz,
-  at timestamptz
-)
-returns text
-language sql immutable
-as $$
-  select case
-    when latest_time is null then 'never_seen'
-    when at < latest_time + core.get_offline_after() then 'online'
-    else 'offline'
-  end
-$$;
-comment on function core.get_dpu_state(timestamptz, timestamptz) is
-'online, offline or never_seen, at an instant, by the latest event of a DPU. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.describe_dpus(
   dpus integer[],
@@ -65,8 +53,8 @@ as $$
     d.id,
     d.name,
     d.mac_address::text,
-    core.get_dpu_state(s.latest_time, describe_dpus.at),
-    case when s.latest_time > describe_dpus.at then describe_dpus.at else s.latest_time end,
+    core.get_dpu_state(s.last_seen_at, s.offline_at),
+    s.last_seen_at,
     w.id,
     m.id,
     lower(p.during),
@@ -84,4 +72,4 @@ as $$
   where d.dpu_id = any (dpus)
 $$;
 comment on function core.describe_dpus(integer[], timestamptz) is
-'DPUs as api.get_dpu gives them, with the placement and state that hold at an instant, in no order.';
+'DPUs as api.get_dpu gives them, with the placement that holds at an instant, in no order.';

@@ -21,4 +21,4 @@ $$;
 comment on function api.get_dpu(text) is
 'One DPU: state, the placement that holds now (from_at null: none), and what its events add up to.
 
-state: online, offline (not heard from for 10 minutes) or never_seen. cumulative_count: sum of all its directions. Errors: PT404.';
+state: online, offline (silent for as long as its space allows, 10 minutes by default) or never_seen. last_seen: its latest event or heartbeat. cumulative_count: sum of all its directions. Errors: PT404.';

@@ -8,7 +8,9 @@ returns table (
   reset_at text,
   opening_hours jsonb,
   effective_time_zone text,
-  effective_reset_at text
+  effective_reset_at text,
+  offline_after_seconds integer,
+  effective_offline_after_seconds integer
 )
 language sql stable security definer
 set search_path = pg_catalog, pg_temp

@@ -3,7 +3,8 @@ create or replace function api.list_changes(
   out is_all boolean,
   out counts text[],
   out spaces text[],
-  out deleted text[]
+  out deleted text[],
+  out dpus text[]
 )
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -26,6 +27,7 @@ begin
     counts := '{}';
     spaces := '{}';
     deleted := '{}';
+    dpus := '{}';
     return;
   end if;
 
@@ -36,7 +38,7 @@ begin
   ),
   counted as (
     select f.space_id
-    from (select distinct d.dpu_id from change c, unnest(c.dpu_ids) as d (dpu_id)) d
+    from (select distinct d.dpu_id from change c, unnest(c.dpu_ids || c.flipped_ids) as d (dpu_id)) d
     join core.live_flow f on f.dpu_id = d.dpu_id
     union
     select s.space_id from change c, unnest(c.space_ids) as s (space_id)
@@ -45,8 +47,9 @@ begin
   )
   select
     array(select s.id from counted c join core.space s on s.space_id = c.space_id),
-    array(select distinct s.id from change c, unnest(c.spaces) as s (id))
-  into counts, v_changed;
+    array(select distinct s.id from change c, unnest(c.spaces) as s (id)),
+    array(select distinct d.id from change c, unnest(c.flipped_ids) as f (dpu_id) join core.dpu d on d.dpu_id = f.dpu_id)
+  into counts, v_changed, dpus;
   if v_is_check then
     counts := array(
       select c.id from unnest(counts) as c (id)
@@ -61,4 +64,4 @@ $$;
 comment on function api.list_changes(text) is
 'What may have changed since a cursor, and the next cursor: everything committed since, in whatever order, and what time alone brought about.
 
-cursor: as an earlier call gave it; null to begin. counts: spaces whose counts (api.list_counts) may be others now, events that come due, daily resets, silent sensors and planned moves included. spaces: those that were created or changed themselves (name, parent, capacity ...). deleted: those that are gone. is_all: the cursor is null, unreadable or older than 50 minutes, so anything may have changed; the lists are empty then. A count read after this call is at least as new as the cursor.';
+cursor: as an earlier call gave it; null to begin. counts: spaces whose counts (api.list_counts) may be others now, events that come due, daily resets, silent sensors and planned moves included. dpus: those that went offline, came back or were heard from for the first time. spaces: those that were created or changed themselves (name, parent, capacity ...). deleted: those that are gone. is_all: the cursor is null, unreadable or older than 50 minutes, so anything may have changed; the lists are empty then. A count read after this call is at least as new as the cursor.';

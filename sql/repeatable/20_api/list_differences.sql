@@ -160,9 +160,29 @@ as $$
     and not exists (
       select from core.late_mark m
       where m.dpu_id = d.dpu_id and public.time_bucket(w.width, m.bucket) = n.bucket)
+  union all
+  -- not from the signs of life themselves: of heartbeats only the latest is kept
+  select 'outage', format('dpu %s from %s', d.id, o.heard_at), 'offline ' || o.offline_at, 'offline ' || n.offline_at
+  from core.outage o
+  join core.dpu d on d.dpu_id = o.dpu_id
+  left join lateral core.list_offline_at(o.heard_at, o.offline_after_seconds) n on true
+  where o.superseded_at is null and o.offline_at is distinct from n.offline_at
+  union all
+  select 'dpu_state', format('dpu %s', d.id), format('offline %s, last_seen %s', s.offline_at, s.last_seen_at), format('offline %s, last_seen %s', o.offline_at, o.heard_at)
+  from core.dpu_state s
+  join core.dpu d on d.dpu_id = s.dpu_id
+  full join (select p.* from core.outage p where p.superseded_at is null and p.back_at is null) o on o.dpu_id = s.dpu_id
+  where s.offline_at is distinct from o.offline_at or s.last_seen_at <> o.heard_at
+  union all
+  select 'dpu_state', format('dpu %s', d.id), coalesce(s.offline_after_seconds::text, 'default'), coalesce(a.seconds::text, 'default')
+  from core.dpu_state s
+  join core.dpu d on d.dpu_id = s.dpu_id
+  left join core.list_hung(clock_timestamp()) h on h.dpu_id = s.dpu_id
+  left join core.list_offline_after(array(select p.space_id from core.space p)) a on a.space_id = h.space_id
+  where s.offline_after_seconds is distinct from a.seconds
   order by 1, 2
 $$;
 comment on function api.list_differences() is
 'Recomputes everything that is derived from the facts, and returns where what is stored differs: nothing, if all is well.
 
-Where events were dropped (api.get_retention) the quarter-hours that are left take their place, and are held against the events that were kept. Reads every event: takes its time on a long history.';
+Where events were dropped (api.get_retention) the quarter-hours that are left take their place, and are held against the events that were kept. Outages are held against when somebody listened and the state of each DPU, not against signs of life: of heartbeats only the latest is kept. Reads every event: takes its time on a long history.';

@@ -38,7 +38,7 @@ begin
     left join core.placement p on p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> v_now
     left join core.doorway w on w.doorway_id = p.doorway_id
     where (after is null or d.id > after)
-      and (list_dpus.state is null or list_dpus.state = core.get_dpu_state(s.latest_time, v_now))
+      and (list_dpus.state is null or list_dpus.state = core.get_dpu_state(s.last_seen_at, s.offline_at))
       and (placed is null or placed = (p.placement_id is not null))
       and (v_subtree is null or w.side_a_id = any (v_subtree) or w.side_b_id = any (v_subtree))
       and (v_reach is null or w.side_a_id = any (v_reach) or w.side_b_id = any (v_reach))

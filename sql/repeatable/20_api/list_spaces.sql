@@ -9,7 +9,9 @@ create or replace function api.list_spaces(
   out reset_at text,
   out opening_hours jsonb,
   out effective_time_zone text,
-  out effective_reset_at text
+  out effective_reset_at text,
+  out offline_after_seconds integer,
+  out effective_offline_after_seconds integer
 )
 returns setof record
 language plpgsql stable security definer
@@ -21,7 +23,7 @@ declare
   v_reach integer[] := core.list_reach();
 begin
   return query
-  select s.parent, s.id, s.name, s.time_zone, s.capacity, s.reset_at, s.opening_hours, s.effective_time_zone, s.effective_reset_at
+  select s.parent, s.id, s.name, s.time_zone, s.capacity, s.reset_at, s.opening_hours, s.effective_time_zone, s.effective_reset_at, s.offline_after_seconds, s.effective_offline_after_seconds
   from core.describe_spaces(array(
     select s.space_id
     from core.space s

@@ -18,4 +18,4 @@ comment on column bi.space_counts_now.since is 'The reset it counts from; null: 
 comment on column bi.space_counts_now.capacity is 'How many people may be in it at once; null: not known.';
 comment on column bi.space_counts_now.utilization is 'count / capacity.';
 comment on column bi.space_counts_now.dpus_placed is 'DPUs above its outer doorways.';
-comment on column bi.space_counts_now.dpus_online is 'Those of them that were heard from in the 10 minutes before.';
+comment on column bi.space_counts_now.dpus_online is 'Those of them that are online.';

@@ -1,0 +1,200 @@
+"""Heartbeats: decoded one by one where they have to be, and stored together with what else arrives just then."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import accumulate, chain, pairwise
+
+import msgspec
+
+from service import calls
+from service.db import Database, Limited
+from service.errors import Problem
+from service.groups import STOPPED, Groups
+from service.messages import (
+    EventsRecordedOut,
+    HeartbeatIn,
+    HeartbeatOut,
+    HeartbeatRow,
+    HeartbeatsIn,
+    Rejection,
+)
+from service.metrics import Metrics
+from service.negotiation import (
+    JSON,
+    MSGPACK,
+    HttpRequest,
+    decode_bytes,
+    discard_body,
+    media_type,
+    read_body,
+    unsupported,
+)
+from service.settings import Settings
+
+MAX_HEARTBEATS = 10_000
+# As many as go together with others; more save nothing that could be measured.
+GROUP_HEARTBEATS = 1_000
+# Transactions for requests that go alone, large ones and those of limited tokens, that run at a time.
+LARGE_AT_A_TIME = 2
+NAMES_ONE = "It must name its DPU by `dpu` or by `mac_address`, and not by both."
+
+
+class HeartbeatsShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    heartbeats: list[msgspec.Raw]
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Decoded heartbeats; `indexes`: which of the request each was. `refused`: what could not be decoded."""
+
+    heartbeats: Sequence[HeartbeatIn]
+    indexes: Sequence[int]
+    refused: Sequence[Rejection] = ()
+
+    @property
+    def received(self) -> int:
+        return len(self.heartbeats) + len(self.refused)
+
+
+def check(heartbeat: HeartbeatIn) -> HeartbeatIn:
+    """Raises Problem (422) unless it names one DPU in one way."""
+    if (heartbeat.dpu is None) == (heartbeat.mac_address is None):
+        raise Problem("invalid", NAMES_ONE)
+    return heartbeat
+
+
+async def decode_heartbeats(request: HttpRequest) -> Batch:
+    """The body of POST /v1/heartbeats."""
+    format = media_type(request)
+    if format not in (JSON, MSGPACK):
+        raise unsupported(format, JSON, MSGPACK)
+    return await read_body(request, lambda body: decode_batch(body, format))
+
+
+def decode_batch(body: bytes, format: str) -> Batch:
+    """All at once where all are good; else each by itself, so that a bad one costs no other."""
+    try:
+        found = [check(heartbeat) for heartbeat in decode_bytes(body, HeartbeatsIn, format).heartbeats]
+        return Batch(found, range(len(found)))
+    except Problem as problem:
+        if problem.kind.code != "invalid":
+            raise
+    parts = decode_bytes(body, HeartbeatsShape, format).heartbeats
+    if len(parts) > MAX_HEARTBEATS:
+        raise Problem("too_large", f"A request can have {MAX_HEARTBEATS:,} heartbeats; send them in parts.")
+    heartbeats, indexes, refused = [], [], []
+    for index, part in enumerate(parts):
+        try:
+            heartbeats.append(check(decode_bytes(bytes(part), HeartbeatIn, format)))
+            indexes.append(index)
+        except Problem as problem:
+            refused.append(Rejection(index, "invalid", problem.detail))
+    return Batch(heartbeats, indexes, refused)
+
+
+class Heartbeats:
+    """Stores the heartbeats of requests, each answered for itself after its commit.
+
+    Small requests are gathered while others are being committed; large ones, and those of sessions that are limited to
+    a space, have a transaction of their own. What is held is bounded: more is refused (503).
+    """
+
+    def __init__(self, database: Database, settings: Settings, metrics: Metrics) -> None:
+        self.database = database
+        self.settings = settings
+        self.metrics = metrics
+        self.groups = Groups(self._commit, callers=1, max_weight=GROUP_HEARTBEATS, weigh=len)
+        self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
+        self.held = 0
+        self.is_stopping = False
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """Ends when all that was accepted is committed."""
+        try:
+            yield
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Accepts nothing more; returns when everything that was accepted is committed, or the database is too slow."""
+        self.is_stopping = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.is_idle.wait(), self.settings.statement_seconds)
+
+    async def admit(self, request: HttpRequest) -> None:
+        """Raises Problem (503) if there is no room for anything more, and holds nothing of the request's body then."""
+        try:
+            self._check_room()
+        except Problem:
+            await discard_body(request)
+            raise
+
+    def _check_room(self) -> None:
+        if self.is_stopping:
+            raise Problem("unavailable", STOPPED)
+        if self.held >= self.settings.max_waiting_events:
+            raise Problem("unavailable", "Too many heartbeats wait for the database. Nothing was stored; try again.")
+
+    async def record(self, session: Database | Limited, batch: Batch) -> EventsRecordedOut:
+        """What became of them, after the commit."""
+        rows = await self._store(session, batch.heartbeats)
+        rejected = [
+            *batch.refused,
+            *(
+                Rejection(index, row.verdict, row.detail or "")
+                for index, row in zip(batch.indexes, rows, strict=True)
+                if row.verdict not in (None, "duplicate")
+            ),
+        ]
+        rejected.sort(key=lambda rejection: rejection.index)
+        duplicates = sum(row.verdict == "duplicate" for row in rows)
+        return EventsRecordedOut(batch.received, batch.received - duplicates - len(rejected), duplicates, rejected)
+
+    async def record_one(self, session: Database | Limited, heartbeat: HeartbeatIn) -> HeartbeatOut:
+        """Raises Problem: 404 for a DPU that is not registered, 422 for an impossible clock."""
+        row = (await self._store(session, [check(heartbeat)]))[0]
+        if row.verdict not in (None, "duplicate"):
+            raise Problem("not_found" if row.verdict == "unknown_dpu" else "invalid", row.detail or "")
+        if row.dpu is None or row.last_seen is None:
+            raise LookupError("a heartbeat without a DPU was accepted")
+        return HeartbeatOut(row.dpu, row.last_seen)
+
+    async def _store(self, session: Database | Limited, heartbeats: Sequence[HeartbeatIn]) -> Sequence[HeartbeatRow]:
+        self._check_room()
+        if not heartbeats:
+            return []
+        self.held += len(heartbeats)
+        self.is_idle.clear()
+        try:
+            if len(heartbeats) >= GROUP_HEARTBEATS or isinstance(session, Limited):
+                async with self.large:
+                    return (await self._commit([heartbeats], session))[0]
+            return await self.groups.ask(heartbeats)
+        finally:
+            self.held -= len(heartbeats)
+            if not self.held:
+                self.is_idle.set()
+
+    async def _commit(
+        self, asked: Sequence[Sequence[HeartbeatIn]], session: Database | Limited | None = None
+    ) -> list[Sequence[HeartbeatRow]]:
+        heartbeats = [*chain.from_iterable(asked)]
+        rows = await calls.record_heartbeats(
+            session or self.database,
+            [heartbeat.dpu for heartbeat in heartbeats],
+            [heartbeat.mac_address for heartbeat in heartbeats],
+            [heartbeat.timestamp for heartbeat in heartbeats],
+            self.settings.auto_register,
+        )
+        self.metrics.note_heartbeats(len(asked), rows)
+        bounds = accumulate(map(len, asked), initial=0)
+        return [rows[begin:end] for begin, end in pairwise(bounds)]
+
+
+def heartbeats(request: HttpRequest) -> Heartbeats:
+    """The one that belongs to the request's app."""
+    found: Heartbeats = request.app.state.heartbeats
+    return found

@@ -1,0 +1,84 @@
+"""Sensors: heartbeats in; states, incidents and availability out."""
+
+from litestar import Response, get, post
+
+from service import calls, cursor
+from service.auth import charge
+from service.db import database
+from service.heartbeats import decode_heartbeats, heartbeats
+from service.messages import (
+    AvailabilityOut,
+    AvailabilityQuery,
+    EventsRecordedOut,
+    HeartbeatIn,
+    HeartbeatOut,
+    HeartbeatQuery,
+    HeartbeatsIn,
+    IncidentOut,
+    IncidentsQuery,
+    Page,
+    SensorOut,
+    SensorsQuery,
+)
+from service.negotiation import HttpRequest, answer, decode, no_query, path_id, query
+from service.openapi import described
+
+
+@post("/v1/heartbeats", opt=described(EventsRecordedOut, scope="ingest", body=HeartbeatsIn))
+async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
+    """Takes in signs of life of DPUs and answers after the commit, with a verdict for each that was not accepted.
+
+    Up to 10,000. Each names its DPU by `dpu` or by `mac_address`; a MAC address that nobody has is registered.
+    A duplicate is one that tells nothing new. One bad heartbeat never costs the good ones beside it.
+    """
+    no_query(request)
+    await heartbeats(request).admit(request)
+    batch = await decode_heartbeats(request)
+    charge(request, batch.received)
+    return answer(request, await heartbeats(request).record(database(request), batch))
+
+
+@post("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", body=HeartbeatIn))
+async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
+    """A sign of life of one DPU. A MAC address that nobody has is registered."""
+    no_query(request)
+    await heartbeats(request).admit(request)
+    heartbeat = await decode(request, HeartbeatIn)
+    charge(request, 1)
+    return answer(request, await heartbeats(request).record_one(database(request), heartbeat))
+
+
+@get("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", query=HeartbeatQuery))
+async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
+    """The same for devices that can do no more than ask for an address."""
+    asked = query(request, HeartbeatQuery)
+    charge(request, 1)
+    return answer(request, await heartbeats(request).record_one(database(request), asked))
+
+
+@get("/sensors", opt=described(list[SensorOut], 404, scope="read", query=SensorsQuery))
+async def list_sensors(request: HttpRequest) -> Response[bytes]:
+    """All sensors, those that are offline first, then by id."""
+    asked = query(request, SensorsQuery)
+    return answer(request, await calls.list_sensors(database(request), asked.space, asked.state))
+
+
+@get("/v1/incidents", opt=described(Page[IncidentOut], scope="read", query=IncidentsQuery))
+async def list_incidents(request: HttpRequest) -> Response[bytes]:
+    """Outages of sensors that people were told of, the newest first; with `open=true` those that last."""
+    asked = query(request, IncidentsQuery)
+    after = cursor.read(asked.after, int) if asked.after else None
+    rows = await calls.list_incidents(database(request), asked.open, after, asked.limit + 1)
+    return answer(request, cursor.page(rows, asked.limit, lambda incident: int(incident.id)))
+
+
+@get("/v1/dpus/{dpu:str}/availability", opt=described(AvailabilityOut, 404, scope="read", query=AvailabilityQuery))
+async def get_availability(request: HttpRequest) -> Response[bytes]:
+    """How much of [from, to) a DPU was online, and when it was not; by default of the last 24 hours."""
+    asked = query(request, AvailabilityQuery)
+    return answer(
+        request, await calls.get_availability(database(request), path_id(request, "dpu"), asked.from_, asked.to)
+    )
+
+
+HANDLERS = [record_heartbeats, record_heartbeat, get_heartbeat, list_sensors, list_incidents, get_availability]

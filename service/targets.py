@@ -1,0 +1,93 @@
+"""Which addresses webhooks may reach: public ones, and those of the networks in HEADCOUNT_PRIVATE_TARGETS.
+
+Whoever may make a channel chooses where this service connects to. What a name stands for is looked up and checked
+when the connection is made, and the connection goes to the very address that was checked.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Sequence
+from functools import partial
+
+import httpx
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# An IPv6 address that stands for an IPv4 one (RFC 6052): where there is no IPv4, names are translated to these.
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+CONNECT_SECONDS = 3.0
+
+
+class TargetRefused(Exception):
+    """The address may not be reached; the text says which one."""
+
+
+async def look_up(host: str, port: int) -> list[str]:
+    """The addresses of a name, in the order in which to try them. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def is_public(address: Address) -> bool:
+    """Whether it can be anybody's on the internet, and nobody's here."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in NAT64:
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if address.ipv4_mapped:
+            return is_public(address.ipv4_mapped)
+        # tunnels to whatever they name; nobody has a receiver there
+        if address.sixtofour or address.teredo or address.is_site_local or int(address) < 2**32:
+            return False
+    return address.is_global and not (
+        address.is_multicast
+        or address.is_private
+        or address.is_loopback
+        or address.is_link_local
+        or address.is_reserved
+        or address.is_unspecified
+    )
+
+
+class Targets:
+    def __init__(self, networks: Sequence[str] = ()) -> None:
+        self.networks = [ipaddress.ip_network(network) for network in networks]
+
+    def allows(self, text: str) -> bool:
+        address = ipaddress.ip_address(text)
+        plain = (isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped) or address
+        return is_public(address) or any(plain in network for network in self.networks)
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """The addresses of a host. Raises TargetRefused if even one of them may not be reached, OSError without any."""
+        addresses = await look_up(host, port)
+        for address in addresses:
+            if not self.allows(address):
+                raise TargetRefused(f"{host} is {address}, which is not a public address.")
+        if not addresses:
+            raise OSError(f"{host} has no address")
+        return addresses
+
+
+class CheckedTransport(httpx.AsyncHTTPTransport):
+    """Connects to addresses that Targets.resolve has let through, and to nothing that the name means later."""
+
+    def __init__(self, targets: Targets) -> None:
+        # no connection is kept: the next request is checked anew
+        super().__init__(limits=httpx.Limits(max_keepalive_connections=0))
+        self.targets = targets
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.raw_host.decode("ascii")
+        port = request.url.port or (443 if request.url.scheme == "https" else 80)
+        extensions = {**request.extensions, "sni_hostname": host}
+        failed: Exception = OSError(f"{host} has no address")
+        for address in await self.targets.resolve(host, port):
+            pinned = partial(httpx.Request, request.method, request.url.copy_with(host=address))
+            try:
+                return await super().handle_async_request(
+                    pinned(headers=request.headers, stream=request.stream, extensions=extensions)
+                )
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                failed = error
+        raise failed

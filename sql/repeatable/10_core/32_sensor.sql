@@ -1,0 +1,450 @@
+-- When sensors were offline (docs/sensors.md). A DPU is offline once it was silent for its threshold, and silence is
+-- what somebody could have heard: time in which no process of the service listened does not count.
+--
+-- core.outage equals that definition over all signs of life, in whatever order they come. What an outage is depends on
+-- two signs next to each other and on what lies between them in core.listening. A new sign therefore concerns one
+-- stretch only: the outage that it falls into, the time before the first sign, or that after the last one.
+-- Signs are recorded under the lock of the DPU's row in core.dpu_state. Up to the end of the latest row in
+-- core.listening it is settled who listened; where something depends on what comes after it, whoever wants to know
+-- takes the advisory lock 4742003, under which alone that table is written.
+
+create or replace function core.list_listened(at timestamptz)
+returns table (listened bigint)
+language sql stable
+as $$
+  select coalesce((
+    select p.heard_before + core.get_microseconds(p.from_at, least(list_listened.at, p.until_at))
+    from core.listening p
+    where p.from_at <= list_listened.at
+    order by p.from_at desc
+    limit 1), 0)
+$$;
+comment on function core.list_listened(timestamptz) is
+'How long the service has listened ever, up to an instant, in microseconds: one row. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.list_offline_at(
+  heard_at timestamptz,
+  seconds integer
+)
+returns table (offline_at timestamptz)
+language sql stable
+as $$
+  select l.from_at + (g.goal - l.heard_before) * interval '1 microsecond'
+  from (
+    select h.listened + seconds * bigint '1000000' as goal from core.list_listened(heard_at) h
+  ) g
+  cross join lateral (
+    select p.from_at, p.until_at, p.heard_before
+    from core.listening p
+    where p.heard_before < g.goal
+    order by p.heard_before desc, p.from_at desc
+    limit 1
+  ) l
+  where g.goal - l.heard_before <= core.get_microseconds(l.from_at, l.until_at)
+$$;
+comment on function core.list_offline_at(timestamptz, integer) is
+'The first instant at which so many seconds were listened after a sign; no row if that is not so yet. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.extend_listening(at timestamptz)
+returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update core.listening l set until_at = greatest(l.until_at, extend_listening.at)
+  where l.from_at = (select max(p.from_at) from core.listening p) and l.until_at >= extend_listening.at - interval '5 seconds';
+  return found;
+end
+$$;
+comment on function core.extend_listening(timestamptz) is
+'Notes that the service listens at an instant, if it did in the 5 seconds before; says whether it did. The caller holds the advisory lock 4742003.';
+
+create or replace function core.note_listening(at timestamptz)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not core.extend_listening(at) then
+    insert into core.listening (from_at, until_at, heard_before, ticked_at)
+    select note_listening.at, note_listening.at, h.listened, coalesce((select max(p.ticked_at) from core.listening p), '-infinity')
+    from core.list_listened(note_listening.at) h;
+  end if;
+end
+$$;
+comment on function core.note_listening(timestamptz) is
+'Notes that the service listens at an instant: extends the latest row of core.listening, or begins a new one. The caller holds the advisory lock 4742003.';
+
+create or replace function core.settle_signs(
+  dpus integer[],
+  signs timestamptz[],
+  received_at timestamptz
+)
+returns bigint[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_recorded_at timestamptz;
+  v_is_locked boolean := false;
+  v_listened_until timestamptz;
+  v_listened bigint;
+  v_is_open boolean;
+  v_found bigint[];
+  v_old bigint[];
+  v_offline integer[] := array(select s.dpu_id from core.dpu_state s where s.dpu_id = any (dpus) and s.offline_at is not null);
+  -- stretches between two signs, as they are now
+  v_dpus integer[];
+  v_outages bigint[];
+  v_heards timestamptz[];
+  v_backs timestamptz[];
+  v_seconds integer[];
+  v_offlines timestamptz[];
+begin
+  loop
+    select l.until_at, l.heard_before + core.get_microseconds(l.from_at, l.until_at) into v_listened_until, v_listened
+    from core.listening l
+    order by l.from_at desc
+    limit 1;
+
+    with located as materialized (
+      -- the stretch into which each sign falls; none, if it changes nothing
+      select
+        n.ordinal, n.dpu_id, n.at, o.outage_id, coalesce(o.offline_after_seconds, s.offline_after_seconds, core.get_offline_after()) as seconds,
+        case
+          when o.outage_id is not null then o.heard_at
+          when s.earlier_seen_at is null or n.at < f.first_at then '-infinity'
+          when n.at > s.earlier_seen_at then s.earlier_seen_at
+        end as low,
+        case
+          when o.outage_id is not null then coalesce(o.back_at, 'infinity')
+          when s.earlier_seen_at is null or n.at > s.earlier_seen_at then 'infinity'
+          else f.first_at
+        end as high
+      from unnest(dpus, signs) with ordinality as n (dpu_id, at, ordinal)
+      join core.dpu_state s on s.dpu_id = n.dpu_id
+      left join lateral (select min(g.at) as first_at from core.first_sign g where g.dpu_id = n.dpu_id) f on true
+      left join lateral (
+        select p.outage_id, p.heard_at, p.back_at, p.offline_after_seconds
+        from core.outage p
+        where p.dpu_id = n.dpu_id and p.superseded_at is null and p.heard_at < n.at
+        order by p.heard_at desc
+        limit 1
+      ) o on o.back_at is null or o.back_at > n.at
+    ),
+    point as (
+      select l.dpu_id, l.low, l.outage_id, l.seconds, l.at from located l where l.low is not null
+      union
+      select l.dpu_id, l.low, l.outage_id, l.seconds, l.low from located l where l.low is not null
+      union
+      select l.dpu_id, l.low, l.outage_id, l.seconds, l.high from located l where l.low is not null
+    ),
+    piece as (
+      select p.dpu_id, p.outage_id, p.seconds, p.at as heard_at, lead(p.at) over (partition by p.dpu_id, p.low order by p.at) as back_at
+      from point p
+    ),
+    judged as (
+      select
+        p.dpu_id, p.outage_id, p.seconds, p.heard_at, p.back_at, o.offline_at,
+        case when p.back_at < 'infinity' then
+          v_listened - h.listened + core.get_microseconds(greatest(p.heard_at, v_listened_until), p.back_at) > p.seconds * bigint '1000000'
+        end as is_long
+      from piece p
+      left join lateral core.list_offline_at(p.heard_at, p.seconds) o on true
+      cross join lateral core.list_listened(p.heard_at) h
+      where p.heard_at > '-infinity' and p.back_at is not null
+    )
+    select
+      (select coalesce(array_agg(l.ordinal), '{}') from located l where l.low is not null),
+      (select coalesce(array_agg(distinct l.outage_id), '{}') from located l where l.outage_id is not null),
+      array_agg(j.dpu_id), array_agg(j.outage_id), array_agg(j.seconds), array_agg(j.heard_at), array_agg(j.back_at), array_agg(j.offline_at),
+      coalesce(bool_or(
+        j.offline_at is null and j.back_at > v_listened_until and j.is_long), false)
+    into v_found, v_old, v_dpus, v_outages, v_seconds, v_heards, v_backs, v_offlines, v_is_open
+    from judged j;
+
+    exit when v_is_locked or not v_is_open;
+    -- Whether somebody listened in between is not settled yet. Who takes in a sign listens.
+    perform pg_advisory_xact_lock(4742003);
+    v_is_locked := true;
+    perform core.extend_listening(received_at);
+  end loop;
+  if cardinality(v_found) = 0 then
+    return v_found;
+  end if;
+
+  -- what it replaces may have been recorded while this one waited
+  v_recorded_at := greatest(received_at, (select max(o.recorded_at) from core.outage o where o.outage_id = any (v_old)));
+  with old as (
+    update core.outage o set superseded_at = v_recorded_at
+    where o.outage_id = any (v_old)
+    returning o.outage_id, o.incident_id, o.detected_at
+  )
+  insert into core.outage (dpu_id, heard_at, offline_at, back_at, offline_after_seconds, recorded_at, detected_at, incident_id, pending)
+  select
+    p.dpu_id, p.heard_at, p.offline_at, nullif(p.back_at, 'infinity'), p.seconds, v_recorded_at, coalesce(o.detected_at, v_recorded_at), o.incident_id, true
+  from unnest(v_dpus, v_outages, v_seconds, v_heards, v_backs, v_offlines) as p (dpu_id, outage_id, seconds, heard_at, back_at, offline_at)
+  left join old o on o.outage_id = p.outage_id
+  where p.offline_at < p.back_at;
+  -- of an outage that is gone the incident has to be told
+  update core.outage o
+  set pending = o.incident_id is not null and not exists (
+    select
+    from unnest(v_outages, v_backs, v_offlines) as p (outage_id, back_at, offline_at)
+    where p.outage_id = o.outage_id and p.offline_at < p.back_at)
+  where o.outage_id = any (v_old);
+
+  insert into core.first_sign (dpu_id, at, recorded_at)
+  select n.dpu_id, min(n.at), settle_signs.received_at
+  from unnest(v_found) as u (ordinal)
+  join lateral (select dpus[u.ordinal] as dpu_id, signs[u.ordinal] as at) n on true
+  group by n.dpu_id
+  having min(n.at) < coalesce((select min(f.at) from core.first_sign f where f.dpu_id = n.dpu_id), 'infinity');
+
+  update core.dpu_state s set offline_at = n.offline_at, steady_from = n.steady_from
+  from (
+    select
+      d.dpu_id, case when o.back_at is null then o.offline_at end as offline_at,
+      greatest((select min(f.at) from core.first_sign f where f.dpu_id = d.dpu_id), coalesce(o.back_at, o.heard_at)) as steady_from
+    from (select distinct unnest(dpus) as dpu_id) d
+    left join lateral (
+      select p.offline_at, p.back_at, p.heard_at
+      from core.outage p
+      where p.dpu_id = d.dpu_id and p.superseded_at is null
+      order by p.heard_at desc
+      limit 1
+    ) o on true
+  ) n
+  where s.dpu_id = n.dpu_id and (s.offline_at, s.steady_from) is distinct from (n.offline_at, n.steady_from);
+
+  perform core.note_change(flipped => (
+    select array_agg(s.dpu_id)
+    from core.dpu_state s
+    where s.dpu_id = any (dpus) and (s.earlier_seen_at is null or (s.offline_at is not null) <> (s.dpu_id = any (v_offline)))));
+  return v_found;
+end
+$$;
+comment on function core.settle_signs(integer[], timestamptz[], timestamptz) is
+'Brings outages in line with new signs of life, given as parallel arrays in any order, and returns the ordinals (from 1) of those that changed anything. The caller holds the rows of these DPUs in core.dpu_state, where earlier_seen_at is what was known before. No sign is later than received_at.';
+
+create or replace function core.hear_dpus(
+  dpus integer[],
+  times timestamptz[],
+  received_at timestamptz
+)
+returns bigint[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- one row after the other in the order of dpu_id: two transactions never wait for each other
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_news bigint[];
+  v_turning bigint[];
+  v_found bigint[];
+begin
+  with state as (
+    update core.dpu_state s set
+      last_heartbeat_at = greatest(s.last_heartbeat_at, n.latest),
+      earlier_heartbeat_at = s.last_heartbeat_at,
+      last_seen_at = greatest(s.last_seen_at, n.latest),
+      earlier_seen_at = s.last_seen_at
+    from (
+      select a.dpu_id, min(a.at) as first, max(a.at) as latest, array_agg(a.ordinal) as ordinals
+      from unnest(dpus, times) with ordinality as a (dpu_id, at, ordinal)
+      where a.dpu_id is not null
+      group by 1
+      order by 1
+    ) n
+    where s.dpu_id = n.dpu_id
+      and (n.latest > s.last_heartbeat_at or s.last_heartbeat_at is null or n.first < s.steady_from or s.offline_at is not null)
+    returning
+      n.ordinals, s.earlier_heartbeat_at,
+      s.offline_at is not null or s.earlier_seen_at is null or n.first < s.steady_from
+        or n.latest - s.earlier_seen_at >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second' as is_turning
+  )
+  select
+    coalesce(array_agg(o) filter (where s.earlier_heartbeat_at is null or times[o] > s.earlier_heartbeat_at), '{}'),
+    coalesce(array_agg(o) filter (where s.is_turning), '{}')
+  into v_news, v_turning
+  from state s
+  cross join lateral unnest(s.ordinals) as o;
+
+  if cardinality(v_turning) > 0 then
+    v_found := core.settle_signs(array(select dpus[o] from unnest(v_turning) as o), array(select times[o] from unnest(v_turning) as o), received_at);
+    v_news := array(select unnest(v_news) union select v_turning[f] from unnest(v_found) as f);
+  end if;
+  return v_news;
+end
+$$;
+comment on function core.hear_dpus(integer[], timestamptz[], timestamptz) is
+'Takes in heartbeats, given as parallel arrays (null for dpu_id: left out), and returns the ordinals (from 1) of those that changed anything: newer than the latest one, or within what was taken for an outage. times: none later than received_at. The caller holds, shared, the lock of the floor plan.';
+
+create or replace function core.list_hung(at timestamptz)
+returns table (dpu_id integer, mounted_id integer, other_id integer, space_id integer)
+language sql stable
+as $$
+  select p.dpu_id, s.mounted_id, s.other_id, coalesce(s.mounted_id, s.other_id)
+  from core.placement p
+  join core.doorway w on w.doorway_id = p.doorway_id
+  cross join lateral (
+    select
+      case p.mounted_side when 1 then w.side_a_id else w.side_b_id end as mounted_id,
+      case p.mounted_side when 1 then w.side_b_id else w.side_a_id end as other_id
+  ) s
+  where p.superseded_at is null and p.during @> list_hung.at
+$$;
+comment on function core.list_hung(timestamptz) is
+'Where DPUs hang at an instant: the spaces on both sides of the doorway (null: outside), and the one to which the DPU belongs as a sensor: that in which it is mounted, or, mounted outside, the other one. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.list_offline_after(spaces integer[])
+returns table (space_id integer, seconds integer)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with recursive chain as (
+    select s.space_id, s.parent_id, s.offline_after_seconds, 0 as steps
+    from core.space s
+    where s.space_id = any (spaces)
+    union all
+    select c.space_id, s.parent_id, s.offline_after_seconds, c.steps + 1
+    from chain c
+    join core.space s on s.space_id = c.parent_id
+  )
+  select c.space_id, (array_agg(c.offline_after_seconds order by c.steps) filter (where c.offline_after_seconds is not null))[1]
+  from chain c
+  group by c.space_id;
+end
+$$;
+comment on function core.list_offline_after(integer[]) is
+'After how many seconds of silence the DPUs of each space are offline: what it says itself, or the nearest above it that says something; else null.';
+
+create or replace function core.rebase_offline_after(dpus integer[])
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  update core.dpu_state s set offline_after_seconds = n.seconds
+  from (
+    select d.dpu_id, a.seconds
+    from unnest(dpus) as d (dpu_id)
+    left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id
+    left join core.list_offline_after(array(
+      select distinct g.space_id from core.list_hung(v_now) g where g.dpu_id = any (dpus))) a on a.space_id = h.space_id
+  ) n
+  where s.dpu_id = n.dpu_id and s.offline_after_seconds is distinct from n.seconds;
+end
+$$;
+comment on function core.rebase_offline_after(integer[]) is
+'Derives anew after how much silence DPUs are offline, from where they hang now. The caller holds core.lock_plan, or their rows in core.dpu_state.';
+
+create or replace function core.rebase_moved(at timestamptz)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_low timestamptz := (select l.ticked_at from core.listening l order by l.from_at desc limit 1);
+  v_moved integer[];
+  v_held integer[];
+begin
+  if exists (select from core.space s where s.offline_after_seconds is not null) then
+    v_moved := array(
+      select p.dpu_id from core.placement p
+      where p.superseded_at is null and lower(p.during) > v_low and lower(p.during) <= rebase_moved.at
+      union
+      select p.dpu_id from core.placement p
+      where p.superseded_at is null and upper(p.during) > v_low and upper(p.during) <= rebase_moved.at);
+    if cardinality(v_moved) > 0 then
+      v_held := array(select s.dpu_id from core.dpu_state s where s.dpu_id = any (v_moved) for update skip locked);
+      perform core.rebase_offline_after(v_held);
+      if cardinality(v_held) < cardinality(v_moved) then
+        return;  -- they are looked at again in the next second
+      end if;
+    end if;
+  end if;
+  update core.listening l set ticked_at = rebase_moved.at
+  where l.from_at = (select max(p.from_at) from core.listening p);
+end
+$$;
+comment on function core.rebase_moved(timestamptz) is
+'Derives anew after how much silence those DPUs are offline whose placement began or ended since it was called last. The caller holds the advisory lock 4742003; waits for nobody.';
+
+create or replace function core.turn_offline(at timestamptz)
+returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_listened bigint;
+  v_dpus integer[];
+begin
+  select l.heard_before + core.get_microseconds(l.from_at, l.until_at) into v_listened
+  from core.listening l
+  order by l.from_at desc
+  limit 1;
+
+  with threshold as materialized (
+    -- the latest instant since which as much was listened; whoever is silent since then is offline
+    select t.seconds, l.from_at + (t.rest - l.heard_before) * interval '1 microsecond' as latest
+    from (
+      select n.seconds, v_listened - n.seconds * bigint '1000000' as rest
+      from (
+        select core.get_offline_after() as seconds
+        union
+        select s.offline_after_seconds from core.space s where s.offline_after_seconds is not null
+      ) n
+    ) t
+    cross join lateral (
+      select p.from_at, p.heard_before
+      from core.listening p
+      where p.heard_before <= t.rest
+      order by p.heard_before desc, p.from_at desc
+      limit 1
+    ) l
+  ),
+  due as materialized (
+    -- who is being heard just now is looked at again in the next second
+    select s.dpu_id, s.last_seen_at as heard_at, t.seconds
+    from core.dpu_state s
+    join threshold t on t.seconds = coalesce(s.offline_after_seconds, core.get_offline_after())
+    where s.offline_at is null and s.last_seen_at <= t.latest
+    for update of s skip locked
+  ),
+  turned as (
+    select d.dpu_id, d.heard_at, d.seconds, o.offline_at
+    from due d
+    cross join lateral core.list_offline_at(d.heard_at, d.seconds) o
+  ),
+  state as (
+    update core.dpu_state s set offline_at = n.offline_at, steady_from = n.heard_at
+    from turned n
+    where s.dpu_id = n.dpu_id
+    returning s.dpu_id
+  ),
+  recorded as (
+    insert into core.outage (dpu_id, heard_at, offline_at, offline_after_seconds, recorded_at, detected_at, pending)
+    select n.dpu_id, n.heard_at, n.offline_at, n.seconds, turn_offline.at, turn_offline.at, true from turned n
+  )
+  select array_agg(s.dpu_id) into v_dpus from state s;
+
+  perform core.note_change(flipped => v_dpus);
+  return coalesce(cardinality(v_dpus), 0);
+end
+$$;
+comment on function core.turn_offline(timestamptz) is
+'Records the outages of DPUs that have been silent for long enough by now, and returns how many. Has noted before that somebody listens; waits for nobody. The caller holds the advisory lock 4742003.';

@@ -1,0 +1,24 @@
+create or replace function api.detect_outages()
+returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz;
+  v_turned integer;
+begin
+  if not pg_try_advisory_xact_lock(4742003) then
+    return null;
+  end if;
+  v_now := clock_timestamp();
+  perform core.note_listening(v_now);
+  perform core.rebase_moved(v_now);
+  v_turned := core.turn_offline(v_now);
+  perform core.update_incidents(v_now);
+  return v_turned;
+end
+$$;
+comment on function api.detect_outages() is
+'Notes that the service listens, turns DPUs offline that have been silent for too long, and makes, ends and corrects incidents; returns how many DPUs it turned. Each process of the service calls it once a second.
+
+Only one call works at a time; the others return at once (null). Where none came for more than 5 seconds nobody listened, and that time does not count as silence of the sensors. Never waits for whoever stores events or heartbeats.';

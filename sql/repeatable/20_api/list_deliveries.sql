@@ -1,0 +1,53 @@
+create or replace function api.list_deliveries(
+  inout channel text default null,
+  inout state text default null,
+  before bigint default null,
+  max_rows integer default 100,
+  out id bigint,
+  out notice text,
+  out kind text,
+  out space text,
+  out occurred_at timestamptz,
+  out details jsonb,
+  out reason text,
+  out created_at timestamptz,
+  out settled_at timestamptz,
+  out next_try_at timestamptz,
+  out tries jsonb
+)
+returns setof record
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_channels integer[];
+begin
+  if channel is not null or core.get_reach() is not null then
+    select array_agg(c.channel_id) into v_channels
+    from core.channel c
+    where (list_deliveries.channel is null or c.id = list_deliveries.channel) and core.is_channel_in_reach(c.under_id);
+    if v_channels is null and channel is not null then
+      raise exception using errcode = 'PT404', message = format('There is no channel %s.', quote_literal(channel)),
+        detail = 'channel', hint = 'Look at GET /v1/channels.';
+    end if;
+    v_channels := coalesce(v_channels, '{}');
+  end if;
+  return query
+  select d.channel, d.state, d.id, d.notice, d.kind, d.space, d.occurred_at, d.details, d.reason, d.created_at, d.settled_at, d.next_try_at, d.tries
+  from core.describe_deliveries(array(
+    select d.delivery_id
+    from core.delivery d
+    where (v_channels is null or d.channel_id = any (v_channels))
+      and (list_deliveries.state is null or d.state = list_deliveries.state)
+      and (before is null or d.delivery_id < before)
+    order by d.delivery_id desc
+    limit max_rows
+  )) d
+  order by d.id desc;
+end
+$$;
+comment on function api.list_deliveries(text, text, bigint, integer) is
+'Deliveries, the newest first, each with its tries: of one channel (deleted ones of that name too) or all, in one state or any.
+
+state: pending, delivered, failed (given up), suppressed (reason: muted, closed, or not_told of the beginning) or cancelled (corrected, channel_deleted). before: the id behind which to go on. tries: array of {at, duration_ms, delivered, status, answer, error}. On behalf of a limited token: of the channels that it reaches. Errors: PT404 for a channel that never was.';

@@ -1,0 +1,45 @@
+create or replace function api.list_sensors(
+  inout space text default null,
+  inout state text default null,
+  out id text,
+  out name text,
+  out mac_address text,
+  out last_heartbeat timestamptz,
+  out last_seen timestamptz,
+  out since timestamptz
+)
+returns setof record
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+  v_state text := state;
+  v_subtree integer[];
+  v_reach integer[] := core.list_reach();
+begin
+  if space is not null then
+    v_subtree := array(select core.list_subtree(core.find_space(space)));
+  end if;
+  return query
+  select
+    p.id, n.state, d.id, d.name, d.mac_address::text, s.last_heartbeat_at, s.last_seen_at,
+    case n.state when 'offline' then s.offline_at when 'online' then s.steady_from end
+  from core.dpu d
+  join core.dpu_state s on s.dpu_id = d.dpu_id
+  cross join lateral (select core.get_dpu_state(s.last_seen_at, s.offline_at) as state) n
+  left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id
+  left join core.space p
+    on p.space_id = case when v_reach is null or h.space_id = any (v_reach) then h.space_id else h.other_id end
+    and (v_reach is null or p.space_id = any (v_reach))
+  where (v_state is null or n.state = v_state)
+    and (v_subtree is null or h.mounted_id = any (v_subtree) or h.other_id = any (v_subtree))
+    and (v_reach is null or h.mounted_id = any (v_reach) or h.other_id = any (v_reach))
+  order by n.state = 'offline' desc, d.id;
+end
+$$;
+comment on function api.list_sensors(text, text) is
+'All DPUs as sensors, those that are offline first, then by id.
+
+space: those above a doorway of that space or of one below it; in the answer the space that a DPU is mounted in, or, mounted outside, the other one (null: it hangs nowhere). state: online, offline or never_seen. last_seen: the latest event or heartbeat. since: from when on it has been in this state, null for never_seen. Errors: PT404 for an unknown space.';

@@ -1,0 +1,123 @@
+create or replace function api.put_channel(
+  channel text,
+  patch jsonb
+)
+returns table (
+  created boolean,
+  id text,
+  kind text,
+  url text,
+  recipients text[],
+  events text[],
+  under text,
+  only_in_opening_hours boolean,
+  muted_until timestamptz,
+  created_at timestamptz,
+  failing_since timestamptz,
+  new_secret text
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_channel core.channel;
+  v_new core.channel;
+  v_new_secret text;
+begin
+  -- a space that is being deleted meanwhile is found, or not, as it then is
+  perform core.share_plan();
+  perform core.check_id(channel, 'channel');
+  select c.* into v_channel from core.channel c where c.id = channel and c.deleted_at is null for no key update;
+  if found then
+    perform core.find_channel(channel);
+  end if;
+  v_new := v_channel;
+
+  v_new.kind := coalesce(patch->>'kind', v_channel.kind);
+  if v_new.kind is null or v_new.kind not in ('webhook', 'email', 'apprise') then
+    raise exception using errcode = 'PT422', message = 'A new channel needs its kind.', detail = 'kind', hint = 'Give webhook, email or apprise.';
+  end if;
+  if patch ? 'url' then
+    v_new.url := patch->>'url';
+  end if;
+  if patch ? 'to' then
+    v_new.recipients := case jsonb_typeof(patch->'to')
+      when 'array' then array(select jsonb_array_elements_text(patch->'to'))
+      when 'string' then array[patch->>'to']
+    end;
+  end if;
+  if v_new.kind = 'email' and not patch ? 'url' then
+    v_new.url := null;
+  elsif v_new.kind <> 'email' and not patch ? 'to' then
+    v_new.recipients := null;
+  end if;
+  if (v_new.kind = 'email') <> (coalesce(cardinality(v_new.recipients), 0) > 0) then
+    raise exception using errcode = 'PT422', message = case v_new.kind when 'email' then 'An e-mail channel needs recipients.' else 'Only e-mail has recipients.' end,
+      detail = 'to', hint = 'Give to for e-mail, url for the others.';
+  end if;
+  if (v_new.kind = 'email') <> (v_new.url is null) or (v_new.kind = 'webhook') <> coalesce(v_new.url ~* '^https?://', false) then
+    raise exception using errcode = 'PT422',
+      message = case v_new.kind
+        when 'email' then 'E-mail has no url.'
+        when 'webhook' then 'A webhook needs its url.'
+        else 'An Apprise channel needs the url of a service.'
+      end,
+      detail = 'url',
+      hint = case v_new.kind when 'email' then 'Give to.' when 'webhook' then 'It begins with https:// or http://.' else 'Such as slack://...; for https:// use kind webhook.' end;
+  end if;
+  if v_new.kind <> 'webhook' then
+    if patch->>'secret' is not null then
+      raise exception using errcode = 'PT422', message = 'Only webhooks are signed.', detail = 'secret', hint = 'Leave it out.';
+    end if;
+    v_new.secret := null;
+  elsif patch->>'secret' is not null then
+    v_new.secret := patch->>'secret';
+    if v_new.secret !~ '^whsec_[A-Za-z0-9+/]{32,86}={0,2}$' then
+      raise exception using errcode = 'PT422', message = 'This is no secret of a webhook.', detail = 'secret',
+        hint = 'Give whsec_ and 24 to 64 random bytes in base64, or leave it out for a new one.';
+    end if;
+  elsif v_new.secret is null or patch ? 'secret' then
+    v_new_secret := 'whsec_' || encode(decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), 'base64');
+    v_new.secret := v_new_secret;
+  end if;
+  if patch ? 'events' then
+    v_new.events := array(select jsonb_array_elements_text(patch->'events'));
+  end if;
+  v_new.events := array(
+    select e.event from unnest(array['offline', 'online', 'over_capacity']) as e (event) where e.event = any (coalesce(v_new.events, array[e.event])));
+  if cardinality(v_new.events) = 0 then
+    raise exception using errcode = 'PT422', message = 'A channel needs events.', detail = 'events', hint = 'Give one or more of offline, online and over_capacity.';
+  end if;
+  if patch ? 'under' then
+    v_new.under_id := core.refer_to_space(patch->>'under', 'under');
+  end if;
+  -- what a limited token makes is about the space it is limited to, unless it says which
+  v_new.under_id := coalesce(v_new.under_id, core.get_reach());
+  if patch ? 'only_in_opening_hours' then
+    v_new.only_in_opening_hours := coalesce((patch->>'only_in_opening_hours')::boolean, false);
+  end if;
+  if patch ? 'muted_until' then
+    v_new.muted_until := (patch->>'muted_until')::timestamptz;
+  end if;
+
+  if v_channel.channel_id is null then
+    insert into core.channel (id, kind, url, recipients, secret, events, under_id, only_in_opening_hours, muted_until, created_at)
+    values (
+      channel, v_new.kind, v_new.url, v_new.recipients, v_new.secret, v_new.events, v_new.under_id,
+      coalesce(v_new.only_in_opening_hours, false), v_new.muted_until, clock_timestamp())
+    returning channel_id into v_new.channel_id;
+  else
+    update core.channel c
+    set kind = v_new.kind, url = v_new.url, recipients = v_new.recipients, secret = v_new.secret, events = v_new.events,
+      under_id = v_new.under_id, only_in_opening_hours = v_new.only_in_opening_hours, muted_until = v_new.muted_until
+    where c.channel_id = v_channel.channel_id;
+  end if;
+  return query
+  select v_channel.channel_id is null, d.*, v_new_secret from core.describe_channels(array[v_new.channel_id]) d;
+end
+$$;
+comment on function api.put_channel(text, jsonb) is
+'Creates a channel, or changes what patch names: null clears, absent leaves as is.
+
+patch: {kind, url, to, secret, events, under, only_in_opening_hours, muted_until}. kind: webhook or apprise (url), email (to: an address or a list). events: of offline, online, over_capacity; a new channel has all if none are named. under: only notices about this space and those below it; on behalf of a limited token its own, unless named. secret: of a webhook; a new one is made where there is none, or for null, and given as new_secret, this once. What waits to be sent goes by what the channel is then. Errors: PT422 naming the field; PT404 beyond the token''s reach.';

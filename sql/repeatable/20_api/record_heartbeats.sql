@@ -1,0 +1,70 @@
+create or replace function api.record_heartbeats(
+  dpus text[],
+  mac_addresses text[],
+  times timestamptz[],
+  auto_register boolean default true
+)
+returns table (index integer, verdict text, detail text, dpu text, last_seen timestamptz)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
+-- planned once a connection, as api.record_events is
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz;
+  v_ids integer[];
+  v_verdicts text[];
+  v_heard bigint[];
+  v_news bigint[];
+begin
+  if cardinality(mac_addresses) <> cardinality(dpus) or cardinality(times) <> cardinality(dpus) then
+    raise exception using errcode = 'PT422', message = 'The arrays differ in length.',
+      detail = 'dpus, mac_addresses, times', hint = 'Give each of them one element for each heartbeat.';
+  end if;
+
+  -- the floor plan stays as it is until the end of this transaction
+  perform core.share_plan();
+  v_ids := core.list_heard_ids(dpus, mac_addresses);
+  if core.get_reach() is not null then
+    v_now := clock_timestamp();
+    v_ids := core.list_reached_ids(v_ids, array(
+      select coalesce(n.time, v_now) from unnest(times) with ordinality as n (time, ordinal) order by n.ordinal));
+  elsif auto_register and array_position(v_ids, null) is not null then
+    perform core.register_heard(dpus, mac_addresses);
+    v_ids := core.list_heard_ids(dpus, mac_addresses);
+  end if;
+
+  v_now := clock_timestamp();
+  v_verdicts := array(
+    select core.judge_event(n.dpu_id, coalesce(n.time, v_now), v_now, core.get_oldest_time())
+    from unnest(v_ids, times) with ordinality as n (dpu_id, time, ordinal)
+    order by n.ordinal);
+  -- one that is repeated within the arrays counts once
+  v_heard := array(
+    select min(n.ordinal)
+    from unnest(v_ids, times, v_verdicts) with ordinality as n (dpu_id, time, verdict, ordinal)
+    where n.verdict is null
+    group by n.dpu_id, least(n.time, v_now));
+  v_news := core.hear_dpus(
+    array(select v_ids[o] from unnest(v_heard) as o), array(select least(times[o], v_now) from unnest(v_heard) as o), v_now);
+  v_news := array(select v_heard[o] from unnest(v_news) as o);
+
+  return query
+  select (n.ordinal - 1)::integer, n.verdict, case when n.verdict is not null then core.explain_heartbeat(n.verdict) end, d.id, s.last_seen_at
+  from (
+    select n.dpu_id, n.ordinal, coalesce(n.verdict, case when w.ordinal is null then 'duplicate' end) as verdict
+    from unnest(v_ids, v_verdicts) with ordinality as n (dpu_id, verdict, ordinal)
+    left join unnest(v_news) as w (ordinal) on w.ordinal = n.ordinal
+  ) n
+  left join core.dpu d on d.dpu_id = n.dpu_id
+  left join core.dpu_state s on s.dpu_id = n.dpu_id
+  order by n.ordinal;
+end
+$$;
+comment on function api.record_heartbeats(text[], text[], timestamptz[], boolean) is
+'Takes in heartbeats, given as parallel arrays, and returns what became of each, in their order.
+
+Each names a DPU by its id or, where that is null, by its MAC address. times: device time; null: now; what is ahead of the clock counts as now. verdict: null (accepted), duplicate (not newer than the latest one, and not within what was taken for an outage: nothing changed), in_future (more than 5 minutes ahead), too_old (before 2000), unknown_dpu (only without auto_register: otherwise it is registered; a MAC address that nobody has becomes the id of a new DPU, in lower case with colons). dpu: the id; last_seen: when the DPU was heard from last. index counts from 0.
+A late one settles the past: outages are corrected. A token that is limited to a space can report what hung above its doorways at that time; everything else is unknown_dpu. Errors: PT422 for arrays of different lengths.';

@@ -1,0 +1,54 @@
+create or replace function api.replay_delivery(delivery text)
+returns table (
+  id bigint,
+  channel text,
+  notice text,
+  kind text,
+  space text,
+  occurred_at timestamptz,
+  details jsonb,
+  state text,
+  reason text,
+  created_at timestamptz,
+  settled_at timestamptz,
+  next_try_at timestamptz,
+  tries jsonb
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+  v_delivery_id bigint;
+  v_channel core.channel;
+begin
+  if delivery ~ '^[0-9]{1,18}$' then
+    select d.delivery_id into v_delivery_id
+    from core.delivery d
+    join core.channel c on c.channel_id = d.channel_id
+    where d.delivery_id = delivery::bigint and core.is_channel_in_reach(c.under_id);
+  end if;
+  if v_delivery_id is null then
+    raise exception using errcode = 'PT404', message = format('There is no delivery %s.', quote_literal(delivery)),
+      detail = 'delivery', hint = 'Look at GET /v1/deliveries.';
+  end if;
+  select c.* into v_channel
+  from core.channel c
+  where c.channel_id = (select d.channel_id from core.delivery d where d.delivery_id = v_delivery_id)
+  for no key update;
+  if v_channel.deleted_at is not null then
+    raise exception using errcode = 'PT409', message = format('The channel %s was deleted.', quote_literal(v_channel.id)),
+      detail = 'delivery', hint = 'A new channel of that name gets new notices only.';
+  end if;
+  update core.delivery d
+  set state = 'pending', reason = null, settled_at = null, give_up_at = v_now + core.get_give_up_after(),
+    due_at = case when d.state = 'pending' and d.claim is not null and d.due_at > v_now then d.due_at else v_now end
+  where d.delivery_id = v_delivery_id;
+  return query select d.* from core.describe_deliveries(array[v_delivery_id]) d;
+end
+$$;
+comment on function api.replay_delivery(text) is
+'Has a delivery sent once more, at once and then for 24 hours, whatever became of it: also one that was suppressed. The notice''s id stays the same, so that receivers know it.
+
+One that is being tried stays so. Errors: PT404; PT409 if its channel was deleted.';

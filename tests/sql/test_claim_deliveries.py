@@ -1,0 +1,195 @@
+"""api.claim_deliveries: who sends what, and in which order."""
+
+import asyncio
+from collections import Counter
+
+import asyncpg
+import pytest
+
+from service import calls
+from service.messages import ClaimRow
+from tests.factories import NOON
+from tests.notices.support import hasten, log, make_channel, tell, tell_all
+
+
+async def finish(connection: asyncpg.Connection, claim: ClaimRow, is_delivered: bool = True) -> str | None:
+    return await calls.finish_delivery(connection, claim.delivery, claim.claim, is_delivered, NOON, 5)
+
+
+async def test_it_gives_what_is_needed_to_send_it(connection: asyncpg.Connection) -> None:
+    secret = "whsec_" + "QUJD" * 8
+    await make_channel(connection, secret=secret)
+    await tell(connection, "offline")
+    (claim,) = await calls.claim_deliveries(connection, 10)
+    assert (claim.kind, claim.channel, claim.channel_kind, claim.secret) == ("offline", "hook", "webhook", secret)
+    assert claim.url == "https://receiver.example/hook"
+    assert '"dpu_count"' in claim.details
+    assert claim.notice.startswith("msg_")
+    assert secret not in repr(claim)
+
+
+async def test_what_is_claimed_is_left_alone_until_the_lease_runs_out(connection: asyncpg.Connection) -> None:
+    await make_channel(connection)
+    await tell(connection, "offline")
+    (first,) = await calls.claim_deliveries(connection, 10, 60)
+    assert await calls.claim_deliveries(connection, 10) == []
+    await connection.execute("update core.delivery set due_at = now()")
+    (second,) = await calls.claim_deliveries(connection, 10)
+    assert (first.notice, first.delivery) == (second.notice, second.delivery)
+    assert first.claim != second.claim
+    assert await finish(connection, first, is_delivered=False) == "pending"
+    assert await calls.claim_deliveries(connection, 10) == [], "what the first one says costs the second nothing"
+    assert await finish(connection, second) == "delivered"
+    assert await calls.claim_deliveries(connection, 10) == []
+
+
+async def test_what_arrived_has_arrived_whoever_sent_it(connection: asyncpg.Connection) -> None:
+    await make_channel(connection)
+    await tell(connection, "offline")
+    (first,) = await calls.claim_deliveries(connection, 10)
+    await connection.execute("update core.delivery set due_at = now()")
+    (second,) = await calls.claim_deliveries(connection, 10)
+    assert await finish(connection, first) == "delivered"
+    assert await finish(connection, second, is_delivered=False) == "delivered"
+    (row,) = await calls.list_deliveries(connection)
+    assert [found.delivered for found in row.tries] == [True, False]
+
+
+async def test_of_one_incident_the_later_waits_for_the_earlier(connection: asyncpg.Connection) -> None:
+    await make_channel(connection)
+    await tell_all(connection, [("offline", 1, None), ("online", 1, None), ("offline", 2, None)])
+    claims = await calls.claim_deliveries(connection, 10)
+    assert [claim.kind for claim in claims] == ["offline", "offline"]
+    await finish(connection, claims[1])
+    await finish(connection, claims[0], is_delivered=False)
+    assert await calls.claim_deliveries(connection, 10) == []
+    due = await connection.fetch("select due_at from core.delivery where state = 'pending'")
+    assert due[0] == due[1], "it is not looked at again before that"
+    await hasten(connection)
+    (again,) = await calls.claim_deliveries(connection, 10)
+    assert again.delivery == claims[0].delivery
+    await finish(connection, again)
+    (later,) = await calls.claim_deliveries(connection, 10)
+    assert later.kind == "online", "at once, not when it was put off to"
+
+
+async def test_what_is_given_up_holds_up_nothing(connection: asyncpg.Connection) -> None:
+    await make_channel(connection)
+    await tell_all(connection, [("offline", 1, None), ("online", 1, None)])
+    (claim,) = await calls.claim_deliveries(connection, 10)
+    await connection.execute("update core.delivery set give_up_at = now() where delivery_id = $1", claim.delivery)
+    assert await finish(connection, claim, is_delivered=False) == "failed"
+    (later,) = await calls.claim_deliveries(connection, 10)
+    assert later.kind == "online"
+
+
+async def test_other_channels_do_not_wait(connection: asyncpg.Connection) -> None:
+    await make_channel(connection, "slow")
+    await make_channel(connection, "quick")
+    for number in range(20):
+        await tell(connection, "offline", number)
+    first = await calls.claim_deliveries(connection, 100)
+    assert Counter(claim.channel for claim in first) == {"slow": 4, "quick": 4}
+    for claim in first:
+        if claim.channel == "quick":
+            await finish(connection, claim)
+    second = await calls.claim_deliveries(connection, 100)
+    assert Counter(claim.channel for claim in second) == {"quick": 4}
+
+
+async def test_few_places_are_shared_by_all_channels(connection: asyncpg.Connection) -> None:
+    for name in ("a", "b", "c"):
+        await make_channel(connection, name)
+    for number in range(5):
+        await tell(connection, "offline", number)
+    claims = await calls.claim_deliveries(connection, 3)
+    assert sorted(claim.channel for claim in claims) == ["a", "b", "c"]
+
+
+async def test_a_channel_that_fails_is_tried_with_one_at_a_time(connection: asyncpg.Connection) -> None:
+    await make_channel(connection)
+    for number in range(9):
+        await tell(connection, "offline", number)
+    for claim in await calls.claim_deliveries(connection, 100):
+        await finish(connection, claim, is_delivered=False)
+    failing_since = (await calls.get_channel(connection, "hook")).failing_since
+    assert failing_since
+    (claim,) = await calls.claim_deliveries(connection, 100)
+    await finish(connection, claim, is_delivered=False)
+    assert (await calls.get_channel(connection, "hook")).failing_since == failing_since
+    (claim,) = await calls.claim_deliveries(connection, 100)
+    await finish(connection, claim)
+    assert (await calls.get_channel(connection, "hook")).failing_since is None
+    assert len(await calls.claim_deliveries(connection, 100)) == 3
+
+
+async def test_it_is_cheap_where_there_is_nothing_to_do(connection: asyncpg.Connection) -> None:
+    await make_channel(connection)
+    await tell(connection, "offline")
+    (claim,) = await calls.claim_deliveries(connection, 10)
+    await finish(connection, claim)
+    before = await connection.fetchval("select pg_current_wal_insert_lsn()")
+    assert await calls.claim_deliveries(connection, 10) == []
+    assert await connection.fetchval("select pg_current_wal_insert_lsn()") == before, "nothing is written"
+
+
+@pytest.mark.concurrency
+async def test_three_at_once_take_each_delivery_once_and_keep_the_order_and_the_limits(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    for name in ("a", "b"):
+        await make_channel(connection, name)
+    for number in range(40):
+        await tell_all(connection, [("offline", number, None), ("online", number, None)])
+    told: list[tuple[str, str, int]] = []
+    under_way: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+
+    async def send_all() -> None:
+        session = await asyncpg.connect(database_url)
+        try:
+            idle = 0
+            while idle < 20:
+                claims = await calls.claim_deliveries(session, 10)
+                idle = 0 if claims else idle + 1
+                for claim in claims:
+                    under_way[claim.channel] += 1
+                    most[claim.channel] = max(most[claim.channel], under_way[claim.channel])
+                await asyncio.sleep(0.005)
+                for claim in claims:
+                    told.append((claim.channel, claim.kind, claim.delivery))
+                    under_way[claim.channel] -= 1
+                    await finish(session, claim)
+        finally:
+            await session.close()
+
+    await asyncio.gather(*(send_all() for _ in range(3)))
+    assert len(told) == len(set(told)) == 160
+    assert {state for _, _, state, _ in await log(connection)} == {"delivered"}
+    assert max(most.values()) <= 4
+    order = {delivery: place for place, (_, _, delivery) in enumerate(told)}
+    rows = await connection.fetch("select delivery_id, channel_id, subject from core.delivery order by delivery_id")
+    last: dict[tuple[int, str], int] = {}
+    for delivery, channel, subject in rows:
+        assert last.get((channel, subject), -1) < order[delivery]
+        last[channel, subject] = order[delivery]
+
+
+@pytest.mark.concurrency
+async def test_a_correction_and_a_claim_at_the_same_time_end_in_all_or_nothing(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await make_channel(connection)
+    other = await asyncpg.connect(database_url)
+    try:
+        for number in range(30):
+            await tell(connection, "offline", number)
+            _, claims = await asyncio.gather(tell(connection, "correction", number), calls.claim_deliveries(other, 10))
+            states = [state for _, _, state, _ in (await log(connection))[-2:]]
+            assert states == (["pending", "pending"] if claims else ["cancelled", "cancelled"])
+            for claim in claims:
+                await finish(other, claim)
+            for claim in await calls.claim_deliveries(other, 10):
+                await finish(other, claim)
+    finally:
+        await other.close()

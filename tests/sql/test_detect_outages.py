@@ -1,0 +1,482 @@
+"""Sensors that fall silent: outages, incidents and what is told of them. Thresholds are 2 seconds here."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from tests.factories import LONG_AGO, NOON, apply_site, differences, hear, listen, record, seconds, tick
+
+
+class Told(NamedTuple):
+    """A notice: what, of which incident, where, when."""
+
+    kind: str
+    incident: int
+    space: str | None
+    occurred_at: datetime
+    details: dict[str, Any]
+
+
+class Notices:
+    """Takes the place of core.add_notices."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+
+    async def take(self) -> list[Told]:
+        rows = await self.connection.fetch(
+            """
+            with taken as (delete from public.told returning *)
+            select t.kind, t.incident_id, s.id, t.occurred_at, t.details
+            from taken t left join core.space s on s.space_id = t.space_id
+            order by t.number
+            """
+        )
+        return [Told(row[0], row[1], row[2], row[3], json.loads(row[4])) for row in rows]
+
+    async def kinds(self) -> list[tuple[str, list[str]]]:
+        return [(told.kind, told.details["dpus"]) for told in await self.take()]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def notices(connection: asyncpg.Connection) -> AsyncIterator[Notices]:
+    definition = await connection.fetchval("select pg_get_functiondef('core.add_notices'::regproc)")
+    await connection.execute(
+        """
+        create table public.told (
+          number bigint generated always as identity,
+          kind text, incident_id bigint, space_id integer, occurred_at timestamptz, details jsonb);
+        create or replace function core.add_notices(
+          kinds text[], incident_ids bigint[], space_ids integer[], occurred_ats timestamptz[], details jsonb[]
+        ) returns void language sql as $$
+          insert into public.told (kind, incident_id, space_id, occurred_at, details)
+          select * from unnest(kinds, incident_ids, space_ids, occurred_ats, details)
+        $$;
+        """
+    )
+    try:
+        yield Notices(connection)
+    finally:
+        await connection.execute(definition)
+        await connection.execute("drop table public.told")
+
+
+async def build(connection: asyncpg.Connection, *dpus: str, site: str = "site") -> None:
+    """A site with one room, and DPUs above its door."""
+    await apply_site(
+        connection,
+        spaces=[{"id": site, "offline_after_seconds": 2}, {"id": f"{site}-room", "parent": site}],
+        doorways=[{"id": f"{site}-door", "sides": [f"{site}-room", site]}],
+        dpus=[{"id": dpu} for dpu in dpus],
+        placements=[
+            {"dpu": dpu, "doorway": f"{site}-door", "mounted_in": f"{site}-room", "from": LONG_AGO} for dpu in dpus
+        ],
+    )
+
+
+async def run(connection: asyncpg.Connection, start: datetime, end: datetime) -> None:
+    """Ticks once a second."""
+    at = start
+    while at <= end:
+        await tick(connection, at)
+        at += seconds(1)
+
+
+async def flips(connection: asyncpg.Connection) -> list[tuple[str, str, float]]:
+    """In seconds since noon."""
+    rows = await connection.fetch("select dpu, state, at from bi.dpu_flips order by at, dpu")
+    return [(row["dpu"], row["state"], (row["at"] - NOON).total_seconds()) for row in rows]
+
+
+async def beat(connection: asyncpg.Connection, at: datetime, *dpus: str, received: datetime | None = None) -> None:
+    """Heartbeats as if it were then."""
+    await connection.execute(
+        "select core.hear_dpus(core.list_dpu_ids($1), array_fill($2::timestamptz, array[cardinality($1::text[])]), $3)",
+        list(dpus),
+        at,
+        received or at,
+    )
+
+
+async def test_a_dpu_that_stops_is_offline_at_exactly_its_threshold(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    """By the real clock, through the functions of the service."""
+    await build(connection, "d")
+    assert await connection.fetchval("select api.detect_outages()") == 0
+    await hear(connection, ("d", None))
+    heard = await connection.fetchval("select last_seen from api.get_dpu('d')")
+    turned: list[datetime] = []
+    async with asyncio.timeout(20):
+        while not turned or await connection.fetchval("select count(*) from bi.incidents") == 0:
+            if await connection.fetchval("select api.detect_outages()"):
+                turned.append(await connection.fetchval("select clock_timestamp()"))
+            await asyncio.sleep(0.2)
+    assert len(turned) == 1
+    assert turned[0] - (heard + seconds(2)) < seconds(5)
+    assert await connection.fetchval("select at from bi.dpu_flips") == heard + seconds(2)
+    await hear(connection, ("d", None))
+    await connection.execute("select api.detect_outages()")
+    back = await connection.fetchval("select last_seen from api.get_dpu('d')")
+    assert [(told.kind, told.space, told.occurred_at) for told in await notices.take()] == [
+        ("offline", "site-room", heard + seconds(2)),
+        ("online", "site-room", back),
+    ]
+
+
+async def test_an_event_is_a_sign_of_life_as_well(connection: asyncpg.Connection) -> None:
+    await build(connection, "d")
+    await tick(connection, NOON)
+    await record(connection, [("d", NOON, 1), ("d", NOON + seconds(1), 1)])
+    await listen(connection, NOON, NOON + seconds(9))
+    await tick(connection, NOON + seconds(9))
+    assert await flips(connection) == [("d", "offline", 3.0)]
+    await record(connection, [("d", NOON + seconds(8), 1)])
+    assert await flips(connection) == [("d", "offline", 3.0), ("d", "online", 8.0)]
+    assert await differences(connection) == []
+
+
+async def test_a_clock_that_is_ahead_counts_as_now(connection: asyncpg.Connection) -> None:
+    await record(connection, [("d", (await connection.fetchval("select now()")) + timedelta(minutes=4), 1)])
+    row = await connection.fetchrow("select last_seen, state, clock_timestamp() as now from api.get_dpu('d')")
+    assert row is not None
+    assert row["last_seen"] < row["now"]
+
+
+async def test_never_seen_is_not_offline(connection: asyncpg.Connection, notices: Notices) -> None:
+    await build(connection, "d")
+    await run(connection, NOON, NOON + seconds(10))
+    assert await connection.fetchval("select state from api.get_dpu('d')") == "never_seen"
+    assert await notices.take() == []
+
+
+async def test_the_services_own_absence_is_not_the_sensors_silence(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    """Stopped for 20 minutes and started again."""
+    await build(connection, "d")
+    await run(connection, NOON, NOON + seconds(5))
+    await beat(connection, NOON + seconds(5), "d")
+    await run(connection, NOON + seconds(1205), NOON + seconds(1206))
+    assert await flips(connection) == []
+    await beat(connection, NOON + seconds(1206.5), "d")
+    await run(connection, NOON + seconds(1207), NOON + seconds(1208))
+    assert (await flips(connection), await notices.take()) == ([], [])
+    await run(connection, NOON + seconds(1209), NOON + seconds(1213))
+    assert await flips(connection) == [("d", "offline", 1208.5)]
+
+
+async def test_five_seconds_without_a_look_are_no_absence(connection: asyncpg.Connection) -> None:
+    await build(connection, "d")
+    for gap, expected in ((5.0, [2.0]), (5.001, [])):
+        await connection.execute("truncate core.listening, core.outage, core.first_sign restart identity cascade")
+        await connection.execute("update core.dpu_state set last_seen_at = null, steady_from = null, offline_at = null")
+        await tick(connection, NOON)
+        await beat(connection, NOON, "d")
+        await tick(connection, NOON + seconds(gap))
+        assert [at for _, _, at in await flips(connection)] == expected
+
+
+async def test_old_history_that_is_imported_makes_no_outages(connection: asyncpg.Connection, notices: Notices) -> None:
+    await build(connection, "d")
+    await record(connection, [("d", NOON - timedelta(days=day), 1) for day in range(50)])
+    await run(connection, NOON + timedelta(days=1), NOON + timedelta(days=1, seconds=1))
+    assert (await flips(connection), await notices.take()) == ([], [])
+    count = await connection.fetchrow("select * from api.get_count('site-room', $1)", NOON - timedelta(days=10.5))
+    assert count is not None
+    assert (count["dpus_placed"], count["dpus_online"]) == (1, 1)
+
+
+async def test_counts_say_how_many_were_online_then_and_as_known_then(connection: asyncpg.Connection) -> None:
+    await build(connection, "a", "b")
+    await connection.execute("update core.placement set recorded_at = $1", LONG_AGO)
+
+    async def online(at: float, known_at: datetime | None = None) -> int | None:
+        found: int | None = await connection.fetchval(
+            "select dpus_online from api.get_count('site-room', $1, $2)", NOON + seconds(at), known_at
+        )
+        return found
+
+    await tick(connection, NOON)
+    await beat(connection, NOON, "a", "b")
+    await run(connection, NOON + seconds(1), NOON + seconds(4))
+    await beat(connection, NOON + seconds(5), "a")
+    await tick(connection, NOON + seconds(6))
+    assert [await online(at) for at in (-1, 0, 1.999999, 2, 4.999999, 5, 6)] == [0, 2, 2, 0, 0, 1, 1]
+    assert await connection.fetchval("select dpus_online from api.get_count('site-room')") == 1
+    # late: it was there at 1.5 and 3, so all the time
+    await beat(connection, NOON + seconds(1.5), "a", received=NOON + seconds(7))
+    await beat(connection, NOON + seconds(3.3), "a", received=NOON + seconds(7))
+    assert [await online(at) for at in (2, 3.4, 4.9)] == [1, 1, 1]
+    assert await online(3, NOON + seconds(6)) == 0, "as known before"
+    assert await online(3, NOON + seconds(1)) == 2
+
+
+async def test_an_outage_is_told_once_and_so_is_its_end(connection: asyncpg.Connection, notices: Notices) -> None:
+    await build(connection, "a", "b", "c", "d", "e")
+    await tick(connection, NOON)
+    await beat(connection, NOON, "a", "b", "c", "d", "e")
+    await beat(connection, NOON + seconds(1), "b", "c", "d", "e")
+    await tick(connection, NOON + seconds(1))
+    await beat(connection, NOON + seconds(2.5), "b", "c", "d", "e")
+    await tick(connection, NOON + seconds(2.5))
+    assert await notices.take() == [], "it waits whether others follow"
+    await beat(connection, NOON + seconds(4), "b", "c", "d", "e")
+    await tick(connection, NOON + seconds(4.5))
+    told = await notices.take()
+    assert [(one.kind, one.space, one.occurred_at) for one in told] == [("offline", "site-room", NOON + seconds(2))]
+    assert told[0].details == {
+        "incident": str(told[0].incident),
+        "kind": "dpu_offline",
+        "dpus": ["a"],
+        "dpu_count": 1,
+        "space": "site-room",
+        "started_at": "2026-03-04T12:00:02.000000Z",
+        "ended_at": None,
+        "corrected": False,
+    }
+    await beat(connection, NOON + seconds(5), "a", "b", "c", "d", "e")
+    await tick(connection, NOON + seconds(5.5))
+    await tick(connection, NOON + seconds(6.5))
+    back = await notices.take()
+    assert [(one.kind, one.incident, one.occurred_at) for one in back] == [
+        ("online", told[0].incident, NOON + seconds(5))
+    ]
+    assert back[0].details["ended_at"] == "2026-03-04T12:00:05.000000Z"
+
+
+async def test_one_that_was_over_before_it_was_told_is_told_whole(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    """Down and up between two looks, or within the two seconds."""
+    await build(connection, "d")
+    await tick(connection, NOON)
+    await beat(connection, NOON, "d")
+    await tick(connection, NOON + seconds(1.9))
+    await beat(connection, NOON + seconds(2.1), "d")
+    assert await flips(connection) == [("d", "offline", 2.0), ("d", "online", 2.1)]
+    await run(connection, NOON + seconds(3), NOON + seconds(5))
+    assert [one.kind for one in await notices.take()] == ["offline", "online"]
+
+
+async def test_a_late_heartbeat_corrects_what_was_told(connection: asyncpg.Connection, notices: Notices) -> None:
+    """An hour late, with its device time: the outage is gone, and those who were told of it hear of that."""
+    await build(connection, "d")
+    await tick(connection, NOON)
+    await beat(connection, NOON, "d")
+    await run(connection, NOON + seconds(1), NOON + seconds(5))
+    await beat(connection, NOON + seconds(5.5), "d")
+    await tick(connection, NOON + seconds(6))
+    assert [one.kind for one in await notices.take()] == ["offline", "online"]
+    hour = NOON + timedelta(hours=1)
+    await beat(connection, NOON + seconds(1.8), "d", received=hour)
+    await tick(connection, hour)
+    assert await notices.take() == [], "shorter, and still an outage"
+    (incident,) = await connection.fetch("select started_at, ended_at from bi.incidents")
+    assert tuple(incident) == (NOON + seconds(3.8), NOON + seconds(5.5))
+    await beat(connection, NOON + seconds(3.6), "d", received=hour)
+    await beat(connection, hour, "d")
+    await tick(connection, hour + seconds(1))
+    await tick(connection, hour + seconds(1.5))
+    (told,) = await notices.take()
+    assert (told.kind, told.details["corrected"], told.details["dpus"]) == ("correction", True, ["d"])
+    assert await flips(connection) == []
+    assert await connection.fetchval("select availability from api.get_availability('d', $1, $2)", NOON, hour) == 1.0
+
+
+async def test_a_correction_ends_an_incident_that_lasts(connection: asyncpg.Connection, notices: Notices) -> None:
+    await build(connection, "d")
+    await tick(connection, NOON)
+    await beat(connection, NOON, "d")
+    await run(connection, NOON + seconds(1), NOON + seconds(5))
+    assert [one.kind for one in await notices.take()] == ["offline"]
+    for at in (1.5, 3.0, 4.5):
+        await beat(connection, NOON + seconds(at), "d", received=NOON + seconds(5.5))
+    await tick(connection, NOON + seconds(6))
+    assert [one.kind for one in await notices.take()] == ["correction"]
+    assert await connection.fetchval("select count(*) from api.list_incidents(open => true)") == 0
+    assert await connection.fetchval("select state from api.get_dpu('d')") == "online"
+    await run(connection, NOON + seconds(7), NOON + seconds(10))
+    assert [one.kind for one in await notices.take()] == ["offline"], "the next one is another one"
+
+
+async def test_what_was_over_for_long_when_it_became_known_is_nothing_to_tell(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    await build(connection, "d")
+    await run(connection, NOON, NOON + seconds(20))
+    await connection.execute("update core.listening set until_at = $1", NOON + timedelta(hours=2))
+    for later in (0, 10):  # one after the other, as a device does that was cut off
+        await beat(connection, NOON + seconds(later), "d", received=NOON + timedelta(hours=2))
+    assert ("d", "online", 10.0) in await flips(connection)
+    await tick(connection, NOON + timedelta(hours=2))
+    await tick(connection, NOON + timedelta(hours=2, seconds=3))
+    assert [(one.kind, one.details["started_at"][11:19]) for one in await notices.take()] == [("offline", "12:00:12")]
+
+
+NAMES = [f"d{number:03}" for number in range(300)]
+
+
+async def test_most_of_a_site_at_once_is_one_incident(connection: asyncpg.Connection, notices: Notices) -> None:
+    await build(connection, *NAMES)
+    await build(connection, "elsewhere", site="other")
+    await tick(connection, NOON)
+    await beat(connection, NOON, *NAMES, "elsewhere")
+    await run(connection, NOON + seconds(1), NOON + seconds(5))
+    told = {one.details["kind"]: one for one in await notices.take()}
+    site, dpu = told["site_offline"], told["dpu_offline"]
+    assert (site.kind, site.space, site.occurred_at) == ("offline", "site", NOON + seconds(2))
+    assert (site.details["dpu_count"], site.details["dpus"]) == (300, NAMES[:100])
+    assert (dpu.kind, dpu.space, dpu.details["dpus"]) == ("offline", "other-room", ["elsewhere"])
+
+    await beat(connection, NOON + seconds(6), *NAMES[:149])
+    await tick(connection, NOON + seconds(6))
+    assert await notices.take() == []
+    await beat(connection, NOON + seconds(6.5), *NAMES[:150])
+    await beat(connection, NOON + seconds(6.6), *NAMES[150:298])
+    await tick(connection, NOON + seconds(7))
+    # over since half of them were back; two are still offline, and now by themselves
+    assert [
+        (one.kind, one.details["kind"], one.details["dpus"][:1], one.occurred_at) for one in await notices.take()
+    ] == [
+        ("offline", "dpu_offline", ["d298"], NOON + seconds(2)),
+        ("offline", "dpu_offline", ["d299"], NOON + seconds(2)),
+        ("online", "site_offline", ["d000"], NOON + seconds(6.5)),
+    ]
+    assert await connection.fetchval("select count(*) from core.outage where pending") == 0
+    await beat(connection, NOON + seconds(7.5), *NAMES, "elsewhere")
+    await tick(connection, NOON + seconds(8))
+    assert sorted(one.details["dpus"][0] for one in await notices.take()) == ["d298", "d299", "elsewhere"]
+
+
+async def test_incidents_of_that_minute_are_absorbed_and_later_ones_join(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    names = ["a", "b", "c", "d", "e"]
+    await build(connection, *names)
+    await tick(connection, NOON)
+    await beat(connection, NOON, *names)
+    alive, at = list(names), 0.0
+    for gone in ("a", "b", "c", "d"):
+        alive.remove(gone)
+        for _ in range(5):
+            at += 1
+            await beat(connection, NOON + seconds(at), *alive)
+            await tick(connection, NOON + seconds(at))
+    found = [(one.kind, one.details["kind"], one.details["dpus"]) for one in await notices.take()]
+    assert found == [
+        ("offline", "dpu_offline", ["a"]),
+        ("offline", "dpu_offline", ["b"]),
+        ("offline", "site_offline", ["a", "b", "c"]),
+    ]
+    rows = await connection.fetch(
+        "select kind, dpu, dpus, ended_at is null, absorbed_by is not null from bi.incidents order by incident::int"
+    )
+    assert [tuple(row) for row in rows] == [
+        ("dpu_offline", "a", 1, False, True),
+        ("dpu_offline", "b", 1, False, True),
+        ("site_offline", None, 4, True, False),
+    ]
+    await beat(connection, NOON + seconds(at + 0.5), *names)
+    await tick(connection, NOON + seconds(at + 1))
+    assert [(one.kind, one.details["kind"]) for one in await notices.take()] == [("online", "site_offline")]
+
+
+async def test_two_are_never_most_of_a_site(connection: asyncpg.Connection, notices: Notices) -> None:
+    await build(connection, "a", "b")
+    await tick(connection, NOON)
+    await beat(connection, NOON, "a", "b")
+    await run(connection, NOON + seconds(1), NOON + seconds(5))
+    assert await notices.kinds() == [("offline", ["a"]), ("offline", ["b"])]
+
+
+async def test_a_threshold_holds_from_where_a_dpu_is_mounted(connection: asyncpg.Connection) -> None:
+    """Its space, or one above; mounted outside: the other side; nowhere: ten minutes. Moves change it."""
+    await build(connection, "d")
+
+    async def threshold() -> int | None:
+        found: int | None = await connection.fetchval("select offline_after_seconds from core.dpu_state")
+        return found
+
+    assert await threshold() == 2
+    await connection.execute("""select api.put_space('site-room', '{"offline_after_seconds": 30}')""")
+    assert await threshold() == 30
+    await apply_site(connection, spaces=[{"id": "annex", "offline_after_seconds": 60}])
+    await apply_site(connection, doorways=[{"id": "out", "sides": [None, "annex"]}])
+    await connection.execute("select api.record_placement('d', 'out', null, $1, null)", NOON)
+    assert await threshold() == 60
+    await connection.execute("""select api.put_space('annex', '{"offline_after_seconds": null}')""")
+    assert await threshold() is None
+    await connection.execute("""select api.put_space('annex', '{"parent": "site"}')""")
+    assert await threshold() == 2
+    await connection.execute("select api.record_placement('d', null, null, $1, null)", NOON)
+    assert await threshold() is None
+    soon = await connection.fetchval("select clock_timestamp() + interval '200 milliseconds'")
+    await connection.execute("select api.detect_outages()")
+    await connection.execute("select api.record_placement('d', 'out', null, $1, null)", soon)
+    assert await threshold() is None
+    await asyncio.sleep(0.3)
+    await connection.execute("select api.detect_outages()")
+    assert await threshold() == 2
+
+
+@pytest.mark.concurrency
+async def test_any_number_of_processes_look_and_hear_at_once(
+    connection: asyncpg.Connection, database_url: str, notices: Notices
+) -> None:
+    """Three look as fast as they can while others bring signs: every outage is recorded and told exactly once."""
+    names = [f"d{number}" for number in range(12)]
+    await build(connection, *names[:6])
+    await build(connection, *names[6:], site="other")
+    sessions = [await asyncpg.connect(database_url, server_settings={"timezone": "UTC"}) for _ in range(7)]
+    over = asyncio.Event()
+
+    async def look(session: asyncpg.Connection) -> int:
+        calls = 0
+        while not over.is_set():
+            calls += await session.fetchval("select api.detect_outages()") is not None
+            await asyncio.sleep(0.01)
+        return calls
+
+    async def speak(session: asyncpg.Connection, mine: list[str]) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 12
+        while loop.time() < end:
+            # by turns, so that each is silent for up to some seconds
+            chosen = [name for number, name in enumerate(mine) if int(loop.time() / (1.5 + number)) % 2]
+            if chosen:
+                await hear(session, *((name, None) for name in chosen))
+                now = await session.fetchval("select clock_timestamp()")
+                await record(session, [(name, now, 1) for name in reversed(chosen)])
+            await asyncio.sleep(0.02)
+
+    looking = [asyncio.create_task(look(session)) for session in sessions[:3]]
+    try:
+        await asyncio.gather(*(speak(session, names) for session in sessions[3:]))
+        await hear(connection, *((name, None) for name in names))
+        await asyncio.sleep(1)
+        over.set()
+        assert all(await asyncio.gather(*looking))
+    finally:
+        over.set()
+        await asyncio.gather(*looking, return_exceptions=True)
+        await asyncio.gather(*(session.close() for session in sessions))
+    for _ in range(4):  # what is left of the two seconds
+        await asyncio.sleep(0.8)
+        await hear(connection, *((name, None) for name in names))
+        await connection.execute("select api.detect_outages()")
+    rows = await connection.fetch("select * from core.outage where superseded_at is null")
+    assert len(rows) > 5
+    assert all(row["incident_id"] for row in rows)
+    incidents = {row["incident_id"]: row for row in await connection.fetch("select * from core.incident")}
+    told = await notices.take()
+    for incident_id, incident in incidents.items():
+        kinds = [one.kind for one in told if one.incident == incident_id]
+        assert kinds == (["offline"] if incident["absorbed_by"] else ["offline", "online"]), dict(incident)
+    assert await differences(connection) == []

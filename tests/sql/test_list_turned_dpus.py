@@ -1,0 +1,41 @@
+import asyncpg
+
+from tests.factories import NOON, build_house, hear, listen, seconds, tick
+
+
+async def test_it_tells_state_and_place(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await hear(connection, ("front", NOON), ("inner", NOON + seconds(1)), ("loose", NOON))
+    await listen(connection, NOON, NOON + seconds(600))
+    await tick(connection, NOON + seconds(600.5))
+    rows = await connection.fetch(
+        "select * from api.list_turned_dpus(array['front', 'inner', 'loose', 'unknown']) order by dpu"
+    )
+    assert [(*row[:6], sorted(row["spaces"])) for row in rows] == [
+        ("front", "offline", NOON, NOON + seconds(600), "house", None, ["house"]),
+        ("inner", "online", NOON + seconds(1), NOON + seconds(1), "house", "room", ["house", "room"]),
+        ("loose", "offline", NOON, NOON + seconds(600), None, None, []),
+    ]
+
+
+async def test_the_feed_names_those_that_turned(connection: asyncpg.Connection) -> None:
+    cursor = await connection.fetchval("select cursor from api.list_changes()")
+
+    async def turned() -> list[str]:
+        nonlocal cursor
+        row = await connection.fetchrow("select * from api.list_changes($1)", cursor)
+        assert row is not None
+        cursor = row["cursor"]
+        return sorted(row["dpus"])
+
+    await build_house(connection)
+    assert await turned() == []
+    await hear(connection, ("front", NOON), ("inner", NOON))
+    assert await turned() == ["front", "inner"], "heard of for the first time"
+    await hear(connection, ("front", NOON + seconds(1)))
+    assert await turned() == []
+    await listen(connection, NOON, NOON + seconds(600))
+    await tick(connection, NOON + seconds(600.5))
+    assert await turned() == ["inner"]
+    await hear(connection, ("inner", NOON + seconds(601)), ("front", NOON + seconds(600.4)))
+    assert await turned() == ["inner"]

@@ -1,0 +1,43 @@
+"""What runs in the background, without a database."""
+
+import asyncio
+
+import pytest
+
+from service import calls, jobs
+from service.db import Database
+from service.jobs import Jobs
+from service.settings import Settings
+from tests.together.test_groups import turns
+
+
+async def test_it_looks_again_and_again_also_after_the_database_was_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.001)
+    looks = asyncio.Semaphore(0)
+    failures = iter([OSError("away"), OSError("away"), None, TimeoutError()])
+
+    async def detect(_session: object) -> None:
+        looks.release()
+        if error := next(failures, None):
+            raise error
+
+    monkeypatch.setattr(calls, "detect_outages", detect)
+    async with Jobs(Database(Settings(auth="off"))).lifespan(None):
+        for _ in range(6):
+            await asyncio.wait_for(looks.acquire(), 10)
+    await turns()
+    assert len([record for record in caplog.records if "away" in record.message]) == 1, "it does not fill the log"
+    before = looks._value
+    await asyncio.sleep(0.01)
+    assert looks._value == before, "it has stopped"
+
+
+async def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def detect(_session: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(calls, "detect_outages", detect)
+    async with Jobs(Database(Settings(auth="off", jobs=False))).lifespan(None):
+        await turns()
