@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -21,10 +21,55 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
+    Connection = asyncpg.Connection | PoolConnectionProxy[asyncpg.Record]
+
 ROLE = "headcount_service"
 ROLLUP_STATE_SECONDS = 5.0
 
 log = logging.getLogger("headcount.db")
+
+
+def session_options(pooled: bool, statement_seconds: float) -> dict[str, Any]:
+    """What asyncpg is told of our sessions; with statement_seconds 0 a statement may take as long as it likes.
+
+    Through a pooler the next transaction may be on another session: nothing can be set for longer than that, and
+    statements cannot be prepared. What it passes on is the zone and the name; the rest is what the role that logs in
+    has of its own (sql/repeatable/90_grants.sql), and is looked at before anything else.
+    """
+    passed_on = {"timezone": "UTC", "application_name": "headcount"}
+    if pooled:
+        return {"server_settings": passed_on, "statement_cache_size": 0}
+    own = {
+        "role": ROLE,
+        # Statements over many chunks are estimated high and would spend their time in compiling.
+        "jit": "off",
+        "statement_timeout": str(int(statement_seconds * 1000)),
+    }
+    return {"server_settings": passed_on | own}
+
+
+SESSION = """
+select
+  current_user as role, session_user as login, current_setting('jit') as jit,
+  extract(epoch from current_setting('statement_timeout')::interval)::double precision as statement_seconds
+"""
+
+
+async def check_session(connection: "Connection", statement_seconds: float) -> None:
+    """Raises SchemaMismatch where a session is not what it has to be: only a pooler can make it so."""
+    session = await connection.fetchrow(SESSION)
+    if session is None or session["role"] != ROLE:
+        login = session["login"] if session else "nobody"
+        raise SchemaMismatch(
+            f"The sessions are those of {login}, and not of {ROLE}. Let the service log in as {ROLE}, "
+            f"or have an administrator run: alter role {login} set role = {ROLE} (docs/production.md)."
+        )
+    if session["jit"] != "off" or not 0 < session["statement_seconds"] <= statement_seconds:
+        raise SchemaMismatch(
+            f"The sessions are without limits. Have an administrator run: alter role {session['login']} "
+            f"set jit = off; alter role {session['login']} set statement_timeout = '{statement_seconds:g}s' "
+            "(docs/production.md)."
+        )
 
 
 class Database:
@@ -53,14 +98,7 @@ class Database:
             timeout=self.settings.acquire_seconds,
             # The server ends what takes too long; the client only gives up on one that says nothing any more.
             command_timeout=self.settings.statement_seconds + 5,
-            server_settings={
-                "role": ROLE,
-                "timezone": "UTC",
-                # Statements over many chunks are estimated high and would spend their time in compiling.
-                "jit": "off",
-                "application_name": "headcount",
-                "statement_timeout": str(int(self.settings.statement_seconds * 1000)),
-            },
+            **session_options(self.settings.pooled, self.settings.statement_seconds),
             # No statement leaves anything behind, so there is nothing to reset.
             reset=_leave_as_is,
         )
@@ -133,6 +171,8 @@ class Database:
                 yield connection
 
     async def _check_schema(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+        if not self.checked:
+            await check_session(connection, self.settings.statement_seconds)
         try:
             rows = await calls.get_schema(connection)
         except (

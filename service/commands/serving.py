@@ -56,7 +56,7 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
     stop = asyncio.Event()
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with connected(settings.database_url):
+    async with connected(settings.database_url, pooled=settings.pooled):
         pass
     app = create_app(settings)
     server = Server(app)
