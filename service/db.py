@@ -91,6 +91,13 @@ class Database:
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         """Opens the pool. Raises SchemaMismatch if there is a database that this release cannot speak to."""
+        async with self.opened():
+            await self._look()
+            yield
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """With a pool, and nobody asked yet whether there is a database."""
         self.pool = await asyncpg.create_pool(
             self.settings.database_url,
             min_size=0,
@@ -103,7 +110,6 @@ class Database:
             reset=_leave_as_is,
         )
         try:
-            await self._look()
             yield
         finally:
             pool, self.pool = self.pool, None
@@ -161,13 +167,14 @@ class Database:
         return self.rollup_state
 
     @asynccontextmanager
-    async def on_behalf_of(self, token: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
-        """A transaction that reaches only what the token does (sql/repeatable/10_core/15_reach.sql)."""
+    async def transaction(self, token: str | None) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """A transaction. With a token, one that reaches only what that does (sql/repeatable/10_core/15_reach.sql)."""
         async with self._connection() as connection:
             if not self.checked:
                 await self._check_schema(connection)
             async with connection.transaction():
-                await connection.execute("select set_config('headcount.token', $1, true)", token)
+                if token:
+                    await connection.execute("select set_config('headcount.token', $1, true)", token)
                 yield connection
 
     async def _check_schema(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
@@ -226,11 +233,11 @@ class Limited:
         self.settings = database.settings
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        async with self.database.on_behalf_of(self.token) as connection:
+        async with self.database.transaction(self.token) as connection:
             return await connection.fetch(query, *arguments)
 
     async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
-        async with self.database.on_behalf_of(self.token) as connection:
+        async with self.database.transaction(self.token) as connection:
             return await connection.fetchrow(query, *arguments)
 
 

@@ -170,6 +170,13 @@ routine api.get_space(text)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.get_wal_position()
+    arguments   OUT is_standby boolean, OUT wal_bytes bigint, OUT system_id bigint, OUT at timestamp with time zone
+    returns     record
+    as          sql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_changes(text)
     arguments   INOUT cursor text DEFAULT NULL::text, OUT is_all boolean, OUT counts text[], OUT spaces text[], OUT deleted text[], OUT dpus text[]
     returns     record

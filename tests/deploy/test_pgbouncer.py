@@ -1,12 +1,10 @@
 """The service behind PgBouncer in transaction mode: every transaction may be on another session."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
 from litestar import Litestar
@@ -18,8 +16,8 @@ from service.migrate import migrate
 from service.schema import SchemaMismatch
 from service.settings import Settings
 from tests.commands.support import PATIENCE, answers, free_port, running
+from tests.deploy.apps import living
 from tests.deploy.pgbouncer import pgbouncer
-from tests.http.streams import client_of
 from tests.load.cluster import Cluster, private_cluster
 
 USERS = ("headcount_service", "postgres", "app", "plain")
@@ -47,12 +45,6 @@ def pooler(cluster: Cluster) -> Iterator[str]:
     """Three sessions of the server for all clients, taken in turn."""
     with pgbouncer(cluster, *USERS) as address:
         yield address
-
-
-@asynccontextmanager
-async def living(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
-    async with app.lifespan(), client_of(app) as client:
-        yield client
 
 
 def pooled(address: str, user: str = "headcount_service", auth: str = "off") -> Litestar:
