@@ -29,6 +29,7 @@ bench: setup
 	.venv/bin/python -m benchmarks.listeners
 	.venv/bin/python -m benchmarks.sensors
 	.venv/bin/python -m benchmarks.bench_history
+	.venv/bin/python -m benchmarks.uptime
 
 soak: setup
 	HEADCOUNT_WORLDS=5000 .venv/bin/pytest tests/properties

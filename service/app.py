@@ -21,6 +21,7 @@ from service.negotiation import Bodies
 from service.notices import Notices
 from service.reader import Reader
 from service.replica import Replica
+from service.reports import Reports
 from service.routes import HANDLERS
 from service.settings import Settings
 from service.writer import Writer
@@ -63,6 +64,7 @@ def create_app(settings: Settings) -> Litestar:
     live = Live(database, gate)
     notices = Notices(database, metrics)
     replica = Replica(database, settings.read_url, metrics) if settings.read_url else None
+    reports = Reports(database, settings)
     metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.events)
     metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.bytes)
     metrics.watch("queue_heartbeats", "Heartbeats that wait for their commit.", lambda: heartbeats.held)
@@ -86,6 +88,7 @@ def create_app(settings: Settings) -> Litestar:
             heartbeats.lifespan,
             live.lifespan,
             notices.lifespan,
+            reports.lifespan,
         ],
         state=State(
             {
@@ -96,6 +99,7 @@ def create_app(settings: Settings) -> Litestar:
                 "live": live,
                 "notices": notices,
                 "replica": replica,
+                "reports": reports,
                 "reader": Reader(database, metrics),
                 "bodies": bodies,
                 "metrics": metrics,

@@ -12,17 +12,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 from litestar import Request
-from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from service import calls
 from service.errors import Problem
 from service.limits import Limiter
 from service.messages import TokenRow
+from service.negotiation import Connection, prefers_html
 
 SCOPES = ("ingest", "read", "admin")
 OPEN = None  # instead of a scope, for what anybody may see
@@ -188,16 +187,14 @@ def _unauthorized(detail: str, error: str) -> Problem:
     return Problem("unauthorized", detail, headers={"WWW-Authenticate": f'Bearer realm="headcount"{error}'})
 
 
-Connection = ASGIConnection[Any, Any, Any, Any]
-
-
 async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
     """Guard of every address: its `opt` says which scope it asks for; one that says nothing asks for admin."""
     method = connection.method if isinstance(connection, Request) else "GET"
     if method == "OPTIONS":
         return
     scope = handler.opt.get("scope", "admin")
-    if scope is OPEN:
+    # A page is files; what it shows it asks for with a token, as soon as it has one.
+    if scope is OPEN or (handler.opt.get("page") and prefers_html(connection)):
         connection.scope["auth"] = None
         return
     gate: Gate = connection.app.state.gate

@@ -297,6 +297,174 @@ async def get_availability(
     )
 
 
+# Polls, and what an import says of sites
+
+
+async def record_polls(
+    session: Session,
+    spaces: Sequence[str],
+    times: Sequence[datetime],
+    are_active: Sequence[bool],
+    auto_register: bool = True,
+    assumed_zone: str | None = None,
+    refused_bodies: Sequence[str] = (),
+    refused_details: Sequence[str] = (),
+) -> list[messages.Verdict]:
+    """Only of the polls that were not accepted."""
+    rows = await session.fetch(
+        "select * from api.record_polls("
+        "spaces => $1, times => $2, are_active => $3, auto_register => $4, "
+        "assumed_zone => $5, refused_bodies => $6, refused_details => $7)",
+        spaces,
+        times,
+        are_active,
+        auto_register,
+        assumed_zone,
+        refused_bodies,
+        refused_details,
+    )
+    return [messages.Verdict(*row) for row in rows]
+
+
+async def record_hours(
+    session: Session,
+    spaces: Sequence[str],
+    days: Sequence[int],
+    opens: Sequence[str],
+    closes: Sequence[str],
+    auto_register: bool = True,
+    assumed_zone: str = "America/Chicago",
+) -> list[messages.Verdict]:
+    """Only of the rows that were not accepted."""
+    rows = await session.fetch(
+        "select * from api.record_hours("
+        "spaces => $1, days => $2, opens => $3, closes => $4, auto_register => $5, assumed_zone => $6)",
+        spaces,
+        days,
+        opens,
+        closes,
+        auto_register,
+        assumed_zone,
+    )
+    return [messages.Verdict(*row) for row in rows]
+
+
+async def record_time_zones(
+    session: Session, spaces: Sequence[str], time_zones: Sequence[str], auto_register: bool = True
+) -> list[messages.Verdict]:
+    """Only of the rows that were not accepted."""
+    rows = await session.fetch(
+        "select * from api.record_time_zones(spaces => $1, time_zones => $2, auto_register => $3)",
+        spaces,
+        time_zones,
+        auto_register,
+    )
+    return [messages.Verdict(*row) for row in rows]
+
+
+# Uptime
+
+
+async def create_report(
+    session: Session,
+    now_at: datetime | None = None,
+    under: str | None = None,
+    format: str = "csv",
+    max_running: int = 100,
+) -> str:
+    """Its id."""
+    row = await session.fetchrow(
+        "select api.create_report(now_at => $1, under => $2, format => $3, max_running => $4) as id",
+        now_at,
+        under,
+        format,
+        max_running,
+    )
+    return str(row and row["id"])
+
+
+async def get_report(session: Session, report: str) -> messages.ReportRow:
+    return _shape(await session.fetchrow("select * from api.get_report(report => $1)", report), messages.ReportRow)
+
+
+async def list_reports(
+    session: Session, after_at: datetime | None = None, after_id: str | None = None, max_rows: int = 100
+) -> list[messages.ReportRow]:
+    rows = await session.fetch(
+        "select * from api.list_reports(after_at => $1, after_id => $2, max_rows => $3)", after_at, after_id, max_rows
+    )
+    return [_shape(row, messages.ReportRow) for row in rows]
+
+
+async def list_report_rows(
+    session: Session, report: str, after: str | None = None, max_rows: int = 1000
+) -> list[messages.SiteUptimeRow]:
+    rows = await session.fetch(
+        "select * from api.list_report_rows(report => $1, after => $2, max_rows => $3)", report, after, max_rows
+    )
+    return [messages.SiteUptimeRow(*row) for row in rows]
+
+
+async def list_uptimes(
+    session: Session,
+    space: str,
+    from_at: datetime | None = None,
+    to_at: datetime | None = None,
+    grain: str | None = None,
+) -> messages.SpaceUptimeOut:
+    rows = await session.fetch(
+        "select * from api.list_uptimes(space => $1, from_at => $2, to_at => $3, grain => $4)",
+        space,
+        from_at,
+        to_at,
+        grain,
+    )
+    buckets = [
+        messages.UptimeOut(row["start_at"], row["end_at"], row["uptime_seconds"], row["downtime_seconds"])
+        for row in rows
+    ]
+    return messages.SpaceUptimeOut(space, rows[0]["time_zone"], buckets)
+
+
+async def claim_report(session: Session, lease_seconds: float = 30) -> messages.ReportClaim | None:
+    """None where there is nothing to do."""
+    row = await session.fetchrow("select * from api.claim_report(lease_seconds => $1)", lease_seconds)
+    return _shape(row, messages.ReportClaim) if row else None
+
+
+async def compute_report(
+    session: Session, report: str, attempt: int, after: str | None = None, max_sites: int = 500
+) -> messages.ReportStep:
+    row = await session.fetchrow(
+        "select * from api.compute_report(report => $1, attempt => $2, after => $3, max_sites => $4)",
+        report,
+        attempt,
+        after,
+        max_sites,
+    )
+    return _shape(row, messages.ReportStep)
+
+
+async def extend_report(
+    session: Session, report: str, attempt: int, progress: float, lease_seconds: float = 30
+) -> None:
+    await session.fetchrow(
+        "select api.extend_report(report => $1, attempt => $2, progress => $3, lease_seconds => $4)",
+        report,
+        attempt,
+        progress,
+        lease_seconds,
+    )
+
+
+async def fail_report(session: Session, report: str, attempt: int, reason: str) -> None:
+    await session.fetchrow("select api.fail_report(report => $1, attempt => $2, reason => $3)", report, attempt, reason)
+
+
+async def drop_reports(session: Session, keep: int) -> None:
+    await session.fetchrow("select api.drop_reports(keep => $1)", keep)
+
+
 # Counts
 
 

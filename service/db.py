@@ -177,6 +177,31 @@ class Database:
                     await connection.execute("select set_config('headcount.token', $1, true)", token)
                 yield connection
 
+    @asynccontextmanager
+    async def connection_of_its_own(self, statement_seconds: float) -> AsyncIterator[asyncpg.Connection]:
+        """One beside the pool, for what takes longer than a request may: each statement up to so many seconds."""
+        connection = await asyncpg.connect(
+            self.settings.database_url,
+            timeout=self.settings.acquire_seconds,
+            command_timeout=statement_seconds + 5,
+            server_settings={
+                "role": ROLE,
+                "timezone": "UTC",
+                "jit": "off",
+                "application_name": "headcount",
+                "statement_timeout": str(int(statement_seconds * 1000)),
+                # whoever hangs must not hold its locks and its snapshot for ever
+                "idle_in_transaction_session_timeout": "60000",
+            },
+        )
+        try:
+            yield connection
+        finally:
+            try:
+                await connection.close(timeout=5)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
+
     async def _check_schema(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
         if not self.checked:
             await check_session(connection, self.settings.statement_seconds)

@@ -91,7 +91,8 @@ HTTP_DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 
 def completed(headers: Iterable[Header], identity: str, as_of: datetime | None = None) -> list[Header]:
     """The headers of an answer and those that it lacks. `as_of`: it has everything that was committed before."""
-    found = [*headers, (b"x-request-id", identity.encode())]
+    # Of its own even where there is a Vary already: CORS sets one, and replaces what it finds.
+    found = [*headers, (b"x-request-id", identity.encode()), (b"vary", b"Accept")]
     if as_of:
         found.append((b"x-data-as-of", shortest(as_of).encode()))
     names = {name.lower() for name, _ in found}

@@ -1,17 +1,21 @@
-"""Events in four formats, decoded into columns. What cannot be decoded is refused by itself and costs no other event.
+"""Events and the like in four formats, decoded into columns. What cannot be decoded is refused by itself and costs
+nothing else.
 
-Each format has a fast path, which takes a whole batch or nothing, and a slow path, which goes event by event and
+Each format has a fast path, which takes a whole batch or nothing, and a slow path, which goes item by item and
 is the definition: what the fast path takes, the slow one would have taken, with the same values.
-`headcount import` uses read_header and decode_lines.
+A Table is what can be read from CSV, which is what `headcount import` does; a Kind is what comes over HTTP as well.
+Here is all that they share, and events; service/polls.py has the others.
 """
 
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from operator import methodcaller
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -47,13 +51,16 @@ INTEGERS = re.compile(r"(?:[+-]?[0-9]{1,20}\n)*")
 LONG_FRACTION = re.compile(rb"\.[0-9]{7}")
 # The same holds for MessagePack's timestamps with nanoseconds.
 NANOSECONDS = re.compile(rb"\xd7\xff|\xc7\x0c\xff")
-JSON_EVENTS = re.compile(r'\s*\{\s*"events"\s*:\s*(?=\[)', re.ASCII)
 JSON_END = re.compile(r"\s*\}\s*", re.ASCII)
 # A string that never ends is one token too: else each of its quotes would be looked at as a beginning.
 NESTING = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+# What makes a line of CSV more than cells with commas between them.
+QUOTED = re.compile(rb'["\r\x00]')
+COMMAS = methodcaller("count", b",")
 BLANK = re.compile(r"[ \t\r\n]*")
 
 Part = TypeVar("Part")
+Row = TypeVar("Row")
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -75,8 +82,31 @@ class Batch(msgspec.Struct, frozen=True):
     refusals: Sequence[Refusal] = ()
 
     @property
+    def size(self) -> int:
+        return len(self.dpus)
+
+    @property
     def received(self) -> int:
         return len(self.dpus) + len(self.refusals)
+
+
+class Decoded(Protocol):
+    """What decoding gives: columns, of which `size` rows could be read."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def received(self) -> int: ...
+
+    @property
+    def indexes(self) -> Sequence[int] | None: ...
+
+    @property
+    def refusals(self) -> Sequence[Refusal]: ...
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Decoded)
 
 
 class Event(NamedTuple):
@@ -86,18 +116,15 @@ class Event(NamedTuple):
     sequence: int
 
 
-class CsvHeader(msgspec.Struct, frozen=True):
-    """In which column is what."""
+class Header(NamedTuple):
+    """How many columns a CSV file has, and in which of them each field of its table is; None: it is left out."""
 
     width: int
-    timestamp: int
-    direction: int
-    dpu: int
-    sequence: int | None
+    places: tuple[int | None, ...]
 
 
 class Unreadable(ValueError):
-    """Why one event cannot be taken, naming the field."""
+    """Why one item cannot be taken, naming the field."""
 
 
 class TooDeep(Unreadable):
@@ -132,7 +159,7 @@ async def record_all(
         end, first = begin + len(batch.dpus), done
         while done < len(verdicts) and verdicts[done].index < end:
             done += 1
-        answers.append(_recorded(batch, verdicts[first:done], begin))
+        answers.append(recorded(batch, verdicts[first:done], begin))
         begin = end
     return answers
 
@@ -141,8 +168,8 @@ def _joined(columns: Sequence[Sequence[Part]]) -> Sequence[Part]:
     return columns[0] if len(columns) == 1 else [*chain.from_iterable(columns)]
 
 
-def _recorded(batch: Batch, verdicts: Sequence[Verdict], begin: int) -> EventsRecordedOut:
-    """The answer to a batch whose events were given to the database from `begin` on."""
+def recorded(batch: Decoded, verdicts: Sequence[Verdict], begin: int = 0) -> EventsRecordedOut:
+    """The answer to a batch whose items were given to the database from `begin` on."""
     others = [verdict for verdict in verdicts if verdict.verdict != "duplicate"]
     rejected = [Rejection(refusal.index, "invalid", refusal.detail) for refusal in batch.refusals]
     for verdict in others:
@@ -150,37 +177,40 @@ def _recorded(batch: Batch, verdicts: Sequence[Verdict], begin: int) -> EventsRe
         index = place if batch.indexes is None else batch.indexes[place]
         rejected.append(Rejection(index, verdict.verdict, verdict.detail))
     rejected.sort(key=lambda rejection: rejection.index)
-    accepted = len(batch.dpus) - len(verdicts)
+    accepted = batch.size - len(verdicts)
     return EventsRecordedOut(batch.received, accepted, len(verdicts) - len(others), rejected)
 
 
 async def decode_events(request: HttpRequest) -> Batch:
     """The body of POST /v1/events, whatever its format."""
-    format = media_type(request)
-    if format not in EVENT_FORMATS:
-        raise unsupported(format, *EVENT_FORMATS)
-    return _check_days(await read_body(request, EVENT_FORMATS[format]))
+    return _check_days(await decode_body(request, EVENT_FORMATS))
 
 
 async def decode_readings(request: HttpRequest) -> Batch:
     """The body of POST /ingest."""
+    return _check_days(await decode_body(request, READING_FORMATS))
+
+
+async def decode_body(request: HttpRequest, formats: Mapping[str, Callable[[bytes], AnyBatch]]) -> AnyBatch:
+    """The body of a request, whatever its format."""
     format = media_type(request)
-    if format not in READING_FORMATS:
-        raise unsupported(format, *READING_FORMATS)
-    return _check_days(await read_body(request, READING_FORMATS[format]))
+    if format not in formats:
+        raise unsupported(format, *formats)
+    return await read_body(request, formats[format])
 
 
 def _check_days(batch: Batch) -> Batch:
-    if len(batch.times) > MAX_DAYS and len({time.toordinal() for time in batch.times}) > MAX_DAYS:
-        raise Problem("too_large", f"A request can have events of {MAX_DAYS:,} days; send them in parts.")
+    check_days(batch.times)
     return batch
 
 
+def check_days(times: Sequence[datetime]) -> None:
+    """Raises Problem (413) for more days than one request can have."""
+    if len(times) > MAX_DAYS and len({time.toordinal() for time in times}) > MAX_DAYS:
+        raise Problem("too_large", f"A request can have events of {MAX_DAYS:,} days; send them in parts.")
+
+
 # JSON and MessagePack
-
-
-class EventsShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    events: msgspec.Raw
 
 
 class ReadingsShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -193,32 +223,8 @@ class JsonPart(NamedTuple):
     value: object
 
 
-_json_events = msgspec.json.Decoder(EventsIn)
-_json_event = msgspec.json.Decoder(EventIn)
 _json_readings = msgspec.json.Decoder(ReadingsIn)
-_msgpack_events = msgspec.msgpack.Decoder(EventsIn)
 _msgpack_readings = msgspec.msgpack.Decoder(ReadingsIn)
-
-
-def decode_json(body: bytes) -> Batch:
-    body = body.removeprefix(BOM)
-    if _plain_text(body) and (batch := _attempt(lambda: _of_events(_json_events.decode(body).events))):
-        return batch
-    # Python's own decoder takes NaN, lone surrogates and the like, which cost one event here and not all of them.
-    text = body.decode("utf-8", "surrogateescape")
-    if match := JSON_EVENTS.match(text):
-        parts, end = _json_parts(text, match.end())
-        if JSON_END.fullmatch(text, end):
-            return _one_by_one(parts, _event_of_json, _show_json)
-    shape = decode_bytes(body, EventsShape, JSON)
-    return _one_by_one(_raw_json_parts(shape.events, "events"), _event_of_json, _show_json)
-
-
-def decode_msgpack(body: bytes) -> Batch:
-    if _plain_msgpack(body) and (batch := _attempt(lambda: _of_events(_msgpack_events.decode(body).events))):
-        return batch
-    shape = decode_bytes(body, EventsShape, MSGPACK)
-    return _one_by_one(_msgpack_parts(shape.events, "events"), _event_of_msgpack, _show_msgpack)
 
 
 def decode_readings_json(body: bytes) -> Batch:
@@ -227,7 +233,7 @@ def decode_readings_json(body: bytes) -> Batch:
         return batch
     shape = decode_bytes(body, ReadingsShape, JSON)
     parts = _raw_json_parts(shape.readings, "readings")
-    return _one_by_one(parts, lambda part: _reading(shape.id, part.value), _show_json)
+    return _one_by_one(parts, lambda part: _reading(shape.id, part.value), _show_json, _batch_of_events)
 
 
 def decode_readings_msgpack(body: bytes) -> Batch:
@@ -235,7 +241,7 @@ def decode_readings_msgpack(body: bytes) -> Batch:
         return batch
     shape = decode_bytes(body, ReadingsShape, MSGPACK)
     parts = _msgpack_parts(shape.readings, "readings")
-    return _one_by_one(parts, lambda part: _reading(shape.id, _msgpack_value(part)), _show_msgpack)
+    return _one_by_one(parts, lambda part: _reading(shape.id, _msgpack_value(part)), _show_msgpack, _batch_of_events)
 
 
 def _plain_text(body: bytes) -> bool:
@@ -247,7 +253,7 @@ def _plain_msgpack(body: bytes) -> bool:
     return not NANOSECONDS.search(body) and not LONG_FRACTION.search(body)
 
 
-def _attempt(fast_path: Callable[[], Batch | None]) -> Batch | None:
+def _attempt(fast_path: Callable[[], AnyBatch | None]) -> AnyBatch | None:
     """None where the slow path has to look: msgspec's errors are ValueErrors."""
     try:
         return fast_path()
@@ -255,17 +261,9 @@ def _attempt(fast_path: Callable[[], Batch | None]) -> Batch | None:
         return None
 
 
-def _of_events(events: Sequence[EventIn]) -> Batch | None:
-    return _of_columns(
-        [event.dpu for event in events],
-        [event.timestamp for event in events],
-        [event.direction for event in events],
-        [event.sequence for event in events],
-    )
-
-
 def _of_readings(body: ReadingsIn) -> Batch | None:
     readings: Sequence[ReadingIn] = body.readings
+    _check_number(len(readings))
     return _of_columns(
         [body.id] * len(readings),
         [reading.timestamp for reading in readings],
@@ -278,33 +276,43 @@ def _of_columns(
     dpus: Sequence[str], times: Sequence[datetime], directions: Sequence[int], sequences: Sequence[int]
 ) -> Batch | None:
     """What msgspec's types leave open: ids, and years that leave the range when the offset is taken off."""
-    _check_number(len(dpus))
-    if not dpus:
-        return Batch((), (), (), ())
-    lines = "\n".join(dpus) + "\n"
-    if lines.count("\n") != len(dpus) or not IDS.fullmatch(lines):
-        return None
-    if min(times) < instants.EARLIEST or max(times) > instants.LATEST:
-        return None
-    return Batch(dpus, times, directions, sequences)
+    return Batch(dpus, times, directions, sequences) if are_ids(dpus) and are_instants(times) else None
 
 
-def _check_number(events: int) -> None:
-    if events > MAX_EVENTS:
+def are_ids(column: Sequence[str]) -> bool:
+    lines = "\n".join([*column, ""])
+    return lines.count("\n") == len(column) and IDS.fullmatch(lines) is not None
+
+
+def are_instants(times: Sequence[datetime]) -> bool:
+    return not times or (min(times) >= instants.EARLIEST and max(times) <= instants.LATEST)
+
+
+def _check_number(items: int) -> None:
+    if items > MAX_EVENTS:
         raise Problem("too_large", f"A request can have {MAX_EVENTS:,} events; send them in parts.")
 
 
-def _one_by_one(parts: Iterable[Part], read: Callable[[Part], Event], show: Callable[[Part], str]) -> Batch:
-    """The slow path: each part is an event or a refusal."""
-    events: list[Event] = []
+def _one_by_one(
+    parts: Iterable[Part],
+    read: Callable[[Part], Row],
+    show: Callable[[Part], str],
+    make: Callable[[Sequence[Row], Sequence[int], Sequence[Refusal]], AnyBatch],
+) -> AnyBatch:
+    """The slow path: each part is a row or a refusal."""
+    rows: list[Row] = []
     indexes: list[int] = []
     refusals: list[Refusal] = []
     for index, part in enumerate(parts):
         try:
-            events.append(read(part))
+            rows.append(read(part))
             indexes.append(index)
         except Unreadable as error:
             refusals.append(Refusal(index, str(error), show(part)))
+    return make(rows, indexes, refusals)
+
+
+def _batch_of_events(events: Sequence[Event], indexes: Sequence[int], refusals: Sequence[Refusal]) -> Batch:
     dpus, times, directions, sequences = zip(*events, strict=True) if events else ((), (), (), ())
     return Batch(dpus, times, directions, sequences, indexes, refusals)
 
@@ -371,10 +379,6 @@ def _raw_json_parts(raw: msgspec.Raw, name: str) -> list[JsonPart]:
     return _json_parts(text, 0)[0]
 
 
-def _event_of_json(part: JsonPart) -> Event:
-    return _event_of_object(part.value)
-
-
 def _show_json(part: JsonPart) -> str:
     return printable(part.text)
 
@@ -403,12 +407,8 @@ def _msgpack_value(part: msgspec.Raw) -> object:
             raw = msgspec.msgpack.decode(encoded, type=_Timestamped).timestamp
             value["timestamp"] = instants.from_msgpack(bytes(raw))
     except (ValueError, TypeError, RecursionError) as error:
-        raise Unreadable(f"The event cannot be read: {printable(str(error))}.") from None
+        raise Unreadable(f"It cannot be read: {printable(str(error))}.") from None
     return value
-
-
-def _event_of_msgpack(part: msgspec.Raw) -> Event:
-    return _event_of_object(_msgpack_value(part))
 
 
 def _show_msgpack(part: msgspec.Raw) -> str:
@@ -422,64 +422,26 @@ def _show_msgpack(part: msgspec.Raw) -> str:
 # Lines: NDJSON and CSV
 
 
-def decode_ndjson(body: bytes) -> Batch:
-    lines = _lines(body)
-    _check_number(len(lines))
-    if _plain_text(body) and (batch := _attempt(lambda: _of_events(list(map(_json_event.decode, lines))))):
-        return batch
-    return _one_by_one(lines, _event_of_json_line, _show_line)
-
-
-def decode_csv(body: bytes) -> Batch:
-    lines = _lines(body)
-    if not lines:
-        raise invalid("The first line must be a header: timestamp,direction,dpu_id and optionally sequence.", "line 1")
-    header = read_header(lines[0])
-    _check_number(len(lines) - 1)
-    return decode_lines(header, lines[1:])
-
-
-def read_header(line: bytes) -> CsvHeader:
-    """The header of an events file. Raises Problem (422) unless it has the columns of one, and no others."""
+def _columns(header: Header, text: bytes) -> Sequence[Sequence[str]] | None:
+    lines = text.decode().split("\n") if text else []
     try:
-        names = [name.strip() for name in _cells(line.removeprefix(BOM))]
-    except Unreadable:
-        names = []
-    required, optional = {"timestamp", "direction", "dpu_id"}, {"sequence"}
-    if len(set(names)) != len(names) or not required <= set(names) <= required | optional:
-        raise invalid(
-            "The first line must be a header: timestamp,direction,dpu_id and optionally sequence, in any order.",
-            "line 1",
-        )
-    place = {name: column for column, name in enumerate(names)}
-    return CsvHeader(len(names), place["timestamp"], place["direction"], place["dpu_id"], place.get("sequence"))
-
-
-def decode_lines(header: CsvHeader, lines: Sequence[bytes]) -> Batch:
-    """Lines of an events file, without the header, blank lines and line ends. An event is one line."""
-    if batch := _attempt(lambda: _of_lines(header, lines)):
-        return batch
-    return _one_by_one(lines, lambda line: _event_of_cells(header, _cells(line)), _show_line)
-
-
-def _of_lines(header: CsvHeader, lines: Sequence[bytes]) -> Batch | None:
-    text = b"\n".join(lines)
-    if LONG_FRACTION.search(text):
-        return None
-    try:
-        rows = list(csv.reader(text.decode().split("\n"), strict=True)) if lines else []
+        rows = list(csv.reader(lines, strict=True))
     except csv.Error:
         return None
     if len(rows) != len(lines) or any(len(row) != header.width for row in rows):
         return None
-    columns = list(zip(*rows, strict=True)) or [()] * header.width
-    directions = _integers(columns[header.direction], -(2**31), 2**31 - 1)
-    sequences = [0] * len(rows) if header.sequence is None else _integers(columns[header.sequence], 0, 2**15 - 1)
-    times = msgspec.convert(columns[header.timestamp], list[Timestamp])
-    return _of_columns(columns[header.dpu], times, directions, sequences)
+    return list(zip(*rows, strict=True)) or [()] * header.width
 
 
-def _integers(column: Sequence[str], low: int, high: int) -> list[int]:
+def _plain_columns(header: Header, text: bytes, lines: Sequence[bytes]) -> Sequence[Sequence[str]] | None:
+    """The same, several times as fast, where nothing is quoted: no object a line."""
+    if set(map(COMMAS, lines)) != {header.width - 1}:
+        return None
+    cells = text.decode().replace("\n", ",").split(",")
+    return [cells[column :: header.width] for column in range(header.width)]
+
+
+def integers(column: Sequence[str], low: int, high: int) -> list[int]:
     if not INTEGERS.fullmatch("".join(f"{cell}\n" for cell in column)):
         raise ValueError
     values = list(map(int, column))
@@ -502,7 +464,7 @@ def _cells(line: bytes) -> list[str]:
     return rows[0] if rows else []
 
 
-def _event_of_json_line(line: bytes) -> Event:
+def _json_line(line: bytes) -> object:
     try:
         text = line.decode().strip(" \t\r")
     except UnicodeDecodeError:
@@ -510,21 +472,7 @@ def _event_of_json_line(line: bytes) -> Event:
     value, end = _json_value(text, 0)
     if end != len(text):
         raise Unreadable("JSON is malformed: there is more than one value in the line.")
-    return _event_of_object(value)
-
-
-def _event_of_cells(header: CsvHeader, cells: list[str]) -> Event:
-    if len(cells) != header.width:
-        raise Unreadable(f"The line has {len(cells)} fields, the header {header.width}.")
-    cells = [cell.strip() for cell in cells]
-    sequence = "0" if header.sequence is None else cells[header.sequence] or "0"
-    return _event(
-        cells[header.dpu],
-        cells[header.timestamp],
-        _number(cells[header.direction]),
-        _number(sequence),
-        "dpu_id",
-    )
+    return value
 
 
 def _number(text: str) -> int | None:
@@ -535,20 +483,193 @@ def _show_line(line: bytes) -> str:
     return printable(line.decode("utf-8", "surrogateescape"))
 
 
-# One event
+# Tables and kinds
 
 
-def _event_of_object(value: object) -> Event:
-    fields = _fields(value, ("dpu", "timestamp", "direction"), ("sequence",))
-    return _event(fields["dpu"], fields["timestamp"], fields["direction"], fields.get("sequence", 0))
+class Field(NamedTuple):
+    """A column of CSV by any of its names."""
+
+    names: tuple[str, ...]
+    is_optional: bool = False
+
+
+class Table(ABC, Generic[Row, AnyBatch]):
+    """Something that can be read from CSV. `header_in_words` follows "a header: "."""
+
+    fields: ClassVar[tuple[Field, ...]]
+    header_in_words: ClassVar[str]
+
+    @abstractmethod
+    def of_text(self, columns: Sequence[Sequence[str] | None]) -> AnyBatch | None:
+        """The fast path: all lines at once, a column for each field, as they stand there. None, or a ValueError,
+        where the slow one has to look."""
+
+    @abstractmethod
+    def of_cells(self, cells: Sequence[str | None]) -> Row:
+        """One line: a cell for each field, without blanks around it. Raises Unreadable."""
+
+    @abstractmethod
+    def batch(self, rows: Sequence[Row], indexes: Sequence[int], refusals: Sequence[Refusal]) -> AnyBatch:
+        """The rows as columns."""
+
+    @abstractmethod
+    async def record(self, session: calls.Session, batch: AnyBatch, auto_register: bool) -> EventsRecordedOut:
+        """Stores what was imported, refusals included, and says what became of it."""
+
+    def csv(self, body: bytes) -> AnyBatch:
+        lines = _lines(body)
+        if not lines:
+            raise invalid(f"The first line must be a header: {self.header_in_words}.", "line 1")
+        header = self.read_header(lines[0])
+        _check_number(len(lines) - 1)
+        return self.decode_lines(header, lines[1:])
+
+    def read_header(self, line: bytes) -> Header:
+        """The header of a file. Raises Problem (422) unless it has the columns of one, and no others."""
+        try:
+            names = [name.strip() for name in _cells(line.removeprefix(BOM))]
+        except Unreadable:
+            names = []
+        found = [[column for column, name in enumerate(names) if name in field.names] for field in self.fields]
+        if sum(map(len, found)) < len(names) or any(
+            len(columns) > 1 or not (columns or field.is_optional)
+            for columns, field in zip(found, self.fields, strict=True)
+        ):
+            raise invalid(f"The first line must be a header: {self.header_in_words}, in any order.", "line 1")
+        return Header(len(names), tuple(columns[0] if columns else None for columns in found))
+
+    def decode_lines(self, header: Header, lines: Sequence[bytes]) -> AnyBatch:
+        """Lines of a file, without the header, blank lines and line ends. A row is one line."""
+        if batch := _attempt(lambda: self._of_lines(header, lines)):
+            return batch
+        return _one_by_one(lines, lambda line: self._of_line(header, line), _show_line, self.batch)
+
+    def _of_lines(self, header: Header, lines: Sequence[bytes]) -> AnyBatch | None:
+        text = b"\n".join(lines)
+        if LONG_FRACTION.search(text):
+            return None
+        columns = _plain_columns(header, text, lines) if lines and not QUOTED.search(text) else _columns(header, text)
+        if columns is None:
+            return None
+        return self.of_text([None if place is None else columns[place] for place in header.places])
+
+    def _of_line(self, header: Header, line: bytes) -> Row:
+        cells = _cells(line)
+        if len(cells) != header.width:
+            raise Unreadable(f"The line has {len(cells)} fields, the header {header.width}.")
+        return self.of_cells([None if place is None else cells[place].strip() for place in header.places])
+
+
+class Kind(Table[Row, AnyBatch]):
+    """Something that comes over HTTP as well: `{name: [item, ...]}`, or an item a line."""
+
+    def __init__(self, name: str, whole: type[msgspec.Struct], item: type[msgspec.Struct]) -> None:
+        self.name = name
+        self.beginning = re.compile(rf'\s*\{{\s*"{name}"\s*:\s*(?=\[)', re.ASCII)
+        self.shape = msgspec.defstruct(f"{name}_shape", [(name, msgspec.Raw)], frozen=True, forbid_unknown_fields=True)
+        self.whole_json = msgspec.json.Decoder(whole)
+        self.whole_msgpack = msgspec.msgpack.Decoder(whole)
+        self.item_json = msgspec.json.Decoder(item)
+
+    @property
+    def formats(self) -> dict[str, Callable[[bytes], AnyBatch]]:
+        return {JSON: self.json, MSGPACK: self.msgpack, NDJSON: self.ndjson, CSV: self.csv}
+
+    @abstractmethod
+    def of_items(self, items: Sequence[Any]) -> AnyBatch | None:
+        """The fast path: decoded items at once. None where the slow one has to look."""
+
+    @abstractmethod
+    def of_object(self, value: object) -> Row:
+        """One item. Raises Unreadable."""
+
+    def json(self, body: bytes) -> AnyBatch:
+        body = body.removeprefix(BOM)
+        if _plain_text(body) and (batch := _attempt(lambda: self._of_whole(self.whole_json.decode(body)))):
+            return batch
+        # Python's own decoder takes NaN, lone surrogates and the like, which cost one item here and not all of them.
+        text = body.decode("utf-8", "surrogateescape")
+        if match := self.beginning.match(text):
+            parts, end = _json_parts(text, match.end())
+            if JSON_END.fullmatch(text, end):
+                return self._one_by_one(parts)
+        shape = decode_bytes(body, self.shape, JSON)
+        return self._one_by_one(_raw_json_parts(getattr(shape, self.name), self.name))
+
+    def msgpack(self, body: bytes) -> AnyBatch:
+        if _plain_msgpack(body) and (batch := _attempt(lambda: self._of_whole(self.whole_msgpack.decode(body)))):
+            return batch
+        parts = _msgpack_parts(getattr(decode_bytes(body, self.shape, MSGPACK), self.name), self.name)
+        return _one_by_one(parts, lambda part: self.of_object(_msgpack_value(part)), _show_msgpack, self.batch)
+
+    def ndjson(self, body: bytes) -> AnyBatch:
+        lines = _lines(body)
+        _check_number(len(lines))
+        if _plain_text(body) and (batch := _attempt(lambda: self.of_items(list(map(self.item_json.decode, lines))))):
+            return batch
+        return _one_by_one(lines, lambda line: self.of_object(_json_line(line)), _show_line, self.batch)
+
+    def _of_whole(self, whole: msgspec.Struct) -> AnyBatch | None:
+        items = getattr(whole, self.name)
+        _check_number(len(items))
+        return self.of_items(items)
+
+    def _one_by_one(self, parts: Sequence[JsonPart]) -> AnyBatch:
+        return _one_by_one(parts, lambda part: self.of_object(part.value), _show_json, self.batch)
+
+
+# Events
+
+
+class Events(Kind[Event, Batch]):
+    fields = (
+        Field(("dpu_id",)),
+        Field(("timestamp",)),
+        Field(("direction",)),
+        Field(("sequence",), is_optional=True),
+    )
+    header_in_words = "timestamp,direction,dpu_id and optionally sequence"
+
+    def of_items(self, items: Sequence[EventIn]) -> Batch | None:
+        return _of_columns(
+            [event.dpu for event in items],
+            [event.timestamp for event in items],
+            [event.direction for event in items],
+            [event.sequence for event in items],
+        )
+
+    def of_object(self, value: object) -> Event:
+        fields = fields_of(value, ("dpu", "timestamp", "direction"), ("sequence",))
+        return _event(fields["dpu"], fields["timestamp"], fields["direction"], fields.get("sequence", 0))
+
+    def of_text(self, columns: Sequence[Sequence[str] | None]) -> Batch | None:
+        dpus, timestamps, directions, sequences = columns
+        if dpus is None or timestamps is None or directions is None:
+            return None
+        return _of_columns(
+            dpus,
+            msgspec.convert(timestamps, list[Timestamp]),
+            integers(directions, -(2**31), 2**31 - 1),
+            [0] * len(dpus) if sequences is None else integers(sequences, 0, 2**15 - 1),
+        )
+
+    def of_cells(self, cells: Sequence[str | None]) -> Event:
+        dpu, timestamp, direction, sequence = cells
+        return _event(dpu, timestamp, _number(direction or ""), _number(sequence or "0"), "dpu_id")
+
+    def batch(self, rows: Sequence[Event], indexes: Sequence[int], refusals: Sequence[Refusal]) -> Batch:
+        return _batch_of_events(rows, indexes, refusals)
+
+    async def record(self, session: calls.Session, batch: Batch, auto_register: bool) -> EventsRecordedOut:
+        return await record(session, batch, auto_register)
 
 
 def _reading(device: str, value: object) -> Event:
-    fields = _fields(value, ("timestamp", "count"), ())
+    fields = fields_of(value, ("timestamp", "count"), ())
     return _event(device, fields["timestamp"], fields["count"], 0, direction_name="count")
 
 
-def _fields(value: object, required: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:
+def fields_of(value: object, required: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:
     if isinstance(value, TooDeep):
         raise value
     if not isinstance(value, dict):
@@ -570,23 +691,31 @@ def _event(
     dpu_name: str = "dpu",
     direction_name: str = "direction",
 ) -> Event:
-    if not isinstance(dpu, str) or not ID.match(dpu):
-        raise Unreadable(f"`{dpu_name}` {PATTERNS_IN_WORDS[ID_PATTERN]}.")
-    if isinstance(timestamp, datetime):
-        time: datetime = timestamp
-    elif isinstance(timestamp, str):
-        try:
-            time = instants.parse(timestamp)
-        except ValueError as error:
-            raise Unreadable(f"`timestamp` {error}.") from None
-    else:
-        raise Unreadable("`timestamp` must be text.")
     return Event(
-        dpu,
-        time,
+        id_of(dpu, dpu_name),
+        instant_of(timestamp),
         _within(direction, -(2**31), 2**31 - 1, direction_name),
         _within(sequence, 0, 2**15 - 1, "sequence"),
     )
+
+
+def id_of(value: object, name: str) -> str:
+    """Raises Unreadable unless it is an id."""
+    if not isinstance(value, str) or not ID.match(value):
+        raise Unreadable(f"`{name}` {PATTERNS_IN_WORDS[ID_PATTERN]}.")
+    return value
+
+
+def instant_of(value: object, name: str = "timestamp") -> datetime:
+    """Raises Unreadable unless it is an instant."""
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str):
+        raise Unreadable(f"`{name}` must be text.")
+    try:
+        return instants.parse(value)
+    except ValueError as error:
+        raise Unreadable(f"`{name}` {error}.") from None
 
 
 def _within(value: object, low: int, high: int, name: str) -> int:
@@ -608,12 +737,9 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-EVENT_FORMATS: dict[str, Callable[[bytes], Batch]] = {
-    JSON: decode_json,
-    MSGPACK: decode_msgpack,
-    NDJSON: decode_ndjson,
-    CSV: decode_csv,
-}
+EVENTS = Events("events", EventsIn, EventIn)
+decode_json, decode_msgpack, decode_ndjson, decode_csv = EVENTS.json, EVENTS.msgpack, EVENTS.ndjson, EVENTS.csv
+EVENT_FORMATS = EVENTS.formats
 READING_FORMATS: dict[str, Callable[[bytes], Batch]] = {
     JSON: decode_readings_json,
     MSGPACK: decode_readings_msgpack,

@@ -5,6 +5,7 @@ Instants are RFC 3339 with an offset on the way in, UTC with `Z` on the way out.
 """
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -583,6 +584,129 @@ class AvailabilityOut(Struct, frozen=True):
 class AvailabilityQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     from_: Instant | None = field(name="from", default=None)
     to: Instant | None = None
+
+
+# Polls
+
+
+class PollIn(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """At this instant the space was active or inactive."""
+
+    space: str
+    timestamp: Timestamp
+    status: Literal["active", "inactive"]
+
+
+class PollsIn(Struct, frozen=True, forbid_unknown_fields=True):
+    polls: list[PollIn]
+
+
+# Uptime
+
+
+class ReportIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`now`: the end of its windows, by default the latest poll; `under`: of this space and all below it only."""
+
+    now: Instant | None = None
+    under: Id | None = None
+    format: Annotated[str, Meta(pattern=FORMAT_PATTERN)] = "csv"
+
+
+class ReportStartedOut(Struct, frozen=True):
+    report_id: str
+
+
+class ReportRow(Struct, frozen=True, kw_only=True):
+    """A report. `status`: Running, Complete or Failed; `progress`: 0 to 1."""
+
+    id: str
+    status: str
+    progress: float
+    now_at: datetime | None
+    under: str | None
+    format: str
+    row_count: int | None
+    detail: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class ReportOut(Struct, frozen=True, kw_only=True):
+    """`status`: Running, Complete or Failed (`detail` says why). `now` is null until somebody computes it.
+
+    `csv_url` and `rows` are null until it is complete.
+    """
+
+    id: str
+    status: str
+    progress: float
+    now: datetime | None
+    under: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    rows: int | None
+    csv_url: str | None
+    detail: str | None
+
+
+class ReportStatusOut(Struct, frozen=True, omit_defaults=True):
+    """`status`: Running (with `progress`), Complete (with `csv_url` and `rows`) or Failed (with `detail`)."""
+
+    status: str
+    progress: float | None = None
+    csv_url: str | None = None
+    rows: int | None = None
+    detail: str | None = None
+
+
+class ReportQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    report_id: Id
+
+
+class ReportClaim(Struct, frozen=True):
+    id: str
+    attempt: int
+
+
+class ReportStep(Struct, frozen=True):
+    """`last_site`: behind which it goes on; None when it is complete."""
+
+    last_site: str | None
+    progress: float
+
+
+class SiteUptimeRow(Struct, frozen=True):
+    """Minutes of the last hour, hours of the last day and week; two decimals."""
+
+    site: str
+    uptime_last_hour: Decimal
+    uptime_last_day: Decimal
+    uptime_last_week: Decimal
+    downtime_last_hour: Decimal
+    downtime_last_day: Decimal
+    downtime_last_week: Decimal
+
+
+class UptimeOut(Struct, frozen=True):
+    """Business time in [start, end), in seconds: active, and the rest."""
+
+    start: datetime
+    end: datetime
+    uptime_seconds: float
+    downtime_seconds: float
+
+
+class SpaceUptimeOut(Struct, frozen=True):
+    space: str
+    time_zone: str
+    buckets: list[UptimeOut]
+
+
+class SpaceUptimeQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    from_: Instant | None = field(name="from", default=None)
+    to: Instant | None = None
+    interval: Annotated[str, Meta(pattern=INTERVAL_PATTERN)] | None = None
+    format: Annotated[str, Meta(pattern=FORMAT_PATTERN)] | None = None
 
 
 # Counts

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import hashlib
 import io
 import re
 import zlib
@@ -14,6 +15,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Request, Response
+from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
 from litestar.response import Stream
 
@@ -34,6 +36,7 @@ DISCARD_SECONDS = 5.0
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 CSV = "text/csv"
+HTML = "text/html"
 MSGPACK_NAMES = (MSGPACK, "application/x-msgpack", "application/vnd.msgpack")
 
 ID = re.compile(ID_PATTERN)
@@ -41,6 +44,7 @@ PLACE = re.compile(r"(?P<words>.*?)(?: - at `\$\.?(?P<where>.*)`)?", re.DOTALL)
 FIELD = re.compile(r"Object (?P<fault>contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL)
 
 HttpRequest = Request[Any, Any, Any]
+Connection = ASGIConnection[Any, Any, Any, Any]
 T = TypeVar("T")
 
 json_encoder = msgspec.json.Encoder(enc_hook=instants.encoded)
@@ -64,8 +68,12 @@ def prefers_csv(request: HttpRequest) -> bool:
     return prefers(request, (CSV,), (JSON, *MSGPACK_NAMES))
 
 
-def prefers(request: HttpRequest, names: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether the caller would rather have one of these media types than one of the others."""
+def prefers_html(request: Connection) -> bool:
+    return prefers(request, (HTML,), (JSON, *MSGPACK_NAMES))
+
+
+def prefers(request: Connection, names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether the caller would rather have one of these media types, which it names, than one of the others."""
     accept = request.headers.get("accept", "").lower()
     if not any(name in accept for name in names):
         return False
@@ -74,7 +82,23 @@ def prefers(request: HttpRequest, names: Sequence[str], others: Sequence[str]) -
         name, *parameters = (part.strip() for part in item.split(";"))
         weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
         weights[name] = float(weight) if re.fullmatch(r"[01](\.\d{0,3})?", weight) else 0.0
-    return max(weights.get(name, 0.0) for name in names) > max(weights.get(name, 0.0) for name in others)
+
+    def weight_of(name: str) -> tuple[float, int]:
+        """The second part: of two that weigh the same, the one that is named more exactly."""
+        ranges = (name, f"{name.partition('/')[0]}/*", "*/*")
+        return next(((weights[found], -place) for place, found in enumerate(ranges) if found in weights), (0.0, 0))
+
+    return max(map(weight_of, names)) > max(map(weight_of, others))
+
+
+def unless_known(request: HttpRequest, response: Response[bytes]) -> Response[bytes]:
+    """The answer with an ETag; without its body (304) for who names that as the one it has."""
+    content: bytes = response.content
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    response.headers["ETag"] = tag
+    if request.headers.get("if-none-match") == tag:
+        response.content, response.status_code = b"", 304
+    return response
 
 
 def csv_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Stream:

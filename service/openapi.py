@@ -12,11 +12,12 @@ from litestar.routes import HTTPRoute
 
 from service.errors import BY_STATUS, PROBLEM_JSON, ProblemOut
 from service.instants import Instant
-from service.messages import ID_PATTERN, EventIn, EventsIn, NoQuery, ReadingsIn
+from service.messages import ID_PATTERN, EventIn, EventsIn, NoQuery, PollIn, PollsIn, ReadingsIn
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 CSV = "text/csv"
+HTML = "text/html"
 CSV_ANSWER = {"schema": {"type": "string", "description": "A line of the items' field names, then a line an item."}}
 TOKEN_SCHEME = {
     "type": "http",
@@ -42,6 +43,21 @@ EVENT_TEXT = {
     },
 }
 
+POLL_TEXT = {
+    "application/x-ndjson": {
+        "schema": {"type": "string", "description": "One poll object a line."},
+        "example": '{"space":"store-1","timestamp":"2026-01-31T12:00:00Z","status":"active"}\n',
+    },
+    "text/csv": {
+        "schema": {
+            "type": "string",
+            "description": "Header, in any order: store_id (or space), status, timestamp_utc (or timestamp).",
+        },
+        "example": "store_id,status,timestamp_utc\nstore-1,active,2026-01-31 12:00:00 UTC\n",
+    },
+}
+TEXTS: dict[type[msgspec.Struct], dict[str, Any]] = {EventsIn: EVENT_TEXT, PollsIn: POLL_TEXT}
+
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
     """What a handler takes and gives; statuses of problems that every address has are left out."""
@@ -58,10 +74,12 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
 def described(answer: Any, *problems: int, scope: str | None, created: bool = False, **more: Any) -> dict[str, Any]:
     """For a handler's `opt`: what it takes and gives, and the scope that service/auth.py asks for (OPEN: none).
 
-    With `created` the answer may come as 201 as well as 200.
+    With `created` the answer may come as 201 as well as 200. Where text/html is one of its media types, who prefers
+    that gets a page, and needs no token for it.
     """
     answers = {200: answer, 201: answer} if created else {more.pop("status", 200): answer}
-    return {"scope": scope, "described": Described(answers=answers, problems=problems, scope=scope, **more)}
+    spec = Described(answers=answers, problems=problems, scope=scope, **more)
+    return {"scope": scope, "page": HTML in spec.media_types, "described": spec}
 
 
 def document(app: Litestar) -> bytes:
@@ -113,8 +131,9 @@ def _schema(kind: type) -> dict[str, Any]:
 
 def _bound_events(components: dict[str, Any]) -> None:
     """What service/ingest.py checks for a whole batch, and therefore the Structs do not say."""
-    components[EventIn.__name__]["properties"]["dpu"] = {"type": "string", "pattern": ID_PATTERN}
-    for kind, name in ((EventsIn, "events"), (ReadingsIn, "readings")):
+    for item, name in ((EventIn, "dpu"), (PollIn, "space")):
+        components[item.__name__]["properties"][name] = {"type": "string", "pattern": ID_PATTERN}
+    for kind, name in ((EventsIn, "events"), (ReadingsIn, "readings"), (PollsIn, "polls")):
         components[kind.__name__]["properties"][name]["maxItems"] = 10_000
 
 
@@ -145,14 +164,14 @@ def _operation(
         operation["parameters"].append({"name": name, "in": "query", "schema": _without_null(schema)})
     if spec.body is not None:
         content: dict[str, Any] = {kind: {"schema": references[str(spec.body)]} for kind in (JSON, MSGPACK)}
-        if spec.body is EventsIn:
-            content |= EVENT_TEXT
+        content |= TEXTS.get(spec.body, {})
         operation["requestBody"] = {"required": True, "content": content}
     for status, answer in spec.answers.items():
         response: dict[str, Any] = {"description": "Created" if status == 201 else "Done"}
         if answer is not None:
+            other: dict[str, Any] = {CSV: CSV_ANSWER, HTML: {}}
             response["content"] = {
-                kind: CSV_ANSWER if kind == CSV else {"schema": references[str(answer)]} for kind in spec.media_types
+                kind: other.get(kind, {"schema": references[str(answer)]}) for kind in spec.media_types
             }
         elif status == 200:
             response["content"] = {kind: {} for kind in spec.media_types}

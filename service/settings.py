@@ -28,7 +28,16 @@ APPRISE_SCHEMES = (
     "wxteams",
 )
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
-AT_LEAST_ONE = ("pool_size", "writers", "max_waiting_events", "max_waiting_bytes", "max_body_bytes")
+AT_LEAST_ONE = (
+    "pool_size",
+    "writers",
+    "max_waiting_events",
+    "max_waiting_bytes",
+    "max_body_bytes",
+    "report_workers",
+    "max_reports",
+    "keep_reports",
+)
 
 
 class SettingsRefused(Exception):
@@ -76,6 +85,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # smtp://, smtp+starttls:// or smtps://[user:password@]host[:port]; None: there is no e-mail.
     smtp_url: str | None = None
     smtp_from: str = "headcount@localhost"
+    # Reports that are computed at a time, may wait to be, and are kept of each space and of the whole.
+    report_workers: int = 2
+    max_reports: int = 100
+    keep_reports: int = 100
 
     def __post_init__(self) -> None:
         """Every way to make settings comes through here, so no service runs unprotected by mistake."""

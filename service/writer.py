@@ -2,18 +2,19 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
-from service import ingest
+from service import ingest, polls
 from service.db import Database, Limited
 from service.errors import Problem
 from service.groups import STOPPED, Groups
-from service.ingest import Batch
+from service.ingest import Batch, Decoded
 from service.messages import EventsRecordedOut
 from service.metrics import Metrics
 from service.negotiation import HttpRequest, discard_body
+from service.polls import PollBatch
 from service.settings import Settings
 
 # As many as one request can have days; more together save nothing that could be measured.
@@ -87,24 +88,35 @@ class Writer:
         self.check_room()
         if not batch.received:
             return EventsRecordedOut(0, 0, 0, [])
+        with self._holding(batch):
+            if batch.received < GROUP_EVENTS and not isinstance(session, Limited):
+                return await (self.late if is_late(batch) else self.fresh).ask(batch)
+            async with self.large:
+                return (await self._commit([batch], session))[0]
+
+    async def record_polls(self, session: Database | Limited, batch: PollBatch) -> EventsRecordedOut:
+        """The same for polls. They come by the hour, so that each request has a transaction of its own."""
+        self.check_room()
+        with self._holding(batch):
+            async with self.large:
+                return await polls.record(session, batch, self.settings.auto_register)
+
+    @contextmanager
+    def _holding(self, batch: Decoded) -> Iterator[None]:
+        """While it waits and is stored, a batch counts as held."""
         size = held_bytes(batch)
         self.events += batch.received
         self.bytes += size
         self.requests += 1
         self.is_idle.clear()
         try:
-            if batch.received >= GROUP_EVENTS or isinstance(session, Limited):
-                async with self.large:
-                    recorded = (await self._commit([batch], session))[0]
-            else:
-                recorded = await (self.late if is_late(batch) else self.fresh).ask(batch)
+            yield
         finally:
             self.events -= batch.received
             self.bytes -= size
             self.requests -= 1
             if not self.requests:
                 self.is_idle.set()
-        return recorded
 
     async def _commit(
         self, batches: Sequence[Batch], session: Database | Limited | None = None
@@ -114,9 +126,9 @@ class Writer:
         return recorded
 
 
-def held_bytes(batch: Batch) -> int:
+def held_bytes(batch: Decoded) -> int:
     """About how much memory a batch takes."""
-    return len(batch.dpus) * EVENT_BYTES + sum(sys.getsizeof(refusal.body) for refusal in batch.refusals)
+    return batch.size * EVENT_BYTES + sum(sys.getsizeof(refusal.body) for refusal in batch.refusals)
 
 
 def count_events(batch: Batch) -> int:

@@ -41,6 +41,27 @@ routine api.claim_deliveries(integer,integer,integer)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.claim_report(double precision)
+    arguments   lease_seconds double precision DEFAULT 30
+    returns     TABLE(id text, attempt integer)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.compute_report(text,integer,text,integer)
+    arguments   report text, attempt integer, after text DEFAULT NULL::text, max_sites integer DEFAULT 500
+    returns     TABLE(last_site text, progress double precision)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.create_report(timestamp with time zone,text,text,integer)
+    arguments   now_at timestamp with time zone DEFAULT NULL::timestamp with time zone, under text DEFAULT NULL::text, format text DEFAULT 'csv'::text, max_running integer DEFAULT 100
+    returns     text
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.create_token(bytea,text[],text,text,timestamp with time zone,integer,integer)
     arguments   digest bytea, INOUT scopes text[], INOUT name text DEFAULT NULL::text, INOUT space text DEFAULT NULL::text, INOUT expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT events_per_second integer DEFAULT NULL::integer, INOUT requests_per_second integer DEFAULT NULL::integer, OUT id text, OUT created_at timestamp with time zone, OUT revoked_at timestamp with time zone, OUT last_used_at timestamp with time zone
     returns     SETOF record
@@ -70,6 +91,27 @@ routine api.detect_outages()
 
 routine api.detect_over_capacity()
     returns     integer
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.drop_reports(integer)
+    arguments   keep integer
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.extend_report(text,integer,double precision,double precision)
+    arguments   report text, attempt integer, progress double precision, lease_seconds double precision DEFAULT 30
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.fail_report(text,integer,text)
+    arguments   report text, attempt integer, reason text
+    returns     void
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -141,6 +183,13 @@ routine api.get_import(text)
     arguments   digest text
     returns     TABLE(lines bigint, accepted bigint, duplicates bigint, rejected bigint, finished boolean)
     as          sql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.get_report(text)
+    arguments   report text
+    returns     TABLE(id text, status text, progress double precision, now_at timestamp with time zone, under text, format text, row_count bigint, detail text, created_at timestamp with time zone, finished_at timestamp with time zone)
+    as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
@@ -253,6 +302,20 @@ routine api.list_readings(text,timestamp with time zone,timestamp with time zone
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
+routine api.list_report_rows(text,text,integer)
+    arguments   report text, after text DEFAULT NULL::text, max_rows integer DEFAULT 1000
+    returns     TABLE(site text, uptime_last_hour numeric, uptime_last_day numeric, uptime_last_week numeric, downtime_last_hour numeric, downtime_last_day numeric, downtime_last_week numeric)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_reports(timestamp with time zone,text,integer)
+    arguments   after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, after_id text DEFAULT NULL::text, max_rows integer DEFAULT 100
+    returns     TABLE(id text, status text, progress double precision, now_at timestamp with time zone, under text, format text, row_count bigint, detail text, created_at timestamp with time zone, finished_at timestamp with time zone)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_resets(text,timestamp with time zone,timestamp with time zone,boolean,timestamp with time zone,integer)
     arguments   space text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT scheduled boolean DEFAULT false, after timestamp with time zone DEFAULT NULL::timestamp with time zone, max_rows integer DEFAULT 100, OUT at timestamp with time zone, OUT count integer, OUT recorded_at timestamp with time zone
     returns     SETOF record
@@ -291,6 +354,13 @@ routine api.list_tokens(text,integer)
 routine api.list_turned_dpus(text[])
     arguments   dpus text[]
     returns     TABLE(dpu text, state text, last_seen timestamp with time zone, at timestamp with time zone, mounted_in text, other_side text, spaces text[])
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.list_uptimes(text,timestamp with time zone,timestamp with time zone,text)
+    arguments   space text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, grain text DEFAULT NULL::text
+    returns     TABLE(time_zone text, start_at timestamp with time zone, end_at timestamp with time zone, uptime_seconds double precision, downtime_seconds double precision)
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -337,6 +407,13 @@ routine api.record_heartbeats(text[],text[],timestamp with time zone[],boolean)
     set         search_path=pg_catalog, pg_temp; lock_timeout=5s; plan_cache_mode=force_generic_plan
     grant       execute to headcount_service
 
+routine api.record_hours(text[],smallint[],text[],text[],boolean,text)
+    arguments   spaces text[], days smallint[], opens text[], closes text[], auto_register boolean DEFAULT true, assumed_zone text DEFAULT 'America/Chicago'::text
+    returns     TABLE(index integer, verdict text, detail text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.record_import(text,text,bigint,bigint,bigint,bigint,boolean)
     arguments   digest text, file_name text, lines bigint, accepted bigint, duplicates bigint, rejected bigint, finished boolean
     returns     void
@@ -351,9 +428,23 @@ routine api.record_placement(text,text,text,timestamp with time zone,timestamp w
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.record_polls(text[],timestamp with time zone[],boolean[],boolean,text,text[],text[])
+    arguments   spaces text[], times timestamp with time zone[], are_active boolean[], auto_register boolean DEFAULT true, assumed_zone text DEFAULT NULL::text, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[]
+    returns     TABLE(index integer, verdict text, detail text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.record_reset(text,integer,timestamp with time zone)
     arguments   INOUT space text, INOUT count integer, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT recorded_at timestamp with time zone
     returns     record
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.record_time_zones(text[],text[],boolean)
+    arguments   spaces text[], time_zones text[], auto_register boolean DEFAULT true
+    returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -388,6 +479,18 @@ routine api.try_channel(text,integer)
 
 routine core.add_notices(text[],bigint[],integer[],timestamp with time zone[],jsonb[])
     arguments   kinds text[], incident_ids bigint[], space_ids integer[], occurred_ats timestamp with time zone[], details jsonb[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.add_sites(integer[])
+    arguments   spaces integer[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.assume_time_zone(integer[],text)
+    arguments   spaces integer[], time_zone text
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -526,6 +629,12 @@ routine core.describe_incidents(bigint[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.describe_reports(bigint[])
+    arguments   reports bigint[]
+    returns     TABLE(id text, status text, progress double precision, now_at timestamp with time zone, under text, format text, row_count bigint, detail text, created_at timestamp with time zone, finished_at timestamp with time zone)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.describe_spaces(integer[])
     arguments   spaces integer[]
     returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
@@ -556,6 +665,12 @@ routine core.explain_heartbeat(text)
     arguments   verdict text
     returns     text
     as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.explain_poll_verdict(text)
+    arguments   verdict text
+    returns     text
+    as          sql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.explain_verdict(text,integer,timestamp with time zone)
@@ -606,6 +721,12 @@ routine core.find_mounting(text,text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.find_report(text)
+    arguments   report text
+    returns     bigint
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.find_space(text,text)
     arguments   space text, place text DEFAULT 'space'::text
     returns     integer
@@ -616,6 +737,17 @@ routine core.format_second(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     text
     as          sql stable
+
+routine core.get_business_time(tsmultirange,tsrange[],interval[])
+    arguments   week tsmultirange, clocks tsrange[], aheads interval[]
+    returns     tstzmultirange
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.get_clock(timestamp with time zone,text)
+    arguments   at timestamp with time zone, time_zone text
+    returns     timestamp without time zone
+    as          sql immutable
 
 routine core.get_dpu_state(timestamp with time zone,timestamp with time zone)
     arguments   last_seen_at timestamp with time zone, offline_at timestamp with time zone
@@ -631,6 +763,12 @@ routine core.get_lag_ms(timestamp with time zone,timestamp with time zone)
     arguments   "time" timestamp with time zone, received_at timestamp with time zone
     returns     bigint
     as          sql immutable
+
+routine core.get_latest_poll(integer)
+    arguments   space_id integer DEFAULT NULL::integer
+    returns     timestamp with time zone
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.get_latest_scheduled_reset(timestamp with time zone,text,text)
     arguments   at timestamp with time zone, time_zone text, reset_at text
@@ -648,6 +786,11 @@ routine core.get_microseconds(timestamp with time zone,timestamp with time zone)
     returns     bigint
     as          sql immutable
 
+routine core.get_middle(timestamp with time zone,timestamp with time zone)
+    arguments   earlier timestamp with time zone, later timestamp with time zone
+    returns     timestamp with time zone
+    as          sql immutable
+
 routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
     arguments   at timestamp with time zone, time_zone text, reset_at text
     returns     timestamp with time zone
@@ -656,6 +799,11 @@ routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
 
 routine core.get_offline_after()
     returns     integer
+    as          sql immutable
+
+routine core.get_offset(timestamp with time zone,text)
+    arguments   at timestamp with time zone, time_zone text
+    returns     interval
     as          sql immutable
 
 routine core.get_oldest_time()
@@ -690,6 +838,12 @@ routine core.get_scheduled_reset(date,text,time without time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.get_week(jsonb)
+    arguments   opening_hours jsonb
+    returns     tsmultirange
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time zone)
     arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone
     returns     bigint[]
@@ -716,6 +870,12 @@ routine core.is_dpu_seen(integer)
 
 routine core.is_open(integer,timestamp with time zone)
     arguments   space_id integer, at timestamp with time zone
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.is_report_in_reach(integer)
+    arguments   space_id integer
     returns     boolean
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -750,9 +910,21 @@ routine core.list_buckets(timestamp with time zone,timestamp with time zone,text
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_business_times(integer[],timestamp with time zone,timestamp with time zone)
+    arguments   spaces integer[], low timestamp with time zone, high timestamp with time zone
+    returns     TABLE(space_id integer, time_zone text, week tsmultirange, business tstzmultirange)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_dpu_ids(text[])
     arguments   dpus text[]
     returns     integer[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_dpu_sites(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone
+    returns     TABLE(dpu_id integer, space_id integer, site_id integer)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -790,6 +962,12 @@ routine core.list_noted(pg_snapshot,timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
 
+routine core.list_observations(integer[],text[],tsmultirange[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
+    arguments   spaces integer[], time_zones text[], weeks tsmultirange[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
+    returns     TABLE(space_id integer, "time" timestamp with time zone, is_active boolean)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
 routine core.list_offline_after(integer[])
     arguments   spaces integer[]
     returns     TABLE(space_id integer, seconds integer)
@@ -800,6 +978,12 @@ routine core.list_offline_at(timestamp with time zone,integer)
     arguments   heard_at timestamp with time zone, seconds integer
     returns     TABLE(offline_at timestamp with time zone)
     as          sql stable
+
+routine core.list_offsets(text,timestamp with time zone,timestamp with time zone)
+    arguments   time_zone text, low timestamp with time zone, high timestamp with time zone
+    returns     TABLE(from_at timestamp with time zone, until_at timestamp with time zone, ahead interval)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.list_outer_placements(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
@@ -860,9 +1044,15 @@ routine core.list_signed_kept_events(integer[],smallint[],timestamp with time zo
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.list_sites(integer[],timestamp with time zone)
-    arguments   dpus integer[], at timestamp with time zone
-    returns     TABLE(dpu_id integer, space_id integer, site_id integer)
+routine core.list_sites(integer)
+    arguments   space_id integer DEFAULT NULL::integer
+    returns     SETOF integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_space_ids(text[])
+    arguments   spaces text[]
+    returns     integer[]
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -890,11 +1080,23 @@ routine core.list_subtree(integer)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_time_zones(text[])
+    arguments   names text[]
+    returns     text[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_turned_spaces(timestamp with time zone,timestamp with time zone)
     arguments   low timestamp with time zone, high timestamp with time zone
     returns     SETOF integer
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.list_up_times(integer[],text[],tsmultirange[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
+    arguments   spaces integer[], time_zones text[], weeks tsmultirange[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
+    returns     TABLE(space_id integer, up tstzmultirange)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.lock_dpus(integer[],timestamp with time zone[],integer[],timestamp with time zone,bigint[])
     arguments   dpus integer[], times timestamp with time zone[], directions integer[], received_at timestamp with time zone, INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[], OUT turning bigint[]
@@ -912,6 +1114,12 @@ routine core.look_ahead(integer,timestamp with time zone,timestamp with time zon
     returns     bigint
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.measure(tstzmultirange)
+    arguments   during tstzmultirange
+    returns     bigint
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.note_change(integer[],timestamp with time zone,integer[],text[],integer[])
     arguments   dpus integer[] DEFAULT NULL::integer[], latest_at timestamp with time zone DEFAULT NULL::timestamp with time zone, spaces integer[] DEFAULT NULL::integer[], ids text[] DEFAULT NULL::text[], flipped integer[] DEFAULT NULL::integer[]
@@ -1017,6 +1225,12 @@ routine core.refuse_events(timestamp with time zone,text[],text[],text[],timesta
     as          sql
     set         search_path=pg_catalog, pg_temp
 
+routine core.refuse_polls(timestamp with time zone,text[],text[],text[],timestamp with time zone[],boolean[],text[])
+    arguments   received_at timestamp with time zone, codes text[], details text[], spaces text[], times timestamp with time zone[], are_active boolean[], bodies text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.register_dpus(text[])
     arguments   dpus text[]
     returns     void
@@ -1026,6 +1240,18 @@ routine core.register_dpus(text[])
 routine core.register_heard(text[],text[])
     arguments   dpus text[], mac_addresses text[]
     returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.register_spaces(text[])
+    arguments   spaces text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.resolve_spaces(text[],boolean)
+    arguments   spaces text[], auto_register boolean
+    returns     integer[]
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
@@ -1041,6 +1267,18 @@ routine core.retire_events_until(timestamp with time zone)
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.round_hours(bigint)
+    arguments   microseconds bigint
+    returns     numeric
+    as          sql immutable
+    grant       execute to headcount_bi
+
+routine core.round_minutes(bigint)
+    arguments   microseconds bigint
+    returns     numeric
+    as          sql immutable
+    grant       execute to headcount_bi
 
 routine core.run_upkeep(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
@@ -1062,6 +1300,12 @@ routine core.store_events(integer[],timestamp with time zone[],integer[],smallin
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
+
+routine core.store_polls(integer[],timestamp with time zone[],boolean[],timestamp with time zone)
+    arguments   spaces integer[], times timestamp with time zone[], are_active boolean[], received_at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.sum_dpus(integer[])
     arguments   dpus integer[]
@@ -1108,6 +1352,12 @@ routine core.sum_parts(integer[],timestamp with time zone[],timestamp with time 
 routine core.sum_spaces(integer[],timestamp with time zone,timestamp with time zone,text)
     arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, place text DEFAULT 'at'::text
     returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.sum_uptimes(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
+    arguments   spaces integer[], froms timestamp with time zone[], untils timestamp with time zone[], now_at timestamp with time zone
+    returns     TABLE(space_id integer, "window" bigint, up bigint, down bigint)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -1441,6 +1691,14 @@ table core.placement
     index       CREATE INDEX placement_from_idx ON core.placement USING btree (lower(during)) WHERE (superseded_at IS NULL)
     index       CREATE INDEX placement_until_idx ON core.placement USING btree (upper(during)) WHERE (superseded_at IS NULL)
 
+table core.poll
+    column      "time" timestamp with time zone not null
+    column      lag_ms bigint not null
+    column      space_id integer not null
+    column      is_active boolean not null
+    constraint  poll_pkey PRIMARY KEY (space_id, "time", is_active)
+    hypertable  by time, chunks of 7 days
+
 table core.rejected_event
     column      digest bytea not null
     column      received_at timestamp with time zone not null
@@ -1453,6 +1711,58 @@ table core.rejected_event
     column      body text
     constraint  rejected_event_pkey PRIMARY KEY (digest)
     index       CREATE INDEX rejected_event_received_at_idx ON core.rejected_event USING btree (received_at)
+
+table core.rejected_poll
+    column      digest bytea not null
+    column      received_at timestamp with time zone not null
+    column      code text not null
+    column      detail text not null
+    column      space text
+    column      "time" timestamp with time zone
+    column      is_active boolean
+    column      body text
+    constraint  rejected_poll_pkey PRIMARY KEY (digest)
+    index       CREATE INDEX rejected_poll_received_at_idx ON core.rejected_poll USING btree (received_at)
+
+table core.report
+    column      report_id bigint not null generated always as identity
+    column      id text not null
+    column      space_id integer
+    column      now_at timestamp with time zone
+    column      format text not null
+    column      state text not null default 'running'::text
+    column      detail text
+    column      attempts integer not null default 0
+    column      site_count bigint
+    column      created_at timestamp with time zone not null
+    column      finished_at timestamp with time zone
+    constraint  report_format_check CHECK ((format = ANY (ARRAY['csv'::text, 'json'::text])))
+    constraint  report_id_key UNIQUE (id)
+    constraint  report_pkey PRIMARY KEY (report_id)
+    constraint  report_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
+    constraint  report_state_check CHECK ((state = ANY (ARRAY['running'::text, 'complete'::text, 'failed'::text])))
+    index       CREATE INDEX report_space_id_idx ON core.report USING btree (space_id)
+    index       CREATE INDEX report_state_idx ON core.report USING btree (report_id) WHERE (state = 'running'::text)
+
+table core.report_row
+    column      report_id bigint not null
+    column      site text not null
+    column      space_id integer not null
+    column      hour_up bigint not null
+    column      day_up bigint not null
+    column      week_up bigint not null
+    column      hour_down bigint not null
+    column      day_down bigint not null
+    column      week_down bigint not null
+    constraint  report_row_pkey PRIMARY KEY (report_id, site)
+    constraint  report_row_report_id_fkey FOREIGN KEY (report_id) REFERENCES core.report(report_id) ON DELETE CASCADE
+
+table core.report_run
+    column      report_id bigint not null
+    column      lease_until timestamp with time zone not null
+    column      progress double precision not null
+    constraint  report_run_pkey PRIMARY KEY (report_id)
+    constraint  report_run_report_id_fkey FOREIGN KEY (report_id) REFERENCES core.report(report_id) ON DELETE CASCADE
 
 table core.reset
     column      reset_id integer not null generated always as identity
@@ -1491,6 +1801,11 @@ table core.schedule
     constraint  schedule_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
     index       CREATE INDEX schedule_space_id_recorded_at_idx ON core.schedule USING btree (space_id, recorded_at)
     index       CREATE UNIQUE INDEX schedule_space_id_idx ON core.schedule USING btree (space_id) WHERE (superseded_at IS NULL)
+
+table core.site
+    column      space_id integer not null
+    constraint  site_pkey PRIMARY KEY (space_id)
+    constraint  site_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
 
 table core.space
     column      space_id integer not null generated always as identity
@@ -1647,6 +1962,19 @@ view bi.spaces
     column      time_zone text
     column      reset_at text
     column      capacity integer
+    grant       select to headcount_bi
+
+view bi.uptime_reports
+    column      report text
+    column      created_at timestamp with time zone
+    column      now_at timestamp with time zone
+    column      space text
+    column      uptime_last_hour_minutes numeric
+    column      uptime_last_day_hours numeric
+    column      uptime_last_week_hours numeric
+    column      downtime_last_hour_minutes numeric
+    column      downtime_last_day_hours numeric
+    column      downtime_last_week_hours numeric
     grant       select to headcount_bi
 
 view core.outer_placement

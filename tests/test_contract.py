@@ -34,6 +34,7 @@ PYTHON_TYPES = {
     "timestamp with time zone[]": {"Sequence[datetime]", "Sequence[datetime | None]"},
     "integer": {"int", "int | None"},
     "bigint": {"int", "int | None"},
+    "double precision": {"float"},
     "smallint": {"int", "int | None"},
     "integer[]": {"Sequence[int]"},
     "smallint[]": {"Sequence[int]"},
@@ -41,6 +42,7 @@ PYTHON_TYPES = {
     "bytea[]": {"Sequence[bytes]"},
     "boolean": {"bool", "bool | None"},
     "jsonb": {"messages.SpaceIn", "messages.DoorwayIn", "messages.DpuIn", "messages.SiteIn", "messages.ChannelIn"},
+    "boolean[]": {"Sequence[bool]"},
 }
 
 

@@ -1,4 +1,4 @@
-"""`headcount import`: files of events straight into the database, exactly once.
+"""`headcount import`: files of events, polls, hours or zones straight into the database, exactly once.
 
 Each batch of lines is one transaction that also notes how far the file has come (api.record_import). So whenever the
 import is killed or the connection lost, what is stored and what is noted agree, and the next run goes on behind it.
@@ -12,16 +12,17 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from service import calls, ingest
+from service import calls, ingest, polls
 from service.commands.session import connected, in_one_line, offline_settings, open_connection, run_async
 from service.errors import Problem, problem_of
+from service.ingest import Decoded, Header, Table
 from service.messages import ImportRow
 
 BATCH_LINES = ingest.MAX_EVENTS
@@ -31,7 +32,7 @@ GIVE_UP_SECONDS = 60.0
 LONGEST_PAUSE = 5.0
 BATCH_SECONDS = 120.0  # longer than that, nobody is at the other end any more
 QUOTE = '"'
-WANTED = "timestamp,direction,dpu_id (in any order, and optionally sequence)"
+WANTED = "".join(f"\n  {table.header_in_words}" for table in polls.TABLES)
 GZIP_MAGIC = b"\x1f\x8b"
 # Two runs that import one file must take turns, or their sums would be mixed up.
 LOCK = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
@@ -45,21 +46,42 @@ class Rejected(msgspec.Struct, frozen=True):
     text: bytes
 
 
+class Piece(msgspec.Struct, frozen=True):
+    """Some lines of a file, decoded: their numbers and texts, the last of them and where the file was then."""
+
+    batch: Decoded
+    numbers: list[int]
+    texts: list[bytes]
+    last: int
+    position: int
+    is_last: bool
+
+
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_files(files: tuple[Path, ...]) -> None:
-    """Import events from CSV files, plain or gzip, straight into the database.
+    """Import CSV files, plain or gzip, straight into the database.
 
-    The first line is the header: timestamp,direction,dpu_id in any order, and optionally sequence. An import that
-    was interrupted goes on where it stopped when the same file is given again; importing a file twice counts nothing
-    twice. Rejected lines are written to NAME.rejected.csv in the current directory, with the reason.
+    The first line is the header, its columns in any order, and says what the file is:
+
+    \b
+      timestamp,direction,dpu_id[,sequence]            events
+      store_id,status,timestamp_utc                    polls of sites, for their uptime
+      store_id,day,start_time_local,end_time_local     opening hours of sites (or dayOfWeek)
+      store_id,timezone_str                            zones of sites
+
+    A site is a space, made where there is none; its zone is America/Chicago until a file or somebody says another
+    one. An import that was interrupted goes on where it stopped when the same file is given again; importing a file
+    twice counts nothing twice. Rejected lines are written to NAME.rejected.csv in the current directory, with the
+    reason.
     """
     settings = offline_settings()
-    headers = [(file, _check_header(file)) for file in files]
+    for file in files:
+        _check_header(file)
     reports = _report_paths(files)
     total = NOTHING
     with _progress() as progress:
-        for file, _ in headers:
+        for file in files:
             task = progress.add_task(file.name, total=file.stat().st_size)
             importer = Importer(settings.database_url, settings.auto_register, file, reports[file], progress, task)
             done = run_async(importer.run(), settings.database_url)
@@ -132,11 +154,13 @@ class Lines:
         number, rest, overlong = 0, b"", False
         while block := self.stream.read1(BLOCK_BYTES):
             *lines, rest_of_block = block.split(b"\n")
+            if lines:
+                # Of a line without end only the beginning is kept.
+                lines[0] = rest if overlong else rest + lines[0]
+                rest, overlong = b"", False
             for line in lines:
                 number += 1
-                # Of a line without end only the beginning is kept.
-                yield number, rest if overlong else (rest + line)[:LONGEST_LINE]
-                rest, overlong = b"", False
+                yield number, line[:LONGEST_LINE]
             if not overlong:
                 rest = (rest + rest_of_block)[:LONGEST_LINE]
                 overlong = len(rest) == LONGEST_LINE
@@ -144,15 +168,18 @@ class Lines:
             yield number + 1, rest
 
 
-def _check_header(file: Path) -> ingest.CsvHeader:
+def _check_header(file: Path) -> tuple[Table[Any, Any], Header]:
+    """What the file is, and how its columns stand."""
     try:
         with Lines(file) as lines:
             _, first = next(iter(lines), (0, b""))
-        return ingest.read_header(first.rstrip(b"\r"))
+        table = polls.table_of(first.rstrip(b"\r"))
+        return table, table.read_header(first.rstrip(b"\r"))
     except Problem:
         shown = ingest.printable(first[:200].decode("utf-8", "replace").rstrip("\r")) or "nothing"
         raise click.ClickException(
-            f"{file} is not a file of events: its first line is {shown!r}, and must be the header {WANTED}."
+            f"{file} cannot be imported: its first line is {shown!r}, and must be one of these headers, "
+            f"in any order:{WANTED}"
         ) from None
     except (EOFError, zlib.error, OSError) as error:
         raise _unreadable(file, error) from None
@@ -183,7 +210,7 @@ class Importer:
         self.progress = progress
         self.task = task
         self.digest = _digest(file)
-        self.header = _check_header(file)
+        self.table, self.header = _check_header(file)
         self.noted: ImportRow | None = None  # what the database holds of this import
         self.tried: ImportRow | None = None  # what the last try would have it hold
         self.sums = NOTHING  # what has come of the lines so far
@@ -212,35 +239,51 @@ class Importer:
         return self.sums
 
     async def _store_all(self, lines: Lines) -> None:
-        batch: list[tuple[int, bytes]] = []
+        pieces = self._read(lines)
+        piece = await asyncio.to_thread(next, pieces, None)
+        while piece is not None:
+            # the next lines are decoded while the database is busy with these
+            reading = asyncio.create_task(asyncio.to_thread(next, pieces, None))
+            try:
+                await self._store(piece)
+            finally:
+                await asyncio.wait([reading])
+            self.progress.update(self.task, completed=piece.position)
+            piece = reading.result()
+
+    def _read(self, lines: Lines) -> Iterator[Piece]:
+        """The lines that are not stored yet. Of a damaged file first those before the damage."""
+        done = max(self.sums.lines, 1)
+        rows: list[tuple[int, bytes]] = []
         number = 0
         try:
             for number, line in lines:
-                if number <= max(self.sums.lines, 1):
+                if number <= done:
                     continue
-                batch.append((number, line))
-                if len(batch) == BATCH_LINES:
-                    await self._store(batch, number)
-                    self.progress.update(self.task, completed=lines.position)
-                    batch = []
+                rows.append((number, line.rstrip(b"\r")))
+                if len(rows) == BATCH_LINES:
+                    yield self._decode(rows, number, lines.position)
+                    rows = []
         except (EOFError, zlib.error, gzip.BadGzipFile):
-            if batch:  # damaged: what could be read is stored all the same
-                await self._store(batch, number)
+            if rows:
+                yield self._decode(rows, number, lines.position)
             raise
-        await self._store(batch, number, finished=True)
-        self.progress.update(self.task, completed=lines.position)
+        yield self._decode(rows, number, lines.position, is_last=True)
 
-    async def _store(self, lines: list[tuple[int, bytes]], last: int, finished: bool = False) -> None:
+    def _decode(self, rows: list[tuple[int, bytes]], last: int, position: int, is_last: bool = False) -> Piece:
+        rows = [(number, line) for number, line in rows if line and not line.isspace()]
+        texts = [line for _, line in rows]
+        batch = self.table.decode_lines(self.header, texts)
+        return Piece(batch, [number for number, _ in rows], texts, last, position, is_last)
+
+    async def _store(self, piece: Piece) -> None:
         """Stores a batch, however often the connection is lost meanwhile."""
-        numbers = [number for number, line in lines if line and not line.isspace()]
-        texts = [line.rstrip(b"\r") for _, line in lines if line and not line.isspace()]
-        batch = ingest.decode_lines(self.header, texts)
         pause, waited = 0.1, 0.0
         while True:
             try:
                 if self.connection.is_closed():
                     self.connection = await open_connection(self.url, BATCH_SECONDS)
-                await self._store_once(batch, numbers, texts, last, finished)
+                await self._store_once(piece)
                 return
             except Exception as error:
                 if problem_of(error).kind.code != "unavailable":
@@ -254,9 +297,7 @@ class Importer:
             waited += pause
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _store_once(
-        self, batch: ingest.Batch, numbers: list[int], texts: list[bytes], last: int, finished: bool
-    ) -> None:
+    async def _store_once(self, piece: Piece) -> None:
         async with self.connection.transaction():
             await self.connection.fetchval(LOCK, self.digest)
             found = await calls.get_import(self.connection, self.digest)
@@ -266,18 +307,19 @@ class Importer:
                 return
             if found != self.noted:
                 raise click.ClickException(f"{self.file} is being imported by another process; nothing is lost.")
-            done = await ingest.record(self.connection, batch, self.auto_register)
+            done = await self.table.record(self.connection, piece.batch, self.auto_register)
             rejected = [
-                Rejected(numbers[item.index], item.code, item.detail, texts[item.index]) for item in done.rejected
+                Rejected(piece.numbers[item.index], item.code, item.detail, piece.texts[item.index])
+                for item in done.rejected
             ]
             # Before the commit: lines of a batch that is not committed are cut off again.
             self.report.write(self.sums.lines, rejected)
             row = ImportRow(
-                lines=last,
+                lines=piece.last,
                 accepted=self.sums.accepted + done.accepted,
                 duplicates=self.sums.duplicates + done.duplicates,
                 rejected=self.sums.rejected + len(done.rejected),
-                finished=finished,
+                finished=piece.is_last,
             )
             await calls.record_import(
                 self.connection, digest=self.digest, file_name=self.file.name, **msgspec.structs.asdict(row)

@@ -1,11 +1,25 @@
 """The handlers, by topic. Each decodes, calls and returns; what it takes and gives is declared in its decorator."""
 
-from service.routes import counts, devices, events, notices, page, plan, probes, sensors, tokens
+from service.routes import (
+    counts,
+    devices,
+    events,
+    notices,
+    page,
+    plan,
+    polls,
+    probes,
+    reports,
+    sensors,
+    tokens,
+)
 
 HANDLERS = [
     *plan.HANDLERS,
     *events.HANDLERS,
+    *polls.HANDLERS,
     *counts.HANDLERS,
+    *reports.HANDLERS,
     *devices.HANDLERS,
     *sensors.HANDLERS,
     *notices.HANDLERS,

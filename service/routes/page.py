@@ -1,7 +1,7 @@
 """The page for people: files, the same for everybody. What it shows it asks of the API, as anybody would."""
 
-import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from litestar import MediaType, Response, get
@@ -9,7 +9,7 @@ from litestar import MediaType, Response, get
 from service.auth import OPEN
 from service.edge import page_policy
 from service.errors import Problem
-from service.negotiation import HttpRequest, no_query, path_id
+from service.negotiation import HttpRequest, no_query, path_id, unless_known
 from service.openapi import described
 from service.web import FILES, FOLDER, SCRIPT, STYLE
 
@@ -19,10 +19,7 @@ PAGE = FOLDER / "index.html"
 @get("/", opt=described(None, 404, scope=OPEN, database=False, media_types=("text/html",)))
 async def get_page(request: HttpRequest) -> Response[bytes]:
     """The page."""
-    if not PAGE.is_file():
-        raise Problem("not_found", "This installation has no page; /schema describes the API.")
-    html = PAGE.read_bytes()
-    return _file(request, html, MediaType.HTML, {"Content-Security-Policy": page_policy(html)})
+    return page_answer(request, PAGE)
 
 
 @get(
@@ -38,15 +35,20 @@ async def get_page_file(request: HttpRequest) -> Response[bytes]:
     return _file(request, path.read_bytes(), media_type)
 
 
+def page_answer(request: HttpRequest, path: Path) -> Response[bytes]:
+    """One of the pages, whatever its address is asked for."""
+    if not path.is_file():
+        raise Problem("not_found", "This installation has no page; /schema describes the API.")
+    html = path.read_bytes()
+    return _file(request, html, MediaType.HTML, {"Content-Security-Policy": page_policy(html)})
+
+
 def _file(
     request: HttpRequest, content: bytes, media_type: str, more: Mapping[str, str] = MappingProxyType({})
 ) -> Response[bytes]:
     """Browsers ask each time, and get it only when it has changed: page and service always fit together."""
-    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache", **more}
-    if request.headers.get("if-none-match") == tag:
-        return Response(b"", status_code=304, media_type=media_type, headers=headers)
-    return Response(content, media_type=media_type, headers=headers)
+    headers = {"Cache-Control": "no-cache", **more}
+    return unless_known(request, Response(content, media_type=media_type, headers=headers))
 
 
 HANDLERS = [get_page, get_page_file]

@@ -20,8 +20,24 @@ from service.messages import (
     SensorOut,
     SensorsQuery,
 )
-from service.negotiation import HttpRequest, answer, decode, no_query, path_id, query
+from service.negotiation import (
+    HTML,
+    JSON,
+    MSGPACK,
+    HttpRequest,
+    answer,
+    decode,
+    no_query,
+    path_id,
+    prefers_html,
+    query,
+    unless_known,
+)
 from service.openapi import described
+from service.routes.page import page_answer
+from service.web import FOLDER
+
+PAGE = FOLDER / "sensors.html"
 
 
 @post("/v1/heartbeats", opt=described(EventsRecordedOut, scope="ingest", body=HeartbeatsIn))
@@ -56,11 +72,17 @@ async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
     return answer(request, await heartbeats(request).record_one(database(request), asked))
 
 
-@get("/sensors", opt=described(list[SensorOut], 404, scope="read", query=SensorsQuery))
+@get(
+    "/sensors",
+    opt=described(list[SensorOut], 404, scope="read", query=SensorsQuery, media_types=(JSON, MSGPACK, HTML)),
+)
 async def list_sensors(request: HttpRequest) -> Response[bytes]:
-    """All sensors, those that are offline first, then by id."""
+    """All sensors, those that are offline first, then by id; who prefers text/html gets the page that shows them."""
+    if prefers_html(request):
+        return page_answer(request, PAGE)
     asked = query(request, SensorsQuery)
-    return answer(request, await calls.list_sensors(database(request), asked.space, asked.state))
+    sensors = await calls.list_sensors(database(request), asked.space, asked.state)
+    return unless_known(request, answer(request, sensors))
 
 
 @get("/v1/incidents", opt=described(Page[IncidentOut], scope="read", query=IncidentsQuery))

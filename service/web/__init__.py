@@ -9,9 +9,9 @@ STYLE = "text/css"
 
 # What the page is made of: media type and file by the name it is served under.
 FILES = {
-    "page.css": (STYLE, FOLDER / "page.css"),
     "icon.svg": ("image/svg+xml", FOLDER / "icon.svg"),
     "uPlot.min.css": (STYLE, UPLOT / "uPlot.min.css"),
     "uPlot.esm.js": (SCRIPT, UPLOT / "uPlot.esm.js"),
     **{path.name: (SCRIPT, path) for path in FOLDER.glob("*.js")},
+    **{path.name: (STYLE, path) for path in FOLDER.glob("*.css")},
 }

@@ -34,13 +34,18 @@ export async function request(path, { headers = {}, signal } = {}) {
   return askForToken(token ? `${detail} Another one, please.` : "");
 }
 
-// The JSON of an answer. Throws an Error whose message is what the service says, with its status.
-export async function get(path) {
-  const answer = await request(path, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE_MS) });
+// The JSON of an answer and its headers; null instead of the JSON, if it still is what has this tag.
+// Throws an Error whose message is what the service says, with its status.
+export async function getUnless(tag, path) {
+  const headers = { Accept: "application/json", ...(tag && { "If-None-Match": tag }) };
+  const answer = await request(path, { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
+  if (answer.status === 304) return { body: null, headers: answer.headers };
   const body = await answer.json();
   if (!answer.ok) throw Object.assign(new Error(body.detail ?? answer.statusText), { status: answer.status });
-  return body;
+  return { body, headers: answer.headers };
 }
+
+export const get = async (path) => (await getUnless(null, path)).body;
 
 // All items of a list, page by page.
 export async function list(path) {

@@ -27,6 +27,24 @@ export function clock(instant, timeZone, withSeconds = false) {
   return formats.get(key).format(instant);
 }
 
+// Time of day, with the day where that is not today, and the year where that is another one.
+export function moment(instant, timeZone) {
+  const part = (at, parts) => new Intl.DateTimeFormat("en-GB", { ...parts, timeZone }).format(at);
+  const isThisYear = part(instant, { year: "numeric" }) === part(Date.now(), { year: "numeric" });
+  const day = (at) => part(at, { day: "numeric", month: "short", ...(!isThisYear && { year: "numeric" }) });
+  return day(instant) === day(Date.now()) ? `${clock(instant, timeZone)} today` : `${day(instant)}, ${clock(instant, timeZone)}`;
+}
+
+// A length of time, as coarse as people say it, or to the minute.
+export function lasting(milliseconds, withMinutes = false) {
+  const minutes = Math.floor(milliseconds / 60000);
+  if (minutes < 1) return "under a minute";
+  if (minutes < 60) return `${minutes} min`;
+  if (withMinutes && minutes % 60) return `${number(Math.floor(minutes / 60))} h ${minutes % 60} min`;
+  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h`;
+  return `${number(Math.floor(minutes / 60 / 24))} days`;
+}
+
 export const signed = (number) => (number < 0 ? `−${-number}` : `+${number}`);
 export const number = (value) => value.toLocaleString("en");
 export const people = (count) => (count === 1 ? "1 person" : `${number(count)} people`);

@@ -2,7 +2,8 @@
 
 import { list } from "./api.js";
 import { Curve } from "./curve.js";
-import { byId, clock, element, number, people, write } from "./dom.js";
+import { byId, element, moment, number, people, write } from "./dom.js";
+import { onRetry, showState } from "./link.js";
 import { Live } from "./live.js";
 import { Movement } from "./movement.js";
 import { Tree, setGauge } from "./tree.js";
@@ -10,7 +11,6 @@ import { Tree, setGauge } from "./tree.js";
 const SETTLE_MS = 150;
 
 const detail = byId("detail");
-const link = byId("link");
 const tree = new Tree({ onChoose: (id) => { location.hash = encodeURIComponent(id); } });
 const curve = new Curve();
 const movement = new Movement();
@@ -83,18 +83,15 @@ function showCount() {
   const zone = tree.space(shown).effective_time_zone;
   const facts = [];
   if (capacity) facts.push(["Utilization", `${Math.round(count.utilization * 100)} %`], ["Room for", people(Math.max(capacity - count.count, 0))]);
-  facts.push(["Sensors", placed ? `${online === null ? "?" : number(online)} of ${number(placed)} online` : "none", placed > 0 && online < placed]);
-  facts.push(["Counted since", count.since ? since(Date.parse(count.since), zone) : "the beginning"]);
+  const sensors = element("a", "", placed ? `${online === null ? "?" : number(online)} of ${number(placed)} online` : "none");
+  sensors.href = `/sensors?space=${encodeURIComponent(shown)}`;
+  facts.push(["Sensors", sensors, placed > 0 && online < placed]);
+  facts.push(["Counted since", count.since ? moment(Date.parse(count.since), zone) : "the beginning"]);
   if (count.raw_count < 0) facts.push(["Raw count", `${count.raw_count}: people were missed`, true]);
   const wanted = facts.map(([name, value, isBad]) => element("div", isBad ? "bad" : "", element("dt", "", name), element("dd", "", value)));
   const old = byId("facts");
   if (old.innerHTML !== wanted.map((fact) => fact.outerHTML).join("")) old.replaceChildren(...wanted);
   curve.add(count);
-}
-
-function since(instant, timeZone) {
-  const day = (at) => new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone }).format(at);
-  return day(instant) === day(Date.now()) ? `${clock(instant, timeZone)} today` : `${day(instant)}, ${clock(instant, timeZone)}`;
 }
 
 function onEvent(name, data) {
@@ -106,20 +103,9 @@ function onEvent(name, data) {
   movement.hurry();
 }
 
-function onState(state, pause, reason) {
-  link.className = `link ${state}`;
-  byId("retry").hidden = state !== "waiting";
-  if (state === "live") write(link, "Live");
-  else if (state === "connecting") write(link, "Connecting …");
-  else {
-    const seconds = Math.max(1, Math.round(pause / 1000));
-    write(link, `Not live: ${reason.replace(/\.$/, "")}. Trying again in ${seconds} s.`);
-  }
-}
-
 const live = new Live({
   onEvent,
-  onState,
+  onState: showState,
   async onOpen() {
     await loadSpaces();
     if (shown) curve.refresh().catch(() => {});
@@ -127,7 +113,7 @@ const live = new Live({
   },
 });
 
-byId("retry").addEventListener("click", () => live.hurry());
+onRetry(() => live.hurry());
 addEventListener("hashchange", () => show({ moveFocus: true }));
 setInterval(() => movement.tidy(), 15000);
 live.run();

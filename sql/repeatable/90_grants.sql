@@ -18,7 +18,9 @@ grant execute on function
   core.list_block_quarters(),
   core.count_quarters(integer, timestamptz, timestamptz),
   core.count_space_now(integer, timestamptz),
-  core.get_dpu_state(timestamptz, timestamptz)
+  core.get_dpu_state(timestamptz, timestamptz),
+  core.round_minutes(bigint),
+  core.round_hours(bigint)
 to headcount_bi;
 
 -- Settings of a role belong to the whole server: set once, not when another migration is at it, and left alone where

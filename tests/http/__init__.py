@@ -50,6 +50,10 @@ def event(dpu: Any = "dpu-1", timestamp: Any = "2026-01-05T08:00:00Z", direction
     return {"dpu": dpu, "timestamp": timestamp, "direction": direction, **more}
 
 
+def poll(space: Any = "store-1", timestamp: Any = "2026-01-05T08:00:00Z", status: Any = "active") -> Json:
+    return {"space": space, "timestamp": timestamp, "status": status}
+
+
 async def put(client: httpx.AsyncClient, path: str, **fields: Any) -> Any:
     """PUT that must work."""
     response = await client.put(f"/v1/{path}", json=fields)

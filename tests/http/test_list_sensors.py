@@ -1,10 +1,15 @@
 """GET /sensors."""
 
+import re
+
 import asyncpg
 import httpx
+import pytest
 
+from service.web import FILES, FOLDER
 from tests.factories import NOON, apply_site, hear, listen, record, seconds, tick
 from tests.http import body, problem
+from tests.http.guarded import build_site, guarded, new_token
 
 
 async def build(connection: asyncpg.Connection) -> None:
@@ -85,3 +90,69 @@ async def test_it_filters_by_space_and_state(client: httpx.AsyncClient, connecti
         assert [sensor["id"] for sensor in body(await client.get(f"/sensors?{query}"))] == expected
     problem(await client.get("/sensors?space=cellar"), 404, "not_found", "space")
     problem(await client.get("/sensors?state=asleep"), 422, "invalid", "state")
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", "text/html"),
+        ("text/html", "text/html"),
+        ("text/html, */*", "text/html"),
+        ("application/json;q=0.8, text/html", "text/html"),
+        ("text/html;q=0.9, application/json", "application/json"),
+        ("text/html, application/json", "application/json"),
+        ("text/html;q=0.5, */*", "application/json"),
+        ("text/html;q=0.5, application/*", "application/json"),
+        ("text/html;q=0", "application/json"),
+        ("text/*", "application/json"),
+        ("*/*", "application/json"),
+        ("", "application/json"),
+        ("application/json", "application/json"),
+        ("application/msgpack", "application/msgpack"),
+    ],
+)
+async def test_it_answers_with_the_page_who_prefers_that(client: httpx.AsyncClient, accept: str, kind: str) -> None:
+    for method in ("GET", "HEAD"):
+        answer = await client.request(method, "/sensors", headers={"Accept": accept})
+        assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (200, kind)
+        assert answer.headers["vary"] == "Accept"
+        assert ("script-src 'self'" in answer.headers["content-security-policy"]) == (kind == "text/html")
+
+
+async def test_the_page_is_there_for_any_filter_and_asks_for_nothing_that_is_not(client: httpx.AsyncClient) -> None:
+    page = await client.get("/sensors?space=hall&q=two%20words", headers={"Accept": "text/html"})
+    assert page.content == (FOLDER / "sensors.html").read_bytes()
+    asked_for = re.findall(r'(?:src|href)="/web/([^"]+)"', page.text)
+    assert {"sensors.js", "sensors.css", "page.css"} <= set(asked_for) <= set(FILES)
+    problem(await client.get("/sensors?q=two%20words"), 422, "invalid", "q")
+
+
+async def test_the_page_needs_no_token_and_the_list_does(connection: asyncpg.Connection, database_url: str) -> None:
+    await build_site(connection)
+    page = {"Accept": "text/html"}
+    async with guarded(database_url, cors_origins=("https://a.example",)) as client:
+        for headers in (page, page | {"Authorization": "Bearer hc_bad"}):
+            answer = await client.get("/sensors", headers=headers)
+            assert (answer.status_code, answer.content) == (200, (FOLDER / "sensors.html").read_bytes())
+        for headers in ({}, {"Accept": "text/html, application/json"}):
+            problem(await client.get("/sensors", headers=headers), 401, "unauthorized")
+        for path in ("/v1/spaces", "/v1/dpus", "/v1/events"):
+            problem(await client.get(path, headers=page), 401, "unauthorized")
+        allowed = await client.get("/sensors", headers=page | {"Origin": "https://a.example"})
+        assert set(allowed.headers["vary"].split(", ")) == {"Origin", "Accept"}
+        token = await new_token(connection, "read", space="own")
+        assert "secret" not in (await client.get("/sensors", headers=token)).text
+
+
+async def test_it_sends_the_list_again_only_when_it_has_changed(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await build(connection)
+    first = await client.get("/sensors")
+    known = {"If-None-Match": first.headers["etag"]}
+    again = await client.get("/sensors", headers=known)
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    assert (await client.get("/sensors?space=room", headers=known)).status_code == 200
+    assert (await client.get("/sensors", headers=known | {"Accept": "application/msgpack"})).status_code == 200
+    await apply_site(connection, dpus=[{"id": "e"}])
+    assert len(body(await client.get("/sensors", headers=known))) == 5

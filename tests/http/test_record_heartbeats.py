@@ -21,6 +21,10 @@ def ago(**time: float) -> str:
     return (NOW - timedelta(**time)).isoformat()
 
 
+def ahead(**time: float) -> str:
+    return (datetime.now(UTC) + timedelta(**time)).isoformat()
+
+
 async def beat(client: httpx.AsyncClient, *heartbeats: Any) -> Any:
     return body(await client.post("/v1/heartbeats", json={"heartbeats": list(heartbeats)}))
 
@@ -76,11 +80,11 @@ async def test_a_bad_one_costs_no_other(client: httpx.AsyncClient) -> None:
         {},
         {"dpu": "a", "mac_address": "02:00:00:00:00:0a"},
         {"dpu": "a", "timestamp": "2026-01-05 08:00"},
-        {"dpu": "a", "timestamp": ago(minutes=-6)},
+        {"dpu": "a", "timestamp": ahead(minutes=6)},
         {"dpu": "a", "timestamp": "1999-12-31T23:59:59Z"},
         {"dpu": "a", "more": 1},
         17,
-        {"dpu": "b", "timestamp": ago(minutes=-4)},
+        {"dpu": "b", "timestamp": ahead(minutes=4)},
     )
     assert (found["received"], found["accepted"], found["duplicates"]) == (11, 2, 0)
     assert [(one["index"], one["code"]) for one in found["rejected"]] == [

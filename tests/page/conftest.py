@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from service.embedded import EmbeddedUnavailable
 from service.embedded.package import cache_folder, exclusive, find_node, npm_ci
 from tests.commands.support import free_port, serving
 from tests.http import put
+from tests.http.guarded import Headers
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -31,6 +33,22 @@ FLAGS = [
     "--disable-sync",
 ]
 AXE = Path(__file__).parent / "axe"
+# In the page: what axe-core has against it.
+RUN_AXE = """
+async () => (await axe.run(document)).violations.map((found) =>
+  `${found.id}: ${found.help}: ${found.nodes.map((node) => node.target).join(", ")}`)
+"""
+
+
+def ago(**time: float) -> str:
+    return (datetime.now(UTC) - timedelta(**time)).isoformat()
+
+
+async def answer_with(page: Page, token: Headers | str) -> None:
+    """Gives the page the token that it asks for."""
+    given = token if isinstance(token, str) else token["Authorization"].removeprefix("Bearer ")
+    await page.get_by_label("Token", exact=True).fill(given)
+    await page.keyboard.press("Enter")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -5,9 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
+from service import calls
 from tests.factories import LONG_AGO, NOON, apply_site, build_house, record, seconds
+from tests.http.reporting import begun
 
 QUARTER = timedelta(minutes=15)
 MOMENTS = ("nothing rolled up", "all rolled up", "late events since", "rolled up and compressed")
@@ -218,6 +221,19 @@ async def test_everything_is_commented_and_nothing_is_json(connection: asyncpg.C
 
 
 # Columns are only ever appended: a line of this table grows at its end and changes in no other way.
+async def test_complete_reports_are_told_as_their_csv_has_them(connection: asyncpg.Connection) -> None:
+    await calls.record_polls(connection, ["shop", "kiosk"], [NOON, NOON - seconds(90)], [True, False])
+    report, attempt = await begun(connection)
+    assert await connection.fetchval("select count(*) from bi.uptime_reports") == 0
+    async with connection.transaction(isolation="repeatable_read"):
+        await calls.compute_report(connection, report, attempt)
+    found = await connection.fetch("select * from bi.uptime_reports order by space")
+    assert [tuple(row)[3:] for row in found] == [
+        tuple(msgspec.structs.astuple(row)) for row in await calls.list_report_rows(connection, report)
+    ]
+    assert {(row["report"], row["now_at"]) for row in found} == {(report, NOON)}
+
+
 COLUMNS = {
     "doorways": "doorway name side_a side_b",
     "dpu_flips": "dpu at state recorded_at",
@@ -230,6 +246,8 @@ COLUMNS = {
     "space_counts_now": "space at count raw_count since capacity utilization dpus_placed dpus_online",
     "space_flows_15m": "space bucket entries exits net",
     "spaces": "space name parent path depth time_zone reset_at capacity",
+    "uptime_reports": "report created_at now_at space uptime_last_hour_minutes uptime_last_day_hours "
+    "uptime_last_week_hours downtime_last_hour_minutes downtime_last_day_hours downtime_last_week_hours",
 }
 
 

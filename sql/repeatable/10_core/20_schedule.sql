@@ -1,5 +1,26 @@
 -- Zones, daily resets and the reset a count starts from (model.md sections 3 and 7).
 
+create or replace function core.list_time_zones(names text[])
+returns text[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_wanted text[] := array(select distinct n.name from unnest(names) as n (name) where n.name is not null);
+  v_used text[] := array(select n.name from unnest(v_wanted) as n (name) where exists (select from core.schedule s where s.time_zone = n.name));
+begin
+  -- pg_timezone_names reads files: a zone that is in use was checked before
+  if v_used @> v_wanted then
+    return v_used;
+  end if;
+  return array(
+    select n.name from pg_timezone_names n
+    where n.name = any (v_wanted) and n.name !~ '^(posix|right)/|^(localtime|posixrules|Factory)$');
+end
+$$;
+comment on function core.list_time_zones(text[]) is
+'Those of the names that are IANA names of time zones, each once.';
+
 create or replace function core.check_time_zone(
   time_zone text,
   place text
@@ -9,14 +30,10 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- pg_timezone_names reads files: a zone that is in use was checked before
-  if exists (select from core.schedule s where s.time_zone = check_time_zone.time_zone)
-    or (time_zone !~ '^(posix|right)/|^(localtime|posixrules|Factory)$'
-        and exists (select from pg_timezone_names n where n.name = check_time_zone.time_zone)) then
-    return;
+  if cardinality(core.list_time_zones(array[time_zone])) = 0 then
+    raise exception using errcode = 'PT422', message = format('%s is not a time zone.', quote_literal(left(time_zone, 80))),
+      detail = place, hint = 'Use an IANA name such as Europe/Berlin.';
   end if;
-  raise exception using errcode = 'PT422', message = format('%s is not a time zone.', quote_literal(left(time_zone, 80))),
-    detail = place, hint = 'Use an IANA name such as Europe/Berlin.';
 end
 $$;
 comment on function core.check_time_zone(text, text) is

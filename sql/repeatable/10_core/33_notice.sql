@@ -12,37 +12,24 @@ as $$
 declare
   v_holder_id integer;
   v_hours jsonb;
-  v_local timestamp;
-  v_day integer;
-  v_clock time;
 begin
   with recursive above as (
-    select s.space_id, s.parent_id, s.opening_hours, 0 as steps from core.space s where s.space_id = is_open.space_id
+    select s.space_id, s.parent_id, s.opening_hours from core.space s where s.space_id = is_open.space_id
     union all
-    select s.space_id, s.parent_id, s.opening_hours, a.steps + 1
+    select s.space_id, s.parent_id, s.opening_hours
     from above a
     join core.space s on s.space_id = a.parent_id
     where a.opening_hours is null
   )
   select a.space_id, a.opening_hours into v_holder_id, v_hours from above a where a.opening_hours is not null;
-  if coalesce(jsonb_array_length(v_hours), 0) = 0 then
-    return true;
-  end if;
-  select is_open.at at time zone h.time_zone into v_local from core.list_schedules(array[v_holder_id]) h;
-  v_day := extract(isodow from v_local)::integer - 1;
-  v_clock := v_local::time;
-  return exists (
-    select
-    from jsonb_to_recordset(v_hours) as r (day integer, open time, close time)
-    cross join lateral (select case when r.close = '23:59:59' then '24:00' else r.close end as close) c
-    where (r.day = v_day and v_clock >= r.open and (v_clock < c.close or c.close <= r.open))
-      or (r.day = (v_day + 6) % 7 and c.close <= r.open and v_clock < c.close));
+  return coalesce(
+    (select core.get_week(v_hours) @> core.get_clock(is_open.at, h.time_zone) from core.list_schedules(array[v_holder_id]) h), true);
 end
 $$;
 comment on function core.is_open(integer, timestamptz) is
 'Whether a space is open at an instant: by its opening hours or those of the nearest space above that has some, in the zone of whichever has them. Without any: open.
 
-A row whose close is at or before its open ends on the following day; 23:59:59 means 24:00. Clock times that a change of the clocks repeats or skips are taken as they are shown.';
+By the rule of uptime (core.get_week): clock times that a change of the clocks repeats or skips are taken as they are shown.';
 
 create or replace function core.get_retry_delay(
   tries integer,

@@ -1,6 +1,6 @@
 -- What people are told of: the outage of a DPU, or of most of a site at once. Made of core.outage by api.detect_outages.
 
-create or replace function core.list_sites(
+create or replace function core.list_dpu_sites(
   dpus integer[],
   at timestamptz
 )
@@ -12,7 +12,7 @@ as $$
 begin
   return query
   with recursive hung as (
-    select h.dpu_id, h.space_id from core.list_hung(list_sites.at) h where h.dpu_id = any (dpus)
+    select h.dpu_id, h.space_id from core.list_hung(list_dpu_sites.at) h where h.dpu_id = any (dpus)
   ),
   chain as (
     select s.space_id, s.space_id as here_id, s.parent_id
@@ -29,7 +29,7 @@ begin
   left join chain c on c.space_id = h.space_id and c.parent_id is null;
 end
 $$;
-comment on function core.list_sites(integer[], timestamptz) is
+comment on function core.list_dpu_sites(integer[], timestamptz) is
 'The space to which each DPU belongs as a sensor at an instant, and the root of its tree; nulls for one that hangs nowhere.';
 
 create or replace function core.describe_incidents(incidents bigint[])
@@ -208,7 +208,7 @@ begin
   -- of a site that is offline already
   with joined as (
     update core.outage o set incident_id = i.incident_id
-    from core.list_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_new)), at) s
+    from core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_new)), at) s
     join core.incident i on i.space_id = s.site_id and i.kind = 'site_offline' and i.ended_at is null
     where o.outage_id = any (v_new) and s.dpu_id = o.dpu_id
     returning o.outage_id, o.incident_id, o.dpu_id, o.offline_at
@@ -233,7 +233,7 @@ begin
       and (o.outage_id = any (v_new) or (o.incident_id is null and o.pending and o.back_at is null) or (i.kind = 'dpu_offline' and i.ended_at is null)));
   for v_site in
     select s.site_id, array_agg(o.outage_id) as outages, max(o.offline_at) as latest
-    from core.list_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_near)), at) s
+    from core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_near)), at) s
     join core.outage o on o.dpu_id = s.dpu_id and o.outage_id = any (v_near)
     where s.site_id is not null
     group by s.site_id
@@ -293,7 +293,7 @@ begin
     insert into core.incident (kind, space_id, dpu_id, started_at, ended_at, recorded_at)
     select 'dpu_offline', s.space_id, o.dpu_id, o.offline_at, o.back_at, update_incidents.at
     from core.outage o
-    join core.list_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_new)), at) s on s.dpu_id = o.dpu_id
+    join core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_new)), at) s on s.dpu_id = o.dpu_id
     where o.outage_id = any (v_new)
     order by o.offline_at, o.dpu_id
     returning incident_id, dpu_id, started_at, ended_at

@@ -18,6 +18,8 @@ begin
     union all
     select format('the channel %s is for it', quote_literal(c.id)) from core.channel c where c.under_id = v_space_id and c.deleted_at is null
     union all
+    select 'it was polled' from core.poll p where p.space_id = v_space_id
+    union all
     select format('the token %s is limited to it', t.id) from core.token t
     where t.space_id = v_space_id and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp())
   ) as u (name)
@@ -33,4 +35,4 @@ $$;
 comment on function api.delete_space(text) is
 'Deletes a space that nothing refers to.
 
-Errors: PT404; PT409 while a space lies in it, a doorway leads into it, it was ever reset, or a channel or a token is limited to it.';
+Errors: PT404; PT409 while a space lies in it, a doorway leads into it, it was ever reset or polled, or a channel or a token is limited to it.';

@@ -1,0 +1,329 @@
+-- Uptime within opening hours (docs/uptime.md), one function a step of the rule:
+-- opening hours -> core.get_week -> core.list_business_times -> core.list_observations -> core.list_up_times -> core.sum_uptimes.
+
+create or replace function core.list_sites(space_id integer default null)
+returns setof integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select s.space_id
+  from core.space s
+  where (list_sites.space_id is null or s.space_id in (select core.list_subtree(list_sites.space_id)))
+    and (jsonb_array_length(s.opening_hours) > 0 or exists (select from core.site i where i.space_id = s.space_id));
+end
+$$;
+comment on function core.list_sites(integer) is
+'The spaces of which uptime is told, all or those in a subtree: that were polled, that an import named, or whose opening hours are known.';
+
+create or replace function core.get_week(opening_hours jsonb)
+returns tsmultirange
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_monday constant timestamp := '2001-01-01';
+  v_week constant tsrange := tsrange(v_monday, v_monday + interval '7 days');
+begin
+  if coalesce(jsonb_array_length(opening_hours), 0) = 0 then
+    return tsmultirange(v_week);
+  end if;
+  return (
+    select range_agg(v_week * tsrange(h.midnight + h.opens + e.shift, h.midnight + h.closes + e.shift))
+    from (
+      select
+        v_monday + r.day * interval '1 day' as midnight,
+        r.open as opens,
+        -- 23:59:59 means 24:00; what closes no later than it opens does so on the next day
+        case when r.close = '23:59:59' then '24:00' when r.close <= r.open then r.close + interval '24 hours' else r.close end as closes
+      from jsonb_to_recordset(opening_hours) as r (day integer, open interval, close interval)
+    ) h
+    -- what of Sunday's hours lies after midnight is on the Monday that begins the week
+    cross join (values (interval '0'), (interval '-7 days')) as e (shift));
+end
+$$;
+comment on function core.get_week(jsonb) is
+'Opening hours as clock times of a week, that of Monday 2001-01-01: where the clock of a site stands when it is open. Rows are united, a day without a row is closed; without any row it is always open.';
+
+create or replace function core.get_clock(
+  at timestamptz,
+  time_zone text
+)
+returns timestamp
+language sql immutable
+as $$
+  select timestamp '2001-01-01' + ((at at time zone time_zone) - date_trunc('week', at at time zone time_zone))
+$$;
+comment on function core.get_clock(timestamptz, text) is
+'What a wall clock shows at an instant, as a time of the week of core.get_week. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.get_offset(
+  at timestamptz,
+  time_zone text
+)
+returns interval
+language sql immutable
+as $$ select (at at time zone time_zone) - (at at time zone 'UTC') $$;
+comment on function core.get_offset(timestamptz, text) is
+'How far the clocks of a zone are ahead of UTC at an instant. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.list_offsets(
+  time_zone text,
+  low timestamptz,
+  high timestamptz
+)
+returns table (from_at timestamptz, until_at timestamptz, ahead interval)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_low timestamptz;
+  v_high timestamptz;
+  v_middle timestamptz;
+  v_ahead interval;
+begin
+  from_at := low;
+  -- no zone ever changed its clocks twice within an hour
+  for v_low, v_high in
+    select h.at, h.next
+    from (select g.at, least(g.at + interval '1 hour', high) as next from generate_series(low, high, interval '1 hour') as g (at)) h
+    where core.get_offset(h.at, list_offsets.time_zone) <> core.get_offset(h.next, list_offsets.time_zone)
+    order by h.at
+  loop
+    -- and always on a whole second
+    v_ahead := core.get_offset(v_low, list_offsets.time_zone);
+    v_low := date_trunc('second', v_low);
+    v_high := date_trunc('second', v_high);
+    while v_high - v_low > interval '1 second' loop
+      v_middle := v_low + make_interval(secs => floor(extract(epoch from v_high - v_low) / 2)::double precision);
+      if core.get_offset(v_middle, list_offsets.time_zone) = v_ahead then
+        v_low := v_middle;
+      else
+        v_high := v_middle;
+      end if;
+    end loop;
+    until_at := v_high;
+    ahead := v_ahead;
+    return next;
+    from_at := v_high;
+  end loop;
+  until_at := high;
+  ahead := core.get_offset(from_at, list_offsets.time_zone);
+  if from_at < until_at then
+    return next;
+  end if;
+end
+$$;
+comment on function core.list_offsets(text, timestamptz, timestamptz) is
+'The periods of [low, high) in which the clocks of a zone are ahead of UTC by the same interval, by PostgreSQL''s own rules. Within one, clock time and instant are a plain shift of each other.';
+
+create or replace function core.get_business_time(
+  week tsmultirange,
+  clocks tsrange[],
+  aheads interval[]
+)
+returns tstzmultirange
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return coalesce((
+    select range_agg(tstzrange((lower(o.clock) - o.ahead) at time zone 'UTC', (upper(o.clock) - o.ahead) at time zone 'UTC'))
+    from (
+      select p.ahead, p.clock * tsrange(m.monday + (lower(w) - timestamp '2001-01-01'), m.monday + (upper(w) - timestamp '2001-01-01')) as clock
+      from unnest(clocks, aheads) as p (clock, ahead)
+      cross join lateral generate_series(date_trunc('week', lower(p.clock)), upper(p.clock), interval '7 days') as m (monday)
+      cross join lateral unnest(week) as w
+    ) o
+    where not isempty(o.clock)), '{}');
+end
+$$;
+comment on function core.get_business_time(tsmultirange, tsrange[], interval[]) is
+'Business time: the instants at which the wall clock of a site shows a time of its week (core.get_week), from what its clock shows in each period of core.list_offsets and how far it is ahead then. Clock times that a change of clocks skips never come, those that it shows twice count twice.';
+
+create or replace function core.list_business_times(
+  spaces integer[],
+  low timestamptz,
+  high timestamptz
+)
+returns table (space_id integer, time_zone text, week tsmultirange, business tstzmultirange)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with alike as materialized (
+    select h.time_zone, s.opening_hours, array_agg(s.space_id) as spaces
+    from core.space s
+    join core.list_schedules(spaces) h on h.space_id = s.space_id
+    where s.space_id = any (spaces)
+    group by h.time_zone, s.opening_hours
+  ),
+  period as materialized (
+    select
+      z.time_zone,
+      array_agg(tsrange((o.from_at at time zone 'UTC') + o.ahead, (o.until_at at time zone 'UTC') + o.ahead)) as clocks,
+      array_agg(o.ahead) as aheads
+    from (select distinct a.time_zone from alike a) z
+    cross join lateral core.list_offsets(z.time_zone, low, high) o
+    group by z.time_zone
+  )
+  select s.space_id, b.time_zone, b.week, b.business
+  from (
+    select a.spaces, a.time_zone, w.week, core.get_business_time(w.week, p.clocks, p.aheads) as business
+    from alike a
+    join period p on p.time_zone = a.time_zone
+    cross join lateral core.get_week(a.opening_hours) as w (week)
+    offset 0  -- once for all sites with the same hours in the same zone
+  ) b
+  cross join lateral unnest(b.spaces) as s (space_id);
+end
+$$;
+comment on function core.list_business_times(integer[], timestamptz, timestamptz) is
+'The business time of each site in [low, high), with what core.list_observations has to know for what was before.';
+
+create or replace function core.list_observations(
+  spaces integer[],
+  time_zones text[],
+  weeks tsmultirange[],
+  businesses tstzmultirange[],
+  low timestamptz,
+  now_at timestamptz
+)
+returns table (space_id integer, "time" timestamptz, is_active boolean)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+begin
+  return query
+  -- polls of one instant are one observation, inactive if they disagree
+  select p.space_id, p.time, bool_and(p.is_active)
+  from unnest(spaces, businesses) as n (space_id, business)
+  join core.poll p on p.space_id = n.space_id
+  where p.space_id = any (spaces) and p.time >= low and p.time <= now_at and n.business @> p.time
+  group by p.space_id, p.time
+  union all
+  select n.space_id, e.time, e.is_active
+  from unnest(spaces, time_zones, weeks) as n (space_id, time_zone, week)
+  cross join lateral (
+    select p.time, p.is_active
+    from core.poll p
+    where p.space_id = n.space_id and p.time < low and n.week @> core.get_clock(p.time, n.time_zone)
+    order by p.time desc, p.is_active
+    limit 1
+  ) e;
+end
+$$;
+comment on function core.list_observations(integer[], text[], tsmultirange[], tstzmultirange[], timestamptz, timestamptz) is
+'Observations of sites, given as parallel arrays with what core.list_business_times says of [low, now_at]: their polls up to now_at that lie in business time. Of those before low the latest one only, however old: no other one there is nearest to anything later.';
+
+create or replace function core.get_middle(
+  earlier timestamptz,
+  later timestamptz
+)
+returns timestamptz
+language sql immutable
+as $$ select earlier + div(extract(epoch from later - earlier) * 1000000, 2)::double precision * interval '1 microsecond' $$;
+comment on function core.get_middle(timestamptz, timestamptz) is
+'The cut between two neighbouring observations: (earlier + later) // 2 in microseconds. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.list_up_times(
+  spaces integer[],
+  time_zones text[],
+  weeks tsmultirange[],
+  businesses tstzmultirange[],
+  low timestamptz,
+  now_at timestamptz
+)
+returns table (space_id integer, up tstzmultirange)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with observation as (
+    select
+      o.space_id, o.time, o.is_active,
+      lag(o.time) over w as earlier_time,
+      lag(o.is_active) over w as earlier_active
+    from core.list_observations(spaces, time_zones, weeks, businesses, low, now_at) o
+    window w as (partition by o.space_id order by o.time)
+  ),
+  run as (
+    -- observations that agree with the one before them cut nothing
+    select o.space_id, o.is_active, c.from_at, lead(c.from_at, 1, 'infinity') over (partition by o.space_id order by o.time) as until_at
+    from observation o
+    cross join lateral (
+      select case when o.earlier_time is null then '-infinity' else core.get_middle(o.earlier_time, o.time) end as from_at
+    ) c
+    where o.is_active is distinct from o.earlier_active
+  )
+  select r.space_id, range_agg(tstzrange(r.from_at, r.until_at))
+  from run r
+  where r.is_active
+  group by r.space_id;
+end
+$$;
+comment on function core.list_up_times(integer[], text[], tsmultirange[], tstzmultirange[], timestamptz, timestamptz) is
+'When each site was up from low on, business time or not: every instant has the status of the nearest observation; the first and the last extend without limit. A site that never was is left out. Parameters as core.list_observations.';
+
+create or replace function core.measure(during tstzmultirange)
+returns bigint
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- differences of instants are whole days and microseconds: nothing is rounded
+  return coalesce((select (extract(epoch from sum(upper(r) - lower(r))) * 1000000)::bigint from unnest(during) as r), 0);
+end
+$$;
+comment on function core.measure(tstzmultirange) is
+'How long the ranges are together, in microseconds.';
+
+create or replace function core.sum_uptimes(
+  spaces integer[],
+  froms timestamptz[],
+  untils timestamptz[],
+  now_at timestamptz
+)
+returns table (space_id integer, "window" bigint, up bigint, down bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_low timestamptz := (select min(f) from unnest(froms) as f);
+  v_spaces integer[];
+  v_zones text[];
+  v_weeks tsmultirange[];
+  v_businesses tstzmultirange[];
+begin
+  -- a poll at now_at itself may be an observation
+  select array_agg(b.space_id), array_agg(b.time_zone), array_agg(b.week), array_agg(b.business)
+  into v_spaces, v_zones, v_weeks, v_businesses
+  from core.list_business_times(spaces, v_low, now_at + interval '1 microsecond') b;
+  return query
+  select m.space_id, m.place, m.up, m.business - m.up
+  from (
+    select
+      b.space_id, w.place,
+      core.measure(b.business * w.during) as business,
+      core.measure(b.business * u.up * w.during) as up
+    from unnest(v_spaces, v_businesses) as b (space_id, business)
+    cross join (
+      select w.place, tstzmultirange(tstzrange(w.from_at, w.until_at)) as during
+      from unnest(froms, untils) with ordinality as w (from_at, until_at, place)
+    ) w
+    left join core.list_up_times(v_spaces, v_zones, v_weeks, v_businesses, v_low, now_at) u on u.space_id = b.space_id
+  ) m;
+end
+$$;
+comment on function core.sum_uptimes(integer[], timestamptz[], timestamptz[], timestamptz) is
+'Active and other business time of sites in windows [from, until), given as parallel arrays and none beyond now_at: a row for each site and window (from 1), in microseconds; up + down is the business time, exactly. A site without any observation was down.';

@@ -1,0 +1,119 @@
+-- Uptime reports: jobs, who computes them, and what the outside sees of them.
+
+create or replace function core.find_report(report text)
+returns bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_report_id bigint;
+  v_space_id integer;
+begin
+  select r.report_id, r.space_id into v_report_id, v_space_id from core.report r where r.id = find_report.report;
+  if not found or not core.is_report_in_reach(v_space_id) then
+    raise exception using errcode = 'PT404', message = format('There is no report %s.', quote_literal(left(report, 80))),
+      detail = 'report', hint = 'Make one with POST /v1/reports; only the newest ones are kept.';
+  end if;
+  return v_report_id;
+end
+$$;
+comment on function core.find_report(text) is
+'The report_id of a report. Errors: PT404, also for one beyond the token''s reach.';
+
+create or replace function core.is_report_in_reach(space_id integer)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return core.get_reach() is null or (space_id is not null and core.is_space_in_reach(space_id));
+end
+$$;
+comment on function core.is_report_in_reach(integer) is
+'Whether a report of a subtree (null: of everything) may be read: all of it was within reach.';
+
+create or replace function core.describe_reports(reports bigint[])
+returns table (
+  id text,
+  status text,
+  progress double precision,
+  now_at timestamptz,
+  under text,
+  format text,
+  row_count bigint,
+  detail text,
+  created_at timestamptz,
+  finished_at timestamptz
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_reach integer[] := core.list_reach();
+begin
+  return query
+  select
+    r.id,
+    initcap(r.state),
+    case r.state when 'complete' then 1 else coalesce(u.progress, 0) end,
+    r.now_at,
+    s.id,
+    r.format,
+    case when v_reach is null then r.site_count when r.state = 'complete' then (
+      select count(*) from core.report_row w where w.report_id = r.report_id and w.space_id = any (v_reach)) end,
+    r.detail,
+    r.created_at,
+    r.finished_at
+  from core.report r
+  left join core.report_run u on u.report_id = r.report_id
+  left join core.space s on s.space_id = r.space_id
+  where r.report_id = any (reports);
+end
+$$;
+comment on function core.describe_reports(bigint[]) is
+'Reports as api.get_report gives them, in no order.';
+
+create or replace function core.get_latest_poll(space_id integer default null)
+returns timestamptz
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+declare
+  v_spaces integer[] := case when get_latest_poll.space_id is not null then array(select core.list_subtree(get_latest_poll.space_id)) end;
+  v_chunk record;
+  v_latest timestamptz;
+begin
+  -- the newest chunk that has one: polls of long ago are not looked at
+  for v_chunk in
+    select c.range_start, c.range_end
+    from timescaledb_information.chunks c
+    where c.hypertable_schema = 'core' and c.hypertable_name = 'poll'
+    order by c.range_start desc
+  loop
+    select max(p.time) into v_latest
+    from core.poll p
+    where p.time >= v_chunk.range_start and p.time < v_chunk.range_end and (v_spaces is null or p.space_id = any (v_spaces));
+    exit when v_latest is not null;
+  end loop;
+  return v_latest;
+end
+$$;
+comment on function core.get_latest_poll(integer) is
+'The instant of the latest poll of a space or one below it, or of any (null); null where there is none.';
+
+create or replace function core.round_minutes(microseconds bigint)
+returns numeric
+language sql immutable
+as $$ select round(microseconds / 60000000::numeric, 2) $$;
+comment on function core.round_minutes(bigint) is
+'Microseconds as minutes with 2 decimals, half away from zero. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.round_hours(microseconds bigint)
+returns numeric
+language sql immutable
+as $$ select round(microseconds / 3600000000::numeric, 2) $$;
+comment on function core.round_hours(bigint) is
+'Microseconds as hours with 2 decimals, half away from zero. Inlined by the planner: no search_path of its own.';

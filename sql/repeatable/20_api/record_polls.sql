@@ -1,0 +1,80 @@
+create or replace function api.record_polls(
+  spaces text[],
+  times timestamptz[],
+  are_active boolean[],
+  auto_register boolean default true,
+  assumed_zone text default null,
+  refused_bodies text[] default '{}',
+  refused_details text[] default '{}'
+)
+returns table (index integer, verdict text, detail text)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz;
+  v_ids integer[];
+  v_count integer := coalesce(cardinality(spaces), 0);
+  v_stored bigint[];
+  v_refused bigint[] := '{}';   -- ordinals and verdicts of what was not stored
+  v_verdicts text[] := '{}';
+begin
+  if cardinality(times) <> v_count or cardinality(are_active) <> v_count
+    or cardinality(refused_details) <> cardinality(refused_bodies) then
+    raise exception using errcode = 'PT422', message = 'The arrays differ in length.',
+      detail = 'spaces, times, are_active', hint = 'Give each of them one element for each poll.';
+  end if;
+
+  -- the floor plan stays as it is until the end of this transaction
+  perform core.share_plan();
+  v_ids := core.resolve_spaces(spaces, auto_register);
+  perform core.add_sites(v_ids);
+  perform core.assume_time_zone(v_ids, assumed_zone);
+
+  v_now := clock_timestamp();
+  v_stored := core.store_polls(v_ids, times, are_active, v_now);
+  if cardinality(v_stored) < v_count then
+    select array_agg(n.ordinal order by n.ordinal), array_agg(n.verdict order by n.ordinal) into v_refused, v_verdicts
+    from (
+      select n.ordinal, case
+        when n.space_id is null then 'unknown_space'
+        when n.time > core.get_latest_time(v_now) then 'in_future'
+        when n.time < core.get_oldest_time() then 'too_old'
+        else 'duplicate'
+      end as verdict
+      from unnest(v_ids, times) with ordinality as n (space_id, time, ordinal)
+      where n.ordinal not in (select unnest(v_stored))
+    ) n;
+  end if;
+
+  if cardinality(refused_bodies) > 0 or v_verdicts && array['unknown_space', 'in_future', 'too_old'] then
+    perform core.refuse_polls(v_now,
+      array_agg(n.verdict), array_agg(n.detail), array_agg(n.space), array_agg(n.time), array_agg(n.is_active), array_agg(n.body))
+    from (
+      select r.verdict, core.explain_poll_verdict(r.verdict), spaces[r.ordinal], times[r.ordinal], are_active[r.ordinal], null
+      from unnest(v_refused, v_verdicts) as r (ordinal, verdict)
+      where r.verdict <> 'duplicate'
+      union all
+      select 'invalid', r.detail, null, null, null, r.body
+      from unnest(refused_bodies, refused_details) as r (body, detail)
+    ) as n (verdict, detail, space, time, is_active, body);
+  end if;
+
+  return query
+  with explained as (
+    select n.verdict, core.explain_poll_verdict(n.verdict) as detail
+    from (select distinct v as verdict from unnest(v_verdicts) as v) n
+  )
+  select (r.ordinal - 1)::integer, r.verdict, e.detail
+  from unnest(v_refused, v_verdicts) as r (ordinal, verdict)
+  join explained e on e.verdict = r.verdict
+  order by r.ordinal;
+end
+$$;
+comment on function api.record_polls(text[], timestamptz[], boolean[], boolean, text, text[], text[]) is
+'Stores polls, given as parallel arrays, and returns a verdict for each that was not accepted.
+
+A poll says that at an instant a space was active or not. index counts from 0. verdict: duplicate (the same space, instant and status is stored already, or came earlier in the arrays), in_future (more than 5 minutes ahead), too_old (before 2000), unknown_space (only without auto_register: otherwise an unknown space is created). Two polls of one instant that disagree are both stored. Everything but duplicates is kept in core.rejected_poll, as are refused_bodies: polls that could not even be decoded, with refused_details saying why.
+A token that is limited to a space can report on the spaces within its reach; all others are unknown_space, and nothing is created.
+assumed_zone: for imports; the zone that is given to spaces which stand alone (no parent, nothing below, no doorway) and have none. Errors: PT422 for arrays of different lengths, or a zone that is none.';

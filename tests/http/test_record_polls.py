@@ -1,0 +1,114 @@
+"""POST /v1/polls."""
+
+import gzip
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+
+from service.polls import POLLS
+from tests.http import body, poll, problem
+from tests.http.guarded import build_site, guarded, new_token
+
+AT = datetime(2026, 1, 5, 8, 0, 0, 448590, tzinfo=UTC)
+STORED = [("store-1", AT, True), ("store-1", AT, False)]
+ITEMS = [poll(timestamp="2026-01-05T08:00:00.44859Z", status=status) for status in ("active", "inactive")]
+
+
+async def stored(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
+    rows = await connection.fetch(
+        "select s.id, p.time, p.is_active from core.poll p join core.space s using (space_id) order by 1, 2, 3 desc"
+    )
+    return [tuple(row) for row in rows]
+
+
+async def test_it_answers_with_a_verdict_for_each_poll_that_it_did_not_take(client: httpx.AsyncClient) -> None:
+    polls = [poll(), poll(), poll(timestamp="2999-01-01T00:00:00Z"), poll(status="Active"), poll(status="inactive")]
+    answer = body(await client.post("/v1/polls", json={"polls": polls}))
+    assert [item.pop("detail") != "" for item in answer["rejected"]] == [True, True]
+    assert answer == {
+        "received": 5,
+        "accepted": 2,
+        "duplicates": 1,
+        "rejected": [{"index": 2, "code": "in_future"}, {"index": 3, "code": "invalid"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("application/json", json.dumps({"polls": ITEMS}).encode()),
+        ("application/msgpack", msgspec.msgpack.encode({"polls": ITEMS})),
+        ("application/x-ndjson", "".join(json.dumps(item) + "\n" for item in ITEMS).encode()),
+        (
+            "text/csv",
+            b"store_id,status,timestamp_utc\nstore-1,active,2026-01-05 08:00:00.44859 UTC\n"
+            b"store-1,inactive,2026-01-05 08:00:00.44859 UTC\n",
+        ),
+        (
+            "text/csv",
+            b"timestamp,space,status\n2026-01-05T08:00:00.448590Z,store-1,active\n"
+            b"2026-01-05T09:00:00.448590+01:00,store-1, inactive\n",
+        ),
+    ],
+    ids=["JSON", "MessagePack", "NDJSON", "CSV", "CSV, the slow way"],
+)
+@pytest.mark.parametrize("packed", [False, True], ids=["as it is", "gzip"])
+async def test_it_takes_every_format(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, kind: str, content: bytes, packed: bool
+) -> None:
+    headers = {"content-type": kind} | ({"content-encoding": "gzip"} if packed else {})
+    sent = gzip.compress(content) if packed else content
+    answer = body(await client.post("/v1/polls", content=sent, headers=headers))
+    assert (answer["accepted"], answer["rejected"]) == (2, [])
+    assert await stored(connection) == STORED
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        poll(status="up"),
+        poll(status=True),
+        poll(space="no id!"),
+        poll(space=1),
+        poll(timestamp="2026-01-05T08:00:00"),
+        {**poll(), "dpu": "x"},
+        {"space": "store-1", "timestamp": "2026-01-05T08:00:00Z"},
+        "active",
+    ],
+)
+def test_its_fast_and_slow_paths_agree_about_a_bad_poll(bad: Any) -> None:
+    items = [poll(), bad, poll(timestamp="2026-01-05T09:00:00Z")]
+    ndjson = b"".join(json.dumps(item).encode() + b"\n" for item in items)
+    for batch in (
+        POLLS.json(json.dumps({"polls": items}).encode()),
+        POLLS.msgpack(msgspec.msgpack.encode({"polls": items})),
+        POLLS.ndjson(ndjson),
+    ):
+        assert batch.indexes == [0, 2]
+        assert [refusal.index for refusal in batch.refusals] == [1]
+
+
+async def test_it_refuses_what_are_no_polls_as_a_whole(client: httpx.AsyncClient) -> None:
+    problem(await client.post("/v1/polls", json={"events": []}), 422, "invalid")
+    problem(await client.post("/v1/polls", json={"polls": [poll()] * 10_001}), 413, "too_large")
+    response = await client.post("/v1/polls", content=b"a,b\n1,2\n", headers={"content-type": "text/csv"})
+    problem(response, 422, "invalid", "line 1")
+    assert body(await client.post("/v1/polls", json={"polls": []}))["received"] == 0
+
+
+async def test_a_limited_token_reports_on_its_own_spaces_and_creates_none(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_site(connection)
+    async with guarded(database_url) as client:
+        client.headers.update(await new_token(connection, "ingest", space="own"))
+        polls = [poll("own"), poll("own-room"), poll("secret-b"), poll("secret-campus"), poll("quite-new")]
+        answer = body(await client.post("/v1/polls", json={"polls": polls}))
+        assert (answer["accepted"], [item["code"] for item in answer["rejected"]]) == (2, ["unknown_space"] * 3)
+        assert len({item["detail"] for item in answer["rejected"]}) == 1
+    assert not await connection.fetchval("select count(*) from core.space where id = 'quite-new'")
