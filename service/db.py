@@ -178,24 +178,21 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def connection_of_its_own(self, statement_seconds: float) -> AsyncIterator[asyncpg.Connection]:
-        """One beside the pool, for what takes longer than a request may: each statement up to so many seconds."""
+    async def transaction_of_its_own(self, statement_seconds: float) -> AsyncIterator[asyncpg.Connection]:
+        """One snapshot on a connection beside the pool, for what takes longer than a request may: each statement up
+        to so many seconds."""
         connection = await asyncpg.connect(
             self.settings.database_url,
             timeout=self.settings.acquire_seconds,
             command_timeout=statement_seconds + 5,
-            server_settings={
-                "role": ROLE,
-                "timezone": "UTC",
-                "jit": "off",
-                "application_name": "headcount",
-                "statement_timeout": str(int(statement_seconds * 1000)),
-                # whoever hangs must not hold its locks and its snapshot for ever
-                "idle_in_transaction_session_timeout": "60000",
-            },
+            **session_options(self.settings.pooled, statement_seconds),
         )
         try:
-            yield connection
+            async with connection.transaction(isolation="repeatable_read"):
+                # Also behind a pooler; and whoever hangs must not hold its locks and its snapshot for ever.
+                await connection.execute(f"set local statement_timeout = {int(statement_seconds * 1000)}")
+                await connection.execute("set local idle_in_transaction_session_timeout = 60000")
+                yield connection
         finally:
             try:
                 await connection.close(timeout=5)

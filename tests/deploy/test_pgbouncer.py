@@ -12,12 +12,14 @@ from litestar import Litestar
 from service.app import create_app
 from service.auth import digest_of, make_token
 from service.commands.session import connected, in_one_line
+from service.db import Database
 from service.migrate import migrate
 from service.schema import SchemaMismatch
 from service.settings import Settings
 from tests.commands.support import PATIENCE, answers, free_port, running
 from tests.deploy.apps import living
 from tests.deploy.pgbouncer import pgbouncer
+from tests.http.reporting import wait_for
 from tests.load.cluster import Cluster, private_cluster
 
 USERS = ("headcount_service", "postgres", "app", "plain")
@@ -75,6 +77,16 @@ async def test_it_writes_and_reads_over_sessions_that_change_all_the_time(pooler
 
         await asyncio.gather(*(enter(n) for n in range(60)))
         assert (await client.get(f"/v1/spaces/{user}/count")).json()["count"] == 60
+
+
+async def test_it_computes_reports_with_the_time_they_need(pooler: str) -> None:
+    async with living(pooled(pooler)) as client:
+        report = (await client.post("/trigger_report")).json()["report_id"]
+        assert await wait_for(client, report) is not None
+    database = Database(Settings(database_url=f"postgresql://headcount_service@{pooler}", pooled=True))
+    async with database.transaction_of_its_own(300) as connection:
+        assert await connection.fetchval("show statement_timeout") == "5min"
+        assert await connection.fetchval("select current_user") == "headcount_service"
 
 
 async def test_a_limited_token_reaches_no_further_on_anybody_s_session(pooler: str, cluster: Cluster) -> None:
