@@ -22,6 +22,7 @@ from service.metrics import Metrics
 from service.negotiation import Bodies
 from service.notices import Notices
 from service.reader import Reader
+from service.replica import Replica
 from service.reports import Reports
 from service.routes import HANDLERS
 from service.settings import Settings
@@ -49,7 +50,7 @@ def cross_origin(settings: Settings) -> CORSConfig | None:
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Content-Encoding", "Last-Event-ID", "X-Request-Id"],
-        expose_headers=["X-Request-Id", "Retry-After", "WWW-Authenticate"],
+        expose_headers=["X-Request-Id", "X-Data-As-Of", "Retry-After", "WWW-Authenticate"],
     )
 
 
@@ -68,6 +69,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
     gate = Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second))
     live = Live(database, gate)
     notices = Notices(database, metrics)
+    replica = Replica(database, settings.read_url, metrics) if settings.read_url else None
     reports = Reports(database, settings)
     metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.events)
     metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.bytes)
@@ -78,12 +80,15 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
     metrics.watch("pool_connections", "Open connections to the database.", database.get_size)
     metrics.watch("pool_idle_connections", "Those of them that nobody uses.", database.get_idle_size)
     metrics.watch("pool_waiting", "Calls that wait for a connection.", lambda: database.waiting)
+    if replica:
+        metrics.watch("replica_lag_seconds", "Everything committed so long ago is on the replica.", replica.get_lag)
     return Edge(
         route_handlers=handlers or HANDLERS,
         guards=[authorize],
         # ended in the opposite order: the pool last
         lifespan=[
             database.lifespan,
+            *([replica.lifespan] if replica else []),
             Jobs(database).lifespan,
             writer.lifespan,
             heartbeats.lifespan,
@@ -97,6 +102,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
                 "heartbeats": heartbeats,
                 "live": live,
                 "notices": notices,
+                "replica": replica,
                 "reports": reports,
                 "reader": Reader(database, metrics),
                 "bodies": bodies,

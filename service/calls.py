@@ -749,6 +749,10 @@ async def get_schema(session: Session) -> list[messages.SchemaRow]:
     return [_shape(row, messages.SchemaRow) for row in await session.fetch("select * from api.get_schema()")]
 
 
+async def get_wal_position(session: Session) -> messages.WalPosition:
+    return _shape(await session.fetchrow("select * from api.get_wal_position()"), messages.WalPosition)
+
+
 async def get_rollup_state(session: Session) -> messages.RollupState:
     return _shape(await session.fetchrow("select * from api.get_rollup_state()"), messages.RollupState)
 

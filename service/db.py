@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -21,10 +21,55 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
+    Connection = asyncpg.Connection | PoolConnectionProxy[asyncpg.Record]
+
 ROLE = "headcount_service"
 ROLLUP_STATE_SECONDS = 5.0
 
 log = logging.getLogger("headcount.db")
+
+
+def session_options(pooled: bool, statement_seconds: float) -> dict[str, Any]:
+    """What asyncpg is told of our sessions; with statement_seconds 0 a statement may take as long as it likes.
+
+    Through a pooler the next transaction may be on another session: nothing can be set for longer than that, and
+    statements cannot be prepared. What it passes on is the zone and the name; the rest is what the role that logs in
+    has of its own (sql/repeatable/90_grants.sql), and is looked at before anything else.
+    """
+    passed_on = {"timezone": "UTC", "application_name": "headcount"}
+    if pooled:
+        return {"server_settings": passed_on, "statement_cache_size": 0}
+    own = {
+        "role": ROLE,
+        # Statements over many chunks are estimated high and would spend their time in compiling.
+        "jit": "off",
+        "statement_timeout": str(int(statement_seconds * 1000)),
+    }
+    return {"server_settings": passed_on | own}
+
+
+SESSION = """
+select
+  current_user as role, session_user as login, current_setting('jit') as jit,
+  extract(epoch from current_setting('statement_timeout')::interval)::double precision as statement_seconds
+"""
+
+
+async def check_session(connection: "Connection", statement_seconds: float) -> None:
+    """Raises SchemaMismatch where a session is not what it has to be: only a pooler can make it so."""
+    session = await connection.fetchrow(SESSION)
+    if session is None or session["role"] != ROLE:
+        login = session["login"] if session else "nobody"
+        raise SchemaMismatch(
+            f"The sessions are those of {login}, and not of {ROLE}. Let the service log in as {ROLE}, "
+            f"or have an administrator run: alter role {login} set role = {ROLE} (docs/production.md)."
+        )
+    if session["jit"] != "off" or not 0 < session["statement_seconds"] <= statement_seconds:
+        raise SchemaMismatch(
+            f"The sessions are without limits. Have an administrator run: alter role {session['login']} "
+            f"set jit = off; alter role {session['login']} set statement_timeout = '{statement_seconds:g}s' "
+            "(docs/production.md)."
+        )
 
 
 class Database:
@@ -46,6 +91,13 @@ class Database:
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         """Opens the pool. Raises SchemaMismatch if there is a database that this release cannot speak to."""
+        async with self.opened():
+            await self._look()
+            yield
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """With a pool, and nobody asked yet whether there is a database."""
         self.pool = await asyncpg.create_pool(
             self.settings.database_url,
             min_size=0,
@@ -53,19 +105,11 @@ class Database:
             timeout=self.settings.acquire_seconds,
             # The server ends what takes too long; the client only gives up on one that says nothing any more.
             command_timeout=self.settings.statement_seconds + 5,
-            server_settings={
-                "role": ROLE,
-                "timezone": "UTC",
-                # Statements over many chunks are estimated high and would spend their time in compiling.
-                "jit": "off",
-                "application_name": "headcount",
-                "statement_timeout": str(int(self.settings.statement_seconds * 1000)),
-            },
+            **session_options(self.settings.pooled, self.settings.statement_seconds),
             # No statement leaves anything behind, so there is nothing to reset.
             reset=_leave_as_is,
         )
         try:
-            await self._look()
             yield
         finally:
             pool, self.pool = self.pool, None
@@ -123,34 +167,32 @@ class Database:
         return self.rollup_state
 
     @asynccontextmanager
-    async def on_behalf_of(self, token: str) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
-        """A transaction that reaches only what the token does (sql/repeatable/10_core/15_reach.sql)."""
+    async def transaction(self, token: str | None) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """A transaction. With a token, one that reaches only what that does (sql/repeatable/10_core/15_reach.sql)."""
         async with self._connection() as connection:
             if not self.checked:
                 await self._check_schema(connection)
             async with connection.transaction():
-                await connection.execute("select set_config('headcount.token', $1, true)", token)
+                if token:
+                    await connection.execute("select set_config('headcount.token', $1, true)", token)
                 yield connection
 
     @asynccontextmanager
-    async def connection_of_its_own(self, statement_seconds: float) -> AsyncIterator[asyncpg.Connection]:
-        """One beside the pool, for what takes longer than a request may: each statement up to so many seconds."""
+    async def transaction_of_its_own(self, statement_seconds: float) -> AsyncIterator[asyncpg.Connection]:
+        """One snapshot on a connection beside the pool, for what takes longer than a request may: each statement up
+        to so many seconds."""
         connection = await asyncpg.connect(
             self.settings.database_url,
             timeout=self.settings.acquire_seconds,
             command_timeout=statement_seconds + 5,
-            server_settings={
-                "role": ROLE,
-                "timezone": "UTC",
-                "jit": "off",
-                "application_name": "headcount",
-                "statement_timeout": str(int(statement_seconds * 1000)),
-                # whoever hangs must not hold its locks and its snapshot for ever
-                "idle_in_transaction_session_timeout": "60000",
-            },
+            **session_options(self.settings.pooled, statement_seconds),
         )
         try:
-            yield connection
+            async with connection.transaction(isolation="repeatable_read"):
+                # Also behind a pooler; and whoever hangs must not hold its locks and its snapshot for ever.
+                await connection.execute(f"set local statement_timeout = {int(statement_seconds * 1000)}")
+                await connection.execute("set local idle_in_transaction_session_timeout = 60000")
+                yield connection
         finally:
             try:
                 await connection.close(timeout=5)
@@ -158,6 +200,8 @@ class Database:
                 connection.terminate()
 
     async def _check_schema(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+        if not self.checked:
+            await check_session(connection, self.settings.statement_seconds)
         try:
             rows = await calls.get_schema(connection)
         except (
@@ -211,11 +255,11 @@ class Limited:
         self.settings = database.settings
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        async with self.database.on_behalf_of(self.token) as connection:
+        async with self.database.transaction(self.token) as connection:
             return await connection.fetch(query, *arguments)
 
     async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
-        async with self.database.on_behalf_of(self.token) as connection:
+        async with self.database.transaction(self.token) as connection:
             return await connection.fetchrow(query, *arguments)
 
 

@@ -7,12 +7,14 @@ import re
 import time
 import uuid
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from litestar import Litestar
 from litestar.types import HTTPReceiveMessage, Message, Receive, Send
 
 from service.errors import PROBLEM_JSON, Problem, encode_problem, request_id
+from service.instants import shortest
 from service.logs import log_request
 
 Header = tuple[bytes, bytes]
@@ -46,7 +48,7 @@ class Edge(Litestar):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
-                message["headers"] = completed(message["headers"], identity)
+                message["headers"] = completed(message["headers"], identity, scope["state"].get("as_of"))
             await send(message)
 
         try:
@@ -87,10 +89,12 @@ class Edge(Litestar):
 HTTP_DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 
 
-def completed(headers: Iterable[Header], identity: str) -> list[Header]:
-    """The headers of an answer and those that it lacks."""
+def completed(headers: Iterable[Header], identity: str, as_of: datetime | None = None) -> list[Header]:
+    """The headers of an answer and those that it lacks. `as_of`: it has everything that was committed before."""
     # Of its own even where there is a Vary already: CORS sets one, and replaces what it finds.
     found = [*headers, (b"x-request-id", identity.encode()), (b"vary", b"Accept")]
+    if as_of:
+        found.append((b"x-data-as-of", shortest(as_of).encode()))
     names = {name.lower() for name, _ in found}
     return found + [header for header in HEADERS if header[0] not in names]
 

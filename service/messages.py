@@ -47,6 +47,8 @@ Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Sequence = Annotated[int, Meta(ge=0, le=2**15 - 1)]
 Limit = Annotated[int, Meta(ge=1, le=1000)]
+MAX_STALENESS = 300
+Staleness = Annotated[int, Meta(ge=0, le=MAX_STALENESS)]
 Cursor = Annotated[str, Meta(max_length=400)]
 # msgspec reads it; service/ingest.py makes sure that it reads as service/instants.py does.
 Timestamp = Annotated[datetime, Meta(tz=True)]
@@ -469,6 +471,7 @@ class EventsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     space: Id | None = None
     from_: Instant | None = field(name="from", default=None)
     to: Instant | None = None
+    max_staleness: Staleness = 0
 
 
 # Sensors
@@ -849,8 +852,11 @@ class TurnedRow(Struct, frozen=True):
 
 
 class CountQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`max_staleness`: how many seconds old the answer may be; X-Data-As-Of tells up to when it has everything."""
+
     at: Instant | None = None
     known_at: Instant | None = None
+    max_staleness: Staleness = 0
 
 
 class CountsQuery(CountQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -888,6 +894,7 @@ class SpaceCountsQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     interval: Annotated[str, Meta(pattern=INTERVAL_PATTERN)] = "1h"
     time_zone: Text | None = None
     format: Annotated[str, Meta(pattern=FORMAT_PATTERN)] | None = None
+    max_staleness: Staleness = 0
 
 
 # Devices with readings: timestamps in their shortest exact form
@@ -942,6 +949,15 @@ class SchemaRow(Struct, frozen=True):
     number: int
     sha256: str
     breaking: bool
+
+
+class WalPosition(Struct, frozen=True):
+    """How far a server has come in the write-ahead log (null: a standby that has replayed nothing), and its clock."""
+
+    is_standby: bool
+    wal_bytes: int | None
+    system_id: int
+    at: datetime
 
 
 class RollupState(Struct, frozen=True):

@@ -78,6 +78,12 @@ class Metrics:
             "For how long the oldest of those that wait has; 0 without any.",
             registry=self.registry,
         )
+        self.reads = Counter(
+            "headcount_replica_reads",
+            "Reads a replica might answer, by who did.",
+            ("by",),
+            registry=self.registry,
+        )
         # Looking a child up by its labels costs more than counting.
         self.children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.groups = {kind: self.group.labels(kind) for kind in ("events", "counts", "heartbeats")}
@@ -105,6 +111,10 @@ class Metrics:
 
     def note_group(self, kind: str, requests: int) -> None:
         self.groups[kind].observe(requests)
+
+    def note_read(self, by: str) -> None:
+        """by: replica or primary."""
+        self.reads.labels(by).inc()
 
     def note_events(self, batches: Sequence[Batch], recorded: Sequence[EventsRecordedOut]) -> None:
         """After the commit of some requests' events."""

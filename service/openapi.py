@@ -25,6 +25,10 @@ TOKEN_SCHEME = {
     "description": "A token (hc_...) with the scope that the operation names: ingest, read or admin. "
     "One that is limited to a space sees that space and what lies below it. Not asked for with HEADCOUNT_AUTH=off.",
 }
+AS_OF = {
+    "description": "The answer has everything that was committed before this instant.",
+    "schema": {"type": "string", "format": "date-time"},
+}
 EVENT_TEXT = {
     "application/x-ndjson": {
         "schema": {"type": "string", "description": "One event object a line."},
@@ -171,6 +175,8 @@ def _operation(
             }
         elif status == 200:
             response["content"] = {kind: {} for kind in spec.media_types}
+        if "max_staleness" in query.get("properties", {}):
+            response["headers"] = {"X-Data-As-Of": AS_OF}
         operation["responses"][str(status)] = response
     problems = {422, 500, *spec.problems}
     problems |= {400, 413, 415} if spec.body is not None else set()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from service import calls
-from service.db import Database, Limited
+from service.db import Database
 from service.errors import Problem
 from service.groups import Groups
 from service.messages import CountOut
@@ -18,7 +18,7 @@ CALLERS = 2
 
 
 class Reader:
-    """Counts of now are asked for together, all others one by one.
+    """Counts of now are asked for together, all others, and those that need not come from the primary, one by one.
 
     The call begins after each of its requests arrived, so no answer is older than its request. Sessions that are
     limited to a space ask by themselves.
@@ -30,22 +30,22 @@ class Reader:
         self.groups = Groups(self._count, callers=CALLERS, max_weight=GROUP_SPACES, weigh=len)
 
     async def get_count(
-        self, session: Database | Limited, space: str, at: datetime | None, known_at: datetime | None
+        self, session: calls.Session, space: str, at: datetime | None, known_at: datetime | None
     ) -> CountOut:
-        if at is not None or known_at is not None or isinstance(session, Limited):
+        if at is not None or known_at is not None or session is not self.database:
             return await calls.get_count(session, space, at, known_at)
         return (await self._ask([space]))[0]
 
     async def list_counts(
         self,
-        session: Database | Limited,
+        session: calls.Session,
         spaces: Sequence[str] | None,
         under: str | None,
         at: datetime | None,
         known_at: datetime | None,
     ) -> list[CountOut]:
         is_plain = under is None and at is None and known_at is None
-        if spaces is None or not is_plain or isinstance(session, Limited):
+        if spaces is None or not is_plain or session is not self.database:
             return await calls.list_counts(session, spaces, under, at, known_at)
         return await self._ask(spaces)
 

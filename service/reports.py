@@ -92,10 +92,7 @@ class Reports:
     async def _compute(self, claim: ReportClaim) -> None:
         """Leaves it to be taken again where the database went away; fails it where it cannot be computed."""
         try:
-            async with (
-                self.database.connection_of_its_own(STATEMENT_SECONDS) as connection,
-                connection.transaction(isolation="repeatable_read"),
-            ):
+            async with self.database.transaction_of_its_own(STATEMENT_SECONDS) as connection:
                 step = await calls.compute_report(connection, claim.id, claim.attempt, None, SITES)
                 while step.last_site is not None:
                     self._note(claim, step.progress)

@@ -51,6 +51,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     auth: str = "required"
+    # Whether DATABASE_URL is that of a pooler (PgBouncer), where every transaction may be on another session.
+    pooled: bool = False
+    # A streaming replica that shares the reading; None: there is none.
+    read_url: str | None = None
     pool_size: int = 10
     # Requests that may wait for a connection; more than that are told to come back (503).
     max_waiting: int = 200

@@ -226,6 +226,13 @@ routine api.get_timeline(text,timestamp with time zone,timestamp with time zone,
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
+routine api.get_wal_position()
+    arguments   OUT is_standby boolean, OUT wal_bytes bigint, OUT system_id bigint, OUT at timestamp with time zone
+    returns     record
+    as          sql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_changes(text)
     arguments   INOUT cursor text DEFAULT NULL::text, OUT is_all boolean, OUT counts text[], OUT spaces text[], OUT deleted text[], OUT dpus text[]
     returns     record

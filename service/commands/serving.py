@@ -60,7 +60,7 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
     stop = asyncio.Event()
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with connected(settings.database_url):
+    async with connected(settings.database_url, pooled=settings.pooled):
         pass
     server = Server(app)
     # The lifespan is ours, so that what it raises is what we see.

@@ -13,7 +13,7 @@ import click
 import msgspec
 import psycopg
 
-from service.db import ROLE
+from service.db import ROLE, session_options
 from service.errors import Problem, problem_of
 from service.logs import configure_logs
 from service.schema import MigrationRefused, SchemaMismatch, check_schema
@@ -47,20 +47,19 @@ def without_password(url: str) -> str:
     return url.replace(f":{password}@", ":***@", 1) if password else url
 
 
-async def open_connection(url: str, command_seconds: float | None = None) -> asyncpg.Connection:
+async def open_connection(url: str, command_seconds: float | None = None, pooled: bool = False) -> asyncpg.Connection:
     """A connection as the service's role. By default a statement may take as long as it likes."""
     return await asyncpg.connect(
-        url,
-        timeout=CONNECT_SECONDS,
-        command_timeout=command_seconds,
-        server_settings={"role": ROLE, "timezone": "UTC", "jit": "off", "application_name": "headcount"},
+        url, timeout=CONNECT_SECONDS, command_timeout=command_seconds, **session_options(pooled, 0)
     )
 
 
 @asynccontextmanager
-async def connected(url: str, command_seconds: float | None = None) -> AsyncIterator[asyncpg.Connection]:
+async def connected(
+    url: str, command_seconds: float | None = None, pooled: bool = False
+) -> AsyncIterator[asyncpg.Connection]:
     """A connection as the service's role to a database whose schema fits. Raises SchemaMismatch if it does not."""
-    connection = await open_connection(url, command_seconds)
+    connection = await open_connection(url, command_seconds, pooled)
     try:
         await check_schema(connection)
         yield connection
@@ -106,6 +105,11 @@ def in_one_line(error: Exception, url: str) -> Exception:
             )
         case Problem():
             return click.ClickException(error.detail)
+        case asyncpg.ProtocolViolationError() if "startup parameter" in str(error):
+            return click.ClickException(
+                f"A pooler is at {shown} ({error}). For `headcount serve` set HEADCOUNT_POOLED=true; "
+                "give other commands the address of the database itself."
+            )
         case asyncpg.PostgresError():
             if (getattr(error, "sqlstate", None) or "").startswith("PT"):
                 problem = problem_of(error)

@@ -8,7 +8,7 @@ from litestar.response import Stream
 from litestar.types import ASGIApp
 
 from service import calls, live
-from service.db import access_of, database
+from service.db import access_of
 from service.messages import (
     BucketOut,
     CountOut,
@@ -22,22 +22,24 @@ from service.messages import (
 from service.negotiation import CSV, JSON, MSGPACK, HttpRequest, answer, csv_answer, path_id, prefers_csv, query
 from service.openapi import described
 from service.reader import reader
+from service.replica import reading
 
 
 @get("/v1/spaces/{space:str}/count", opt=described(CountOut, 404, scope="read", query=CountQuery))
 async def get_count(request: HttpRequest) -> Response[bytes]:
     """The count of a space at an instant (without `at`: now), from what was known at `known_at`."""
     asked = query(request, CountQuery)
-    return answer(
-        request, await reader(request).get_count(database(request), path_id(request, "space"), asked.at, asked.known_at)
-    )
+    session = reading(request, asked.max_staleness, is_now=asked.at is None and asked.known_at is None)
+    space = path_id(request, "space")
+    return answer(request, await reader(request).get_count(session, space, asked.at, asked.known_at))
 
 
 @get("/v1/counts", opt=described(CountsOut, 404, scope="read", query=CountsQuery))
 async def list_counts(request: HttpRequest) -> Response[bytes]:
     """The counts of the spaces named, or of a space and all below it, or of all, from one snapshot."""
     asked = query(request, CountsQuery)
-    counts = await reader(request).list_counts(database(request), asked.space, asked.under, asked.at, asked.known_at)
+    session = reading(request, asked.max_staleness, is_now=asked.at is None and asked.known_at is None)
+    counts = await reader(request).list_counts(session, asked.space, asked.under, asked.at, asked.known_at)
     return answer(request, CountsOut(counts[0].at if counts else asked.at or datetime.now(UTC), counts))
 
 
@@ -53,9 +55,9 @@ async def list_space_counts(request: HttpRequest) -> Response[bytes] | Stream:
     has come. As CSV with `Accept: text/csv` or `format=csv`.
     """
     asked = query(request, SpaceCountsQuery)
-    found = await calls.list_space_counts(
-        database(request), path_id(request, "space"), asked.from_, asked.to, asked.interval, asked.time_zone
-    )
+    session = reading(request, asked.max_staleness)
+    space = path_id(request, "space")
+    found = await calls.list_space_counts(session, space, asked.from_, asked.to, asked.interval, asked.time_zone)
     if asked.format == "csv" or (asked.format is None and prefers_csv(request)):
         return csv_answer(BucketOut.__struct_fields__, [msgspec.structs.astuple(bucket) for bucket in found.buckets])
     return answer(request, found)

@@ -10,6 +10,7 @@ from service.db import database
 from service.messages import EventOut, EventsIn, EventsQuery, EventsRecordedOut, Id, Page
 from service.negotiation import HttpRequest, answer, no_query, query
 from service.openapi import described
+from service.replica import reading
 from service.writer import writer
 
 
@@ -33,8 +34,9 @@ async def list_events(request: HttpRequest) -> Response[bytes]:
     asked = query(request, EventsQuery)
     none = (None, None, None)
     time, dpu, sequence = cursor.read(asked.after, tuple[datetime, Id, int]) if asked.after else none
+    session = reading(request, asked.max_staleness)
     rows = await calls.list_events(
-        database(request), asked.dpu, asked.space, asked.from_, asked.to, time, dpu, sequence, asked.limit + 1
+        session, asked.dpu, asked.space, asked.from_, asked.to, time, dpu, sequence, asked.limit + 1
     )
     return answer(request, cursor.page(rows, asked.limit, lambda e: (e.timestamp, e.dpu, e.sequence)))
 

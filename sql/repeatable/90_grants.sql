@@ -24,31 +24,33 @@ grant execute on function
 to headcount_bi;
 
 -- Settings of a role belong to the whole server: set once, not when another migration is at it, and left alone where
--- an administrator chose others.
+-- an administrator chose others. They hold where somebody logs in as the role: through a pooler the service has no others.
 do $$
 declare
   v_setting record;
 begin
   for v_setting in
-    select w.name, w.value
+    select w.role, w.name, w.value
     from (values
-      ('default_transaction_read_only', 'on'),
-      ('statement_timeout', '60s'),
-      ('idle_in_transaction_session_timeout', '60s'),
-      ('jit', 'off')  -- it costs more than it saves: the views promise the planner far more rows than there are
-    ) as w (name, value)
+      ('headcount_bi', 'default_transaction_read_only', 'on'),
+      ('headcount_bi', 'statement_timeout', '60s'),
+      ('headcount_bi', 'idle_in_transaction_session_timeout', '60s'),
+      ('headcount_bi', 'jit', 'off'),  -- it costs more than it saves: the views promise the planner far more rows than there are
+      ('headcount_service', 'statement_timeout', '30s'),
+      ('headcount_service', 'jit', 'off')
+    ) as w (role, name, value)
     where not exists (
       select
       from pg_catalog.pg_db_role_setting s, unnest(s.setconfig) as c (setting)
-      where s.setrole = 'headcount_bi'::regrole and s.setdatabase = 0 and split_part(c.setting, '=', 1) = w.name)
+      where s.setrole = w.role::regrole and s.setdatabase = 0 and split_part(c.setting, '=', 1) = w.name)
   loop
     begin
-      execute format('alter role headcount_bi set %I = %L', v_setting.name, v_setting.value);
+      execute format('alter role %I set %I = %L', v_setting.role, v_setting.name, v_setting.value);
     exception
       when unique_violation or internal_error or lock_not_available then
         null;  -- another database's migration is at it ("tuple concurrently updated")
       when insufficient_privilege then
-        raise warning 'headcount_bi has no % = %: let a superuser set it.', v_setting.name, v_setting.value;
+        raise warning '% has no % = %: let a superuser set it.', v_setting.role, v_setting.name, v_setting.value;
     end;
   end loop;
 end

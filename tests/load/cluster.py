@@ -45,6 +45,17 @@ class Cluster:
         settings = self.data / "postgresql.conf"
         settings.write_text(settings.read_text() + "\n".join(("", *SETTINGS, f"port = {self.port}", "")))
 
+    def copy(self, primary: "Cluster") -> None:
+        """As a streaming replica of one that runs."""
+        if self.user:
+            shutil.chown(self.data, self.user)
+        source = f"--dbname=postgresql://postgres@127.0.0.1:{primary.port}"
+        arguments = (source, f"--pgdata={self.data}", "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+        command = (self.programs / "pg_basebackup", *arguments)
+        subprocess.run(command, check=True, capture_output=True, user=self.user, cwd="/")
+        settings = self.data / "postgresql.conf"
+        settings.write_text(settings.read_text() + f"\nport = {self.port}\n")
+
     def start(self) -> None:
         """Returns when it answers, recovered from its last death."""
         deadline = time.monotonic() + PATIENCE
@@ -95,14 +106,18 @@ def _programs() -> Path:
 
 
 @contextmanager
-def private_cluster() -> Iterator[Cluster]:
+def private_cluster(primary: Cluster | None = None) -> Iterator[Cluster]:
+    """An empty one, or a streaming replica of another."""
     programs = _programs()
     with tempfile.TemporaryDirectory(prefix="headcount-cluster-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         data = Path(folder) / "data"
         data.mkdir(mode=0o700)
         cluster = Cluster(programs, data)
-        cluster.make()
+        if primary:
+            cluster.copy(primary)
+        else:
+            cluster.make()
         try:
             cluster.start()
             yield cluster

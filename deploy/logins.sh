@@ -1,0 +1,8 @@
+#!/bin/sh
+# Run once, when the database is made: who may log in, beside postgres. What they may do is said by the migrations.
+set -eu
+psql --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --username="${POSTGRES_USER:-postgres}" --dbname="$POSTGRES_DB" \
+  --set=service="$SERVICE_PASSWORD" --set=bi="$BI_PASSWORD" <<'SQL'
+create role headcount_service login password :'service';
+create role headcount_bi login password :'bi';
+SQL

@@ -1,0 +1,20 @@
+create or replace function api.get_wal_position(
+  out is_standby boolean,
+  out wal_bytes bigint,
+  out system_id bigint,
+  out at timestamptz
+)
+returns record
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select
+    pg_is_in_recovery(),
+    (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end - '0/0')::bigint,
+    (select s.system_identifier from pg_control_system() s),
+    clock_timestamp()
+$$;
+comment on function api.get_wal_position() is
+'How far a server has come: a standby that has come as far as the primary was at an instant shows all that was committed there before it.
+
+is_standby: it replays what a primary writes. wal_bytes: where in the write-ahead log, in bytes; what a primary has on its disk (with synchronous_commit off more may be committed), what a standby has replayed (null: nothing yet). system_id: the same for all servers that are copies of one another, whose positions alone can be compared. at: its clock.';

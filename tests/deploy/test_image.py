@@ -1,0 +1,94 @@
+"""The Dockerfile: that the image gets all it needs, and little else. Nothing here needs a Docker engine."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+BUILD, RESULT = re.split(r"(?m)^FROM ", DOCKERFILE)[1:]
+PACKAGES: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
+    "wheel"
+]["packages"]
+# What a checkout has and an image does not need.
+ELSEWHERE = {".ci", "benchmarks", "deploy", "docs", "tests"}
+
+
+def copied() -> set[str]:
+    """What the build gets from the checkout."""
+    return {source for line in re.findall(r"(?m)^COPY (.+) \S+$", BUILD) for source in line.split()}
+
+
+def kept() -> set[str]:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in lines, "everything is left out that is not named"
+    return {line[1:] for line in lines if line.startswith("!")}
+
+
+def tracked(*paths: str) -> list[str]:
+    listed = subprocess.run(["git", "ls-files", *paths], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("this is no checkout of git")
+    return listed.stdout.splitlines()
+
+
+def test_it_gets_every_folder_that_is_not_known_to_be_for_elsewhere() -> None:
+    folders = {path.split("/")[0] for path in tracked() if "/" in path}
+    assert folders - ELSEWHERE == set(PACKAGES)
+    assert set(PACKAGES) <= copied()
+
+
+def test_it_gets_what_is_copied_and_nothing_else_is_sent_to_the_engine() -> None:
+    assert copied() == kept()
+
+
+def test_a_wheel_of_what_is_copied_has_every_file_of_the_packages(tmp_path: Path) -> None:
+    for path in tracked(*copied()):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "."]
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=120)
+    [wheel] = tmp_path.glob("*.whl")
+    assert set(tracked(*PACKAGES)) <= set(zipfile.ZipFile(wheel).namelist())
+    script = f"import sys; sys.path.insert(0, {str(wheel)!r}); import service.cli; print(service.cli.__file__)"
+    command = [sys.executable, "-c", script]
+    said = subprocess.run(command, check=True, cwd="/", capture_output=True, text=True, timeout=60).stdout
+    assert said.startswith(str(wheel))
+
+
+def test_it_installs_by_the_lock_file_with_its_hashes() -> None:
+    assert "--require-hashes" in BUILD
+    assert "requirements.lock" in copied()
+    for install in re.findall(r"pip install[^&]+", BUILD):
+        assert "--no-index" in install
+
+
+def test_the_page_s_assets_are_fetched_while_it_is_built() -> None:
+    assert "python -m service.web" in BUILD
+    assert "service/web/uplot" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_the_result_holds_what_was_built_and_runs_as_nobody_in_particular() -> None:
+    assert re.findall(r"(?m)^COPY (.+)$", RESULT) == ["--from=build /headcount /headcount"]
+    assert not re.search(r"(?m)^RUN ", RESULT), "nothing is installed in the result"
+    [user] = re.findall(r"(?m)^USER (\d+):\d+$", RESULT)
+    assert int(user) >= 1000
+
+
+def test_both_stages_are_of_one_python_pinned_by_its_whole_version() -> None:
+    [version] = set(re.findall(r"(?m)^FROM python:(\S+)", DOCKERFILE))
+    assert re.fullmatch(r"3\.\d+\.\d+-slim-\w+", version)
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    linter = Path(sys.executable).with_name("hadolint")
+    if not linter.exists():
+        pytest.skip("hadolint is not installed")
+    said = subprocess.run([linter, ROOT / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False)
+    assert (said.returncode, said.stdout) == (0, "")
