@@ -435,8 +435,8 @@ routine api.record_placement(text,text,text,timestamp with time zone,timestamp w
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.record_polls(text[],timestamp with time zone[],boolean[],boolean,text,text[],text[])
-    arguments   spaces text[], times timestamp with time zone[], are_active boolean[], auto_register boolean DEFAULT true, assumed_zone text DEFAULT NULL::text, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[]
+routine api.record_polls(text[],timestamp with time zone[],boolean[],boolean,text,text[],text[],integer[])
+    arguments   spaces text[], times timestamp with time zone[], are_active boolean[], auto_register boolean DEFAULT true, assumed_zone text DEFAULT NULL::text, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[], numbers integer[] DEFAULT NULL::integer[]
     returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp

@@ -7,10 +7,12 @@ import is killed or the connection lost, what is stored and what is noted agree,
 import asyncio
 import gzip
 import hashlib
+import itertools
 import os
 import re
+import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +38,8 @@ WANTED = "".join(f"\n  {table.header_in_words}" for table in polls.TABLES)
 GZIP_MAGIC = b"\x1f\x8b"
 # Two runs that import one file must take turns, or their sums would be mixed up.
 LOCK = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
+# While lines are decoded in a thread, an answer of the database waits this long for Python's lock; else 5 ms each time.
+SWITCH_SECONDS = 0.000_5
 NOTHING = ImportRow(lines=0, accepted=0, duplicates=0, rejected=0, finished=False)
 
 
@@ -50,7 +54,7 @@ class Piece(msgspec.Struct, frozen=True):
     """Some lines of a file, decoded: their numbers and texts, the last of them and where the file was then."""
 
     batch: Decoded
-    numbers: list[int]
+    numbers: Sequence[int]
     texts: list[bytes]
     last: int
     position: int
@@ -76,6 +80,7 @@ def import_files(files: tuple[Path, ...]) -> None:
     reason.
     """
     settings = offline_settings()
+    sys.setswitchinterval(SWITCH_SECONDS)
     for file in files:
         _check_header(file)
     reports = _report_paths(files)
@@ -132,7 +137,7 @@ def _report_paths(files: tuple[Path, ...]) -> dict[Path, Path]:
 
 
 class Lines:
-    """The lines of a file, plain or gzip, as (number, line without its end), numbered from 1."""
+    """The lines of a file, plain or gzip, without their ends."""
 
     def __init__(self, file: Path) -> None:
         self.raw = file.open("rb")
@@ -150,8 +155,8 @@ class Lines:
         """Bytes of the file that were read."""
         return self.raw.tell()
 
-    def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        number, rest, overlong = 0, b"", False
+    def __iter__(self) -> Iterator[bytes]:
+        rest, overlong = b"", False
         while block := self.stream.read1(BLOCK_BYTES):
             *lines, rest_of_block = block.split(b"\n")
             if lines:
@@ -159,20 +164,19 @@ class Lines:
                 lines[0] = rest if overlong else rest + lines[0]
                 rest, overlong = b"", False
             for line in lines:
-                number += 1
-                yield number, line[:LONGEST_LINE]
+                yield line[:LONGEST_LINE]
             if not overlong:
                 rest = (rest + rest_of_block)[:LONGEST_LINE]
                 overlong = len(rest) == LONGEST_LINE
         if rest:
-            yield number + 1, rest
+            yield rest
 
 
 def _check_header(file: Path) -> tuple[Table[Any, Any], Header]:
     """What the file is, and how its columns stand."""
     try:
         with Lines(file) as lines:
-            _, first = next(iter(lines), (0, b""))
+            first = next(iter(lines), b"")
         table = polls.table_of(first.rstrip(b"\r"))
         return table, table.read_header(first.rstrip(b"\r"))
     except Problem:
@@ -253,28 +257,29 @@ class Importer:
 
     def _read(self, lines: Lines) -> Iterator[Piece]:
         """The lines that are not stored yet. Of a damaged file first those before the damage."""
-        done = max(self.sums.lines, 1)
-        rows: list[tuple[int, bytes]] = []
-        number = 0
-        try:
-            for number, line in lines:
-                if number <= done:
-                    continue
-                rows.append((number, line.rstrip(b"\r")))
-                if len(rows) == BATCH_LINES:
-                    yield self._decode(rows, number, lines.position)
-                    rows = []
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            if rows:
-                yield self._decode(rows, number, lines.position)
-            raise
-        yield self._decode(rows, number, lines.position, is_last=True)
+        rest = iter(lines)
+        last = sum(1 for _ in itertools.islice(rest, max(self.sums.lines, 1)))
+        is_last = False
+        while not is_last:
+            rows: list[bytes] = []
+            try:
+                rows.extend(itertools.islice(rest, BATCH_LINES))
+            except (EOFError, zlib.error, gzip.BadGzipFile):
+                if rows:  # those before the damage
+                    yield self._decode(rows, last + len(rows), lines.position)
+                raise
+            last += len(rows)
+            is_last = len(rows) < BATCH_LINES
+            yield self._decode(rows, last, lines.position, is_last)
 
-    def _decode(self, rows: list[tuple[int, bytes]], last: int, position: int, is_last: bool = False) -> Piece:
-        rows = [(number, line) for number, line in rows if line and not line.isspace()]
-        texts = [line for _, line in rows]
+    def _decode(self, rows: list[bytes], last: int, position: int, is_last: bool = False) -> Piece:
+        texts = [line.rstrip(b"\r") for line in rows]
+        numbers: Sequence[int] = range(last - len(rows) + 1, last + 1)
+        if not all(map(bytes.strip, texts)):
+            numbers = [number for number, text in zip(numbers, texts, strict=True) if text.strip()]
+            texts = [text for text in texts if text.strip()]
         batch = self.table.decode_lines(self.header, texts)
-        return Piece(batch, [number for number, _ in rows], texts, last, position, is_last)
+        return Piece(batch, numbers, texts, last, position, is_last)
 
     async def _store(self, piece: Piece) -> None:
         """Stores a batch, however often the connection is lost meanwhile."""

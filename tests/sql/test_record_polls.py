@@ -47,6 +47,23 @@ async def test_it_stores_many_at_once_each_once(connection: asyncpg.Connection) 
     assert await stored(connection) == sorted(polls)
 
 
+async def test_names_may_be_said_once_each(connection: asyncpg.Connection) -> None:
+    times = [NOON, NOON + seconds(1), NOON, NOON.replace(year=1999), NOON + seconds(1)]
+    rows = await connection.fetch(
+        "select * from api.record_polls('{a,b}', $1, $2, numbers => '{2,1,1,2,1}')", times, [True] * 5
+    )
+    assert [(row["index"], row["verdict"]) for row in rows] == [(3, "too_old"), (4, "duplicate")]
+    assert await stored(connection) == [("a", NOON, True), ("a", NOON + seconds(1), True), ("b", NOON, True)]
+    assert await connection.fetchval("select space from core.rejected_poll") == "b"
+
+
+async def test_a_number_of_no_name_is_an_unknown_space(connection: asyncpg.Connection) -> None:
+    rows = await connection.fetch(
+        "select * from api.record_polls('{a}', $1, $2, numbers => '{0,1,2}')", [NOON] * 3, [True] * 3
+    )
+    assert [(row["index"], row["verdict"]) for row in rows] == [(0, "unknown_space"), (2, "unknown_space")]
+
+
 async def test_it_keeps_two_polls_of_one_instant_that_disagree(connection: asyncpg.Connection) -> None:
     assert await record(connection, [("a", NOON, True), ("a", NOON, False)]) == []
     assert await stored(connection) == [("a", NOON, False), ("a", NOON, True)]
@@ -101,6 +118,9 @@ async def test_a_zone_is_assumed_only_where_nothing_else_depends_on_it(connectio
 async def test_it_refuses_arrays_of_different_lengths(connection: asyncpg.Connection) -> None:
     with pytest.raises(asyncpg.PostgresError) as refused:
         await connection.fetch("select * from api.record_polls('{a}', '{}', '{}')")
+    assert refused.value.sqlstate == "PT422"
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await connection.fetch("select * from api.record_polls('{a}', $1, '{true}', numbers => '{}')", [NOON])
     assert refused.value.sqlstate == "PT422"
 
 

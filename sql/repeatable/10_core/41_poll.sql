@@ -153,7 +153,8 @@ as $$
 declare
   v_oldest timestamptz := core.get_oldest_time();
   v_latest timestamptz := core.get_latest_time(store_polls.received_at);
-  v_stored bigint[];
+  v_inserted bigint;
+  v_left bigint[];
 begin
   -- many at once are new, as a rule: to look for each of them whether it is costs half as much again
   if cardinality(spaces) >= 1000 then
@@ -163,9 +164,13 @@ begin
       from unnest(spaces, times, are_active) as n (space_id, time, is_active)
       where n.space_id is not null and n.time >= v_oldest and n.time <= v_latest
       order by n.space_id, n.time, n.is_active;
+      get diagnostics v_inserted = row_count;
+      if v_inserted = cardinality(spaces) then
+        return '{}';
+      end if;
       return array(
         select n.ordinal from unnest(spaces, times) with ordinality as n (space_id, time, ordinal)
-        where n.space_id is not null and n.time >= v_oldest and n.time <= v_latest);
+        where (n.space_id is not null and n.time >= v_oldest and n.time <= v_latest) is not true);
     exception when unique_violation then
       null;
     end;
@@ -184,14 +189,16 @@ begin
     on conflict do nothing
     returning space_id, time, is_active
   )
-  select coalesce(array_agg(g.ordinal), '{}') into v_stored
-  from given g
-  join stored s on s.space_id = g.space_id and s.time = g.time and s.is_active = g.is_active;
-  return v_stored;
+  select coalesce(array_agg(n.ordinal), '{}') into v_left
+  from generate_series(1, cardinality(spaces)) as n (ordinal)
+  where n.ordinal not in (
+    select g.ordinal from given g
+    join stored s on s.space_id = g.space_id and s.time = g.time and s.is_active = g.is_active);
+  return v_left;
 end
 $$;
 comment on function core.store_polls(integer[], timestamptz[], boolean[], timestamptz) is
-'Stores polls that are not there yet, given as parallel arrays, and returns the ordinals (from 1) of those it stored. Null for a space, and what is too old or in the future, is left out. The caller holds, shared, the lock of the floor plan.';
+'Stores polls that are not there yet, given as parallel arrays, and returns the ordinals (from 1) of the others: those without a space, too old, in the future, or stored before. The caller holds, shared, the lock of the floor plan.';
 
 create or replace function core.refuse_polls(
   received_at timestamptz,

@@ -5,7 +5,8 @@ create or replace function api.record_polls(
   auto_register boolean default true,
   assumed_zone text default null,
   refused_bodies text[] default '{}',
-  refused_details text[] default '{}'
+  refused_details text[] default '{}',
+  numbers integer[] default null
 )
 returns table (index integer, verdict text, detail text)
 language plpgsql volatile security definer
@@ -14,45 +15,49 @@ as $$
 #variable_conflict use_column
 declare
   v_now timestamptz;
-  v_ids integer[];
-  v_count integer := coalesce(cardinality(spaces), 0);
-  v_stored bigint[];
-  v_refused bigint[] := '{}';   -- ordinals and verdicts of what was not stored
+  v_count integer := coalesce(cardinality(times), 0);
+  v_spaces integer[];  -- resolved
+  v_ids integer[];     -- of the space of each poll
+  v_refused bigint[];  -- ordinals and verdicts of what was not stored
   v_verdicts text[] := '{}';
 begin
-  if cardinality(times) <> v_count or cardinality(are_active) <> v_count
+  if coalesce(cardinality(numbers), cardinality(spaces), 0) <> v_count or coalesce(cardinality(are_active), 0) <> v_count
     or cardinality(refused_details) <> cardinality(refused_bodies) then
     raise exception using errcode = 'PT422', message = 'The arrays differ in length.',
-      detail = 'spaces, times, are_active', hint = 'Give each of them one element for each poll.';
+      detail = 'spaces (or numbers), times, are_active', hint = 'Give each of them one element for each poll.';
   end if;
 
   -- the floor plan stays as it is until the end of this transaction
   perform core.share_plan();
-  v_ids := core.resolve_spaces(spaces, auto_register);
-  perform core.add_sites(v_ids);
-  perform core.assume_time_zone(v_ids, assumed_zone);
+  v_spaces := core.resolve_spaces(spaces, auto_register);
+  perform core.add_sites(v_spaces);
+  perform core.assume_time_zone(v_spaces, assumed_zone);
+  if numbers is null then
+    v_ids := v_spaces;
+  else
+    v_ids := array(
+      select v_spaces[n.number] from unnest(numbers) with ordinality as n (number, ordinal) order by n.ordinal);
+  end if;
 
   v_now := clock_timestamp();
-  v_stored := core.store_polls(v_ids, times, are_active, v_now);
-  if cardinality(v_stored) < v_count then
-    select array_agg(n.ordinal order by n.ordinal), array_agg(n.verdict order by n.ordinal) into v_refused, v_verdicts
-    from (
-      select n.ordinal, case
-        when n.space_id is null then 'unknown_space'
-        when n.time > core.get_latest_time(v_now) then 'in_future'
-        when n.time < core.get_oldest_time() then 'too_old'
+  v_refused := core.store_polls(v_ids, times, are_active, v_now);
+  if cardinality(v_refused) > 0 then
+    v_verdicts := array(
+      select case
+        when v_ids[n.ordinal] is null then 'unknown_space'
+        when times[n.ordinal] > core.get_latest_time(v_now) then 'in_future'
+        when times[n.ordinal] < core.get_oldest_time() then 'too_old'
         else 'duplicate'
-      end as verdict
-      from unnest(v_ids, times) with ordinality as n (space_id, time, ordinal)
-      where n.ordinal not in (select unnest(v_stored))
-    ) n;
+      end
+      from unnest(v_refused) with ordinality as n (ordinal, place)
+      order by n.place);
   end if;
 
   if cardinality(refused_bodies) > 0 or v_verdicts && array['unknown_space', 'in_future', 'too_old'] then
     perform core.refuse_polls(v_now,
       array_agg(n.verdict), array_agg(n.detail), array_agg(n.space), array_agg(n.time), array_agg(n.is_active), array_agg(n.body))
     from (
-      select r.verdict, core.explain_poll_verdict(r.verdict), spaces[r.ordinal], times[r.ordinal], are_active[r.ordinal], null
+      select r.verdict, core.explain_poll_verdict(r.verdict), spaces[coalesce(numbers[r.ordinal], r.ordinal)], times[r.ordinal], are_active[r.ordinal], null
       from unnest(v_refused, v_verdicts) as r (ordinal, verdict)
       where r.verdict <> 'duplicate'
       union all
@@ -72,9 +77,10 @@ begin
   order by r.ordinal;
 end
 $$;
-comment on function api.record_polls(text[], timestamptz[], boolean[], boolean, text, text[], text[]) is
+comment on function api.record_polls(text[], timestamptz[], boolean[], boolean, text, text[], text[], integer[]) is
 'Stores polls, given as parallel arrays, and returns a verdict for each that was not accepted.
 
 A poll says that at an instant a space was active or not. index counts from 0. verdict: duplicate (the same space, instant and status is stored already, or came earlier in the arrays), in_future (more than 5 minutes ahead), too_old (before 2000), unknown_space (only without auto_register: otherwise an unknown space is created). Two polls of one instant that disagree are both stored. Everything but duplicates is kept in core.rejected_poll, as are refused_bodies: polls that could not even be decoded, with refused_details saying why.
 A token that is limited to a space can report on the spaces within its reach; all others are unknown_space, and nothing is created.
+numbers: for many polls of few spaces; which of spaces each poll is of, from 1, so that each name is said once. Without it spaces has an element for each poll.
 assumed_zone: for imports; the zone that is given to spaces which stand alone (no parent, nothing below, no doorway) and have none. Errors: PT422 for arrays of different lengths, or a zone that is none.';
