@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import os
 import re
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,8 +37,6 @@ WANTED = "".join(f"\n  {table.header_in_words}" for table in polls.TABLES)
 GZIP_MAGIC = b"\x1f\x8b"
 # Two runs that import one file must take turns, or their sums would be mixed up.
 LOCK = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
-# While lines are decoded in a thread, an answer of the database waits this long for Python's lock; else 5 ms each time.
-SWITCH_SECONDS = 0.000_5
 NOTHING = ImportRow(lines=0, accepted=0, duplicates=0, rejected=0, finished=False)
 
 
@@ -80,7 +77,6 @@ def import_files(files: tuple[Path, ...]) -> None:
     reason.
     """
     settings = offline_settings()
-    sys.setswitchinterval(SWITCH_SECONDS)
     for file in files:
         _check_header(file)
     reports = _report_paths(files)
@@ -217,6 +213,7 @@ class Importer:
         self.table, self.header = _check_header(file)
         self.noted: ImportRow | None = None  # what the database holds of this import
         self.tried: ImportRow | None = None  # what the last try would have it hold
+        self.sent = asyncio.Event()  # the lines at hand, to the database
         self.sums = NOTHING  # what has come of the lines so far
 
     async def run(self) -> ImportRow:
@@ -246,14 +243,17 @@ class Importer:
         pieces = self._read(lines)
         piece = await asyncio.to_thread(next, pieces, None)
         while piece is not None:
-            # the next lines are decoded while the database is busy with these
-            reading = asyncio.create_task(asyncio.to_thread(next, pieces, None))
+            storing = asyncio.create_task(self._store(piece))
+            storing.add_done_callback(lambda _: self.sent.set())
+            # The next lines are decoded while the database is busy with these. Sooner, Python would be: with both.
+            await self.sent.wait()
             try:
-                await self._store(piece)
+                following = await asyncio.to_thread(next, pieces, None)
             finally:
-                await asyncio.wait([reading])
+                await storing
+            self.sent.clear()
             self.progress.update(self.task, completed=piece.position)
-            piece = reading.result()
+            piece = following
 
     def _read(self, lines: Lines) -> Iterator[Piece]:
         """The lines that are not stored yet. Of a damaged file first those before the damage."""
@@ -312,7 +312,10 @@ class Importer:
                 return
             if found != self.noted:
                 raise click.ClickException(f"{self.file} is being imported by another process; nothing is lost.")
-            done = await self.table.record(self.connection, piece.batch, self.auto_register)
+            recording = asyncio.create_task(self.table.record(self.connection, piece.batch, self.auto_register))
+            await asyncio.sleep(0)  # until it waits
+            self.sent.set()
+            done = await recording
             rejected = [
                 Rejected(piece.numbers[item.index], item.code, item.detail, piece.texts[item.index])
                 for item in done.rejected
