@@ -55,29 +55,21 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 
 
-class Exchange(asyncio.Protocol):
-    """One connection: sends the next request as soon as the answer to the last one is complete."""
+class Connection(asyncio.Protocol):
+    """One connection, which reads whole answers: one request at a time."""
 
-    def __init__(self, requests: deque[bytes], load: Load, deadline: float) -> None:
-        self.requests = requests
-        self.load = load
-        self.deadline = deadline
+    def __init__(self) -> None:
         self.buffer = bytearray()
-        self.sent_at = 0.0
-        self.done = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport | None = None
+
+    def answered(self, status: int, answer: bytearray) -> None:
+        raise NotImplementedError
+
+    def fail(self, error: Exception) -> None:
+        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are none by name
-        self.send()
-
-    def send(self) -> None:
-        now = time.perf_counter()
-        if not self.requests or now > self.deadline:
-            self.finish()
-        elif self.transport is not None:
-            self.sent_at = now
-            self.transport.write(self.requests.popleft())
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -92,16 +84,42 @@ class Exchange(asyncio.Protocol):
         length = int(head[start + 15 :].split(b"\r\n", 1)[0])
         if len(self.buffer) < end + 4 + length:
             return
-        status = int(head[9:12])
-        self.load.statuses[status] += 1
-        if status != 200:
-            self.load.unexpected = bytes(self.buffer)
-        self.load.latencies.append(time.perf_counter() - self.sent_at)
-        self.buffer.clear()
-        self.send()
+        answer, self.buffer = self.buffer, bytearray()
+        self.answered(int(head[9:12]), answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.fail(exc or ConnectionError("the server closed the connection"))
+
+
+class Exchange(Connection):
+    """Sends the next request as soon as the answer to the last one is complete."""
+
+    def __init__(self, requests: deque[bytes], load: Load, deadline: float) -> None:
+        super().__init__()
+        self.requests = requests
+        self.load = load
+        self.deadline = deadline
+        self.sent_at = 0.0
+        self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.send()
+
+    def send(self) -> None:
+        now = time.perf_counter()
+        if not self.requests or now > self.deadline:
+            self.finish()
+        elif self.transport is not None:
+            self.sent_at = now
+            self.transport.write(self.requests.popleft())
+
+    def answered(self, status: int, answer: bytearray) -> None:
+        self.load.statuses[status] += 1
+        if status != 200:
+            self.load.unexpected = bytes(answer)
+        self.load.latencies.append(time.perf_counter() - self.sent_at)
+        self.send()
 
     def fail(self, error: Exception) -> None:
         if not self.done.done():
@@ -112,6 +130,35 @@ class Exchange(asyncio.Protocol):
             self.done.set_result(None)
         if self.transport is not None:
             self.transport.close()
+
+
+class Line(Connection):
+    """A connection for whoever waits for each answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer: asyncio.Future[tuple[int, bytes]] | None = None
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        """Status and body. Raises ConnectionError."""
+        if self.transport is None or self.transport.is_closing():
+            raise ConnectionError("the connection is closed")
+        self.answer = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return await self.answer
+
+    def answered(self, status: int, answer: bytearray) -> None:
+        if self.answer is not None:
+            self.answer.set_result((status, bytes(answer.partition(END_OF_HEADERS)[2])))
+
+    def fail(self, error: Exception) -> None:
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(error)
+
+
+async def open_line(port: int) -> Line:
+    _, line = await asyncio.get_running_loop().create_connection(Line, HOST, port)
+    return line
 
 
 async def _send_all(port: int, requests: Iterable[bytes], connections: int, seconds: float) -> Load:
