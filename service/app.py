@@ -71,9 +71,9 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
     notices = Notices(database, metrics)
     replica = Replica(database, settings.read_url, metrics) if settings.read_url else None
     reports = Reports(database, settings)
-    metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.events)
-    metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.bytes)
-    metrics.watch("queue_heartbeats", "Heartbeats that wait for their commit.", lambda: heartbeats.held)
+    metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.room.items)
+    metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.room.bytes)
+    metrics.watch("queue_heartbeats", "Heartbeats that wait for their commit.", lambda: heartbeats.room.items)
     metrics.watch("body_bytes", "Bytes of bodies that are being received.", lambda: bodies.held)
     metrics.watch("listeners", "Open streams of GET /v1/live.", lambda: live.listening)
     metrics.watch("sending", "Deliveries that are being sent.", lambda: len(notices.running))
@@ -90,8 +90,8 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
             database.lifespan,
             *([replica.lifespan] if replica else []),
             Jobs(database).lifespan,
-            writer.lifespan,
-            heartbeats.lifespan,
+            writer.room.lifespan,
+            heartbeats.room.lifespan,
             *(() if handlers else (live.lifespan, notices.lifespan, reports.lifespan)),
         ],
         state=State(

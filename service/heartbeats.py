@@ -1,8 +1,7 @@
 """Heartbeats: decoded one by one where they have to be, and stored together with what else arrives just then."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate, chain, pairwise
 
@@ -11,7 +10,7 @@ import msgspec
 from service import calls
 from service.db import Database, Limited
 from service.errors import Problem
-from service.groups import STOPPED, Groups
+from service.groups import Groups
 from service.messages import (
     EventsRecordedOut,
     HeartbeatIn,
@@ -26,13 +25,13 @@ from service.negotiation import (
     MSGPACK,
     HttpRequest,
     decode_bytes,
-    discard_body,
     inflate,
     media_type,
     parse_media_type,
     read_body,
     unsupported,
 )
+from service.room import Room
 from service.settings import Settings
 
 MAX_HEARTBEATS = 10_000
@@ -121,7 +120,7 @@ class Heartbeats:
     """Stores the heartbeats of requests, each answered for itself after its commit.
 
     Small requests are gathered while others are being committed; large ones, and those of sessions that are limited to
-    a space, have a transaction of their own. What is held is bounded: more is refused (503).
+    a space, have a transaction of their own. What is held is bounded (`room`).
     """
 
     def __init__(self, database: Database, settings: Settings, metrics: Metrics) -> None:
@@ -130,38 +129,7 @@ class Heartbeats:
         self.metrics = metrics
         self.groups = Groups(self._commit, callers=1, max_weight=GROUP_HEARTBEATS, weigh=len)
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
-        self.held = 0
-        self.is_stopping = False
-        self.is_idle = asyncio.Event()
-        self.is_idle.set()
-
-    @asynccontextmanager
-    async def lifespan(self, _app: object) -> AsyncIterator[None]:
-        """Ends when all that was accepted is committed."""
-        try:
-            yield
-        finally:
-            await self.stop()
-
-    async def stop(self) -> None:
-        """Accepts nothing more; returns when everything that was accepted is committed, or the database is too slow."""
-        self.is_stopping = True
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.is_idle.wait(), self.settings.statement_seconds)
-
-    async def admit(self, request: HttpRequest) -> None:
-        """Raises Problem (503) if there is no room for anything more, and holds nothing of the request's body then."""
-        try:
-            self._check_room()
-        except Problem:
-            await discard_body(request)
-            raise
-
-    def _check_room(self) -> None:
-        if self.is_stopping:
-            raise Problem("unavailable", STOPPED)
-        if self.held >= self.settings.max_waiting_events:
-            raise Problem("unavailable", "Too many heartbeats wait for the database. Nothing was stored; try again.")
+        self.room = Room(settings, "heartbeats")
 
     async def record(self, session: Database | Limited, batch: Batch) -> EventsRecordedOut:
         """What became of them, after the commit."""
@@ -188,20 +156,13 @@ class Heartbeats:
         return HeartbeatOut(row.dpu, row.last_seen)
 
     async def _store(self, session: Database | Limited, heartbeats: Sequence[HeartbeatIn]) -> Sequence[HeartbeatRow]:
-        self._check_room()
-        if not heartbeats:
-            return []
-        self.held += len(heartbeats)
-        self.is_idle.clear()
-        try:
+        with self.room.hold(len(heartbeats)):
+            if not heartbeats:
+                return []
             if len(heartbeats) >= GROUP_HEARTBEATS or isinstance(session, Limited):
                 async with self.large:
                     return (await self._commit([heartbeats], session))[0]
             return await self.groups.ask(heartbeats)
-        finally:
-            self.held -= len(heartbeats)
-            if not self.held:
-                self.is_idle.set()
 
     async def _commit(
         self, asked: Sequence[Sequence[HeartbeatIn]], session: Database | Limited | None = None

@@ -2,19 +2,18 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from service import ingest, polls
 from service.db import Database, Limited
-from service.errors import Problem
-from service.groups import STOPPED, Groups
+from service.groups import Groups
 from service.ingest import Batch, Decoded
 from service.messages import EventsRecordedOut
 from service.metrics import Metrics
-from service.negotiation import HttpRequest, discard_body
+from service.negotiation import HttpRequest
 from service.polls import PollBatch
+from service.room import Room
 from service.settings import Settings
 
 # As many as one request can have days; more together save nothing that could be measured.
@@ -31,7 +30,7 @@ class Writer:
     """Stores the events of requests, each answered for itself after its commit.
 
     Small requests are gathered while others are being committed; large ones have a transaction of their own.
-    What is held is bounded, in events and in bytes: more is refused (503), best before its body is read.
+    What is held is bounded (`room`).
     """
 
     def __init__(self, database: Database, settings: Settings, metrics: Metrics) -> None:
@@ -43,52 +42,16 @@ class Writer:
             for callers in (settings.writers, 1)
         )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
-        self.events = 0
-        self.bytes = 0
-        self.requests = 0
-        self.is_stopping = False
-        self.is_idle = asyncio.Event()
-        self.is_idle.set()
-
-    @asynccontextmanager
-    async def lifespan(self, _app: object) -> AsyncIterator[None]:
-        """Ends when all that was accepted is committed."""
-        try:
-            yield
-        finally:
-            await self.stop()
-
-    async def stop(self) -> None:
-        """Accepts nothing more; returns when everything that was accepted is committed, or the database is too slow."""
-        if not self.is_stopping:
-            self.is_stopping = True
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.is_idle.wait(), self.settings.statement_seconds)
-
-    async def admit(self, request: HttpRequest) -> None:
-        """Raises Problem (503) if there is no room for anything more, and holds nothing of the request's body then."""
-        try:
-            self.check_room()
-        except Problem:
-            await discard_body(request)
-            raise
-
-    def check_room(self) -> None:
-        """Raises Problem (503) if there is no room for anything more."""
-        if self.is_stopping:
-            raise Problem("unavailable", STOPPED)
-        if self.events >= self.settings.max_waiting_events or self.bytes >= self.settings.max_waiting_bytes:
-            raise Problem("unavailable", "Too many events wait for the database. Nothing was stored; try again.")
+        self.room = Room(settings, "events")
 
     async def record(self, session: Database | Limited, batch: Batch) -> EventsRecordedOut:
         """Stores a batch, refusals included, and answers after the commit.
 
         A session that is limited to a space has a transaction of its own: others would reach only as far.
         """
-        self.check_room()
-        if not batch.received:
-            return EventsRecordedOut(0, 0, 0, [])
-        with self._holding(batch):
+        with self.room.hold(batch.received, held_bytes(batch)):
+            if not batch.received:
+                return EventsRecordedOut(0, 0, 0, [])
             if batch.received < GROUP_EVENTS and not isinstance(session, Limited):
                 return await (self.late if is_late(batch) else self.fresh).ask(batch)
             async with self.large:
@@ -96,27 +59,9 @@ class Writer:
 
     async def record_polls(self, session: Database | Limited, batch: PollBatch) -> EventsRecordedOut:
         """The same for polls. They come by the hour, so that each request has a transaction of its own."""
-        self.check_room()
-        with self._holding(batch):
+        with self.room.hold(batch.received, held_bytes(batch)):
             async with self.large:
                 return await polls.record(session, batch, self.settings.auto_register)
-
-    @contextmanager
-    def _holding(self, batch: Decoded) -> Iterator[None]:
-        """While it waits and is stored, a batch counts as held."""
-        size = held_bytes(batch)
-        self.events += batch.received
-        self.bytes += size
-        self.requests += 1
-        self.is_idle.clear()
-        try:
-            yield
-        finally:
-            self.events -= batch.received
-            self.bytes -= size
-            self.requests -= 1
-            if not self.requests:
-                self.is_idle.set()
 
     async def _commit(
         self, batches: Sequence[Batch], session: Database | Limited | None = None

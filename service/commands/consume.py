@@ -140,7 +140,7 @@ def _events(app: Litestar, client: Client, source: Source, measures: StreamMetri
         decode=lambda body: ingest.decode_message(body.data, body.content_type, body.content_encoding),
         record=partial(writer.record, writer.database),
         # Half of what is refused, since one message more may bring ten thousand.
-        has_room=lambda: 2 * writer.events < writer.settings.max_waiting_events,
+        has_room=lambda: not writer.room.is_half_full(),
         stop_seconds=writer.settings.statement_seconds,
     )
 
@@ -153,7 +153,7 @@ def _heartbeats(app: Litestar, client: Client, source: Source, measures: StreamM
         measures,
         decode=lambda body: heartbeats.decode_message(body.data, body.content_type, body.content_encoding, body.at),
         record=partial(store.record, store.database),
-        has_room=lambda: 2 * store.held < store.settings.max_waiting_events,
+        has_room=lambda: not store.room.is_half_full(),
         stop_seconds=store.settings.statement_seconds,
     )
 

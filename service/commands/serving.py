@@ -80,7 +80,7 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             app.state.live.stop()
-            await asyncio.gather(app.state.writer.stop(), app.state.heartbeats.stop())
+            await asyncio.gather(app.state.writer.room.close(), app.state.heartbeats.room.close())
             stopping.cancel()
             server.should_exit = True
             await asyncio.gather(serving, return_exceptions=True)

@@ -29,7 +29,7 @@ def _shortest(moment: datetime | None) -> str | None:
 async def record_readings(request: HttpRequest) -> Response[bytes]:
     """Stores the readings of one device, as POST /v1/events does."""
     no_query(request)
-    await writer(request).admit(request)
+    await writer(request).room.admit(request)
     batch = await ingest.decode_readings(request)
     charge(request, batch.received)
     return answer(request, await writer(request).record(database(request), batch))

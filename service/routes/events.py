@@ -22,7 +22,7 @@ async def record_events(request: HttpRequest) -> Response[bytes]:
     One bad event never costs the good ones beside it.
     """
     no_query(request)
-    await writer(request).admit(request)
+    await writer(request).room.admit(request)
     batch = await ingest.decode_events(request)
     charge(request, batch.received)
     return answer(request, await writer(request).record(database(request), batch))

@@ -19,7 +19,7 @@ async def record_polls(request: HttpRequest) -> Response[bytes]:
     instant that disagree are both kept. One bad poll never costs the good ones beside it.
     """
     no_query(request)
-    await writer(request).admit(request)
+    await writer(request).room.admit(request)
     batch = await polls.decode_polls(request)
     charge(request, batch.received)
     return answer(request, await writer(request).record_polls(database(request), batch))

@@ -48,7 +48,7 @@ async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
     A duplicate is one that tells nothing new. One bad heartbeat never costs the good ones beside it.
     """
     no_query(request)
-    await heartbeats(request).admit(request)
+    await heartbeats(request).room.admit(request)
     batch = await decode_heartbeats(request)
     charge(request, batch.received)
     return answer(request, await heartbeats(request).record(database(request), batch))
@@ -58,7 +58,7 @@ async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
 async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
     """A sign of life of one DPU. A MAC address that nobody has is registered."""
     no_query(request)
-    await heartbeats(request).admit(request)
+    await heartbeats(request).room.admit(request)
     heartbeat = await decode(request, HeartbeatIn)
     charge(request, 1)
     return answer(request, await heartbeats(request).record_one(database(request), heartbeat))

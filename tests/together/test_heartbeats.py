@@ -96,7 +96,7 @@ async def test_too_many_are_refused_at_once_and_a_stop_commits_what_was_accepted
     with pytest.raises(Problem, match="Too many") as caught:
         await heartbeats.record(heartbeats.database, batch("c"))
     assert caught.value.kind.status == 503
-    stopping = asyncio.create_task(heartbeats.stop())
+    stopping = asyncio.create_task(heartbeats.room.close())
     await turns()
     assert not stopping.done()
     with pytest.raises(Problem, match="stopping"):
@@ -104,4 +104,4 @@ async def test_too_many_are_refused_at_once_and_a_stop_commits_what_was_accepted
     store.may_commit.set()
     await stopping
     assert await asked == EventsRecordedOut(2, 2, 0, [])
-    assert heartbeats.held == 0
+    assert heartbeats.room.items == 0

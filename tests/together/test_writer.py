@@ -150,7 +150,7 @@ async def test_more_than_it_can_hold_is_refused_at_once_and_taken_again_afterwar
     asked = asyncio.create_task(writer.record(writer.database, held))
     await turns()
     with pytest.raises(Problem) as refused:
-        writer.check_room()
+        writer.room.check()
     assert refused.value.kind.status == 503
     assert refused.value.headers["Retry-After"]
     with pytest.raises(Problem):
@@ -158,7 +158,7 @@ async def test_more_than_it_can_hold_is_refused_at_once_and_taken_again_afterwar
     store.may_commit.set()
     await asked
     assert await writer.record(writer.database, batch("d")) == accepted()
-    assert (writer.events, writer.bytes) == (0, 0)
+    assert (writer.room.items, writer.room.bytes) == (0, 0)
 
 
 async def test_what_was_accepted_before_a_stop_is_committed_and_what_comes_later_is_refused(
@@ -171,7 +171,7 @@ async def test_what_was_accepted_before_a_stop_is_committed_and_what_comes_later
     await turns()
     asked.append(asyncio.create_task(writer.record(writer.database, batch("b"))))  # waits for the commit of the other
     await turns()
-    stopping = asyncio.create_task(writer.stop())
+    stopping = asyncio.create_task(writer.room.close())
     await turns()
     assert not stopping.done()
     with pytest.raises(Problem, match="stopping"):
@@ -189,7 +189,7 @@ async def test_a_stop_does_not_wait_for_ever_for_a_database_that_says_nothing(mo
     asked = asyncio.create_task(writer.record(writer.database, batch("a")))
     await turns()
     async with asyncio.timeout(30):
-        await writer.stop()
+        await writer.room.close()
     assert not asked.done()
     store.may_commit.set()
     await asked
@@ -207,4 +207,4 @@ async def test_a_client_that_goes_away_during_the_commit_takes_nothing_from_the_
     await turns()
     store.may_commit.set()
     assert await stays == accepted()
-    assert (writer.events, writer.bytes, writer.is_idle.is_set()) == (0, 0, True)
+    assert (writer.room.items, writer.room.bytes, writer.room.is_idle.is_set()) == (0, 0, True)
