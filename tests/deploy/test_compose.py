@@ -29,13 +29,14 @@ def test_it_starts_the_database_then_migrates_then_serves() -> None:
     assert [name for name, service in SERVICES.items() if "profiles" not in service] == ["db", "migrate", "service"]
     assert SERVICES["migrate"]["depends_on"] == {"db": {"condition": "service_healthy"}}
     assert SERVICES["migrate"]["restart"] == "no"
-    for name in ("service", "consume", "grafana"):
+    for name in ("service", "consume", "consume-heartbeats", "grafana"):
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
 def test_it_has_profiles_for_nats_and_grafana() -> None:
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
-    assert profiles == {"nats": ["nats"], "consume": ["nats"], "grafana": ["grafana"]}
+    consumers = {"consume": ["nats"], "consume-heartbeats": ["nats"]}
+    assert profiles == {"nats": ["nats"], **consumers, "grafana": ["grafana"]}
 
 
 @pytest.mark.parametrize("name", THEIRS)
