@@ -309,21 +309,21 @@ async def record_polls(
     assumed_zone: str | None = None,
     refused_bodies: Sequence[str] = (),
     refused_details: Sequence[str] = (),
+    numbers: Sequence[int] | None = None,
 ) -> list[messages.Verdict]:
     """Only of the polls that were not accepted."""
-    numbers = {space: number for number, space in enumerate(dict.fromkeys(spaces), 1)}
     rows = await session.fetch(
         "select * from api.record_polls("
         "spaces => $1, times => $2, are_active => $3, auto_register => $4, "
         "assumed_zone => $5, refused_bodies => $6, refused_details => $7, numbers => $8)",
-        list(numbers),
+        spaces,
         times,
         are_active,
         auto_register,
         assumed_zone,
         refused_bodies,
         refused_details,
-        [numbers[space] for space in spaces],
+        numbers,
     )
     return [messages.Verdict(*row) for row in rows]
 

@@ -116,15 +116,17 @@ async def record(
     session: calls.Session, batch: PollBatch, auto_register: bool = True, assumed_zone: str | None = None
 ) -> EventsRecordedOut:
     """Stores a batch, refusals included, and puts the database's verdicts together with ours."""
+    numbers = {space: number for number, space in enumerate(dict.fromkeys(batch.spaces), 1)}
     verdicts = await calls.record_polls(
         session,
-        spaces=batch.spaces,
+        spaces=list(numbers),
         times=batch.times,
         are_active=batch.are_active,
         auto_register=auto_register,
         assumed_zone=assumed_zone,
         refused_bodies=[refusal.body for refusal in batch.refusals],
         refused_details=[refusal.detail for refusal in batch.refusals],
+        numbers=[numbers[space] for space in batch.spaces],
     )
     return recorded(batch, verdicts)
 

@@ -408,6 +408,7 @@ async def test_many_flips_at_once_are_one_notification_for_who_asked_for_it(
     await page.goto(f"{site.url}/sensors")
     notify = page.get_by_role("button", name="Notify me")
     await expect(notify).to_have_attribute("aria-pressed", "false")
+    await page.wait_for_selector(tile("quick-1", "offline"))
     await beat(sensors, "quick-1")
     await expect(page.locator("#news")).to_contain_text("1 sensor came back: Window")
     assert await page.evaluate("[asked, shown.length]") == [0, 0], "off until somebody wants it"
