@@ -36,7 +36,7 @@ PYTHON_TYPES = {
     "bigint": {"int", "int | None"},
     "double precision": {"float"},
     "smallint": {"int", "int | None"},
-    "integer[]": {"Sequence[int]"},
+    "integer[]": {"Sequence[int]", "Sequence[int] | None"},
     "smallint[]": {"Sequence[int]"},
     "bytea": {"bytes"},
     "bytea[]": {"Sequence[bytes]"},
