@@ -262,7 +262,7 @@ async def test_current_counts_hold_what_a_clock_that_was_set_back_left_ahead(con
     ahead = datetime.now(UTC) + timedelta(hours=2)
     await connection.execute(
         """
-        select core.store_events(
+        select * from core.store_events(
           array[(select dpu_id from core.dpu where id = 'front')], array[$1::timestamptz], array[7],
           array[0::smallint], $1)
         """,
