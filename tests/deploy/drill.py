@@ -1,7 +1,7 @@
 """A database with something of everything in it, and what is to be the same after a restore."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -111,21 +111,8 @@ def upkeep(url: str, *before: str) -> None:
             connection.execute(statement.encode())
 
 
-OF_NOW = ("/v1/counts?under=campus",)
-
-
-def _paths() -> Iterator[str]:
-    yield from (
-        "/v1/spaces",
-        "/v1/doorways",
-        "/v1/dpus",
-        "/v1/tokens",
-        "/v1/channels",
-        "/v1/deliveries",
-        "/v1/incidents",
-    )
+def _paths_of_counts() -> Iterator[str]:
     yield from (f"/v1/dpus/{dpu}/placements" for dpu in "abc")
-    yield from ("/sensors", "/v1/reports", "/devices/a", *OF_NOW)
     for days in (1, 4, 8, 12, 19):
         yield f"/v1/counts?under=campus&at={ago(days=days)}"
         yield f"/v1/counts?under=campus&at={ago(days=days)}&known_at={written(NOW)}"
@@ -134,16 +121,34 @@ def _paths() -> Iterator[str]:
         yield f"/v1/spaces/{space}/counts?interval=15m&from={ago(days=4)}&to={ago()}"
         yield f"/v1/spaces/{space}/counts?interval=1d&from={ago(days=18)}&to={ago(days=2)}"
         yield f"/v1/events?space={space}&from={ago(days=18)}&limit=1000"
-    yield f"/v1/spaces/shop/uptime?to={ago()}"
 
 
-async def answers_of(url: str) -> dict[str, Any]:
+PATHS_OF_COUNTS = tuple(_paths_of_counts())
+OF_NOW = "/v1/counts?under=campus"
+PATHS = (
+    *PATHS_OF_COUNTS,
+    OF_NOW,
+    "/v1/spaces",
+    "/v1/doorways",
+    "/v1/dpus",
+    "/v1/tokens",
+    "/v1/channels",
+    "/v1/deliveries",
+    "/v1/incidents",
+    "/v1/reports",
+    "/sensors",
+    "/devices/a",
+    f"/v1/spaces/shop/uptime?to={ago()}",
+)
+
+
+async def answers_of(url: str, paths: Sequence[str] = PATHS) -> dict[str, Any]:
     """What the service says of everything, by address."""
     told: dict[str, Any] = {}
     async with living(service_on(url)) as client:
-        for path in _paths():
+        for path in paths:
             answer = await client.get(path)
-            told[path] = (answer.status_code, _without_now(answer.json()) if path in OF_NOW else answer.json())
+            told[path] = (answer.status_code, _without_now(answer.json()) if path == OF_NOW else answer.json())
     return told
 
 
