@@ -169,6 +169,26 @@ async def test_the_service_starts_on_a_restored_dump_and_goes_on(
     assert (await headcount("verify", url=url_of(restored))).exit_code == 0
 
 
+CURSOR = "select cursor from api.list_changes()"
+
+
+def is_followed(url: str, cursor: str) -> bool:
+    """Whether a stream that got as far as this cursor would be told only what changed since."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute("select not is_all from api.list_changes(%s)", [cursor]).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+def test_streams_begin_anew_after_a_restore_also_on_the_same_server(original: Original, dump: Path) -> None:
+    """What they were told after the backup did not happen."""
+    (cursor,) = execute(original.url, CURSOR)
+    assert is_followed(original.url, cursor)
+    without_roles = drill.blocks("A dump")[1].partition("\n")[2]
+    run(re.sub(r"headcount(?!\.dump)", "again", without_roles), original.cluster, dump)
+    assert not is_followed(original.url.replace("/headcount", "/again"), cursor)
+
+
 class Archived(NamedTuple):
     """A server that was backed up while events came, and is dead."""
 
@@ -179,6 +199,7 @@ class Archived(NamedTuple):
     said: dict[str, Any]
     held: dict[str, tuple[int, str]]
     held_last: dict[str, tuple[int, str]]
+    cursor: str
 
 
 def in_folder(text: str, folder: Path) -> str:
@@ -235,14 +256,14 @@ async def archive(folder: Path) -> Archived:
         )
         with serving(folder, url, port):
             await load(clients, 200)
-        held_last = drill.digests(url)
+        held_last, (cursor,) = drill.digests(url), execute(url, CURSOR)
         (last,) = execute(url, "select pg_walfile_name(pg_switch_wal())")
         deadline = time.monotonic() + PATIENCE
         while not (wal / last).exists():
             assert time.monotonic() < deadline, list(wal.iterdir())
             await asyncio.sleep(0.05)
         cluster.kill()
-    return Archived(folder, clients, at, acknowledged_then, said, held, held_last)
+    return Archived(folder, clients, at, acknowledged_then, said, held, held_last, cursor)
 
 
 @contextmanager
@@ -279,6 +300,11 @@ async def test_the_log_brings_back_an_instant_before_a_mistake(archived: Archive
         assert drill.digests(url) == archived.held
         assert await drill.answers_of(url) == archived.said
         await send_again(archived.clients, archived.acknowledged_then, url, tmp_path)
+        (now,) = execute(
+            url, "do $$ begin for i in 1..3000 loop commit; perform pg_current_xact_id(); end loop; end $$", CURSOR
+        )
+        assert int(now.split(":")[1]) > int(archived.cursor.split(":")[1]), "numbers of transactions that others had"
+        assert not is_followed(url, archived.cursor)
 
 
 async def test_the_log_brings_back_everything_that_was_archived(archived: Archived, tmp_path: Path) -> None:
