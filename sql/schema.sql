@@ -766,6 +766,11 @@ routine core.get_give_up_after()
     returns     interval
     as          sql immutable
 
+routine core.get_history()
+    returns     text
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.get_lag_ms(timestamp with time zone,timestamp with time zone)
     arguments   "time" timestamp with time zone, received_at timestamp with time zone
     returns     bigint
@@ -1389,7 +1394,7 @@ routine core.update_incidents(timestamp with time zone)
 routine core.write_cursor(pg_snapshot,timestamp with time zone,timestamp with time zone)
     arguments   snapshot pg_snapshot, at timestamp with time zone, checked_at timestamp with time zone
     returns     text
-    as          sql immutable
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 schema api

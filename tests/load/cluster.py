@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,13 +37,14 @@ class Cluster:
     def url(self) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
-    def make(self) -> None:
+    def make(self, *more: str) -> None:
+        """Empty, with more settings."""
         if self.user:
             shutil.chown(self.data, self.user)
         arguments = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync", f"--pgdata={self.data}")
         subprocess.run([self.programs / "initdb", *arguments], check=True, capture_output=True, user=self.user, cwd="/")
         settings = self.data / "postgresql.conf"
-        settings.write_text(settings.read_text() + "\n".join(("", *SETTINGS, f"port = {self.port}", "")))
+        settings.write_text(settings.read_text() + "\n".join(("", *SETTINGS, f"port = {self.port}", *more, "")))
 
     def copy(self, primary: "Cluster") -> None:
         """As a streaming replica of one that runs."""
@@ -106,8 +107,10 @@ def _programs() -> Path:
 
 
 @contextmanager
-def private_cluster(primary: Cluster | None = None) -> Iterator[Cluster]:
-    """An empty one, or a streaming replica of another."""
+def private_cluster(
+    primary: Cluster | None = None, fill: Callable[[Cluster], None] = Cluster.make
+) -> Iterator[Cluster]:
+    """An empty one, a streaming replica of another, or one whose folder is filled otherwise."""
     programs = _programs()
     with tempfile.TemporaryDirectory(prefix="headcount-cluster-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
@@ -117,7 +120,7 @@ def private_cluster(primary: Cluster | None = None) -> Iterator[Cluster]:
         if primary:
             cluster.copy(primary)
         else:
-            cluster.make()
+            fill(cluster)
         try:
             cluster.start()
             yield cluster

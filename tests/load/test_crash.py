@@ -27,8 +27,8 @@ BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=6)
 class Clients:
     """Send events until each is acknowledged: what is sent again may be stored already, and is a duplicate then."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}/v1/events"
+    def __init__(self, *ports: int) -> None:
+        self.urls = [f"http://127.0.0.1:{port}/v1/events" for port in ports]
         self.number = itertools.count()
         self.stop = asyncio.Event()
         self.acknowledged: list[int] = []
@@ -70,7 +70,8 @@ class Clients:
     async def _send(self, client: httpx.AsyncClient, body: bytes, size: int) -> None:
         while True:
             try:
-                answer = await client.post(self.url, content=body, headers={"content-type": "application/json"})
+                url = random.choice(self.urls)
+                answer = await client.post(url, content=body, headers={"content-type": "application/json"})
             except httpx.TransportError:
                 answer = None
             if answer is not None:

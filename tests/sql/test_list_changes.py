@@ -106,8 +106,8 @@ async def test_it_tells_when_a_daily_reset_comes_due(connection: asyncpg.Connect
 
 def moved_back(cursor: str, by: timedelta) -> str:
     """The cursor as it would be if it had been given that much earlier, with nothing committed since."""
-    snapshot, *instants = cursor.split("@")
-    return "@".join([snapshot, *(str(int(at) - int(by.total_seconds() * 1_000_000)) for at in instants)])
+    snapshot, *instants, history = cursor.split("@")
+    return "@".join([snapshot, *(str(int(at) - int(by.total_seconds() * 1_000_000)) for at in instants), history])
 
 
 async def test_it_tells_of_sensors_that_fell_silent(connection: asyncpg.Connection) -> None:
@@ -153,7 +153,9 @@ async def test_it_tells_when_a_planned_move_happens(connection: asyncpg.Connecti
 async def test_it_says_that_anything_may_have_changed_after_a_cursor_it_cannot_read(
     connection: asyncpg.Connection, cursor: str
 ) -> None:
+    history = (await read(connection)).cursor.rpartition("@")[2]
     assert (await read(connection, cursor)).is_all
+    assert (await read(connection, f"{cursor}@{history}")).is_all
 
 
 async def test_it_says_so_as_well_after_one_that_is_too_old_or_from_another_server(
@@ -163,9 +165,10 @@ async def test_it_says_so_as_well_after_one_that_is_too_old_or_from_another_serv
     assert not (await read(connection, moved_back(cursor, timedelta(minutes=49)))).is_all
     assert (await read(connection, moved_back(cursor, timedelta(minutes=51)))).is_all
     assert (await read(connection, moved_back(cursor, -timedelta(minutes=5)))).is_all
-    _, at, checked_at = cursor.split("@")
-    assert (await read(connection, f"{2**60}:{2**60}:@{at}@{checked_at}")).is_all
-    assert (await read(connection, f"{cursor.split('@')[0]}@{at}@0")).is_all
+    snapshot, at, checked_at, history = cursor.split("@")
+    assert (await read(connection, f"{2**60}:{2**60}:@{at}@{checked_at}@{history}")).is_all
+    assert (await read(connection, f"{snapshot}@{at}@0@{history}")).is_all
+    assert (await read(connection, f"{snapshot}@{at}@{checked_at}@{history[:-1]}")).is_all
 
 
 async def test_its_rows_are_dropped_after_an_hour(connection: asyncpg.Connection) -> None:

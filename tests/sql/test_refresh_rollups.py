@@ -63,6 +63,17 @@ async def test_a_late_event_is_marked_counted_and_rolled_up_by_the_next_refresh(
     assert await count(connection, NOON + timedelta(days=100)) == 6
 
 
+async def test_marks_of_another_server_go_with_the_next_refresh(connection: asyncpg.Connection) -> None:
+    """As a restored dump has them: transactions of the server that was dumped have numbers far ahead."""
+    await build_house(connection)
+    await connection.execute("call core.refresh_rollups()")
+    await record(connection, [("front", LATE, 5)])
+    await connection.execute("update core.late_mark set xid = '4000000000000'")
+    await connection.execute("call core.refresh_rollups()")
+    assert await marks(connection) == []
+    assert await rolled_up(connection) == [("15m", 5), ("1d", 5), ("30d", 5)]
+
+
 async def test_an_event_on_time_is_not_marked(connection: asyncpg.Connection) -> None:
     await build_house(connection)
     await connection.execute("call core.refresh_rollups()")
@@ -251,7 +262,7 @@ async def test_current_counts_hold_what_a_clock_that_was_set_back_left_ahead(con
     ahead = datetime.now(UTC) + timedelta(hours=2)
     await connection.execute(
         """
-        select core.store_events(
+        select * from core.store_events(
           array[(select dpu_id from core.dpu where id = 'front')], array[$1::timestamptz], array[7],
           array[0::smallint], $1)
         """,

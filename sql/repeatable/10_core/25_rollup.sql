@@ -377,7 +377,10 @@ begin
       call core.refresh_range(v_from, v_until, v_until);
     end if;
     update core.rollup_state s set materialized_until = greatest(s.materialized_until, v_until), refreshed_at = clock_timestamp();
-    delete from core.late_mark m where pg_visible_in_snapshot(m.xid, v_snapshot);
+    -- A mark that we see, though by its number it cannot have been committed yet, is from another server: it was there
+    -- when its dump was restored.
+    delete from core.late_mark m
+    where pg_visible_in_snapshot(m.xid, v_snapshot) or not pg_visible_in_snapshot(m.xid, pg_current_snapshot());
     commit;
     exit when v_until >= v_goal;
   end loop;

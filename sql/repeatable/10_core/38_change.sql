@@ -30,6 +30,23 @@ $$;
 comment on function core.note_change(integer[], timestamptz, integer[], text[], integer[]) is
 'Notes for the feed what the running transaction changed: dpus whose events it stored, with the latest of their own instants; spaces whose counts it derived anew; ids of spaces that it created, changed or deleted; flipped: DPUs that went offline, came back or were heard from for the first time. Nulls everywhere: nothing.';
 
+create or replace function core.get_history()
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_server bigint := (select s.system_identifier from pg_control_system() s);
+  -- after a recovery to an instant of the past, transactions get the numbers again that others had
+  v_timeline text := case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) end;
+  v_database oid := (select d.oid from pg_database d where d.datname = current_database());
+begin
+  return to_hex(hashtextextended(concat_ws('-', v_server, v_timeline, v_database), 0));
+end
+$$;
+comment on function core.get_history() is
+'The same for as long as numbers of transactions can be compared: another one in a database that was restored, from whatever kind of backup.';
+
 create or replace function core.read_cursor(
   cursor text,
   out snapshot pg_snapshot,
@@ -42,7 +59,7 @@ as $$
 declare
   v_parts text[] := string_to_array(cursor, '@');
 begin
-  if cardinality(v_parts) = 3 then
+  if cardinality(v_parts) = 4 and v_parts[4] = core.get_history() then
     snapshot := v_parts[1]::pg_snapshot;
     at := to_timestamp(0) + v_parts[2]::bigint * interval '1 microsecond';
     checked_at := to_timestamp(0) + v_parts[3]::bigint * interval '1 microsecond';
@@ -52,7 +69,7 @@ exception when data_exception then
 end
 $$;
 comment on function core.read_cursor(text) is
-'What core.write_cursor put into it. snapshot is null for anything else: cursors come back from outside.';
+'What core.write_cursor put into it. snapshot is null for anything else, also from before a restore: cursors come back from outside.';
 
 create or replace function core.write_cursor(
   snapshot pg_snapshot,
@@ -60,13 +77,17 @@ create or replace function core.write_cursor(
   checked_at timestamptz
 )
 returns text
-language sql immutable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select format('%s@%s@%s', snapshot, (extract(epoch from at) * 1000000)::bigint, (extract(epoch from checked_at) * 1000000)::bigint)
+begin
+  return format(
+    '%s@%s@%s@%s', snapshot, (extract(epoch from at) * 1000000)::bigint, (extract(epoch from checked_at) * 1000000)::bigint,
+    core.get_history());
+end
 $$;
 comment on function core.write_cursor(pg_snapshot, timestamptz, timestamptz) is
-'A place in the feed as text: the snapshot up to which it was read, the instant of that, and the instant up to which placements were checked.';
+'A place in the feed as text: the snapshot up to which it was read, the instant of that, the instant up to which placements were checked, and core.get_history.';
 
 create or replace function core.list_noted(
   snapshot pg_snapshot,

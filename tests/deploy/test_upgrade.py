@@ -1,0 +1,298 @@
+"""From older releases to this one: nothing is lost, and while both are running both are right."""
+
+import ast
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import asyncpg
+import httpx
+import psycopg
+import pytest
+
+from service.migrate import migrate
+from service.schema import expected_schema
+from tests.commands.support import PATIENCE, environment, free_port, headcount, running, serving
+from tests.deploy import drill
+from tests.deploy.apps import living
+from tests.deploy.releases import FIRST, LAST, Release, unpack
+from tests.http import body, problem
+from tests.http.test_probes import Wire
+from tests.load.test_crash import Clients, check
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sql-api.md"
+
+
+def speak(code: Path, url: str, requests: list[tuple[str, str, Any]]) -> list[Any]:
+    """What an older release answers, on a database that it migrates."""
+    script = Path(__file__).with_name("speak.py")
+    done = subprocess.run(
+        [sys.executable, script, url],
+        cwd=code,
+        env=environment(PYTHONPATH=str(code)),
+        input=json.dumps(requests),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    told: list[Any] = json.loads(done.stdout)
+    return told
+
+
+FILLING: list[tuple[str, str, Any]] = [
+    ("PUT", "/v1/site", drill.SITE),
+    ("POST", "/v1/events", {"events": drill.EVENTS}),
+    ("POST", "/v1/spaces/hall/resets", {"count": 3, "at": drill.ago(days=2)}),
+]
+COMPRESSED = "select count(*) > 3 from timescaledb_information.chunks where hypertable_name = 'event' and is_compressed"
+
+
+def build(release: Release, code: Path, url: str, has_jobs: bool) -> dict[str, Any]:
+    """A database as that release leaves it, used for weeks; and what it says of it."""
+    unpack(release, code)
+    speak(code, url, [])
+    if has_jobs:  # which would run when they like
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("select _timescaledb_functions.stop_background_workers()")
+    assert {status for status, _ in speak(code, url, FILLING)} <= {200, 201}
+    drill.upkeep(url, f"select api.set_retention({drill.KEPT_DAYS})")
+    late: tuple[str, str, Any] = ("POST", "/v1/events", {"events": drill.LATE})
+    asked = [late, *(("GET", path, None) for path in drill.PATHS_OF_COUNTS)]
+    (_, told), *answers = speak(code, url, asked)
+    assert told["accepted"] == len(drill.LATE)
+    assert {status for status, _ in answers} == {200}
+    with psycopg.connect(url) as connection:
+        assert connection.execute(COMPRESSED).fetchone() == (True,)
+    return dict(zip(drill.PATHS_OF_COUNTS, answers, strict=True))
+
+
+def within(old: Any, new: Any, *, apart_from: str = "") -> bool:
+    """Whether new says all that old does: it may say more."""
+    match old:
+        case dict():
+            return isinstance(new, dict) and all(
+                name == apart_from or (name in new and within(value, new[name], apart_from=apart_from))
+                for name, value in old.items()
+            )
+        case list():
+            return (
+                isinstance(new, list)
+                and len(old) == len(new)
+                and all(within(*both, apart_from=apart_from) for both in zip(old, new, strict=True))
+            )
+    return bool(old == new)
+
+
+@pytest.mark.parametrize(
+    "release", [pytest.param(FIRST, id="first", marks=pytest.mark.concurrency), pytest.param(LAST, id="last")]
+)
+async def test_a_database_of_an_older_release_is_migrated_and_counts_as_before(
+    fresh_database_url: str, tmp_path: Path, is_embedded: bool, release: Release
+) -> None:
+    url = fresh_database_url
+    before = await asyncio.to_thread(build, release, tmp_path / "code", url, not is_embedded)
+    refused = await headcount("verify", url=url)
+    assert refused.exit_code == 1
+    assert "headcount migrate" in refused.output
+    report = migrate(url)
+    newest = expected_schema().newest
+    assert [int(name[:4]) for name in report.applied if name[:4].isdecimal() and name[4] == "_"] == list(
+        range(release.newest + 1, newest + 1)
+    )
+    after = await drill.answers_of(url, drill.PATHS_OF_COUNTS)
+    for path, told in before.items():
+        # before 0007 a sensor was silent at once, also while nobody listened
+        assert within(told, list(after[path]), apart_from="online" if release.newest < 7 else ""), path
+    verified = await headcount("verify", url=url)
+    assert verified.exit_code == 0, verified.output
+    drill.upkeep(url)
+    assert (await headcount("verify", url=url)).exit_code == 0
+
+
+# Rolling upgrades
+
+
+def test_a_release_with_other_functions_has_another_number() -> None:
+    """Else services of the last release would refuse to start beside it, and take turns with it in replacing them."""
+    expected = expected_schema()
+    assert expected.newest > LAST.newest or expected.repeatable_sha256 == LAST.repeatable_sha256, (
+        "functions of schema api changed since the last release: add a numbered file (sql/README.md)"
+    )
+
+
+class Signature(NamedTuple):
+    """The types of a function's parameters, those that may be left out, and what it returns, a line a column."""
+
+    parameters: dict[str, str]
+    optional: set[str]
+    columns: list[str]
+
+
+PARAMETER = re.compile(r'(?P<mode>INOUT |OUT |)"?(?P<name>\w+)"? (?P<kind>.*?)(?P<default> default .*?)?,?')
+
+
+def signatures(document: Path) -> dict[str, Signature]:
+    """Of all functions of schema api, as docs/sql-api.md has them from the catalog."""
+    found = {}
+    functions = r"```sql\napi\.(\w+)\((.*?)\n?\) returns (.*?)\n```"
+    for name, parameters, result in re.findall(functions, document.read_text(), re.DOTALL):
+        lines = result.splitlines()[1:-1] if result.startswith("table(") else [] if "record" in result else [result]
+        columns = [line.strip().rstrip(",") for line in lines]
+        taken, optional = {}, set()
+        for match in map(PARAMETER.fullmatch, filter(None, map(str.strip, parameters.splitlines()))):
+            assert match, parameters
+            if match["mode"] != "OUT ":
+                taken[match["name"]] = match["kind"]
+            if match["default"]:
+                optional.add(match["name"])
+            if match["mode"]:
+                columns.append(f"{match['name']} {match['kind']}")
+        found[name] = Signature(taken, optional, columns)
+    return found
+
+
+def calls_of(module: Path) -> dict[str, tuple[str, bool]]:
+    """The statement of each function of a service/calls.py, and whether it takes the columns as they come."""
+    found = {}
+    for function in ast.parse(module.read_text()).body:
+        if isinstance(function, ast.AsyncFunctionDef):
+            texts = [str(node.value) for node in ast.walk(function) if isinstance(node, ast.Constant)]
+            (statement,) = (text for text in texts if re.match(r"select .*\bapi\.", text))
+            found[function.name] = (statement, "(*row)" in ast.unparse(function))
+    return found
+
+
+async def test_every_call_of_the_last_release_finds_its_function(
+    connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    code = unpack(LAST, tmp_path)
+    old, new = signatures(code / "docs/sql-api.md"), signatures(DOCUMENT)
+    calls = calls_of(code / "service/calls.py")
+    assert set(calls) == set(old)
+    for name, (statement, takes_as_they_come) in calls.items():
+        await connection.prepare(statement)
+        was, now = old[name], new[name]
+        assert was.parameters.items() <= now.parameters.items(), f"{name}: a parameter is another now"
+        assert now.parameters.keys() - was.parameters.keys() <= now.optional, f"{name}: a new parameter has no default"
+        assert was.columns == now.columns[: len(was.columns)], f"{name}: columns are others now, or in another order"
+        assert was.columns == now.columns or not takes_as_they_come, f"{name}: a column more than its call can take"
+
+
+async def test_this_service_answers_nothing_before_the_schema_of_the_last_release_is_migrated(
+    fresh_database_url: str, tmp_path: Path
+) -> None:
+    url = fresh_database_url
+    migrate(url, sql_dir=unpack(LAST, tmp_path / "code") / "sql")
+    variables = {"DATABASE_URL": url, "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(free_port())}
+    with running(tmp_path, "serve", **variables) as process:
+        assert process.process.wait(PATIENCE) == 1
+        assert re.search(r"The database lacks \S+: run headcount migrate\.", process.said)
+
+    # nor where it started while the database was away; then it goes on by itself
+    wire = Wire(url)
+    await wire.mend()
+    await wire.cut()
+    async with living(drill.service_on(wire.url)) as client:
+        await wire.mend()
+        events = {"events": drill.EVENTS[:1]}
+        for answer in (
+            await client.get("/readyz"),
+            await client.post("/v1/events", json=events),
+            await client.get("/v1/spaces"),
+        ):
+            assert "headcount migrate" in problem(answer, 503, "unavailable")["detail"]
+        migrate(url)
+        assert body(await client.get("/readyz")) == {"status": "ok"}
+        assert body(await client.post("/v1/events", json=events))["accepted"] == 1
+    await wire.cut()
+
+
+@pytest.mark.concurrency
+async def test_both_releases_serve_while_one_takes_the_place_of_the_other(
+    fresh_database_url: str, tmp_path: Path
+) -> None:
+    url = fresh_database_url
+    code = unpack(LAST, tmp_path / "code")
+    migrate(url, sql_dir=code / "sql")
+    old_port, new_port = free_port(), free_port()
+    clients = Clients(old_port)
+    with ExitStack() as stack:
+        old = stack.enter_context(serving(tmp_path, url, old_port, PYTHONPATH=str(code)))
+        async with httpx.AsyncClient(timeout=30) as client:
+            at_old, at_new = (f"http://127.0.0.1:{port}" for port in (old_port, new_port))
+            assert (await client.put(f"{at_old}/v1/site", json=SITE)).status_code == 200
+            tasks = [asyncio.create_task(clients.run(1 if number % 4 else 50)) for number in range(8)]
+            await clients.get_on(100, tasks)
+            moving = asyncio.create_task(asyncio.to_thread(migrate, url))
+            while not moving.done():
+                assert (await client.get(f"{at_old}/readyz")).status_code == 200
+                await asyncio.sleep(0.01)
+            assert (await moving).repeatable
+            await clients.get_on(100, tasks)
+
+            with running(tmp_path, "migrate", DATABASE_URL=url, PYTHONPATH=str(code)) as again:
+                assert await asyncio.to_thread(again.process.wait, PATIENCE) == 0, again.said
+                assert f"The database is ahead of this release by {LAST.newest + 1:04}" in again.said
+
+            stack.enter_context(serving(tmp_path, url, new_port))
+            clients.urls.append(f"{at_new}/v1/events")
+            await clients.get_on(200, tasks)
+            await ask_both(client, at_old, at_new)
+
+            old.kill()  # a service of the last release that ends must be able to start again
+            old = await asyncio.to_thread(
+                lambda: stack.enter_context(serving(tmp_path, url, old_port, PYTHONPATH=str(code)))
+            )
+            await clients.get_on(200, tasks)
+            await ask_both(client, at_old, at_new)
+
+            del clients.urls[0]
+            assert await asyncio.to_thread(old.end) == 0, old.said
+            await clients.get_on(100, tasks)
+        clients.stop.set()
+        await asyncio.gather(*tasks)
+    await check(url, clients)
+
+
+SITE = {
+    "spaces": [{"id": "hall"}],
+    "doorways": [{"id": "door", "sides": [None, "hall"]}],
+    "dpus": [{"id": "dpu-0"}, {"id": "still"}],
+    "placements": [
+        {"dpu": dpu, "doorway": "door", "mounted_in": "hall", "from": "2026-01-01T00:00:00Z"}
+        for dpu in ("dpu-0", "still")
+    ],
+}
+
+
+async def ask_both(client: httpx.AsyncClient, *services: str) -> None:
+    """What one of them is told, both answer. Events go on coming, so of the past, and of what nobody counts."""
+    for number, service in enumerate(services):
+        polls = {"polls": [{"space": f"shop-{number}", "timestamp": drill.ago(hours=1), "status": "active"}]}
+        told = body(await client.post(f"{service}/v1/polls", json=polls))
+        assert told["accepted"] + told["duplicates"] == 1
+        assert body(await client.get(f"{service}/heartbeat?dpu=still"))["dpu"] == "still"
+        reset = {"count": number, "at": drill.ago(hours=20)}
+        assert (await client.post(f"{service}/v1/spaces/hall/resets", json=reset)).status_code == 201
+        assert (await client.get(f"{service}/")).headers["content-type"].startswith("text/html")
+        assert (await client.get(f"{service}/readyz")).status_code == 200
+        async with client.stream("GET", f"{service}/v1/live?space=hall") as stream:
+            async for line in stream.aiter_lines():
+                if line == "event: count":
+                    break
+    for path in (
+        f"/v1/spaces/hall/count?at={drill.ago(hours=10)}",
+        f"/v1/spaces/hall/counts?interval=15m&from={drill.ago(hours=20)}&to={drill.ago(hours=8)}",
+        "/v1/spaces/hall/resets",
+        "/v1/spaces",
+        "/v1/dpus/still",
+        "/v1/reports",
+        f"/v1/spaces/shop-0/uptime?to={drill.ago()}",
+    ):
+        first, second = [body(await client.get(f"{service}{path}")) for service in services]
+        assert within(first, second), path
