@@ -1089,7 +1089,7 @@ routine core.list_starts(integer[],timestamp with time zone,timestamp with time 
 routine core.list_subtree(integer)
     arguments   space_id integer
     returns     SETOF integer
-    as          sql stable
+    as          sql stable rows 20
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_time_zones(text[])
@@ -1205,7 +1205,7 @@ routine core.rebase_offline_after(integer[])
     arguments   dpus integer[]
     returns     void
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
 
 routine core.rebuild_boundary(integer[])
     arguments   doorways integer[]

@@ -143,6 +143,7 @@ comment on function core.check_id(text, text) is
 create or replace function core.list_subtree(space_id integer)
 returns setof integer
 language sql stable
+rows 20
 set search_path = pg_catalog, pg_temp
 as $$
   with recursive below as (
@@ -163,14 +164,16 @@ as $$
   with recursive holder as (
     -- every space whose subtree holds a side
     select d.doorway_id, side.number as side, side.space_id
-    from core.doorway d
+    from unnest(coalesce(doorways, array(select a.doorway_id from core.doorway a))) as n (doorway_id)
+    join core.doorway d on d.doorway_id = n.doorway_id
     cross join lateral (values (1::smallint, d.side_a_id), (2::smallint, d.side_b_id)) as side (number, space_id)
-    where side.space_id is not null and (doorways is null or d.doorway_id = any (doorways))
+    where side.space_id is not null
     union all
-    select h.doorway_id, h.side, s.parent_id
+    select h.doorway_id, h.side, above.parent_id
     from holder h
-    join core.space s on s.space_id = h.space_id
-    where s.parent_id is not null
+    -- one by one: of a few doorways, all spaces would be read at each step
+    cross join lateral (select s.parent_id from core.space s where s.space_id = h.space_id offset 0) above
+    where above.parent_id is not null
   )
   select h.space_id, h.doorway_id, min(h.side)
   from holder h

@@ -331,6 +331,8 @@ create or replace function core.rebase_offline_after(dpus integer[])
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+-- for one DPU, as a rule: planning takes longer
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare

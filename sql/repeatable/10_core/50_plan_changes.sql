@@ -107,7 +107,9 @@ begin
     set name = v_new.name, capacity = v_new.capacity, opening_hours = v_new.opening_hours, parent_id = v_new.parent_id,
       offline_after_seconds = v_new.offline_after_seconds
     where s.space_id = v_space.space_id;
-    if (v_new.parent_id, v_new.offline_after_seconds) is distinct from (v_space.parent_id, v_space.offline_after_seconds) then
+    -- nothing hangs in a new one, and nothing lies below it
+    if v_change <> 'created'
+      and (v_new.parent_id, v_new.offline_after_seconds) is distinct from (v_space.parent_id, v_space.offline_after_seconds) then
       perform core.rebase_offline_after(array(
         select h.dpu_id from core.list_hung(put_space.recorded_at) h where h.space_id in (select core.list_subtree(v_space.space_id))));
     end if;
@@ -115,10 +117,9 @@ begin
       -- the doorways it counts by, and the schedule it inherits
       insert into core.live_change (space_id) select core.list_subtree(v_space.space_id);
       perform core.rebuild_boundary(array(
-        select d.doorway_id
-        from core.doorway d
-        where d.side_a_id in (select core.list_subtree(v_space.space_id))
-          or d.side_b_id in (select core.list_subtree(v_space.space_id))));
+        select d.doorway_id from core.list_subtree(v_space.space_id) as b (space_id) join core.doorway d on d.side_a_id = b.space_id
+        union
+        select d.doorway_id from core.list_subtree(v_space.space_id) as b (space_id) join core.doorway d on d.side_b_id = b.space_id));
     end if;
     v_change := case v_change when 'created' then v_change else 'updated' end;
   end if;
