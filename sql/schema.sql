@@ -1089,7 +1089,7 @@ routine core.list_starts(integer[],timestamp with time zone,timestamp with time 
 routine core.list_subtree(integer)
     arguments   space_id integer
     returns     SETOF integer
-    as          sql stable rows 20
+    as          sql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_time_zones(text[])

@@ -143,7 +143,6 @@ comment on function core.check_id(text, text) is
 create or replace function core.list_subtree(space_id integer)
 returns setof integer
 language sql stable
-rows 20
 set search_path = pg_catalog, pg_temp
 as $$
   with recursive below as (

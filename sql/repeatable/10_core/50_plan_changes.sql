@@ -46,6 +46,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  v_below integer[];  -- itself included
+  v_doorways integer[];  -- of all of them
   v_space core.space;
   v_new core.space;
   v_held core.schedule;
@@ -107,19 +109,18 @@ begin
     set name = v_new.name, capacity = v_new.capacity, opening_hours = v_new.opening_hours, parent_id = v_new.parent_id,
       offline_after_seconds = v_new.offline_after_seconds
     where s.space_id = v_space.space_id;
-    -- nothing hangs in a new one, and nothing lies below it
-    if v_change <> 'created'
-      and (v_new.parent_id, v_new.offline_after_seconds) is distinct from (v_space.parent_id, v_space.offline_after_seconds) then
+    if (v_new.parent_id, v_new.offline_after_seconds) is distinct from (v_space.parent_id, v_space.offline_after_seconds) then
+      v_below := array(select core.list_subtree(v_space.space_id));
+      v_doorways := array(
+        select d.doorway_id from core.doorway d where d.side_a_id = any (v_below) or d.side_b_id = any (v_below));
       perform core.rebase_offline_after(array(
-        select h.dpu_id from core.list_hung(put_space.recorded_at) h where h.space_id in (select core.list_subtree(v_space.space_id))));
+        select p.dpu_id from core.placement p
+        where p.doorway_id = any (v_doorways) and p.superseded_at is null and p.during @> put_space.recorded_at));
     end if;
     if v_new.parent_id is distinct from v_space.parent_id then
       -- the doorways it counts by, and the schedule it inherits
-      insert into core.live_change (space_id) select core.list_subtree(v_space.space_id);
-      perform core.rebuild_boundary(array(
-        select d.doorway_id from core.list_subtree(v_space.space_id) as b (space_id) join core.doorway d on d.side_a_id = b.space_id
-        union
-        select d.doorway_id from core.list_subtree(v_space.space_id) as b (space_id) join core.doorway d on d.side_b_id = b.space_id));
+      insert into core.live_change (space_id) select unnest(v_below);
+      perform core.rebuild_boundary(v_doorways);
     end if;
     v_change := case v_change when 'created' then v_change else 'updated' end;
   end if;
