@@ -318,3 +318,15 @@ async def test_counts_of_a_day_count_one_block_once(connection: asyncpg.Connecti
     touched = await read(connection, f"select * from bi.space_counts_15m where space = 'house' and {condition}")
     remembered = [node for node in touched if node["Node Type"] == "Memoize"]
     assert [node["Cache Misses"] for node in remembered] in ([1], [2])
+
+
+async def test_only_the_spaces_that_are_wanted_are_counted(connection: asyncpg.Connection) -> None:
+    """Which they are is said by another view."""
+    spaces = [{"id": "site"}, {"id": "other"}, *({"id": f"room-{n}", "parent": "site"} for n in range(2))]
+    await apply_site(connection, spaces=[*spaces, *({"id": f"far-{n}", "parent": "other"} for n in range(300))])
+    await connection.execute("analyze core.space")
+    touched = await read(
+        connection,
+        "select n.count from bi.space_counts_now n join bi.spaces s on s.space = n.space where s.parent = 'site'",
+    )
+    assert [n["Actual Loops"] for n in touched if n.get("Function Name") == "count_space_now"] == [2]

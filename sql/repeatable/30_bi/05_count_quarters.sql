@@ -93,7 +93,7 @@ create or replace function core.count_space_now(
   at timestamptz
 )
 returns table (raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer)
-language sql stable security definer rows 1
+language sql stable security definer cost 10000 rows 1
 set search_path = pg_catalog, pg_temp
 as $$
   select c.raw_count, c.since, c.dpus_placed, c.dpus_online
