@@ -1,0 +1,28 @@
+"""What docs/production.md says to watch is there to be watched."""
+
+import re
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.metrics import Metrics, StreamMetrics
+from service.settings import VARIABLES
+
+PRODUCTION = (Path(__file__).parents[2] / "docs" / "production.md").read_text()
+
+
+async def test_every_metric_that_is_named_is_measured(client: httpx.AsyncClient) -> None:
+    of_consumers = Metrics()
+    StreamMetrics(of_consumers.registry)
+    families = [*text_string_to_metric_families((await client.get("/metrics")).text), *of_consumers.registry.collect()]
+    known = {sample.name for family in families for sample in family.samples}
+    known |= {f"{family.name}{suffix}" for family in families for suffix in ("", "_total", "_bucket")}
+    named = set(re.findall(r"headcount_\w+(?=[\[{}) ><!=`])", PRODUCTION)) - {"headcount_service", "headcount_bi"}
+    assert len(named) > 10
+    assert named - known == {"headcount_replica_lag_seconds"}, "there is no replica here"
+
+
+def test_every_setting_that_is_named_is_read() -> None:
+    named = set(re.findall(r"HEADCOUNT_[A-Z_]+", PRODUCTION)) - {"HEADCOUNT_DB"}
+    assert named <= set(VARIABLES.values()), named - set(VARIABLES.values())
