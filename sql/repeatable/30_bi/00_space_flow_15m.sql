@@ -57,9 +57,10 @@ select
   case when p.is_towards then f.towards else f.away end as entries,
   case when p.is_towards then f.away else f.towards end as exits
 from core.outer_placement p
-join core.dpu_flow_15m_v1 f on f.dpu_id = p.dpu_id and f.bucket >= p.from_at and f.bucket < p.until_at
+-- wholly within it: so no other placement of the DPU begins or ends there either
+join core.dpu_flow_15m_v1 f on f.dpu_id = p.dpu_id and f.bucket >= p.from_at and f.bucket <= p.until_at - interval '15 minutes'
 where f.bucket < (select s.materialized_until from core.rollup_state s)
-  and not exists (select from core.split_quarter q where q.dpu_id = f.dpu_id and q.bucket = f.bucket)
+  and not exists (select from core.late_mark m where m.dpu_id = f.dpu_id and m.bucket = f.bucket)
 union all
 select
   p.space, public.time_bucket(interval '15 minutes', e.time),
