@@ -21,15 +21,12 @@ from service.messages import (
 )
 from service.metrics import Metrics
 from service.negotiation import (
-    JSON,
-    MSGPACK,
     HttpRequest,
     decode_bytes,
     inflate,
     media_type,
     parse_media_type,
     read_body,
-    unsupported,
 )
 from service.room import Room
 from service.settings import Settings
@@ -68,8 +65,6 @@ def check(heartbeat: HeartbeatIn) -> HeartbeatIn:
 async def decode_heartbeats(request: HttpRequest) -> Batch:
     """The body of POST /v1/heartbeats."""
     format = media_type(request)
-    if format not in (JSON, MSGPACK):
-        raise unsupported(format, JSON, MSGPACK)
     return await read_body(request, lambda body: decode_batch(body, format))
 
 
@@ -100,8 +95,6 @@ def decode_message(body: bytes, content_type: str, content_encoding: str, at: da
     `at`: the time of those that have none.
     """
     format = parse_media_type(content_type)
-    if format not in (JSON, MSGPACK):
-        raise unsupported(format, JSON, MSGPACK)
     body = inflate(body, content_encoding)
     try:
         found = Batch([check(decode_bytes(body, HeartbeatIn, format))], [0])

@@ -43,7 +43,6 @@ from service.negotiation import (
     media_type,
     parse_media_type,
     read_body,
-    unsupported,
 )
 
 MAX_EVENTS = 10_000
@@ -198,9 +197,7 @@ async def decode_events(request: HttpRequest) -> Batch:
 
 def decode_message(body: bytes, content_type: str = "", content_encoding: str = "") -> Batch:
     """The body of POST /v1/events where it comes by another way; JSON and MessagePack may also be one event alone."""
-    format = parse_media_type(content_type)
-    if format not in EVENT_FORMATS:
-        raise unsupported(format, *EVENT_FORMATS)
+    format = parse_media_type(content_type, EVENT_FORMATS)
     body = inflate(body, content_encoding)
     decode_one = ONE_EVENT_FORMATS.get(format)
     return _check_days((decode_one and decode_one(body)) or EVENT_FORMATS[format](body))
@@ -213,10 +210,7 @@ async def decode_readings(request: HttpRequest) -> Batch:
 
 async def decode_body(request: HttpRequest, formats: Mapping[str, Callable[[bytes], AnyBatch]]) -> AnyBatch:
     """The body of a request, whatever its format."""
-    format = media_type(request)
-    if format not in formats:
-        raise unsupported(format, *formats)
-    return await read_body(request, formats[format])
+    return await read_body(request, formats[media_type(request, formats)])
 
 
 def _check_days(batch: Batch) -> Batch:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cache
@@ -119,26 +119,30 @@ def csv_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Stre
     return Stream(pieces(), media_type=CSV)
 
 
-def media_type(request: HttpRequest) -> str:
+def media_type(request: HttpRequest, formats: Collection[str] = (JSON, MSGPACK)) -> str:
     """The body's own, as parse_media_type gives it."""
-    return parse_media_type(request.headers.get("content-type", ""))
+    return parse_media_type(request.headers.get("content-type", ""), formats)
 
 
-def parse_media_type(content_type: str) -> str:
-    """In lower case and without parameters; JSON if the sender does not say. Raises Problem where it is not UTF-8."""
+def parse_media_type(content_type: str, formats: Collection[str] = (JSON, MSGPACK)) -> str:
+    """In lower case and without parameters; JSON if the sender does not say.
+
+    Raises Problem for what is none of the formats, or not UTF-8.
+    """
     name, *parameters = (part.strip() for part in content_type.lower().split(";"))
     for parameter in parameters:
         key, _, value = parameter.partition("=")
         if key == "charset" and value.strip('"') not in ("utf-8", "utf8", "us-ascii"):
             raise Problem("unsupported_media_type", "Text must be UTF-8.")
-    return MSGPACK if name in MSGPACK_NAMES else name or JSON
+    format = MSGPACK if name in MSGPACK_NAMES else name or JSON
+    if format not in formats:
+        raise Problem("unsupported_media_type", f"The body came as {format!a}; send {', '.join(formats)}.")
+    return format
 
 
 async def decode(request: HttpRequest, kind: type[T]) -> T:
     """The request's body as `kind`."""
     format = media_type(request)
-    if format not in (JSON, MSGPACK):
-        raise unsupported(format, JSON, MSGPACK)
     return await read_body(request, lambda body: decode_bytes(body, kind, format))
 
 
@@ -304,10 +308,6 @@ async def discard_body(request: HttpRequest) -> None:
                 received += len(piece)
                 if received > MAX_BODY:
                     return
-
-
-def unsupported(format: str, *formats: str) -> Problem:
-    return Problem("unsupported_media_type", f"The body came as {format!a}; send {', '.join(formats)}.")
 
 
 def too_large() -> Problem:

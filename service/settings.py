@@ -123,8 +123,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"HEADCOUNT_SMTP_URL must be {SMTP_SCHEMES[0]}://, {SMTP_SCHEMES[1]}:// or {SMTP_SCHEMES[2]}:// "
                 "and [user:password@]host[:port]."
             )
-        if not 1 <= self.port <= 65535:
-            raise SettingsRefused(f"HEADCOUNT_PORT is {self.port}; it must be 1 to 65535.")
         for name in ("port", "metrics_port"):
             if not 1 <= getattr(self, name) <= 65535:
                 raise SettingsRefused(f"{VARIABLES[name]} is {getattr(self, name)}; it must be 1 to 65535.")
