@@ -61,28 +61,28 @@ def test_one_event_alone_that_is_wrong_is_refused_as_in_a_batch(content_type: st
     assert "dpu-1" in refusal.body
 
 
-@pytest.mark.parametrize(
-    ("body", "content_type", "encoding"),
-    [
-        (b"", "", ""),
-        (b"hello", "", ""),
-        (b"[1]", "", ""),
-        (b"1", "", ""),
-        (JSON(EVENT).encode() + b"x", "", ""),
-        (b'{"events": 1}', "", ""),
-        (b'{"events": [], "more": 1}', "", ""),
-        (b"\xc1", MSGPACK, ""),
-        (b"\x01", MSGPACK, ""),
-        (JSON(EVENT).encode(), "image/png", ""),
-        (JSON(EVENT).encode(), "application/json; charset=latin-1", ""),
-        (JSON(EVENT).encode(), "", "gzip"),
-        (JSON(EVENT).encode(), "", "br"),
-        (gzip.compress(JSON(EVENT).encode())[:-1], "", "gzip"),
-        (gzip.compress(b" " * (9 * 1024 * 1024)), "", "gzip"),
-        (JSON({"events": [EVENT] * 10_001}).encode(), "", ""),
-        (b"[" * 100_000, "", ""),
-    ],
-)
+OF_NO_FORMAT = {
+    "nothing": (b"", "", ""),
+    "text": (b"hello", "", ""),
+    "a list": (b"[1]", "", ""),
+    "a number": (b"1", "", ""),
+    "more behind": (JSON(EVENT).encode() + b"x", "", ""),
+    "events that are no list": (b'{"events": 1}', "", ""),
+    "an unknown field": (b'{"events": [], "more": 1}', "", ""),
+    "no MessagePack": (b"\xc1", MSGPACK, ""),
+    "a number in MessagePack": (b"\x01", MSGPACK, ""),
+    "an image": (JSON(EVENT).encode(), "image/png", ""),
+    "another charset": (JSON(EVENT).encode(), "application/json; charset=latin-1", ""),
+    "not packed": (JSON(EVENT).encode(), "", "gzip"),
+    "another encoding": (JSON(EVENT).encode(), "", "br"),
+    "cut off": (gzip.compress(JSON(EVENT).encode())[:-1], "", "gzip"),
+    "too large unpacked": (gzip.compress(b" " * (9 * 1024 * 1024)), "", "gzip"),
+    "too many events": (JSON({"events": [EVENT] * 10_001}).encode(), "", ""),
+    "too deep": (b"[" * 100_000, "", ""),
+}
+
+
+@pytest.mark.parametrize(("body", "content_type", "encoding"), OF_NO_FORMAT.values(), ids=OF_NO_FORMAT)
 def test_what_is_of_no_format_is_a_problem_as_a_whole(body: bytes, content_type: str, encoding: str) -> None:
     with pytest.raises(Problem) as refused:
         decode_message(body, content_type, encoding)
