@@ -21,7 +21,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
@@ -38,7 +37,7 @@ from benchmarks.client import get, open_line, post
 from benchmarks.database import fresh_database, server_url
 from benchmarks.jetstream import nats_server
 from benchmarks.machine import describe_machine
-from benchmarks.processes import TICKS, Server, free_port, running
+from benchmarks.processes import TICKS, Server, cpu_seconds, fields_of, free_port, running
 
 DPUS_A_SITE = 300
 ROOMS = 10
@@ -402,19 +401,11 @@ async def look(url: str) -> Used:
 def cpu_seconds_of_server(backend: int) -> float:
     """Of the server and its children, those that are gone included."""
     try:
-        postmaster = int(_fields(backend)[1])
-        total = sum(map(int, _fields(postmaster)[11:15]))
+        postmaster = int(fields_of(backend)[1])
+        gone = sum(int(ticks) for ticks in fields_of(postmaster)[13:15])
+        return cpu_seconds(postmaster) + gone / TICKS
     except OSError:
         return math.nan
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = _fields(int(stat.parent.name))
-            total += sum(map(int, fields[11:13])) if int(fields[1]) == postmaster else 0
-    return total / TICKS
-
-
-def _fields(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 async def ingest_lag(port: int) -> str:

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.client import HOST
@@ -21,6 +21,33 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
+
+
+def tree(pid: int) -> list[int]:
+    """A process and its children."""
+    found = [pid]
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(fields_of(int(stat.parent.name))[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def fields_of(pid: int) -> list[str]:
+    """Of /proc/PID/stat, those behind the name. Raises OSError."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time so far, of a process and its children. Raises OSError if it is gone."""
+    ticks = 0
+    for one in tree(pid):
+        try:
+            ticks += sum(map(int, fields_of(one)[11:13]))
+        except OSError:
+            if one == pid:
+                raise
+    return ticks / TICKS
 
 
 class Server:
@@ -44,29 +71,13 @@ class Server:
                     raise RuntimeError(f"{arguments[0]} does not answer: {error}") from None
                 time.sleep(0.05)
 
-    def tree(self) -> list[int]:
-        """The process and its children."""
-        found = [self.process.pid]
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == self.process.pid:
-                found.append(int(stat.parent.name))
-        return found
-
     def cpu_seconds(self) -> float:
         """User and system time so far, of the process and its children."""
-        total = 0
-        for pid in self.tree():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-        return total / TICKS
+        return cpu_seconds(self.process.pid)
 
     def memory(self) -> int:
         """Resident bytes, of the process and its children; pages they share count for each."""
-        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE for pid in self.tree())
+        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE for pid in tree(self.process.pid))
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

@@ -17,7 +17,17 @@ from service import heartbeats, ingest
 from service.app import create_app
 from service.commands.serve import address
 from service.commands.serving import run_server
-from service.consumer import RECONNECT_SECONDS, Consumer, Misconfigured, Source, connected_to, servers, tls_context
+from service.consumer import (
+    RECONNECT_SECONDS,
+    Body,
+    Consumer,
+    Misconfigured,
+    Source,
+    connected_to,
+    servers,
+    tls_context,
+)
+from service.heartbeats import Heartbeats
 from service.logs import configure_logs
 from service.metrics import StreamMetrics
 from service.routes import probes
@@ -125,40 +135,32 @@ async def _consume(app: Litestar, settings: Settings, source: Source, what: str)
         while True:
             async with connected_to(settings) as client:
                 with suppress(ConnectionClosedError):
-                    await CONSUMERS[what](app, client, source, measures).run()
+                    await _consumer(app, client, source, measures, what).run()
             await asyncio.sleep(RECONNECT_SECONDS)
     except Misconfigured as error:
         raise click.ClickException(f"NATS refuses stream {source.stream} as it is asked for: {error}.") from None
 
 
-def _events(app: Litestar, client: Client, source: Source, measures: StreamMetrics) -> Consumer[ingest.Batch]:
-    writer: Writer = app.state.writer
+def _consumer(app: Litestar, client: Client, source: Source, measures: StreamMetrics, what: str) -> Consumer[Any]:
+    store: Writer | Heartbeats = app.state.writer if what == "events" else app.state.heartbeats
     return Consumer(
         client,
         source,
         measures,
-        decode=lambda body: ingest.decode_message(body.data, body.content_type, body.content_encoding),
-        record=partial(writer.record, writer.database),
+        decode=DECODERS[what],
+        record=lambda batch: store.record(store.database, batch),
         # Half of what is refused, since one message more may bring ten thousand.
-        has_room=lambda: not writer.room.is_half_full(),
-        stop_seconds=writer.settings.statement_seconds,
-    )
-
-
-def _heartbeats(app: Litestar, client: Client, source: Source, measures: StreamMetrics) -> Consumer[heartbeats.Batch]:
-    store: heartbeats.Heartbeats = app.state.heartbeats
-    return Consumer(
-        client,
-        source,
-        measures,
-        decode=lambda body: heartbeats.decode_message(body.data, body.content_type, body.content_encoding, body.at),
-        record=partial(store.record, store.database),
         has_room=lambda: not store.room.is_half_full(),
         stop_seconds=store.settings.statement_seconds,
     )
 
 
-CONSUMERS: dict[str, Callable[[Litestar, Client, Source, StreamMetrics], Consumer[Any]]] = {
-    "events": _events,
-    "heartbeats": _heartbeats,
-}
+def _events(body: Body) -> ingest.Batch:
+    return ingest.decode_message(body.data, body.content_type, body.content_encoding)
+
+
+def _heartbeats(body: Body) -> heartbeats.Batch:
+    return heartbeats.decode_message(body.data, body.content_type, body.content_encoding, body.at)
+
+
+DECODERS: dict[str, Callable[[Body], Any]] = {"events": _events, "heartbeats": _heartbeats}
