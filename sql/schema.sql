@@ -251,7 +251,7 @@ routine api.list_counts(text[],text,timestamp with time zone,timestamp with time
     arguments   spaces text[] DEFAULT NULL::text[], under text DEFAULT NULL::text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT space text, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
     returns     SETOF record
     as          plpgsql stable security definer
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
     grant       execute to headcount_service
 
 routine api.list_deliveries(text,text,bigint,integer)
@@ -559,7 +559,7 @@ routine core.check_time_zone(text,text)
 routine core.count_live(integer[],timestamp with time zone)
     arguments   spaces integer[], at timestamp with time zone
     returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer)
-    as          plpgsql stable
+    as          plpgsql stable rows 10
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.count_quarters(integer,timestamp with time zone,timestamp with time zone)
@@ -585,7 +585,7 @@ routine core.count_space_now(integer,timestamp with time zone)
 routine core.count_spaces(integer[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer)
-    as          plpgsql stable
+    as          plpgsql stable rows 10
     set         search_path=pg_catalog, pg_temp
 
 routine core.cut_parts(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,boolean)
@@ -903,6 +903,12 @@ routine core.judge_event(integer,timestamp with time zone,timestamp with time zo
     returns     text
     as          sql stable
 
+routine core.list_above(integer[])
+    arguments   spaces integer[]
+    returns     TABLE(space_id integer, above_id integer, steps integer)
+    as          plpgsql stable rows 20
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_bi_blocks(timestamp with time zone)
     arguments   until_at timestamp with time zone
     returns     TABLE(start_at timestamp with time zone)
@@ -965,7 +971,7 @@ routine core.list_listened(timestamp with time zone)
 routine core.list_live_parts(integer[],timestamp with time zone[])
     arguments   spaces integer[], sinces timestamp with time zone[]
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
-    as          plpgsql stable
+    as          plpgsql stable rows 100
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_noted(pg_snapshot,timestamp with time zone)
@@ -1193,7 +1199,7 @@ routine core.rebase_live(integer[])
     arguments   spaces integer[]
     returns     void
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; random_page_cost=1
 
 routine core.rebase_moved(timestamp with time zone)
     arguments   at timestamp with time zone
@@ -1701,7 +1707,9 @@ table core.placement
     constraint  placement_pkey PRIMARY KEY (placement_id)
     index       CREATE INDEX placement_doorway_id_idx ON core.placement USING btree (doorway_id)
     index       CREATE INDEX placement_from_idx ON core.placement USING btree (lower(during)) WHERE (superseded_at IS NULL)
+    index       CREATE INDEX placement_from_quarter_idx ON core.placement USING btree (public.time_bucket('00:15:00'::interval, lower(during))) WHERE (superseded_at IS NULL)
     index       CREATE INDEX placement_until_idx ON core.placement USING btree (upper(during)) WHERE (superseded_at IS NULL)
+    index       CREATE INDEX placement_until_quarter_idx ON core.placement USING btree (public.time_bucket('00:15:00'::interval, upper(during))) WHERE (superseded_at IS NULL)
 
 table core.poll
     column      "time" timestamp with time zone not null

@@ -187,31 +187,3 @@ async def test_it_never_deadlocks_with_events_of_the_same_new_dpus(
     finally:
         await other.close()
     assert await connection.fetchval("select count(*) from core.dpu") == 4_000
-
-
-async def test_a_site_reads_nothing_of_others(connection: asyncpg.Connection) -> None:
-    await connection.execute(
-        "insert into core.space (id) select 'other-' || n from generate_series(1, 2000) n;"
-        "insert into core.doorway (id, side_a_id) select 'other-' || n, 1 + n % 2000 from generate_series(1, 20000) n;"
-        "insert into core.dpu (id) select 'other-' || n from generate_series(1, 20000) n;"
-        "insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at)"
-        "  select n, n, 1, '[2020-01-01,)', now() from generate_series(1, 20000) n;"
-        "analyze core.space, core.doorway, core.dpu, core.placement, core.dpu_state, core.boundary"
-    )
-    doors = range(20)
-    site = {
-        "spaces": [{"id": "site"}, *({"id": f"room-{n}", "parent": "site"} for n in doors)],
-        "doorways": [{"id": f"door-{n}", "sides": [f"room-{n}", None]} for n in doors],
-        "dpus": [{"id": f"dpu-{n}"} for n in doors],
-        "placements": [
-            {"dpu": f"dpu-{n}", "doorway": f"door-{n}", "mounted_in": f"room-{n}", "from": "2020-01-01T00:00:00Z"}
-            for n in doors
-        ],
-    }
-    async with connection.transaction():
-        await connection.fetch("select * from api.apply_site($1)", json.dumps(site))
-        read = await connection.fetch(
-            "select relname, seq_tup_read from pg_stat_xact_user_tables "
-            "where schemaname = 'core' and relname in ('doorway', 'placement')"
-        )
-    assert all(row["seq_tup_read"] < 20_000 for row in read), [tuple(row) for row in read]

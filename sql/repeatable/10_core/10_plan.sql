@@ -148,12 +148,38 @@ as $$
   with recursive below as (
     select list_subtree.space_id as space_id
     union all
-    select s.space_id from below b join core.space s on s.parent_id = b.space_id
+    select s.space_id
+    from below b
+    -- one by one, as the other way: of a few, all spaces would be read at each step
+    cross join lateral (select s.space_id from core.space s where s.parent_id = b.space_id offset 0) s
   )
   select b.space_id from below b
 $$;
 comment on function core.list_subtree(integer) is
 'A space and all spaces below it.';
+
+create or replace function core.list_above(spaces integer[])
+returns table (space_id integer, above_id integer, steps integer)
+language plpgsql stable rows 20
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with recursive chain as (
+    select s.space_id, s.space_id as above_id, s.parent_id, 0 as steps
+    from core.space s
+    where s.space_id = any (spaces)
+    union all
+    select c.space_id, c.parent_id, s.parent_id, c.steps + 1
+    from chain c
+    cross join lateral (select s.parent_id from core.space s where s.space_id = c.parent_id offset 0) s
+  )
+  select c.space_id, c.above_id, c.steps from chain c;
+end
+$$;
+comment on function core.list_above(integer[]) is
+'Each space with itself and all spaces it lies in. steps: how many levels above it that is; 0 for itself.';
 
 create or replace function core.derive_boundary(doorways integer[] default null)
 returns table (space_id integer, doorway_id integer, inner_side smallint)

@@ -44,13 +44,7 @@ as $$
 declare
   v_reach integer := core.get_reach();
 begin
-  return v_reach is null or exists (
-    with recursive above as (
-      select s.space_id, s.parent_id from core.space s where s.space_id = is_space_in_reach.space_id
-      union all
-      select s.space_id, s.parent_id from above a join core.space s on s.space_id = a.parent_id
-    )
-    select from above a where a.space_id = v_reach);
+  return v_reach is null or exists (select from core.list_above(array[is_space_in_reach.space_id]) a where a.above_id = v_reach);
 end
 $$;
 comment on function core.is_space_in_reach(integer) is

@@ -50,22 +50,13 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  with recursive chain as (
-    select s.space_id, s.space_id as holder_id, s.parent_id, 0 as steps
-    from core.space s
-    where s.space_id = any (spaces)
-    union all
-    select c.space_id, s.space_id, s.parent_id, c.steps + 1
-    from chain c
-    join core.space s on s.space_id = c.parent_id
-  )
   select
     c.space_id,
     coalesce((array_agg(h.time_zone order by c.steps) filter (where h.time_zone is not null))[1], 'UTC'),
     coalesce((array_agg(h.reset_at order by c.steps) filter (where h.reset_at is not null))[1], 'never')
-  from chain c
+  from core.list_above(spaces) c
   left join core.schedule h
-    on h.space_id = c.holder_id
+    on h.space_id = c.above_id
     and h.recorded_at <= list_schedules.known_at
     and (h.superseded_at is null or h.superseded_at > list_schedules.known_at)
   group by c.space_id;

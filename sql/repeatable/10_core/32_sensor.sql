@@ -310,17 +310,9 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  with recursive chain as (
-    select s.space_id, s.parent_id, s.offline_after_seconds, 0 as steps
-    from core.space s
-    where s.space_id = any (spaces)
-    union all
-    select c.space_id, s.parent_id, s.offline_after_seconds, c.steps + 1
-    from chain c
-    join core.space s on s.space_id = c.parent_id
-  )
-  select c.space_id, (array_agg(c.offline_after_seconds order by c.steps) filter (where c.offline_after_seconds is not null))[1]
-  from chain c
+  select c.space_id, (array_agg(s.offline_after_seconds order by c.steps) filter (where s.offline_after_seconds is not null))[1]
+  from core.list_above(spaces) c
+  join core.space s on s.space_id = c.above_id
   group by c.space_id;
 end
 $$;

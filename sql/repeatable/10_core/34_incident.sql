@@ -11,22 +11,19 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  with recursive hung as (
+  with hung as materialized (
     select h.dpu_id, h.space_id from core.list_hung(list_dpu_sites.at) h where h.dpu_id = any (dpus)
   ),
-  chain as (
-    select s.space_id, s.space_id as here_id, s.parent_id
-    from core.space s
-    where s.space_id in (select h.space_id from hung h)
-    union all
-    select c.space_id, s.space_id, s.parent_id
-    from chain c
-    join core.space s on s.space_id = c.parent_id
+  root as (
+    select a.space_id, a.above_id
+    from core.list_above(array(select distinct h.space_id from hung h)) a
+    join core.space s on s.space_id = a.above_id
+    where s.parent_id is null
   )
-  select d.dpu_id, h.space_id, c.here_id
+  select d.dpu_id, h.space_id, r.above_id
   from (select distinct unnest(dpus) as dpu_id) d
   left join hung h on h.dpu_id = d.dpu_id
-  left join chain c on c.space_id = h.space_id and c.parent_id is null;
+  left join root r on r.space_id = h.space_id;
 end
 $$;
 comment on function core.list_dpu_sites(integer[], timestamptz) is

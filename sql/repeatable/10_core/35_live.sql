@@ -5,7 +5,7 @@ create or replace function core.list_live_parts(
   sinces timestamptz[]
 )
 returns table (space_id integer, dpu_id integer, sign smallint, from_at timestamptz, until_at timestamptz)
-language plpgsql stable
+language plpgsql stable rows 100
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -29,6 +29,8 @@ create or replace function core.rebase_live(spaces integer[])
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+-- from the spaces to the rows of their few DPUs, which are in memory
+set random_page_cost = 1
 as $$
 #variable_conflict use_column
 declare
@@ -172,7 +174,7 @@ create or replace function core.count_live(
   at timestamptz
 )
 returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer)
-language plpgsql stable
+language plpgsql stable rows 10
 set search_path = pg_catalog, pg_temp
 -- from the space to its few DPUs, whatever the planner thinks of reading all
 set enable_seqscan = off
@@ -181,31 +183,20 @@ as $$
 declare
   v_at timestamptz := at;
   v_due integer[];
-  -- parts whose DPU has reported what is still to come
-  v_spaces integer[];
-  v_dpus integer[];
-  v_froms timestamptz[];
-  v_nets bigint[];
 begin
-  select array_agg(f.space_id), array_agg(f.dpu_id), array_agg(f.from_at), array_agg(a.net)
-  into v_spaces, v_dpus, v_froms, v_nets
-  from core.live_flow f
-  join core.dpu_state s on s.dpu_id = f.dpu_id
-  cross join lateral core.look_ahead(f.dpu_id, f.from_at, f.until_at, s.latest_time, v_at) a
-  where f.space_id = any (spaces) and s.latest_time > v_at;
-
   return query
   select
     l.space_id,
-    l.base + coalesce(sum(f.sign * (f.net + case when f.until_at = 'infinity' then s.cumulative_count else 0 end - coalesce(a.net, 0))), 0)::bigint,
+    l.base + coalesce(sum(f.sign * (
+      f.net
+      + case when f.until_at = 'infinity' then s.cumulative_count else 0 end
+      - case when s.latest_time > v_at then core.look_ahead(f.dpu_id, f.from_at, f.until_at, s.latest_time, v_at) else 0 end)), 0)::bigint,
     nullif(l.since, '-infinity'),
     (count(*) filter (where f.from_at <= v_at and f.until_at > v_at))::integer,
     (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and core.get_dpu_state(s.last_seen_at, s.offline_at) = 'online'))::integer
   from core.live_space l
   left join core.live_flow f on f.space_id = l.space_id
   left join core.dpu_state s on s.dpu_id = f.dpu_id
-  left join unnest(v_spaces, v_dpus, v_froms, v_nets) as a (space_id, dpu_id, from_at, net)
-    on a.space_id = f.space_id and a.dpu_id = f.dpu_id and a.from_at = f.from_at
   where l.space_id = any (spaces) and l.until_at > v_at
   group by l.space_id;
 

@@ -15,6 +15,8 @@ create or replace function api.list_counts(
 returns setof record
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+-- what does not read hypertables need not be planned again
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare

@@ -32,10 +32,13 @@ create or replace view core.split_quarter as
 select m.dpu_id, m.bucket
 from core.late_mark m
 union all
-select p.dpu_id, public.time_bucket(interval '15 minutes', e.at)
+select p.dpu_id, public.time_bucket(interval '15 minutes', lower(p.during))
 from core.placement p
-cross join lateral (values (lower(p.during)), (upper(p.during))) as e (at)
-where p.superseded_at is null and e.at <> public.time_bucket(interval '15 minutes', e.at);
+where p.superseded_at is null and lower(p.during) <> public.time_bucket(interval '15 minutes', lower(p.during))
+union all
+select p.dpu_id, public.time_bucket(interval '15 minutes', upper(p.during))
+from core.placement p
+where p.superseded_at is null and upper(p.during) <> public.time_bucket(interval '15 minutes', upper(p.during));
 comment on view core.split_quarter is
 'Quarter-hours of DPUs that a rollup cannot answer for: an event came late and is not refreshed yet, or a placement begins or ends within.';
 

@@ -1,13 +1,18 @@
+-- A part for each side, since only so a filter on mounted_in finds its few doorways.
 create or replace view bi.placements as
-select
-  d.id as dpu, w.id as doorway, case p.mounted_side when 1 then a.id else b.id end as mounted_in,
-  lower(p.during) as from_at, upper(p.during) as until_at, p.recorded_at
+select d.id as dpu, w.id as doorway, s.id as mounted_in, lower(p.during) as from_at, upper(p.during) as until_at, p.recorded_at
 from core.placement p
 join core.dpu d on d.dpu_id = p.dpu_id
 join core.doorway w on w.doorway_id = p.doorway_id
-left join core.space a on a.space_id = w.side_a_id
-left join core.space b on b.space_id = w.side_b_id
-where p.superseded_at is null;
+left join core.space s on s.space_id = w.side_a_id
+where p.superseded_at is null and p.mounted_side = 1
+union all
+select d.id, w.id, s.id, lower(p.during), upper(p.during), p.recorded_at
+from core.placement p
+join core.dpu d on d.dpu_id = p.dpu_id
+join core.doorway w on w.doorway_id = p.doorway_id
+left join core.space s on s.space_id = w.side_b_id
+where p.superseded_at is null and p.mounted_side = 2;
 comment on view bi.placements is 'Which DPU hung above which doorway, and when: one row a period, as believed now.';
 comment on column bi.placements.dpu is 'Id of the DPU.';
 comment on column bi.placements.doorway is 'Id of the doorway.';
