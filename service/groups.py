@@ -27,8 +27,9 @@ class Groups(Generic[Asked, Answer]):
     """Answers everything that arrives together by one call, each with its own answer.
 
     `call` gets what was asked in the order of arrival, and gives the answers in that order. It begins after all of
-    them arrived. At most `callers` calls run at a time, and as long as one of them is free nobody waits. `weigh` and
-    `max_weight` bound a group; what is heavier goes alone.
+    them arrived. At most `callers` calls run at a time, and as long as one of them is free nobody waits, unless the
+    last call was for several: then the next begins `apart` seconds after it, so that many who ask at their own pace do
+    not make a call each. Who is alone never waits. `weigh` and `max_weight` bound a group; what is heavier goes alone.
     A group whose call fails is divided and tried again, so that what fails it fails nobody else. Overload is told to
     the whole group: to try again at once would add to it.
     """
@@ -40,11 +41,13 @@ class Groups(Generic[Asked, Answer]):
         callers: int,
         max_weight: int,
         weigh: Callable[[Asked], int],
+        apart: float = 0.0,
     ) -> None:
         self.call = call
         self.callers = callers
         self.max_weight = max_weight
         self.weigh = weigh
+        self.apart = apart
         self.waiting: deque[Waiting[Asked, Answer]] = deque()
         self.running: set[asyncio.Task[None] | None] = set()
 
@@ -62,7 +65,10 @@ class Groups(Generic[Asked, Answer]):
         group: list[Waiting[Asked, Answer]] = []
         try:
             while group := self._take():
+                begun = asyncio.get_running_loop().time()
                 await self._answer(group)
+                if self.apart and len(group) > 1:
+                    await asyncio.sleep(begun + self.apart - asyncio.get_running_loop().time())
         except BaseException:
             for waiting in (*group, *self.waiting):
                 _fail(waiting, Problem("unavailable", STOPPED))

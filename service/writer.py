@@ -18,6 +18,9 @@ from service.settings import Settings
 
 # As many as one request can have days; more together save nothing that could be measured.
 GROUP_EVENTS = 1_000
+# How long after a transaction for several requests the next one begins: each costs the database as much as a hundred
+# events, whatever is in it.
+APART_SECONDS = 0.01
 # Older ones may have to wait for a chunk that is being compressed, or make one: they are gathered by themselves.
 LATE = timedelta(days=1)
 # Transactions for requests that go alone, large ones and those of limited tokens, that run at a time.
@@ -29,7 +32,8 @@ EVENT_BYTES = 200
 class Writer:
     """Stores the events of requests, each answered for itself after its commit.
 
-    Small requests are gathered while others are being committed; large ones have a transaction of their own.
+    Small requests are gathered while others are being committed, and where many come for 10 ms at least; large ones
+    have a transaction of their own.
     What is held is bounded (`room`).
     """
 
@@ -38,7 +42,9 @@ class Writer:
         self.settings = settings
         self.metrics = metrics
         self.fresh, self.late = (
-            Groups(self._commit, callers=callers, max_weight=GROUP_EVENTS, weigh=count_events)
+            Groups(
+                self._commit, callers=callers, max_weight=GROUP_EVENTS, weigh=count_events, apart=APART_SECONDS
+            )
             for callers in (settings.writers, 1)
         )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)

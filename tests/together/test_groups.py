@@ -29,9 +29,12 @@ class Server:
 
 
 def groups(
-    server: Callable[[Sequence[int]], Awaitable[Sequence[int]]], callers: int = 1, max_weight: int = 100
+    server: Callable[[Sequence[int]], Awaitable[Sequence[int]]],
+    callers: int = 1,
+    max_weight: int = 100,
+    apart: float = 0.0,
 ) -> Groups[int, int]:
-    return Groups(server, callers=callers, max_weight=max_weight, weigh=lambda _: 1)
+    return Groups(server, callers=callers, max_weight=max_weight, weigh=lambda _: 1, apart=apart)
 
 
 async def ask(asker: Groups[int, int], *numbers: int) -> list[int | BaseException]:
@@ -64,6 +67,28 @@ async def test_it_calls_at_once_when_it_is_idle_and_gathers_while_it_is_busy() -
     assert await first == [2]
     assert [await other for other in others] == [[4], [6], [8]]
     assert server.calls == [[1], [2, 3, 4]]
+
+
+async def test_it_gathers_for_a_while_after_a_call_for_several() -> None:
+    server = Server()
+    asker = groups(server, apart=0.1)
+    assert await ask(asker, 1, 2) == [2, 4]
+    others = []
+    for number in (3, 4, 5):
+        others.append(asyncio.create_task(ask(asker, number)))
+        await turns()
+    assert server.calls == [[1, 2]]
+    assert [await other for other in others] == [[6], [8], [10]]
+    assert server.calls == [[1, 2], [3, 4, 5]]
+
+
+async def test_who_asks_alone_never_waits() -> None:
+    server = Server()
+    asker = groups(server, apart=60)
+    async with asyncio.timeout(30):
+        for number in range(5):
+            assert await ask(asker, number) == [2 * number]
+    assert server.calls == [[number] for number in range(5)]
 
 
 async def test_it_makes_no_more_calls_at_a_time_than_it_has_callers() -> None:
