@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import signal
 import socket
 from collections.abc import Callable, Coroutine
@@ -68,6 +69,9 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
         serving = asyncio.create_task(server.serve(sockets=[listen_on(settings)]))
         stopping = asyncio.create_task(stop.wait())
         tasks = [asyncio.create_task(task()) for task in background]
+        # What is there now stays: a full collection would look through all of it, and all requests would wait.
+        gc.collect()
+        gc.freeze()
         try:
             on_ready()
             waiting: set[asyncio.Task[Any]] = {serving, stopping, *tasks}
