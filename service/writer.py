@@ -42,9 +42,7 @@ class Writer:
         self.settings = settings
         self.metrics = metrics
         self.fresh, self.late = (
-            Groups(
-                self._commit, callers=callers, max_weight=GROUP_EVENTS, weigh=count_events, apart=APART_SECONDS
-            )
+            Groups(self._commit, callers=callers, max_weight=GROUP_EVENTS, weigh=count_events, apart=APART_SECONDS)
             for callers in (settings.writers, 1)
         )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
