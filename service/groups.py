@@ -27,9 +27,10 @@ class Groups(Generic[Asked, Answer]):
     """Answers everything that arrives together by one call, each with its own answer.
 
     `call` gets what was asked in the order of arrival, and gives the answers in that order. It begins after all of
-    them arrived. At most `callers` calls run at a time, and as long as one of them is free nobody waits, unless the
-    last call was for several: then the next begins `apart` seconds after it, so that many who ask at their own pace do
-    not make a call each. Who is alone never waits. `weigh` and `max_weight` bound a group; what is heavier goes alone.
+    them arrived. At most `callers` calls run at a time, and as long as one of them is free nobody waits; but after a
+    call for several there is a pause as long as it took, which ends `apart` seconds after it began at the latest, so
+    that many who ask at a pace of their own do not make a call each. `weigh` and `max_weight` bound a group; what is
+    heavier goes alone.
     A group whose call fails is divided and tried again, so that what fails it fails nobody else. Overload is told to
     the whole group: to try again at once would add to it.
     """
@@ -49,6 +50,7 @@ class Groups(Generic[Asked, Answer]):
         self.weigh = weigh
         self.apart = apart
         self.waiting: deque[Waiting[Asked, Answer]] = deque()
+        self.not_before = 0.0  # by the loop's clock
         self.running: set[asyncio.Task[None] | None] = set()
 
     async def ask(self, asked: Asked) -> Answer:
@@ -64,11 +66,15 @@ class Groups(Generic[Asked, Answer]):
     async def _work(self) -> None:
         group: list[Waiting[Asked, Answer]] = []
         try:
-            while group := self._take():
-                begun = asyncio.get_running_loop().time()
-                await self._answer(group)
-                if self.apart and len(group) > 1:
-                    await asyncio.sleep(begun + self.apart - asyncio.get_running_loop().time())
+            while self.waiting:
+                if self.apart:
+                    await asyncio.sleep(self.not_before - asyncio.get_running_loop().time())
+                if group := self._take():
+                    begun = asyncio.get_running_loop().time()
+                    await self._answer(group)
+                    if len(group) > 1:
+                        took = asyncio.get_running_loop().time() - begun
+                        self.not_before = begun + min(2 * took, self.apart)
         except BaseException:
             for waiting in (*group, *self.waiting):
                 _fail(waiting, Problem("unavailable", STOPPED))

@@ -272,6 +272,22 @@ async def test_current_counts_hold_what_a_clock_that_was_set_back_left_ahead(con
     assert await differences(connection) == []
 
 
+async def test_current_counts_leave_out_what_is_still_to_come_also_of_a_placement_that_ends(
+    connection: asyncpg.Connection,
+) -> None:
+    await build_house(connection)
+    now = datetime.now(UTC)
+    await connection.execute(
+        "select api.record_placement('front', doorway => 'inner', mounted_in => 'house', from_at => $1)",
+        now + timedelta(minutes=2),
+    )
+    minutes = {-1: 2, 1: 5, 3: 7}
+    await record(connection, [("front", now + timedelta(minutes=at), people) for at, people in minutes.items()])
+    counts = await connection.fetch("select space, raw_count, dpus_placed from api.list_counts('{house,room}')")
+    assert [tuple(row) for row in counts] == [("house", 2, 1), ("room", 0, 1)]
+    assert await differences(connection) == []
+
+
 async def test_the_floor_plan_cannot_be_changed_from_an_older_snapshot(connection: asyncpg.Connection) -> None:
     await build_house(connection)
     async with connection.transaction(isolation="repeatable_read"):

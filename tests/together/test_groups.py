@@ -14,6 +14,7 @@ class Server:
     """Answers a number with its double; calls wait until they are let go. Some numbers fail."""
 
     def __init__(self, **failures: Exception) -> None:
+        self.seconds = 0.0  # that a call takes
         self.failures = {int(name[1:]): error for name, error in failures.items()}
         self.calls: list[list[int]] = []
         self.may_answer = asyncio.Event()
@@ -22,6 +23,7 @@ class Server:
     async def __call__(self, asked: Sequence[int]) -> list[int]:
         self.calls.append(list(asked))
         await self.may_answer.wait()
+        await asyncio.sleep(self.seconds)
         for number in asked:
             if number in self.failures:
                 raise self.failures[number]
@@ -69,26 +71,47 @@ async def test_it_calls_at_once_when_it_is_idle_and_gathers_while_it_is_busy() -
     assert server.calls == [[1], [2, 3, 4]]
 
 
-async def test_it_gathers_for_a_while_after_a_call_for_several() -> None:
+@pytest.mark.parametrize("callers", [1, 2])
+async def test_it_gathers_after_a_call_for_several_for_as_long_as_it_took(callers: int) -> None:
     server = Server()
-    asker = groups(server, apart=0.1)
+    server.seconds = 0.5
+    asker = groups(server, callers=callers, apart=60)
     assert await ask(asker, 1, 2) == [2, 4]
     others = []
     for number in (3, 4, 5):
         others.append(asyncio.create_task(ask(asker, number)))
         await turns()
     assert server.calls == [[1, 2]]
-    assert [await other for other in others] == [[6], [8], [10]]
+    async with asyncio.timeout(30):
+        assert [await other for other in others] == [[6], [8], [10]]
     assert server.calls == [[1, 2], [3, 4, 5]]
 
 
-async def test_who_asks_alone_never_waits() -> None:
+@pytest.mark.parametrize("together", [(1,), (1, 2)], ids=["one", "several, longer than apart"])
+async def test_it_gathers_no_longer_than_that(together: tuple[int, ...]) -> None:
     server = Server()
+    server.seconds = 0.2
+    asker = groups(server, apart=60 if len(together) == 1 else 0.1)
+    await ask(asker, *together)
+    other = asyncio.create_task(asker.ask(3))
+    await turns()
+    assert server.calls == [[*together], [3]]
+    assert await other == 6
+
+
+async def test_nobody_waits_for_ever_where_it_is_cancelled_while_it_gathers() -> None:
+    server = Server()
+    server.seconds = 0.5
     asker = groups(server, apart=60)
-    async with asyncio.timeout(30):
-        for number in range(5):
-            assert await ask(asker, number) == [2 * number]
-    assert server.calls == [[number] for number in range(5)]
+    await ask(asker, 1, 2)
+    gathering = asyncio.create_task(ask(asker, 3, 4))
+    await turns()
+    for task in list(asker.running):
+        assert task
+        task.cancel()
+    failures = await gathering
+    assert [type(failure) for failure in failures] == [Problem, Problem]
+    assert server.calls == [[1, 2]]
 
 
 async def test_it_makes_no_more_calls_at_a_time_than_it_has_callers() -> None:

@@ -144,13 +144,15 @@ create or replace function core.list_subtree(space_id integer)
 returns setof integer
 language sql stable
 set search_path = pg_catalog, pg_temp
+-- from each space to those below it, whatever the planner thinks of reading all
+set enable_seqscan = off
 as $$
   with recursive below as (
     select list_subtree.space_id as space_id
     union all
     select s.space_id
     from below b
-    -- one by one, as the other way: of a few, all spaces would be read at each step
+    -- offset 0: a look for each; joined, all spaces would be read at each step
     cross join lateral (select s.space_id from core.space s where s.parent_id = b.space_id offset 0) s
   )
   select b.space_id from below b
@@ -160,6 +162,7 @@ comment on function core.list_subtree(integer) is
 
 create or replace function core.list_above(spaces integer[])
 returns table (space_id integer, above_id integer, steps integer)
+-- few, as a rule: what is joined to them is found by its index
 language plpgsql stable rows 20
 set search_path = pg_catalog, pg_temp
 as $$
@@ -173,6 +176,7 @@ begin
     union all
     select c.space_id, c.parent_id, s.parent_id, c.steps + 1
     from chain c
+    -- as in core.list_subtree
     cross join lateral (select s.parent_id from core.space s where s.space_id = c.parent_id offset 0) s
   )
   select c.space_id, c.above_id, c.steps from chain c;

@@ -136,6 +136,7 @@ create or replace function core.count_spaces(
   known_at timestamptz default 'infinity'
 )
 returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer)
+-- few, as a rule: what is joined to them is found by its index
 language plpgsql stable rows 10
 set search_path = pg_catalog, pg_temp
 as $$

@@ -13,15 +13,12 @@ declare
   v_holder_id integer;
   v_hours jsonb;
 begin
-  with recursive above as (
-    select s.space_id, s.parent_id, s.opening_hours from core.space s where s.space_id = is_open.space_id
-    union all
-    select s.space_id, s.parent_id, s.opening_hours
-    from above a
-    join core.space s on s.space_id = a.parent_id
-    where a.opening_hours is null
-  )
-  select a.space_id, a.opening_hours into v_holder_id, v_hours from above a where a.opening_hours is not null;
+  select s.space_id, s.opening_hours into v_holder_id, v_hours
+  from core.list_above(array[is_open.space_id]) a
+  join core.space s on s.space_id = a.above_id
+  where s.opening_hours is not null
+  order by a.steps
+  limit 1;
   return coalesce(
     (select core.get_week(v_hours) @> core.get_clock(is_open.at, h.time_zone) from core.list_schedules(array[v_holder_id]) h), true);
 end
@@ -100,15 +97,13 @@ begin
     end if;
 
     insert into core.delivery (notice_id, channel_id, subject, state, reason, created_at, settled_at, due_at, give_up_at)
-    with recursive notice as materialized (
+    with notice as materialized (
       select n.notice_id, n.space_id, coalesce('incident ' || n.incident_id, 'space ' || n.space_id) as subject
       from core.notice n
       where n.notice_id = any (v_notices)
     ),
     above as (
-      select distinct n.space_id as of_id, n.space_id from notice n where n.space_id is not null
-      union all
-      select a.of_id, s.parent_id from above a join core.space s on s.space_id = a.space_id where s.parent_id is not null
+      select a.space_id as of_id, a.above_id as space_id from core.list_above(array(select n.space_id from notice n)) a
     ),
     place as materialized (
       select n.space_id, n.space_id is null or core.is_open(n.space_id, v_now) as is_open

@@ -11,7 +11,7 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  with hung as materialized (
+  with hung as (
     select h.dpu_id, h.space_id from core.list_hung(list_dpu_sites.at) h where h.dpu_id = any (dpus)
   ),
   root as (

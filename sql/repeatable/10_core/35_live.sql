@@ -5,6 +5,7 @@ create or replace function core.list_live_parts(
   sinces timestamptz[]
 )
 returns table (space_id integer, dpu_id integer, sign smallint, from_at timestamptz, until_at timestamptz)
+-- few, as a rule: what is joined to them is found by its index
 language plpgsql stable rows 100
 set search_path = pg_catalog, pg_temp
 as $$
@@ -174,6 +175,7 @@ create or replace function core.count_live(
   at timestamptz
 )
 returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer)
+-- few, as a rule: what is joined to them is found by its index
 language plpgsql stable rows 10
 set search_path = pg_catalog, pg_temp
 -- from the space to its few DPUs, whatever the planner thinks of reading all

@@ -24,6 +24,7 @@ as $$
   join core.list_offline_after(spaces) a on a.space_id = s.space_id
   left join core.space p on p.space_id = s.parent_id and (core.get_reach() is null or core.get_reach() <> s.space_id)
   left join core.schedule h on h.space_id = s.space_id and h.superseded_at is null
+  where s.space_id = any (spaces)
 $$;
 comment on function core.describe_spaces(integer[]) is
 'Spaces as api.get_space gives them, in no order. To a limited token its own space has no parent.';

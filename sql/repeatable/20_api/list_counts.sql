@@ -34,10 +34,12 @@ begin
       from unnest(spaces) with ordinality as s (id, place)
       group by s.id
     ) n;
-  else
+  elsif v_under is not null then
     select array_agg(s.space_id order by s.id) into v_ids
     from core.space s
-    where v_under is null or s.space_id in (select core.list_subtree(v_under));
+    where s.space_id = any (array(select core.list_subtree(v_under)));
+  else
+    select array_agg(s.space_id order by s.id) into v_ids from core.space s;
   end if;
   return query
   select c.at, c.space, c.count, c.raw_count, c.since, c.capacity, c.utilization, c.dpus_placed, c.dpus_online

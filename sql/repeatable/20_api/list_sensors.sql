@@ -11,16 +11,26 @@ create or replace function api.list_sensors(
 returns setof record
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+-- a plan for those of a few spaces, or one for all
+set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 declare
   v_now timestamptz := clock_timestamp();
   v_state text := state;
-  v_subtree integer[];
   v_reach integer[] := core.list_reach();
+  v_within integer[] := v_reach;   -- spaces that are asked for; null: all
+  v_dpus integer[];   -- that hang above their doorways; null: all
 begin
   if space is not null then
-    v_subtree := array(select core.list_subtree(core.find_space(space)));
+    v_within := array(select core.list_subtree(core.find_space(space)));
+  end if;
+  if v_within is not null then
+    v_dpus := array(
+      select p.dpu_id
+      from core.doorway w
+      join core.placement p on p.doorway_id = w.doorway_id
+      where (w.side_a_id = any (v_within) or w.side_b_id = any (v_within)) and p.superseded_at is null and p.during @> v_now);
   end if;
   return query
   select
@@ -29,13 +39,12 @@ begin
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
   cross join lateral (select core.get_dpu_state(s.last_seen_at, s.offline_at) as state) n
-  left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id
+  left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id and (v_dpus is null or h.dpu_id = any (v_dpus))
   left join core.space p
     on p.space_id = case when v_reach is null or h.space_id = any (v_reach) then h.space_id else h.other_id end
     and (v_reach is null or p.space_id = any (v_reach))
   where (v_state is null or n.state = v_state)
-    and (v_subtree is null or h.mounted_id = any (v_subtree) or h.other_id = any (v_subtree))
-    and (v_reach is null or h.mounted_id = any (v_reach) or h.other_id = any (v_reach))
+    and (v_dpus is null or d.dpu_id = any (v_dpus))
   order by n.state = 'offline' desc, d.id;
 end
 $$;

@@ -16,6 +16,8 @@ create or replace function api.list_spaces(
 returns setof record
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+-- a plan for those of one parent, or one for all
+set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 declare

@@ -12,27 +12,20 @@ language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();   -- called in its place, core.list_hung could not be inlined
 begin
   return query
-  with recursive turned as (
-    select d.dpu_id, d.id, s.last_seen_at, s.offline_at, s.steady_from, h.mounted_id, h.other_id
+  with turned as (
+    select d.id, s.last_seen_at, s.offline_at, s.steady_from, h.mounted_id, h.other_id
     from core.dpu d
     join core.dpu_state s on s.dpu_id = d.dpu_id
-    left join core.list_hung(clock_timestamp()) h on h.dpu_id = d.dpu_id
+    left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id
     where d.id = any (dpus) and core.is_dpu_seen(d.dpu_id)
-  ),
-  above as (
-    select t.dpu_id, s.space_id, s.id, s.parent_id
-    from turned t
-    join core.space s on s.space_id in (t.mounted_id, t.other_id)
-    union
-    select a.dpu_id, s.space_id, s.id, s.parent_id
-    from above a
-    join core.space s on s.space_id = a.parent_id
   )
   select
     t.id, core.get_dpu_state(t.last_seen_at, t.offline_at), t.last_seen_at, coalesce(t.offline_at, t.steady_from), m.id, o.id,
-    array(select a.id from above a where a.dpu_id = t.dpu_id)
+    array(select distinct s.id from core.list_above(array[t.mounted_id, t.other_id]) a join core.space s on s.space_id = a.above_id)
   from turned t
   left join core.space m on m.space_id = t.mounted_id
   left join core.space o on o.space_id = t.other_id;
