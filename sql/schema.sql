@@ -334,7 +334,7 @@ routine api.list_sensors(text,text)
     arguments   INOUT space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, OUT id text, OUT name text, OUT mac_address text, OUT last_heartbeat timestamp with time zone, OUT last_seen timestamp with time zone, OUT since timestamp with time zone
     returns     SETOF record
     as          plpgsql stable security definer
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
 routine api.list_space_counts(text,timestamp with time zone,timestamp with time zone,text,text)
@@ -348,7 +348,7 @@ routine api.list_spaces(text,text,integer)
     arguments   INOUT parent text DEFAULT NULL::text, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, OUT id text, OUT name text, OUT time_zone text, OUT capacity integer, OUT reset_at text, OUT opening_hours jsonb, OUT effective_time_zone text, OUT effective_reset_at text, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer
     returns     SETOF record
     as          plpgsql stable security definer
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
 routine api.list_tokens(text,integer)
@@ -1096,7 +1096,7 @@ routine core.list_subtree(integer)
     arguments   space_id integer
     returns     SETOF integer
     as          sql stable
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.list_time_zones(text[])
     arguments   names text[]
