@@ -14,6 +14,8 @@ Answer = TypeVar("Answer")
 
 # Another transaction stood in the way of something in this one.
 BLOCKED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+# What a call costs by itself is little for each of so many: to gather more would save nothing.
+MANY = 16
 STOPPED = "The service is stopping. Send the request again: nothing counts twice."
 
 
@@ -28,9 +30,9 @@ class Groups(Generic[Asked, Answer]):
 
     `call` gets what was asked in the order of arrival, and gives the answers in that order. It begins after all of
     them arrived. At most `callers` calls run at a time, and as long as one of them is free nobody waits; but after a
-    call for several there is a pause as long as it took, which ends `apart` seconds after it began at the latest, so
-    that many who ask at a pace of their own do not make a call each. `weigh` and `max_weight` bound a group; what is
-    heavier goes alone.
+    call for a few (2 to 15) there is a pause as long as it took, which ends `apart` seconds after it began at the
+    latest, so that those who ask at a pace of their own do not make a call each. `weigh` and `max_weight` bound a
+    group; what is heavier goes alone.
     A group whose call fails is divided and tried again, so that what fails it fails nobody else. Overload is told to
     the whole group: to try again at once would add to it.
     """
@@ -67,12 +69,12 @@ class Groups(Generic[Asked, Answer]):
         group: list[Waiting[Asked, Answer]] = []
         try:
             while self.waiting:
-                if self.apart:
+                if self.apart and len(self.waiting) < MANY:
                     await asyncio.sleep(self.not_before - asyncio.get_running_loop().time())
                 if group := self._take():
                     begun = asyncio.get_running_loop().time()
                     await self._answer(group)
-                    if len(group) > 1:
+                    if 1 < len(group) < MANY:
                         took = asyncio.get_running_loop().time() - begun
                         self.not_before = begun + min(2 * took, self.apart)
         except BaseException:

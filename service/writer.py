@@ -18,7 +18,7 @@ from service.settings import Settings
 
 # As many as one request can have days; more together save nothing that could be measured.
 GROUP_EVENTS = 1_000
-# After a transaction for several requests there is a pause as long as it took, and so long after it began at most the
+# After a transaction for a few requests there is a pause as long as it took, and so long after it began at most the
 # next one begins: each costs the database as much as many events, whatever is in it.
 APART_SECONDS = 0.01
 # Older ones may have to wait for a chunk that is being compressed, or make one: they are gathered by themselves.
@@ -32,7 +32,7 @@ EVENT_BYTES = 200
 class Writer:
     """Stores the events of requests, each answered for itself after its commit.
 
-    Small requests are gathered while others are being committed, and where several come for as long again, up to 10 ms;
+    Small requests are gathered while others are being committed, and where a few come for as long again, up to 10 ms;
     large ones have a transaction of their own.
     What is held is bounded (`room`).
     """

@@ -72,7 +72,7 @@ async def test_it_calls_at_once_when_it_is_idle_and_gathers_while_it_is_busy() -
 
 
 @pytest.mark.parametrize("callers", [1, 2])
-async def test_it_gathers_after_a_call_for_several_for_as_long_as_it_took(callers: int) -> None:
+async def test_it_gathers_after_a_call_for_a_few_for_as_long_as_it_took(callers: int) -> None:
     server = Server()
     server.seconds = 0.5
     asker = groups(server, callers=callers, apart=60)
@@ -87,16 +87,16 @@ async def test_it_gathers_after_a_call_for_several_for_as_long_as_it_took(caller
     assert server.calls == [[1, 2], [3, 4, 5]]
 
 
-@pytest.mark.parametrize("together", [(1,), (1, 2)], ids=["one", "several, longer than apart"])
-async def test_it_gathers_no_longer_than_that(together: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("number", "apart"), [(1, 60), (2, 0.1), (20, 60)], ids=["one", "longer than apart", "many"])
+async def test_else_it_does_not_gather(number: int, apart: float) -> None:
     server = Server()
     server.seconds = 0.2
-    asker = groups(server, apart=60 if len(together) == 1 else 0.1)
-    await ask(asker, *together)
-    other = asyncio.create_task(asker.ask(3))
+    asker = groups(server, apart=apart)
+    await ask(asker, *range(number))
+    other = asyncio.create_task(asker.ask(50))
     await turns()
-    assert server.calls == [[*together], [3]]
-    assert await other == 6
+    assert server.calls == [[*range(number)], [50]]
+    assert await other == 100
 
 
 async def test_nobody_waits_for_ever_where_it_is_cancelled_while_it_gathers() -> None:
