@@ -109,9 +109,11 @@ def demo_site(since: datetime, moved_at: datetime) -> SiteIn:
     return SiteIn(spaces=spaces, doorways=doorways, dpus=dpus, placements=placements)
 
 
-def _site_at(now: datetime) -> tuple[SiteIn, datetime]:
+def site_at(now: datetime) -> tuple[SiteIn, datetime]:
     """The site as it is made at `now`, and the beginning of its history: a night, with nobody there."""
-    today = now.astimezone(ZoneInfo(TIME_ZONE)).replace(hour=4, minute=0, second=0, microsecond=0)
+    # A day is over when the night is, so that there are two whole ones also between midnight and then.
+    last_night = now.astimezone(ZoneInfo(TIME_ZONE)) - timedelta(hours=4)
+    today = last_night.replace(hour=4, minute=0, second=0, microsecond=0)
     since = (today - timedelta(days=DAYS)).astimezone(UTC)
     return demo_site(since, since + timedelta(days=1, hours=7, minutes=30)), since
 
@@ -122,7 +124,7 @@ async def is_empty(connection: calls.Session) -> bool:
 
 async def is_demo(connection: calls.Session) -> bool:
     """Whether the database holds the demo's spaces; somebody's own beside them are all right."""
-    site, _ = _site_at(datetime.now(UTC))
+    site, _ = site_at(datetime.now(UTC))
     spaces = await calls.list_spaces(connection, max_rows=1000)
     return {space.id for space in spaces} >= {space.id for space in site.spaces}
 
@@ -130,7 +132,7 @@ async def is_demo(connection: calls.Session) -> bool:
 async def load(connection: asyncpg.Connection) -> int:
     """The site and its history up to now, all or nothing. Returns the number of events."""
     now = datetime.now(UTC)
-    site, since = _site_at(now)
+    site, since = site_at(now)
     crowd = Crowd(site, TIME_ZONE, since, PEOPLE, SEED, POPULARITY)
     reports = crowd.reports_until(now)
     number = 0
@@ -144,7 +146,7 @@ async def load(connection: asyncpg.Connection) -> int:
 
 async def walk(connection: calls.Session) -> None:
     """Keeps people walking, from who is inside by the counts; returns after a gap in time."""
-    site, _ = _site_at(datetime.now(UTC))
+    site, _ = site_at(datetime.now(UTC))
     start = datetime.now(UTC)
     inside = await _inside(connection, site)
     seed = random.SystemRandom().getrandbits(32)

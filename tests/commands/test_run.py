@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service import demo
 from tests.commands.support import PATIENCE, Process, answers, free_port, running
 
 READY = "Ctrl-C stops everything"
@@ -58,6 +59,16 @@ def nothing_is_left(folder: Path, port: int) -> bool:
         except BlockingIOError:
             return False
     return True
+
+
+@pytest.mark.parametrize(
+    "now", ["2026-11-22T12:00:00Z", "2026-11-22T23:12:00Z", "2026-11-23T02:59:00Z", "2026-11-23T03:01:00Z"]
+)
+def test_the_demo_has_two_whole_days_at_any_hour(now: str) -> None:
+    at = datetime.fromisoformat(now)
+    _, since = demo.site_at(at)
+    assert timedelta(days=2) <= at - since < timedelta(days=3)
+    assert since <= (at - timedelta(days=2)).replace(hour=12, minute=0)
 
 
 def test_a_first_start_serves_the_demo_with_a_history_and_people_who_walk(
