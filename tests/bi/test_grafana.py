@@ -89,7 +89,7 @@ def test_a_series_is_what_the_api_says(fleet: str, connection: asyncpg.Connectio
     _, now = ask(fleet, PANELS["occupancy: People now"]["targets"][0]["rawSql"])
     latest = {row["space"]: row["people"] for row in rows}
     assert latest == {row["space"]: row["people"] for row in now}
-    assert latest["tower"] >= 3
+    assert latest["tower"] >= 2  # three came, and until the night is over one went before
 
 
 def test_sensors_that_nobody_placed_or_nobody_hears_are_named(fleet: str) -> None:
