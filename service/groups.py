@@ -31,8 +31,10 @@ class Groups(Generic[Asked, Answer]):
     `call` gets what was asked in the order of arrival, and gives the answers in that order. It begins after all of
     them arrived. At most `callers` calls run at a time, and as long as one of them is free nobody waits; but after a
     call for a few (2 to 15) there is a pause as long as it took, which ends `apart` seconds after it began at the
-    latest, so that those who ask at a pace of their own do not make a call each. `weigh` and `max_weight` bound a
-    group; what is heavier goes alone.
+    latest, so that those who ask at a pace of their own do not make a call each; none where 16 wait by then. Of more
+    a group is half at most of those who wait or were answered just now: who asks again and again is taken in or
+    answered while the others' call is under way. With all in one group, we and the database would work in turns.
+    `weigh` and `max_weight` bound a group; what is heavier goes alone.
     A group whose call fails is divided and tried again, so that what fails it fails nobody else. Overload is told to
     the whole group: to try again at once would add to it.
     """
@@ -66,17 +68,17 @@ class Groups(Generic[Asked, Answer]):
         return await answer
 
     async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
         group: list[Waiting[Asked, Answer]] = []
         try:
             while self.waiting:
                 if self.apart and len(self.waiting) < MANY:
-                    await asyncio.sleep(self.not_before - asyncio.get_running_loop().time())
-                if group := self._take():
-                    begun = asyncio.get_running_loop().time()
+                    await asyncio.sleep(self.not_before - loop.time())
+                if group := self._take(len(group)):
+                    begun = loop.time()
                     await self._answer(group)
                     if 1 < len(group) < MANY:
-                        took = asyncio.get_running_loop().time() - begun
-                        self.not_before = begun + min(2 * took, self.apart)
+                        self.not_before = begun + min(2 * (loop.time() - begun), self.apart)
         except BaseException:
             for waiting in (*group, *self.waiting):
                 _fail(waiting, Problem("unavailable", STOPPED))
@@ -85,11 +87,12 @@ class Groups(Generic[Asked, Answer]):
             # not when the task is done, which is later: who asked in between would wait for nobody
             self.running.remove(asyncio.current_task())
 
-    def _take(self) -> list[Waiting[Asked, Answer]]:
+    def _take(self, answered: int) -> list[Waiting[Asked, Answer]]:
         """The next group; who has gone away by now is left out."""
         group: list[Waiting[Asked, Answer]] = []
         room = self.max_weight
-        while self.waiting and (not group or self.waiting[0].weight <= room):
+        most = max(MANY, (len(self.waiting) + answered) // 2)
+        while self.waiting and len(group) < most and (not group or self.waiting[0].weight <= room):
             waiting = self.waiting.popleft()
             if not waiting.answer.done():
                 group.append(waiting)

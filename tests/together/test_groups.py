@@ -87,7 +87,7 @@ async def test_it_gathers_after_a_call_for_a_few_for_as_long_as_it_took(callers:
     assert server.calls == [[1, 2], [3, 4, 5]]
 
 
-@pytest.mark.parametrize(("number", "apart"), [(1, 60), (2, 0.1), (20, 60)], ids=["one", "longer than apart", "many"])
+@pytest.mark.parametrize(("number", "apart"), [(1, 60), (2, 0.1), (16, 60)], ids=["one", "longer than apart", "many"])
 async def test_else_it_does_not_gather(number: int, apart: float) -> None:
     server = Server()
     server.seconds = 0.2
@@ -97,6 +97,24 @@ async def test_else_it_does_not_gather(number: int, apart: float) -> None:
     await turns()
     assert server.calls == [[*range(number)], [50]]
     assert await other == 100
+
+
+async def test_many_who_ask_again_and_again_are_divided_so_that_some_are_taken_in_while_others_are_answered() -> None:
+    server = Server()
+    asker = groups(server)
+
+    async def keep_asking(number: int) -> None:
+        for _ in range(10):
+            assert await asker.ask(number) == 2 * number
+
+    server.may_answer.clear()
+    first = asyncio.create_task(keep_asking(0))
+    await turns()
+    others = [asyncio.create_task(keep_asking(number)) for number in range(1, 64)]
+    await turns()
+    server.may_answer.set()
+    await asyncio.gather(first, *others)
+    assert [len(call) for call in server.calls[:12]] == [1, *[32] * 11]
 
 
 async def test_nobody_waits_for_ever_where_it_is_cancelled_while_it_gathers() -> None:
@@ -182,8 +200,8 @@ async def test_one_that_is_blocked_by_another_transaction_holds_up_but_does_not_
 
 async def test_it_gives_up_where_several_are_blocked_since_each_takes_long_to_fail() -> None:
     blocked = asyncpg.LockNotAvailableError("lock timeout")
-    server = Server(**{f"n{number}": blocked for number in range(50)})
-    answers = await ask(groups(server), *range(50))
+    server = Server(**{f"n{number}": blocked for number in range(16)})
+    answers = await ask(groups(server), *range(16))
     assert server.calls[1:] == [[0], [1]]
     assert answers[:2] == [blocked, blocked]
     assert all(isinstance(answer, Problem) and answer.kind.status == 503 for answer in answers[2:])
