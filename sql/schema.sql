@@ -1306,7 +1306,7 @@ routine core.settle_signs(integer[],timestamp with time zone[],timestamp with ti
     arguments   dpus integer[], signs timestamp with time zone[], received_at timestamp with time zone
     returns     bigint[]
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.share_plan()
     returns     void

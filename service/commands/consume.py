@@ -1,7 +1,6 @@
 """`headcount consume`."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -142,12 +141,13 @@ async def _consume(app: Litestar, settings: Settings, source: Source, what: str)
 
 
 def _consumer(app: Litestar, client: Client, source: Source, measures: StreamMetrics, what: str) -> Consumer[Any]:
-    store: Writer | Heartbeats = app.state.writer if what == "events" else app.state.heartbeats
+    store: Writer | Heartbeats
+    store, decode = (app.state.writer, _events) if what == "events" else (app.state.heartbeats, _heartbeats)
     return Consumer(
         client,
         source,
         measures,
-        decode=DECODERS[what],
+        decode=decode,
         record=lambda batch: store.record(store.database, batch),
         # Half of what is refused, since one message more may bring ten thousand.
         has_room=lambda: not store.room.is_half_full(),
@@ -161,6 +161,3 @@ def _events(body: Body) -> ingest.Batch:
 
 def _heartbeats(body: Body) -> heartbeats.Batch:
     return heartbeats.decode_message(body.data, body.content_type, body.content_encoding, body.at)
-
-
-DECODERS: dict[str, Callable[[Body], Any]] = {"events": _events, "heartbeats": _heartbeats}

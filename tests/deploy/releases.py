@@ -27,9 +27,9 @@ FIRST = Release(
 )
 # The one before this: service N-1 of a rolling upgrade.
 LAST = Release(
-    "a732d0a01a9328251d0a667292e7bb8c4ffb5072",
-    9,
-    "f153d43267e2537257426d36835b3b54afe759c8de840d77ffda3c12d1fd67ee",
+    "b21d62c8e0ef101185cff464c2bd6fe7d2b5fc9e",
+    11,
+    "91fe7a3aa9b2d66e5c0ba6978b74d1b0509212f0664c58c3f71fe26f325af7c1",
 )
 
 

@@ -83,6 +83,8 @@ create or replace function core.settle_signs(
 returns bigint[]
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+-- planned once a connection, maybe while nothing had been heard yet
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare

@@ -16,19 +16,15 @@ declare
   v_now timestamptz := clock_timestamp();   -- called in its place, core.list_hung could not be inlined
 begin
   return query
-  with turned as (
-    select d.id, s.last_seen_at, s.offline_at, s.steady_from, h.mounted_id, h.other_id
-    from core.dpu d
-    join core.dpu_state s on s.dpu_id = d.dpu_id
-    left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id
-    where d.id = any (dpus) and core.is_dpu_seen(d.dpu_id)
-  )
   select
-    t.id, core.get_dpu_state(t.last_seen_at, t.offline_at), t.last_seen_at, coalesce(t.offline_at, t.steady_from), m.id, o.id,
-    array(select distinct s.id from core.list_above(array[t.mounted_id, t.other_id]) a join core.space s on s.space_id = a.above_id)
-  from turned t
-  left join core.space m on m.space_id = t.mounted_id
-  left join core.space o on o.space_id = t.other_id;
+    d.id, core.get_dpu_state(s.last_seen_at, s.offline_at), s.last_seen_at, coalesce(s.offline_at, s.steady_from), m.id, o.id,
+    array(select distinct a.id from core.list_above(array[h.mounted_id, h.other_id]) l join core.space a on a.space_id = l.above_id)
+  from core.dpu d
+  join core.dpu_state s on s.dpu_id = d.dpu_id
+  left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id
+  left join core.space m on m.space_id = h.mounted_id
+  left join core.space o on o.space_id = h.other_id
+  where d.id = any (dpus) and core.is_dpu_seen(d.dpu_id);
 end
 $$;
 comment on function api.list_turned_dpus(text[]) is
