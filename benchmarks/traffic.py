@@ -37,7 +37,11 @@ def make_site(url: str) -> None:
 
 
 class Traffic:
-    """Never gives the same event twice: some DPUs in turn, each event with the time at which it is made, or before."""
+    """Never gives the same event twice. Each has the time at which it is made, or one before.
+
+    dpus: of how many DPUs a call has events; of fewer than there are, the next call has those of the next ones, as if
+    it came from another gateway.
+    """
 
     def __init__(self, dpus: int = DPUS, lag: timedelta = timedelta()) -> None:
         self.dpus = dpus
@@ -49,7 +53,8 @@ class Traffic:
         self.latest = max(self.latest, datetime.now(UTC))
         for number in itertools.islice(self.number, count):
             self.latest += timedelta(microseconds=1)
-            yield f"dpu-{number % self.dpus}", self.latest - self.lag, 1 - number % 2 * 2
+            dpu = number // count * self.dpus + number % self.dpus
+            yield f"dpu-{dpu % DPUS}", self.latest - self.lag, 1 - number % 2 * 2
 
     def columns(self, count: int) -> Columns:
         """As api.record_events takes them."""
