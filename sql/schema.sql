@@ -726,7 +726,7 @@ routine core.find_mounting(text,text,text)
     arguments   doorway text, mounted_in text, place text, OUT doorway_id integer, OUT mounted_side smallint
     returns     record
     as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.find_report(text)
     arguments   report text
@@ -1161,13 +1161,13 @@ routine core.place_dpu(integer,text,text,timestamp with time zone,timestamp with
     arguments   dpu_id integer, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, place text DEFAULT ''::text
     returns     text
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.put_doorway(text,jsonb,text)
     arguments   doorway text, patch jsonb, place text DEFAULT ''::text
     returns     text
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.put_dpu(text,jsonb,text)
     arguments   dpu text, patch jsonb, place text DEFAULT ''::text

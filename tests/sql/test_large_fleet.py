@@ -95,6 +95,31 @@ async def test_it_costs_what_the_site_has_and_not_what_the_fleet_has(
     assert {title: tables for title, tables in read.items() if tables} == {}
 
 
+async def test_a_large_site_is_read_once_when_it_is_applied_and_not_by_what_was_planned_before(
+    connection: asyncpg.Connection,
+) -> None:
+    await connection.execute("set jit = off")  # as the service has it
+    await connection.fetch("select * from api.apply_site($1)", json.dumps(SITE))
+    await connection.execute("analyze")  # all is small
+    often = ("counts now", "a count now", "counts of a site", "an event", "a late event", "a heartbeat")
+    for title in often * 6:  # then a session goes on with the plans that it has
+        await connection.fetch(QUESTIONS[title])
+
+    others = [f"other-{n}" for n in range(5_000)]
+    site = {
+        "spaces": [{"id": other} for other in others],
+        "doorways": [{"id": other, "sides": [other, None]} for other in others],
+        "dpus": [{"id": other} for other in others],
+        "placements": [{"dpu": other, "doorway": other, "mounted_in": other} for other in others],
+    }
+    async with connection.transaction():
+        before = await count_read(connection)
+        await connection.fetch("select * from api.apply_site($1)", json.dumps(site))
+        read = await count_read(connection) - before
+    assert {table: rows for table, rows in read.items() if rows > 50 * len(others)} == {}
+    assert {title: tables for title in often if (tables := await read_whole(connection, QUESTIONS[title]))} == {}
+
+
 async def test_a_sensor_that_is_heard_for_the_first_time_reads_nothing_of_those_heard_since_it_was_planned(
     connection: asyncpg.Connection,
 ) -> None:

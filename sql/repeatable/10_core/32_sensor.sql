@@ -332,13 +332,17 @@ as $$
 declare
   v_now timestamptz := clock_timestamp();
 begin
+  with hung as materialized (
+    select d.dpu_id, h.space_id
+    from unnest(dpus) as d (dpu_id)
+    -- one by one, by the index, however many may be thought to hang
+    left join lateral (select g.space_id from core.list_hung(v_now) g where g.dpu_id = d.dpu_id offset 0) h on true
+  )
   update core.dpu_state s set offline_after_seconds = n.seconds
   from (
-    select d.dpu_id, a.seconds
-    from unnest(dpus) as d (dpu_id)
-    left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id
-    left join core.list_offline_after(array(
-      select distinct g.space_id from core.list_hung(v_now) g where g.dpu_id = any (dpus))) a on a.space_id = h.space_id
+    select h.dpu_id, a.seconds
+    from hung h
+    left join core.list_offline_after(array(select distinct g.space_id from hung g)) a on a.space_id = h.space_id
   ) n
   where s.dpu_id = n.dpu_id and s.offline_after_seconds is distinct from n.seconds;
 end

@@ -1,5 +1,7 @@
 -- Changing the floor plan. Callers hold core.lock_plan, pass the instant it returned, and end with core.rebase_changed.
 -- place says where in a request a value stood: '' for a request of its own, 'spaces[3].' in a site.
+-- What reads tables that grow while a site is applied does so by their indexes: planned once a connection, on small tables,
+-- it would read them whole for each of many.
 
 create or replace function core.check_opening_hours(
   opening_hours jsonb,
@@ -159,6 +161,7 @@ create or replace function core.put_doorway(
 returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
@@ -194,9 +197,7 @@ begin
 
   if v_doorway.doorway_id is null then
     insert into core.doorway (id, name, side_a_id, side_b_id)
-    values (doorway, v_new.name, v_new.side_a_id, v_new.side_b_id)
-    returning doorway_id into v_new.doorway_id;
-    perform core.rebuild_boundary(array[v_new.doorway_id]);
+    values (doorway, v_new.name, v_new.side_a_id, v_new.side_b_id);
     return 'created';
   end if;
   if v_new is not distinct from v_doorway then
@@ -209,12 +210,11 @@ begin
   end if;
   update core.doorway d set name = v_new.name, side_a_id = v_new.side_a_id, side_b_id = v_new.side_b_id
   where d.doorway_id = v_doorway.doorway_id;
-  perform core.rebuild_boundary(array[v_doorway.doorway_id]);
   return 'updated';
 end
 $$;
 comment on function core.put_doorway(text, jsonb, text) is
-'Creates a doorway or changes what patch names. Returns created, updated or unchanged. Errors: PT422; PT409 for other sides once a DPU was placed; PT404 and PT403 beyond the token''s reach.';
+'Creates a doorway or changes what patch names. Returns created, updated or unchanged. The caller goes on with core.rebuild_boundary. Errors: PT422; PT409 for other sides once a DPU was placed; PT404 and PT403 beyond the token''s reach.';
 
 create or replace function core.put_dpu(
   dpu text,
@@ -293,6 +293,7 @@ create or replace function core.find_mounting(
 )
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
@@ -339,6 +340,7 @@ create or replace function core.place_dpu(
 returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
@@ -375,15 +377,13 @@ begin
     from unnest(tstzmultirange(v_old.during) - tstzmultirange(v_during)) as r (during);
   end loop;
   if doorway is null then
-    perform core.rebase_offline_after(array[place_dpu.dpu_id]);
     return 'updated';
   end if;
   insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at)
   values (place_dpu.dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during, place_dpu.recorded_at);
-  perform core.rebase_offline_after(array[place_dpu.dpu_id]);
   insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = v_mounting.doorway_id;
   return case when v_changed then 'updated' else 'created' end;
 end
 $$;
 comment on function core.place_dpu(integer, text, text, timestamptz, timestamptz, timestamptz, text) is
-'Records that a DPU is above a doorway during [from_at, until_at): what was believed of that period is superseded, what it leaves over of older placements is kept. Null doorway: it hangs nowhere then. Returns created (nothing was believed of that period), updated or unchanged. Errors: PT422, also for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';
+'Records that a DPU is above a doorway during [from_at, until_at): what was believed of that period is superseded, what it leaves over of older placements is kept. Null doorway: it hangs nowhere then. The caller goes on with core.rebase_offline_after. Returns created (nothing was believed of that period), updated or unchanged. Errors: PT422, also for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';

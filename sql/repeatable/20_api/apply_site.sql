@@ -5,10 +5,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  -- Sessions, this one too, plan once for tables as they are; of so many new rows they hear at once, not from autovacuum.
+  v_many constant integer := 1000;
   v_now timestamptz;
-  v_new text[];
+  v_created jsonb;           -- a key for each id
   v_changes text[];
-  v_new_dpus text[];
+  v_doorways text[];         -- those that changed
+  v_moved integer[];
   v_dpus text[];             -- of each placement, and when
   v_during tstzrange[];
   v_rest tstzmultirange[];   -- and what of that no later one takes
@@ -29,8 +32,11 @@ begin
     on conflict (id) do nothing
     returning id
   )
-  select array_agg(a.id) into v_new from added a;
-  perform core.note_change(ids => v_new);
+  select coalesce(jsonb_object_agg(a.id, null), '{}'), count(*) into v_created, v_number from added a;
+  if v_number >= v_many then
+    analyze core.space;
+  end if;
+  perform core.note_change(ids => (select array_agg(k) from jsonb_object_keys(v_created) k));
 
   kind := 'space';
   -- from the root of the tree that is wanted: a space may go below what is its own child until then
@@ -61,7 +67,7 @@ begin
   end loop;
   for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'spaces') with ordinality i loop
     id := v_item->>'id';
-    change := case when id = any (v_new) then 'created' else v_changes[v_number] end;
+    change := case when v_created ? id then 'created' else v_changes[v_number] end;
     return next;
   end loop;
 
@@ -69,20 +75,27 @@ begin
   for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'doorways') with ordinality i loop
     id := v_item->>'id';
     change := core.put_doorway(id, v_item, format('doorways[%s].', v_number));
+    if change <> 'unchanged' then
+      v_doorways := v_doorways || id;
+    end if;
     return next;
   end loop;
+  perform core.rebuild_boundary(array(select d.doorway_id from core.doorway d join unnest(v_doorways) n (id) on n.id = d.id));
 
   -- all at once, as api.record_events does: one by one they could deadlock with it
-  v_new_dpus := array(
-    select i.value->>'id' from jsonb_array_elements(site->'dpus') i
-    where i.value->>'id' ~ '^[A-Za-z0-9._:-]{1,64}$' and not exists (select from core.dpu d where d.id = i.value->>'id'));
-  perform core.register_dpus(v_new_dpus);
+  select coalesce(jsonb_object_agg(i.value->>'id', null), '{}'), count(*) into v_created, v_number
+  from jsonb_array_elements(site->'dpus') i
+  where i.value->>'id' ~ '^[A-Za-z0-9._:-]{1,64}$' and not exists (select from core.dpu d where d.id = i.value->>'id');
+  perform core.register_dpus(array(select jsonb_object_keys(v_created)));
+  if v_number >= v_many then
+    analyze core.dpu, core.dpu_state;
+  end if;
 
   kind := 'dpu';
   for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'dpus') with ordinality i loop
     id := v_item->>'id';
     change := core.put_dpu(id, v_item, format('dpus[%s].', v_number));
-    if id = any (v_new_dpus) then
+    if v_created ? id then
       change := 'created';
     end if;
     return next;
@@ -119,9 +132,16 @@ begin
         else 'updated'
       end;
     end loop;
+    if change <> 'unchanged' then
+      v_moved := v_moved || core.find_dpu(id);
+    end if;
     return next;
   end loop;
+  perform core.rebase_offline_after(v_moved);
   perform core.rebase_changed();
+  if cardinality(v_moved) >= v_many then
+    analyze core.doorway, core.boundary, core.placement, core.live_space, core.live_flow;
+  end if;
 end
 $$;
 comment on function api.apply_site(jsonb) is

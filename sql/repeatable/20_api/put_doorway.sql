@@ -11,6 +11,9 @@ declare
 begin
   perform core.lock_plan();
   v_change := core.put_doorway(doorway, patch);
+  if v_change <> 'unchanged' then
+    perform core.rebuild_boundary(array(select d.doorway_id from core.doorway d where d.id = doorway));
+  end if;
   perform core.rebase_changed();
   return query
   select v_change = 'created', d.* from api.get_doorway(doorway) d;

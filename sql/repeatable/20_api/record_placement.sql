@@ -16,6 +16,7 @@ begin
   v_dpu_id := core.find_dpu(dpu);
   from_at := coalesce(from_at, recorded_at);
   perform core.place_dpu(v_dpu_id, doorway, mounted_in, from_at, until_at, recorded_at);
+  perform core.rebase_offline_after(array[v_dpu_id]);
   perform core.rebase_changed();
 end
 $$;
