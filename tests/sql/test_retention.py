@@ -385,6 +385,16 @@ async def test_a_move_on_a_quarter_hour_changes_the_period_it_concerns(connectio
     assert await differences(connection) == []
 
 
+async def test_a_sensor_that_was_last_heard_before_holds_up_no_change(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", HORIZON - DAY + n * MINUTE, 1) for n in (1, 2)])
+    await retain(connection)
+    await apply_site(connection, dpus=[{"id": "young"}])
+    await place(connection, "young", "front", LONG_AGO)
+    assert await connection.fetchval("select raw_count from api.get_count('house')") == 2
+    assert await differences(connection) == []
+
+
 async def test_moves_where_nothing_was_dropped_are_as_free_as_ever(connection: asyncpg.Connection) -> None:
     await fill(connection)
     await place(connection, "front", "front", NOON + MINUTE, NOON + 2 * MINUTE)

@@ -43,7 +43,7 @@ declare
   v_signs smallint[];
   v_froms timestamptz[];
   v_untils timestamptz[];
-  v_sum_froms timestamptz[];   -- froms and untils, narrowed to where there can be events
+  v_sum_froms timestamptz[];   -- froms and untils, narrowed to where there can be events; between quarter-hours, since a cut needs events
   v_sum_untils timestamptz[];
   v_touched integer[];
 begin
@@ -59,7 +59,7 @@ begin
   select
     array_agg(p.space_id), array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.from_at), array_agg(p.until_at),
     array_agg(greatest(p.from_at, public.time_bucket(interval '30 days', coalesce(s.first_time, p.from_at)))),
-    array_agg(least(p.until_at, greatest(s.latest_time + interval '1 microsecond', p.from_at)))
+    array_agg(least(p.until_at, greatest(public.time_bucket(interval '15 minutes', s.latest_time) + interval '15 minutes', p.from_at)))
   into v_owners, v_dpus, v_signs, v_froms, v_untils, v_sum_froms, v_sum_untils
   from core.list_live_parts(v_spaces, v_sinces) p
   join core.dpu_state s on s.dpu_id = p.dpu_id;
