@@ -31,8 +31,8 @@ class Groups(Generic[Asked, Answer]):
     `call` gets what was asked in the order of arrival, and gives the answers in that order. It begins after all of
     them arrived. At most `callers` calls run at a time, and as long as one of them is free nobody waits; but after a
     call for a few (2 to 15) there is a pause as long as it took, which ends `apart` seconds after it began at the
-    latest, so that those who ask at a pace of their own do not make a call each; none where 16 wait by then. Of more
-    a group is half at most of those who wait or were answered just now: who asks again and again is taken in or
+    latest, so that those who ask at a pace of their own do not make a call each; none where 16 wait by then. Of 32
+    or more who wait or were answered just now a group is half at most: who asks again and again is taken in or
     answered while the others' call is under way. With all in one group, we and the database would work in turns.
     `weigh` and `max_weight` bound a group; what is heavier goes alone.
     A group whose call fails is divided and tried again, so that what fails it fails nobody else. Overload is told to
@@ -91,7 +91,8 @@ class Groups(Generic[Asked, Answer]):
         """The next group; who has gone away by now is left out."""
         group: list[Waiting[Asked, Answer]] = []
         room = self.max_weight
-        most = max(MANY, (len(self.waiting) + answered) // 2)
+        together = len(self.waiting) + answered
+        most = together // 2 if together >= 2 * MANY else together
         while self.waiting and len(group) < most and (not group or self.waiting[0].weight <= room):
             waiting = self.waiting.popleft()
             if not waiting.answer.done():

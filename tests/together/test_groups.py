@@ -87,7 +87,7 @@ async def test_it_gathers_after_a_call_for_a_few_for_as_long_as_it_took(callers:
     assert server.calls == [[1, 2], [3, 4, 5]]
 
 
-@pytest.mark.parametrize(("number", "apart"), [(1, 60), (2, 0.1), (16, 60)], ids=["one", "longer than apart", "many"])
+@pytest.mark.parametrize(("number", "apart"), [(1, 60), (2, 0.1), (20, 60)], ids=["one", "longer than apart", "many"])
 async def test_else_it_does_not_gather(number: int, apart: float) -> None:
     server = Server()
     server.seconds = 0.2
@@ -200,11 +200,13 @@ async def test_one_that_is_blocked_by_another_transaction_holds_up_but_does_not_
 
 async def test_it_gives_up_where_several_are_blocked_since_each_takes_long_to_fail() -> None:
     blocked = asyncpg.LockNotAvailableError("lock timeout")
-    server = Server(**{f"n{number}": blocked for number in range(16)})
-    answers = await ask(groups(server), *range(16))
-    assert server.calls[1:] == [[0], [1]]
-    assert answers[:2] == [blocked, blocked]
-    assert all(isinstance(answer, Problem) and answer.kind.status == 503 for answer in answers[2:])
+    server = Server(**{f"n{number}": blocked for number in range(50)})
+    answers = await ask(groups(server), *range(50))
+    assert server.calls == [[*range(25)], [0], [1], [*range(25, 50)], [25], [26]]
+    for first in (0, 25):
+        assert answers[first : first + 2] == [blocked, blocked]
+        others = answers[first + 2 : first + 25]
+        assert all(isinstance(answer, Problem) and answer.kind.status == 503 for answer in others)
 
 
 async def test_a_client_that_has_gone_away_leaves_its_neighbours_unharmed() -> None:
