@@ -115,11 +115,9 @@ begin
       v_below := array(select core.list_subtree(v_space.space_id));
       v_doorways := array(
         select d.doorway_id from core.doorway d where d.side_a_id = any (v_below) or d.side_b_id = any (v_below));
-      if cardinality(v_doorways) > 0 then
-        perform core.rebase_offline_after(array(
-          select p.dpu_id from core.placement p
-          where p.doorway_id = any (v_doorways) and p.superseded_at is null and p.during @> put_space.recorded_at));
-      end if;
+      perform core.rebase_offline_after(array(
+        select p.dpu_id from core.placement p
+        where p.doorway_id = any (v_doorways) and p.superseded_at is null and p.during @> put_space.recorded_at));
     end if;
     if v_new.parent_id is distinct from v_space.parent_id then
       -- the doorways it counts by, and the schedule it inherits

@@ -11,7 +11,8 @@ declare
   v_created jsonb;           -- a key for each id
   v_changes text[];
   v_doorways text[];         -- those that changed
-  v_moved integer[];
+  v_dpu_id integer;
+  v_moved integer[];         -- DPUs whose placements changed
   v_dpus text[];             -- of each placement, and when
   v_during tstzrange[];
   v_rest tstzmultirange[];   -- and what of that no later one takes
@@ -123,17 +124,18 @@ begin
   ) p;
   for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'placements') with ordinality i loop
     id := v_item->>'dpu';
+    v_dpu_id := core.find_dpu(id);
     change := 'unchanged';
     v_place := format('placements[%s].', v_number);
     for v_part in select unnest(v_rest[v_number + 1]) loop
-      change := case core.place_dpu(core.find_dpu(id), v_item->>'doorway', v_item->>'mounted_in', lower(v_part), upper(v_part), v_now, v_place)
+      change := case core.place_dpu(v_dpu_id, v_item->>'doorway', v_item->>'mounted_in', lower(v_part), upper(v_part), v_now, v_place)
         when 'unchanged' then change
         when 'created' then case change when 'unchanged' then 'created' else change end
         else 'updated'
       end;
     end loop;
     if change <> 'unchanged' then
-      v_moved := v_moved || core.find_dpu(id);
+      v_moved := v_moved || v_dpu_id;
     end if;
     return next;
   end loop;

@@ -15,8 +15,9 @@ begin
   recorded_at := core.lock_plan();
   v_dpu_id := core.find_dpu(dpu);
   from_at := coalesce(from_at, recorded_at);
-  perform core.place_dpu(v_dpu_id, doorway, mounted_in, from_at, until_at, recorded_at);
-  perform core.rebase_offline_after(array[v_dpu_id]);
+  if core.place_dpu(v_dpu_id, doorway, mounted_in, from_at, until_at, recorded_at) <> 'unchanged' then
+    perform core.rebase_offline_after(array[v_dpu_id]);
+  end if;
   perform core.rebase_changed();
 end
 $$;
