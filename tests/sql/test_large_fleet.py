@@ -74,13 +74,17 @@ async def count_read(connection: asyncpg.Connection) -> Counter[str]:
     return Counter({row["relname"]: row["read"] for row in rows})
 
 
-async def read_whole(connection: asyncpg.Connection, query: str) -> set[str]:
-    """The tables of which a query read much more than the site has."""
+async def read_by(connection: asyncpg.Connection, query: str, *arguments: object) -> Counter[str]:
+    """Rows that a query reads by table."""
     async with connection.transaction():
         before = await count_read(connection)
-        await connection.fetch(query)
-        after = await count_read(connection)
-    return {table for table, rows in (after - before).items() if rows >= OTHERS // 10}
+        await connection.fetch(query, *arguments)
+        return await count_read(connection) - before
+
+
+async def read_whole(connection: asyncpg.Connection, query: str) -> set[str]:
+    """The tables of which a query read much more than the site has."""
+    return {table for table, rows in (await read_by(connection, query)).items() if rows >= OTHERS // 10}
 
 
 @pytest.mark.parametrize("plans", ["auto", "force_generic_plan"])
@@ -112,10 +116,7 @@ async def test_a_large_site_is_read_once_when_it_is_applied_and_not_by_what_was_
         "dpus": [{"id": other} for other in others],
         "placements": [{"dpu": other, "doorway": other, "mounted_in": other} for other in others],
     }
-    async with connection.transaction():
-        before = await count_read(connection)
-        await connection.fetch("select * from api.apply_site($1)", json.dumps(site))
-        read = await count_read(connection) - before
+    read = await read_by(connection, "select * from api.apply_site($1)", json.dumps(site))
     assert {table: rows for table, rows in read.items() if rows > 50 * len(others)} == {}
     assert {title: tables for title in often if (tables := await read_whole(connection, QUESTIONS[title]))} == {}
 
