@@ -56,6 +56,7 @@ POLL_TEXT = {
         "example": "store_id,status,timestamp_utc\nstore-1,active,2026-01-31 12:00:00 UTC\n",
     },
 }
+REFERENCE = re.compile(r'"\$ref": "#/components/schemas/([^"]+)"')
 TEXTS: dict[type[msgspec.Struct], dict[str, Any]] = {EventsIn: EVENT_TEXT, PollsIn: POLL_TEXT}
 
 
@@ -106,8 +107,6 @@ def document(app: Litestar) -> bytes:
     paths: dict[str, dict[str, Any]] = {}
     for path, method, handler in handlers:
         paths.setdefault(path, {})[method] = _operation(path, handler, references, components)
-    for kind in {kind for *_, handler in handlers for kind in [handler.opt["described"].query]}:
-        components.pop(kind.__name__, None)
     _bound_events(components)
     whole = {
         "openapi": "3.1.0",
@@ -117,16 +116,46 @@ def document(app: Litestar) -> bytes:
             "description": "People counting. Every body can be JSON or MessagePack; errors are RFC 9457 problems.",
         },
         "paths": paths,
-        "components": {"schemas": components, "securitySchemes": {"token": TOKEN_SCHEME}},
+        "components": {"schemas": _used(paths, components), "securitySchemes": {"token": TOKEN_SCHEME}},
     }
     # Patterns end in Python's \Z here, which JSON Schema writes $.
-    return json.dumps(whole).replace('\\\\Z"', '$"').encode()
+    return json.dumps(_plain(whole)).replace('\\\\Z"', '$"').encode()
 
 
 def _schema(kind: type) -> dict[str, Any]:
     if kind is Instant:
         return {"type": "string", "format": "date-time"}
     raise NotImplementedError(kind)
+
+
+def _used(paths: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    """The components that an operation refers to, itself or by others: query Structs became parameters."""
+    used: dict[str, Any] = {}
+    found = REFERENCE.findall(json.dumps(paths))
+    while found:
+        name = found.pop()
+        if name not in used:
+            used[name] = components[name]
+            found += REFERENCE.findall(json.dumps(components[name]))
+    return dict(sorted(used.items()))
+
+
+def _plain(schema: Any) -> Any:
+    """The same as generators of clients understand it.
+
+    Tuples are arrays of a fixed length, since many do not know `items: false`. What is null by default is optional
+    and no more: with a default, some would have it given always.
+    """
+    if isinstance(schema, list):
+        return [_plain(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "prefixItems" in schema:
+        first, *others = schema["prefixItems"]
+        if any(other != first for other in others):
+            raise ValueError(f"the parts of a tuple differ, which many generators cannot read: {schema}")
+        schema = {name: value for name, value in schema.items() if name != "prefixItems"} | {"items": first}
+    return {name: _plain(value) for name, value in schema.items() if (name, value) != ("default", None)}
 
 
 def _bound_events(components: dict[str, Any]) -> None:
@@ -193,4 +222,4 @@ def _operation(
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """A query parameter is absent rather than null."""
     options = [option for option in schema.get("anyOf", []) if option != {"type": "null"}]
-    return options[0] if len(options) == 1 else {k: v for k, v in schema.items() if k != "default" or v is not None}
+    return options[0] if len(options) == 1 else schema

@@ -1,6 +1,7 @@
 """GET /schema, and what schemathesis makes of it."""
 
 import asyncio
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -55,6 +56,24 @@ async def test_it_describes_every_address(app: Litestar, client: httpx.AsyncClie
     assert "\\Z" not in msgspec.json.encode(document).decode()
     events = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]
     assert set(events) == {"application/json", "application/msgpack", "application/x-ndjson", "text/csv"}
+
+
+async def test_every_reference_leads_somewhere_and_everything_is_referred_to(client: httpx.AsyncClient) -> None:
+    text = (await client.get("/schema")).text
+    schemas = msgspec.json.decode(text)["components"]["schemas"]
+    referred_to = re.findall(r'"\$ref": ?"([^"]*)"', text)
+    assert {f"#/components/schemas/{name}" for name in schemas} == set(referred_to)
+    assert {"ReportIn", "HeartbeatIn", "ProblemOut"} <= set(schemas)
+
+
+async def test_the_sides_of_a_doorway_are_an_array_of_two(client: httpx.AsyncClient) -> None:
+    text = (await client.get("/schema")).text
+    assert "prefixItems" not in text
+    schemas = msgspec.json.decode(text)["components"]["schemas"]
+    for name in ("DoorwayIn", "DoorwayOut", "SiteDoorwayIn"):
+        sides = schemas[name]["properties"]["sides"]
+        assert (sides["type"], sides["minItems"], sides["maxItems"]) == ("array", 2, 2)
+        assert {option["type"] for option in sides["items"]["anyOf"]} == {"string", "null"}
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
