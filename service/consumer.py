@@ -449,7 +449,7 @@ def _size(headers: dict[str, str]) -> int:
 
 
 def _in_a_header(text: str) -> str:
-    return printable(text).encode("ascii", "backslashreplace").decode()[:REASON_BYTES]
+    return printable(text[:REASON_BYTES]).encode("ascii", "backslashreplace").decode()[:REASON_BYTES]
 
 
 @asynccontextmanager

@@ -48,6 +48,8 @@ from service.negotiation import (
 MAX_EVENTS = 10_000
 # A day that has no events yet costs the database some milliseconds, and a request must not take for ever.
 MAX_DAYS = 1_000
+# Of an item that is refused: kept in the database, and shown.
+SHOWN_CHARACTERS = 1_000
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 BOM = b"\xef\xbb\xbf"
@@ -394,7 +396,7 @@ def _raw_json_parts(raw: msgspec.Raw, name: str) -> list[JsonPart]:
 
 
 def _show_json(part: JsonPart) -> str:
-    return printable(part.text)
+    return shown(part.text)
 
 
 def _msgpack_parts(raw: msgspec.Raw, name: str) -> list[msgspec.Raw]:
@@ -428,9 +430,9 @@ def _msgpack_value(part: msgspec.Raw) -> object:
 def _show_msgpack(part: msgspec.Raw) -> str:
     """As JSON where it can be, else the bytes."""
     try:
-        return printable(msgspec.json.encode(msgspec.msgpack.decode(bytes(part))).decode())
+        return shown(msgspec.json.encode(msgspec.msgpack.decode(bytes(part))).decode())
     except (ValueError, TypeError, RecursionError):
-        return printable(bytes(part).decode("utf-8", "surrogateescape"))
+        return shown(bytes(part).decode("utf-8", "surrogateescape"))
 
 
 # Lines: NDJSON and CSV
@@ -494,7 +496,7 @@ def _number(text: str) -> int | None:
 
 
 def _show_line(line: bytes) -> str:
-    return printable(line.decode("utf-8", "surrogateescape"))
+    return shown(line.decode("utf-8", "surrogateescape"))
 
 
 # Tables and kinds
@@ -717,7 +719,7 @@ def fields_of(value: object, required: Sequence[str], optional: Sequence[str]) -
         raise Unreadable("It must be an object.")
     for name in value:
         if name not in required and name not in optional:
-            raise Unreadable(f"`{printable(str(name))[:64]}` is not a field here.")
+            raise Unreadable(f"`{printable(str(name)[:64])}` is not a field here.")
     for name in required:
         if name not in value:
             raise Unreadable(f"`{name}` is missing.")
@@ -763,6 +765,17 @@ def _within(value: object, low: int, high: int, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise Unreadable(f"`{name}` must be an integer of {low} to {high}.")
     return value
+
+
+def shown(text: str) -> str:
+    """What is kept and shown of a refused item: its beginning, printable, and how long it was if that is not all.
+
+    It is cut before it is escaped, which takes a second for a few megabytes.
+    """
+    beginning = printable(text[:SHOWN_CHARACTERS])[:SHOWN_CHARACTERS]
+    if len(text) <= SHOWN_CHARACTERS:
+        return beginning
+    return f"{beginning} … (the first of {len(text):,} characters)"
 
 
 def printable(text: str) -> str:

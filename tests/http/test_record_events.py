@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -299,3 +300,27 @@ async def test_it_answers_after_the_commit(client: httpx.AsyncClient) -> None:
     await room_with_dpu(client)
     await send(client, event(direction=3))
     assert body(await client.get("/v1/spaces/room/count"))["count"] == 3
+
+
+HUGE = 3 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        pytest.param("application/json", b'{"events":[["' + b"\x01" * HUGE + b'"]]}', id="json"),
+        pytest.param("application/json", b'{"events":[{"' + b"\x01" * HUGE + b'":1}]}', id="name"),
+        pytest.param("application/x-ndjson", b"\x01" * HUGE, id="ndjson"),
+        pytest.param("text/csv", b"timestamp,direction,dpu_id\n" + b"\x01" * HUGE, id="csv"),
+        pytest.param("application/msgpack", msgspec.msgpack.encode({"events": ["\x01" * HUGE]}), id="msgpack"),
+    ],
+)
+async def test_it_keeps_the_beginning_of_a_refused_event_and_says_how_long_it_was(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, kind: str, content: bytes
+) -> None:
+    answer = body(await post(client, content, kind))
+    assert [item["code"] for item in answer["rejected"]] == ["invalid"]
+    assert len(answer["rejected"][0]["detail"]) < 300
+    kept = await connection.fetchval("select body from core.rejected_event")
+    assert len(kept) < 1_100
+    assert re.search(r" … \(the first of [0-9,]{9,} characters\)\Z", kept)
