@@ -23,6 +23,7 @@ from service.limits import Limiter
 from service.messages import TokenRow
 from service.negotiation import Connection, prefers_html
 
+# `admin` includes `read`: core.include_scopes says so for every token.
 SCOPES = ("ingest", "read", "admin")
 OPEN = None  # instead of a scope, for what anybody may see
 
@@ -159,28 +160,38 @@ class Gate:
 
     async def admit(self, authorization: str, scope: str) -> Access:
         """The access of a request. Raises Problem: 401 without a good token, 403 without the scope, 429, 503."""
-        access = EVERYTHING if self.tokens is None else await self._identify(self.tokens, authorization)
+        access = EVERYTHING if self.tokens is None else await self._identify(self.tokens, authorization, scope)
         if scope not in access.scopes:
+            has = ", ".join(f"`{has}`" for has in SCOPES if has in access.scopes)
             raise Problem(
                 "forbidden",
-                f"This needs the scope {scope}; the token has {', '.join(s for s in SCOPES if s in access.scopes)}.",
+                f"The token is valid but lacks the scope `{scope}`; it has {has}. {how_to_get(scope)}",
                 headers={"WWW-Authenticate": f'Bearer realm="headcount", error="insufficient_scope", scope="{scope}"'},
             )
         return access
 
-    async def _identify(self, tokens: Tokens, authorization: str) -> Access:
+    async def _identify(self, tokens: Tokens, authorization: str, scope: str) -> Access:
         given = BEARER.fullmatch(authorization)
         if given is None:
-            raise _unauthorized("This needs a token: send it as Authorization: Bearer hc_...", "")
+            raise _unauthorized(
+                f"A token is required. Send it in the header Authorization: Bearer hc_... {how_to_get(scope)}", ""
+            )
         # What cannot be a token is not worth a look.
         access = await tokens.find(digest_of(given[1])) if TOKEN.fullmatch(given[1]) else None
         if access is None:
-            raise _unauthorized("The token is unknown, has expired or was revoked.", ', error="invalid_token"')
+            raise _unauthorized(
+                f"The token is unknown, has expired or was revoked. {how_to_get(scope)}", ', error="invalid_token"'
+            )
         return access
 
     async def is_still_good(self, access: Access) -> bool:
         """For answers that last longer than a look: ask this every few seconds. Raises Problem (503)."""
         return self.tokens is None or await self.tokens.find(access.digest) is not None
+
+
+def how_to_get(scope: str) -> str:
+    """The command that makes a token with this scope."""
+    return f"To make a token that can do this, run: headcount token create --scope {scope}"
 
 
 def _unauthorized(detail: str, error: str) -> Problem:

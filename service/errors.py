@@ -56,8 +56,8 @@ KINDS = {
     kind.code: kind
     for kind in (
         Kind(400, "malformed", "The request cannot be read"),
-        Kind(401, "unauthorized", "The request comes without a good token"),
-        Kind(403, "forbidden", "The token does not reach this"),
+        Kind(401, "unauthorized", "A valid token is required"),
+        Kind(403, "forbidden", "Not allowed"),
         Kind(404, "not_found", "There is no such thing"),
         Kind(405, "method_not_allowed", "This address does not take this method"),
         Kind(409, "conflict", "This contradicts what is stored"),

@@ -22,7 +22,7 @@ CSV_ANSWER = {"schema": {"type": "string", "description": "A line of the items' 
 TOKEN_SCHEME = {
     "type": "http",
     "scheme": "bearer",
-    "description": "A token (hc_...) with the scope that the operation names: ingest, read or admin. "
+    "description": "A token (hc_...) with the scope that the operation names: ingest, read or admin (includes read). "
     "One that is limited to a space sees that space and what lies below it. Not asked for with HEADCOUNT_AUTH=off.",
 }
 AS_OF = {

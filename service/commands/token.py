@@ -56,7 +56,9 @@ def token() -> None:
 
 
 @token.command
-@click.option("--scope", "scopes", type=Scopes(), required=True, help="ingest, read, admin; several with commas.")
+@click.option(
+    "--scope", "scopes", type=Scopes(), required=True, help="ingest, read, admin (includes read); several with commas."
+)
 @click.option("--space", help="Only this space and all below it.  [default: everything]")
 @click.option("--name", help="What it is for, to tell it from others.")
 @click.option("--expires", "expires_at", type=Expiry(), help="90d, or an RFC 3339 instant.  [default: never]")

@@ -31,7 +31,7 @@ export async function request(path, { headers = {}, ...more } = {}) {
   const answer = await fetch(path, { ...more, headers: { ...headers, ...authorization }, cache: "no-store" });
   if (answer.status !== 401 && (answer.status !== 403 || !token)) return answer;
   const { detail = "The service refuses the token." } = await answer.json().catch(() => ({}));
-  return askForToken(token ? `${detail} Another one, please.` : "");
+  return askForToken(token ? `${detail.replace(/\.$/, "")}. Enter another token.` : "");
 }
 
 // The JSON of an answer and its headers; null instead of the JSON, if it still is what has this tag.

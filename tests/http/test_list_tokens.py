@@ -4,7 +4,7 @@ import asyncpg
 import httpx
 
 from tests.factories import build_house
-from tests.http import body
+from tests.http import body, problem
 from tests.http.guarded import guarded, new_token, token_id
 
 
@@ -36,3 +36,19 @@ async def test_a_limited_one_sees_those_of_its_space_and_below(
         assert await seen(everywhere) == set(ids)
         assert await seen(admin) == set(ids[:2])
         assert await seen(below) == {ids[1]}
+
+
+async def test_one_that_may_change_reads_too_and_the_list_shows_it(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_house(connection)
+    admin = await new_token(connection, "admin", space="house")
+    await connection.execute("update core.token set scopes = '{admin}'")  # as a release before stored it
+    async with guarded(database_url) as client:
+        client.headers.update(admin)
+        assert [token["scopes"] for token in body(await client.get("/v1/tokens"))["items"]] == [["read", "admin"]]
+        made = body(await client.post("/v1/tokens", json={"scopes": ["read"]}), 201)
+        assert made["scopes"] == ["read"]
+        assert len(body(await client.get("/v1/counts"))["counts"]) == 2
+        refused = problem(await client.post("/v1/tokens", json={"scopes": ["ingest"]}), 403, "forbidden", "scopes")
+        assert "It can give read, admin." in refused["detail"]

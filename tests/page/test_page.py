@@ -212,7 +212,7 @@ async def test_it_asks_for_a_token_keeps_it_for_the_tab_and_says_what_is_wrong_w
     await build_site(connection)
     site = Site(browser, free_port())
     ingest, here = await new_token(connection, "ingest"), await new_token(connection, "read", space="own")
-    everywhere = await new_token(connection, "read")
+    everywhere = await new_token(connection, "admin")  # which includes read
     with serving(tmp_path, database_url, site.port, HEADCOUNT_AUTH="required") as process:
         context = await browser.new_context(reduced_motion="reduce")
         page = await site.new_page(context)
@@ -222,7 +222,7 @@ async def test_it_asks_for_a_token_keeps_it_for_the_tab_and_says_what_is_wrong_w
         await answer_with(page, "hc_bad")
         await expect(why).to_contain_text("unknown, has expired or was revoked")
         await answer_with(page, ingest)
-        await expect(why).to_contain_text("This needs the scope read; the token has ingest.")
+        await expect(why).to_contain_text("The token is valid but lacks the scope `read`; it has `ingest`.")
         await answer_with(page, here)
         await expect(page.locator("#link")).to_have_text("Live")
         await expect(page.locator("#name")).to_have_text("own-room")

@@ -38,9 +38,9 @@ begin
   if core.get_reach() is not null then
     -- nobody gives away what he has not got
     select t.* into v_maker from core.token t where t.id = current_setting('headcount.token');
-    if not scopes <@ v_maker.scopes then
-      raise exception using errcode = 'PT403', message = 'This token has not all of these scopes itself.', detail = 'scopes',
-        hint = format('It can give %s.', array_to_string(v_maker.scopes, ', '));
+    if not scopes <@ core.include_scopes(v_maker.scopes) then
+      raise exception using errcode = 'PT403', message = 'This token lacks some of these scopes itself.', detail = 'scopes',
+        hint = format('It can give %s.', array_to_string(core.include_scopes(v_maker.scopes), ', '));
     end if;
     v_space_id := coalesce(v_space_id, v_maker.space_id);
     expires_at := least(expires_at, v_maker.expires_at);
@@ -50,7 +50,7 @@ begin
   insert into core.token (id, digest, name, scopes, space_id, events_per_second, requests_per_second, created_at, expires_at)
   values (
     'tok_' || left(replace(gen_random_uuid()::text, '-', ''), 12), digest, name,
-    array(select s.scope from unnest(array['ingest', 'read', 'admin']) as s (scope) where s.scope = any (scopes)),
+    core.include_scopes(scopes),
     v_space_id, events_per_second, requests_per_second, v_now, expires_at)
   returning token_id into v_token_id;
   return query
@@ -59,6 +59,6 @@ begin
 end
 $$;
 comment on function api.create_token(bytea, text[], text, text, timestamptz, integer, integer) is
-'Lets whoever has the token with this SHA-256 digest do what its scopes say: ingest, read, admin.
+'Lets whoever has the token with this SHA-256 digest do what its scopes say: ingest, read, admin (which includes read).
 
 space: that one and all below it only (null: everything). expires_at null: never. events_per_second, requests_per_second: null for the limits that the service sets. On behalf of a token that is limited to a space: within that space (null: the same), its own scopes only (else PT403), and neither longer nor faster than itself. Errors: PT422 naming the field.';

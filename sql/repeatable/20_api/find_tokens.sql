@@ -26,7 +26,7 @@ begin
     for no key update skip locked
   );
   return query
-  select t.digest, t.id, t.scopes, t.space_id is not null, t.expires_at, t.events_per_second, t.requests_per_second
+  select t.digest, t.id, core.include_scopes(t.scopes), t.space_id is not null, t.expires_at, t.events_per_second, t.requests_per_second
   from core.token t
   where t.digest = any (digests) and t.revoked_at is null and (t.expires_at is null or t.expires_at > v_now);
 end
@@ -34,4 +34,5 @@ $$;
 comment on function api.find_tokens(bytea[]) is
 'Those of the tokens with these SHA-256 digests that are good now: neither revoked nor expired. Notes, at most once a minute, that they are used.
 
+scopes: admin includes read.
 is_limited: to a space; then each statement on its behalf has to have its id in the setting headcount.token.';
