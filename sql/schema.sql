@@ -862,6 +862,12 @@ routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time 
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
 
+routine core.include_scopes(text[])
+    arguments   scopes text[]
+    returns     text[]
+    as          sql immutable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.is_channel_in_reach(integer)
     arguments   under_id integer
     returns     boolean
