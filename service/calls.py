@@ -176,12 +176,14 @@ async def record_events(
     auto_register: bool = True,
     refused_bodies: Sequence[str] = (),
     refused_details: Sequence[str] = (),
+    refused_dpus: Sequence[str | None] = (),
+    keep_refused: bool = True,
 ) -> list[messages.Verdict]:
     """Only of the events that were not accepted."""
     rows = await session.fetch(
         "select * from api.record_events("
         "dpus => $1, times => $2, directions => $3, sequences => $4, "
-        "auto_register => $5, refused_bodies => $6, refused_details => $7)",
+        "auto_register => $5, refused_bodies => $6, refused_details => $7, refused_dpus => $8, keep_refused => $9)",
         dpus,
         times,
         directions,
@@ -189,8 +191,80 @@ async def record_events(
         auto_register,
         refused_bodies,
         refused_details,
+        refused_dpus,
+        keep_refused,
     )
     return [messages.Verdict(*row) for row in rows]
+
+
+async def list_rejected(
+    session: Session,
+    dpu: str | None = None,
+    source: str | None = None,
+    code: str | None = None,
+    from_at: datetime | None = None,
+    to_at: datetime | None = None,
+    before_at: datetime | None = None,
+    before_id: int | None = None,
+    rerun: bool = False,
+    max_rows: int = 100,
+) -> list[messages.RejectedEventOut]:
+    rows = await session.fetch(
+        "select * from api.list_rejected("
+        "dpu => $1, source => $2, code => $3, from_at => $4, to_at => $5, "
+        "before_at => $6, before_id => $7, rerun => $8, max_rows => $9)",
+        dpu,
+        source,
+        code,
+        from_at,
+        to_at,
+        before_at,
+        before_id,
+        rerun,
+        max_rows,
+    )
+    return [
+        msgspec.convert(dict(row) | {"id": str(row["id"]), "timestamp": row["time"]}, messages.RejectedEventOut)
+        for row in rows
+    ]
+
+
+async def rerun_rejected(
+    session: Session,
+    dpu: str | None = None,
+    source: str | None = None,
+    code: str | None = None,
+    from_at: datetime | None = None,
+    to_at: datetime | None = None,
+    ids: Sequence[int] | None = None,
+    after_id: int | None = None,
+    auto_register: bool = True,
+    max_rows: int = 10_000,
+) -> list[messages.RerunRow]:
+    """What became of each, in the order in which they were refused."""
+    rows = await session.fetch(
+        "select * from api.rerun_rejected("
+        "dpu => $1, source => $2, code => $3, from_at => $4, to_at => $5, "
+        "ids => $6, after_id => $7, auto_register => $8, max_rows => $9)",
+        dpu,
+        source,
+        code,
+        from_at,
+        to_at,
+        ids,
+        after_id,
+        auto_register,
+        max_rows,
+    )
+    return [_shape(row, messages.RerunRow) for row in rows]
+
+
+async def get_refusal_state(session: Session) -> messages.RefusalState:
+    return _shape(await session.fetchrow("select * from api.get_refusal_state()"), messages.RefusalState)
+
+
+async def note_ahead(session: Session, dpus: Sequence[str], times: Sequence[datetime]) -> None:
+    await session.fetchrow("select api.note_ahead(dpus => $1, times => $2)", dpus, times)
 
 
 async def list_events(
@@ -795,6 +869,12 @@ async def get_retention(session: Session) -> messages.RetentionRow:
 
 async def set_retention(session: Session, days: int | None) -> messages.RetentionRow:
     return _shape(await session.fetchrow("select * from api.set_retention(days => $1)", days), messages.RetentionRow)
+
+
+async def set_horizon(session: Session, from_at: datetime | None) -> datetime:
+    """From when on events are taken now."""
+    row = await session.fetchrow("select api.set_horizon(from_at => $1) as at", from_at)
+    return msgspec.convert(row and row["at"], datetime)
 
 
 async def list_differences(session: Session) -> list[messages.Difference]:

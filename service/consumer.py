@@ -343,7 +343,11 @@ class Consumer(Generic[Decoded]):
         """It was not stored. If that is the message's own fault, it comes again a few times only."""
         problem = problem_of(error)
         deliveries = message.metadata.num_delivered
-        if problem.kind.code == "unavailable":
+        if problem.kind.code == "clock_suspect":
+            # Others may be stored: what is of the past.
+            self._complain("Nothing from ahead of the clock is stored", error)
+            delay = LONGEST_PAUSE
+        elif problem.kind.code == "unavailable":
             if is_overload(error):
                 self._back_off(error)
             delay = max(self.pause, FIRST_PAUSE)

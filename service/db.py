@@ -13,7 +13,7 @@ import asyncpg
 from service import calls
 from service.auth import Access
 from service.errors import Problem, problem_of
-from service.messages import RollupState
+from service.messages import RefusalState, RollupState
 from service.negotiation import HttpRequest
 from service.schema import SchemaMismatch, SchemaVersion, compare_schema, expected_schema
 from service.settings import Settings
@@ -86,6 +86,8 @@ class Database:
         self.waiting = 0
         self.rollup_state: RollupState | None = None
         self.looked_at = -math.inf
+        self.refusal_state: RefusalState | None = None
+        self.refusals_looked_at = -math.inf
         self.pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     @asynccontextmanager
@@ -166,6 +168,18 @@ class Database:
                 self.rollup_state = None
         return self.rollup_state
 
+    async def get_refusal_state(self) -> RefusalState | None:
+        """The same."""
+        if time.monotonic() - self.refusals_looked_at > ROLLUP_STATE_SECONDS:
+            self.refusals_looked_at = time.monotonic()
+            try:
+                async with asyncio.timeout(1):
+                    self.refusal_state = await calls.get_refusal_state(self)
+            except Exception as error:
+                log.warning("No state of what was refused (%s: %s)", type(error).__name__, error)
+                self.refusal_state = None
+        return self.refusal_state
+
     @asynccontextmanager
     async def transaction(self, token: str | None) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """A transaction. With a token, one that reaches only what that does (sql/repeatable/10_core/15_reach.sql)."""
@@ -214,6 +228,8 @@ class Database:
         repeatable = next((row.sha256 for row in rows if not row.number), None)
         compare_schema(found, repeatable, self.expected)
         if not self.checked:
+            if self.settings.events_from is not None:
+                await calls.set_horizon(connection, self.settings.events_from)
             self.checked = True
             if self.settings.auth == "required" and not await calls.list_tokens(connection, max_rows=1):
                 log.warning("There is no token yet, so nobody is let in: headcount token create --scope admin")

@@ -17,7 +17,7 @@ from litestar.types import Scope
 from service.schema import SchemaMismatch
 
 PROBLEM_JSON = "application/problem+json"
-RETRY_AFTER = {"Retry-After": "1"}
+RETRY_AFTER = {"unavailable": {"Retry-After": "1"}, "clock_suspect": {"Retry-After": "10"}}
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
@@ -66,6 +66,7 @@ KINDS = {
         Kind(422, "invalid", "The request asks for something that cannot be"),
         Kind(429, "rate_limited", "This is more than the token may send"),
         Kind(500, "internal", "The service made a mistake"),
+        Kind(503, "clock_suspect", "The clock of the service looks wrong"),
         Kind(503, "unavailable", "The service cannot answer just now"),
     )
 }
@@ -117,7 +118,7 @@ class Problem(Exception):
         self.kind = KINDS[code]
         self.detail = detail
         self.errors = tuple(errors)
-        self.headers = dict(headers or {}) | (RETRY_AFTER if code == "unavailable" else {})
+        self.headers = dict(headers or {}) | RETRY_AFTER.get(code, {})
 
 
 def invalid(detail: str, where: str = "") -> Problem:
@@ -147,6 +148,9 @@ def problem_of_sqlstate(error: asyncpg.PostgresError) -> Problem:
     code = next((SQLSTATES[state[:n]] for n in range(len(state), 0, -1) if state[:n] in SQLSTATES), "internal")
     if not state.startswith("PT"):
         return Problem(code, WORDS[code])
+    # a narrower code than the status tells
+    narrow = getattr(error, "constraint_name", None)
+    code = narrow if narrow in KINDS else code
     message, where, hint = (str(getattr(error, name, None) or "") for name in ("message", "detail", "hint"))
     items = [ProblemItem(where, code, message)] if where else []
     return Problem(code, f"{message.rstrip('.')}. {hint}" if hint else message, items)

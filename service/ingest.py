@@ -75,11 +75,12 @@ Row = TypeVar("Row")
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An event that could not be decoded; `body` is its text, printable."""
+    """An event that could not be decoded; `body` is its text, printable. `dpu`: whose it is, where that can be read."""
 
     index: int
     detail: str
     body: str
+    dpu: str | None = None
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -137,6 +138,8 @@ class Header(NamedTuple):
 class Unreadable(ValueError):
     """Why one item cannot be taken, naming the field."""
 
+    dpu: str | None = None
+
 
 class TooDeep(Unreadable):
     """Deeper than Python goes."""
@@ -163,6 +166,7 @@ async def record_all(
         auto_register=auto_register,
         refused_bodies=[refusal.body for refusal in refusals],
         refused_details=[refusal.detail for refusal in refusals],
+        refused_dpus=[refusal.dpu for refusal in refusals],
     )
     answers = []
     begin = done = 0
@@ -324,7 +328,7 @@ def _one_by_one(
             rows.append(read(part))
             indexes.append(index)
         except Unreadable as error:
-            refusals.append(Refusal(index, str(error), show(part)))
+            refusals.append(Refusal(index, str(error), show(part), error.dpu))
     return make(rows, indexes, refusals)
 
 
@@ -734,12 +738,17 @@ def _event(
     dpu_name: str = "dpu",
     direction_name: str = "direction",
 ) -> Event:
-    return Event(
-        id_of(dpu, dpu_name),
-        instant_of(timestamp),
-        _within(direction, -(2**31), 2**31 - 1, direction_name),
-        _within(sequence, 0, 2**15 - 1, "sequence"),
-    )
+    id = id_of(dpu, dpu_name)
+    try:
+        return Event(
+            id,
+            instant_of(timestamp),
+            _within(direction, -(2**31), 2**31 - 1, direction_name),
+            _within(sequence, 0, 2**15 - 1, "sequence"),
+        )
+    except Unreadable as error:
+        error.dpu = id
+        raise
 
 
 def id_of(value: object, name: str) -> str:

@@ -23,6 +23,7 @@ STATE_PATTERN = r"^(?:online|offline|never_seen)\Z"
 URL_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]{0,30}://[\x21-\x7e]{1,2000}\Z"
 ADDRESS_PATTERN = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,190}\Z"
 SECRET_PATTERN = r"^whsec_[A-Za-z0-9+/]{32,86}={0,2}\Z"
+NUMBER_PATTERN = r"^[0-9]{1,18}\Z"
 PATTERNS_IN_WORDS = {
     ID_PATTERN: "must be an id: 1 to 64 of A-Z a-z 0-9 . _ : -",
     TEXT_PATTERN: "must not hold the character NUL",
@@ -34,6 +35,7 @@ PATTERNS_IN_WORDS = {
     STATE_PATTERN: "must be online, offline or never_seen",
     URL_PATTERN: "must be an address such as https://example.org/hook, of ASCII characters",
     ADDRESS_PATTERN: "must be an e-mail address such as somebody@example.org",
+    NUMBER_PATTERN: "must be an id of this list, such as 17",
     SECRET_PATTERN: "must be whsec_ and 24 to 64 random bytes in base64",
 }
 
@@ -144,7 +146,11 @@ class PlacementOut(Struct, frozen=True):
 
 
 class DpuOut(Struct, frozen=True):
-    """`placement`: where it is now; `cumulative_count`: the sum of all its directions."""
+    """`placement`: where it is now; `cumulative_count`: the sum of all its directions.
+
+    `rejected_last_day`: events of it that were refused in the last 24 hours. `clock`: ok, ahead, unset, behind or
+    stuck (all its latest events carry one instant).
+    """
 
     id: str
     name: str | None
@@ -154,6 +160,8 @@ class DpuOut(Struct, frozen=True):
     placement: PlacementOut | None
     cumulative_count: int
     latest_timestamp: datetime | None
+    rejected_last_day: int
+    clock: str
 
 
 class DpusQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -431,7 +439,10 @@ class ReadingsIn(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rejection(Struct, frozen=True):
-    """`index`: which event of the request, from 0; `code`: invalid, conflict, in_future, too_old, unknown_dpu."""
+    """`index`: which event of the request, from 0.
+
+    `code`: invalid, conflict, in_future, too_old, clock_unset or unknown_dpu.
+    """
 
     index: int
     code: str
@@ -464,6 +475,87 @@ class EventOut(Struct, frozen=True):
     sequence: int
     received_at: datetime
     sign: int | UnsetType = UNSET
+
+
+class RejectedEventOut(Struct, frozen=True):
+    """A refused event: `detail` says why. `timestamp`, `direction` and `sequence`: null where it could not be decoded.
+
+    `body`: its text where it could not be decoded, the first 1,000 characters. `rerun_at`: when it went in after all.
+    """
+
+    id: str
+    received_at: datetime
+    code: str
+    detail: str
+    dpu: str | None
+    source: str | None
+    timestamp: datetime | None
+    direction: int | None
+    sequence: int | None
+    body: str | None
+    rerun_at: datetime | None
+
+
+class RejectedQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Those received in [from, to). `rerun`: instead those that were run again and went in."""
+
+    dpu: Id | None = None
+    source: Id | None = None
+    code: Text | None = None
+    from_: Instant | None = field(name="from", default=None)
+    to: Instant | None = None
+    rerun: bool = False
+
+
+class RerunIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which refused events to run again: as for GET /v1/rejected, or those of them with these ids."""
+
+    dpu: Id | None = None
+    source: Id | None = None
+    code: Text | None = None
+    from_: Instant | None = field(name="from", default=None)
+    to: Instant | None = None
+    ids: Annotated[list[Annotated[str, Meta(pattern=NUMBER_PATTERN)]], Meta(max_length=10_000)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 10_000
+    after: Cursor | None = None
+
+
+class RerunQuery(RerunIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class RejectionAgain(Struct, frozen=True):
+    """`index`: which of those that were run, from 0; `id`: which refused event that is."""
+
+    index: int
+    code: str
+    detail: str
+    id: str
+
+
+class RerunOut(Struct, frozen=True):
+    """received = accepted + duplicates + rejected. `next`: where to go on, if there are more than `limit`."""
+
+    received: int
+    accepted: int
+    duplicates: int
+    rejected: list[RejectionAgain]
+    next: str | None
+
+
+class RerunRow(Struct, frozen=True):
+    """What became of a refused event; `verdict`: null (accepted), duplicate or one of a rejection's codes."""
+
+    id: int
+    verdict: str | None
+    detail: str | None
+
+
+class RefusalState(Struct, frozen=True):
+    """How many refused events and polls were dropped so far because they were old."""
+
+    dropped_events: int
+    dropped_polls: int
 
 
 class EventsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -523,6 +615,8 @@ class SensorOut(Struct, frozen=True):
     name: str | None
     last_seen: datetime | None
     since: datetime | None
+    rejected_last_day: int
+    clock: str
 
 
 class SensorsQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -10,7 +10,7 @@ from nats.js.api import ConsumerInfo
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from service.ingest import Batch
-from service.messages import DeliveryState, EventsRecordedOut, HeartbeatRow, RollupState
+from service.messages import DeliveryState, EventsRecordedOut, HeartbeatRow, RefusalState, RollupState
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -78,6 +78,12 @@ class Metrics:
             "For how long the oldest of those that wait has; 0 without any.",
             registry=self.registry,
         )
+        self.dropped = Gauge(
+            "headcount_refused_dropped",
+            "Refused events and polls that were dropped because 30 days had passed.",
+            ("kind",),
+            registry=self.registry,
+        )
         self.reads = Counter(
             "headcount_replica_reads",
             "Reads a replica might answer, by who did.",
@@ -138,6 +144,11 @@ class Metrics:
         """None: the database does not answer."""
         self.rollup_lag.set(state.lag_seconds if state else float("nan"))
         self.late_marks.set(state.late_marks if state else float("nan"))
+
+    def note_refusals(self, state: RefusalState | None) -> None:
+        """None: the database does not answer."""
+        self.dropped.labels("event").set(state.dropped_events if state else float("nan"))
+        self.dropped.labels("poll").set(state.dropped_polls if state else float("nan"))
 
     def note_delivery(self, kind: str, outcome: str) -> None:
         self.deliveries.labels(kind, outcome).inc()

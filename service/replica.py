@@ -65,7 +65,7 @@ class Replica:
 
     def __init__(self, primary: Database, read_url: str, metrics: Metrics) -> None:
         self.primary = primary
-        self.database = Database(msgspec.structs.replace(primary.settings, database_url=read_url))
+        self.database = Database(msgspec.structs.replace(primary.settings, database_url=read_url, events_from=None))
         self.metrics = metrics
         self.positions: Groups[None, Mark] = Groups(
             self._ask, callers=1, max_weight=primary.settings.max_waiting, weigh=lambda _: 1

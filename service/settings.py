@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 LOCAL_DATABASE = "postgresql://postgres@127.0.0.1:5432/postgres"
 
 
@@ -67,6 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     acquire_seconds: float = 5.0
     statement_seconds: float = 30.0
     auto_register: bool = True
+    # From when on events are taken: written to the database, for all processes. None: what holds there.
+    events_from: datetime | None = None
     # Whether this process also does what runs in the background: it notices sensors that fall silent.
     jobs: bool = True
     # What one token may send to one process, unless it has limits of its own; None: as much as it likes.
@@ -107,6 +111,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 "anybody on the network could write counts. Set HEADCOUNT_HOST=127.0.0.1, or leave HEADCOUNT_AUTH out "
                 "and make tokens with `headcount token create`."
             )
+        if self.events_from is not None and self.events_from.tzinfo is None:
+            raise SettingsRefused("HEADCOUNT_EVENTS_FROM must be a date, or an instant with its offset.")
         for origin in self.cors_origins:
             if origin != "*" and not ORIGIN.fullmatch(origin):
                 raise SettingsRefused(
@@ -141,6 +147,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name, text in given.items():
             try:
                 value = [part.strip() for part in text.split(",")] if name in LISTS else text
+                if name == "events_from" and DATE.fullmatch(text):
+                    value = f"{text}T00:00:00Z"
                 values[name] = msgspec.convert(value, types[name], strict=False)
             except msgspec.ValidationError as error:
                 raise SettingsRefused(f"{VARIABLES[name]} is {text!r}: {error}") from None

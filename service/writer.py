@@ -5,8 +5,11 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from service import ingest, polls
+import asyncpg
+
+from service import calls, ingest, polls
 from service.db import Database, Limited
+from service.errors import problem_of
 from service.groups import Groups
 from service.ingest import Batch, Decoded
 from service.messages import EventsRecordedOut
@@ -70,7 +73,14 @@ class Writer:
     async def _commit(
         self, batches: Sequence[Batch], session: Database | Limited | None = None
     ) -> list[EventsRecordedOut]:
-        recorded = await ingest.record_all(session or self.database, batches, self.settings.auto_register)
+        session = session or self.database
+        try:
+            recorded = await ingest.record_all(session, batches, self.settings.auto_register)
+        except asyncpg.PostgresError as error:
+            # What failed for our clock could leave no trace of that itself. A group is divided first.
+            if len(batches) == 1 and problem_of(error).kind.code == "clock_suspect":
+                await calls.note_ahead(session, batches[0].dpus, batches[0].times)
+            raise
         self.metrics.note_events(batches, recorded)
         return recorded
 

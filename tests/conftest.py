@@ -62,7 +62,8 @@ begin
   );
   truncate core.dpu_flow_15m_v1, core.dpu_flow_1d_v1, core.dpu_flow_30d_v1;
   update core.rollup_state
-  set materialized_until = '2000-01-01 00:00:00+00', keep_days = null, events_from = '-infinity', retired_at = null;
+  set materialized_until = '2000-01-01 00:00:00+00', keep_days = null, events_from = '-infinity', retired_at = null,
+    horizon_at = '2010-01-01 00:00:00+00';
 end
 $$
 """

@@ -38,6 +38,7 @@ PYTHON_TYPES = {
     "smallint": {"int", "int | None"},
     "integer[]": {"Sequence[int]", "Sequence[int] | None"},
     "smallint[]": {"Sequence[int]"},
+    "bigint[]": {"Sequence[int] | None"},
     "bytea": {"bytes"},
     "bytea[]": {"Sequence[bytes]"},
     "boolean": {"bool", "bool | None"},

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from service import calls, ingest, polls
-from service.commands.session import connected, in_one_line, offline_settings, open_connection, run_async
+from service.commands.session import connected, in_one_line, offline_settings, open_connection, run_async, write_horizon
 from service.errors import Problem, problem_of
 from service.ingest import Decoded, Header, Table
 from service.messages import ImportRow
@@ -79,6 +79,7 @@ def import_files(files: tuple[Path, ...]) -> None:
     settings = offline_settings()
     for file in files:
         _check_header(file)
+    run_async(write_horizon(settings), settings.database_url)
     reports = _report_paths(files)
     total = NOTHING
     with _progress() as progress:

@@ -3,7 +3,7 @@
 import click
 import psycopg
 
-from service.commands.session import in_one_line, offline_settings
+from service.commands.session import in_one_line, offline_settings, run_async, write_horizon
 from service.migrate import migrate as bring_to_current
 from service.schema import MigrationRefused
 
@@ -12,13 +12,16 @@ from service.schema import MigrationRefused
 def migrate() -> None:
     """Bring the database at DATABASE_URL to the current schema.
 
-    Safe to run by many at once, and again and again.
+    Safe to run by many at once, and again and again. HEADCOUNT_EVENTS_FROM, where it is set, is written to the
+    database: events before it are refused.
     """
-    url = offline_settings().database_url
+    settings = offline_settings()
+    url = settings.database_url
     try:
         report = bring_to_current(url, on_step=click.echo)
     except (MigrationRefused, psycopg.Error, OSError) as error:
         raise in_one_line(error, url) from None
+    run_async(write_horizon(settings), url)
     for warning in report.warnings:
         click.echo(warning, err=True)
     changed = report.applied or report.repeatable or report.policies

@@ -13,6 +13,7 @@ import click
 import msgspec
 import psycopg
 
+from service import calls
 from service.db import ROLE, session_options
 from service.errors import Problem, problem_of
 from service.logs import configure_logs
@@ -68,6 +69,13 @@ async def connected(
             await connection.close(timeout=5)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             connection.terminate()
+
+
+async def write_horizon(settings: Settings) -> None:
+    """What HEADCOUNT_EVENTS_FROM says, where it says something, to the database: all processes read it there."""
+    if settings.events_from is not None:
+        async with connected(settings.database_url) as connection:
+            await calls.set_horizon(connection, settings.events_from)
 
 
 def run_async(main: Coroutine[Any, Any, Result], url: str) -> Result:

@@ -4,10 +4,22 @@ from datetime import datetime
 
 from litestar import Response, get, post
 
-from service import calls, cursor, ingest
+from service import calls, cursor, ingest, rejected
 from service.auth import charge
 from service.db import database
-from service.messages import EventOut, EventsIn, EventsQuery, EventsRecordedOut, Id, Page
+from service.messages import (
+    EventOut,
+    EventsIn,
+    EventsQuery,
+    EventsRecordedOut,
+    Id,
+    Page,
+    RejectedEventOut,
+    RejectedQuery,
+    RerunIn,
+    RerunOut,
+    RerunQuery,
+)
 from service.negotiation import HttpRequest, answer, no_query, query
 from service.openapi import described
 from service.replica import reading
@@ -41,4 +53,38 @@ async def list_events(request: HttpRequest) -> Response[bytes]:
     return answer(request, cursor.page(rows, asked.limit, lambda e: (e.timestamp, e.dpu, e.sequence)))
 
 
-HANDLERS = [record_events, list_events]
+@get("/v1/rejected", opt=described(Page[RejectedEventOut], scope="read", query=RejectedQuery))
+async def list_rejected(request: HttpRequest) -> Response[bytes]:
+    """Refused events with their reasons, the latest receipt first. They are kept for 30 days."""
+    asked = query(request, RejectedQuery)
+    at, id = cursor.read(asked.after, tuple[datetime, int]) if asked.after else (None, None)
+    rows = await calls.list_rejected(
+        database(request),
+        asked.dpu,
+        asked.source,
+        asked.code,
+        asked.from_,
+        asked.to,
+        at,
+        id,
+        asked.rerun,
+        asked.limit + 1,
+    )
+    return answer(request, cursor.page(rows, asked.limit, lambda e: (e.received_at, int(e.id))))
+
+
+@post(
+    "/v1/rejected/rerun",
+    status_code=200,
+    opt=described(RerunOut, scope="admin", query=RerunQuery, body=RerunIn),
+)
+async def rerun_rejected(request: HttpRequest) -> Response[bytes]:
+    """Runs refused events again, once the reason is mended: those that fit the filter, or those with these ids.
+
+    The filter comes in the body or in the address. What goes in leaves the list; it is no sign of life.
+    Events that could not be decoded stay: send them again, corrected.
+    """
+    return answer(request, await rejected.rerun(request, await rejected.decode_rerun(request)))
+
+
+HANDLERS = [record_events, list_events, list_rejected, rerun_rejected]

@@ -34,6 +34,7 @@ async def get_metrics(request: HttpRequest) -> Response[bytes]:
     no_query(request)
     metrics: Metrics = request.app.state.metrics
     metrics.note_rollups(await whole_database(request).get_rollup_state())
+    metrics.note_refusals(await whole_database(request).get_refusal_state())
     metrics.note_deliveries(await notices(request).get_state())
     return Response(metrics.text(), media_type=METRICS)
 

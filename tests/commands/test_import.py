@@ -131,7 +131,7 @@ async def test_it_reads_every_way_to_write_the_file(
         (b'2026-03-01T10:00:00Z,1,do"or', "invalid"),
         (b"x" * 300_000, "invalid"),
         (b"9999-12-31T23:59:59Z,1,door", "in_future"),
-        (b"1999-12-31T23:59:59Z,1,door", "too_old"),
+        (b"2009-06-30T23:59:59Z,1,door", "too_old"),
         (b"2026-03-01T00:00:00Z,7,dpu-0", "conflict"),
     ],
     ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else value,

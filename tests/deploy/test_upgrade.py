@@ -212,6 +212,29 @@ async def test_this_service_answers_nothing_before_the_schema_of_the_last_releas
     await wire.cut()
 
 
+async def test_the_last_release_passes_on_what_this_one_refuses(own_database_url: str, tmp_path: Path) -> None:
+    code = unpack(LAST, tmp_path / "code")
+    now, ahead = drill.ago(), drill.ago(hours=-1)
+    unset = "2000-01-01T00:14:31Z"
+    of_three = [[{"dpu": dpu, "timestamp": at, "direction": 1} for dpu in ("a", "b", "c")] for at in (now, ahead)]
+    asked: list[tuple[str, str, Any]] = [
+        ("POST", "/v1/events", {"events": [{"dpu": "a", "timestamp": unset, "direction": 1}, "?" * 2000]}),
+        ("POST", "/v1/heartbeats", {"heartbeats": [{"dpu": "a", "timestamp": unset}]}),
+        ("POST", "/v1/polls", {"polls": [{"space": "s", "timestamp": unset, "status": "active"}]}),
+        ("GET", "/v1/dpus/a", None),
+        ("GET", "/sensors", None),
+        *(("POST", "/v1/events", {"events": events}) for events in of_three),
+    ]
+    *told, (status, problem_told) = await asyncio.to_thread(speak, code, own_database_url, asked)
+    assert [status for status, _ in told] == [200] * 6
+    codes = [[item["code"] for item in answer["rejected"]] for _, answer in told[:3]]
+    assert codes == [["clock_unset", "invalid"], ["clock_unset"], ["clock_unset"]]
+    assert (status, problem_told["code"]) == (503, "unavailable")
+    connection = await asyncpg.connect(own_database_url)
+    assert await connection.fetchval("select max(length(body)) from core.rejected_event") < 1100
+    await connection.close()
+
+
 @pytest.mark.concurrency
 async def test_both_releases_serve_while_one_takes_the_place_of_the_other(
     fresh_database_url: str, tmp_path: Path

@@ -130,6 +130,9 @@ def test_the_docs_show_every_status_code_and_sqlstate_and_no_others() -> None:
     assert dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, re.MULTILINE)) == SQLSTATES
 
 
-def test_every_kind_has_a_status_of_its_own() -> None:
-    assert len(errors.BY_STATUS) == len(KINDS)
-    assert Problem("unavailable", "x").headers == errors.RETRY_AFTER
+def test_every_kind_has_a_status_of_its_own_but_those_that_are_to_be_tried_again() -> None:
+    assert len(errors.BY_STATUS) == len(KINDS) - 1
+    assert errors.BY_STATUS[503].code == "unavailable"
+    for code, headers in (("unavailable", {"Retry-After": "1"}), ("clock_suspect", {"Retry-After": "10"})):
+        assert Problem(code, "x").headers == headers
+        assert Problem(code, "x").kind.status == 503

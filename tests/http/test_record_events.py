@@ -49,7 +49,7 @@ async def test_it_answers_with_a_verdict_for_each_event_that_it_did_not_take(cli
         ("invalid", [], event(direction=1.5)),
         ("conflict", [GOOD], {**GOOD, "direction": -1}),
         ("in_future", [], event(timestamp="2999-01-01T00:00:00Z")),
-        ("too_old", [], event(timestamp="1999-12-31T23:59:59Z")),
+        ("too_old", [], event(timestamp="2009-06-30T23:59:59Z")),
     ],
 )
 async def test_it_refuses_one_event_and_takes_those_around_it(

@@ -17,6 +17,9 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
+HORIZON = datetime(2010, 1, 1, tzinfo=UTC)
+# Where clocks that nobody set begin.
+UNSET = [datetime(*day, tzinfo=UTC) for day in ((1970, 1, 1), (1980, 1, 6), (2000, 1, 1), (2010, 1, 1))]
 AHEAD = timedelta(minutes=5)
 NEVER = datetime.max.replace(tzinfo=UTC)
 QUARTER = timedelta(minutes=15)
@@ -272,10 +275,12 @@ class World:
     def verdict(self, event: Event, clock: datetime) -> str:
         if not -(2**31) <= event.direction < 2**31:
             return "invalid"
-        if event.time < OLDEST or self.is_before(event.time):
-            return "too_old"
         if event.time > clock + AHEAD:
             return "in_future"
+        if any(start - timedelta(hours=14) <= event.time <= start + timedelta(days=2) for start in UNSET):
+            return "clock_unset"
+        if event.time < HORIZON or self.is_before(event.time):
+            return "too_old"
         for known in self.received:
             if self.identity(known.event) == self.identity(event):
                 if known.event.direction == event.direction:

@@ -227,8 +227,10 @@ def test_it_refuses_events_outside_time_and_range() -> None:
     world = house()
     ahead = CLOCK + timedelta(minutes=5)
     events = [
-        Event("d", datetime(2000, 1, 1, tzinfo=UTC), 1),
-        Event("d", datetime(2000, 1, 1, tzinfo=UTC) - MICROSECOND, 1),
+        Event("d", datetime(2010, 1, 3, tzinfo=UTC) + MICROSECOND, 1),
+        Event("d", datetime(2010, 1, 3, tzinfo=UTC), 1),
+        Event("d", datetime(2009, 12, 31, 10, tzinfo=UTC), 1),
+        Event("d", datetime(2009, 12, 31, 10, tzinfo=UTC) - MICROSECOND, 1),
         Event("d", ahead, 1),
         Event("d", ahead + MICROSECOND, 1),
         Event("d", NOON, 2**31 - 1),
@@ -236,6 +238,8 @@ def test_it_refuses_events_outside_time_and_range() -> None:
     ]
     assert world.record(events, CLOCK) == [
         "accepted",
+        "clock_unset",
+        "clock_unset",
         "too_old",
         "accepted",
         "in_future",

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from tests.factories import NOON, differences, record, seconds, stored_events
+from service import calls
+from tests.factories import NOON, differences, hear, record, seconds, stored_events
 
 
 async def test_it_accepts_what_is_new(connection: asyncpg.Connection) -> None:
@@ -47,19 +48,33 @@ async def test_it_tells_events_of_one_instant_apart_by_sequence(connection: asyn
 
 async def test_it_refuses_impossible_clocks_and_keeps_what_it_refused(connection: asyncpg.Connection) -> None:
     now = await connection.fetchval("select clock_timestamp()")
-    old = datetime(2000, 1, 1, tzinfo=UTC)
+    old = datetime(2009, 1, 1, tzinfo=UTC)
     assert await record(
         connection,
         [
             ("d", now + timedelta(minutes=4, seconds=50), 1),
             ("d", now + timedelta(minutes=6), 1),
-            ("d", old - timedelta(microseconds=1), 1),
             ("d", old, 1),
         ],
     ) == [(1, "in_future"), (2, "too_old")]
     kept = await connection.fetch("select code, received_at, detail from core.rejected_event order by code")
     assert [row["code"] for row in kept] == ["in_future", "too_old"]
     assert all(row["received_at"] >= now and "clock" in row["detail"] for row in kept)
+
+
+@pytest.mark.parametrize("start", ["1970-01-01", "1980-01-06", "2000-01-01", "2010-01-01"])
+async def test_it_knows_the_instants_at_which_unset_clocks_begin(connection: asyncpg.Connection, start: str) -> None:
+    begin = datetime.fromisoformat(f"{start}T00:00:00+00:00")
+    around = [timedelta(hours=-14), timedelta(minutes=14, seconds=31), timedelta(days=2)]
+    beyond = [timedelta(hours=-14, microseconds=-1), timedelta(days=2, microseconds=1)]
+    verdicts = dict(await record(connection, [("d", begin + apart, 1) for apart in (*around, *beyond)]))
+    assert [verdicts[index] for index in range(3)] == ["clock_unset"] * 3
+    assert [verdicts.get(index) for index in (3, 4)] == ["too_old", None if start == "2010-01-01" else "too_old"]
+    details = await connection.fetch("select detail from core.rejected_event where code = 'clock_unset'")
+    assert {row["detail"] for row in details} == {
+        "The timestamp is of a clock that was never set. Set the clock of the device."
+    }
+    assert await hear(connection, ("d", begin)) == ["clock_unset"]
 
 
 async def test_it_registers_unknown_dpus_unplaced(connection: asyncpg.Connection) -> None:
@@ -177,3 +192,17 @@ async def test_senders_of_the_same_dpus_never_wait_for_each_other_in_a_circle(
 
     stored = await asyncio.gather(*(send(sender) for sender in range(6)))
     assert await connection.fetchval("select sum(cumulative_count) from core.dpu_state") == sum(stored) + 20
+
+
+async def test_it_bounds_what_it_keeps_of_a_refused_body(connection: asyncpg.Connection) -> None:
+    await record(connection, [], refused=[("x" * 8_000_000, "It is long.")])
+    body = await connection.fetchval("select body from core.rejected_event")
+    assert body == "x" * 1000 + " … (the first of 8,000,000 characters)"
+
+
+async def test_it_notes_whose_a_refused_body_was(connection: asyncpg.Connection) -> None:
+    await calls.record_events(
+        connection, [], [], [], [], refused_bodies=["a", "b"], refused_details=["x", "y"], refused_dpus=["d", None]
+    )
+    kept = await connection.fetch("select dpu, body from core.rejected_event order by body")
+    assert [tuple(row) for row in kept] == [("d", "a"), (None, "b")]

@@ -86,13 +86,15 @@ async def test_it_creates_nothing_where_registration_is_off(connection: asyncpg.
 async def test_it_refuses_impossible_clocks_and_keeps_each_refusal_once(connection: asyncpg.Connection) -> None:
     now = datetime.now(UTC)
     polls = [
-        ("a", datetime(1999, 12, 31, tzinfo=UTC), True),
+        ("a", datetime(2009, 6, 30, tzinfo=UTC), True),
         ("a", now + timedelta(hours=1), True),
+        ("a", datetime(2000, 1, 1, tzinfo=UTC), True),
         ("a", now + timedelta(minutes=4), True),
     ]
     for _ in range(2):
-        assert (await record(connection, polls))[:2] == [(0, "too_old"), (1, "in_future")]
-    assert await connection.fetchval("select count(*) from core.rejected_poll") == 2
+        refused = (await record(connection, polls))[:3]
+        assert refused == [(0, "too_old"), (1, "in_future"), (2, "clock_unset")]
+    assert await connection.fetchval("select count(*) from core.rejected_poll") == 3
 
 
 async def test_a_zone_is_assumed_only_where_nothing_else_depends_on_it(connection: asyncpg.Connection) -> None:

@@ -433,6 +433,7 @@ begin
   call core.rebase_due();
   delete from core.change c where c.changed_at < clock_timestamp() - interval '1 hour';
   perform core.drop_old_notices();
+  perform core.drop_refused();
   commit;
   -- Not by a policy of TimescaleDB's own: it would also compress again what came late, segment by segment, and then older
   -- snapshots miss rows of the chunk (seen on 2.28.3). What comes late stays beside the compressed rows until it is much;

@@ -48,11 +48,14 @@ as $$
     when 'duplicate' then 'This event is stored already.'
     when 'conflict' then format('An event of this DPU, timestamp and sequence is stored with direction %s; the first one stands. Events at one instant need different sequences.', stored_direction)
     when 'in_future' then 'The timestamp is more than 5 minutes ahead of the service. Set the clock of the device.'
-    when 'too_old' then
-      case when oldest > core.get_oldest_time()
+    when 'clock_unset' then 'The timestamp is of a clock that was never set. Set the clock of the device.'
+    when 'too_old' then case
+      when oldest > core.get_horizon()
         then format('The timestamp is before %s, and events older than that are not kept (retention).', core.format_second(oldest))
-        else format('The timestamp is before %s. Set the clock of the device.', to_char(core.get_oldest_time() at time zone 'UTC', 'YYYY-MM-DD'))
-      end
+      else format(
+        'The timestamp is before %s. Set the clock of the device, or HEADCOUNT_EVENTS_FROM if it is right.',
+        core.format_second(core.get_horizon()))
+    end
     when 'unknown_dpu' then case when core.get_reach() is not null then 'No such DPU is known to have hung at a doorway within the reach of this token then.' else 'This DPU is not registered, and registration by events is switched off. Register it with PUT /v1/dpus/{id}.' end
   end
 $$;
@@ -71,6 +74,7 @@ as $$
   select case
     when dpu_id is null then 'unknown_dpu'
     when event_time > core.get_latest_time(received_at) then 'in_future'
+    when core.is_clock_unset(event_time) then 'clock_unset'
     when event_time < oldest then 'too_old'
   end
 $$;
@@ -130,32 +134,6 @@ end
 $$;
 comment on function core.find_events(integer[], timestamptz[], smallint[]) is
 'The stored direction of each event named by parallel arrays, in their order; null for one that is not stored.';
-
-create or replace function core.refuse_events(
-  received_at timestamptz,
-  codes text[],
-  details text[],
-  dpus text[],
-  times timestamptz[],
-  directions integer[],
-  sequences smallint[],
-  bodies text[]
-)
-returns void
-language sql volatile
-set search_path = pg_catalog, pg_temp
-as $$
-  insert into core.rejected_event (digest, received_at, code, detail, dpu, time, direction, sequence, body)
-  select distinct on (digest) r.digest, refuse_events.received_at, r.code, r.detail, r.dpu, r.time, r.direction, r.sequence, r.body
-  from (
-    select n.*, sha256(convert_to(jsonb_build_array(n.code, n.dpu, extract(epoch from n.time), n.direction, n.sequence, n.body)::text, 'UTF8')) as digest
-    from unnest(codes, details, dpus, times, directions, sequences, bodies) as n (code, detail, dpu, time, direction, sequence, body)
-  ) r
-  order by digest
-  on conflict (digest) do nothing
-$$;
-comment on function core.refuse_events(timestamptz, text[], text[], text[], timestamptz[], integer[], smallint[], text[]) is
-'Keeps refused events with their reasons, from parallel arrays; each once, however often it is sent.';
 
 create or replace function core.lock_dpus(
   dpus integer[],
@@ -225,8 +203,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  -- core.judge_event as two bounds: no function call a row
-  v_oldest timestamptz := greatest(core.get_oldest_time(), (select s.events_from from core.rollup_state s));
+  -- core.judge_event as bounds: no function call a row
+  v_oldest timestamptz := core.get_first_taken();
   v_latest timestamptz := core.get_latest_time(store_events.received_at);
   v_late bigint[];
   v_touching bigint[];
@@ -237,7 +215,7 @@ begin
   ordinals := array(
     select distinct on (n.dpu_id, n.time, n.sequence) n.ordinal
     from unnest(dpus, times, sequences) with ordinality as n (dpu_id, time, sequence, ordinal)
-    where n.dpu_id is not null and n.time >= v_oldest and n.time <= v_latest
+    where n.dpu_id is not null and n.time >= v_oldest and n.time <= v_latest and not core.is_clock_unset(n.time)
     order by n.dpu_id, n.time, n.sequence, n.ordinal);
   if cardinality(ordinals) = 0 then
     return;

@@ -130,7 +130,10 @@ as $$
   select case verdict
     when 'duplicate' then 'This poll is stored already.'
     when 'unknown_space' then case when core.get_reach() is not null then 'No such space lies within the reach of this token.' else 'This space does not exist, and registration by polls is switched off. Create it with PUT /v1/spaces/{id}.' end
-    when 'too_old' then format('The timestamp is before %s.', to_char(core.get_oldest_time() at time zone 'UTC', 'YYYY-MM-DD'))
+    when 'clock_unset' then 'The timestamp is of a clock that was never set. Set the clock of whoever polls.'
+    when 'too_old' then format(
+      'The timestamp is before %s. Set the clock of whoever polls, or HEADCOUNT_EVENTS_FROM if it is right.',
+      core.format_second(core.get_horizon()))
     when 'in_future' then 'The timestamp is more than 5 minutes ahead of the service. Set the clock of whoever polls.'
   end
 $$;
@@ -151,7 +154,7 @@ set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 declare
-  v_oldest timestamptz := core.get_oldest_time();
+  v_oldest timestamptz := core.get_horizon();
   v_latest timestamptz := core.get_latest_time(store_polls.received_at);
   v_inserted bigint;
   v_left bigint[];
@@ -162,7 +165,7 @@ begin
       insert into core.poll (time, lag_ms, space_id, is_active)
       select n.time, core.get_lag_ms(n.time, store_polls.received_at), n.space_id, n.is_active
       from unnest(spaces, times, are_active) as n (space_id, time, is_active)
-      where n.space_id is not null and n.time >= v_oldest and n.time <= v_latest
+      where n.space_id is not null and n.time >= v_oldest and n.time <= v_latest and not core.is_clock_unset(n.time)
       order by n.space_id, n.time, n.is_active;
       get diagnostics v_inserted = row_count;
       if v_inserted = cardinality(spaces) then
@@ -170,7 +173,7 @@ begin
       end if;
       return array(
         select n.ordinal from unnest(spaces, times) with ordinality as n (space_id, time, ordinal)
-        where (n.space_id is not null and n.time >= v_oldest and n.time <= v_latest) is not true);
+        where (n.space_id is not null and n.time >= v_oldest and n.time <= v_latest and not core.is_clock_unset(n.time)) is not true);
     exception when unique_violation then
       null;
     end;
@@ -180,7 +183,7 @@ begin
     -- in the order of the key, so that of two transactions with the same polls one waits for the other
     select distinct on (n.space_id, n.time, n.is_active) n.space_id, n.time, n.is_active, n.ordinal
     from unnest(spaces, times, are_active) with ordinality as n (space_id, time, is_active, ordinal)
-    where n.space_id is not null and n.time >= v_oldest and n.time <= v_latest
+    where n.space_id is not null and n.time >= v_oldest and n.time <= v_latest and not core.is_clock_unset(n.time)
     order by n.space_id, n.time, n.is_active, n.ordinal
   ),
   stored as (

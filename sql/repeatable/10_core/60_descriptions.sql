@@ -45,7 +45,9 @@ returns table (
   until_at timestamptz,
   recorded_at timestamptz,
   cumulative_count bigint,
-  latest_timestamp timestamptz
+  latest_timestamp timestamptz,
+  rejected_last_day bigint,
+  clock text
 )
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -62,10 +64,14 @@ as $$
     upper(p.during),
     p.recorded_at,
     t.cumulative_count,
-    t.latest_time
+    t.latest_time,
+    (select count(*) from core.list_seen_refusals(
+      d.id, null, null, describe_dpus.at - interval '24 hours', null, null, null, false)),
+    core.get_clock(k, s.latest_time)
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
   join core.sum_dpus(dpus) t on t.dpu_id = d.dpu_id
+  left join core.dpu_clock k on k.dpu_id = d.dpu_id
   left join core.placement p on p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> describe_dpus.at
   left join core.doorway w on w.doorway_id = p.doorway_id
   left join core.space m on m.space_id = case p.mounted_side when 1 then w.side_a_id else w.side_b_id end

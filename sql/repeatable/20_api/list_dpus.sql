@@ -14,7 +14,9 @@ create or replace function api.list_dpus(
   out until_at timestamptz,
   out recorded_at timestamptz,
   out cumulative_count bigint,
-  out latest_timestamp timestamptz
+  out latest_timestamp timestamptz,
+  out rejected_last_day bigint,
+  out clock text
 )
 returns setof record
 language plpgsql stable security definer
@@ -30,7 +32,8 @@ begin
     v_subtree := array(select core.list_subtree(core.find_space(space)));
   end if;
   return query
-  select d.state, d.id, d.name, d.mac_address, d.last_seen, d.doorway, d.mounted_in, d.from_at, d.until_at, d.recorded_at, d.cumulative_count, d.latest_timestamp
+  select d.state, d.id, d.name, d.mac_address, d.last_seen, d.doorway, d.mounted_in, d.from_at, d.until_at, d.recorded_at, d.cumulative_count, d.latest_timestamp,
+    d.rejected_last_day, d.clock
   from core.describe_dpus(array(
     select d.dpu_id
     from core.dpu d

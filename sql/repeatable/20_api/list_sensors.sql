@@ -6,7 +6,9 @@ create or replace function api.list_sensors(
   out mac_address text,
   out last_heartbeat timestamptz,
   out last_seen timestamptz,
-  out since timestamptz
+  out since timestamptz,
+  out rejected_last_day bigint,
+  out clock text
 )
 returns setof record
 language plpgsql stable security definer
@@ -35,10 +37,13 @@ begin
   return query
   select
     p.id, n.state, d.id, d.name, d.mac_address::text, s.last_heartbeat_at, s.last_seen_at,
-    case n.state when 'offline' then s.offline_at when 'online' then s.steady_from end
+    case n.state when 'offline' then s.offline_at when 'online' then s.steady_from end,
+    coalesce(f.count, 0), core.get_clock(k, s.latest_time)
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
   cross join lateral (select core.get_dpu_state(s.last_seen_at, s.offline_at) as state) n
+  left join core.dpu_clock k on k.dpu_id = d.dpu_id
+  left join core.count_refusals(v_now) f on f.dpu = d.id
   left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id and (v_dpus is null or h.dpu_id = any (v_dpus))
   left join core.space p
     on p.space_id = case when v_reach is null or h.space_id = any (v_reach) then h.space_id else h.other_id end
@@ -51,4 +56,4 @@ $$;
 comment on function api.list_sensors(text, text) is
 'All DPUs as sensors, those that are offline first, then by id.
 
-space: those above a doorway of that space or of one below it; in the answer the space that a DPU is mounted in, or, mounted outside, the other one (null: it hangs nowhere). state: online, offline or never_seen. last_seen: the latest event or heartbeat. since: from when on it has been in this state, null for never_seen. Errors: PT404 for an unknown space.';
+space: those above a doorway of that space or of one below it; in the answer the space that a DPU is mounted in, or, mounted outside, the other one (null: it hangs nowhere). state: online, offline or never_seen. last_seen: the latest event or heartbeat. since: from when on it has been in this state, null for never_seen. rejected_last_day, clock: as api.get_dpu. Errors: PT404 for an unknown space.';

@@ -15,7 +15,9 @@ returns table (
   until_at timestamptz,
   recorded_at timestamptz,
   cumulative_count bigint,
-  latest_timestamp timestamptz
+  latest_timestamp timestamptz,
+  rejected_last_day bigint,
+  clock text
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp

@@ -5,7 +5,9 @@ create or replace function api.record_events(
   sequences smallint[],
   auto_register boolean default true,
   refused_bodies text[] default '{}',
-  refused_details text[] default '{}'
+  refused_details text[] default '{}',
+  refused_dpus text[] default '{}',
+  keep_refused boolean default true
 )
 returns table (index integer, verdict text, detail text)
 language plpgsql volatile security definer
@@ -27,12 +29,14 @@ declare
   v_doubles bigint[];   -- ordinals of the events that could have been stored, but were there
   v_found integer[];    -- beside v_doubles: the direction that is stored
   v_repeats bigint[];   -- ordinals of those that came earlier in the arrays
+  v_refused_dpus text[] := refused_dpus;
   v_refused bigint[] := '{}';   -- ordinals, verdicts and details of what was not accepted
   v_verdicts text[] := '{}';
   v_details text[] := '{}';
 begin
   if cardinality(times) <> v_count or cardinality(directions) <> v_count or cardinality(sequences) <> v_count
-    or cardinality(refused_details) <> cardinality(refused_bodies) then
+    or cardinality(refused_details) <> cardinality(refused_bodies)
+    or cardinality(refused_dpus) not in (0, cardinality(refused_bodies)) then
     raise exception using errcode = 'PT422', message = 'The arrays differ in length.',
       detail = 'dpus, times, directions, sequences', hint = 'Give each of them one element for each event.';
   end if;
@@ -52,7 +56,7 @@ begin
   select s.ordinals, s.doubles, s.stored into v_stored, v_doubles, v_found
   from core.store_events(v_ids, times, directions, sequences, v_now) s;
   if cardinality(v_stored) < v_count then
-    v_oldest := greatest(core.get_oldest_time(), (select s.events_from from core.rollup_state s));
+    v_oldest := core.get_first_taken();
     select array_agg(n.ordinal), array_agg(n.verdict), array_agg(core.explain_verdict(n.verdict, oldest => v_oldest))
     into v_refused, v_verdicts, v_details
     from (
@@ -60,6 +64,15 @@ begin
       from unnest(v_ids, times) with ordinality as n (dpu_id, time, ordinal)
     ) n
     where n.verdict is not null;
+    if 'in_future' = any (v_verdicts) and core.is_clock_suspect(
+      array(
+        select distinct v_ids[r.ordinal] from unnest(v_refused, v_verdicts) as r (ordinal, verdict) where r.verdict = 'in_future'),
+      v_now)
+    then
+      raise exception using errcode = 'PT503', constraint = 'clock_suspect',
+        message = 'Most DPUs of the last minute are ahead of the clock of the service.',
+        hint = 'Nothing was stored; send it again later. Whoever runs the service has to look at the clock of the database server.';
+    end if;
 
     v_repeats := array(
       select n.ordinal from generate_series(1, v_count) as n (ordinal)
@@ -86,7 +99,20 @@ begin
     ) n;
   end if;
 
-  if cardinality(v_refused) > 0 or cardinality(refused_bodies) > 0 then
+  if cardinality(v_refused) > 0 then
+    perform core.note_clocks(v_now,
+      array(select v_ids[o] from unnest(v_refused) as o), array(select times[o] from unnest(v_refused) as o), v_verdicts);
+  end if;
+  if keep_refused and (cardinality(v_refused) > 0 or cardinality(refused_bodies) > 0) then
+    if core.get_reach() is not null then
+      -- what a limited token sends says nothing of DPUs beyond its reach
+      v_refused_dpus := array(
+        select case when s.dpu_id is not null then s.dpu end
+        from unnest(refused_dpus, core.list_reached_ids(
+          core.list_dpu_ids(refused_dpus), array_fill(v_now, array[cardinality(refused_dpus)])))
+          with ordinality as s (dpu, dpu_id, ordinal)
+        order by s.ordinal);
+    end if;
     perform core.refuse_events(v_now,
       array_agg(n.verdict), array_agg(n.detail), array_agg(n.dpu), array_agg(n.time), array_agg(n.direction), array_agg(n.sequence), array_agg(n.body))
     from (
@@ -94,8 +120,8 @@ begin
       from unnest(v_refused, v_verdicts, v_details) as r (ordinal, verdict, detail)
       where r.verdict <> 'duplicate'
       union all
-      select 'invalid', r.detail, null, null, null, null, r.body
-      from unnest(refused_bodies, refused_details) as r (body, detail)
+      select 'invalid', r.detail, r.dpu, null, null, null, r.body
+      from unnest(refused_bodies, refused_details, v_refused_dpus) as r (body, detail, dpu)
     ) as n (verdict, detail, dpu, time, direction, sequence, body)
     having count(*) > 0;
   end if;
@@ -106,10 +132,10 @@ begin
   order by r.ordinal;
 end
 $$;
-comment on function api.record_events(text[], timestamptz[], integer[], smallint[], boolean, text[], text[]) is
+comment on function api.record_events(text[], timestamptz[], integer[], smallint[], boolean, text[], text[], text[], boolean) is
 'Stores events, given as parallel arrays, and returns a verdict for each that was not accepted.
 
-index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), too_old (before 2000, or before what is kept: api.get_retention), unknown_dpu (only without auto_register: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why.
+index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), clock_unset (within 2 days of the instant at which clocks that were never set begin), too_old (before the horizon, api.set_horizon, or before what is kept, api.get_retention), unknown_dpu (only without auto_register: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why and, where it could be read, refused_dpus of which DPU (null: of none). keep_refused: false for what is kept there already.
 A token that is limited to a space can report what DPUs saw above its doorways, at the event''s own time; everything else is unknown_dpu, and nothing is registered.
 Late, repeated and out-of-order events are all right, into compressed chunks too. Events of one DPU are stored by one transaction at a time.
-Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths.';
+Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths; PT503 with the constraint clock_suspect where most DPUs of the last minute are ahead (core.is_clock_suspect): nothing is stored.';

@@ -14,6 +14,7 @@ as $$
 #variable_conflict use_column
 declare
   v_now timestamptz;
+  v_oldest timestamptz := core.get_horizon();
   v_ids integer[];
   v_verdicts text[];
   v_heard bigint[];
@@ -38,7 +39,7 @@ begin
 
   v_now := clock_timestamp();
   v_verdicts := array(
-    select core.judge_event(n.dpu_id, coalesce(n.time, v_now), v_now, core.get_oldest_time())
+    select core.judge_event(n.dpu_id, coalesce(n.time, v_now), v_now, v_oldest)
     from unnest(v_ids, times) with ordinality as n (dpu_id, time, ordinal)
     order by n.ordinal);
   -- one that is repeated within the arrays counts once
@@ -66,5 +67,5 @@ $$;
 comment on function api.record_heartbeats(text[], text[], timestamptz[], boolean) is
 'Takes in heartbeats, given as parallel arrays, and returns what became of each, in their order.
 
-Each names a DPU by its id or, where that is null, by its MAC address. times: device time; null: now; what is ahead of the clock counts as now. verdict: null (accepted), duplicate (not newer than the latest one, and not within what was taken for an outage: nothing changed), in_future (more than 5 minutes ahead), too_old (before 2000), unknown_dpu (only without auto_register: otherwise it is registered; a MAC address that nobody has becomes the id of a new DPU, in lower case with colons). dpu: the id; last_seen: when the DPU was heard from last. index counts from 0.
+Each names a DPU by its id or, where that is null, by its MAC address. times: device time; null: now; what is ahead of the clock counts as now. verdict: null (accepted), duplicate (not newer than the latest one, and not within what was taken for an outage: nothing changed), in_future (more than 5 minutes ahead), clock_unset, too_old (before the horizon, api.set_horizon), unknown_dpu (only without auto_register: otherwise it is registered; a MAC address that nobody has becomes the id of a new DPU, in lower case with colons). dpu: the id; last_seen: when the DPU was heard from last. index counts from 0.
 A late one settles the past: outages are corrected. A token that is limited to a space can report what hung above its doorways at that time; everything else is unknown_dpu. Errors: PT422 for arrays of different lengths.';

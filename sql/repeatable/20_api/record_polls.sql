@@ -15,6 +15,7 @@ as $$
 #variable_conflict use_column
 declare
   v_now timestamptz;
+  v_oldest timestamptz := core.get_horizon();
   v_count integer := coalesce(cardinality(times), 0);
   v_spaces integer[];  -- resolved
   v_ids integer[];     -- of the space of each poll
@@ -46,14 +47,15 @@ begin
       select case
         when v_ids[n.ordinal] is null then 'unknown_space'
         when times[n.ordinal] > core.get_latest_time(v_now) then 'in_future'
-        when times[n.ordinal] < core.get_oldest_time() then 'too_old'
+        when core.is_clock_unset(times[n.ordinal]) then 'clock_unset'
+        when times[n.ordinal] < v_oldest then 'too_old'
         else 'duplicate'
       end
       from unnest(v_refused) with ordinality as n (ordinal, place)
       order by n.place);
   end if;
 
-  if cardinality(refused_bodies) > 0 or v_verdicts && array['unknown_space', 'in_future', 'too_old'] then
+  if cardinality(refused_bodies) > 0 or v_verdicts && array['unknown_space', 'in_future', 'clock_unset', 'too_old'] then
     perform core.refuse_polls(v_now,
       array_agg(n.verdict), array_agg(n.detail), array_agg(n.space), array_agg(n.time), array_agg(n.is_active), array_agg(n.body))
     from (
@@ -80,7 +82,7 @@ $$;
 comment on function api.record_polls(text[], timestamptz[], boolean[], boolean, text, text[], text[], integer[]) is
 'Stores polls, given as parallel arrays, and returns a verdict for each that was not accepted.
 
-A poll says that at an instant a space was active or not. index counts from 0. verdict: duplicate (the same space, instant and status is stored already, or came earlier in the arrays), in_future (more than 5 minutes ahead), too_old (before 2000), unknown_space (only without auto_register: otherwise an unknown space is created). Two polls of one instant that disagree are both stored. Everything but duplicates is kept in core.rejected_poll, as are refused_bodies: polls that could not even be decoded, with refused_details saying why.
+A poll says that at an instant a space was active or not. index counts from 0. verdict: duplicate (the same space, instant and status is stored already, or came earlier in the arrays), in_future (more than 5 minutes ahead), clock_unset, too_old (before the horizon, api.set_horizon), unknown_space (only without auto_register: otherwise an unknown space is created). Two polls of one instant that disagree are both stored. Everything but duplicates is kept in core.rejected_poll, as are refused_bodies: polls that could not even be decoded, with refused_details saying why.
 A token that is limited to a space can report on the spaces within its reach; all others are unknown_space, and nothing is created.
 numbers: for many polls of few spaces; which of spaces each poll is of, from 1, so that each name is said once. Without it spaces has an element for each poll.
 assumed_zone: for imports; the zone that is given to spaces which stand alone (no parent, nothing below, no doorway) and have none. Errors: PT422 for arrays of different lengths, or a zone that is none.';

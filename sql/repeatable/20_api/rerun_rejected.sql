@@ -1,0 +1,78 @@
+create or replace function api.rerun_rejected(
+  dpu text default null,
+  source text default null,
+  code text default null,
+  from_at timestamptz default null,
+  to_at timestamptz default null,
+  ids bigint[] default null,
+  after_id bigint default null,
+  auto_register boolean default true,
+  max_rows integer default 10000
+)
+returns table (id bigint, verdict text, detail text)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+declare
+  v_ids bigint[];
+  v_codes text[];
+  v_details text[];
+  v_dpus text[];
+  v_times timestamptz[];
+  v_directions integer[];
+  v_sequences smallint[];
+  v_places integer[];   -- of those that can be run again, from 1
+  v_indexes integer[];  -- what was not accepted of them, from 0
+  v_verdicts text[];
+  v_reasons text[];
+begin
+  select
+    coalesce(array_agg(n.rejected_id order by n.rejected_id), '{}'), array_agg(n.code order by n.rejected_id),
+    array_agg(n.detail order by n.rejected_id), array_agg(n.dpu order by n.rejected_id), array_agg(n.time order by n.rejected_id),
+    array_agg(n.direction order by n.rejected_id), array_agg(n.sequence order by n.rejected_id)
+  into v_ids, v_codes, v_details, v_dpus, v_times, v_directions, v_sequences
+  from (
+    select r.*
+    from core.list_seen_refusals(
+      rerun_rejected.dpu, rerun_rejected.source, rerun_rejected.code, from_at, to_at, null, null, false) r
+    where (ids is null or r.rejected_id = any (ids)) and (after_id is null or r.rejected_id > after_id)
+    order by r.rejected_id
+    limit max_rows
+  ) n;
+  -- what could not be decoded has no fields
+  v_places := array(select o from generate_subscripts(v_ids, 1) as o where v_codes[o] <> 'invalid');
+  select coalesce(array_agg(r.index), '{}'), array_agg(r.verdict), array_agg(r.detail) into v_indexes, v_verdicts, v_reasons
+  from api.record_events(
+    array(select v_dpus[o] from unnest(v_places) as o), array(select v_times[o] from unnest(v_places) as o),
+    array(select v_directions[o] from unnest(v_places) as o), array(select v_sequences[o] from unnest(v_places) as o),
+    auto_register, keep_refused => false) r;
+
+  return query
+  with told as (
+    select v_ids[o] as id, v.verdict, v.detail
+    from unnest(v_places) with ordinality as p (o, place)
+    left join unnest(v_indexes, v_verdicts, v_reasons) as v (index, verdict, detail) on v.index = p.place - 1
+    union all
+    select v_ids[o], 'invalid', v_details[o]
+    from generate_subscripts(v_ids, 1) as o
+    where v_codes[o] = 'invalid'
+  ),
+  changed as (
+    update core.rejected_event r set
+      -- its reason may be another one by now
+      code = coalesce(nullif(t.verdict, 'duplicate'), r.code),
+      detail = case when t.verdict <> 'duplicate' then t.detail else r.detail end,
+      rerun_at = case when t.verdict is null or t.verdict = 'duplicate' then clock_timestamp() end
+    from told t
+    where r.rejected_id = t.id
+  )
+  select t.id, t.verdict, t.detail from told t order by t.id;
+end
+$$;
+comment on function api.rerun_rejected(text, text, text, timestamptz, timestamptz, bigint[], bigint, boolean, integer) is
+'Runs refused events again, in the order in which they were refused: those that api.list_rejected gives for the same filter, or those of them with these ids. Returns what became of each.
+
+verdict: null (accepted), or as api.record_events; what could not be decoded stays invalid. What is accepted or a duplicate by now leaves the list, and is kept with rerun_at for the rest of its 30 days; of the others the list has the new reason. An accepted event has the received_at of this run, and is no sign of life. after_id: the id behind which to go on. Errors: as api.record_events.';

@@ -1,0 +1,19 @@
+create or replace function api.set_horizon(from_at timestamptz)
+returns timestamptz
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if from_at < core.get_oldest_time() or from_at > clock_timestamp() then
+    raise exception using errcode = 'PT422',
+      message = format('Events cannot be taken from %s on.', core.format_second(from_at)), detail = 'HEADCOUNT_EVENTS_FROM',
+      hint = format('Give an instant between %s and now.', core.format_second(core.get_oldest_time()));
+  end if;
+  update core.rollup_state s set horizon_at = from_at where s.horizon_at <> from_at;
+  return core.get_horizon();
+end
+$$;
+comment on function api.set_horizon(timestamptz) is
+'Says from when on events, heartbeats and polls are taken, for all processes; null leaves it as it is. What is older is refused as too_old. Returns what holds.
+
+What is stored of before stays and counts. It is 2010-01-01 until somebody sets it. Errors: PT422 for an instant before 2000-01-01 or in the future.';

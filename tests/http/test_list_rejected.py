@@ -1,0 +1,191 @@
+"""GET /v1/rejected, and what a DPU says of its refused events."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+
+from tests.http import Json, body, event, problem
+from tests.http.guarded import bearer, build_site, guarded, leaks, new_token
+
+UNSET = "2000-01-01T00:14:31Z"
+
+
+def ahead(hours: float = 1) -> str:
+    return (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
+
+
+async def send(client: httpx.AsyncClient, *events: Any, **more: Any) -> Json:
+    answer: Json = body(await client.post("/v1/events", json={"events": list(events)}, **more))
+    return answer
+
+
+async def rejected(client: httpx.AsyncClient, query: str = "", **more: Any) -> list[Json]:
+    items: list[Json] = body(await client.get(f"/v1/rejected{query}", **more))["items"]
+    return items
+
+
+async def test_it_tells_what_was_refused_and_why(client: httpx.AsyncClient) -> None:
+    at = ahead()
+    bad = event(dpu="door", timestamp="2026-01-05 08:00", direction=2)
+    answer = await send(client, event(dpu="door", timestamp=at, direction=3, sequence=4), bad, 17)
+    assert [item["code"] for item in answer["rejected"]] == ["in_future", "invalid", "invalid"]
+    first, *others = sorted(await rejected(client), key=lambda item: (item["code"], item["dpu"] is None))
+    told = {name: first[name] for name in ("dpu", "code", "detail", "direction", "sequence", "source", "body")}
+    assert told == {
+        "dpu": "door",
+        "code": "in_future",
+        "detail": answer["rejected"][0]["detail"],
+        "direction": 3,
+        "sequence": 4,
+        "source": None,
+        "body": None,
+    }
+    assert datetime.fromisoformat(first["timestamp"]) == datetime.fromisoformat(at)
+    assert datetime.now(UTC) - datetime.fromisoformat(first["received_at"]) < timedelta(minutes=1)
+    # whose it was is known also where it could not be decoded
+    assert [(item["dpu"], item["code"], json.loads(item["body"])) for item in others] == [
+        ("door", "invalid", bad),
+        (None, "invalid", 17),
+    ]
+
+
+async def test_it_says_whose_a_line_of_csv_was(client: httpx.AsyncClient) -> None:
+    text = "timestamp,direction,dpu_id\n2026-01-05T08:00:00Z,x,door\n"
+    await client.post("/v1/events", content=text, headers={"content-type": "text/csv"})
+    (item,) = await rejected(client, "?dpu=door")
+    assert item["body"] == "2026-01-05T08:00:00Z,x,door"
+
+
+async def test_it_lists_by_dpu_code_and_receipt(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
+    await send(client, event(dpu="a", timestamp=ahead()), event(dpu="b", timestamp=ahead()))
+    await send(client, event(dpu="a", timestamp="2000-01-01T00:14:31Z"))
+    await connection.execute("update core.rejected_event set received_at = '2026-01-01' where dpu = 'b'")
+    assert [item["dpu"] for item in await rejected(client)] == ["a", "a", "b"]
+    assert {item["code"] for item in await rejected(client, "?dpu=a")} == {"in_future", "clock_unset"}
+    assert [item["dpu"] for item in await rejected(client, "?code=clock_unset")] == ["a"]
+    assert [item["dpu"] for item in await rejected(client, "?to=2026-01-02T00:00:00Z")] == ["b"]
+    assert [item["dpu"] for item in await rejected(client, "?from=2026-01-02T00:00:00Z")] == ["a", "a"]
+    assert await rejected(client, "?source=north") == []
+    problem(await client.get("/v1/rejected?dpus=a"), 422, "invalid")
+
+
+async def test_it_goes_on_page_by_page(client: httpx.AsyncClient) -> None:
+    await send(client, *(event(dpu="a", timestamp=ahead(1 + number)) for number in range(5)))
+    whole = await rejected(client)
+    found: list[Json] = []
+    after = ""
+    while True:
+        page = body(await client.get(f"/v1/rejected?limit=2{after}"))
+        found += page["items"]
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+    assert found == whole
+    assert len(whole) == 5
+
+
+async def test_a_limited_token_sees_what_was_sent_at_its_doorways(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    await build_site(connection)
+    async with guarded(database_url) as client:
+        everything, own = await new_token(connection), await new_token(connection, "read", space="own")
+        dpus = ("own-inner", "moved", "secret-inner", "secret-loose")
+        await send(client, *(event(dpu=dpu, timestamp=UNSET) for dpu in dpus), 17, headers=everything)
+        # while it hung elsewhere
+        await connection.execute(
+            "insert into core.rejected_event (digest, received_at, code, detail, dpu, body) "
+            "values ('x', '2021-01-01', 'invalid', 'It is secret.', 'moved', 'secret')"
+        )
+        assert len(await rejected(client, headers=everything)) == 6
+        answer = await client.get("/v1/rejected", headers=own)
+        assert {item["dpu"] for item in body(answer)["items"]} == {"own-inner", "moved"}
+        assert not leaks(answer.text)
+        assert body(await client.get("/v1/dpus/moved", headers=own))["rejected_last_day"] == 1
+        problem(await client.get("/v1/rejected", headers=await new_token(connection, "ingest")), 403, "forbidden")
+        problem(await client.get("/v1/rejected", headers=bearer("x")), 401, "unauthorized")
+
+
+async def test_a_limited_token_says_nothing_of_dpus_beyond_its_reach(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    await build_site(connection)
+    async with guarded(database_url) as client:
+        own = await new_token(connection, "ingest", "read", space="own")
+        bad = [event(dpu=dpu, timestamp="yesterday") for dpu in ("own-inner", "secret-inner")]
+        await send(client, *bad, headers=own)
+    dpus = await connection.fetch("select dpu from core.rejected_event order by dpu")
+    assert [row["dpu"] for row in dpus] == ["own-inner", None]
+
+
+# What a DPU says
+
+
+async def sensor(client: httpx.AsyncClient, dpu: str) -> tuple[int, str]:
+    one = body(await client.get(f"/v1/dpus/{dpu}"))
+    (listed,) = (item for item in body(await client.get("/v1/dpus"))["items"] if item["id"] == dpu)
+    (shown,) = (item for item in (await client.get("/sensors")).json() if item["id"] == dpu)
+    for other in (listed, shown):
+        assert (other["rejected_last_day"], other["clock"]) == (one["rejected_last_day"], one["clock"])
+    return one["rejected_last_day"], one["clock"]
+
+
+async def test_a_sensor_whose_clock_is_ahead_shows_it_until_an_event_goes_in(client: httpx.AsyncClient) -> None:
+    now = datetime.now(UTC).isoformat()
+    await send(client, event(dpu="door", timestamp=now))
+    assert await sensor(client, "door") == (0, "ok")
+    for hours in (1, 2):
+        await send(client, event(dpu="door", timestamp=ahead(hours)))
+    assert await sensor(client, "door") == (2, "ahead")
+    await send(client, event(dpu="door", timestamp=datetime.now(UTC).isoformat()))
+    assert await sensor(client, "door") == (2, "ok")
+
+
+async def test_a_sensor_whose_clock_was_never_set_shows_it(client: httpx.AsyncClient) -> None:
+    # what a camera sent that had just been plugged in
+    answer = await send(
+        client,
+        event(dpu="pcm000000000001", timestamp="2000-01-01T00:14:31Z", direction=34),
+        event(dpu="pcm000000000001", timestamp="2000-01-01T00:14:31Z", direction=-17, sequence=1),
+    )
+    assert [item["code"] for item in answer["rejected"]] == ["clock_unset"] * 2
+    assert await sensor(client, "pcm000000000001") == (2, "unset")
+
+
+async def test_a_sensor_whose_clock_is_years_behind_shows_it(client: httpx.AsyncClient) -> None:
+    await send(client, event(dpu="door", timestamp="2007-06-01T00:00:00Z"))
+    assert await sensor(client, "door") == (1, "behind")
+
+
+async def test_a_sensor_whose_clock_stands_still_shows_it(client: httpx.AsyncClient) -> None:
+    for direction in (1, 1, 2, -1):
+        await send(client, event(dpu="vs125", timestamp="2026-05-30T08:15:00Z", direction=direction))
+    assert await sensor(client, "vs125") == (2, "stuck")
+    await send(client, event(dpu="vs125", timestamp="2026-05-30T08:16:00Z"))
+    assert await sensor(client, "vs125") == (2, "ok")
+
+
+async def test_people_in_one_second_and_an_event_that_is_sent_again_are_no_stuck_clock(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    twice = [event(dpu="s2", timestamp="2026-01-28T10:00:00Z")] * 2
+    assert (await send(client, *twice))["duplicates"] == 1
+    for _ in range(6):
+        await send(client, twice[0])
+    assert await sensor(client, "s2") == (0, "ok")
+    now = datetime.now(UTC).isoformat()
+    await send(client, *(event(dpu="s3", timestamp=now, direction=direction) for direction in (1, 2, -1, 3)))
+    assert await sensor(client, "s3") == (3, "ok")
+    # but for ten minutes the same instant, and nothing else
+    await connection.execute("update core.dpu_clock set repeated_from = repeated_from - interval '11 minutes'")
+    assert await sensor(client, "s2") == (0, "stuck")
+
+
+async def test_a_backlog_that_is_sent_again_is_no_stuck_clock(client: httpx.AsyncClient) -> None:
+    backlog = [event(dpu="door", timestamp=f"2026-01-28T10:00:{second:02}Z") for second in range(10)]
+    for _ in range(8):
+        await send(client, *backlog)
+    assert await sensor(client, "door") == (0, "ok")

@@ -1,0 +1,41 @@
+"""503 clock_suspect: most sensors are ahead of our clock, so it is ours that is wrong."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import asyncpg
+import httpx
+
+from tests.http import body, event, problem
+from tests.http.test_list_rejected import ahead, rejected, send
+
+
+async def test_events_are_told_to_come_again_and_nothing_is_stored(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    dpus = ["a", "b", "c"]
+    await send(client, *(event(dpu=dpu, timestamp=datetime.now(UTC).isoformat()) for dpu in dpus))
+    events = {"events": [*(event(dpu=dpu, timestamp=ahead()) for dpu in dpus), event(dpu="d")]}
+    answer = await client.post("/v1/events", json=events)
+    told = problem(answer, 503, "clock_suspect")
+    assert "send it again" in told["detail"]
+    assert answer.headers["Retry-After"] == "10"
+    assert await rejected(client) == []
+    assert await connection.fetchval("select count(*) from core.event") == 3
+    # what was told to come again is remembered: one of them alone is enough now
+    problem(await client.post("/v1/events", json={"events": events["events"][:1]}), 503, "clock_suspect")
+
+
+async def test_nobody_else_in_the_group_has_to_come_again(client: httpx.AsyncClient) -> None:
+    dpus = ["a", "b", "c"]
+    await send(client, *(event(dpu=dpu, timestamp=datetime.now(UTC).isoformat()) for dpu in dpus))
+    ahead_of_it = {"events": [event(dpu=dpu, timestamp=ahead()) for dpu in dpus]}
+    right = [
+        {"events": [event(dpu=dpus[number % 3], timestamp=datetime.now(UTC).isoformat(), sequence=number)]}
+        for number in range(9)
+    ]
+    answers = await asyncio.gather(
+        *(client.post("/v1/events", json=content) for content in (*right[:4], ahead_of_it, *right[4:]))
+    )
+    problem(answers.pop(4), 503, "clock_suspect")
+    assert [body(answer)["accepted"] for answer in answers] == [1] * 9

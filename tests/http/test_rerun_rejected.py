@@ -1,0 +1,122 @@
+"""POST /v1/rejected/rerun."""
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import httpx
+import pytest
+
+from service import calls
+from tests.factories import differences
+from tests.http import Json, body, event, problem
+from tests.http.guarded import build_site, guarded, new_token
+from tests.http.test_list_rejected import ahead, rejected, send
+
+OLD = "2005-07-24T12:00:00Z"
+
+
+async def rerun(client: httpx.AsyncClient, **asked: object) -> Json:
+    answer: Json = body(await client.post("/v1/rejected/rerun", json=asked))
+    return answer
+
+
+async def test_what_was_refused_goes_in_once_the_reason_is_mended(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await send(client, event(dpu="door", timestamp=OLD, direction=3))
+    assert await rerun(client) == {
+        "received": 1,
+        "accepted": 0,
+        "duplicates": 0,
+        "rejected": [
+            {"index": 0, "code": "too_old", "detail": (item := (await rejected(client))[0])["detail"], "id": item["id"]}
+        ],
+        "next": None,
+    }
+    await calls.set_horizon(connection, datetime(2005, 1, 1, tzinfo=UTC))
+    before = datetime.now(UTC)
+    answer = await rerun(client, dpu="door")
+    assert (answer["received"], answer["accepted"], answer["rejected"]) == (1, 1, [])
+    (stored,) = await calls.list_events(connection, "door")
+    assert (stored.direction, stored.received_at >= before - timedelta(seconds=5)) == (3, True)
+    assert await rejected(client) == []
+    (trace,) = await rejected(client, "?rerun=true")
+    assert trace["id"] == item["id"]
+    assert trace["rerun_at"] is not None
+    assert body(await client.get("/v1/dpus/door"))["rejected_last_day"] == 0
+    assert (await rerun(client))["received"] == 0
+    assert await differences(connection) == []
+
+
+async def test_what_our_own_clock_refused_goes_in_when_it_is_right_again(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await send(client, *(event(dpu="door", timestamp=ahead(), sequence=number) for number in range(3)))
+    # an hour later
+    await connection.execute("update core.rejected_event set time = time - interval '61 minutes'")
+    assert (await rerun(client, code="in_future"))["accepted"] == 3
+
+
+async def test_what_stays_refused_has_the_new_reason(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
+    await send(client, event(dpu="door", timestamp=OLD), event(dpu="door", timestamp=OLD, direction=2), 17)
+    await calls.set_horizon(connection, datetime(2005, 1, 1, tzinfo=UTC))
+    answer = await rerun(client)
+    assert (answer["received"], answer["accepted"]) == (3, 1)
+    kept = {item["id"]: item for item in await rejected(client)}
+    assert len(kept) == 2
+    assert [(item["code"], item["detail"]) for item in answer["rejected"]] == [
+        (kept[item["id"]]["code"], kept[item["id"]]["detail"]) for item in answer["rejected"]
+    ]
+    assert sorted(item["code"] for item in answer["rejected"]) == ["conflict", "invalid"]
+
+
+@pytest.mark.parametrize("where", ["ids", "dpu", "from", "query"])
+async def test_it_runs_those_that_are_asked_for(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, where: str
+) -> None:
+    await send(client, *(event(dpu=dpu, timestamp=OLD) for dpu in ("a", "b")))
+    await connection.execute("update core.rejected_event set received_at = '2026-01-01' where dpu = 'a'")
+    await calls.set_horizon(connection, datetime(2005, 1, 1, tzinfo=UTC))
+    (item,) = await rejected(client, "?dpu=b")
+    asked: dict[str, Json] = {
+        "ids": {"ids": [item["id"]]},
+        "dpu": {"dpu": "b"},
+        "from": {"from": "2026-01-02T00:00:00Z"},
+    }
+    if where == "query":
+        answer = body(await client.post(f"/v1/rejected/rerun?ids={item['id']}&ids=999999"))
+    else:
+        answer = await rerun(client, **asked[where])
+    assert (answer["received"], answer["accepted"]) == (1, 1)
+    assert [left["dpu"] for left in await rejected(client)] == ["a"]
+
+
+async def test_it_goes_on_behind_those_that_stay(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
+    await send(client, 17, 18, event(dpu="door", timestamp=OLD))
+    await calls.set_horizon(connection, datetime(2005, 1, 1, tzinfo=UTC))
+    first = await rerun(client, limit=2)
+    second = await rerun(client, limit=2, after=first["next"])
+    assert first["received"] + second["received"] == 3
+    assert first["accepted"] + second["accepted"] == 1
+    assert second["next"] is None
+
+
+async def test_it_refuses_what_makes_no_sense(client: httpx.AsyncClient) -> None:
+    problem(await client.post("/v1/rejected/rerun", json={"id": "1"}), 422, "invalid")
+    problem(await client.post("/v1/rejected/rerun", json={"ids": ["x"]}), 422, "invalid")
+    problem(await client.post("/v1/rejected/rerun?dpu=a", json={"dpu": "b"}), 422, "invalid")
+
+
+async def test_a_limited_token_runs_what_it_sees(database_url: str, connection: asyncpg.Connection) -> None:
+    await build_site(connection)
+    async with guarded(database_url) as client:
+        everything, own = await new_token(connection), await new_token(connection, "admin", "read", space="own")
+        await send(
+            client, *(event(dpu=dpu, timestamp=ahead()) for dpu in ("own-inner", "secret-inner")), headers=everything
+        )
+        await connection.execute("update core.rejected_event set time = time - interval '61 minutes'")
+        answer = body(await client.post("/v1/rejected/rerun", json={}, headers=own))
+        assert (answer["received"], answer["accepted"]) == (1, 1)
+        assert [item["dpu"] for item in await rejected(client, headers=everything)] == ["secret-inner"]
+        reader = await new_token(connection, "read")
+        problem(await client.post("/v1/rejected/rerun", json={}, headers=reader), 403, "forbidden")

@@ -1,0 +1,74 @@
+"""Where most DPUs are ahead it is our clock that is wrong: events are told to come again."""
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from service import calls
+from tests.factories import record
+
+HOUR = timedelta(hours=1)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def hear(connection: asyncpg.Connection, *dpus: str) -> None:
+    assert await record(connection, [(dpu, now() - timedelta(seconds=1), 1) for dpu in dpus]) == []
+
+
+async def refuse(connection: asyncpg.Connection, *dpus: str) -> None:
+    assert {verdict for _, verdict in await record(connection, [(dpu, now() + HOUR, 1) for dpu in dpus])} == {
+        "in_future"
+    }
+
+
+async def suspect(connection: asyncpg.Connection, *dpus: str) -> None:
+    before = await connection.fetchval("select count(*) from core.rejected_event")
+    events = [(dpu, now() + HOUR, 1) for dpu in dpus]
+    with pytest.raises(asyncpg.PostgresError) as raised:
+        await record(connection, [*events, ("new", now(), 1)])
+    assert (raised.value.sqlstate, raised.value.constraint_name) == ("PT503", "clock_suspect")
+    assert await connection.fetchval("select count(*) from core.rejected_event") == before
+    assert await connection.fetchval("select count(*) from core.dpu where id = 'new'") == 0
+
+
+async def test_it_stores_nothing_where_most_dpus_of_the_last_minute_are_ahead(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b", "c", "d", "e")
+    await suspect(connection, "a", "b", "c")
+
+
+async def test_it_adds_up_what_comes_in_several_requests(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b", "c", "d", "e")
+    await refuse(connection, "a")
+    await refuse(connection, "b")
+    await suspect(connection, "c")
+    # nobody has to be refused for good again: what was told to come again is remembered
+    await connection.execute("update core.dpu_clock set refused_at = refused_at - interval '2 minutes'")
+    await calls.note_ahead(connection, ["a", "b", "d", "x"], [now() + HOUR, now() + HOUR, now(), now() + HOUR])
+    assert await connection.fetchval(
+        "select array_agg(d.id order by d.id) from core.dpu_clock c join core.dpu d on d.dpu_id = c.dpu_id "
+        "where c.refused_at > clock_timestamp() - interval '1 minute'"
+    ) == ["a", "b"]
+    await suspect(connection, "c")
+
+
+async def test_few_that_are_ahead_are_refused(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b", "c", "d", "e", "f")
+    await refuse(connection, "a", "b", "c")  # half of them
+    await connection.execute("truncate core.change, core.dpu_clock")
+    await refuse(connection, "a", "b")  # most, but two
+
+
+async def test_invented_dpus_say_nothing_about_our_clock(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b")
+    await refuse(connection, *(f"invented-{number}" for number in range(100)))
+    await refuse(connection, "a", "b")
+
+
+async def test_events_of_the_past_are_stored_meanwhile(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b", "c")
+    await suspect(connection, "a", "b", "c")
+    await hear(connection, "a", "b", "c", "d")
