@@ -174,7 +174,7 @@ routine api.get_doorway(text)
 
 routine api.get_dpu(text)
     arguments   dpu text
-    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone)
+    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text)
     as          sql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -182,6 +182,13 @@ routine api.get_dpu(text)
 routine api.get_import(text)
     arguments   digest text
     returns     TABLE(lines bigint, accepted bigint, duplicates bigint, rejected bigint, finished boolean)
+    as          sql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.get_refusal_state()
+    arguments   OUT dropped_events bigint, OUT dropped_polls bigint
+    returns     record
     as          sql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -275,7 +282,7 @@ routine api.list_doorways(text,integer)
     grant       execute to headcount_service
 
 routine api.list_dpus(text,text,boolean,text,integer)
-    arguments   space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, placed boolean DEFAULT NULL::boolean, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, OUT id text, OUT name text, OUT mac_address text, OUT last_seen timestamp with time zone, OUT doorway text, OUT mounted_in text, OUT from_at timestamp with time zone, OUT until_at timestamp with time zone, OUT recorded_at timestamp with time zone, OUT cumulative_count bigint, OUT latest_timestamp timestamp with time zone
+    arguments   space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, placed boolean DEFAULT NULL::boolean, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, OUT id text, OUT name text, OUT mac_address text, OUT last_seen timestamp with time zone, OUT doorway text, OUT mounted_in text, OUT from_at timestamp with time zone, OUT until_at timestamp with time zone, OUT recorded_at timestamp with time zone, OUT cumulative_count bigint, OUT latest_timestamp timestamp with time zone, OUT rejected_last_day bigint, OUT clock text
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -309,6 +316,13 @@ routine api.list_readings(text,timestamp with time zone,timestamp with time zone
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
+routine api.list_rejected(text,text,text,timestamp with time zone,timestamp with time zone,timestamp with time zone,bigint,boolean,integer)
+    arguments   INOUT dpu text DEFAULT NULL::text, INOUT source text DEFAULT NULL::text, INOUT code text DEFAULT NULL::text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, before_at timestamp with time zone DEFAULT NULL::timestamp with time zone, before_id bigint DEFAULT NULL::bigint, rerun boolean DEFAULT false, max_rows integer DEFAULT 100, OUT id bigint, OUT received_at timestamp with time zone, OUT detail text, OUT "time" timestamp with time zone, OUT direction integer, OUT sequence smallint, OUT body text, OUT rerun_at timestamp with time zone
+    returns     SETOF record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+    grant       execute to headcount_service
+
 routine api.list_report_rows(text,text,integer)
     arguments   report text, after text DEFAULT NULL::text, max_rows integer DEFAULT 1000
     returns     TABLE(site text, uptime_last_hour numeric, uptime_last_day numeric, uptime_last_week numeric, downtime_last_hour numeric, downtime_last_day numeric, downtime_last_week numeric)
@@ -331,7 +345,7 @@ routine api.list_resets(text,timestamp with time zone,timestamp with time zone,b
     grant       execute to headcount_service
 
 routine api.list_sensors(text,text)
-    arguments   INOUT space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, OUT id text, OUT name text, OUT mac_address text, OUT last_heartbeat timestamp with time zone, OUT last_seen timestamp with time zone, OUT since timestamp with time zone
+    arguments   INOUT space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, OUT id text, OUT name text, OUT mac_address text, OUT last_heartbeat timestamp with time zone, OUT last_seen timestamp with time zone, OUT since timestamp with time zone, OUT rejected_last_day bigint, OUT clock text
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
@@ -372,6 +386,13 @@ routine api.list_uptimes(text,timestamp with time zone,timestamp with time zone,
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.note_ahead(text[],timestamp with time zone[])
+    arguments   dpus text[], times timestamp with time zone[]
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp; lock_timeout=5s
+    grant       execute to headcount_service
+
 routine api.put_channel(text,jsonb)
     arguments   channel text, patch jsonb
     returns     TABLE(created boolean, id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone, new_secret text)
@@ -388,7 +409,7 @@ routine api.put_doorway(text,jsonb)
 
 routine api.put_dpu(text,jsonb)
     arguments   dpu text, patch jsonb
-    returns     TABLE(created boolean, id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone)
+    returns     TABLE(created boolean, id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -400,8 +421,8 @@ routine api.put_space(text,jsonb)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.record_events(text[],timestamp with time zone[],integer[],smallint[],boolean,text[],text[])
-    arguments   dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], auto_register boolean DEFAULT true, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[]
+routine api.record_events(text[],timestamp with time zone[],integer[],smallint[],boolean,text[],text[],text[],boolean)
+    arguments   dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], auto_register boolean DEFAULT true, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[], refused_dpus text[] DEFAULT '{}'::text[], keep_refused boolean DEFAULT true
     returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; timescaledb.max_tuples_decompressed_per_dml_transaction=0; lock_timeout=5s; plan_cache_mode=force_generic_plan
@@ -463,9 +484,23 @@ routine api.replay_delivery(text)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.rerun_rejected(text,text,text,timestamp with time zone,timestamp with time zone,bigint[],bigint,boolean,integer)
+    arguments   dpu text DEFAULT NULL::text, source text DEFAULT NULL::text, code text DEFAULT NULL::text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, ids bigint[] DEFAULT NULL::bigint[], after_id bigint DEFAULT NULL::bigint, auto_register boolean DEFAULT true, max_rows integer DEFAULT 10000
+    returns     TABLE(id bigint, verdict text, detail text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp; lock_timeout=5s; plan_cache_mode=force_custom_plan
+    grant       execute to headcount_service
+
 routine api.revoke_token(text)
     arguments   token text
     returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.set_horizon(timestamp with time zone)
+    arguments   from_at timestamp with time zone
+    returns     timestamp with time zone
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -569,6 +604,11 @@ routine core.count_quarters(integer,timestamp with time zone,timestamp with time
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_bi
 
+routine core.count_refusals(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     TABLE(dpu text, count bigint)
+    as          sql stable
+
 routine core.count_sensors(integer[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, placed integer, online integer)
@@ -626,7 +666,7 @@ routine core.describe_deliveries(bigint[])
 
 routine core.describe_dpus(integer[],timestamp with time zone)
     arguments   dpus integer[], at timestamp with time zone DEFAULT clock_timestamp()
-    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone)
+    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -655,6 +695,11 @@ routine core.describe_tokens(integer[])
     set         search_path=pg_catalog, pg_temp
 
 routine core.drop_old_notices()
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.drop_refused()
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -751,6 +796,11 @@ routine core.get_business_time(tsmultirange,tsrange[],interval[])
     as          plpgsql immutable
     set         search_path=pg_catalog, pg_temp
 
+routine core.get_clock(core.dpu_clock,timestamp with time zone)
+    arguments   clock core.dpu_clock, latest_time timestamp with time zone
+    returns     text
+    as          sql immutable
+
 routine core.get_clock(timestamp with time zone,text)
     arguments   at timestamp with time zone, time_zone text
     returns     timestamp without time zone
@@ -762,6 +812,10 @@ routine core.get_dpu_state(timestamp with time zone,timestamp with time zone)
     as          sql immutable
     grant       execute to headcount_bi
 
+routine core.get_first_taken()
+    returns     timestamp with time zone
+    as          sql stable
+
 routine core.get_give_up_after()
     returns     interval
     as          sql immutable
@@ -770,6 +824,10 @@ routine core.get_history()
     returns     text
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.get_horizon()
+    returns     timestamp with time zone
+    as          sql stable
 
 routine core.get_lag_ms(timestamp with time zone,timestamp with time zone)
     arguments   "time" timestamp with time zone, received_at timestamp with time zone
@@ -873,6 +931,17 @@ routine core.is_channel_in_reach(integer)
     returns     boolean
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.is_clock_suspect(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.is_clock_unset(timestamp with time zone)
+    arguments   "time" timestamp with time zone
+    returns     boolean
+    as          sql immutable
 
 routine core.is_doorway_seen(integer)
     arguments   doorway_id integer
@@ -1050,6 +1119,11 @@ routine core.list_seen_placements(integer[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_seen_refusals(text,text,text,timestamp with time zone,timestamp with time zone,timestamp with time zone,bigint,boolean)
+    arguments   dpu text, source text, code text, from_at timestamp with time zone, to_at timestamp with time zone, before_at timestamp with time zone, before_id bigint, rerun boolean
+    returns     SETOF core.rejected_event
+    as          sql stable
+
 routine core.list_shifted_spaces(pg_snapshot,timestamp with time zone,timestamp with time zone)
     arguments   snapshot pg_snapshot, at timestamp with time zone, until_at timestamp with time zone
     returns     SETOF integer
@@ -1149,6 +1223,12 @@ routine core.note_change(integer[],timestamp with time zone,integer[],text[],int
     arguments   dpus integer[] DEFAULT NULL::integer[], latest_at timestamp with time zone DEFAULT NULL::timestamp with time zone, spaces integer[] DEFAULT NULL::integer[], ids text[] DEFAULT NULL::text[], flipped integer[] DEFAULT NULL::integer[]
     returns     void
     as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.note_clocks(timestamp with time zone,integer[],timestamp with time zone[],text[])
+    arguments   received_at timestamp with time zone, dpus integer[], times timestamp with time zone[], verdicts text[]
+    returns     void
+    as          sql
     set         search_path=pg_catalog, pg_temp
 
 routine core.note_listening(timestamp with time zone)
@@ -1317,6 +1397,12 @@ routine core.settle_signs(integer[],timestamp with time zone[],timestamp with ti
 routine core.share_plan()
     returns     void
     as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.shorten_body(text)
+    arguments   body text
+    returns     text
+    as          sql immutable
     set         search_path=pg_catalog, pg_temp
 
 routine core.store_events(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone)
@@ -1535,6 +1621,19 @@ table core.dpu
     constraint  dpu_name_check CHECK ((length(name) <= 200))
     constraint  dpu_pkey PRIMARY KEY (dpu_id)
 
+table core.dpu_clock
+    column      dpu_id integer not null
+    column      refused_at timestamp with time zone
+    column      code text
+    column      repeated_time timestamp with time zone
+    column      repeated_from timestamp with time zone
+    column      repeated_until timestamp with time zone
+    column      repeats integer not null default 0
+    column      conflicts integer not null default 0
+    constraint  dpu_clock_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id) ON DELETE CASCADE
+    constraint  dpu_clock_pkey PRIMARY KEY (dpu_id)
+    index       CREATE INDEX dpu_clock_refused_at_idx ON core.dpu_clock USING btree (refused_at) WHERE (code = 'in_future'::text)
+
 table core.dpu_state
     column      dpu_id integer not null
     column      cumulative_count bigint not null default 0
@@ -1552,6 +1651,12 @@ table core.dpu_state
     option      fillfactor=40
     constraint  dpu_state_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id)
     constraint  dpu_state_pkey PRIMARY KEY (dpu_id)
+
+table core.dropped_refusal
+    column      kind text not null
+    column      count bigint not null
+    constraint  dropped_refusal_kind_check CHECK ((kind = ANY (ARRAY['event'::text, 'poll'::text])))
+    constraint  dropped_refusal_pkey PRIMARY KEY (kind)
 
 table core.event
     column      "time" timestamp with time zone not null
@@ -1735,8 +1840,13 @@ table core.rejected_event
     column      direction integer
     column      sequence smallint
     column      body text
+    column      rejected_id bigint not null generated always as identity
+    column      source text
+    column      rerun_at timestamp with time zone
     constraint  rejected_event_pkey PRIMARY KEY (digest)
-    index       CREATE INDEX rejected_event_received_at_idx ON core.rejected_event USING btree (received_at)
+    index       CREATE INDEX rejected_event_dpu_received_at_rejected_id_idx ON core.rejected_event USING btree (dpu, received_at, rejected_id) WHERE (dpu IS NOT NULL)
+    index       CREATE INDEX rejected_event_received_at_rejected_id_idx ON core.rejected_event USING btree (received_at, rejected_id)
+    index       CREATE UNIQUE INDEX rejected_event_rejected_id_idx ON core.rejected_event USING btree (rejected_id)
 
 table core.rejected_poll
     column      digest bytea not null
@@ -1810,6 +1920,7 @@ table core.rollup_state
     column      keep_days integer
     column      events_from timestamp with time zone not null default '-infinity'::timestamp with time zone
     column      retired_at timestamp with time zone
+    column      horizon_at timestamp with time zone not null default '2010-01-01 00:00:00+00'::timestamp with time zone
     constraint  rollup_state_check CHECK ((events_from <= materialized_until))
     constraint  rollup_state_is_only_check CHECK (is_only)
     constraint  rollup_state_keep_days_check CHECK ((keep_days >= 8))
