@@ -7,6 +7,7 @@ A Table is what can be read from CSV, which is what `headcount import` does; a K
 Here is all that they share, and events; service/polls.py has the others.
 """
 
+import codecs
 import csv
 import json
 import re
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from operator import methodcaller
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -53,6 +54,10 @@ SHOWN_CHARACTERS = 1_000
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 BOM = b"\xef\xbb\xbf"
+# Spreadsheets write these. UTF-32 begins as UTF-16 does, and nobody writes it.
+UTF_16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF_32_BOMS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+DELIMITERS = (",", ";", "\t")
 
 ID = re.compile(ID_PATTERN)
 IDS = re.compile(r"(?:[A-Za-z0-9._:-]{1,64}\n)*")
@@ -67,7 +72,6 @@ JSON_END = re.compile(r"\s*\}\s*", re.ASCII)
 NESTING = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 # What makes a line of CSV more than cells with commas between them.
 QUOTED = re.compile(rb'["\r\x00]')
-COMMAS = methodcaller("count", b",")
 BLANK = re.compile(r"[ \t\r\n]*")
 
 Part = TypeVar("Part")
@@ -133,6 +137,7 @@ class Header(NamedTuple):
 
     width: int
     places: tuple[int | None, ...]
+    delimiter: str = ","
 
 
 class Unreadable(ValueError):
@@ -445,7 +450,7 @@ def _show_msgpack(part: msgspec.Raw) -> str:
 def _columns(header: Header, text: bytes) -> Sequence[Sequence[str]] | None:
     lines = text.decode().split("\n") if text else []
     try:
-        rows = list(csv.reader(lines, strict=True))
+        rows = list(csv.reader(lines, strict=True, delimiter=header.delimiter))
     except csv.Error:
         return None
     if len(rows) != len(lines) or any(len(row) != header.width for row in rows):
@@ -455,9 +460,9 @@ def _columns(header: Header, text: bytes) -> Sequence[Sequence[str]] | None:
 
 def _plain_columns(header: Header, text: bytes, lines: Sequence[bytes]) -> Sequence[Sequence[str]] | None:
     """The same, several times as fast, where nothing is quoted: no object a line."""
-    if set(map(COMMAS, lines)) != {header.width - 1}:
+    if set(map(methodcaller("count", header.delimiter.encode()), lines)) != {header.width - 1}:
         return None
-    cells = text.decode().replace("\n", ",").split(",")
+    cells = text.decode().replace("\n", header.delimiter).split(header.delimiter)
     return [cells[column :: header.width] for column in range(header.width)]
 
 
@@ -474,9 +479,32 @@ def _lines(body: bytes) -> list[bytes]:
     return [line.rstrip(b"\r") for line in body.removeprefix(BOM).split(b"\n") if line and not line.isspace()]
 
 
-def _cells(line: bytes) -> list[str]:
+def in_utf_8(text: bytes) -> bytes:
+    """The text, which may be UTF-16 if it begins with the mark of that. Raises Problem (422)."""
+    if text.startswith(UTF_32_BOMS):
+        raise invalid("The text is UTF-32. Save it as UTF-8.", "line 1")
+    if not text.startswith(UTF_16_BOMS):
+        return text
     try:
-        rows = list(csv.reader([line.decode()], strict=True))
+        return text.decode("utf-16").encode()
+    except UnicodeError:
+        raise invalid("The text begins as UTF-16 and is damaged. Save it as UTF-8.", "line 1") from None
+
+
+def check_encoding(line: bytes) -> None:
+    """Raises Problem (422) for a header whose letters have zeros between them."""
+    if b"\x00" in line[:8]:
+        raise invalid("The text is UTF-16 or UTF-32 without its mark. Save it as UTF-8.", "line 1")
+
+
+def spell(name: str) -> str:
+    """The name of a column as it is compared: `DPU ID` and `dpu_id` are the same."""
+    return re.sub(r"[\s-]+", "_", name.strip().strip("\ufeff").lower())
+
+
+def _cells(line: bytes, delimiter: str = ",") -> list[str]:
+    try:
+        rows = list(csv.reader([line.decode()], strict=True, delimiter=delimiter))
     except UnicodeDecodeError:
         raise Unreadable("The line is not UTF-8.") from None
     except csv.Error as error:
@@ -516,8 +544,8 @@ class Field(NamedTuple):
 class Table(ABC, Generic[Row, AnyBatch]):
     """Something that can be read from CSV. `header_in_words` follows "a header: "."""
 
-    fields: ClassVar[tuple[Field, ...]]
-    header_in_words: ClassVar[str]
+    fields: tuple[Field, ...]
+    header_in_words: str
 
     @abstractmethod
     def of_text(self, columns: Sequence[Sequence[str] | None]) -> AnyBatch | None:
@@ -537,7 +565,7 @@ class Table(ABC, Generic[Row, AnyBatch]):
         """Stores what was imported, refusals included, and says what became of it."""
 
     def csv(self, body: bytes) -> AnyBatch:
-        lines = _lines(body)
+        lines = _lines(in_utf_8(body))
         if not lines:
             raise invalid(f"The first line must be a header: {self.header_in_words}.", "line 1")
         header = self.read_header(lines[0])
@@ -545,18 +573,57 @@ class Table(ABC, Generic[Row, AnyBatch]):
         return self.decode_lines(header, lines[1:])
 
     def read_header(self, line: bytes) -> Header:
-        """The header of a file. Raises Problem (422) unless it has the columns of one, and no others."""
-        try:
-            names = [name.strip() for name in _cells(line.removeprefix(BOM))]
-        except Unreadable:
-            names = []
-        found = [[column for column, name in enumerate(names) if name in field.names] for field in self.fields]
-        if sum(map(len, found)) < len(names) or any(
-            len(columns) > 1 or not (columns or field.is_optional)
-            for columns, field in zip(found, self.fields, strict=True)
-        ):
-            raise invalid(f"The first line must be a header: {self.header_in_words}, in any order.", "line 1")
-        return Header(len(names), tuple(columns[0] if columns else None for columns in found))
+        """The header of a file: names in any case and order, behind commas, semicolons or tabs.
+
+        Raises Problem (422) unless it has the columns of one, and no others.
+        """
+        check_encoding(line)
+        delimiter, names = self._names(line)
+        places = [[column for column, name in enumerate(names) if name in known] for known in self._known()]
+        faults = [
+            *(
+                f"There is no column `{field.names[0]}`."
+                for field, columns in zip(self.fields, places, strict=True)
+                if not (columns or field.is_optional)
+            ),
+            *(f"The column `{names[columns[0]]}` is there twice." for columns in places if len(columns) > 1),
+            *(
+                f"The column `{printable(name[:64])}` is not known here: take it out."
+                for column, name in enumerate(names)
+                if not self._is_left_out(name) and not any(column in columns for columns in places)
+            ),
+        ]
+        if faults:
+            raise invalid(
+                f"The first line must be a header: {self.header_in_words}, in any order, with commas, semicolons or "
+                f"tabs between them. {' '.join(faults[:3])}",
+                "line 1",
+            )
+        return Header(len(names), tuple(columns[0] if columns else None for columns in places), delimiter)
+
+    def count_known(self, line: bytes) -> int:
+        """How many of its columns a header has: by that it can be told what a file with a fault was meant to be."""
+        known = self._known()
+        return sum(any(name in names for names in known) for name in self._names(line)[1])
+
+    def _names(self, line: bytes) -> tuple[str, list[str]]:
+        """The delimiter by which most of the columns are known, and the names of the columns."""
+        read = []
+        for delimiter in DELIMITERS:
+            try:
+                names = [spell(name) for name in _cells(line.removeprefix(BOM), delimiter)]
+            except Unreadable:
+                names = []
+            read.append((delimiter, names))
+        known = self._known()
+        return max(read, key=lambda found: sum(any(name in names for names in known) for name in found[1]))
+
+    def _known(self) -> list[set[str]]:
+        return [{spell(name) for name in field.names} for field in self.fields]
+
+    def _is_left_out(self, name: str) -> bool:
+        """A column that nobody reads: one without a name stands behind a delimiter too many."""
+        return not name
 
     def decode_lines(self, header: Header, lines: Sequence[bytes]) -> AnyBatch:
         """Lines of a file, without the header, blank lines and line ends. A row is one line."""
@@ -574,7 +641,7 @@ class Table(ABC, Generic[Row, AnyBatch]):
         return self.of_text([None if place is None else columns[place] for place in header.places])
 
     def _of_line(self, header: Header, line: bytes) -> Row:
-        cells = _cells(line)
+        cells = _cells(line, header.delimiter)
         if len(cells) != header.width:
             raise Unreadable(f"The line has {len(cells)} fields, the header {header.width}.")
         return self.of_cells([None if place is None else cells[place].strip() for place in header.places])
@@ -669,8 +736,8 @@ class Kind(Table[Row, AnyBatch]):
 
 
 class Events(Kind[Event, Batch]):
-    fields = (
-        Field(("dpu_id",)),
+    fields: tuple[Field, ...] = (
+        Field(("dpu_id", "dpu")),
         Field(("timestamp",)),
         Field(("direction",)),
         Field(("sequence",), is_optional=True),

@@ -37,7 +37,8 @@ EVENT_TEXT = {
     "text/csv": {
         "schema": {
             "type": "string",
-            "description": "Header, in any order: timestamp,direction,dpu_id and optionally sequence.",
+            "description": "Header, in any order: timestamp,direction,dpu_id and optionally sequence. "
+            "Commas, semicolons or tabs; UTF-8, or UTF-16 with its mark.",
         },
         "example": "timestamp,direction,dpu_id\n2026-01-31T12:00:00Z,1,dpu-1\n",
     },

@@ -19,6 +19,7 @@ from service.ingest import (
     are_ids,
     are_instants,
     check_days,
+    check_encoding,
     decode_body,
     fields_of,
     id_of,
@@ -256,13 +257,11 @@ POLLS = Polls("polls", PollsIn, PollIn)
 TABLES: tuple[Table[Any, Any], ...] = (EVENTS, POLLS, Hours(), Zones())
 
 
-def table_of(header: bytes) -> Table[Any, Any]:
-    """The table that has this header. Raises Problem (422) if none has."""
-    for table in TABLES:
-        try:
-            table.read_header(header)
-        except Problem:
-            continue
+def table_of(header: bytes, tables: Sequence[Table[Any, Any]] = TABLES) -> Table[Any, Any]:
+    """The table that has this header, or most of it. Raises Problem (422) if none has any of it."""
+    check_encoding(header)
+    table = max(tables, key=lambda table: table.count_known(header))
+    if table.count_known(header) > 1:
         return table
-    wanted = "; ".join(table.header_in_words for table in TABLES)
+    wanted = "; ".join(table.header_in_words for table in tables)
     raise Problem("invalid", f"The first line must be one of these headers, in any order: {wanted}.")

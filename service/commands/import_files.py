@@ -5,6 +5,7 @@ import is killed or the connection lost, what is stored and what is noted agree,
 """
 
 import asyncio
+import codecs
 import gzip
 import hashlib
 import itertools
@@ -13,7 +14,8 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import click
 import msgspec
@@ -25,6 +27,7 @@ from service.commands.session import connected, in_one_line, offline_settings, o
 from service.errors import Problem, problem_of
 from service.ingest import Decoded, Header, Table
 from service.messages import ImportRow
+from service.spreadsheets import FIELDS, SpreadsheetEvents
 
 BATCH_LINES = ingest.MAX_EVENTS
 BLOCK_BYTES = 256 * 1024
@@ -60,10 +63,20 @@ class Piece(msgspec.Struct, frozen=True):
 
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def import_files(files: tuple[Path, ...]) -> None:
+@click.option("--zone", metavar="ZONE", help="The zone of events' times that have no offset, such as Europe/Berlin.")
+@click.option(
+    "--map",
+    "mapping",
+    metavar="FIELD=COLUMN",
+    multiple=True,
+    help="The file's name of a column: timestamp, direction, dpu_id or sequence. Give it once for each.",
+)
+@click.option("--ignore", metavar="COLUMN", multiple=True, help="A column of events that is not to be read.")
+def import_files(files: tuple[Path, ...], zone: str | None, mapping: tuple[str, ...], ignore: tuple[str, ...]) -> None:
     """Import CSV files, plain or gzip, straight into the database.
 
-    The first line is the header, its columns in any order, and says what the file is:
+    The first line is the header, its columns in any order and its names in any case, with commas, semicolons or tabs
+    between them. The text is UTF-8, or UTF-16 with its mark. The header says what the file is:
 
     \b
       timestamp,direction,dpu_id[,sequence]            events
@@ -71,21 +84,28 @@ def import_files(files: tuple[Path, ...]) -> None:
       store_id,day,start_time_local,end_time_local     opening hours of sites (or dayOfWeek)
       store_id,timezone_str                            zones of sites
 
+    Times of events have an offset, or are local ones of --zone: 2026-11-28 10:00, also with seconds, or 28.11.2026
+    10:00. A local time that the clocks skipped, or that was there twice, is rejected. The direction may also be in,
+    entry or enter (1), or out, exit or leave (-1).
+
     A site is a space, made where there is none; its zone is America/Chicago until a file or somebody says another
     one. An import that was interrupted goes on where it stopped when the same file is given again; importing a file
     twice counts nothing twice. Rejected lines are written to NAME.rejected.csv in the current directory, with the
     reason.
     """
     settings = offline_settings()
+    reading = Reading(_zone(zone), _names(mapping), ignore)
     for file in files:
-        _check_header(file)
+        _check_header(file, reading)
     run_async(write_horizon(settings), settings.database_url)
     reports = _report_paths(files)
     total = NOTHING
     with _progress() as progress:
         for file in files:
             task = progress.add_task(file.name, total=file.stat().st_size)
-            importer = Importer(settings.database_url, settings.auto_register, file, reports[file], progress, task)
+            importer = Importer(
+                settings.database_url, settings.auto_register, file, reports[file], progress, task, reading
+            )
             done = run_async(importer.run(), settings.database_url)
             click.echo(f"{file}: {_summary(done)}")
             if done.rejected:
@@ -140,6 +160,7 @@ class Lines:
         self.raw = file.open("rb")
         packed = self.raw.peek(2)[:2] == GZIP_MAGIC
         self.stream = gzip.GzipFile(fileobj=self.raw) if packed else self.raw
+        self.decoder: codecs.IncrementalDecoder | None = None
 
     def __enter__(self) -> "Lines":
         return self
@@ -154,7 +175,14 @@ class Lines:
 
     def __iter__(self) -> Iterator[bytes]:
         rest, overlong = b"", False
+        beginning = self.stream.peek(4)[:4]
+        if beginning.startswith(ingest.UTF_32_BOMS):
+            ingest.in_utf_8(beginning)
+        if beginning.startswith(ingest.UTF_16_BOMS):
+            self.decoder = codecs.getincrementaldecoder("utf-16")("replace")
         while block := self.stream.read1(BLOCK_BYTES):
+            if self.decoder:
+                block = self.decoder.decode(block).encode()
             *lines, rest_of_block = block.split(b"\n")
             if lines:
                 # Of a line without end only the beginning is kept.
@@ -169,30 +197,74 @@ class Lines:
             yield rest
 
 
-def _check_header(file: Path) -> tuple[Table[Any, Any], Header]:
+class Reading(NamedTuple):
+    """How files of events are read that are not as ours."""
+
+    zone: ZoneInfo | None
+    names: dict[str, str]
+    left_out: tuple[str, ...]
+
+    @property
+    def is_plain(self) -> bool:
+        return self == Reading(None, {}, ())
+
+
+def _zone(name: str | None) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except (KeyError, ValueError, OSError):
+        raise click.BadParameter(f"{name!r} is no IANA zone such as Europe/Berlin.", param_hint="--zone") from None
+
+
+def _names(mapping: tuple[str, ...]) -> dict[str, str]:
+    names = {}
+    for given in mapping:
+        field, _, column = given.partition("=")
+        field = "dpu_id" if field == "dpu" else field
+        if field not in FIELDS or not column or field in names:
+            raise click.BadParameter(
+                f"{given!r} must be FIELD=COLUMN, once for each of {', '.join(FIELDS)}.", param_hint="--map"
+            )
+        names[field] = column
+    return names
+
+
+def _check_header(file: Path, reading: Reading) -> tuple[Table[Any, Any], Header]:
     """What the file is, and how its columns stand."""
+    events = SpreadsheetEvents(*reading)
+    first = b""
     try:
         with Lines(file) as lines:
-            first = next(iter(lines), b"")
-        table = polls.table_of(first.rstrip(b"\r"))
-        return table, table.read_header(first.rstrip(b"\r"))
-    except Problem:
-        shown = ingest.printable(first[:200].decode("utf-8", "replace").rstrip("\r")) or "nothing"
+            first = next(iter(lines), b"").rstrip(b"\r")
+        table = events if reading.names else polls.table_of(first, (events, *polls.TABLES[1:]))
+        header = table.read_header(first)
+    except Problem as problem:
+        shown = ingest.printable(first[:200].decode("utf-8", "replace")) or "nothing"
+        remedy = " Or leave it out with --ignore COLUMN." if "is not known here" in problem.detail else ""
         raise click.ClickException(
-            f"{file} cannot be imported: its first line is {shown!r}, and must be one of these headers, "
-            f"in any order:{WANTED}"
+            f"{file} cannot be imported: its first line is {shown!r}. {problem.detail}{remedy}\n"
+            f"Files have one of these headers, in any order:{WANTED}\n"
+            "Columns of other names are given with --map FIELD=COLUMN."
         ) from None
     except (EOFError, zlib.error, OSError) as error:
         raise _unreadable(file, error) from None
+    if table is not events and not reading.is_plain:
+        raise click.ClickException(f"{file} has no events: --zone, --map and --ignore are for those alone.")
+    return table, header
 
 
 def _unreadable(file: Path, error: Exception) -> click.ClickException:
     return click.ClickException(f"{file} cannot be read: {error}")
 
 
-def _digest(file: Path) -> str:
+def _digest(file: Path, reading: Reading) -> str:
+    """Of the file and of the way in which it is read: an import must not go on in another zone than it began in."""
     with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    if reading.is_plain:
+        return digest
+    way = (digest, str(reading.zone), sorted(reading.names.items()), sorted(reading.left_out))
+    return hashlib.sha256(repr(way).encode()).hexdigest()
 
 
 # Storing
@@ -202,7 +274,14 @@ class Importer:
     """The import of one file."""
 
     def __init__(
-        self, url: str, auto_register: bool, file: Path, report: Path, progress: Progress, task: TaskID
+        self,
+        url: str,
+        auto_register: bool,
+        file: Path,
+        report: Path,
+        progress: Progress,
+        task: TaskID,
+        reading: Reading,
     ) -> None:
         self.url = url
         self.auto_register = auto_register
@@ -210,8 +289,8 @@ class Importer:
         self.report = Report(report)
         self.progress = progress
         self.task = task
-        self.digest = _digest(file)
-        self.table, self.header = _check_header(file)
+        self.digest = _digest(file, reading)
+        self.table, self.header = _check_header(file, reading)
         self.noted: ImportRow | None = None  # what the database holds of this import
         self.tried: ImportRow | None = None  # what the last try would have it hold
         self.sent = asyncio.Event()  # the lines at hand, to the database
