@@ -25,6 +25,7 @@ from service.reader import Reader
 from service.replica import Replica
 from service.reports import Reports
 from service.routes import HANDLERS
+from service.sensors import Sensors
 from service.settings import Settings
 from service.writer import Writer
 
@@ -50,7 +51,10 @@ def cross_origin(settings: Settings) -> CORSConfig | None:
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Content-Encoding", "Last-Event-ID", "X-Request-Id"],
-        expose_headers=["X-Request-Id", "X-Data-As-Of", "Retry-After", "WWW-Authenticate"],
+        expose_headers=[
+            *("X-Request-Id", "X-Data-As-Of", "X-Report-Status", "ETag", "Link"),
+            *("Retry-After", "WWW-Authenticate", "Allow"),
+        ],
     )
 
 
@@ -105,6 +109,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
                 "replica": replica,
                 "reports": reports,
                 "reader": Reader(database, metrics),
+                "sensors": Sensors(),
                 "bodies": bodies,
                 "metrics": metrics,
                 "overload": Seldom(),

@@ -620,8 +620,16 @@ class SensorOut(Struct, frozen=True):
 
 
 class SensorsQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """With `limit` or `after` a page of so many (100), else all."""
+
     space: Id | None = None
     state: State | None = None
+    limit: Limit | None = None
+    after: Cursor | None = None
+
+    @property
+    def is_paged(self) -> bool:
+        return self.limit is not None or self.after is not None
 
 
 class IncidentOut(Struct, frozen=True):

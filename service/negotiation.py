@@ -94,7 +94,7 @@ def prefers(request: Connection, names: Sequence[str], others: Sequence[str]) ->
 def unless_known(request: HttpRequest, response: Response[bytes]) -> Response[bytes]:
     """The answer with an ETag; without its body (304) for who names that as the one it has."""
     content: bytes = response.content
-    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    tag = response.headers.get("ETag") or f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     response.headers["ETag"] = tag
     if request.headers.get("if-none-match") == tag:
         response.content, response.status_code = b"", 304

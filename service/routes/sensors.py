@@ -1,5 +1,7 @@
 """Sensors: heartbeats in; states, incidents and availability out."""
 
+from urllib.parse import urlencode
+
 from litestar import Response, get, post
 
 from service import calls, cursor
@@ -30,14 +32,17 @@ from service.negotiation import (
     no_query,
     path_id,
     prefers_html,
+    prefers_msgpack,
     query,
     unless_known,
 )
 from service.openapi import described
 from service.routes.page import page_answer
+from service.sensors import Listed, Place, place_of, sensors
 from service.web import FOLDER
 
 PAGE = FOLDER / "sensors.html"
+PAGE_SENSORS = 100
 
 
 @post("/v1/heartbeats", opt=described(EventsRecordedOut, scope="ingest", body=HeartbeatsIn))
@@ -77,12 +82,40 @@ async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
     opt=described(list[SensorOut], 404, scope="read", query=SensorsQuery, media_types=(JSON, MSGPACK, HTML)),
 )
 async def list_sensors(request: HttpRequest) -> Response[bytes]:
-    """All sensors, those that are offline first, then by id; who prefers text/html gets the page that shows them."""
+    """All sensors, those that are offline first, then by id; who prefers text/html gets the page that shows them.
+
+    With `limit` or `after` it is a page of them, and where there are more, the header Link has the address of the next
+    one (rel="next"). A sensor that goes offline or comes back between two pages changes its place.
+    """
     if prefers_html(request):
         return page_answer(request, PAGE)
     asked = query(request, SensorsQuery)
-    sensors = await calls.list_sensors(database(request), asked.space, asked.state)
-    return unless_known(request, answer(request, sensors))
+    listed = await sensors(request).list(database(request), asked.space, asked.state)
+    if asked.is_paged:
+        return unless_known(request, page_of(request, listed, asked))
+    return unless_known(request, await whole(request, listed))
+
+
+async def whole(request: HttpRequest, listed: Listed) -> Response[bytes]:
+    as_msgpack = prefers_msgpack(request)
+    content, tag = await listed.encoded(as_msgpack)
+    return Response(content, media_type=MSGPACK if as_msgpack else JSON, headers={"ETag": tag})
+
+
+def page_of(request: HttpRequest, listed: Listed, asked: SensorsQuery) -> Response[bytes]:
+    limit = asked.limit or PAGE_SENSORS
+    found = listed.after(cursor.read(asked.after, Place) if asked.after else None, limit + 1)
+    response = answer(request, found[:limit])
+    if len(found) > limit:
+        more = {
+            "space": asked.space,
+            "state": asked.state,
+            "limit": limit,
+            "after": cursor.write(place_of(found[limit - 1])),
+        }
+        given = urlencode({name: value for name, value in more.items() if value is not None})
+        response.headers["Link"] = f'<{request.url.path}?{given}>; rel="next"'
+    return response
 
 
 @get("/v1/incidents", opt=described(Page[IncidentOut], scope="read", query=IncidentsQuery))

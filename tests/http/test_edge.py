@@ -112,6 +112,8 @@ async def test_pages_of_other_origins_may_read_nothing_unless_they_are_named(
         got = await client.get("/v1/spaces", headers=asked | token)
         assert got.headers["access-control-allow-origin"] == "https://a.example"
         assert "access-control-allow-credentials" not in got.headers
+        exposed = {name.strip() for name in got.headers["access-control-expose-headers"].split(",")}
+        assert exposed >= {"X-Request-Id", "X-Report-Status", "ETag", "Link", "Allow", "Retry-After"}
         refused = await client.get("/v1/spaces", headers={"Origin": "https://b.example"} | token)
         assert refused.headers.get("access-control-allow-origin") != "https://b.example"
         # a page has to be able to read why it was refused

@@ -1,15 +1,25 @@
 """GET /sensors."""
 
+import asyncio
 import re
+import threading
+from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
+from service import calls
+from service.messages import SensorOut
+from service.sensors import LONGEST_REST_SECONDS, Encoded, Sensors, encode
 from service.web import FILES, FOLDER
 from tests.factories import NOON, apply_site, hear, listen, record, seconds, tick
 from tests.http import body, problem
 from tests.http.guarded import build_site, guarded, new_token
+
+JSON, MSGPACK = "application/json", "application/msgpack"
 
 
 async def build(connection: asyncpg.Connection) -> None:
@@ -156,3 +166,119 @@ async def test_it_sends_the_list_again_only_when_it_has_changed(
     assert (await client.get("/sensors", headers=known | {"Accept": "application/msgpack"})).status_code == 200
     await apply_site(connection, dpus=[{"id": "e"}])
     assert len(body(await client.get("/sensors", headers=known))) == 5
+
+
+@pytest.mark.parametrize("query", ["", "space=house", "state=offline", "space=house&state=online"])
+@pytest.mark.parametrize("limit", [1, 2, 3, 1000])
+async def test_pages_make_up_the_whole(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, query: str, limit: int
+) -> None:
+    await build(connection)
+    await apply_site(connection, dpus=[{"id": name} for name in ("B", "_", "Z-1", "a.b")])
+    whole = body(await client.get(f"/sensors?{query}"))
+    found: list[Any] = []
+    address = f"/sensors?{query}&limit={limit}"
+    while True:
+        answer = await client.get(address)
+        page = body(answer)
+        found += page
+        if "link" not in answer.headers:
+            break
+        assert len(page) == limit
+        (address,) = re.findall(r'<(/sensors\?[^>]+)>; rel="next"', answer.headers["link"])
+    assert found == whole
+    assert {sensor["id"] for sensor in whole} >= {"a"} or "offline" in query
+
+
+async def test_a_page_has_a_hundred_unless_it_says_otherwise_and_an_etag_of_its_own(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await apply_site(connection, dpus=[{"id": f"dpu-{number:03}"} for number in range(150)])
+    first = await client.get("/sensors?limit=50")
+    answer = await client.get(str(first.headers["link"]).split(">")[0].removeprefix("<").replace("limit=50&", ""))
+    assert [sensor["id"] for sensor in body(answer)] == [f"dpu-{number:03}" for number in range(50, 150)]
+    known = {"If-None-Match": first.headers["etag"]}
+    assert (await client.get("/sensors?limit=50", headers=known)).status_code == 304
+    assert (await client.get("/sensors?limit=51", headers=known)).status_code == 200
+    for sent in ("limit=0", "limit=1001", "after=x", "limit=few"):
+        problem(await client.get(f"/sensors?{sent}"), 422, "invalid", sent.split("=")[0])
+
+
+class Gated:
+    """calls.list_sensors, which reads only once it is let, and counts how often it is asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read = calls.list_sensors
+        self.asked: asyncio.Queue[str | None] = asyncio.Queue()
+        self.gate = asyncio.Event()
+        monkeypatch.setattr("service.calls.list_sensors", self.list)
+
+    async def list(self, session: calls.Session, space: str | None, state: str | None) -> list[SensorOut]:
+        self.asked.put_nowait(state)
+        await self.gate.wait()
+        return await self.read(session, space, state)
+
+
+async def test_those_who_ask_together_share_a_read_and_who_comes_later_has_a_newer_one(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await apply_site(connection, dpus=[{"id": "one"}])
+    gated = Gated(monkeypatch)
+    early = [asyncio.create_task(client.get("/sensors")) for _ in range(8)]
+    await gated.asked.get()
+    late = [asyncio.create_task(client.get("/sensors", headers={"Accept": kind})) for kind in (MSGPACK, JSON, JSON)]
+    await gated.asked.get()
+    other = asyncio.create_task(client.get("/sensors?state=online"))
+    await apply_site(connection, dpus=[{"id": "two"}])
+    gated.gate.set()
+    answers = await asyncio.gather(*early, *late)
+    assert [len(body(answer)) for answer in answers[-2:]] == [2, 2]
+    assert msgspec.msgpack.decode(answers[-3].content) == answers[-1].json()
+    assert body(await other) == []
+    assert await gated.asked.get() == "online"
+    assert gated.asked.empty()
+
+
+async def test_a_list_that_took_long_is_read_again_after_a_pause(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, sensors = asyncio.get_running_loop(), Sensors()
+
+    async def slow(*_: object) -> list[SensorOut]:
+        await asyncio.sleep(0.3)
+        return []
+
+    monkeypatch.setattr("service.calls.list_sensors", slow)
+    session: Any = connection
+    await sensors.list(session, None, None)
+    (until,) = sensors.not_before.values()
+    assert until > loop.time() + LONGEST_REST_SECONDS / 2
+    await sensors.list(session, None, None)
+    assert loop.time() >= until + 0.3
+
+
+async def test_long_lists_are_made_beside_the_event_loop(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def noting(sensors: Sequence[SensorOut], as_msgpack: bool) -> Encoded:
+        threads.append(threading.current_thread())
+        return encode(sensors, as_msgpack)
+
+    monkeypatch.setattr("service.sensors.encode", noting)
+    await asyncio.gather(*(client.get("/sensors") for _ in range(8)))
+    assert len(threads) == 1
+    assert threading.main_thread() not in threads
+
+
+async def test_tokens_of_different_spaces_share_nothing(connection: asyncpg.Connection, database_url: str) -> None:
+    await build_site(connection)
+    reach = [await new_token(connection, "read", space=space) for space in ("own", "secret-b", None)]
+    async with guarded(database_url) as client:
+        answers = await asyncio.gather(*(client.get("/sensors", headers=token) for token in reach * 2))
+    found = [{sensor["id"] for sensor in body(answer)} for answer in answers]
+    assert found[:3] == found[3:]
+    assert found[0] == {"own-front", "own-inner", "moved"}
+    assert found[1] == {"secret-b-front", "secret-inner"}
+    assert len(found[2]) == 7
