@@ -21,9 +21,11 @@ from tests.commands.support import PATIENCE, environment, free_port, headcount, 
 from tests.deploy import drill
 from tests.deploy.apps import living
 from tests.deploy.releases import FIRST, LAST, Release, unpack
+from tests.factories import NOON, build_house, record
 from tests.http import body, problem
 from tests.http.test_probes import Wire
 from tests.load.test_crash import Clients, check
+from tests.sql.test_locks import until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sql-api.md"
 
@@ -115,6 +117,65 @@ async def test_a_database_of_an_older_release_is_migrated_and_counts_as_before(
 
 
 # Rolling upgrades
+
+
+@pytest.mark.concurrency
+async def test_what_is_under_way_while_the_locks_change_is_waited_for(fresh_database_url: str, tmp_path: Path) -> None:
+    """0014_locks.sql: who locked a number and who locks a table never work at the same time."""
+    url = fresh_database_url
+    migrate(url, sql_dir=unpack(LAST, tmp_path / "code") / "sql")
+    sessions = [await asyncpg.connect(url, server_settings={"timezone": "UTC"}) for _ in range(5)]
+    storing, storing_later, planning, refreshing, blocking = sessions
+    await storing.execute("select _timescaledb_functions.stop_background_workers()")
+    migration: asyncio.Task[Any] | None = None
+    run: asyncio.Task[str] | None = None
+    try:
+        await build_house(storing)
+        await record(storing, [("front", NOON, 1)])
+        # a refresh of the release before in its midst, and a transaction that stores events
+        await blocking.execute("begin; lock table core.late_mark in share mode")
+        run = asyncio.create_task(refreshing.execute("call core.refresh_rollups()"))
+        await until(planning, "select exists (select from pg_locks where locktype = 'advisory' and objid = 4742002)")
+        await storing.execute("begin")
+        await storing.execute("select core.share_plan()")
+        migration = asyncio.create_task(asyncio.to_thread(migrate, url))
+        await until(planning, "select to_regclass('core.lock_plan') is not null")
+        # in between all lock both
+        await storing_later.execute("begin")
+        await storing_later.execute("select core.share_plan()")
+        held = """
+            select count(*) from pg_locks
+            where pid = $1 and (locktype = 'advisory' or relation = 'core.lock_plan'::regclass)
+            """
+        assert await planning.fetchval(held, storing.get_server_pid()) == 1
+        assert await planning.fetchval(held, storing_later.get_server_pid()) == 2
+        await storing_later.execute("commit")
+        await planning.execute("set lock_timeout = '300ms'")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await planning.execute("select core.lock_plan()")
+        assert not migration.done()
+        await storing.execute("commit")
+        await asyncio.wait_for(migration, 60)
+
+        # now by tables; the refresh is known, and no other one begins
+        assert await planning.fetchval("select pid from core.lock_rollup") == refreshing.get_server_pid()
+        before = await planning.fetchval("select refreshed_at from core.rollup_state")
+        await planning.execute("call core.refresh_rollups()")
+        assert await planning.fetchval("select refreshed_at from core.rollup_state") == before
+        await blocking.execute("rollback")
+        await run
+        assert await planning.fetchval("select refreshed_at from core.rollup_state") != before
+        await planning.execute("call core.refresh_rollups()")
+        await planning.execute("begin")
+        await planning.execute("select core.lock_plan(), core.lock_outage()")
+        assert await storing.fetchval("select count(*) from pg_locks where locktype = 'advisory'") == 0
+    finally:
+        for session in sessions:
+            session.terminate()
+        if run is not None:
+            await asyncio.wait([run])
+        if migration is not None:
+            await asyncio.wait([migration])
 
 
 def test_a_release_with_other_functions_has_another_number() -> None:

@@ -151,25 +151,6 @@ async def test_a_mark_that_the_refresh_could_not_see_stays(connection: asyncpg.C
     assert await count(connection, NOON + timedelta(days=1)) == 6
 
 
-@pytest.mark.concurrency
-async def test_one_refreshes_at_a_time_and_the_other_does_nothing(
-    connection: asyncpg.Connection, database_url: str
-) -> None:
-    await build_house(connection)
-    await record(connection, [("front", NOON, 1)])
-    query = "select materialized_until from core.rollup_state"
-    before = await connection.fetchval(query)
-    other = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
-    try:
-        await other.execute("select pg_advisory_lock(4742002)")
-        await asyncio.wait_for(connection.execute("call core.refresh_rollups()"), 30)
-        assert await connection.fetchval(query) == before
-    finally:
-        await other.close()
-    await connection.execute("call core.refresh_rollups()")
-    assert await connection.fetchval(query) > before
-
-
 async def test_a_refresh_that_fails_leaves_the_marks_and_the_next_one_makes_up_for_it(
     connection: asyncpg.Connection,
 ) -> None:
@@ -187,7 +168,6 @@ async def test_a_refresh_that_fails_leaves_the_marks_and_the_next_one_makes_up_f
         assert await count(connection, NOON + timedelta(days=1)) == 6
     finally:
         await connection.execute(code)
-        await connection.execute("select pg_advisory_unlock_all()")
     await connection.execute("call core.refresh_rollups()")
     assert await marks(connection) == []
     assert await differences(connection) == []

@@ -10,7 +10,7 @@ begin
     raise exception using errcode = 'PT422', message = 'The floor plan cannot be changed from an older snapshot.', detail = 'transaction_isolation',
       hint = 'Change it in a transaction that is read committed.';
   end if;
-  perform pg_advisory_xact_lock(4742001);
+  lock table core.lock_plan in exclusive mode;
   return clock_timestamp();
 end
 $$;
@@ -25,7 +25,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform pg_advisory_xact_lock_shared(4742001);
+  lock table core.lock_plan in row share mode;
 end
 $$;
 comment on function core.share_plan() is

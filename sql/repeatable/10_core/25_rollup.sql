@@ -341,10 +341,11 @@ declare
   v_goal timestamptz;
   v_range record;
 begin
-  -- For the whole run, over its transactions; a job's session ends with the run, however it ends.
-  if not pg_try_advisory_lock(4742002) then
+  -- for the whole run, over its transactions
+  if not core.begin_rollup() then
     return;
   end if;
+  commit;
   loop
     -- Everything this snapshot sees is in what is refreshed from here on; marks it sees can go afterwards.
     v_snapshot := pg_current_snapshot();
@@ -384,7 +385,8 @@ begin
     commit;
     exit when v_until >= v_goal;
   end loop;
-  perform pg_advisory_unlock(4742002);
+  perform core.end_rollup();
+  commit;
 end
 $$;
 comment on procedure core.refresh_rollups(integer, jsonb) is

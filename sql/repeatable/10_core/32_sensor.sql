@@ -6,7 +6,7 @@
 -- stretch only: the outage that it falls into, the time before the first sign, or that after the last one.
 -- Signs are recorded under the lock of the DPU's row in core.dpu_state. Up to the end of the latest row in
 -- core.listening it is settled who listened; where something depends on what comes after it, whoever wants to know
--- takes the advisory lock 4742003, under which alone that table is written.
+-- takes core.lock_outage, under which alone that table is written.
 
 create or replace function core.list_listened(at timestamptz)
 returns table (listened bigint)
@@ -57,7 +57,7 @@ begin
 end
 $$;
 comment on function core.extend_listening(timestamptz) is
-'Notes that the service listens at an instant, if it did in the 5 seconds before; says whether it did. The caller holds the advisory lock 4742003.';
+'Notes that the service listens at an instant, if it did in the 5 seconds before; says whether it did. The caller holds core.lock_outage.';
 
 create or replace function core.note_listening(at timestamptz)
 returns void
@@ -73,7 +73,7 @@ begin
 end
 $$;
 comment on function core.note_listening(timestamptz) is
-'Notes that the service listens at an instant: extends the latest row of core.listening, or begins a new one. The caller holds the advisory lock 4742003.';
+'Notes that the service listens at an instant: extends the latest row of core.listening, or begins a new one. The caller holds core.lock_outage.';
 
 create or replace function core.settle_signs(
   dpus integer[],
@@ -168,7 +168,7 @@ begin
 
     exit when v_is_locked or not v_is_open;
     -- Whether somebody listened in between is not settled yet. Who takes in a sign listens.
-    perform pg_advisory_xact_lock(4742003);
+    perform core.lock_outage();
     v_is_locked := true;
     perform core.extend_listening(received_at);
   end loop;
@@ -381,7 +381,7 @@ begin
 end
 $$;
 comment on function core.rebase_moved(timestamptz) is
-'Derives anew after how much silence those DPUs are offline whose placement began or ended since it was called last. The caller holds the advisory lock 4742003; waits for nobody.';
+'Derives anew after how much silence those DPUs are offline whose placement began or ended since it was called last. The caller holds core.lock_outage; waits for nobody.';
 
 create or replace function core.turn_offline(at timestamptz)
 returns integer
@@ -447,4 +447,4 @@ begin
 end
 $$;
 comment on function core.turn_offline(timestamptz) is
-'Records the outages of DPUs that have been silent for long enough by now, and returns how many. Has noted before that somebody listens; waits for nobody. The caller holds the advisory lock 4742003.';
+'Records the outages of DPUs that have been silent for long enough by now, and returns how many. Has noted before that somebody listens; waits for nobody. The caller holds core.lock_outage.';

@@ -317,4 +317,4 @@ begin
 end
 $$;
 comment on function core.update_incidents(timestamptz) is
-'Brings the incidents in line with the outages that are pending, and has notices made of what it opens, ends and corrects. The caller holds the advisory lock 4742003; waits for nobody.';
+'Brings the incidents in line with the outages that are pending, and has notices made of what it opens, ends and corrects. The caller holds core.lock_outage; waits for nobody.';

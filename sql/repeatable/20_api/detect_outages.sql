@@ -7,7 +7,7 @@ declare
   v_now timestamptz;
   v_turned integer;
 begin
-  if not pg_try_advisory_xact_lock(4742003) then
+  if not core.try_lock('core.lock_outage') then
     return null;
   end if;
   v_now := clock_timestamp();

@@ -5,8 +5,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_now timestamptz := clock_timestamp();
-  v_snapshot pg_snapshot := pg_current_snapshot();
+  v_now timestamptz;
+  v_snapshot pg_snapshot;
   v_watch core.capacity_watch;
   v_spaces integer[];
   v_kinds text[];
@@ -14,9 +14,11 @@ declare
   v_details jsonb[];
 begin
   -- one at a time; and nobody turns up to wait
-  if not pg_try_advisory_xact_lock(4742003) then
+  if not core.try_lock('core.lock_capacity') then
     return 0;
   end if;
+  v_now := clock_timestamp();
+  v_snapshot := pg_current_snapshot();
   select w.* into v_watch from core.capacity_watch w;
   if not exists (select from core.channel c where c.deleted_at is null and 'over_capacity' = any (c.events)) then
     if v_watch.at is not null then
