@@ -9,6 +9,8 @@
 --    is at the rollups. From here on everybody who holds a number holds the table too.
 -- 3. The repeatable files put the new functions in their place, which lock tables only.
 -- A new database has no functions yet: there it makes the tables and is done. It may run twice.
+--
+-- And the indexes by which api.claim_deliveries finds what is next of a channel, however much waits behind it.
 do $do$
 declare
   v_function record;
@@ -16,6 +18,7 @@ declare
   v_olds text[];
   v_deadline timestamptz := clock_timestamp() + interval '60 seconds';
 begin
+  perform set_config('lock_timeout', '10s', true);
   create table if not exists core.lock_plan ();
   comment on table core.lock_plan is
     'Has no rows: to be locked. Share it (row share) so that the floor plan stays as it is; change the plan under exclusive.';
@@ -31,6 +34,13 @@ begin
   comment on table core.lock_rollup is
     'The session that refreshes the rollups, over all its transactions: one row at most. It counts for as long as that session lives. Locked (exclusive) only to look at it and to change it.';
   comment on column core.lock_rollup.session_from is 'pg_stat_activity.backend_start, since a pid is used again; null: not known.';
+
+  create index if not exists delivery_channel_id_due_at_idx on core.delivery (channel_id, due_at, delivery_id) where state = 'pending';
+  create index if not exists delivery_channel_id_subject_pending_idx on core.delivery (channel_id, subject, delivery_id)
+    where state = 'pending';
+  create index if not exists delivery_channel_id_claimed_idx on core.delivery (channel_id, due_at)
+    where state = 'pending' and claim is not null;
+  drop index if exists core.delivery_due_at_idx;
 
   for v_function in
     select p.oid, p.proname

@@ -10,6 +10,7 @@ from service import calls
 from service.messages import ClaimRow
 from tests.factories import NOON
 from tests.notices.support import hasten, log, make_channel, tell, tell_all
+from tests.sql.test_large_fleet import read_by
 
 
 async def finish(connection: asyncpg.Connection, claim: ClaimRow, is_delivered: bool = True) -> str | None:
@@ -131,6 +132,46 @@ async def test_it_is_cheap_where_there_is_nothing_to_do(connection: asyncpg.Conn
     before = await connection.fetchval("select pg_current_wal_insert_lsn()")
     assert await calls.claim_deliveries(connection, 10) == []
     assert await connection.fetchval("select pg_current_wal_insert_lsn()") == before, "nothing is written"
+
+
+@pytest.mark.parametrize("plans", ["auto", "force_generic_plan"])
+@pytest.mark.parametrize("is_failing", [True, False])
+async def test_it_costs_the_same_however_much_waits(
+    connection: asyncpg.Connection, is_failing: bool, plans: str
+) -> None:
+    await make_channel(connection)
+    await connection.execute(f"set plan_cache_mode = {plans}")
+    try:
+        read = []
+        for waiting in (150, 3000):
+            for first in range(0, waiting, 10):  # each incident waits with its end
+                notices = [(kind, waiting + first + n, None) for n in range(10) for kind in ("offline", "online")]
+                await tell_all(connection, notices)
+            if is_failing:
+                await connection.execute("update core.channel set failing_since = now()")
+            # in the midst of it, when some were tried
+            for claim in await calls.claim_deliveries(connection, 100):
+                await finish(connection, claim, is_delivered=not is_failing)
+            rows = await read_by(connection, "select * from api.claim_deliveries(100)")
+            assert await connection.fetchval("select count(*) from core.delivery where claim is not null") >= 1
+            read.append(rows["delivery"])
+            await connection.execute("update core.delivery set state = 'cancelled', settled_at = now(), claim = null")
+        assert read[1] <= read[0] + 20 < 1000
+    finally:
+        await connection.execute("reset plan_cache_mode")
+
+
+async def test_what_waits_for_another_is_passed_over_also_where_that_is_much(connection: asyncpg.Connection) -> None:
+    await make_channel(connection)
+    await tell_all(connection, [("offline" if n % 2 == 0 else "online", 1, None) for n in range(250)])
+    await tell(connection, "offline", 2)
+    incidents: set[str | None] = set()
+    for _ in range(4):
+        for claim in await calls.claim_deliveries(connection, 10):
+            incidents.add(
+                await connection.fetchval("select subject from core.delivery where delivery_id = $1", claim.delivery)
+            )
+    assert incidents == {"incident 1", "incident 2"}
 
 
 @pytest.mark.concurrency

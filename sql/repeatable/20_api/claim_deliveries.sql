@@ -18,68 +18,107 @@ returns table (
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+-- in the order of an index, and no further than needed, also where little waited when it was planned
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
   v_now timestamptz := clock_timestamp();
   v_channels integer[];
+  v_places bigint[];
   v_claimed bigint[];
 begin
-  if not exists (select from core.delivery d where d.state = 'pending' and d.due_at <= v_now) then
-    return;
-  end if;
   -- the channels first, and in a statement of its own: what others have claimed is seen by the next one
   select array_agg(c.channel_id) into v_channels
   from (
     select c.channel_id
     from core.channel c
-    where exists (select from core.delivery d where d.channel_id = c.channel_id and d.state = 'pending' and d.due_at <= v_now)
-    for no key update skip locked
+    cross join lateral (
+      select from core.delivery d where d.channel_id = c.channel_id and d.state = 'pending' and d.due_at <= v_now limit 1
+    ) due
+    for no key update of c skip locked
   ) c;
+  if v_channels is null then
+    return;
+  end if;
 
-  -- whoever waits for another of its subject waits as long as that one
-  with blocked as (
+  -- of those the ones that may have more under way: one at a time where the last try failed
+  select array_agg(p.channel_id), array_agg(p.places) into v_channels, v_places
+  from (
+    select
+      c.channel_id,
+      case when c.failing_since is null then a_channel else 1 end - (
+        select count(*) from core.delivery d
+        where d.channel_id = c.channel_id and d.state = 'pending' and d.claim is not null and d.due_at > v_now) as places
+    from core.channel c
+    where c.channel_id = any (v_channels)
+  ) p
+  where p.places > 0;
+
+  -- Whoever waits for another of its subject waits as long as that one, and so comes behind it. Only the first hundred
+  -- that are due are looked at, here and below: what waits behind them costs nothing.
+  with front as materialized (
+    select d.delivery_id, d.channel_id, d.subject, d.due_at
+    from unnest(v_channels) as c (channel_id)
+    cross join lateral (
+      select e.delivery_id, e.channel_id, e.subject, e.due_at
+      from core.delivery e
+      where e.channel_id = c.channel_id and e.state = 'pending' and e.due_at <= v_now
+      order by e.due_at, e.delivery_id
+      limit 100
+    ) d
+  ),
+  blocked as (
     select d.delivery_id, first.due_at
-    from core.delivery d
+    from front f
     cross join lateral (
       select e.due_at
       from core.delivery e
-      where e.channel_id = d.channel_id and e.subject = d.subject and e.state = 'pending' and e.delivery_id < d.delivery_id
+      where e.channel_id = f.channel_id and e.subject = f.subject and e.state = 'pending' and e.delivery_id < f.delivery_id
       order by e.delivery_id
       limit 1
     ) first
-    where d.channel_id = any (v_channels) and d.state = 'pending' and d.due_at <= v_now and first.due_at > v_now
+    -- by its key: settled_at is null means pending, and makes no index of all that wait look cheap
+    join core.delivery d on d.delivery_id = f.delivery_id and d.settled_at is null
+    where first.due_at > f.due_at
     for no key update of d skip locked
   )
   update core.delivery d set due_at = b.due_at from blocked b where d.delivery_id = b.delivery_id;
 
-  with running as (
-    select d.channel_id, count(*) as number
-    from core.delivery d
-    where d.channel_id = any (v_channels) and d.state = 'pending' and d.due_at > v_now and d.claim is not null
-    group by d.channel_id
-  ),
-  candidate as (
-    select d.delivery_id, row_number() over (partition by d.channel_id order by d.due_at, d.delivery_id) as place, d.channel_id
-    from core.delivery d
-    where d.channel_id = any (v_channels) and d.state = 'pending' and d.due_at <= v_now
-      and not exists (
-        select from core.delivery e
-        where e.channel_id = d.channel_id and e.subject = d.subject and e.state = 'pending' and e.delivery_id < d.delivery_id)
+  with candidate as (
+    select
+      d.delivery_id, c.places, row_number() over (partition by c.channel_id order by d.due_at, d.delivery_id) as place
+    from unnest(v_channels, v_places) as c (channel_id, places)
+    cross join lateral (
+      select e.delivery_id, e.subject, e.due_at
+      from core.delivery e
+      where e.channel_id = c.channel_id and e.state = 'pending' and e.due_at <= v_now
+      order by e.due_at, e.delivery_id
+      limit 100
+    ) d
+    left join lateral (
+      select e.delivery_id
+      from core.delivery e
+      where e.channel_id = c.channel_id and e.subject = d.subject and e.state = 'pending' and e.delivery_id < d.delivery_id
+      order by e.delivery_id
+      limit 1
+    ) first on true
+    where first.delivery_id is null
   ),
   chosen as (
     select n.delivery_id
     from candidate n
-    join core.channel c on c.channel_id = n.channel_id
-    left join running r on r.channel_id = n.channel_id
-    where n.place + coalesce(r.number, 0) <= case when c.failing_since is null then a_channel else 1 end
+    where n.place <= n.places
     order by n.place, n.delivery_id
     limit max_rows
   ),
   locked as (
     select d.delivery_id
     from core.delivery d
-    where d.delivery_id in (select h.delivery_id from chosen h) and d.state = 'pending' and d.due_at <= v_now
+    where d.delivery_id in (select h.delivery_id from chosen h) and d.settled_at is null
     for no key update of d skip locked
   ),
   claimed as (
