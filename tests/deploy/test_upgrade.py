@@ -124,17 +124,15 @@ async def test_what_is_under_way_while_the_locks_change_is_waited_for(fresh_data
     """0014_locks.sql: who locked a number and who locks a table never work at the same time."""
     url = fresh_database_url
     migrate(url, sql_dir=unpack(LAST, tmp_path / "code") / "sql")
-    sessions = [await asyncpg.connect(url, server_settings={"timezone": "UTC"}) for _ in range(5)]
-    storing, storing_later, planning, refreshing, blocking = sessions
+    sessions = [await asyncpg.connect(url, server_settings={"timezone": "UTC"}) for _ in range(4)]
+    storing, storing_later, planning, refreshing = sessions
     await storing.execute("select _timescaledb_functions.stop_background_workers()")
+    # as a refresh of the release before in its midst, between two of its transactions
+    run = asyncio.create_task(refreshing.execute("select pg_advisory_lock(4742002), pg_sleep(600)"))
     migration: asyncio.Task[Any] | None = None
-    run: asyncio.Task[str] | None = None
     try:
         await build_house(storing)
         await record(storing, [("front", NOON, 1)])
-        # a refresh of the release before in its midst, and a transaction that stores events
-        await blocking.execute("begin; lock table core.late_mark in share mode")
-        run = asyncio.create_task(refreshing.execute("call core.refresh_rollups()"))
         await until(planning, "select exists (select from pg_locks where locktype = 'advisory' and objid = 4742002)")
         await storing.execute("begin")
         await storing.execute("select core.share_plan()")
@@ -162,18 +160,16 @@ async def test_what_is_under_way_while_the_locks_change_is_waited_for(fresh_data
         before = await planning.fetchval("select refreshed_at from core.rollup_state")
         await planning.execute("call core.refresh_rollups()")
         assert await planning.fetchval("select refreshed_at from core.rollup_state") == before
-        await blocking.execute("rollback")
-        await run
-        assert await planning.fetchval("select refreshed_at from core.rollup_state") != before
+        await planning.execute("select pg_terminate_backend($1, 10000)", refreshing.get_server_pid())
         await planning.execute("call core.refresh_rollups()")
+        assert await planning.fetchval("select refreshed_at from core.rollup_state") != before
         await planning.execute("begin")
         await planning.execute("select core.lock_plan(), core.lock_outage()")
-        assert await storing.fetchval("select count(*) from pg_locks where locktype = 'advisory'") == 0
+        assert await planning.fetchval(held, planning.get_server_pid()) == 1
     finally:
         for session in sessions:
             session.terminate()
-        if run is not None:
-            await asyncio.wait([run])
+        assert await asyncio.gather(run, return_exceptions=True)
         if migration is not None:
             await asyncio.wait([migration])
 
