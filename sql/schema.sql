@@ -38,7 +38,7 @@ routine api.claim_deliveries(integer,integer,integer)
     arguments   max_rows integer, lease_seconds integer DEFAULT 30, a_channel integer DEFAULT 4
     returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text)
     as          plpgsql security definer
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off; enable_bitmapscan=off; enable_hashjoin=off; enable_mergejoin=off
     grant       execute to headcount_service
 
 routine api.claim_report(double precision)
@@ -537,6 +537,11 @@ routine core.assume_time_zone(integer[],text)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.begin_rollup()
+    returns     boolean
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.check_count_instant(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     timestamp with time zone
@@ -706,6 +711,11 @@ routine core.drop_refused()
 
 routine core.drop_retired_chunks()
     as          procedure plpgsql
+
+routine core.end_rollup()
+    returns     void
+    as          sql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.explain_dropped(text,timestamp with time zone)
     arguments   dpu text, bucket timestamp with time zone
@@ -1202,6 +1212,11 @@ routine core.lock_dpus(integer[],timestamp with time zone[],integer[],timestamp 
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
 
+routine core.lock_outage()
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.lock_plan()
     returns     timestamp with time zone
     as          plpgsql
@@ -1477,6 +1492,12 @@ routine core.tell_incidents(text[],bigint[],timestamp with time zone)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.try_lock(regclass)
+    arguments   purpose regclass
+    returns     boolean
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.turn_offline(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     integer
@@ -1576,8 +1597,10 @@ table core.delivery
     constraint  delivery_pkey PRIMARY KEY (delivery_id)
     constraint  delivery_settled_at_check CHECK (((state = 'pending'::text) = (settled_at IS NULL)))
     constraint  delivery_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'suppressed'::text, 'cancelled'::text])))
+    index       CREATE INDEX delivery_channel_id_claimed_idx ON core.delivery USING btree (channel_id, due_at) WHERE ((state = 'pending'::text) AND (claim IS NOT NULL))
+    index       CREATE INDEX delivery_channel_id_due_at_idx ON core.delivery USING btree (channel_id, due_at, delivery_id) WHERE (state = 'pending'::text)
     index       CREATE INDEX delivery_channel_id_subject_idx ON core.delivery USING btree (channel_id, subject, delivery_id)
-    index       CREATE INDEX delivery_due_at_idx ON core.delivery USING btree (due_at) WHERE (state = 'pending'::text)
+    index       CREATE INDEX delivery_channel_id_subject_pending_idx ON core.delivery USING btree (channel_id, subject, delivery_id) WHERE (state = 'pending'::text)
     index       CREATE INDEX delivery_notice_id_idx ON core.delivery USING btree (notice_id)
 
 table core.delivery_try
@@ -1764,6 +1787,16 @@ table core.live_space
     constraint  live_space_pkey PRIMARY KEY (space_id)
     constraint  live_space_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
     index       CREATE INDEX live_space_until_at_idx ON core.live_space USING btree (until_at)
+
+table core.lock_capacity
+
+table core.lock_outage
+
+table core.lock_plan
+
+table core.lock_rollup
+    column      pid integer not null
+    column      session_from timestamp with time zone
 
 table core.notice
     column      notice_id bigint not null generated always as identity
