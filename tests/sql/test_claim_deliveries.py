@@ -145,7 +145,9 @@ async def test_it_costs_the_same_however_much_waits(
         read = []
         for waiting in (150, 3000):
             for first in range(0, waiting, 10):  # each incident waits with its end
-                notices = [(kind, waiting + first + n, None) for n in range(10) for kind in ("offline", "online")]
+                notices: list[tuple[str, int | None, str | None]] = [
+                    (kind, waiting + first + n, None) for n in range(10) for kind in ("offline", "online")
+                ]
                 await tell_all(connection, notices)
             if is_failing:
                 await connection.execute("update core.channel set failing_since = now()")
