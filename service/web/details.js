@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { byId, clock, element, lasting, moment, number, write } from "./dom.js";
 import { ageOf, wordOf } from "./grid.js";
+import { troubleOf } from "./roster.js";
 
 const SENSOR_MS = 5000;
 const DAY_MS = 60000;
@@ -16,6 +17,7 @@ export class Details {
   #id = null;
   #dpu = null;
   #doorway = null;
+  #refused = null;
   #day = null;
   #readAt = 0;
   #dayAt = 0;
@@ -33,7 +35,7 @@ export class Details {
   show(id) {
     if (this.#id === id) return;
     this.#id = id;
-    this.#dpu = this.#doorway = this.#day = null;
+    this.#dpu = this.#doorway = this.#refused = this.#day = null;
     detail.hidden = id === null;
     if (id === null) return;
     write(byId("name"), id);
@@ -75,8 +77,10 @@ export class Details {
       if (id !== this.#id) return;
       this.#doorway = found;
     }
+    const refused = dpu.rejected_last_day ? (await get(`/v1/rejected?dpu=${encodeURIComponent(id)}&limit=1`)).items : [];
     if (id !== this.#id) return;
     this.#dpu = dpu;
+    this.#refused = refused[0] ?? null;
     write(byId("fault"), "");
     this.#render();
   }
@@ -110,6 +114,9 @@ export class Details {
       facts.push(["Doorway", this.#doorway?.name ?? placement.doorway], ["Between", ...sides], ["Mounted in", spaceLink(placement.mounted_in)], ["There since", at(placement.from)]);
     } else facts.push(["Doorway", "hangs nowhere"]);
     facts.push(["Sum of its events", number(sum)]);
+    const trouble = troubleOf(this.#dpu);
+    if (trouble) facts.push(["Refused", trouble]);
+    if (this.#refused) facts.push(["The latest", `${at(this.#refused.received_at)}: ${this.#refused.detail}`]);
     const wanted = facts.map(([what, ...value]) => element("div", "", element("dt", "", what), element("dd", "", ...value)));
     const old = byId("facts");
     if (old.innerHTML !== wanted.map((fact) => fact.outerHTML).join("")) old.replaceChildren(...wanted);

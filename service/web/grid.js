@@ -123,6 +123,7 @@ export class Grid {
     write(name, sensor.label);
     write(state, wordOf(sensor.state));
     write(where, this.where(sensor));
+    tile.classList.toggle("troubled", Boolean(sensor.trouble));
     this.#fillAge(tile);
     tile.setAttribute("aria-posinset", place);
     tile.setAttribute("aria-setsize", this.#total);

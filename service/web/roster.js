@@ -2,6 +2,7 @@
 // brings new ones, and flip by flip from the stream.
 
 import { getUnless } from "./api.js";
+import { number } from "./dom.js";
 
 const SHORTEST_MS = 5000;
 const SOON_MS = 200;
@@ -9,6 +10,14 @@ const SOON_MS = 200;
 const SPARING = 20;
 // Less than that is how long the answer took, not how wrong the clock is.
 const SKEW_MS = 2000;
+
+const CLOCKS = { ahead: "clock is ahead", unset: "clock not set", behind: "clock is years behind", stuck: "clock stands still" };
+
+// What keeps events of a sensor from being counted, in words; empty: nothing.
+export function troubleOf({ clock, rejected_last_day: refused }) {
+  const many = refused === 1 ? "1 event refused" : refused ? `${number(refused)} events refused` : "";
+  return [CLOCKS[clock], many].filter(Boolean).join(", ");
+}
 
 export class Roster {
   #path = "/sensors";
@@ -102,6 +111,7 @@ export class Roster {
         const order = id.replace(/\d+/g, (digits) => digits.padStart(12, "0"));
         sensor = { id, name, mac, space, label: name ?? id, order, state: sensor?.state };
       }
+      sensor.trouble = troubleOf(fresh);
       this.#sensors.set(id, sensor);
       this.#put(sensor, this.#turned.get(id) ?? fresh);
     }

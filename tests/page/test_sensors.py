@@ -350,6 +350,23 @@ async def test_it_shows_one_sensor_with_where_it_hangs_and_how_its_day_went(
     await expect(page.locator(".tile")).to_have_count(2)
 
 
+async def test_it_shows_whose_clock_is_wrong_and_what_was_refused(site: Site, sensors: httpx.AsyncClient) -> None:
+    still = [{"dpu": "guard", "timestamp": "2026-05-30T08:15:00Z", "direction": n} for n in (1, 1, 2, -1)]
+    unset = [{"dpu": "quick-2", "timestamp": "2000-01-01T00:14:31Z", "direction": 34}]
+    for event in still + unset:
+        body(await sensors.post("/v1/events", json={"events": [event]}))
+    page = await site.open("/sensors")
+    await expect(page.locator(tile("guard"))).to_contain_text("clock stands still, 2 events refused · ")
+    await expect(page.locator(tile("quick-2"))).to_contain_text("clock not set, 1 event refused · Great hall")
+    await expect(page.locator(tile("slow-2"))).not_to_contain_text("refused")
+    await page.locator(tile("quick-2")).click()
+    await expect(page.locator("#facts")).to_contain_text("clock not set, 1 event refused")
+    await expect(page.locator("#facts")).to_contain_text("The timestamp is of a clock that was never set.")
+    await page.locator(tile("slow-2")).click()
+    await expect(page.locator("#name")).to_have_text("slow-2")
+    await expect(page.locator("#facts")).not_to_contain_text("refused")
+
+
 async def test_both_pages_lead_to_each_other(site: Site, sensors: httpx.AsyncClient) -> None:
     page = await site.open()
     await page.get_by_role("link", name="Sensors", exact=True).click()
