@@ -179,12 +179,15 @@ async def record_events(
     refused_details: Sequence[str] = (),
     refused_dpus: Sequence[str | None] = (),
     keep_refused: bool = True,
+    senders: Sequence[str | None] = (),
+    sender_sizes: Sequence[int] = (),
 ) -> list[messages.Verdict]:
     """Only of the events that were not accepted."""
     rows = await session.fetch(
         "select * from api.record_events("
-        "dpus => $1, times => $2, directions => $3, sequences => $4, "
-        "auto_register => $5, refused_bodies => $6, refused_details => $7, refused_dpus => $8, keep_refused => $9)",
+        "dpus => $1, times => $2, directions => $3, sequences => $4, auto_register => $5, "
+        "refused_bodies => $6, refused_details => $7, refused_dpus => $8, keep_refused => $9, "
+        "senders => $10, sender_sizes => $11)",
         dpus,
         times,
         directions,
@@ -194,6 +197,8 @@ async def record_events(
         refused_details,
         refused_dpus,
         keep_refused,
+        senders,
+        sender_sizes,
     )
     return [messages.Verdict(*row) for row in rows]
 
@@ -314,14 +319,19 @@ async def record_heartbeats(
     mac_addresses: Sequence[str | None],
     times: Sequence[datetime | None],
     auto_register: bool = True,
+    senders: Sequence[str | None] = (),
+    sender_sizes: Sequence[int] = (),
 ) -> list[messages.HeartbeatRow]:
     """What became of each, in their order."""
     rows = await session.fetch(
-        "select * from api.record_heartbeats(dpus => $1, mac_addresses => $2, times => $3, auto_register => $4)",
+        "select * from api.record_heartbeats(dpus => $1, mac_addresses => $2, times => $3, auto_register => $4, "
+        "senders => $5, sender_sizes => $6)",
         dpus,
         mac_addresses,
         times,
         auto_register,
+        senders,
+        sender_sizes,
     )
     return [messages.HeartbeatRow(row["verdict"], row["detail"], row["dpu"], row["last_seen"]) for row in rows]
 
@@ -370,6 +380,12 @@ async def get_availability(
         found.offline_seconds,
         found.availability,
         [messages.OutageOut(*bounds) for bounds in zip(found.froms, found.untils, strict=True)],
+    )
+
+
+async def set_registration(session: Session, burst: int, per_hour: int, max_unplaced: int) -> None:
+    await session.fetchrow(
+        "select api.set_registration(burst => $1, per_hour => $2, max_unplaced => $3)", burst, per_hour, max_unplaced
     )
 
 

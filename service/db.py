@@ -230,6 +230,8 @@ class Database:
         if not self.checked:
             if self.settings.events_from is not None:
                 await calls.set_horizon(connection, self.settings.events_from)
+            bounds = (self.settings.register_burst, self.settings.register_per_hour, self.settings.max_unplaced_dpus)
+            await calls.set_registration(connection, *bounds)
             self.checked = True
             if self.settings.auth == "required" and not await calls.list_tokens(connection, max_rows=1):
                 log.warning("There is no token yet, so nobody is let in: headcount token create --scope admin")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate, chain, pairwise
+from typing import NamedTuple
 
 import msgspec
 
@@ -109,6 +110,13 @@ def decode_message(body: bytes, content_type: str, content_encoding: str, at: da
     return Batch(timed, found.indexes, found.refused)
 
 
+class Sent(NamedTuple):
+    """Heartbeats, and the id of the token that sent them."""
+
+    heartbeats: Sequence[HeartbeatIn]
+    sender: str | None
+
+
 class Heartbeats:
     """Stores the heartbeats of requests, each answered for itself after its commit.
 
@@ -120,13 +128,15 @@ class Heartbeats:
         self.database = database
         self.settings = settings
         self.metrics = metrics
-        self.groups = Groups(self._commit, callers=1, max_weight=GROUP_HEARTBEATS, weigh=len)
+        self.groups = Groups(
+            self._commit, callers=1, max_weight=GROUP_HEARTBEATS, weigh=lambda sent: len(sent.heartbeats)
+        )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
         self.room = Room(settings, "heartbeats")
 
-    async def record(self, session: Database | Limited, batch: Batch) -> EventsRecordedOut:
+    async def record(self, session: Database | Limited, batch: Batch, sender: str | None = None) -> EventsRecordedOut:
         """What became of them, after the commit."""
-        rows = await self._store(session, batch.heartbeats)
+        rows = await self._store(session, Sent(batch.heartbeats, sender))
         rejected = [
             *batch.refused,
             *(
@@ -139,37 +149,42 @@ class Heartbeats:
         duplicates = sum(row.verdict == "duplicate" for row in rows)
         return EventsRecordedOut(batch.received, batch.received - duplicates - len(rejected), duplicates, rejected)
 
-    async def record_one(self, session: Database | Limited, heartbeat: HeartbeatIn) -> HeartbeatOut:
+    async def record_one(
+        self, session: Database | Limited, heartbeat: HeartbeatIn, sender: str | None = None
+    ) -> HeartbeatOut:
         """Raises Problem: 404 for a DPU that is not registered, 422 for an impossible clock."""
-        row = (await self._store(session, [check(heartbeat)]))[0]
+        row = (await self._store(session, Sent([check(heartbeat)], sender)))[0]
         if row.verdict not in (None, "duplicate"):
             raise Problem("not_found" if row.verdict == "unknown_dpu" else "invalid", row.detail or "")
         if row.dpu is None or row.last_seen is None:
             raise LookupError("a heartbeat without a DPU was accepted")
         return HeartbeatOut(row.dpu, row.last_seen)
 
-    async def _store(self, session: Database | Limited, heartbeats: Sequence[HeartbeatIn]) -> Sequence[HeartbeatRow]:
-        with self.room.hold(len(heartbeats)):
-            if not heartbeats:
+    async def _store(self, session: Database | Limited, sent: Sent) -> Sequence[HeartbeatRow]:
+        with self.room.hold(len(sent.heartbeats)):
+            if not sent.heartbeats:
                 return []
-            if len(heartbeats) >= GROUP_HEARTBEATS or isinstance(session, Limited):
+            if len(sent.heartbeats) >= GROUP_HEARTBEATS or isinstance(session, Limited):
                 async with self.large:
-                    return (await self._commit([heartbeats], session))[0]
-            return await self.groups.ask(heartbeats)
+                    return (await self._commit([sent], session))[0]
+            return await self.groups.ask(sent)
 
     async def _commit(
-        self, asked: Sequence[Sequence[HeartbeatIn]], session: Database | Limited | None = None
+        self, asked: Sequence[Sent], session: Database | Limited | None = None
     ) -> list[Sequence[HeartbeatRow]]:
-        heartbeats = [*chain.from_iterable(asked)]
+        sizes = [len(sent.heartbeats) for sent in asked]
+        heartbeats = [*chain.from_iterable(sent.heartbeats for sent in asked)]
         rows = await calls.record_heartbeats(
             session or self.database,
             [heartbeat.dpu for heartbeat in heartbeats],
             [heartbeat.mac_address for heartbeat in heartbeats],
             [heartbeat.timestamp for heartbeat in heartbeats],
             self.settings.auto_register,
+            [sent.sender for sent in asked],
+            sizes,
         )
         self.metrics.note_heartbeats(len(asked), rows)
-        bounds = accumulate(map(len, asked), initial=0)
+        bounds = accumulate(sizes, initial=0)
         return [rows[begin:end] for begin, end in pairwise(bounds)]
 
 

@@ -96,6 +96,8 @@ class Batch(msgspec.Struct, frozen=True):
     sequences: Sequence[int]
     indexes: Sequence[int] | None = None
     refusals: Sequence[Refusal] = ()
+    # The id of the token that sent it.
+    sender: str | None = None
 
     @property
     def size(self) -> int:
@@ -172,6 +174,8 @@ async def record_all(
         refused_bodies=[refusal.body for refusal in refusals],
         refused_details=[refusal.detail for refusal in refusals],
         refused_dpus=[refusal.dpu for refusal in refusals],
+        senders=[batch.sender for batch in batches],
+        sender_sizes=[batch.size for batch in batches],
     )
     answers = []
     begin = done = 0
@@ -203,7 +207,7 @@ def recorded(batch: Decoded, verdicts: Sequence[Verdict], begin: int = 0) -> Eve
 
 async def decode_events(request: HttpRequest) -> Batch:
     """The body of POST /v1/events, whatever its format."""
-    return _check_days(await decode_body(request, EVENT_FORMATS))
+    return _sent(request, await decode_body(request, EVENT_FORMATS))
 
 
 def decode_message(body: bytes, content_type: str = "", content_encoding: str = "") -> Batch:
@@ -216,12 +220,16 @@ def decode_message(body: bytes, content_type: str = "", content_encoding: str = 
 
 async def decode_readings(request: HttpRequest) -> Batch:
     """The body of POST /ingest."""
-    return _check_days(await decode_body(request, READING_FORMATS))
+    return _sent(request, await decode_body(request, READING_FORMATS))
 
 
 async def decode_body(request: HttpRequest, formats: Mapping[str, Callable[[bytes], AnyBatch]]) -> AnyBatch:
     """The body of a request, whatever its format."""
     return await read_body(request, formats[media_type(request, formats)])
+
+
+def _sent(request: HttpRequest, batch: Batch) -> Batch:
+    return msgspec.structs.replace(_check_days(batch), sender=request.auth.token)
 
 
 def _check_days(batch: Batch) -> Batch:

@@ -71,6 +71,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     auto_register: bool = True
     # From when on events are taken: written to the database, for all processes. None: what holds there.
     events_from: datetime | None = None
+    # DPUs that a token may register by what it sends, at once and an hour beyond, and those that may be there in all
+    # while nobody has placed or named them. In the database: the process that started last decides for all.
+    register_burst: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 20_000
+    register_per_hour: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 1_000
+    max_unplaced_dpus: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 100_000
     # Whether this process also does what runs in the background: it notices sensors that fall silent.
     jobs: bool = True
     # What one token may send to one process, unless it has limits of its own; None: as much as it likes.

@@ -6,7 +6,7 @@ from litestar import Response, get, post
 
 from service import calls, cursor
 from service.auth import charge
-from service.db import database
+from service.db import access_of, database
 from service.heartbeats import decode_heartbeats, heartbeats
 from service.messages import (
     AvailabilityOut,
@@ -56,7 +56,7 @@ async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
     await heartbeats(request).room.admit(request)
     batch = await decode_heartbeats(request)
     charge(request, batch.received)
-    return answer(request, await heartbeats(request).record(database(request), batch))
+    return answer(request, await heartbeats(request).record(database(request), batch, access_of(request).token))
 
 
 @post("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", body=HeartbeatIn))
@@ -66,7 +66,7 @@ async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
     await heartbeats(request).room.admit(request)
     heartbeat = await decode(request, HeartbeatIn)
     charge(request, 1)
-    return answer(request, await heartbeats(request).record_one(database(request), heartbeat))
+    return answer(request, await heartbeats(request).record_one(database(request), heartbeat, access_of(request).token))
 
 
 @get("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", query=HeartbeatQuery))
@@ -74,7 +74,7 @@ async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
     """The same for devices that can do no more than ask for an address."""
     asked = query(request, HeartbeatQuery)
     charge(request, 1)
-    return answer(request, await heartbeats(request).record_one(database(request), asked))
+    return answer(request, await heartbeats(request).record_one(database(request), asked, access_of(request).token))
 
 
 @get(

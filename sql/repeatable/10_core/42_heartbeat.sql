@@ -23,26 +23,31 @@ comment on function core.list_heard_ids(text[], text[]) is
 
 create or replace function core.register_heard(
   dpus text[],
-  mac_addresses text[]
+  mac_addresses text[],
+  senders text[],
+  sender_sizes integer[]
 )
-returns void
+returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_unknown text[] := array(
-    select distinct coalesce(n.id, n.mac_address::macaddr::text)
-    from unnest(dpus, mac_addresses, core.list_heard_ids(dpus, mac_addresses)) as n (id, mac_address, dpu_id)
-    where n.dpu_id is null);
+  v_ids integer[] := core.list_heard_ids(dpus, mac_addresses);
+  v_named text[] := array(
+    select coalesce(n.id, n.mac_address::macaddr::text)
+    from unnest(dpus, mac_addresses) with ordinality as n (id, mac_address, ordinal)
+    order by n.ordinal);
+  v_unknown text[] := array(select n.id from unnest(v_named, v_ids) as n (id, dpu_id) where n.dpu_id is null);
+  v_unregistered text := core.admit_dpus(v_named, v_ids, senders, sender_sizes);
 begin
-  perform core.register_dpus(v_unknown);
   update core.dpu d set mac_address = n.mac_address
   from (select distinct a.mac_address::macaddr as mac_address from unnest(dpus, mac_addresses) as a (id, mac_address) where a.id is null) n
   where d.id = n.mac_address::text and d.id = any (v_unknown) and d.mac_address is null;
+  return v_unregistered;
 end
 $$;
-comment on function core.register_heard(text[], text[]) is
-'Adds the DPUs that are not there yet, unplaced, those that are named by a MAC address with that as their id.';
+comment on function core.register_heard(text[], text[], text[], integer[]) is
+'Adds the DPUs that are not there yet, unplaced, those that are named by a MAC address with that as their id. As far as, and what is returned: core.admit_dpus.';
 
 create or replace function core.explain_heartbeat(verdict text)
 returns text

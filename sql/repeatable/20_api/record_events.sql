@@ -7,7 +7,9 @@ create or replace function api.record_events(
   refused_bodies text[] default '{}',
   refused_details text[] default '{}',
   refused_dpus text[] default '{}',
-  keep_refused boolean default true
+  keep_refused boolean default true,
+  senders text[] default '{}',
+  sender_sizes integer[] default '{}'
 )
 returns table (index integer, verdict text, detail text)
 language plpgsql volatile security definer
@@ -24,6 +26,7 @@ declare
   v_now timestamptz;
   v_oldest timestamptz;
   v_ids integer[];
+  v_unregistered text;  -- why unknown DPUs are not registered
   v_count integer := coalesce(cardinality(dpus), 0);
   v_stored bigint[];
   v_doubles bigint[];   -- ordinals of the events that could have been stored, but were there
@@ -47,8 +50,7 @@ begin
   if core.get_reach() is not null then
     v_ids := core.list_reached_ids(v_ids, times);
   elsif auto_register and array_position(v_ids, null) is not null then
-    perform core.register_dpus(array(
-      select n.id from unnest(dpus, v_ids) as n (id, dpu_id) where n.dpu_id is null));
+    v_unregistered := core.admit_dpus(dpus, v_ids, senders, sender_sizes);
     v_ids := core.list_dpu_ids(dpus);
   end if;
 
@@ -57,7 +59,8 @@ begin
   from core.store_events(v_ids, times, directions, sequences, v_now) s;
   if cardinality(v_stored) < v_count then
     v_oldest := core.get_first_taken();
-    select array_agg(n.ordinal), array_agg(n.verdict), array_agg(core.explain_verdict(n.verdict, oldest => v_oldest))
+    select array_agg(n.ordinal), array_agg(n.verdict), array_agg(
+      coalesce(case n.verdict when 'unknown_dpu' then v_unregistered end, core.explain_verdict(n.verdict, oldest => v_oldest)))
     into v_refused, v_verdicts, v_details
     from (
       select n.ordinal, core.judge_event(n.dpu_id, n.time, v_now, v_oldest) as verdict
@@ -132,10 +135,11 @@ begin
   order by r.ordinal;
 end
 $$;
-comment on function api.record_events(text[], timestamptz[], integer[], smallint[], boolean, text[], text[], text[], boolean) is
+comment on function api.record_events(text[], timestamptz[], integer[], smallint[], boolean, text[], text[], text[], boolean, text[], integer[]) is
 'Stores events, given as parallel arrays, and returns a verdict for each that was not accepted.
 
-index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), clock_unset (within 2 days of the instant at which clocks that were never set begin), too_old (before the horizon, api.set_horizon, or before what is kept, api.get_retention), unknown_dpu (only without auto_register: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why and, where it could be read, refused_dpus of which DPU (null: of none). keep_refused: false for what is kept there already.
+index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), clock_unset (within 2 days of the instant at which clocks that were never set begin), too_old (before the horizon, api.set_horizon, or before what is kept, api.get_retention), unknown_dpu (without auto_register, or beyond what core.registration allows: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why and, where it could be read, refused_dpus of which DPU (null: of none). keep_refused: false for what is kept there already.
 A token that is limited to a space can report what DPUs saw above its doorways, at the event''s own time; everything else is unknown_dpu, and nothing is registered.
+senders, sender_sizes: the tokens that sent them and how many of the events each, in order; each token can register so many unknown DPUs.
 Late, repeated and out-of-order events are all right, into compressed chunks too. Events of one DPU are stored by one transaction at a time.
 Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths; PT503 with the constraint clock_suspect where most DPUs of the last minute are ahead (core.is_clock_suspect): nothing is stored.';

@@ -2,7 +2,9 @@ create or replace function api.record_heartbeats(
   dpus text[],
   mac_addresses text[],
   times timestamptz[],
-  auto_register boolean default true
+  auto_register boolean default true,
+  senders text[] default '{}',
+  sender_sizes integer[] default '{}'
 )
 returns table (index integer, verdict text, detail text, dpu text, last_seen timestamptz)
 language plpgsql volatile security definer
@@ -16,6 +18,7 @@ declare
   v_now timestamptz;
   v_oldest timestamptz := core.get_horizon();
   v_ids integer[];
+  v_unregistered text;  -- why unknown DPUs are not registered
   v_verdicts text[];
   v_heard bigint[];
   v_news bigint[];
@@ -33,7 +36,7 @@ begin
     v_ids := core.list_reached_ids(v_ids, array(
       select coalesce(n.time, v_now) from unnest(times) with ordinality as n (time, ordinal) order by n.ordinal));
   elsif auto_register and array_position(v_ids, null) is not null then
-    perform core.register_heard(dpus, mac_addresses);
+    v_unregistered := core.register_heard(dpus, mac_addresses, senders, sender_sizes);
     v_ids := core.list_heard_ids(dpus, mac_addresses);
   end if;
 
@@ -53,7 +56,9 @@ begin
   v_news := array(select v_heard[o] from unnest(v_news) as o);
 
   return query
-  select (n.ordinal - 1)::integer, n.verdict, case when n.verdict is not null then core.explain_heartbeat(n.verdict) end, d.id, s.last_seen_at
+  select (n.ordinal - 1)::integer, n.verdict, 
+    case when n.verdict is not null then coalesce(case n.verdict when 'unknown_dpu' then v_unregistered end, core.explain_heartbeat(n.verdict)) end,
+    d.id, s.last_seen_at
   from (
     select n.dpu_id, n.ordinal, coalesce(n.verdict, case when w.ordinal is null then 'duplicate' end) as verdict
     from unnest(v_ids, v_verdicts) with ordinality as n (dpu_id, verdict, ordinal)
@@ -64,8 +69,8 @@ begin
   order by n.ordinal;
 end
 $$;
-comment on function api.record_heartbeats(text[], text[], timestamptz[], boolean) is
+comment on function api.record_heartbeats(text[], text[], timestamptz[], boolean, text[], integer[]) is
 'Takes in heartbeats, given as parallel arrays, and returns what became of each, in their order.
 
-Each names a DPU by its id or, where that is null, by its MAC address. times: device time; null: now; what is ahead of the clock counts as now. verdict: null (accepted), duplicate (not newer than the latest one, and not within what was taken for an outage: nothing changed), in_future (more than 5 minutes ahead), clock_unset, too_old (before the horizon, api.set_horizon), unknown_dpu (only without auto_register: otherwise it is registered; a MAC address that nobody has becomes the id of a new DPU, in lower case with colons). dpu: the id; last_seen: when the DPU was heard from last. index counts from 0.
+Each names a DPU by its id or, where that is null, by its MAC address. times: device time; null: now; what is ahead of the clock counts as now. verdict: null (accepted), duplicate (not newer than the latest one, and not within what was taken for an outage: nothing changed), in_future (more than 5 minutes ahead), clock_unset, too_old (before the horizon, api.set_horizon), unknown_dpu (without auto_register, or beyond what core.registration allows: otherwise it is registered; a MAC address that nobody has becomes the id of a new DPU, in lower case with colons). dpu: the id; last_seen: when the DPU was heard from last. index counts from 0. senders, sender_sizes: the tokens that sent them and how many each, in order; each token can register so many unknown DPUs.
 A late one settles the past: outages are corrected. A token that is limited to a space can report what hung above its doorways at that time; everything else is unknown_dpu. Errors: PT422 for arrays of different lengths.';

@@ -1,0 +1,150 @@
+"""api.set_registration: how many unknown DPUs may register themselves by what they send."""
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+
+from service import calls
+from tests.factories import NOON, apply_site, hear
+from tests.http.guarded import new_token, token_id
+
+
+async def allow(connection: asyncpg.Connection, burst: int, per_hour: int = 0, max_unplaced: int = 1000) -> None:
+    await calls.set_registration(connection, burst, per_hour, max_unplaced)
+
+
+async def send(connection: asyncpg.Connection, *dpus: str, senders: Sequence[tuple[str | None, int]] = ()) -> list[str]:
+    """Records an event of each; returns the DPUs that are not registered, in their order."""
+    verdicts = await calls.record_events(
+        connection,
+        dpus,
+        [NOON] * len(dpus),
+        [1] * len(dpus),
+        [0] * len(dpus),
+        senders=[sender for sender, _ in senders],
+        sender_sizes=[size for _, size in senders],
+    )
+    assert {verdict.verdict for verdict in verdicts} <= {"unknown_dpu", "duplicate"}
+    return [dpus[verdict.index] for verdict in verdicts if verdict.verdict == "unknown_dpu"]
+
+
+async def registered(connection: asyncpg.Connection) -> set[str]:
+    return {dpu.id for dpu in await calls.list_dpus(connection, max_rows=1000)}
+
+
+async def new_id(connection: asyncpg.Connection) -> str:
+    return await token_id(connection, await new_token(connection, "ingest"))
+
+
+async def test_by_default_a_site_of_ten_thousand_can_send_at_once(connection: asyncpg.Connection) -> None:
+    token = await new_id(connection)
+    for batch in range(2):
+        dpus = [f"dpu-{batch}-{number}" for number in range(5000)]
+        assert await send(connection, *dpus, senders=[(token, 5000)]) == []
+    assert await connection.fetchval("select count(*) from core.dpu") == 10_000
+
+
+async def test_a_token_registers_so_many_at_once_and_as_many_an_hour_as_are_set(
+    connection: asyncpg.Connection,
+) -> None:
+    await allow(connection, burst=3, per_hour=2)
+    token = await new_id(connection)
+    assert await send(connection, "d", "b", "a", "c", "b", senders=[(token, 5)]) == ["d"]
+    assert await send(connection, "a", "d", senders=[(token, 2)]) == ["d"]
+    (refused,) = await connection.fetch("select code, dpu, detail from core.rejected_event where dpu = 'd'")
+    assert refused["code"] == "unknown_dpu"
+    assert "(3 at once, and 2 an hour)" in refused["detail"]
+
+    await connection.execute("update core.registrar set at = at - interval '90 minutes'")
+    assert await send(connection, "d", "e", "f", "g", senders=[(token, 4)]) == ["g"]
+    await connection.execute("update core.registrar set at = at - interval '9 days'")
+    assert len(await send(connection, *(f"late-{n}" for n in range(9)), senders=[(token, 9)])) == 6
+
+
+async def test_each_token_has_its_own_share_also_where_their_events_go_together(connection: asyncpg.Connection) -> None:
+    await allow(connection, burst=2)
+    one, other = await new_id(connection), await new_id(connection)
+    sent = ["a1", "a2", "a3", "b1", "b2", "n1", "n2", "n3"]
+    assert await send(connection, *sent, senders=[(one, 3), (other, 2), (None, 3)]) == ["a3"]
+    # known ones need no room
+    assert await send(connection, *sent, senders=[(other, 8)]) == ["a3"]
+
+
+async def test_in_all_so_many_are_registered_while_nobody_places_or_names_them(connection: asyncpg.Connection) -> None:
+    await allow(connection, burst=100, max_unplaced=3)
+    assert await send(connection, "a", "b", "c", "d") == ["d"]
+    verdicts = await calls.record_events(connection, ["d"], [NOON], [1], [0])
+    assert "there are 3 DPUs already that nobody has placed or named" in verdicts[0].detail
+    await calls.record_heartbeats(connection, ["e"], [None], [NOON])
+
+    # whoever registers them by name is not bounded, and a place or a name makes room for others
+    await apply_site(
+        connection,
+        spaces=[{"id": "hall"}],
+        doorways=[{"id": "front", "sides": [None, "hall"]}],
+        dpus=[{"id": "a", "name": "A"}, {"id": "d"}],
+        placements=[{"dpu": "b", "doorway": "front", "mounted_in": "hall", "from": "2020-01-01T00:00:00Z"}],
+    )
+    await connection.execute("update core.registration set counted_at = counted_at - interval '11 seconds'")
+    assert await send(connection, "d", "f", "g") == ["g"]
+    assert await registered(connection) == {"a", "b", "c", "d", "f"}
+
+
+async def test_heartbeats_register_as_few(connection: asyncpg.Connection) -> None:
+    await allow(connection, burst=2)
+    token = await new_id(connection)
+    rows = await calls.record_heartbeats(
+        connection,
+        ["x", None, None],
+        [None, "02:00:00:00:00:01", "02:00:00:00:00:02"],
+        [NOON] * 3,
+        senders=[token],
+        sender_sizes=[3],
+    )
+    assert [row.verdict for row in rows] == ["unknown_dpu" if row.dpu is None else None for row in rows]
+    assert sum(row.dpu is not None for row in rows) == 2
+    assert "(2 at once, and 0 an hour)" in str([row.detail for row in rows])
+    assert len(await registered(connection)) == 2
+    assert await hear(connection, ("y", NOON)) == [None]
+
+
+async def test_what_is_refused_is_taken_once_there_is_room(connection: asyncpg.Connection) -> None:
+    await allow(connection, burst=0)
+    token = await new_id(connection)
+    assert await send(connection, "a", senders=[(token, 1)]) == ["a"]
+    await allow(connection, burst=1, per_hour=1)
+    await connection.execute("update core.registrar set at = at - interval '1 hour'")
+    assert await send(connection, "a", senders=[(token, 1)]) == []
+    assert await connection.fetchval("select count(*) from core.event") == 1
+
+
+@pytest.mark.concurrency
+async def test_the_bound_holds_over_processes(connection: asyncpg.Connection, database_url: str) -> None:
+    await allow(connection, burst=20)
+    token = await new_id(connection)
+    others = [await asyncpg.connect(database_url) for _ in range(4)]
+    try:
+        await asyncio.gather(
+            *(
+                send(other, *(f"{number}-{n}" for n in range(10)), senders=[(token, 10)])
+                for number, other in enumerate(others)
+            )
+        )
+    finally:
+        for other in others:
+            await other.close()
+    assert len(await registered(connection)) == 20
+
+
+async def test_it_takes_nothing_negative_and_leaves_what_is_set_already(connection: asyncpg.Connection) -> None:
+    with pytest.raises(asyncpg.PostgresError, match="negative"):
+        await allow(connection, burst=-1)
+    await allow(connection, burst=5)
+    row = "select xmin::text, burst from core.registration"
+    before = await connection.fetchrow(row)
+    await allow(connection, burst=5)
+    assert await connection.fetchrow(row) == before
+    assert before is not None
+    assert before["burst"] == 5
