@@ -421,15 +421,15 @@ routine api.put_space(text,jsonb)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.record_events(text[],timestamp with time zone[],integer[],smallint[],boolean,text[],text[],text[],boolean)
-    arguments   dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], auto_register boolean DEFAULT true, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[], refused_dpus text[] DEFAULT '{}'::text[], keep_refused boolean DEFAULT true
+routine api.record_events(text[],timestamp with time zone[],integer[],smallint[],boolean,text[],text[],text[],boolean,text[],integer[])
+    arguments   dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], auto_register boolean DEFAULT true, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[], refused_dpus text[] DEFAULT '{}'::text[], keep_refused boolean DEFAULT true, senders text[] DEFAULT '{}'::text[], sender_sizes integer[] DEFAULT '{}'::integer[]
     returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; timescaledb.max_tuples_decompressed_per_dml_transaction=0; lock_timeout=5s; plan_cache_mode=force_generic_plan
     grant       execute to headcount_service
 
-routine api.record_heartbeats(text[],text[],timestamp with time zone[],boolean)
-    arguments   dpus text[], mac_addresses text[], times timestamp with time zone[], auto_register boolean DEFAULT true
+routine api.record_heartbeats(text[],text[],timestamp with time zone[],boolean,text[],integer[])
+    arguments   dpus text[], mac_addresses text[], times timestamp with time zone[], auto_register boolean DEFAULT true, senders text[] DEFAULT '{}'::text[], sender_sizes integer[] DEFAULT '{}'::integer[]
     returns     TABLE(index integer, verdict text, detail text, dpu text, last_seen timestamp with time zone)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; lock_timeout=5s; plan_cache_mode=force_generic_plan
@@ -505,6 +505,13 @@ routine api.set_horizon(timestamp with time zone)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.set_registration(integer,integer,integer)
+    arguments   burst integer, per_hour integer, max_unplaced integer
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.set_retention(integer)
     arguments   days integer
     returns     TABLE(keep_days integer, events_from timestamp with time zone)
@@ -528,6 +535,12 @@ routine core.add_notices(text[],bigint[],integer[],timestamp with time zone[],js
 routine core.add_sites(integer[])
     arguments   spaces integer[]
     returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.admit_dpus(text[],integer[],text[],integer[])
+    arguments   dpus text[], ids integer[], senders text[], sender_sizes integer[]
+    returns     text
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
@@ -631,6 +644,11 @@ routine core.count_spaces(integer[],timestamp with time zone,timestamp with time
     arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer)
     as          plpgsql stable rows 10
+    set         search_path=pg_catalog, pg_temp
+
+routine core.count_unplaced()
+    returns     integer
+    as          sql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.cut_parts(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,boolean)
@@ -905,6 +923,11 @@ routine core.get_received_at(timestamp with time zone,bigint)
     arguments   "time" timestamp with time zone, lag_ms bigint
     returns     timestamp with time zone
     as          sql stable
+
+routine core.get_registration()
+    returns     core.registration
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.get_retry_delay(integer,double precision)
     arguments   tries integer, jitter double precision DEFAULT random()
@@ -1356,9 +1379,9 @@ routine core.register_dpus(text[])
     as          sql
     set         search_path=pg_catalog, pg_temp
 
-routine core.register_heard(text[],text[])
-    arguments   dpus text[], mac_addresses text[]
-    returns     void
+routine core.register_heard(text[],text[],text[],integer[])
+    arguments   dpus text[], mac_addresses text[], senders text[], sender_sizes integer[]
+    returns     text
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
@@ -1552,6 +1575,7 @@ table core.change
     column      spaces text[]
     column      ahead_until timestamp with time zone
     column      flipped_ids integer[]
+    column      is_polled boolean not null default false
     index       CREATE INDEX change_ahead_until_idx ON core.change USING btree (ahead_until) WHERE (ahead_until IS NOT NULL)
     index       CREATE INDEX change_xid_idx ON core.change USING btree (xid)
 
@@ -1863,6 +1887,26 @@ table core.poll
     constraint  poll_pkey PRIMARY KEY (space_id, "time", is_active)
     hypertable  by time, chunks of 7 days
 
+table core.registrar
+    column      token_id integer not null
+    column      remaining double precision not null
+    column      at timestamp with time zone not null
+    constraint  registrar_pkey PRIMARY KEY (token_id)
+    constraint  registrar_token_id_fkey FOREIGN KEY (token_id) REFERENCES core.token(token_id) ON DELETE CASCADE
+
+table core.registration
+    column      is_only boolean not null default true
+    column      burst integer not null default 20000
+    column      per_hour integer not null default 1000
+    column      max_unplaced integer not null default 100000
+    column      unplaced integer
+    column      counted_at timestamp with time zone
+    constraint  registration_burst_check CHECK ((burst >= 0))
+    constraint  registration_is_only_check CHECK (is_only)
+    constraint  registration_max_unplaced_check CHECK ((max_unplaced >= 0))
+    constraint  registration_per_hour_check CHECK ((per_hour >= 0))
+    constraint  registration_pkey PRIMARY KEY (is_only)
+
 table core.rejected_event
     column      digest bytea not null
     column      received_at timestamp with time zone not null
@@ -1905,13 +1949,18 @@ table core.report
     column      site_count bigint
     column      created_at timestamp with time zone not null
     column      finished_at timestamp with time zone
+    column      token_id integer
+    column      asked_now_at timestamp with time zone
+    column      snapshot pg_snapshot
     constraint  report_format_check CHECK ((format = ANY (ARRAY['csv'::text, 'json'::text])))
     constraint  report_id_key UNIQUE (id)
     constraint  report_pkey PRIMARY KEY (report_id)
     constraint  report_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
     constraint  report_state_check CHECK ((state = ANY (ARRAY['running'::text, 'complete'::text, 'failed'::text])))
+    constraint  report_token_id_fkey FOREIGN KEY (token_id) REFERENCES core.token(token_id) ON DELETE SET NULL
     index       CREATE INDEX report_space_id_idx ON core.report USING btree (space_id)
     index       CREATE INDEX report_state_idx ON core.report USING btree (report_id) WHERE (state = 'running'::text)
+    index       CREATE INDEX report_token_id_idx ON core.report USING btree (token_id, created_at)
 
 table core.report_row
     column      report_id bigint not null
