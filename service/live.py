@@ -80,7 +80,10 @@ class Notice(NamedTuple):
 
 
 def count_event(count: CountOut) -> Frame:
-    key = (count.count, count.raw_count, count.since, count.capacity, count.utilization, count.dpus)
+    key = (
+        *(count.count, count.raw_count, count.since, count.capacity, count.utilization),
+        *(count.dpus, count.counted, count.counted_since),
+    )
     return Frame(key, b"event: count\ndata: " + json_encoder.encode(count) + b"\n\n")
 
 

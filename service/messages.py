@@ -883,7 +883,11 @@ class DpusOut(Struct, frozen=True):
 
 
 class CountOut(Struct, frozen=True):
-    """`count` is `raw_count`, but never below 0. `since`: the reset it counts from; `utilization`: of the capacity."""
+    """`count` is `raw_count`, but never below 0. `since`: the reset it counts from; `utilization`: of the capacity.
+
+    `counted`: whether anything counts for the space yet; `counted_since`: its first event at an outer doorway, or
+    explicit reset; null where nothing counts for it.
+    """
 
     space: str
     at: datetime
@@ -893,6 +897,8 @@ class CountOut(Struct, frozen=True):
     capacity: int | None
     utilization: float | None
     dpus: DpusOut
+    counted: bool
+    counted_since: datetime | None
 
 
 class CountsOut(Struct, frozen=True):

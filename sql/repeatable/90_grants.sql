@@ -14,7 +14,7 @@ grant select on all tables in schema bi to headcount_bi;
 -- Whoever reads a view calls its functions. Without usage on core these can be reached through the views only.
 grant execute on function
   core.list_quarter_events(integer, timestamptz, timestamptz),
-  core.list_bi_blocks(timestamptz),
+  core.list_bi_blocks(timestamptz, timestamptz),
   core.list_block_quarters(),
   core.count_quarters(integer, timestamptz, timestamptz),
   core.count_space_now(integer, timestamptz),

@@ -23,6 +23,8 @@ async def test_it_counts_at_an_instant(client: httpx.AsyncClient) -> None:
         "capacity": 10,
         "utilization": 0.5,
         "dpus": {"placed": 1, "online": 1},
+        "counted": True,
+        "counted_since": "2026-01-05T08:00:00Z",
     }
     assert body(await client.get("/v1/spaces/room/count"))["count"] == 4
 

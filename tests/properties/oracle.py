@@ -91,6 +91,7 @@ class Counted:
     since: datetime | None
     placed: int
     online: int
+    counted_since: datetime | None  # counted: counted_since <= at
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ class World:
         # What retention has dropped: the events of before, but for some quarter-hours of DPUs. Here they all stay.
         self.events_from: datetime | None = None
         self.kept: set[tuple[str, int]] = set()
+        self.retired = 0  # the recording before which they were dropped
 
     def copy(self) -> Self:
         """To try something that may be refused."""
@@ -297,6 +299,7 @@ class World:
             if event.time < until and not self.is_before(event.time) and self.is_cut(event.dpu, quarter):
                 self.kept.add((event.dpu, quarter))
         self.events_from = until
+        self.retired = self.now
 
     def identity(self, event: Event) -> tuple[object, ...]:
         return (event.dpu, event.time, event.sequence)
@@ -394,6 +397,19 @@ class World:
             if was_known(received.recorded, known_at)
         )
 
+    def counted_since(self, space: str, known_at: int | None = None) -> datetime | None:
+        """The earliest event with a sign, or explicit reset, whenever that is."""
+        signed = [event.time for event in self.events(known_at) if self.sign(event.dpu, event.time, space, known_at)]
+        return min([*signed, *(reset.at for reset in self.explicit_resets(space, NEVER, known_at))], default=None)
+
+    def is_vague(self, instant: datetime | None) -> bool:
+        """Is only its quarter-hour known: was the event dropped before it was said where the DPU had hung?"""
+        return (
+            instant is not None
+            and self.is_before(instant)
+            and any(placement.recorded > self.retired for placement in self.placements)
+        )
+
     def count(self, space: str, at: datetime, known_at: int | None = None) -> Counted:
         raw_count = self.raw_count(space, at, known_at)
         outer = self.outer_dpus(space, at, known_at)
@@ -403,6 +419,7 @@ class World:
             since=self.latest_reset(space, at, known_at)[0],
             placed=len(outer),
             online=sum(self.is_online(dpu, at, known_at) for dpu in outer),
+            counted_since=self.counted_since(space, known_at),
         )
 
     # What cannot be answered any more. A quarter-hour of a DPU can be taken whole, also without or with what came

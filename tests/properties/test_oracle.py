@@ -131,7 +131,9 @@ def test_it_counts_an_event_from_its_own_instant_on() -> None:
 def test_it_never_shows_a_negative_count_but_keeps_the_raw_one() -> None:
     world = house()
     walk(world, "d", -4)
-    assert world.count("hall", NOON) == Counted(count=0, raw_count=-4, since=None, placed=2, online=1)
+    assert world.count("hall", NOON) == Counted(
+        count=0, raw_count=-4, since=None, placed=2, online=1, counted_since=NOON
+    )
 
 
 def test_it_counts_an_event_at_the_instant_of_a_reset_as_before_it() -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from .oracle import Bucket, Change, Event, Placement, Received, Reset, World, was_known
+from .oracle import NEVER, Bucket, Change, Event, Placement, Received, Reset, World, was_known
 from .worlds import (
     LONG_AGO,
     SUITE_WORLDS,
@@ -197,6 +197,28 @@ class OnlineFromTheMomentAfterItsFirstSign(World):
         return any(event.dpu == dpu and event.time < at for event in self.events(known_at))
 
 
+class CountedByEventsWithoutSign(World):
+    def counted_since(self, space: str, known_at: int | None = None) -> datetime | None:
+        times = [event.time for event in self.events(known_at)]
+        return min([*times, *(reset.at for reset in self.explicit_resets(space, NEVER, known_at))], default=None)
+
+
+class CountedByResetsOnly(World):
+    def counted_since(self, space: str, known_at: int | None = None) -> datetime | None:
+        return min((reset.at for reset in self.explicit_resets(space, NEVER, known_at)), default=None)
+
+
+class ResetsCountNothing(World):
+    def counted_since(self, space: str, known_at: int | None = None) -> datetime | None:
+        signed = [event.time for event in self.events(known_at) if self.sign(event.dpu, event.time, space, known_at)]
+        return min(signed, default=None)
+
+
+class CountedSinceWhatIsKnownNow(World):
+    def counted_since(self, space: str, known_at: int | None = None) -> datetime | None:
+        return super().counted_since(space)
+
+
 class ResetsMakeNoDifferenceToSeries(World):
     def changes(self, space: str, start: datetime, end: datetime) -> list[Change]:
         return [replace(change, base=None) for change in super().changes(space, start, end)]
@@ -301,6 +323,10 @@ WRONG = [
     KnownAtIgnoredForPlacements,
     KnownAtIgnoredForSchedules,
     OnlineFromTheMomentAfterItsFirstSign,
+    CountedByEventsWithoutSign,
+    CountedByResetsOnly,
+    ResetsCountNothing,
+    CountedSinceWhatIsKnownNow,
 ]
 
 

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from . import rollups
 from .oracle import (
+    QUARTER,
     Bucket,
     Event,
     Refused,
@@ -365,6 +366,7 @@ class Player:
         await self.compare_all_now()
         await self.compare_lists()
         await self.compare_series(4)
+        await self.compare_bi()
         if self.world.events_from:
             await self.compare(quarters(self.world))
         for known_at, clock in self.remembered:
@@ -515,6 +517,7 @@ class Player:
 
     def expected(self, space: str, at: datetime, known_at: int | None) -> dict[str, object]:
         counted = self.world.count(space, at, known_at)
+        since = counted.counted_since
         return {
             "space": space,
             "at": show(at),
@@ -522,17 +525,30 @@ class Player:
             "raw_count": counted.raw_count,
             "since": counted.since and show(counted.since),
             "dpus": {"placed": counted.placed, "online": counted.online},
-        }
+            "counted_since": since and self.told(since),
+            "counted": since is not None and since <= at,
+        } | ({"counted": None} if self.is_between(since, at) else {})
+
+    def told(self, since: datetime) -> str:
+        """The quarter-hour is all that is compared where no more can be known."""
+        return show(start_of(quarter_of(since)) if self.world.is_vague(since) else since)
+
+    def is_between(self, since: datetime | None, at: datetime) -> bool:
+        return since is not None and self.world.is_vague(since) and quarter_of(since) == quarter_of(at)
 
     def got(self, answer: dict[str, Any]) -> dict[str, object]:
         since = answer["since"] and show(read_timestamp(answer["since"]))
+        at = read_timestamp(answer["at"])
+        counted_since = answer["counted_since"] and read_timestamp(answer["counted_since"])
         return {
             "space": self.plain(answer["space"]),
-            "at": show(read_timestamp(answer["at"])),
+            "at": show(at),
             "count": answer["count"],
             "raw_count": answer["raw_count"],
             "since": since,
             "dpus": answer["dpus"],
+            "counted_since": counted_since and self.told(counted_since),
+            "counted": None if self.is_between(counted_since, at) else answer["counted"],
         }
 
     async def compare(
@@ -635,6 +651,32 @@ class Player:
             slack = 1e-9 * max(1, abs(low), abs(high))
             if not low - slack <= average <= high + slack:
                 raise self.differ(f"{what} average", bucket, average)
+
+    async def compare_bi(self) -> None:
+        """The quarter-hours of a space around the one with which those of `bi.space_counts_15m` begin."""
+        if self.owner is None or not self.world.parents:
+            return
+        space = random.Random(len(self.requests)).choice(sorted(self.world.parents))
+        since = self.world.counted_since(space)
+        first = start_of(quarter_of(since)) if since else datetime.now(UTC)
+        start, end = first - 4 * QUARTER, min(first + 8 * QUARTER, datetime.now(UTC) - QUARTER)
+        quarters = [first + number * QUARTER for number in range(8)] if since else []
+        expected = [
+            (show(at), self.world.raw_count(space, at + QUARTER - MICROSECOND)) for at in quarters if at + QUARTER < end
+        ]
+        query = """
+            select c.bucket, c.raw_count from bi.space_counts_15m c
+            where c.space = $1 and c.bucket >= $2 and c.bucket < $3::timestamptz - interval '15 minutes'
+            order by 1
+        """
+        try:
+            rows = await self.owner.fetch(query, self.named(space), start, end)
+        except asyncpg.PostgresError as error:
+            if self.world.events_from is None or "were dropped (retention)" not in str(error):
+                raise
+            return
+        got = [(show(row["bucket"]), row["raw_count"]) for row in rows]
+        self.expect(f"quarter-hours of {space} in bi", expected, got)
 
     async def compare_lists(self) -> None:
         """What is said one by one: placements, the events of each space with their signs, resets."""

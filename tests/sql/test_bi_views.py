@@ -111,7 +111,10 @@ async def test_counts_and_flows_equal_the_series(connection: asyncpg.Connection,
         await connection.execute("select compress_chunk(c) from show_chunks('core.event') c")
     end = start + timedelta(days=3)
     for space in ("house", "room"):
-        expected = await series(connection, space, start - timedelta(hours=6), end)
+        counted_since = await connection.fetchval("select counted_since from bi.spaces where space = $1", space)
+        assert start <= counted_since < start + timedelta(minutes=20)
+        all_quarters = await series(connection, space, start - timedelta(hours=6), end)
+        expected = [row for row in all_quarters if row[0] > counted_since - QUARTER]
         assert await bi_series(connection, space, start - timedelta(hours=6), end) == expected
         assert await bi_series(connection, space, start + timedelta(hours=11), start + timedelta(hours=12)) == [
             row for row in expected if start + timedelta(hours=11) <= row[0] < start + timedelta(hours=12)
@@ -130,18 +133,54 @@ async def test_the_running_quarter_is_counted_as_far_as_it_has_come(connection: 
     assert newest["count"] == 3
 
 
-async def test_a_space_in_which_nothing_happened_held_nobody(connection: asyncpg.Connection) -> None:
-    await build_house(connection)
-    await record(connection, [("front", NOON, 1)])
+async def bounds(connection: asyncpg.Connection) -> dict[str, tuple[datetime, datetime, int]]:
+    """By space: its first and its last quarter-hour in bi.space_counts_15m, and how many it has."""
     rows = await connection.fetch(
-        """
-        select bucket, count from bi.space_counts_15m
-        where space = 'room' and bucket >= $1 and bucket < $2 order by 1
-        """,
-        NOON,
-        NOON + 4 * QUARTER,
+        "select space, min(bucket), max(bucket), count(*) from bi.space_counts_15m group by 1"
     )
-    assert [tuple(row) for row in rows] == [(bucket, 0) for bucket in quarters(NOON, 4)]
+    return {row["space"]: tuple(row)[1:] for row in rows}
+
+
+async def test_the_quarters_of_a_space_begin_with_what_first_counts_for_it(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    now = await connection.fetchval("select clock_timestamp()")
+    running = now - (now - NOON) % QUARTER
+    await record(connection, [("front", NOON + seconds(1000), 2), ("front", now - 200 * QUARTER, 1)])
+    assert await connection.fetchval("select bool_or(counted) from bi.spaces where space = 'room'") is False
+    first, last, number = (await bounds(connection)).pop("house")
+    assert (first, await connection.fetchval("select count(distinct space) from bi.space_counts_15m")) == (
+        NOON + QUARTER,
+        1,
+    )
+    assert last >= running
+    assert number == (last - first) // QUARTER + 1
+    # nothing happened for hours: it held as many
+    rows = await connection.fetch(
+        "select count from bi.space_counts_15m where space = 'house' and bucket >= $1 and bucket < $2",
+        NOON + 2 * QUARTER,
+        NOON + 20 * QUARTER,
+    )
+    assert [row["count"] for row in rows] == [2] * 18
+
+    await connection.execute("select api.record_reset(space => 'room', count => 4, at => $1)", NOON + 7 * QUARTER)
+    await record(connection, [("front", NOON - 3 * QUARTER, 1)])  # late
+    found = await bounds(connection)
+    assert {space: first for space, (first, _, _) in found.items()} == {
+        "house": NOON - 3 * QUARTER,
+        "room": NOON + 7 * QUARTER,
+    }
+
+
+async def test_an_event_of_long_ago_costs_nothing_where_it_does_not_count(connection: asyncpg.Connection) -> None:
+    """Of a DPU whose clock was not set: at the door of one space, or placed nowhere."""
+    await build_house(connection)
+    await record(connection, [("front", NOON, 2), ("inner", NOON - timedelta(days=9_000), 1), ("loose", LONG_AGO, 1)])
+    house = "from bi.space_counts_15m where space = 'house'"
+    assert await connection.fetchval(f"select min(bucket) {house}") == NOON
+    number = await connection.fetchval(f"select count(*) {house}")
+    touched = await read(connection, f"select avg(count) {house}")
+    quarters = [node for node in touched if node.get("Function Name") == "list_block_quarters"]
+    assert sum(node["Actual Loops"] for node in quarters) <= number / 960 + 2
 
 
 async def test_an_empty_database_has_no_quarters(connection: asyncpg.Connection) -> None:
@@ -157,6 +196,7 @@ async def test_current_counts_equal_the_functions(connection: asyncpg.Connection
     rows = await connection.fetch("select * from bi.space_counts_now order by space")
     expected = await connection.fetch("select * from api.list_counts() order by space")
     names = ["space", "count", "raw_count", "since", "capacity", "utilization", "dpus_placed", "dpus_online"]
+    names += ["counted", "counted_since"]
     assert [[row[name] for name in names] for row in rows] == [[row[name] for name in names] for row in expected]
 
 
@@ -171,9 +211,9 @@ async def test_spaces_say_what_holds_for_them(connection: asyncpg.Connection) ->
     )
     rows = await connection.fetch("select * from bi.spaces order by space")
     assert [tuple(row) for row in rows] == [
-        ("hall", "The hall", "site", "site/hall", 1, "Asia/Tokyo", "never", 7),
-        ("site", None, None, "site", 0, "Asia/Tokyo", "04:00", None),
-        ("stage", None, "hall", "site/hall/stage", 2, "Asia/Tokyo", "never", None),
+        ("hall", "The hall", "site", "site/hall", 1, "Asia/Tokyo", "never", 7, False, None),
+        ("site", None, None, "site", 0, "Asia/Tokyo", "04:00", None, False, None),
+        ("stage", None, "hall", "site/hall/stage", 2, "Asia/Tokyo", "never", None, False, None),
     ]
 
 
@@ -243,9 +283,10 @@ COLUMNS = {
     "placements": "dpu doorway mounted_in from_at until_at recorded_at",
     "resets": "space at count recorded_at",
     "space_counts_15m": "space bucket count raw_count",
-    "space_counts_now": "space at count raw_count since capacity utilization dpus_placed dpus_online",
+    "space_counts_now": "space at count raw_count since capacity utilization dpus_placed dpus_online counted "
+    "counted_since",
     "space_flows_15m": "space bucket entries exits net",
-    "spaces": "space name parent path depth time_zone reset_at capacity",
+    "spaces": "space name parent path depth time_zone reset_at capacity counted counted_since",
     "uptime_reports": "report created_at now_at space uptime_last_hour_minutes uptime_last_day_hours "
     "uptime_last_week_hours downtime_last_hour_minutes downtime_last_day_hours downtime_last_week_hours",
 }

@@ -44,3 +44,19 @@ async def test_it_finds_a_current_count_that_would_outlive_its_reset(connection:
     assert await differences(connection) == []
     await connection.execute("update core.live_space set until_at = 'infinity'")
     assert {row[:2] for row in await differences(connection)} == {("live_space", "house"), ("live_space", "room")}
+
+
+async def test_it_finds_a_space_that_is_counted_from_another_instant(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    await connection.execute("update core.live_space set counted_since = null where space_id = 1")
+    (row,) = await differences(connection)
+    assert row[:2] == ("live_space", "house")
+    await connection.execute("update core.live_space set counted_since = $1 where space_id = 1", NOON)
+    assert await differences(connection) == []
+    await connection.execute("update core.first_event set at = at + interval '1 second' where at < 'infinity'")
+    assert {row[:2] for row in await differences(connection)} == {
+        ("first_event", "dpu front from 2001-01-01 00:00:00+00"),
+        ("live_space", "house"),
+        ("dpu_state", "front"),
+    }

@@ -135,7 +135,7 @@ create or replace function core.count_spaces(
   at timestamptz,
   known_at timestamptz default 'infinity'
 )
-returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer)
+returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer, counted_since timestamptz)
 -- few, as a rule: what is joined to them is found by its index
 language plpgsql stable rows 10
 set search_path = pg_catalog, pg_temp
@@ -144,13 +144,14 @@ as $$
 begin
   return query
   select
-    c.space_id, c.raw_count, c.since, coalesce(n.placed, 0), coalesce(n.online, 0)
+    c.space_id, c.raw_count, c.since, coalesce(n.placed, 0), coalesce(n.online, 0), b.counted_since
   from core.sum_spaces(spaces, count_spaces.at, count_spaces.known_at) c
-  left join core.count_sensors(spaces, count_spaces.at, count_spaces.known_at) n on n.space_id = c.space_id;
+  left join core.count_sensors(spaces, count_spaces.at, count_spaces.known_at) n on n.space_id = c.space_id
+  left join core.list_counted_since(spaces, count_spaces.known_at) b on b.space_id = c.space_id;
 end
 $$;
 comment on function core.count_spaces(integer[], timestamptz, timestamptz) is
-'core.sum_spaces with how complete it is. dpus_placed: DPUs above outer doorways at that instant; dpus_online: those of them that were online then.';
+'core.sum_spaces with how complete it is, and since when something counts at all (null: nothing does). dpus_placed: DPUs above outer doorways at that instant; dpus_online: those of them that were online then.';
 
 create or replace function core.describe_counts(
   spaces integer[],
@@ -163,7 +164,9 @@ create or replace function core.describe_counts(
   out capacity integer,
   out utilization double precision,
   out dpus_placed integer,
-  out dpus_online integer
+  out dpus_online integer,
+  out counted boolean,
+  out counted_since timestamptz
 )
 returns setof record
 language plpgsql stable
@@ -179,7 +182,8 @@ begin
     return query
     select
       s.id, v_at, greatest(c.raw_count, 0), c.raw_count, c.since, s.capacity,
-      greatest(c.raw_count, 0)::double precision / nullif(s.capacity, 0), c.dpus_placed, c.dpus_online
+      greatest(c.raw_count, 0)::double precision / nullif(s.capacity, 0), c.dpus_placed, c.dpus_online,
+      coalesce(c.counted_since <= v_at, false), c.counted_since
     from core.count_live(spaces, v_at) c
     join core.space s on s.space_id = c.space_id
     order by array_position(spaces, c.space_id);
@@ -187,7 +191,8 @@ begin
     return query
     select
       s.id, v_at, greatest(c.raw_count, 0), c.raw_count, c.since, s.capacity,
-      greatest(c.raw_count, 0)::double precision / nullif(s.capacity, 0), c.dpus_placed, c.dpus_online
+      greatest(c.raw_count, 0)::double precision / nullif(s.capacity, 0), c.dpus_placed, c.dpus_online,
+      coalesce(c.counted_since <= v_at, false), c.counted_since
     from core.count_spaces(spaces, v_at, coalesce(known_at, 'infinity')) c
     join core.space s on s.space_id = c.space_id
     order by array_position(spaces, c.space_id);

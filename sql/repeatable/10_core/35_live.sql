@@ -47,11 +47,12 @@ declare
   v_sum_untils timestamptz[];
   v_touched integer[];
 begin
-  insert into core.live_space as l (space_id, since, base, until_at)
-  select s.space_id, s.since, s.base, coalesce(core.get_next_scheduled_reset(v_now, h.time_zone, h.reset_at), 'infinity')
+  insert into core.live_space as l (space_id, since, base, until_at, counted_since)
+  select s.space_id, s.since, s.base, coalesce(core.get_next_scheduled_reset(v_now, h.time_zone, h.reset_at), 'infinity'), c.counted_since
   from core.list_starts(spaces, v_now) s
   join core.list_schedules(spaces) h on h.space_id = s.space_id
-  on conflict (space_id) do update set since = excluded.since, base = excluded.base, until_at = excluded.until_at;
+  join core.derive_counted_since(spaces) c on c.space_id = s.space_id
+  on conflict (space_id) do update set since = excluded.since, base = excluded.base, until_at = excluded.until_at, counted_since = excluded.counted_since;
 
   select array_agg(l.space_id), array_agg(l.since) into v_spaces, v_sinces
   from core.live_space l
@@ -104,6 +105,7 @@ begin
   )
   select array_agg(distinct c.space_id) into v_spaces from changed c;
   if v_spaces is not null then
+    perform core.derive_first_events(v_spaces);
     perform core.rebase_live(v_spaces);
     perform core.note_change(spaces => v_spaces);
   end if;
@@ -174,7 +176,7 @@ create or replace function core.count_live(
   spaces integer[],
   at timestamptz
 )
-returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer)
+returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer, counted_since timestamptz)
 -- few, as a rule: what is joined to them is found by its index
 language plpgsql stable rows 10
 set search_path = pg_catalog, pg_temp
@@ -195,7 +197,8 @@ begin
       - case when s.latest_time > v_at then core.look_ahead(f.dpu_id, f.from_at, f.until_at, s.latest_time, v_at) else 0 end)), 0)::bigint,
     nullif(l.since, '-infinity'),
     (count(*) filter (where f.from_at <= v_at and f.until_at > v_at))::integer,
-    (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and core.get_dpu_state(s.last_seen_at, s.offline_at) = 'online'))::integer
+    (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and core.get_dpu_state(s.last_seen_at, s.offline_at) = 'online'))::integer,
+    l.counted_since
   from core.live_space l
   left join core.live_flow f on f.space_id = l.space_id
   left join core.dpu_state s on s.dpu_id = f.dpu_id

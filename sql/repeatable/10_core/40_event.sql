@@ -263,7 +263,8 @@ create or replace function core.lock_dpus(
   inout ordinals bigint[],
   out late bigint[],
   out touching bigint[],
-  out turning bigint[]
+  out turning bigint[],
+  out opening bigint[]
 )
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -291,22 +292,23 @@ begin
     ) n
     where s.dpu_id = n.dpu_id
     returning
-      n.first, s.earlier_time, s.live_from, n.ordinals,
+      n.first, s.earlier_time, s.live_from, s.first_from, n.ordinals,
       s.offline_at is not null or s.earlier_seen_at is null or least(n.first, lock_dpus.received_at) < s.steady_from
         or s.last_seen_at - s.earlier_seen_at >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second' as is_turning
   )
   select
     coalesce(array_agg(o) filter (where times[o] <= s.earlier_time), '{}'),
     coalesce(array_agg(o) filter (where times[o] < s.live_from), '{}'),
-    coalesce(array_agg(o) filter (where s.is_turning), '{}')
-  into late, touching, turning
+    coalesce(array_agg(o) filter (where s.is_turning), '{}'),
+    coalesce(array_agg(o) filter (where times[o] < s.first_from), '{}')
+  into late, touching, turning, opening
   from state s
   cross join lateral unnest(s.ordinals) as o
-  where s.first <= s.earlier_time or s.first < s.live_from or s.is_turning;
+  where s.first <= s.earlier_time or s.first < s.live_from or s.is_turning or s.first < s.first_from;
 end
 $$;
 comment on function core.lock_dpus(integer[], timestamptz[], integer[], timestamptz, bigint[]) is
-'Adds to core.dpu_state what events add up to, given as parallel arrays and by ordinals from 1, and holds those rows until the transaction ends: meanwhile no other one stores events of these DPUs. late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that core.live_flow has to be told of; turning: those of DPUs that may not have been online all the time, for core.settle_signs. The caller takes off again what turns out to be stored.';
+'Adds to core.dpu_state what events add up to, given as parallel arrays and by ordinals from 1, and holds those rows until the transaction ends: meanwhile no other one stores events of these DPUs. late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that core.live_flow has to be told of; turning: those of DPUs that may not have been online all the time, for core.settle_signs; opening: those that may be the first of a placement, for core.note_first_events. The caller takes off again what turns out to be stored.';
 
 create or replace function core.store_events(
   dpus integer[],
@@ -329,6 +331,7 @@ declare
   v_late bigint[];
   v_touching bigint[];
   v_turning bigint[];
+  v_opening bigint[];
 begin
   doubles := '{}';
   stored := '{}';
@@ -340,7 +343,7 @@ begin
   if cardinality(ordinals) = 0 then
     return;
   end if;
-  select l.late, l.touching, l.turning into v_late, v_touching, v_turning
+  select l.late, l.touching, l.turning, l.opening into v_late, v_touching, v_turning, v_opening
   from core.lock_dpus(dpus, times, directions, store_events.received_at, ordinals) l;
   if cardinality(v_turning) > 0 then
     perform core.settle_signs(
@@ -365,6 +368,7 @@ begin
         where n.ordinal not in (select unnest(doubles))
         order by n.place);
       v_touching := array(select unnest(v_touching) except select unnest(doubles));
+      v_opening := array(select unnest(v_opening) except select unnest(doubles));
     end if;
   end if;
 
@@ -391,6 +395,11 @@ begin
       group by l.space_id, l.dpu_id, l.from_at
     ) n
     where f.space_id = n.space_id and f.dpu_id = n.dpu_id and f.from_at = n.from_at;
+  end if;
+
+  if cardinality(v_opening) > 0 then
+    perform core.note_first_events(
+      array(select dpus[o] from unnest(v_opening) as o), array(select times[o] from unnest(v_opening) as o), store_events.received_at);
   end if;
 
   if cardinality(ordinals) > 0 then

@@ -10,7 +10,9 @@ create or replace function api.list_counts(
   out capacity integer,
   out utilization double precision,
   out dpus_placed integer,
-  out dpus_online integer
+  out dpus_online integer,
+  out counted boolean,
+  out counted_since timestamptz
 )
 returns setof record
 language plpgsql stable security definer
@@ -42,7 +44,7 @@ begin
     select array_agg(s.space_id order by s.id) into v_ids from core.space s;
   end if;
   return query
-  select c.at, c.space, c.count, c.raw_count, c.since, c.capacity, c.utilization, c.dpus_placed, c.dpus_online
+  select c.at, c.space, c.count, c.raw_count, c.since, c.capacity, c.utilization, c.dpus_placed, c.dpus_online, c.counted, c.counted_since
   from core.describe_counts(v_ids, v_at, known_at) c;
 end
 $$;

@@ -47,6 +47,50 @@ as $$
   where s.live_from <> coalesce(r.live_from, '-infinity')
   union all
   select
+    'first_event', format('dpu %s from %s', d.id, lower(p.during)),
+    coalesce('at ' || f.at, 'none'), coalesce('at ' || r.at, 'at infinity')
+  from core.placement p
+  join core.dpu d on d.dpu_id = p.dpu_id
+  left join lateral (select min(f.at) as at from core.first_event f where f.placement_id = p.placement_id) f on true
+  left join lateral (
+    select case when public.time_bucket(interval '15 minutes', f.at) = e.bucket then f.at else e.at end as at
+    from (
+      select min(e.time) as at, null::timestamptz as bucket
+      from core.event e
+      where e.dpu_id = p.dpu_id and e.time >= lower(p.during) and e.time < coalesce(upper(p.during), 'infinity')
+        and e.time >= (select h.events_from from horizon h)
+      union all
+      select min(k.time), null
+      from core.kept_event k
+      where k.dpu_id = p.dpu_id and k.time >= lower(p.during) and k.time < coalesce(upper(p.during), 'infinity')
+      union all
+      -- of what was dropped the quarter-hour is known
+      select min(b.bucket), min(b.bucket)
+      from core.dpu_flow_15m_v1 b
+      where b.dpu_id = p.dpu_id and b.bucket >= lower(p.during) and b.bucket < coalesce(upper(p.during), 'infinity')
+        and b.bucket < (select h.events_from from horizon h)
+        and not exists (
+          select from core.kept_event k
+          where k.dpu_id = p.dpu_id and k.time >= b.bucket and k.time < b.bucket + interval '15 minutes')
+    ) e
+    where e.at is not null
+    order by e.at
+    limit 1
+  ) r on true
+  where p.superseded_at is null and f.at is distinct from coalesce(r.at, 'infinity')
+  union all
+  select 'dpu_state', d.id, format('first_from %s', s.first_from), format('first_from below an event that may be a first one: %s', r.at)
+  from core.dpu_state s
+  join core.dpu d on d.dpu_id = s.dpu_id
+  cross join lateral (
+    select max(least(f.at, upper(p.during))) as at
+    from core.placement p
+    cross join lateral (select min(e.at) as at from core.first_event e where e.placement_id = p.placement_id) f
+    where p.dpu_id = s.dpu_id and p.superseded_at is null
+  ) r
+  where s.first_from < r.at
+  union all
+  select
     'boundary', format('space %s, doorway %s', s.id, w.id),
     coalesce('inner_side ' || b.inner_side, 'none'), coalesce('inner_side ' || r.inner_side, 'none')
   from core.boundary b
@@ -85,8 +129,8 @@ as $$
   union all
   select
     'live_space', s.id,
-    format('since %s, base %s, until %s', l.since, l.base, l.until_at),
-    format('since %s, base %s, until %s', r.since, r.base, n.until_at)
+    format('since %s, base %s, until %s, counted_since %s', l.since, l.base, l.until_at, l.counted_since),
+    format('since %s, base %s, until %s, counted_since %s', r.since, r.base, n.until_at, c.counted_since)
   from core.space s
   left join core.live_space l on l.space_id = s.space_id
   left join core.list_starts(array(select s.space_id from core.space s), clock_timestamp()) r on r.space_id = s.space_id
@@ -94,7 +138,8 @@ as $$
   left join lateral (
     select coalesce(core.get_next_scheduled_reset(clock_timestamp(), h.time_zone, h.reset_at), 'infinity') as until_at
   ) n on true
-  where l.until_at is null
+  left join core.derive_counted_since(array(select s.space_id from core.space s)) c on c.space_id = s.space_id
+  where l.until_at is null or l.counted_since is distinct from c.counted_since
     or (l.until_at > clock_timestamp() and (l.since, l.base, l.until_at) is distinct from (r.since, r.base, n.until_at))
   union all
   select

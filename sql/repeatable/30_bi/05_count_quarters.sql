@@ -2,28 +2,20 @@
 -- on bucket come first, and what was counted for a block is remembered (Memoize). The planner does that where it
 -- believes in few blocks, many quarter-hours and a dear count; and not too much of it, or it compiles the query (JIT).
 
-create or replace function core.list_bi_blocks(until_at timestamptz)
+create or replace function core.list_bi_blocks(
+  from_at timestamptz,
+  until_at timestamptz
+)
 returns table (start_at timestamptz)
-language plpgsql stable security definer rows 2
+language sql immutable rows 2
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_from timestamptz := least(
-    -- a chunk is a day; to look for the event itself would decompress it
-    (select min(c.range_start) from timescaledb_information.chunks c where c.hypertable_schema = 'core' and c.hypertable_name = 'event'),
-    -- where chunks were dropped
-    (select min(d.first_time) from core.dpu_state d where (select s.events_from from core.rollup_state s) > '-infinity'),
-    (select min(r.at) from core.reset r where r.superseded_at is null),
-    until_at);
-begin
-  return query
-  select public.time_bucket(interval '10 days', greatest(v_from, core.get_oldest_time())) + n * interval '240 hours'
-  from generate_series(0, 5000) as n
-  where public.time_bucket(interval '10 days', greatest(v_from, core.get_oldest_time())) + n * interval '240 hours' < until_at;
-end
+  select public.time_bucket(interval '10 days', from_at) + n * interval '240 hours'
+  from generate_series(0, floor(extract(epoch from until_at - public.time_bucket(interval '10 days', from_at)) / 864000)::integer) as n
+  where public.time_bucket(interval '10 days', from_at) + n * interval '240 hours' < until_at
 $$;
-comment on function core.list_bi_blocks(timestamptz) is
-'The starts of the blocks of ten days from the first event or reset to an instant.';
+comment on function core.list_bi_blocks(timestamptz, timestamptz) is
+'The starts of the blocks of ten days from the one of an instant to another instant; none from null.';
 
 create or replace function core.list_block_quarters()
 returns table (quarter integer)
@@ -92,11 +84,11 @@ create or replace function core.count_space_now(
   space_id integer,
   at timestamptz
 )
-returns table (raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer)
+returns table (raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer, counted_since timestamptz)
 language sql stable security definer cost 10000 rows 1
 set search_path = pg_catalog, pg_temp
 as $$
-  select c.raw_count, c.since, c.dpus_placed, c.dpus_online
+  select c.raw_count, c.since, c.dpus_placed, c.dpus_online, c.counted_since
   from core.count_live(array[count_space_now.space_id], count_space_now.at) c
 $$;
 comment on function core.count_space_now(integer, timestamptz) is

@@ -10,9 +10,11 @@ with recursive tree as (
   join core.space s on s.parent_id = t.space_id
   left join core.schedule h on h.space_id = s.space_id and h.superseded_at is null
 )
-select s.id as space, s.name, p.id as parent, t.path, t.depth, t.time_zone, t.reset_at, s.capacity
+select s.id as space, s.name, p.id as parent, t.path, t.depth, t.time_zone, t.reset_at, s.capacity,
+  coalesce(l.counted_since <= clock_timestamp(), false) as counted, l.counted_since
 from tree t
 join core.space s on s.space_id = t.space_id
+left join core.live_space l on l.space_id = s.space_id
 left join core.space p on p.space_id = s.parent_id;
 comment on view bi.spaces is 'Places where people are counted: one row each. They form a tree.';
 comment on column bi.spaces.space is 'Id.';
@@ -23,3 +25,5 @@ comment on column bi.spaces.depth is 'How many spaces are around it; 0 at the ro
 comment on column bi.spaces.time_zone is 'IANA name of the zone that holds for it, its own or one from above: bucket at time zone time_zone is its local time.';
 comment on column bi.spaces.reset_at is 'Local time of the daily reset to 0 that holds for it, or never.';
 comment on column bi.spaces.capacity is 'How many people may be in it at once; null: not known.';
+comment on column bi.spaces.counted is 'Whether anything counts for it yet.';
+comment on column bi.spaces.counted_since is 'Its first event at an outer doorway, or explicit reset: bi.space_counts_15m begins there. Null: nothing counts for it.';
