@@ -15,6 +15,7 @@ grant select on all tables in schema bi to headcount_bi;
 grant execute on function
   core.list_quarter_events(integer, timestamptz, timestamptz),
   core.list_bi_blocks(timestamptz, timestamptz),
+  core.get_oldest_time(),
   core.list_block_quarters(),
   core.count_quarters(integer, timestamptz, timestamptz),
   core.count_space_now(integer, timestamptz),

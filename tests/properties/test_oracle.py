@@ -114,6 +114,23 @@ def test_it_counts_people_into_the_side_the_dpu_is_mounted_on() -> None:
     assert [world.raw_count(space, NOON) for space in ("house", "hall", "room")] == [3, 2, 1]
 
 
+def test_a_space_is_counted_from_its_first_event_with_a_sign_or_its_first_reset() -> None:
+    world = house()
+    walk(world, "i", 1)
+    known = world.now
+    assert [world.counted_since(space) for space in ("house", "hall", "room")] == [None, NOON, NOON]
+    world.reset("room", 3, NOON - MICROSECOND)
+    walk(world, "d", 0, NOON + MICROSECOND)
+    assert [world.counted_since(space) for space in ("house", "hall", "room")] == [
+        NOON + MICROSECOND,
+        NOON,
+        NOON - MICROSECOND,
+    ]
+    assert world.counted_since("room", known) == NOON
+    world.place("i", None, None, LONG_AGO)
+    assert world.counted_since("hall") == NOON + MICROSECOND
+
+
 def test_it_turns_the_sign_when_the_dpu_hangs_on_the_other_side() -> None:
     world = house()
     world.place("d", "door", None, LONG_AGO)

@@ -393,6 +393,8 @@ SPRING = Script(
             "ndjson",
         ),
         ResetStep("s1", 7, at("2024-03-10T07:00:00Z")),
+        PutSpace("yard", {}),
+        ResetStep("yard", 7, at("2024-03-10T06:00:00Z")),
         Remember(),
         PutSpace("s0", {"reset_at": "never"}),
         Remember(),
