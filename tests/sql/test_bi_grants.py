@@ -26,7 +26,7 @@ DENIED = [
     "select * from core.event",
     "select * from core.space_flow_15m",
     "select core.count_quarters(1, now(), now())",
-    "select * from core.list_bi_blocks(now())",
+    "select * from core.list_bi_blocks(now(), now())",
     "select * from api.get_count(space => 'house')",
     "select * from api.list_counts()",
     "select * from meta.migration",

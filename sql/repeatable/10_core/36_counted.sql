@@ -114,13 +114,28 @@ set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 as $$
 declare
+  v_placements integer[];
   v_dpus integer[];
 begin
+  if spaces is null then
+    v_placements := array(
+      select p.placement_id from core.placement p
+      where not exists (select from core.first_event f where f.placement_id = p.placement_id));
+  else
+    v_placements := array(
+      select distinct p.placement_id
+      from core.boundary b
+      join core.placement p on p.doorway_id = b.doorway_id
+      where b.space_id = any (spaces) and p.superseded_at is null
+        and not exists (select from core.first_event f where f.placement_id = p.placement_id));
+  end if;
+  if cardinality(v_placements) = 0 then
+    return;
+  end if;
   with missing as materialized (
     select p.placement_id, p.dpu_id, p.during, p.recorded_at
     from core.placement p
-    where (spaces is null or (p.superseded_at is null and p.doorway_id in (select b.doorway_id from core.boundary b where b.space_id = any (spaces))))
-      and not exists (select from core.first_event f where f.placement_id = p.placement_id)
+    where p.placement_id = any (v_placements)
   ),
   added as (
     insert into core.first_event (placement_id, at, recorded_at)
@@ -129,9 +144,7 @@ begin
     cross join lateral (select coalesce(core.find_first_event(m.dpu_id, lower(m.during), upper(m.during)), 'infinity') as at offset 0) e
   )
   select array_agg(distinct m.dpu_id) into v_dpus from missing m;
-  if v_dpus is not null then
-    perform core.rebase_first_from(v_dpus);
-  end if;
+  perform core.rebase_first_from(v_dpus);
 end
 $$;
 comment on function core.derive_first_events(integer[]) is
@@ -150,14 +163,16 @@ set plan_cache_mode = force_custom_plan
 as $$
 declare
   v_at timestamptz := at;
+  v_found timestamptz;
 begin
-  return (
-    select min(core.get_received_at(e.time, e.lag_ms))
-    from (
-      select e.time, e.lag_ms from core.event e where e.dpu_id = find_received_at.dpu_id and e.time = v_at
-      union all
-      select k.time, k.lag_ms from core.kept_event k where k.dpu_id = find_received_at.dpu_id and k.time = v_at
-    ) e);
+  -- not time = v_at: with a constant that crashes the server where the chunk is compressed (seen on 2.28.3)
+  select min(core.get_received_at(e.time, e.lag_ms)) into v_found
+  from core.event e
+  where e.dpu_id = find_received_at.dpu_id and e.time >= v_at and e.time <= v_at;
+  return coalesce(v_found, (
+    select min(core.get_received_at(k.time, k.lag_ms))
+    from core.kept_event k
+    where k.dpu_id = find_received_at.dpu_id and k.time = v_at));
 end
 $$;
 comment on function core.find_received_at(integer, timestamptz) is
