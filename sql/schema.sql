@@ -145,7 +145,7 @@ routine api.get_channel(text)
     grant       execute to headcount_service
 
 routine api.get_count(text,timestamp with time zone,timestamp with time zone)
-    arguments   INOUT space text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
+    arguments   INOUT space text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer, OUT counted boolean, OUT counted_since timestamp with time zone
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
@@ -255,7 +255,7 @@ routine api.list_channels(text,integer)
     grant       execute to headcount_service
 
 routine api.list_counts(text[],text,timestamp with time zone,timestamp with time zone)
-    arguments   spaces text[] DEFAULT NULL::text[], under text DEFAULT NULL::text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT space text, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
+    arguments   spaces text[] DEFAULT NULL::text[], under text DEFAULT NULL::text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT space text, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer, OUT counted boolean, OUT counted_since timestamp with time zone
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
@@ -611,7 +611,7 @@ routine core.check_time_zone(text,text)
 
 routine core.count_live(integer[],timestamp with time zone)
     arguments   spaces integer[], at timestamp with time zone
-    returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer)
+    returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer, counted_since timestamp with time zone)
     as          plpgsql stable rows 10
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
@@ -635,14 +635,14 @@ routine core.count_sensors(integer[],timestamp with time zone,timestamp with tim
 
 routine core.count_space_now(integer,timestamp with time zone)
     arguments   space_id integer, at timestamp with time zone
-    returns     TABLE(raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer)
+    returns     TABLE(raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer, counted_since timestamp with time zone)
     as          sql stable security definer rows 1
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_bi
 
 routine core.count_spaces(integer[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
-    returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer)
+    returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer, counted_since timestamp with time zone)
     as          plpgsql stable rows 10
     set         search_path=pg_catalog, pg_temp
 
@@ -663,6 +663,18 @@ routine core.derive_boundary(integer[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.derive_counted_since(integer[],timestamp with time zone)
+    arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
+    returns     TABLE(space_id integer, counted_since timestamp with time zone)
+    as          plpgsql stable rows 10
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.derive_first_events(integer[])
+    arguments   spaces integer[] DEFAULT NULL::integer[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.describe_channels(integer[])
     arguments   channels integer[]
     returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
@@ -676,7 +688,7 @@ routine core.describe_claims(bigint[])
     set         search_path=pg_catalog, pg_temp
 
 routine core.describe_counts(integer[],timestamp with time zone,timestamp with time zone)
-    arguments   spaces integer[], OUT space text, INOUT at timestamp with time zone, known_at timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer
+    arguments   spaces integer[], OUT space text, INOUT at timestamp with time zone, known_at timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer, OUT counted boolean, OUT counted_since timestamp with time zone
     returns     SETOF record
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -795,11 +807,29 @@ routine core.find_events(integer[],timestamp with time zone[],smallint[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.find_first_event(integer,timestamp with time zone,timestamp with time zone)
+    arguments   dpu_id integer, from_at timestamp with time zone, until_at timestamp with time zone
+    returns     timestamp with time zone
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.find_first_kept_event(integer,timestamp with time zone,timestamp with time zone,timestamp with time zone)
+    arguments   dpu_id integer, bucket timestamp with time zone, low timestamp with time zone, high timestamp with time zone
+    returns     timestamp with time zone
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.find_mounting(text,text,text)
     arguments   doorway text, mounted_in text, place text, OUT doorway_id integer, OUT mounted_side smallint
     returns     record
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.find_received_at(integer,timestamp with time zone)
+    arguments   dpu_id integer, at timestamp with time zone
+    returns     timestamp with time zone
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.find_report(text)
     arguments   report text
@@ -907,6 +937,7 @@ routine core.get_offset(timestamp with time zone,text)
 routine core.get_oldest_time()
     returns     timestamp with time zone
     as          sql immutable
+    grant       execute to headcount_bi
 
 routine core.get_period(timestamp with time zone,timestamp with time zone,text)
     arguments   from_at timestamp with time zone, until_at timestamp with time zone, place text
@@ -1017,10 +1048,10 @@ routine core.list_above(integer[])
     as          plpgsql stable rows 20
     set         search_path=pg_catalog, pg_temp
 
-routine core.list_bi_blocks(timestamp with time zone)
-    arguments   until_at timestamp with time zone
+routine core.list_bi_blocks(timestamp with time zone,timestamp with time zone)
+    arguments   from_at timestamp with time zone, until_at timestamp with time zone
     returns     TABLE(start_at timestamp with time zone)
-    as          plpgsql stable security definer rows 2
+    as          sql immutable rows 2
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_bi
 
@@ -1041,6 +1072,12 @@ routine core.list_business_times(integer[],timestamp with time zone,timestamp wi
     returns     TABLE(space_id integer, time_zone text, week tsmultirange, business tstzmultirange)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.list_counted_since(integer[],timestamp with time zone)
+    arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
+    returns     TABLE(space_id integer, counted_since timestamp with time zone)
+    as          plpgsql stable rows 10
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.list_dpu_ids(text[])
     arguments   dpus text[]
@@ -1230,7 +1267,7 @@ routine core.list_up_times(integer[],text[],tsmultirange[],tstzmultirange[],time
     set         search_path=pg_catalog, pg_temp
 
 routine core.lock_dpus(integer[],timestamp with time zone[],integer[],timestamp with time zone,bigint[])
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], received_at timestamp with time zone, INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[], OUT turning bigint[]
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], received_at timestamp with time zone, INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[], OUT turning bigint[], OUT opening bigint[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
@@ -1268,6 +1305,12 @@ routine core.note_clocks(timestamp with time zone,integer[],timestamp with time 
     returns     void
     as          sql
     set         search_path=pg_catalog, pg_temp
+
+routine core.note_first_events(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.note_listening(timestamp with time zone)
     arguments   at timestamp with time zone
@@ -1318,6 +1361,12 @@ routine core.rebase_changed()
 
 routine core.rebase_due()
     as          procedure plpgsql
+
+routine core.rebase_first_from(integer[])
+    arguments   dpus integer[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.rebase_live(integer[])
     arguments   spaces integer[]
@@ -1695,6 +1744,7 @@ table core.dpu_state
     column      steady_from timestamp with time zone
     column      offline_at timestamp with time zone
     column      offline_after_seconds integer
+    column      first_from timestamp with time zone not null default '-infinity'::timestamp with time zone
     option      fillfactor=40
     constraint  dpu_state_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id)
     constraint  dpu_state_pkey PRIMARY KEY (dpu_id)
@@ -1715,6 +1765,13 @@ table core.event
     constraint  event_sequence_check CHECK ((sequence >= 0))
     hypertable  by time, chunks of 1 day
     columnstore segment by dpu_id, order by "time",sequence
+
+table core.first_event
+    column      placement_id integer not null
+    column      at timestamp with time zone not null
+    column      recorded_at timestamp with time zone not null
+    constraint  first_event_pkey PRIMARY KEY (placement_id, at)
+    constraint  first_event_placement_id_fkey FOREIGN KEY (placement_id) REFERENCES core.placement(placement_id)
 
 table core.first_sign
     column      dpu_id integer not null
@@ -1808,6 +1865,7 @@ table core.live_space
     column      since timestamp with time zone not null
     column      base integer not null
     column      until_at timestamp with time zone not null
+    column      counted_since timestamp with time zone
     constraint  live_space_pkey PRIMARY KEY (space_id)
     constraint  live_space_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
     index       CREATE INDEX live_space_until_at_idx ON core.live_space USING btree (until_at)
@@ -2162,6 +2220,8 @@ view bi.space_counts_now
     column      utilization double precision
     column      dpus_placed integer
     column      dpus_online integer
+    column      counted boolean
+    column      counted_since timestamp with time zone
     grant       select to headcount_bi
 
 view bi.space_flows_15m
@@ -2181,6 +2241,8 @@ view bi.spaces
     column      time_zone text
     column      reset_at text
     column      capacity integer
+    column      counted boolean
+    column      counted_since timestamp with time zone
     grant       select to headcount_bi
 
 view bi.uptime_reports
