@@ -143,6 +143,30 @@ async def record_reset(session: Session, space: str, count: int, at: datetime | 
     return _shape(row, messages.ResetOut)
 
 
+async def undo_placement(session: Session, dpu: str, from_at: datetime) -> None:
+    await session.fetchrow("select api.undo_placement(dpu => $1, from_at => $2)", dpu, from_at)
+
+
+async def undo_reset(session: Session, space: str, at: datetime) -> None:
+    await session.fetchrow("select api.undo_reset(space => $1, at => $2)", space, at)
+
+
+async def preview_change(session: Session, change: str, arguments: str) -> messages.Preview:
+    """What one of these functions would do; `arguments` is JSON."""
+    row = await session.fetchrow("select * from api.preview_change(change => $1, arguments => $2)", change, arguments)
+    return _shape(row, messages.Preview)
+
+
+async def compare_counts(session: Session, facts: str) -> list[messages.CountChange]:
+    rows = await session.fetch("select * from api.compare_counts(facts => $1)", facts)
+    return [
+        messages.CountChange(
+            row["space"], row["from_at"], row["to_at"], row["largest_change"], row["at"], row["before"], row["after"]
+        )
+        for row in rows
+    ]
+
+
 async def list_resets(
     session: Session,
     space: str,

@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
 ROLE = "headcount_service"
 ROLLUP_STATE_SECONDS = 5.0
+# Events wait while the floor plan changes; those who send them give up after 5 seconds.
+PLAN_SECONDS = 15.0
+PLAN_LOCK_SECONDS = 5.0
+PREVIEW_SECONDS = 2.0
+PLAN_IS_BUSY = (
+    "The floor plan could not be changed within {seconds} seconds. Nothing was changed: try again, or in smaller parts."
+)
+PREVIEW_IS_BUSY = (
+    "A dry run may hold the floor plan for {seconds} seconds, and this one would need longer. Nothing was changed. "
+    "Try again when less is going on, or ask about fewer changes at once."
+)
 
 log = logging.getLogger("headcount.db")
 
@@ -281,6 +292,39 @@ class Limited:
             return await connection.fetchrow(query, *arguments)
 
 
+class Bounded:
+    """The database for changes of the floor plan: nobody stores events while one is made, so it may not take long."""
+
+    def __init__(self, database: Database, token: str | None, seconds: float, words: str) -> None:
+        self.database = database
+        self.token = token
+        self.seconds = seconds
+        self.words = words
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        async with self._transaction() as connection:
+            return await connection.fetch(query, *arguments)
+
+    async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        async with self._transaction() as connection:
+            return await connection.fetchrow(query, *arguments)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """Raises Problem (503) where it takes longer, be it waiting or at work."""
+        seconds = min(self.seconds, self.database.settings.statement_seconds)
+        try:
+            async with self.database.transaction(self.token) as connection:
+                await connection.execute(
+                    "select set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)",
+                    f"{seconds:g}s",
+                    f"{min(seconds, PLAN_LOCK_SECONDS):g}s",
+                )
+                yield connection
+        except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError) as error:
+            raise Problem("unavailable", self.words.format(seconds=f"{seconds:g}")) from error
+
+
 def access_of(request: HttpRequest) -> Access:
     """What the request's token may do. Raises where nobody has asked for one: an open address has no business here."""
     access = request.auth
@@ -294,6 +338,20 @@ def database(request: HttpRequest) -> Database | Limited:
     access = access_of(request)
     whole = whole_database(request)
     return Limited(whole, access.token) if access.is_limited and access.token else whole
+
+
+def plan_database(request: HttpRequest) -> Bounded:
+    """As database, for a change of the floor plan."""
+    access = access_of(request)
+    token = access.token if access.is_limited else None
+    return Bounded(whole_database(request), token, PLAN_SECONDS, PLAN_IS_BUSY)
+
+
+def preview_database(request: HttpRequest) -> Bounded:
+    """As database, for a dry run of such a change."""
+    access = access_of(request)
+    token = access.token if access.is_limited else None
+    return Bounded(whole_database(request), token, PREVIEW_SECONDS, PREVIEW_IS_BUSY)
 
 
 def whole_database(request: HttpRequest) -> Database:

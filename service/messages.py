@@ -113,6 +113,37 @@ class SpaceOut(Struct, frozen=True):
     effective_offline_after_seconds: int
 
 
+class CountChange(Struct, frozen=True):
+    """How the raw count of a space would change: `from` and `to` are the first and the last instant at which it would
+    be another one, `at` is the first instant of the largest change, `before` and `after` are the raw count then."""
+
+    space: str
+    from_: datetime = field(name="from")
+    to: datetime
+    largest_change: int
+    at: datetime
+    before: int
+    after: int
+
+
+class DryRunOut(Struct, frozen=True, kw_only=True):
+    """With `?dry_run=true`: nothing was changed, and these counts would be others."""
+
+    dry_run: bool | UnsetType = UNSET
+    counts: list[CountChange] | UnsetType = UNSET
+
+
+class SpaceSavedOut(SpaceOut, frozen=True, kw_only=True):
+    """With the fields of DryRunOut."""
+
+    dry_run: bool | UnsetType = UNSET
+    counts: list[CountChange] | UnsetType = UNSET
+
+
+class DryRunQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    dry_run: bool = False
+
+
 class SpacesQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
     parent: Id | None = None
 
@@ -191,6 +222,17 @@ class SiteDpuIn(DpuIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: Id
 
 
+class PlacementSavedOut(PlacementOut, frozen=True, kw_only=True):
+    """With the fields of DryRunOut."""
+
+    dry_run: bool | UnsetType = UNSET
+    counts: list[CountChange] | UnsetType = UNSET
+
+
+class PlacementUndoQuery(DryRunQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    from_: Instant = field(name="from")
+
+
 class SitePlacementIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     dpu: Id
     doorway: Id | None
@@ -216,8 +258,15 @@ class SiteChange(Struct, frozen=True):
     change: str
 
 
-class SiteOut(Struct, frozen=True):
+class SiteOut(DryRunOut, frozen=True, kw_only=True):
     changes: list[SiteChange]
+
+
+class Preview(Struct, frozen=True):
+    """What a change would answer, and the facts that counts follow from where they would differ; both as JSON."""
+
+    result: str | None
+    facts: str
 
 
 class ResetIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -232,6 +281,17 @@ class ResetOut(Struct, frozen=True):
     at: datetime
     count: int
     recorded_at: datetime
+
+
+class ResetSavedOut(ResetOut, frozen=True, kw_only=True):
+    """With the fields of DryRunOut."""
+
+    dry_run: bool | UnsetType = UNSET
+    counts: list[CountChange] | UnsetType = UNSET
+
+
+class ResetUndoQuery(DryRunQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    at: Instant
 
 
 class ResetRow(Struct, frozen=True):

@@ -60,6 +60,11 @@ def answer(
     return Response(json_encoder.encode(body), status_code=status_code, media_type=JSON)
 
 
+def nothing() -> Response[bytes]:
+    """204: done, and there is nothing to say."""
+    return Response(b"", status_code=204)
+
+
 def prefers_msgpack(request: HttpRequest) -> bool:
     return prefers(request, MSGPACK_NAMES, (JSON,))
 

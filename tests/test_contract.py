@@ -42,7 +42,15 @@ PYTHON_TYPES = {
     "bytea": {"bytes"},
     "bytea[]": {"Sequence[bytes]"},
     "boolean": {"bool", "bool | None"},
-    "jsonb": {"messages.SpaceIn", "messages.DoorwayIn", "messages.DpuIn", "messages.SiteIn", "messages.ChannelIn"},
+    # str: JSON that the service has made or been given
+    "jsonb": {
+        "str",
+        "messages.SpaceIn",
+        "messages.DoorwayIn",
+        "messages.DpuIn",
+        "messages.SiteIn",
+        "messages.ChannelIn",
+    },
     "boolean[]": {"Sequence[bool]"},
 }
 

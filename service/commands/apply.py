@@ -3,108 +3,104 @@
 import json
 import tomllib
 from collections import Counter
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Sequence
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import click
+import msgspec
 from rich.table import Table
 
 from service import calls
+from service.commands.client import Client
 from service.commands.session import connected, offline_settings, run_async
 from service.commands.verify import print_table
+from service.db import PREVIEW_IS_BUSY, PREVIEW_SECONDS
 from service.errors import Problem
-from service.instants import shortest
-from service.messages import SiteChange, SiteIn
+from service.instants import encoded, shortest
+from service.messages import CountChange, SiteChange, SiteIn, SiteOut
 from service.negotiation import JSON, decode_bytes
+from service.sites import parts_of
 
 OUTSIDE = "outside"
-SAMPLES = 24  # instants looked at in the period of a placement that would change
-MOST_INSTANTS = 100
 
 
 @click.command
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show what would change, and which counts, and change nothing.")
-def apply(file: Path, dry_run: bool) -> None:
-    """Apply a floor plan: spaces, doorways, DPUs and placements, all or nothing.
+@click.option("--url", help="Send it to the service at this URL, with the token in HEADCOUNT_TOKEN.")
+def apply(file: Path, dry_run: bool, url: str | None) -> None:
+    """Apply a floor plan: spaces, doorways, DPUs and placements.
 
     FILE is TOML or JSON, shaped as PUT /v1/site. What it does not mention stays as it is, and applying it again
     changes nothing. TOML has no null: in sides and mounted_in, "" is the outside, and so is "outside" unless the
     file has a space of that name.
+
+    Up to 1,000 things are applied all or nothing. A larger file goes in parts, spaces first, then doorways, DPUs and
+    placements. Where a part fails those before it stay: mend the file and apply it again.
+
+    Without --url it goes into the database at DATABASE_URL.
     """
     site = read_site(file)
-    url = offline_settings().database_url
-    changes, before, after = run_async(_apply(url, site, dry_run), url)
-    for change in changes:
+    if url is not None:
+        with Client(url) as client:
+            _print(client.preview_site(site) if dry_run else SiteOut(changes=list(client.apply_site(site))), dry_run)
+    else:
+        database_url = offline_settings().database_url
+        _print(run_async((_preview if dry_run else _apply)(database_url, site), database_url), dry_run)
+
+
+async def _apply(url: str, site: SiteIn) -> SiteOut:
+    changes: list[SiteChange] = []
+    async with connected(url) as connection:
+        for part in parts_of(site):
+            changes += await calls.apply_site(connection, part)
+    return SiteOut(changes=changes)
+
+
+async def _preview(url: str, site: SiteIn) -> SiteOut:
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute(f"set local statement_timeout = '{PREVIEW_SECONDS:g}s'")
+        try:
+            found = await calls.preview_change(
+                connection, "apply_site", msgspec.json.encode(site, enc_hook=encoded).decode()
+            )
+        except asyncpg.QueryCanceledError:
+            raise click.ClickException(PREVIEW_IS_BUSY.format(seconds=f"{PREVIEW_SECONDS:g}")) from None
+        await connection.execute("set local statement_timeout = 0")
+        counts = await calls.compare_counts(connection, found.facts)
+    return SiteOut(changes=msgspec.json.decode(found.result or "[]", type=list[SiteChange]), counts=counts)
+
+
+def _print(result: SiteOut, dry_run: bool) -> None:
+    for change in result.changes:
         if change.change != "unchanged":
             click.echo(f"{change.kind} {change.id} {'would be ' if dry_run else ''}{change.change}")
     if dry_run:
-        _print_counts(before, after)
-    number = Counter(change.change for change in changes)
+        _print_counts(result.counts or [])
+    number = Counter(change.change for change in result.changes)
     click.echo(", ".join(f"{word} {number[word]}" for word in ("created", "updated", "unchanged")))
     if dry_run:
         click.echo("Nothing was changed (--dry-run).")
 
 
-Counts = dict[tuple[datetime, str], int]
-
-
-async def _apply(url: str, site: SiteIn, dry_run: bool) -> tuple[list[SiteChange], Counts, Counts]:
-    async with connected(url) as connection:
-        if not dry_run:
-            return await calls.apply_site(connection, site), {}, {}
-        transaction = connection.transaction()
-        await transaction.start()
-        try:
-            # It changes nothing but holds the floor plan, so that no event comes in between and shows up as a change.
-            await calls.apply_site(connection, SiteIn())
-            attempt = connection.transaction()
-            await attempt.start()
-            changes = await calls.apply_site(connection, site)
-            await attempt.rollback()
-            instants = _instants(site, changes)
-            before = await _counts(connection, instants)
-            await calls.apply_site(connection, site)
-            return changes, before, await _counts(connection, instants)
-        finally:
-            await transaction.rollback()
-
-
-def _instants(site: SiteIn, changes: list[SiteChange]) -> list[datetime]:
-    """Where to compare counts: now, and all through the periods of the placements that change."""
-    now = datetime.now(UTC)
-    instants = {now}
-    placements = [change for change in changes if change.kind == "placement"]
-    for placement, change in zip(site.placements, placements, strict=True):
-        if change.change == "unchanged" or placement.from_ >= now:
-            continue
-        end = min(placement.until or now, now)
-        step = (end - placement.from_) / SAMPLES
-        instants.update(placement.from_ + number * step for number in range(1, SAMPLES))
-        instants.add(end - timedelta(microseconds=1))
-    return sorted(instants)[-MOST_INSTANTS:]
-
-
-async def _counts(connection: asyncpg.Connection, instants: list[datetime]) -> Counts:
-    return {(at, row.space): row.raw_count for at in instants for row in await calls.list_counts(connection, at=at)}
-
-
-def _print_counts(before: Counts, after: Counts) -> None:
-    """A line for each space that changes: where it changes most, the latest of such instants."""
-    changed: dict[str, tuple[int, datetime]] = {}
-    for (at, space), would_be in after.items():
-        difference = abs(would_be - before.get((at, space), 0))
-        if difference:
-            changed[space] = max(changed.get(space, (0, at)), (difference, at))
-    if not changed:
-        click.echo("No count would change.")
+def _print_counts(counts: Sequence[CountChange]) -> None:
+    """A line for each space that changes."""
+    if not counts:
+        click.echo("No count would change, at any instant up to now.")
         return
-    table = Table("space", "at", "is", "would be")
-    for space, (_, at) in changed.items():
-        table.add_row(space, shortest(at), str(before.get((at, space), "-")), str(after[at, space]))
+    table = Table("space", "from", "to", "largest at", "is", "would be")
+    for change in counts:
+        instants = (shortest(at) for at in (change.from_, change.to, change.at))
+        table.add_row(change.space, *instants, str(change.before), str(change.after))
     print_table(table)
+    click.echo(
+        "from, to: the first and the last instant up to now at which the count would be another one. "
+        "largest at: the first instant at which it differs most. "
+        "is, would be: the count then, below 0 where people were missed."
+    )
 
 
 def read_site(file: Path) -> SiteIn:

@@ -1,7 +1,6 @@
 """`headcount simulate`."""
 
 import gzip
-import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
@@ -11,12 +10,12 @@ from typing import IO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
-import httpx
 import msgspec
 from msgspec import UNSET
 
 from service import instants
-from service.messages import EventsRecordedOut, SiteIn
+from service.commands.client import BATCH_EVENTS, Client
+from service.messages import SiteIn
 from service.simulation import (
     Crowd,
     Report,
@@ -26,11 +25,8 @@ from service.simulation import (
     to_datetime,
 )
 
-BATCH_EVENTS = 5_000
 FIRST_HOUR = 4  # local; nobody is there then
 PEOPLE_PER_SPACE = 40
-GIVE_UP_SECONDS = 300.0
-LONGEST_PAUSE = 10.0
 SHARE = click.FloatRange(0, 1)
 
 
@@ -95,7 +91,7 @@ def simulate(
         return
     assert url is not None
     with Client(url) as client:
-        client.apply_site(site)
+        list(client.apply_site(site))
         try:
             reports = _live(crowd, end) if live else crowd.reports_until(end)
             client.send(deliver(reports, seed, late, repeat, shuffle), live)
@@ -177,82 +173,6 @@ def _toml(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return msgspec.json.encode("" if value is None else value).decode()
-
-
-# To the service
-
-
-class Client:
-    """Sends to the service, again and again while it is away or busy. Nothing is lost and nothing counts twice."""
-
-    def __init__(self, url: str) -> None:
-        token = os.environ.get("HEADCOUNT_TOKEN")
-        headers = {"Authorization": f"Bearer {token}"} if token else None
-        self.client = httpx.Client(base_url=url, timeout=60, headers=headers)
-        self.received = self.accepted = self.duplicates = self.rejected = 0
-
-    def __enter__(self) -> "Client":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.client.close()
-
-    def apply_site(self, site: SiteIn) -> None:
-        self._request("PUT", "/v1/site", _encode(site))
-
-    def send(self, deliveries: Iterator[tuple[int, Report]], live: bool) -> None:
-        """In batches; live, a batch ends with what is due."""
-        batch: list[Report] = []
-        for due, report in deliveries:
-            wait = due / 1000 - datetime.now(UTC).timestamp() if live else 0.0
-            if wait > 0 and batch:
-                self._send(batch)
-                batch = []
-                wait = due / 1000 - datetime.now(UTC).timestamp()
-            if wait > 0:
-                sleep(wait)
-            batch.append(report)
-            if len(batch) == BATCH_EVENTS:
-                self._send(batch)
-                batch = []
-        if batch:
-            self._send(batch)
-
-    def _send(self, batch: list[Report]) -> None:
-        events = [{"dpu": r.dpu, "timestamp": to_datetime(r.at), "direction": r.direction} for r in batch]
-        answer = self._request("POST", "/v1/events", msgspec.json.encode({"events": events}))
-        result = msgspec.json.decode(answer, type=EventsRecordedOut)
-        self.received += result.received
-        self.accepted += result.accepted
-        self.duplicates += result.duplicates
-        self.rejected += len(result.rejected)
-
-    def print_summary(self) -> None:
-        click.echo(
-            f"sent {self.received}, accepted {self.accepted}, duplicates {self.duplicates}, rejected {self.rejected}"
-        )
-
-    def _request(self, method: str, path: str, body: bytes) -> bytes:
-        pause, waited = 0.2, 0.0
-        while True:
-            try:
-                answer = self.client.request(method, path, content=body, headers={"Content-Type": "application/json"})
-                if answer.status_code not in (429, 503):
-                    break
-                problem = f"{answer.status_code} {answer.text[:200]}"
-                pause = max(pause, float(answer.headers.get("Retry-After", 0)))
-            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-                raise click.UsageError(f"--url: {error}") from None
-            except httpx.TransportError as error:
-                problem = str(error) or type(error).__name__
-            if waited >= GIVE_UP_SECONDS:
-                raise click.ClickException(f"{self.client.base_url} does not answer: {problem}")
-            sleep(pause)
-            waited += pause
-            pause = min(2 * pause, LONGEST_PAUSE)
-        if answer.is_error:
-            raise click.ClickException(f"{method} {path} was refused: {answer.status_code} {answer.text[:500]}")
-        return answer.content
 
 
 def _live(crowd: Crowd, end: datetime) -> Iterator[Report]:

@@ -3,45 +3,66 @@
 from datetime import datetime
 
 from litestar import Response, delete, get, post, put
+from msgspec import Struct, convert
 
 from service import calls, cursor
-from service.db import database
+from service.db import database, plan_database, preview_database
 from service.messages import (
     DoorwayIn,
     DoorwayOut,
     DpuIn,
     DpuOut,
     DpusQuery,
+    DryRunOut,
+    DryRunQuery,
     Id,
     Page,
     PageQuery,
     PlacementIn,
     PlacementOut,
+    PlacementSavedOut,
+    PlacementUndoQuery,
     ResetIn,
-    ResetOut,
     ResetRow,
+    ResetSavedOut,
     ResetsQuery,
+    ResetUndoQuery,
     SiteIn,
     SiteOut,
     SpaceIn,
     SpaceOut,
+    SpaceSavedOut,
     SpacesQuery,
 )
-from service.negotiation import HttpRequest, answer, decode, no_query, path_id, query
+from service.negotiation import HttpRequest, answer, decode, no_query, nothing, path_id, query
 from service.openapi import described
+from service.previews import preview
+from service.sites import check_size
+
+
+async def _preview(
+    request: HttpRequest, change: str, arguments: object, kind: type[Struct] = DryRunOut
+) -> Response[bytes]:
+    """What the change would answer, and the counts that would be others."""
+    fields, counts = await preview(preview_database(request), database(request), change, arguments)
+    return answer(request, convert({**fields, "dry_run": True, "counts": counts}, kind))
 
 
 def _after(text: str | None) -> str | None:
     return cursor.read(text, Id) if text else None
 
 
-@put("/v1/spaces/{space:str}", opt=described(SpaceOut, 404, 409, scope="admin", created=True, body=SpaceIn))
+@put(
+    "/v1/spaces/{space:str}",
+    opt=described(SpaceSavedOut, 404, 409, scope="admin", created=True, body=SpaceIn, query=DryRunQuery),
+)
 async def put_space(request: HttpRequest) -> Response[bytes]:
     """Makes or changes a space. What is absent stays as it is; null clears it."""
-    no_query(request)
-    created, result = await calls.put_space(
-        database(request), path_id(request, "space"), await decode(request, SpaceIn)
-    )
+    is_dry = query(request, DryRunQuery).dry_run
+    space, body = path_id(request, "space"), await decode(request, SpaceIn)
+    if is_dry:
+        return await _preview(request, "put_space", {"space": space, "patch": body}, SpaceSavedOut)
+    created, result = await calls.put_space(plan_database(request), space, body)
     return answer(request, result, 201 if created else 200)
 
 
@@ -64,7 +85,7 @@ async def list_spaces(request: HttpRequest) -> Response[bytes]:
 async def delete_space(request: HttpRequest) -> None:
     """Deletes a space to which nothing refers."""
     no_query(request)
-    await calls.delete_space(database(request), path_id(request, "space"))
+    await calls.delete_space(plan_database(request), path_id(request, "space"))
 
 
 @put("/v1/doorways/{doorway:str}", opt=described(DoorwayOut, 404, 409, scope="admin", created=True, body=DoorwayIn))
@@ -72,7 +93,7 @@ async def put_doorway(request: HttpRequest) -> Response[bytes]:
     """Makes or changes a doorway. Its sides are fixed once a DPU was placed there."""
     no_query(request)
     created, result = await calls.put_doorway(
-        database(request), path_id(request, "doorway"), await decode(request, DoorwayIn)
+        plan_database(request), path_id(request, "doorway"), await decode(request, DoorwayIn)
     )
     return answer(request, result, 201 if created else 200)
 
@@ -96,7 +117,7 @@ async def list_doorways(request: HttpRequest) -> Response[bytes]:
 async def put_dpu(request: HttpRequest) -> Response[bytes]:
     """Registers or changes a DPU."""
     no_query(request)
-    created, result = await calls.put_dpu(database(request), path_id(request, "dpu"), await decode(request, DpuIn))
+    created, result = await calls.put_dpu(plan_database(request), path_id(request, "dpu"), await decode(request, DpuIn))
     return answer(request, result, 201 if created else 200)
 
 
@@ -125,35 +146,74 @@ async def list_placements(request: HttpRequest) -> Response[bytes]:
 
 
 @post(
-    "/v1/dpus/{dpu:str}/placements", opt=described(PlacementOut, 404, 409, scope="admin", status=201, body=PlacementIn)
+    "/v1/dpus/{dpu:str}/placements",
+    opt=described(PlacementSavedOut, 404, 409, scope="admin", created=True, body=PlacementIn, query=DryRunQuery),
 )
 async def record_placement(request: HttpRequest) -> Response[bytes]:
     """Places a DPU, back-dated if need be. What was believed of that period is trimmed or replaced."""
-    no_query(request)
+    is_dry = query(request, DryRunQuery).dry_run
     body = await decode(request, PlacementIn)
-    result = await calls.record_placement(
-        database(request), path_id(request, "dpu"), body.doorway, body.mounted_in, body.from_, body.until
-    )
-    return answer(request, result, 201)
+    asked = (path_id(request, "dpu"), body.doorway, body.mounted_in, body.from_, body.until)
+    if is_dry:
+        arguments = dict(zip(("dpu", "doorway", "mounted_in", "from_at", "until_at"), asked, strict=True))
+        return await _preview(request, "record_placement", arguments, PlacementSavedOut)
+    return answer(request, await calls.record_placement(plan_database(request), *asked), 201)
 
 
-@put("/v1/site", opt=described(SiteOut, 404, 409, scope="admin", body=SiteIn))
+@delete(
+    "/v1/dpus/{dpu:str}/placements",
+    status_code=200,
+    opt=described(DryRunOut, 404, 409, scope="admin", undone=True, query=PlacementUndoQuery),
+)
+async def undo_placement(request: HttpRequest) -> Response[bytes]:
+    """Takes back what was told of the DPU from an instant on: what it trimmed or replaced holds again."""
+    asked = query(request, PlacementUndoQuery)
+    dpu = path_id(request, "dpu")
+    if asked.dry_run:
+        return await _preview(request, "undo_placement", {"dpu": dpu, "from_at": asked.from_})
+    await calls.undo_placement(plan_database(request), dpu, asked.from_)
+    return nothing()
+
+
+@put("/v1/site", opt=described(SiteOut, 404, 409, scope="admin", body=SiteIn, query=DryRunQuery))
 async def apply_site(request: HttpRequest) -> Response[bytes]:
-    """Brings a whole floor plan about, all or nothing."""
-    no_query(request)
-    return answer(request, SiteOut(await calls.apply_site(database(request), await decode(request, SiteIn))))
+    """Brings a whole floor plan about, all or nothing. Up to 1,000 things at a time: send more in parts."""
+    is_dry = query(request, DryRunQuery).dry_run
+    site = await decode(request, SiteIn)
+    check_size(site)
+    if is_dry:
+        return await _preview(request, "apply_site", site, SiteOut)
+    return answer(request, SiteOut(changes=await calls.apply_site(plan_database(request), site)))
 
 
-@post("/v1/spaces/{space:str}/resets", opt=described(ResetOut, 404, 409, scope="admin", status=201, body=ResetIn))
+@post(
+    "/v1/spaces/{space:str}/resets",
+    opt=described(ResetSavedOut, 404, 409, scope="admin", created=True, body=ResetIn, query=DryRunQuery),
+)
 async def record_reset(request: HttpRequest) -> Response[bytes]:
     """Records that the space held exactly this many people at an instant."""
-    no_query(request)
-    body = await decode(request, ResetIn)
-    return answer(
-        request,
-        await calls.record_reset(database(request), path_id(request, "space"), body.count, body.at),
-        201,
-    )
+    is_dry = query(request, DryRunQuery).dry_run
+    space, body = path_id(request, "space"), await decode(request, ResetIn)
+    if is_dry:
+        return await _preview(
+            request, "record_reset", {"space": space, "count": body.count, "at": body.at}, ResetSavedOut
+        )
+    return answer(request, await calls.record_reset(plan_database(request), space, body.count, body.at), 201)
+
+
+@delete(
+    "/v1/spaces/{space:str}/resets",
+    status_code=200,
+    opt=described(DryRunOut, 404, scope="admin", undone=True, query=ResetUndoQuery),
+)
+async def undo_reset(request: HttpRequest) -> Response[bytes]:
+    """Takes back a recorded reset: the one that it replaced holds again, if there was one."""
+    asked = query(request, ResetUndoQuery)
+    space = path_id(request, "space")
+    if asked.dry_run:
+        return await _preview(request, "undo_reset", {"space": space, "at": asked.at})
+    await calls.undo_reset(plan_database(request), space, asked.at)
+    return nothing()
 
 
 @get("/v1/spaces/{space:str}/resets", opt=described(Page[ResetRow], 404, scope="read", query=ResetsQuery))
@@ -186,7 +246,9 @@ HANDLERS = [
     list_dpus,
     list_placements,
     record_placement,
+    undo_placement,
     apply_site,
     record_reset,
+    undo_reset,
     list_resets,
 ]

@@ -1,13 +1,19 @@
 """headcount apply."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import httpx
 import pytest
+from click.testing import Result
 
-from tests.commands.support import headcount
+from tests.commands.support import free_port, headcount, serving
+from tests.factories import record
+from tests.http import problem
+from tests.http.guarded import new_token
 
 SITE = """
 [[spaces]]
@@ -55,6 +61,12 @@ def write(folder: Path, text: str, name: str = "site.toml") -> Path:
     path = folder / name
     path.write_text(text)
     return path
+
+
+def cells_of(result: Result) -> list[list[str]]:
+    """The table of counts. An instant of today is left out: it is that of the run."""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line]
+    return [["" if cell.startswith(f"{datetime.now(UTC):%Y-%m-%d}") else cell for cell in row] for row in rows]
 
 
 async def test_it_applies_a_floor_plan_and_says_what_it_made(
@@ -138,8 +150,10 @@ async def test_a_dry_run_shows_the_counts_that_a_move_would_change_and_changes_n
     path = write(tmp_path, moved)
     result = await headcount("apply", path, "--dry-run", url=database_url)
     assert result.exit_code == 0, result.output
-    cells = [line.replace("│", " ").split() for line in result.stdout.splitlines() if "│" in line]
-    assert [[space, *numbers] for space, _, *numbers in cells] == [["annex", "0", "1"], ["hall", "2", "1"]]
+    assert cells_of(result) == [
+        ["annex", "2026-03-03T10:00:00Z", "", "2026-03-04T10:00:00Z", "0", "2"],
+        ["hall", "2026-03-03T10:00:00Z", "", "2026-03-04T10:00:00Z", "3", "1"],
+    ]
     assert "Nothing was changed" in result.stdout
 
     async def raw_counts() -> dict[str, int]:
@@ -163,8 +177,9 @@ async def test_a_dry_run_shows_counts_of_the_past_that_would_change(
     turned = '\n[[placements]]\ndpu = "one"\ndoorway = "front"\nmounted_in = ""\n'
     period = "from = 2026-03-02T00:00:00Z\nuntil = 2026-03-04T00:00:00Z\n"
     result = await headcount("apply", write(tmp_path, SITE + turned + period), "--dry-run", url=database_url)
-    cells = [line.replace("│", " ").split() for line in result.stdout.splitlines() if "│" in line]
-    assert [[space, at[:10], *numbers] for space, at, *numbers in cells] == [["hall", "2026-03-02", "1", "-1"]]
+    assert cells_of(result) == [
+        ["hall", "2026-03-02T01:00:00Z", "2026-03-02T23:59:59.999999Z", "2026-03-02T01:00:00Z", "1", "-1"]
+    ]
 
 
 async def test_a_dry_run_on_an_empty_database_leaves_it_empty(
@@ -172,7 +187,7 @@ async def test_a_dry_run_on_an_empty_database_leaves_it_empty(
 ) -> None:
     result = await headcount("apply", "--dry-run", write(tmp_path, SITE), url=database_url)
     assert "space hall would be created" in result.stdout
-    assert "No count would change." in result.stdout
+    assert "No count would change, at any instant up to now." in result.stdout
     assert await connection.fetchval("select count(*) from core.space") == 0
 
 
@@ -183,3 +198,72 @@ async def test_it_takes_what_it_is_given_at_an_instant_with_an_offset(
     await headcount("apply", write(tmp_path, site), url=database_url)
     (placement,) = (await client.get("/v1/dpus/one/placements")).json()["items"]
     assert datetime.fromisoformat(placement["from"]) == datetime(2026, 3, 1, 0, 0, 0, 250_000, UTC)
+
+
+async def test_it_goes_to_a_service_with_a_token(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the database at hand."""
+    path = write(tmp_path, SITE)
+    port = free_port()
+    with serving(tmp_path, database_url, port, HEADCOUNT_AUTH="required"):
+        url = ("--url", f"http://127.0.0.1:{port}")
+        refused = await headcount("apply", path, *url, url="")
+        assert refused.exit_code == 1
+        assert "401" in refused.stderr
+        headers = await new_token(connection, "admin")
+        monkeypatch.setenv("HEADCOUNT_TOKEN", headers["Authorization"].removeprefix("Bearer "))
+        dry = await headcount("apply", path, "--dry-run", *url, url="")
+        assert "dpu two would be created" in dry.stdout, dry.output
+        assert "No count would change, at any instant up to now." in dry.stdout
+        assert await connection.fetchval("select count(*) from core.space") == 0
+        done = await headcount("apply", path, *url, url="")
+        assert "created 9, updated 0, unchanged 0" in done.stdout, done.output
+        await record(connection, [("one", datetime(2026, 3, 2, tzinfo=UTC), 1)])
+        turned = write(tmp_path, SITE.replace('mounted_in = "hall"', 'mounted_in = "outside"'))
+        dry = await headcount("apply", turned, "--dry-run", *url, url="")
+        assert cells_of(dry) == [["hall", "2026-03-02T00:00:00Z", "", "2026-03-02T00:00:00Z", "1", "-1"]]
+        wrong = await headcount("apply", write(tmp_path, 'spaces = [{id = "a", parent = "b"}]'), *url, url="")
+        assert "422 spaces[0].parent: There is no space 'b' to refer to" in wrong.stderr
+
+
+async def test_a_dry_run_needs_no_more_than_the_role_of_the_service(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    await connection.execute("drop role if exists headcount_test_planner")
+    await connection.execute("create role headcount_test_planner login password 'p' in role headcount_service")
+    try:
+        login = urlsplit(database_url)
+        address = f"headcount_test_planner:p@{login.hostname}:{login.port}"
+        url = urlunsplit(login._replace(netloc=address))
+        result = await headcount("apply", write(tmp_path, SITE), "--dry-run", url=url)
+        assert "space hall would be created" in result.stdout, result.output
+    finally:
+        await connection.execute("drop role headcount_test_planner")
+
+
+async def test_a_large_floor_plan_goes_in_parts_that_can_be_applied_again(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    """The parts are in an order in which each finds what it refers to, whatever that of the file is."""
+    rooms = range(700)
+    site = {
+        "spaces": [{"id": f"room-{n}", "parent": f"floor-{n % 7}"} for n in rooms]
+        + [{"id": f"floor-{n}", "parent": "house"} for n in range(7)]
+        + [{"id": "house"}],
+        "doorways": [{"id": f"door-{n}", "sides": [f"room-{n}", None]} for n in rooms],
+        "dpus": [{"id": f"dpu-{n}"} for n in rooms],
+        "placements": [
+            {"dpu": f"dpu-{n}", "doorway": f"door-{n}", "mounted_in": f"room-{n}", "from": f"2020-01-0{day}T00:00:00Z"}
+            for day in (1, 2)
+            for n in rooms
+        ],
+    }
+    path = write(tmp_path, json.dumps(site), "site.json")
+    refused = await client.put("/v1/site", json=site)
+    assert "3,508" in problem(refused, 413, "too_large")["detail"]
+    assert await connection.fetchval("select count(*) from core.space") == 0
+    result = await headcount("apply", path, url=database_url)
+    assert "created 3508, updated 0, unchanged 0" in result.stdout, result.output
+    again = await headcount("apply", path, url=database_url)
+    assert again.stdout == "created 0, updated 0, unchanged 3508\n"

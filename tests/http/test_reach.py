@@ -191,3 +191,14 @@ async def test_what_one_request_may_not_see_the_next_one_on_the_same_connection_
             assert len(body(await client.get("/v1/spaces", headers=here))["items"]) == 2
             assert (await client.get("/v1/spaces/secret-b", headers=here)).status_code == 404
             assert len(body(await client.get("/v1/spaces", headers=everywhere))["items"]) == 5
+
+
+async def test_a_dry_run_shows_it_no_counts_beyond_its_reach(own: httpx.AsyncClient) -> None:
+    """Though they would change as well."""
+    reset = {"count": 9, "at": "2026-03-04T13:30:00Z"}
+    found = body(await own.post("/v1/spaces/own/resets?dry_run=true", json=reset))
+    assert "secret" not in str(found)
+    assert [(change["space"], change["before"], change["after"]) for change in found["counts"]] == [("own", 3, 9)]
+    move = {"doorway": "own-inner", "mounted_in": "own-room", "from": "2026-03-04T00:00:00Z"}
+    found = body(await own.post("/v1/dpus/own-inner/placements?dry_run=true", json=move))
+    assert {change["space"] for change in found["counts"]} == {"own-room"}

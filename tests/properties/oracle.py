@@ -8,7 +8,7 @@ every question looks at all of them again.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 from functools import cache
@@ -71,9 +71,13 @@ class Placement:
     start: datetime
     until: datetime | None
     recorded: int
+    undone: int | None = None
 
     def covers(self, at: datetime) -> bool:
         return self.start <= at and (self.until is None or at < self.until)
+
+    def meets(self, other: "Placement") -> bool:
+        return self.covers(other.start) or other.covers(self.start)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Reset:
     at: datetime
     count: int
     recorded: int
+    undone: int | None = None
 
 
 @dataclass(frozen=True)
@@ -261,7 +266,29 @@ class World:
         if doorway is not None and mounted_in not in self.doorways[doorway]:
             raise Refused(422)
         self.now += 1
-        self.placements.append(Placement(dpu, doorway, mounted_in, start, until, self.now))
+        told = Placement(dpu, doorway, mounted_in, start, until, self.now)
+        instants = [start, *(at for at in self.bounds(dpu) if told.covers(at))]
+        if any(self.hangs(dpu, at) != ((doorway, mounted_in) if doorway else ()) for at in instants):
+            self.placements.append(told)
+
+    def undo_placement(self, dpu: str, start: datetime) -> None:
+        """Take back what was told last of the DPU from this instant on."""
+        facts = [fact for fact in self.placements if fact.dpu == dpu and fact.undone is None]
+        told = next((fact for fact in reversed(facts) if fact.start == start), None)
+        if told is None:
+            raise Refused(404)
+        if any(fact.recorded > told.recorded and fact.meets(told) for fact in facts):
+            raise Refused(409)
+        self.now += 1
+        self.placements[self.placements.index(told)] = replace(told, undone=self.now)
+
+    def undo_reset(self, space: str, at: datetime) -> None:
+        """Take back what was told last of the space and this instant."""
+        facts = [fact for fact in self.resets if (fact.space, fact.at, fact.undone) == (space, at, None)]
+        if not facts:
+            raise Refused(404)
+        self.now += 1
+        self.resets[self.resets.index(facts[-1])] = replace(facts[-1], undone=self.now)
 
     def reset(self, space: str, count: int, at: datetime) -> None:
         if space not in self.parents:
@@ -341,7 +368,7 @@ class World:
 
     def explicit_resets(self, space: str, at: datetime, known_at: int | None = None) -> Iterator[Reset]:
         for reset in self.resets:
-            if reset.space == space and reset.at <= at and was_known(reset.recorded, known_at):
+            if reset.space == space and reset.at <= at and held(reset, known_at):
                 yield reset
 
     def latest_reset(self, space: str, at: datetime, known_at: int | None = None) -> tuple[datetime | None, int]:
@@ -356,7 +383,7 @@ class World:
     def placement(self, dpu: str, at: datetime, known_at: int | None = None) -> Placement | None:
         """Where it hung at this instant: what was recorded last about it."""
         for placement in reversed(self.placements):
-            if placement.dpu == dpu and placement.covers(at) and was_known(placement.recorded, known_at):
+            if placement.dpu == dpu and placement.covers(at) and held(placement, known_at):
                 return placement if placement.doorway is not None else None
         return None
 
@@ -502,6 +529,17 @@ class World:
 
     # Series
 
+    def step_function(self, space: str, edges: Sequence[datetime], start: datetime, end: datetime) -> list[int]:
+        """The raw count at each of the instants, ascending, of [start, end); before start nothing happened."""
+        if space not in self.parents:
+            return [0] * len(edges)
+        changes, value, found = self.changes(space, start, end), 0, list[int]()
+        for at in edges:
+            while changes and changes[0].at <= at:
+                value = changes.pop(0).after(value)
+            found.append(value)
+        return found
+
     def changes(self, space: str, start: datetime, end: datetime) -> list[Change]:
         """All that happens to the count in [start, end), in time order."""
         moves = dict[datetime, list[int]]()
@@ -598,6 +636,11 @@ def start_of(quarter: int) -> datetime:
 
 def is_whole(instant: datetime) -> bool:
     return start_of(quarter_of(instant)) == instant
+
+
+def held(fact: Placement | Reset, known_at: int | None) -> bool:
+    """Was it told by then, and not taken back yet?"""
+    return was_known(fact.recorded, known_at) and (fact.undone is None or not was_known(fact.undone, known_at))
 
 
 def was_known(recorded: int, known_at: int | None) -> bool:

@@ -131,6 +131,18 @@ class Reset:
 
 
 @dataclass(frozen=True)
+class Undo:
+    """Take back an earlier placement, of a place or the last one from that instant."""
+
+    which: int
+
+
+@dataclass(frozen=True)
+class UndoReset:
+    which: int
+
+
+@dataclass(frozen=True)
 class Reported:
     """An event as it is sent: the timestamp as text, in any offset and with any number of digits."""
 
@@ -201,7 +213,7 @@ class Retain:
 
 
 Upkeep = Refresh | Lag | Compress | RebaseDue | Retain
-Step = PutSpace | PutDoorway | Place | PutSite | Reset | Send | SendAgain | Remember | Look | Upkeep
+Step = PutSpace | PutDoorway | Place | PutSite | Reset | Undo | UndoReset | Send | SendAgain | Remember | Look | Upkeep
 
 
 @dataclass(frozen=True)
@@ -230,6 +242,12 @@ def apply(step: Step, world: World, clock: datetime, sent: Sequence[Send]) -> tu
                 world.place(place.dpu, place.doorway, place.mounted_in, place.start or clock, place.until)
         case Reset():
             world.reset(step.space, step.count, step.at or clock)
+        case Undo() if world.placements:
+            placement = world.placements[step.which % len(world.placements)]
+            world.undo_placement(placement.dpu, placement.start)
+        case UndoReset() if world.resets:
+            reset = world.resets[step.which % len(world.resets)]
+            world.undo_reset(reset.space, reset.at)
         case Send():
             return world, world.record([reported.event() for reported in step.events], clock)
         case SendAgain() if sent:
@@ -246,6 +264,8 @@ def excuse(step: Step, world: World) -> bool:
             places: tuple[Place, ...] = (step,)
         case PutSite():
             places = step.placements
+        case Undo():
+            return True
         case _:
             places = ()
     for place in places:
@@ -282,6 +302,37 @@ def probes(world: World, limit: int = MAX_PROBES) -> list[datetime]:
     if len(instants) > limit:
         instants = sorted(random.Random(len(instants)).sample(instants, limit))
     return instants
+
+
+CountChange = tuple[datetime, datetime, int, datetime, int, int]
+
+
+def count_changes(before: World, after: World) -> list[tuple[str, CountChange]]:
+    """How raw counts differ between two worlds of the same events: from, to, largest change, at, before, after."""
+    now = datetime.now(UTC)
+    edges = {received.event.time for received in before.received} | {r.at for w in (before, after) for r in w.resets}
+    if not edges:
+        return []
+    for world in (before, after):
+        for space in world.parents:
+            for edge in list(edges):
+                edges |= {*world.scheduled_resets(space, edge + timedelta(days=2))}
+    start, end = min(edges) - timedelta(days=1), min(max(edges) + timedelta(days=1), now)
+    instants = sorted(edge for edge in edges if edge <= now)
+    found = list[tuple[str, CountChange]]()
+    for space in sorted({*before.parents, *after.parents}):
+        values = [
+            dict(zip(instants, world.step_function(space, instants, start, end), strict=True))
+            for world in (before, after)
+        ]
+        differing = [at for at in instants if values[0][at] != values[1][at]]
+        if differing:
+            largest = max(abs(values[1][at] - values[0][at]) for at in differing)
+            at = next(at for at in differing if abs(values[1][at] - values[0][at]) == largest)
+            later = [edge for edge in instants if edge > differing[-1]]
+            to = later[0] - MICROSECOND if later else now
+            found.append((space, (differing[0], to, largest, at, values[0][at], values[1][at])))
+    return found
 
 
 def series_asked(
@@ -353,10 +404,10 @@ class Player:
         self.requests.append(line)
         if excused and is_excuse(response):
             return None
-        allowed = refused.statuses if refused else (200, 201)
+        allowed = refused.statuses if refused else (200, 201, 204)
         if response.status_code not in allowed:
             raise self.differ("status", allowed, f"{response.status_code} {response.text}")
-        return response.json()
+        return response.json() if response.content else {}
 
     async def play(self, script: Script) -> None:
         for step in script.steps:
@@ -392,6 +443,10 @@ class Player:
                     again = self.sent[step.which % len(self.sent)]
                     await self.take(Send(again.events, step.format))
                 return
+            case Undo() if not self.world.placements:
+                return
+            case UndoReset() if not self.world.resets:
+                return
             case Place() if self.named(step.dpu) not in self.dpus:
                 await self.tell("PUT", f"/v1/dpus/{self.named(step.dpu)}", {}, None, False)
                 self.dpus.add(f"{self.named(step.dpu)}")
@@ -401,6 +456,7 @@ class Player:
             world, verdicts = apply(step, self.world, datetime.now(UTC), self.sent)
         except Refused as refusal:
             refused = refusal
+        await self.preview(step, refused, world)
         answer = await self.request(step, refused, not refused and excuse(step, world))
         if not refused and answer is not None:
             self.world = world
@@ -429,42 +485,83 @@ class Player:
                 await rollups.rebase_due(self.owner)
 
     async def request(self, step: Step, refused: Refused | None, excused: bool) -> Any:
+        if isinstance(step, Send):
+            self.sent.append(step)
+            rows = [self.event_body(reported) for reported in step.events]
+            return await self.tell("POST", "/v1/events", rows, refused, False, **encoded(rows, step))
+        method, path, body = self.change(step)
+        content: dict[str, Any] = {"content": b""} if body is None else {}
+        return await self.tell(method, path, body, refused, excused, **content)
+
+    def change(self, step: Step) -> tuple[str, str, dict[str, Any] | None]:
+        """The request that changes the floor plan: method, address and body."""
         match step:
             case PutSpace():
-                path = f"/v1/spaces/{self.named(step.space)}"
-                return await self.tell("PUT", path, self.space_body(step), refused, excused)
+                return "PUT", f"/v1/spaces/{self.named(step.space)}", self.space_body(step)
             case PutDoorway():
-                body: dict[str, object] = {"sides": [self.named(side) for side in step.sides]}
-                return await self.tell("PUT", f"/v1/doorways/{self.named(step.doorway)}", body, refused, excused)
+                sides = [self.named(side) for side in step.sides]
+                return "PUT", f"/v1/doorways/{self.named(step.doorway)}", {"sides": sides}
             case Place():
-                path = f"/v1/dpus/{self.named(step.dpu)}/placements"
-                return await self.tell("POST", path, self.placement_body(step), refused, excused)
+                return "POST", f"/v1/dpus/{self.named(step.dpu)}/placements", self.placement_body(step)
             case PutSite():
-                return await self.tell("PUT", "/v1/site", self.site_body(step), refused, excused)
+                return "PUT", "/v1/site", self.site_body(step)
             case Reset():
                 body = {"count": step.count, **({"at": show(step.at)} if step.at else {})}
-                return await self.tell("POST", f"/v1/spaces/{self.named(step.space)}/resets", body, refused, excused)
-            case Send():
-                self.sent.append(step)
-                rows = [self.event_body(reported) for reported in step.events]
-                return await self.tell("POST", "/v1/events", rows, refused, False, **encoded(rows, step))
+                return "POST", f"/v1/spaces/{self.named(step.space)}/resets", body
+            case Undo():
+                placement = self.world.placements[step.which % len(self.world.placements)]
+                path = f"/v1/dpus/{self.named(placement.dpu)}/placements?from={show(placement.start)}"
+                return "DELETE", path, None
+            case UndoReset():
+                reset = self.world.resets[step.which % len(self.world.resets)]
+                return "DELETE", f"/v1/spaces/{self.named(reset.space)}/resets?at={show(reset.at)}", None
         raise NotImplementedError(step)
+
+    async def preview(self, step: Step, refused: Refused | None, after: World) -> None:
+        """A dry run says what the change then does: how counts differ over all of time, by the oracle."""
+        if isinstance(step, Send | PutDoorway) or self.world.events_from:
+            return
+        method, path, body = self.change(step)
+        path += "&dry_run=true" if "?" in path else "?dry_run=true"
+        response = await self.client.request(method, path, json=body)
+        allowed = refused.statuses if refused else (200,)
+        if response.status_code not in allowed:
+            raise self.differ(f"dry run of {step}", allowed, f"{response.status_code} {response.text}")
+        if refused:
+            return
+        answer = response.json()
+        expected = count_changes(self.world, after)
+        got = {
+            f"{self.plain(change['space'])}": tuple(
+                value if name in ("largest_change", "before", "after") else read_timestamp(value)
+                for name, value in change.items()
+                if name != "space"
+            )
+            for change in answer["counts"]
+        }
+        now = datetime.now(UTC) - timedelta(minutes=1)  # nothing happens in the last minute but what the step does
+        self.expect(
+            f"dry run of {step}",
+            {space: tuple("now" if isinstance(v, datetime) and v > now else v for v in row) for space, row in expected},
+            {
+                space: tuple("now" if isinstance(v, datetime) and v > now else v for v in row)
+                for space, row in got.items()
+            },
+        )
 
     def settle(self, step: Step, answer: Any, verdicts: list[str]) -> None:
         """What only the answer tells (the instant that `now` was), and the verdicts."""
         match step:
-            case Place(start=None):
+            case Place(start=None) if self.world.placements:
                 fact = self.world.placements[-1]
-                start = read_timestamp(answer["from"])
-                self.world.placements[-1] = type(fact)(
-                    fact.dpu, fact.doorway, fact.mounted_in, start, fact.until, fact.recorded
-                )
+                if fact.recorded == self.world.now:  # else it was so already
+                    self.world.placements[-1] = replace(fact, start=read_timestamp(answer["from"]))
             case PutSite():
                 self.dpus |= {f"{self.named(place.dpu)}" for place in step.placements}
             case Reset(at=None):
                 reset = self.world.resets[-1]
                 at = read_timestamp(answer["at"])
-                self.world.resets[-1] = type(reset)(reset.space, at, reset.count, reset.recorded)
+                self.world.resets[-1] = replace(reset, at=at)
             case Send():
                 expected = {
                     "received": len(verdicts),
@@ -927,6 +1024,8 @@ def scripts(draw: st.DrawFn) -> Script:
         place_now,
         put_site,
         again,
+        st.builds(Undo, st.integers(0, 20)),
+        st.builds(UndoReset, st.integers(0, 20)),
     ]
     step = st.one_of([option.map(lambda one: [one]) for option in options] + [corrected, rescheduled])
     steps = [one for _ in range(3) for some in draw(st.lists(step, max_size=8)) for one in some]

@@ -95,3 +95,10 @@ language sql stable
 as $$ select to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') $$;
 comment on function core.format_second(timestamptz) is
 'An instant on a whole second, as messages show it. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.format_instant(at timestamptz)
+returns text
+language sql stable
+as $$ select to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
+comment on function core.format_instant(timestamptz) is
+'An instant as messages show it. Inlined by the planner: no search_path of its own.';

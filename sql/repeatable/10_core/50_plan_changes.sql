@@ -330,6 +330,33 @@ $$;
 comment on function core.find_mounting(text, text, text) is
 'The doorway and which of its sides (1: a, 2: b) a DPU is mounted on; nulls for no doorway. Errors: PT422 naming place.';
 
+create or replace function core.is_placed(
+  dpu_id integer,
+  doorway_id integer,
+  mounted_side smallint,
+  during tstzrange
+)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+begin
+  if doorway_id is null then
+    return not exists (
+      select from core.placement p
+      where p.dpu_id = is_placed.dpu_id and p.superseded_at is null and p.during && is_placed.during);
+  end if;
+  return coalesce((
+    select range_agg(p.during) @> is_placed.during
+    from core.placement p
+    where p.dpu_id = is_placed.dpu_id and p.superseded_at is null and p.during && is_placed.during
+      and p.doorway_id = is_placed.doorway_id and p.mounted_side = is_placed.mounted_side), false);
+end
+$$;
+comment on function core.is_placed(integer, integer, smallint, tstzrange) is
+'Whether a DPU is believed to be above a doorway, mounted on that side, all through a period; null doorway: nowhere all through it.';
+
 create or replace function core.place_dpu(
   dpu_id integer,
   doorway text,
@@ -349,43 +376,113 @@ declare
   v_during tstzrange := core.get_period(from_at, until_at, place);
   v_mounting record := core.find_mounting(doorway, mounted_in, place);
   v_old core.placement;
+  v_change_id bigint;
   v_changed boolean := false;
 begin
-  if exists (
-    select from core.placement p
-    where p.dpu_id = place_dpu.dpu_id and p.superseded_at is null
-      and p.doorway_id = v_mounting.doorway_id and p.mounted_side = v_mounting.mounted_side and p.during @> v_during
-  ) then
+  if doorway is null then
+    -- also where nothing would change: that it was elsewhere then is not for everybody to know
+    perform core.check_dpu(dpu_id, v_during, place || 'dpu');
+  end if;
+  if core.is_placed(dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during) then
     return 'unchanged';
   end if;
   perform core.check_dpu(dpu_id, v_during, place || 'dpu');
-  if doorway is null and not exists (
-    select from core.placement p where p.dpu_id = place_dpu.dpu_id and p.superseded_at is null and p.during && v_during
-  ) then
-    return 'unchanged';
-  end if;
   perform core.check_cut(array[place_dpu.dpu_id], from_at, place || 'from');
   perform core.check_cut(array[place_dpu.dpu_id], until_at, place || 'until');
 
+  insert into core.placement_change (dpu_id, during, recorded_at) values (place_dpu.dpu_id, v_during, place_dpu.recorded_at)
+  returning change_id into v_change_id;
   for v_old in
     select p.* from core.placement p
     where p.dpu_id = place_dpu.dpu_id and p.superseded_at is null and p.during && v_during
   loop
     v_changed := true;
-    update core.placement p set superseded_at = place_dpu.recorded_at where p.placement_id = v_old.placement_id;
+    update core.placement p set superseded_at = place_dpu.recorded_at, superseded_by = v_change_id where p.placement_id = v_old.placement_id;
     insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = v_old.doorway_id;
-    insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at)
-    select v_old.dpu_id, v_old.doorway_id, v_old.mounted_side, r.during, place_dpu.recorded_at
+    insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at, change_id)
+    select v_old.dpu_id, v_old.doorway_id, v_old.mounted_side, r.during, place_dpu.recorded_at, v_old.change_id
     from unnest(tstzmultirange(v_old.during) - tstzmultirange(v_during)) as r (during);
   end loop;
   if doorway is null then
     return 'updated';
   end if;
-  insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at)
-  values (place_dpu.dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during, place_dpu.recorded_at);
+  insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at, change_id)
+  values (place_dpu.dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during, place_dpu.recorded_at, v_change_id);
   insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = v_mounting.doorway_id;
   return case when v_changed then 'updated' else 'created' end;
 end
 $$;
 comment on function core.place_dpu(integer, text, text, timestamptz, timestamptz, timestamptz, text) is
 'Records that a DPU is above a doorway during [from_at, until_at): what was believed of that period is superseded, what it leaves over of older placements is kept. Null doorway: it hangs nowhere then. The caller goes on with core.rebase_offline_after. Returns created (nothing was believed of that period), updated or unchanged. Errors: PT422, also for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';
+
+create or replace function core.undo_placement(
+  dpu_id integer,
+  from_at timestamptz,
+  recorded_at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_change core.placement_change;
+  v_later core.placement_change;
+  v_old record;
+  v_doorways integer[];   -- above which it does not hang any more, or hangs again
+begin
+  select c.* into v_change
+  from core.placement_change c
+  where c.dpu_id = undo_placement.dpu_id and lower(c.during) = undo_placement.from_at and c.undone_at is null
+  order by c.recorded_at desc, c.change_id desc
+  limit 1;
+  if not found then
+    raise exception using errcode = 'PT404', message = 'Nothing that was told of this DPU holds from that instant on.', detail = 'from',
+      hint = 'Give the from of the placement as it was recorded: GET /v1/dpus/{id}/placements lists them.';
+  end if;
+  select c.* into v_later
+  from core.placement_change c
+  where c.dpu_id = undo_placement.dpu_id and c.during && v_change.during and c.undone_at is null
+    and (c.recorded_at, c.change_id) > (v_change.recorded_at, v_change.change_id)
+  order by c.recorded_at desc, c.change_id desc
+  limit 1;
+  if found then
+    raise exception using errcode = 'PT409', message = 'Something else was told of that period since.', detail = 'from',
+      hint = format('Take that back first: the placement from %s.', core.format_instant(lower(v_later.during)));
+  end if;
+  perform core.check_dpu(dpu_id, v_change.during, 'dpu');
+
+  update core.placement_change c set undone_at = undo_placement.recorded_at where c.change_id = v_change.change_id;
+  with gone as (
+    update core.placement p set superseded_at = undo_placement.recorded_at
+    where p.change_id = v_change.change_id and p.superseded_at is null
+    returning doorway_id
+  )
+  select array_agg(g.doorway_id) into v_doorways from gone g;
+  for v_old in
+    select p.doorway_id, p.mounted_side, p.change_id, p.during * v_change.during as during
+    from core.placement p
+    where p.superseded_by = v_change.change_id
+  loop
+    perform core.check_doorway(v_old.doorway_id, 'from');
+    perform core.check_cut(array[undo_placement.dpu_id], lower(v_old.during), 'from');
+    perform core.check_cut(array[undo_placement.dpu_id], upper(v_old.during), 'from');
+    v_doorways := v_doorways || v_old.doorway_id;
+    -- one piece with what was left over of it on both sides
+    with rest as (
+      update core.placement p set superseded_at = undo_placement.recorded_at
+      where p.dpu_id = undo_placement.dpu_id and p.superseded_at is null and p.change_id = v_old.change_id
+        and p.doorway_id = v_old.doorway_id and p.mounted_side = v_old.mounted_side and p.during -|- v_old.during
+      returning during
+    )
+    select range_merge(range_agg(r.during)) into v_old.during
+    from (select g.during from rest g union all select v_old.during) r;
+    insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at, change_id)
+    values (undo_placement.dpu_id, v_old.doorway_id, v_old.mounted_side, v_old.during, undo_placement.recorded_at, v_old.change_id);
+  end loop;
+  insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = any (v_doorways);
+end
+$$;
+comment on function core.undo_placement(integer, timestamptz, timestamptz) is
+'Takes back what was told last of a DPU from from_at on: of that period holds again what held before. The caller goes on with core.rebase_offline_after. Errors: PT404 where nothing was told from then on; PT409 if something else was told of that period since; PT422 for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';

@@ -13,6 +13,7 @@ declare
   v_count integer := count;
   v_space_id integer;
   v_bucket timestamptz;
+  v_replaces_id integer;
 begin
   recorded_at := core.lock_plan();
   v_space_id := core.find_space(record_reset.space);
@@ -32,8 +33,10 @@ begin
       where p.during && tstzrange(v_bucket, v_bucket + interval '15 minutes')),
     v_at, 'at');
   update core.reset r set superseded_at = record_reset.recorded_at
-  where r.space_id = v_space_id and r.at = v_at and r.superseded_at is null;
-  insert into core.reset (space_id, at, count, recorded_at) values (v_space_id, v_at, v_count, record_reset.recorded_at);
+  where r.space_id = v_space_id and r.at = v_at and r.superseded_at is null
+  returning r.reset_id into v_replaces_id;
+  insert into core.reset (space_id, at, count, recorded_at, replaces_id)
+  values (v_space_id, v_at, v_count, record_reset.recorded_at, v_replaces_id);
   perform core.rebase_live(array[v_space_id]);
   perform core.note_change(spaces => array[v_space_id]);
   at := v_at;

@@ -1,0 +1,112 @@
+"""The service as commands speak to it: at a URL, with the token in HEADCOUNT_TOKEN."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from time import sleep
+from types import TracebackType
+from typing import Self
+
+import click
+import httpx
+import msgspec
+
+from service.errors import ProblemOut
+from service.instants import encoded
+from service.messages import EventsRecordedOut, SiteChange, SiteIn, SiteOut
+from service.simulation import Report, to_datetime
+from service.sites import parts_of
+
+BATCH_EVENTS = 5_000
+GIVE_UP_SECONDS = 300.0
+LONGEST_PAUSE = 10.0
+
+
+class Client:
+    """Sends to the service, again and again while it is away or busy. Nothing is lost and nothing counts twice."""
+
+    def __init__(self, url: str) -> None:
+        token = os.environ.get("HEADCOUNT_TOKEN")
+        headers = {"Authorization": f"Bearer {token}"} if token else None
+        self.client = httpx.Client(base_url=url, timeout=60, headers=headers)
+        self.received = self.accepted = self.duplicates = self.rejected = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.client.close()
+
+    def apply_site(self, site: SiteIn) -> Iterator[SiteChange]:
+        """In parts, where it is a large one: what each of them has changed comes when it is done."""
+        for part in parts_of(site):
+            answer = self._request("PUT", "/v1/site", msgspec.json.encode(part, enc_hook=encoded))
+            yield from msgspec.json.decode(answer, type=SiteOut).changes
+
+    def preview_site(self, site: SiteIn) -> SiteOut:
+        answer = self._request("PUT", "/v1/site?dry_run=true", msgspec.json.encode(site, enc_hook=encoded), 0)
+        return msgspec.json.decode(answer, type=SiteOut)
+
+    def send(self, deliveries: Iterator[tuple[int, Report]], live: bool) -> None:
+        """In batches; live, a batch ends with what is due."""
+        batch: list[Report] = []
+        for due, report in deliveries:
+            wait = due / 1000 - datetime.now(UTC).timestamp() if live else 0.0
+            if wait > 0 and batch:
+                self._send(batch)
+                batch = []
+                wait = due / 1000 - datetime.now(UTC).timestamp()
+            if wait > 0:
+                sleep(wait)
+            batch.append(report)
+            if len(batch) == BATCH_EVENTS:
+                self._send(batch)
+                batch = []
+        if batch:
+            self._send(batch)
+
+    def _send(self, batch: list[Report]) -> None:
+        events = [{"dpu": r.dpu, "timestamp": to_datetime(r.at), "direction": r.direction} for r in batch]
+        answer = self._request("POST", "/v1/events", msgspec.json.encode({"events": events}))
+        result = msgspec.json.decode(answer, type=EventsRecordedOut)
+        self.received += result.received
+        self.accepted += result.accepted
+        self.duplicates += result.duplicates
+        self.rejected += len(result.rejected)
+
+    def print_summary(self) -> None:
+        click.echo(
+            f"sent {self.received}, accepted {self.accepted}, duplicates {self.duplicates}, rejected {self.rejected}"
+        )
+
+    def _request(self, method: str, path: str, body: bytes, give_up_seconds: float = GIVE_UP_SECONDS) -> bytes:
+        pause, waited = 0.2, 0.0
+        while True:
+            try:
+                answer = self.client.request(method, path, content=body, headers={"Content-Type": "application/json"})
+                if answer.status_code not in (429, 503):
+                    break
+                problem = f"{answer.status_code} {words_of(answer)}"
+                pause = max(pause, float(answer.headers.get("Retry-After", 0)))
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                raise click.UsageError(f"--url: {error}") from None
+            except httpx.TransportError as error:
+                problem = str(error) or type(error).__name__
+            if waited >= give_up_seconds:
+                raise click.ClickException(f"{self.client.base_url} does not answer: {problem}")
+            sleep(pause)
+            waited += pause
+            pause = min(2 * pause, LONGEST_PAUSE)
+        if answer.is_error:
+            raise click.ClickException(f"{method} {path} was refused: {answer.status_code} {words_of(answer)}")
+        return answer.content
+
+
+def words_of(answer: httpx.Response) -> str:
+    """What went wrong and where, in a line."""
+    try:
+        problem = msgspec.json.decode(answer.content, type=ProblemOut)
+    except msgspec.DecodeError:
+        return answer.text[:500]
+    where = problem.errors[0].where if problem.errors else ""
+    return f"{where}: {problem.detail}" if where and where not in problem.detail else problem.detail

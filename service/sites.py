@@ -1,0 +1,82 @@
+"""Floor plans by size: how much goes into one request, and how a larger one is sent in parts."""
+
+from collections.abc import Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from msgspec import UNSET
+
+from service.errors import Problem
+from service.messages import SiteIn, SitePlacementIn, SiteSpaceIn
+
+MAX_ITEMS = 1_000
+
+
+def size_of(site: SiteIn) -> int:
+    """How many things it has: spaces, doorways, DPUs and placements."""
+    return len(site.spaces) + len(site.doorways) + len(site.dpus) + len(site.placements)
+
+
+def check_size(site: SiteIn) -> None:
+    """Raises Problem (413): nobody stores events while a floor plan is applied, so it must not take long."""
+    if size_of(site) > MAX_ITEMS:
+        raise Problem(
+            "too_large",
+            f"The floor plan has {size_of(site):,} spaces, doorways, DPUs and placements; "
+            f"one request may have {MAX_ITEMS:,}. Send it in parts: spaces first, parents before what lies in them, "
+            "then doorways, DPUs and placements. `headcount apply --url` does that.",
+        )
+
+
+def parts_of(site: SiteIn, max_items: int = MAX_ITEMS) -> Iterator[SiteIn]:
+    """The floor plan in parts that can be applied one after the other: what something refers to comes before it.
+
+    Once more from the start does no harm. Placements of a DPU stay together: where two overlap, the later one holds.
+    """
+    if size_of(site) <= max_items:
+        yield site
+        return
+    ordered: dict[str, Sequence[Any]] = {
+        "spaces": _parents_first(site.spaces),
+        "doorways": site.doorways,
+        "dpus": site.dpus,
+        "placements": _by_dpu(site.placements),
+    }
+    items = [(kind, item) for kind, some in ordered.items() for item in some]
+    start = 0
+    while start < len(items):
+        end = min(start + max_items, len(items))
+        while start < end < len(items) and _belong_together(items[end - 1], items[end]):
+            end -= 1
+        if end == start:  # one DPU with more placements than that
+            end = min(start + max_items, len(items))
+        part = items[start:end]
+        yield SiteIn(**{kind: [item for its_kind, item in part if its_kind == kind] for kind in ordered})
+        start = end
+
+
+def _belong_together(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
+    return one[0] == other[0] == "placements" and one[1].dpu == other[1].dpu
+
+
+def _by_dpu(placements: Sequence[SitePlacementIn]) -> list[SitePlacementIn]:
+    of: dict[str, list[SitePlacementIn]] = {}
+    for placement in placements:
+        of.setdefault(placement.dpu, []).append(placement)
+    return [placement for some in of.values() for placement in some]
+
+
+def _parents_first(spaces: Sequence[SiteSpaceIn]) -> list[SiteSpaceIn]:
+    """In the order of the file but for that; one that refers to itself by others is left to be refused."""
+    places: dict[str, list[int]] = {}
+    for place, space in enumerate(spaces):
+        places.setdefault(space.id, []).append(place)
+    above: dict[str, list[str]] = {id: [] for id in places}
+    for space in spaces:
+        if space.parent is not UNSET and space.parent in places:
+            above[space.id].append(str(space.parent))
+    try:
+        order = list(TopologicalSorter(above).static_order())
+    except CycleError:
+        return list(spaces)
+    return [spaces[place] for id in order for place in places[id]]

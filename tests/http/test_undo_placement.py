@@ -1,0 +1,35 @@
+"""DELETE /v1/dpus/{id}/placements."""
+
+import httpx
+
+from tests.http import body, event, problem, room_with_dpu, send
+
+ADDRESS = "/v1/dpus/dpu-1/placements"
+
+
+async def test_it_takes_back_a_move(client: httpx.AsyncClient) -> None:
+    await room_with_dpu(client)
+    await send(client, event())
+    before = body(await client.get(ADDRESS))["items"]
+    move = {"doorway": "door", "from": "2026-01-01T00:00:00Z"}
+    body(await client.post(ADDRESS, json=move), 201)
+    assert body(await client.get("/v1/spaces/room/count"))["raw_count"] == -1
+    response = await client.delete(f"{ADDRESS}?from=2026-01-01T00:00:00Z")
+    assert (response.status_code, response.content) == (204, b"")
+    after = body(await client.get(ADDRESS))["items"]
+    assert [item | {"recorded_at": None} for item in after] == [item | {"recorded_at": None} for item in before]
+    assert body(await client.get("/v1/spaces/room/count"))["raw_count"] == 1
+
+
+async def test_it_refuses_what_has_changed_since(client: httpx.AsyncClient) -> None:
+    await room_with_dpu(client)
+    move = {"doorway": "door", "from": "2026-01-01T00:00:00Z"}
+    body(await client.post(ADDRESS, json=move), 201)
+    problem(await client.delete(f"{ADDRESS}?from=2020-01-01T00:00:00Z"), 409, "conflict", "from")
+
+
+async def test_it_wants_to_know_which(client: httpx.AsyncClient) -> None:
+    await room_with_dpu(client)
+    problem(await client.delete(ADDRESS), 422, "invalid", "from")
+    problem(await client.delete(f"{ADDRESS}?from=2021-01-01T00:00:00Z"), 404, "not_found", "from")
+    problem(await client.delete("/v1/dpus/gone/placements?from=2021-01-01T00:00:00Z"), 404, "not_found", "dpu")
