@@ -48,6 +48,13 @@ routine api.claim_report(double precision)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.compare_counts(jsonb)
+    arguments   facts jsonb
+    returns     TABLE(space text, from_at timestamp with time zone, to_at timestamp with time zone, largest_change bigint, at timestamp with time zone, before bigint, after bigint)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+    grant       execute to headcount_service
+
 routine api.compute_report(text,integer,text,integer)
     arguments   report text, attempt integer, after text DEFAULT NULL::text, max_sites integer DEFAULT 500
     returns     TABLE(last_site text, progress double precision)
@@ -393,6 +400,13 @@ routine api.note_ahead(text[],timestamp with time zone[])
     set         search_path=pg_catalog, pg_temp; lock_timeout=5s
     grant       execute to headcount_service
 
+routine api.preview_change(text,jsonb)
+    arguments   change text, arguments jsonb, OUT result jsonb, OUT facts jsonb
+    returns     record
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.put_channel(text,jsonb)
     arguments   channel text, patch jsonb
     returns     TABLE(created boolean, id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone, new_secret text)
@@ -522,6 +536,20 @@ routine api.set_retention(integer)
 routine api.try_channel(text,integer)
     arguments   INOUT channel text, lease_seconds integer DEFAULT 30, OUT delivery bigint, OUT claim text, OUT notice text, OUT kind text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT channel_kind text, OUT url text, OUT recipients text[], OUT secret text
     returns     record
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.undo_placement(text,timestamp with time zone)
+    arguments   dpu text, from_at timestamp with time zone
+    returns     void
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.undo_reset(text,timestamp with time zone)
+    arguments   space text, at timestamp with time zone
+    returns     void
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -843,6 +871,11 @@ routine core.find_space(text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.format_instant(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     text
+    as          sql stable
+
 routine core.format_second(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     text
@@ -869,6 +902,12 @@ routine core.get_dpu_state(timestamp with time zone,timestamp with time zone)
     returns     text
     as          sql immutable
     grant       execute to headcount_bi
+
+routine core.get_facts(integer[],boolean)
+    arguments   spaces integer[], with_resets boolean
+    returns     jsonb
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.get_first_taken()
     returns     timestamp with time zone
@@ -1025,6 +1064,12 @@ routine core.is_open(integer,timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.is_placed(integer,integer,smallint,tstzrange)
+    arguments   dpu_id integer, doorway_id integer, mounted_side smallint, during tstzrange
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.is_report_in_reach(integer)
     arguments   space_id integer
     returns     boolean
@@ -1073,6 +1118,12 @@ routine core.list_business_times(integer[],timestamp with time zone,timestamp wi
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_changed_facts(jsonb,jsonb)
+    arguments   before jsonb, after jsonb
+    returns     jsonb
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_counted_since(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, counted_since timestamp with time zone)
@@ -1090,6 +1141,12 @@ routine core.list_dpu_sites(integer[],timestamp with time zone)
     returns     TABLE(dpu_id integer, space_id integer, site_id integer)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.list_flow_changes(integer[],integer[],integer[],timestamp with time zone[],timestamp with time zone[])
+    arguments   numbers integer[], dpus integer[], signs integer[], froms timestamp with time zone[], untils timestamp with time zone[]
+    returns     TABLE(number integer, at timestamp with time zone, net bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.list_flows(integer,timestamp with time zone,timestamp with time zone,boolean,timestamp with time zone[],text)
     arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone, is_exact boolean, resets timestamp with time zone[], place text
@@ -1546,6 +1603,12 @@ routine core.sum_parts(integer[],timestamp with time zone[],timestamp with time 
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.sum_questions(integer[],timestamp with time zone[],timestamp with time zone[],integer[],integer[],integer[],timestamp with time zone[],timestamp with time zone[])
+    arguments   questions integer[], sinces timestamp with time zone[], ats timestamp with time zone[], owners integer[], dpus integer[], signs integer[], froms timestamp with time zone[], untils timestamp with time zone[]
+    returns     TABLE(question bigint, net bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.sum_spaces(integer[],timestamp with time zone,timestamp with time zone,text)
     arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, place text DEFAULT 'at'::text
     returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone)
@@ -1575,6 +1638,12 @@ routine core.turn_offline(timestamp with time zone)
     returns     integer
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
+
+routine core.undo_placement(integer,timestamp with time zone,timestamp with time zone)
+    arguments   dpu_id integer, from_at timestamp with time zone, recorded_at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.update_incidents(timestamp with time zone)
     arguments   at timestamp with time zone
@@ -1925,17 +1994,34 @@ table core.placement
     column      during tstzrange not null
     column      recorded_at timestamp with time zone not null
     column      superseded_at timestamp with time zone
+    column      change_id bigint
+    column      superseded_by bigint
+    constraint  placement_change_id_fkey FOREIGN KEY (change_id) REFERENCES core.placement_change(change_id)
     constraint  placement_doorway_id_fkey FOREIGN KEY (doorway_id) REFERENCES core.doorway(doorway_id)
     constraint  placement_dpu_id_during_excl EXCLUDE USING gist (dpu_id WITH =, during WITH &&) WHERE ((superseded_at IS NULL))
     constraint  placement_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id)
     constraint  placement_during_check CHECK (((NOT isempty(during)) AND lower_inc(during) AND (NOT upper_inc(during))))
     constraint  placement_mounted_side_check CHECK ((mounted_side = ANY (ARRAY[1, 2])))
     constraint  placement_pkey PRIMARY KEY (placement_id)
+    constraint  placement_superseded_by_fkey FOREIGN KEY (superseded_by) REFERENCES core.placement_change(change_id)
+    index       CREATE INDEX placement_change_id_idx ON core.placement USING btree (change_id)
     index       CREATE INDEX placement_doorway_id_idx ON core.placement USING btree (doorway_id)
     index       CREATE INDEX placement_from_idx ON core.placement USING btree (lower(during)) WHERE (superseded_at IS NULL)
     index       CREATE INDEX placement_from_quarter_idx ON core.placement USING btree (public.time_bucket('00:15:00'::interval, lower(during))) WHERE (superseded_at IS NULL)
+    index       CREATE INDEX placement_superseded_by_idx ON core.placement USING btree (superseded_by) WHERE (superseded_by IS NOT NULL)
     index       CREATE INDEX placement_until_idx ON core.placement USING btree (upper(during)) WHERE (superseded_at IS NULL)
     index       CREATE INDEX placement_until_quarter_idx ON core.placement USING btree (public.time_bucket('00:15:00'::interval, upper(during))) WHERE (superseded_at IS NULL)
+
+table core.placement_change
+    column      change_id bigint not null generated always as identity
+    column      dpu_id integer not null
+    column      during tstzrange not null
+    column      recorded_at timestamp with time zone not null
+    column      undone_at timestamp with time zone
+    constraint  placement_change_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id)
+    constraint  placement_change_during_check CHECK ((NOT isempty(during)))
+    constraint  placement_change_pkey PRIMARY KEY (change_id)
+    index       CREATE INDEX placement_change_dpu_id_idx ON core.placement_change USING btree (dpu_id, lower(during)) WHERE (undone_at IS NULL)
 
 table core.poll
     column      "time" timestamp with time zone not null
@@ -2047,8 +2133,10 @@ table core.reset
     column      count integer not null
     column      recorded_at timestamp with time zone not null
     column      superseded_at timestamp with time zone
+    column      replaces_id integer
     constraint  reset_count_check CHECK ((count >= 0))
     constraint  reset_pkey PRIMARY KEY (reset_id)
+    constraint  reset_replaces_id_fkey FOREIGN KEY (replaces_id) REFERENCES core.reset(reset_id)
     constraint  reset_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id)
     index       CREATE INDEX reset_space_id_at_recorded_at_idx ON core.reset USING btree (space_id, at, recorded_at)
     index       CREATE UNIQUE INDEX reset_space_id_at_idx ON core.reset USING btree (space_id, at) WHERE (superseded_at IS NULL)
