@@ -1,5 +1,6 @@
 import asyncio
 import json
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -187,3 +188,70 @@ async def test_it_never_deadlocks_with_events_of_the_same_new_dpus(
     finally:
         await other.close()
     assert await connection.fetchval("select count(*) from core.dpu") == 4_000
+
+
+@pytest.mark.concurrency
+async def test_what_changes_nothing_waits_for_nobody_and_holds_up_nobody(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    """Another transaction stores events all the while, and the same plan comes again and again."""
+    await apply_site(connection, **SITE)
+    (space, _), doorway, (dpu,), (placement,) = SITE["spaces"], SITE["doorways"][1], SITE["dpus"], SITE["placements"]
+    other = await asyncpg.connect(database_url)
+    try:
+        async with other.transaction():
+            await other.execute("select core.share_plan()")
+            await connection.execute("set lock_timeout = '1s'")
+            assert {change for _, _, change in await apply_site(connection, **SITE)} == {"unchanged"}
+            await connection.execute("select api.put_space('room', $1)", json.dumps({"parent": space["parent"]}))
+            await connection.execute("select api.put_doorway('inner', $1)", json.dumps({"sides": doorway["sides"]}))
+            await connection.execute("select api.put_dpu('d', $1)", json.dumps({"mac_address": dpu["mac_address"]}))
+            await connection.execute(
+                "select api.record_placement('d', 'front', null, $1)", datetime.fromisoformat(placement["from"])
+            )
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await connection.execute("""select api.put_space('room', '{"capacity": 1}')""")
+    finally:
+        await connection.execute("reset lock_timeout")
+        await other.close()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"spaces": [{"id": "room", "parent": None}]},
+        {"spaces": [{"id": "room", "name": "Room"}]},
+        {"spaces": [{"id": "house", "reset_at": None}]},
+        {"spaces": [{"id": "house", "time_zone": "UTC"}]},
+        {"spaces": [{"id": "house", "opening_hours": []}]},
+        {"spaces": [{"id": "house", "offline_after_seconds": 5}]},
+        {"spaces": [{"id": "new"}]},
+        {"doorways": [{"id": "inner", "name": "Inner"}]},
+        {"doorways": [{"id": "inner", "sides": ["room", "house"]}]},
+        {"dpus": [{"id": "d", "mac_address": None}]},
+        {"dpus": [{"id": "d", "name": "D"}]},
+        {"placements": [{"dpu": "d", "doorway": "front", "mounted_in": "house", "from": NOON}]},
+        {"placements": [{"dpu": "d", "doorway": "front", "mounted_in": None, "from": LONG_AGO - timedelta(days=1)}]},
+        {"placements": [{"dpu": "d", "doorway": None, "from": NOON}]},
+    ],
+)
+async def test_each_thing_that_differs_is_a_change(connection: asyncpg.Connection, changed: dict[str, Any]) -> None:
+    await apply_site(connection, **SITE)
+    for expected in ({"created", "updated"}, {"unchanged"}):
+        ((_, _, change),) = await apply_site(connection, **changed)
+        assert change in expected
+
+
+async def test_a_tree_has_32_levels_at_most(connection: asyncpg.Connection) -> None:
+    chain = [{"id": f"s{number}", "parent": f"s{number - 1}" if number else None} for number in range(33)]
+    with pytest.raises(asyncpg.PostgresError) as caught:
+        await apply_site(connection, spaces=chain)
+    assert (caught.value.sqlstate, caught.value.as_dict()["detail"]) == ("PT422", "spaces[32].parent")
+    assert "32 levels" in str(caught.value)
+    await apply_site(connection, spaces=chain[:32])
+    await apply_site(connection, spaces=[{"id": "top"}, {"id": "leaf"}])
+    for space, parent in (("leaf", "s31"), ("s0", "top")):
+        with pytest.raises(asyncpg.PostgresError) as caught:
+            await connection.execute("select api.put_space($1, $2)", space, json.dumps({"parent": parent}))
+        assert (caught.value.sqlstate, caught.value.as_dict()["detail"]) == ("PT422", "parent")
+    await apply_site(connection, spaces=[{"id": "leaf", "parent": "s30"}])

@@ -21,6 +21,15 @@ declare
   v_number bigint;
   v_place text;
 begin
+  if core.is_applied(site) then
+    return query
+    select k.kind, i.value->>k.name, 'unchanged'
+    from (values (1, 'space', 'spaces', 'id'), (2, 'doorway', 'doorways', 'id'), (3, 'dpu', 'dpus', 'id'), (4, 'placement', 'placements', 'dpu'))
+      as k (place, kind, items, name)
+    cross join lateral jsonb_array_elements(site->k.items) with ordinality as i (value, number)
+    order by k.place, i.number;
+    return;
+  end if;
   v_now := core.lock_plan();
 
   -- all spaces first, so that their order does not matter
@@ -147,6 +156,6 @@ begin
 end
 $$;
 comment on function api.apply_site(jsonb) is
-'Brings a whole floor plan about, all or nothing, and says of each thing whether it was created, updated or unchanged. Applying it again changes nothing.
+'Brings a whole floor plan about, all or nothing, and says of each thing whether it was created, updated or unchanged. Applying it again changes nothing, and locks nothing.
 
 site: {spaces, doorways, dpus, placements: [{dpu, doorway, mounted_in, from, until}]}, each object as in its own call plus id. What it does not mention stays as it is. Errors: PT422 and PT409, and for a token that is limited to a space PT403 and PT404, naming the place, such as doorways[3].sides[0].';

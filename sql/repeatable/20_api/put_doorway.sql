@@ -7,14 +7,16 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_change text;
+  v_change text := 'unchanged';
 begin
-  perform core.lock_plan();
-  v_change := core.put_doorway(doorway, patch);
-  if v_change <> 'unchanged' then
-    perform core.rebuild_boundary(array(select d.doorway_id from core.doorway d where d.id = doorway));
+  if not core.is_applied(jsonb_build_object('doorways', jsonb_build_array(patch || jsonb_build_object('id', doorway)))) then
+    perform core.lock_plan();
+    v_change := core.put_doorway(doorway, patch);
+    if v_change <> 'unchanged' then
+      perform core.rebuild_boundary(array(select d.doorway_id from core.doorway d where d.id = doorway));
+    end if;
+    perform core.rebase_changed();
   end if;
-  perform core.rebase_changed();
   return query
   select v_change = 'created', d.* from api.get_doorway(doorway) d;
 end

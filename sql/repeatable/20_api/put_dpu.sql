@@ -23,10 +23,12 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_change text;
+  v_change text := 'unchanged';
 begin
-  perform core.lock_plan();
-  v_change := core.put_dpu(dpu, patch);
+  if not core.is_applied(jsonb_build_object('dpus', jsonb_build_array(patch || jsonb_build_object('id', dpu)))) then
+    perform core.lock_plan();
+    v_change := core.put_dpu(dpu, patch);
+  end if;
   return query
   select v_change = 'created', d.* from core.describe_dpus(array[core.find_dpu(dpu)]) d;
 end

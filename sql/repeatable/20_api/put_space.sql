@@ -21,11 +21,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz;
-  v_change text;
+  v_change text := 'unchanged';
 begin
-  v_now := core.lock_plan();
-  v_change := core.put_space(space, patch, v_now);
-  perform core.rebase_changed();
+  if not core.is_applied(jsonb_build_object('spaces', jsonb_build_array(patch || jsonb_build_object('id', space)))) then
+    v_now := core.lock_plan();
+    v_change := core.put_space(space, patch, v_now);
+    perform core.rebase_changed();
+  end if;
   return query
   select v_change = 'created', s.* from core.describe_spaces(array[core.find_space(space)]) s;
 end

@@ -12,6 +12,12 @@ as $$
 declare
   v_dpu_id integer;
 begin
+  if core.is_applied(jsonb_build_object('placements', jsonb_build_array(jsonb_build_object(
+    'dpu', dpu, 'doorway', doorway, 'mounted_in', mounted_in, 'from', from_at, 'until', until_at)))) then
+    recorded_at := clock_timestamp();
+    from_at := coalesce(from_at, recorded_at);
+    return;
+  end if;
   recorded_at := core.lock_plan();
   v_dpu_id := core.find_dpu(dpu);
   from_at := coalesce(from_at, recorded_at);
