@@ -595,6 +595,12 @@ routine core.check_cut(integer[],timestamp with time zone,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.check_depth(integer,integer,text,text)
+    arguments   space_id integer, parent_id integer, space text, place text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.check_doorway(integer,text)
     arguments   doorway_id integer, place text
     returns     void
@@ -1028,6 +1034,12 @@ routine core.include_scopes(text[])
     returns     text[]
     as          sql immutable
     set         search_path=pg_catalog, pg_temp
+
+routine core.is_applied(jsonb)
+    arguments   site jsonb
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.is_channel_in_reach(integer)
     arguments   under_id integer
