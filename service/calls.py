@@ -489,14 +489,19 @@ async def create_report(
     under: str | None = None,
     format: str = "csv",
     max_running: int = 100,
+    token: str | None = None,
+    per_hour: int = 1000,
 ) -> str:
     """Its id."""
     row = await session.fetchrow(
-        "select api.create_report(now_at => $1, under => $2, format => $3, max_running => $4) as id",
+        "select api.create_report(now_at => $1, under => $2, format => $3, max_running => $4, "
+        "token => $5, per_hour => $6) as id",
         now_at,
         under,
         format,
         max_running,
+        token,
+        per_hour,
     )
     return str(row and row["id"])
 

@@ -40,7 +40,7 @@ class Edge(Litestar):
         method = scope["method"]
         if method == "HEAD":
             scope = {**scope, "method": "GET"}
-        scope.setdefault("state", {})["begun"] = begun
+        scope.setdefault("state", {}).update(begun=begun, is_head=method == "HEAD")
         identity = request_id(scope)
         status = 500
 

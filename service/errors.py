@@ -17,7 +17,12 @@ from litestar.types import Scope
 from service.schema import SchemaMismatch
 
 PROBLEM_JSON = "application/problem+json"
-RETRY_AFTER = {"unavailable": {"Retry-After": "1"}, "clock_suspect": {"Retry-After": "10"}}
+# Where whoever raises the problem knows no better.
+RETRY_AFTER = {
+    "unavailable": {"Retry-After": "1"},
+    "clock_suspect": {"Retry-After": "10"},
+    "rate_limited": {"Retry-After": "10"},
+}
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
@@ -79,6 +84,7 @@ SQLSTATES = {
     "PT404": "not_found",
     "PT409": "conflict",
     "PT422": "invalid",
+    "PT429": "rate_limited",
     "PT503": "unavailable",
     "22": "invalid",
     "23": "invalid",
@@ -118,7 +124,7 @@ class Problem(Exception):
         self.kind = KINDS[code]
         self.detail = detail
         self.errors = tuple(errors)
-        self.headers = dict(headers or {}) | RETRY_AFTER.get(code, {})
+        self.headers = RETRY_AFTER.get(code, {}) | dict(headers or {})
 
 
 def invalid(detail: str, where: str = "") -> Problem:

@@ -18,7 +18,7 @@ from litestar import Response
 from litestar.response import Stream
 
 from service import calls
-from service.db import Database
+from service.db import Database, access_of, database
 from service.errors import problem_of
 from service.messages import ReportClaim, ReportIn, ReportOut, ReportRow, ReportStatusOut, SiteUptimeRow
 from service.negotiation import CSV, JSON, HttpRequest, answer, decode, no_query, prefers, prefers_csv, query
@@ -66,9 +66,11 @@ class Reports:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    async def create(self, session: calls.Session, asked: ReportIn) -> str:
-        """Asks for a report and returns its id. Raises Problem: 404 for `under`, 503 where too many wait."""
-        report = await calls.create_report(session, asked.now, asked.under, asked.format, self.settings.max_reports)
+    async def create(self, request: HttpRequest, asked: ReportIn) -> str:
+        """Asks for a report and returns its id. Raises Problem: 404 for `under`, 503 where too many wait,
+        429 where too many of the token do."""
+        bounds = (self.settings.max_reports, access_of(request).token, self.settings.reports_per_hour)
+        report = await calls.create_report(database(request), asked.now, asked.under, asked.format, *bounds)
         self.wake.set()
         return report
 

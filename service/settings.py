@@ -39,6 +39,7 @@ AT_LEAST_ONE = (
     "report_workers",
     "max_reports",
     "keep_reports",
+    "reports_per_hour",
 )
 
 
@@ -94,10 +95,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # smtp://, smtp+starttls:// or smtps://[user:password@]host[:port]; None: there is no e-mail.
     smtp_url: str | None = None
     smtp_from: str = "headcount@localhost"
-    # Reports that are computed at a time, may wait to be, and are kept of each space and of the whole.
+    # Reports that are computed at a time, may wait to be (a quarter of them of one token), and are kept of each token
+    # although they are older than an hour; and for how many one token can ask an hour.
     report_workers: int = 2
     max_reports: int = 100
     keep_reports: int = 100
+    reports_per_hour: int = 1000
     # For `headcount consume`: servers, separated by commas, each with its user and password or token; files in PEM.
     nats_url: str | None = None
     nats_ca: str | None = None

@@ -39,19 +39,23 @@ from service.openapi import described
 from service.reports import csv_stream, decode_report, reports, shown, status_answer
 
 ALL = (JSON, MSGPACK, CSV)
+# As long as the id of a report. HEAD makes none, and tells of its answer's body only how long it would be.
+NO_REPORT = "00000000-0000-0000-0000-000000000000"
 
 
 @get("/trigger_report", opt=described(ReportStartedOut, 404, scope="read", query=ReportIn))
 async def trigger_report_by_get(request: HttpRequest) -> Response[bytes]:
     """Asks for a report; GET /get_report tells when it is done. No input is needed."""
-    started = await reports(request).create(database(request), query(request, ReportIn))
-    return answer(request, ReportStartedOut(started))
+    asked = query(request, ReportIn)
+    if request.scope["state"]["is_head"]:
+        return answer(request, ReportStartedOut(NO_REPORT))
+    return answer(request, ReportStartedOut(await reports(request).create(request, asked)))
 
 
 @post("/trigger_report", status_code=200, opt=described(ReportStartedOut, 404, scope="read", query=ReportIn))
 async def trigger_report(request: HttpRequest) -> Response[bytes]:
     """The same by POST; what is asked for can also be a JSON body."""
-    started = await reports(request).create(database(request), await decode_report(request))
+    started = await reports(request).create(request, await decode_report(request))
     return answer(request, ReportStartedOut(started))
 
 
@@ -65,9 +69,8 @@ async def get_report_or_csv(request: HttpRequest) -> Response[bytes] | Stream:
 @post("/v1/reports", opt=described(ReportOut, 404, scope="read", status=202, body=ReportIn))
 async def create_report(request: HttpRequest) -> Response[bytes]:
     """Asks for a report on the uptime of all sites in the hour, day and week before `now`."""
-    session = database(request)
-    report = await reports(request).create(session, await decode_report(request))
-    return answer(request, shown(await calls.get_report(session, report)), 202)
+    report = await reports(request).create(request, await decode_report(request))
+    return answer(request, shown(await calls.get_report(database(request), report)), 202)
 
 
 @get("/v1/reports", opt=described(Page[ReportOut], scope="read", query=PageQuery))

@@ -113,3 +113,32 @@ async def test_a_limited_token_reports_on_its_own_part(connection: asyncpg.Conne
         found = await wait_for(client, report)
         assert (found["under"], found["rows"], found["now"]) == ("own", 2, "2026-03-04T12:00:00Z")
         assert [row[0] for row in await rows(client, report)] == ["own", "own-room"]
+
+
+async def test_a_token_that_asks_again_and_again_takes_nothing_from_others(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    polite, greedy = await new_token(connection, "read"), await new_token(connection, "read")
+    async with guarded(database_url, keep_reports=1, max_reports=8, report_workers=1) as client:
+        mine = body(await client.post("/v1/reports", headers=polite), 202)["id"]
+        same = {body(await client.get("/trigger_report", headers=greedy))["report_id"] for _ in range(20)}
+        assert len(same) == 1
+        flood = [
+            await client.get("/trigger_report", headers=greedy, params={"now": f"2026-01-01T00:{minute:02}:00Z"})
+            for minute in range(60)
+        ]
+        for answer in flood:
+            if answer.status_code != 200:
+                assert "of this token" in problem(answer, 429, "rate_limited")["detail"]
+                assert answer.headers["retry-after"]
+        client.headers.update(polite)
+        body(await client.get("/trigger_report", params={"now": NOW}))
+        assert (await wait_for(client, mine))["status"] == "Complete"
+
+
+async def test_head_makes_no_report(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
+    answer = await client.head("/trigger_report")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert await connection.fetchval("select count(*) from core.report") == 0
+    made = await client.get("/trigger_report")
+    assert made.headers["content-length"] == answer.headers["content-length"]

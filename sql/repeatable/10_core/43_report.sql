@@ -20,6 +20,39 @@ $$;
 comment on function core.find_report(text) is
 'The report_id of a report. Errors: PT404, also for one beyond the token''s reach.';
 
+create or replace function core.find_same_report(
+  token_id integer,
+  space_id integer,
+  now_at timestamptz,
+  format text
+)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  return (
+    select r.id
+    from core.report r
+    where r.token_id = find_same_report.token_id
+      and r.created_at > clock_timestamp() - interval '1 minute'
+      and r.space_id is not distinct from find_same_report.space_id
+      and r.asked_now_at is not distinct from find_same_report.now_at
+      and r.format = find_same_report.format
+      and r.state <> 'failed'
+      -- nothing that was committed since it was begun could make another one of it
+      and (r.snapshot is null or not exists (
+        select from core.change c
+        where (c.is_polled or c.spaces is not null)
+          and c.xid >= pg_snapshot_xmin(r.snapshot) and not pg_visible_in_snapshot(c.xid, r.snapshot)))
+    order by r.report_id desc
+    limit 1);
+end
+$$;
+comment on function core.find_same_report(integer, integer, timestamptz, text) is
+'The report for which a token asked with the same words within the last minute, if one made now would be the same; else null.';
+
 create or replace function core.is_report_in_reach(space_id integer)
 returns boolean
 language plpgsql stable

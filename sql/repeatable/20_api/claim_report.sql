@@ -12,7 +12,11 @@ begin
     from core.report r
     where r.state = 'running'
       and not exists (select from core.report_run u where u.report_id = r.report_id and u.lease_until > clock_timestamp())
-    order by r.report_id
+    order by (
+      select count(*)
+      from core.report o
+      join core.report_run u on u.report_id = o.report_id
+      where o.state = 'running' and u.lease_until > clock_timestamp() and o.token_id is not distinct from r.token_id), r.report_id
     limit 1
     for no key update skip locked;
     if not found then
@@ -23,7 +27,7 @@ begin
       return;
     end if;
     if v_report.attempts < 3 then
-      update core.report r set attempts = r.attempts + 1 where r.report_id = v_report.report_id;
+      update core.report r set attempts = r.attempts + 1, snapshot = pg_current_snapshot() where r.report_id = v_report.report_id;
       insert into core.report_run (report_id, lease_until, progress)
       values (v_report.report_id, clock_timestamp() + make_interval(secs => lease_seconds), 0)
       on conflict (report_id) do update set lease_until = excluded.lease_until, progress = 0;
@@ -37,6 +41,6 @@ begin
 end
 $$;
 comment on function api.claim_report(double precision) is
-'Takes the oldest report that nobody computes, for so many seconds; no row where there is none. One whose computer has died is taken again; after three attempts it is failed instead.
+'Takes a report that nobody computes, for so many seconds; no row where there is none. The oldest of those tokens of which the fewest are being computed, so that one token that asks for many does not hold up the others. One whose computer has died is taken again; after three attempts it is failed instead.
 
 Then call api.compute_report in one REPEATABLE READ transaction until it is done, and api.extend_report from another session meanwhile.';

@@ -2,7 +2,9 @@ create or replace function api.create_report(
   now_at timestamptz default null,
   under text default null,
   format text default 'csv',
-  max_running integer default 100
+  max_running integer default 100,
+  token text default null,
+  per_hour integer default 1000
 )
 returns text
 language plpgsql volatile security definer
@@ -12,19 +14,37 @@ as $$
 declare
   v_space_id integer := case when under is not null then core.find_space(under, 'under') else core.get_reach() end;
   v_id text := gen_random_uuid();
+  v_token_id integer := (select t.token_id from core.token t where t.id = create_report.token);
+  v_same text;
+  v_share integer := greatest(max_running / 4, 1);
 begin
   if create_report.format is null or create_report.format not in ('csv', 'json') then
     raise exception using errcode = 'PT422', message = 'There is no such format.', detail = 'format', hint = 'Give csv or json.';
   end if;
+  if v_token_id is not null then
+    v_same := core.find_same_report(v_token_id, v_space_id, create_report.now_at, create_report.format);
+    if v_same is not null then
+      return v_same;
+    end if;
+    if (select count(*) from core.report r where r.state = 'running' and r.token_id = v_token_id) >= v_share then
+      raise exception using errcode = 'PT429', message = format('%s reports of this token wait to be computed, and that is its share.', v_share),
+        hint = 'Try again when some are done.';
+    end if;
+    if (select count(*) from core.report r where r.token_id = v_token_id and r.created_at > clock_timestamp() - interval '1 hour') >= per_hour then
+      raise exception using errcode = 'PT429', message = format('This token has asked for %s reports within an hour.', per_hour),
+        hint = 'Try again later.';
+    end if;
+  end if;
   if (select count(*) from core.report r where r.state = 'running') >= max_running then
     raise exception using errcode = 'PT503', message = 'Too many reports wait to be computed.', hint = 'Try again when some are done.';
   end if;
-  insert into core.report (id, space_id, now_at, format, created_at)
-  values (v_id, v_space_id, create_report.now_at, create_report.format, clock_timestamp());
+  insert into core.report (id, space_id, now_at, asked_now_at, format, token_id, created_at)
+  values (v_id, v_space_id, create_report.now_at, create_report.now_at, create_report.format, v_token_id, clock_timestamp());
   return v_id;
 end
 $$;
-comment on function api.create_report(timestamptz, text, text, integer) is
+comment on function api.create_report(timestamptz, text, text, integer, text, integer) is
 'Asks for a report on uptime and returns its id, which is random. Whoever calls api.claim_report computes it.
 
-now_at: the end of its windows; null: the latest poll that is stored when it is computed. under: of this space and all below it; null: all, or what the token reaches. format: csv or json, what GET /get_report answers with unless it is asked for the other. Errors: PT404 for under; PT422; PT503 where max_running reports are not done yet.';
+now_at: the end of its windows; null: the latest poll that is stored when it is computed. under: of this space and all below it; null: all, or what the token reaches. format: csv or json, what GET /get_report answers with unless it is asked for the other. 
+token: the id of the token that asks; null: none is needed. Who asks again within a minute, while nothing changed that a report tells of, gets the same report. A token can have a quarter of max_running reports that are not done yet, and ask for per_hour an hour. Errors: PT404 for under; PT422; PT429 where the token has its share; PT503 where max_running reports are not done yet.';

@@ -8,12 +8,12 @@ begin
   where r.report_id in (
     select o.report_id
     from (
-      select o.report_id, row_number() over (partition by o.space_id order by o.created_at desc, o.report_id desc) as place
+      select o.report_id, o.finished_at, row_number() over (partition by o.token_id order by o.created_at desc, o.report_id desc) as place
       from core.report o
       where o.state <> 'running'
     ) o
-    where o.place > keep);
+    where o.place > keep and o.finished_at < clock_timestamp() - interval '1 hour');
 end
 $$;
 comment on function api.drop_reports(integer) is
-'Deletes all reports that are over but the newest ones, so many of each space and of the whole.';
+'Deletes reports that have been over for an hour, but for the newest ones of each token: so many, and so many of those that came without one.';

@@ -42,6 +42,9 @@ begin
 
   v_now := clock_timestamp();
   v_refused := core.store_polls(v_ids, times, are_active, v_now);
+  if cardinality(v_refused) < v_count then
+    insert into core.change (changed_at, is_polled) values (v_now, true);
+  end if;
   if cardinality(v_refused) > 0 then
     v_verdicts := array(
       select case
