@@ -54,6 +54,8 @@ async def test_it_lists_them_those_that_are_offline_first(
             "name": "B",
             "last_seen": "2026-03-04T12:00:00Z",
             "since": "2026-03-04T12:10:00Z",
+            "rejected_last_day": 0,
+            "clock": "ok",
         },
         {
             "id": "c",
@@ -64,6 +66,8 @@ async def test_it_lists_them_those_that_are_offline_first(
             "name": None,
             "last_seen": "2026-03-04T12:00:00Z",
             "since": "2026-03-04T12:10:00Z",
+            "rejected_last_day": 0,
+            "clock": "ok",
         },
         {
             "id": "a",
@@ -74,6 +78,8 @@ async def test_it_lists_them_those_that_are_offline_first(
             "name": None,
             "last_seen": "2026-03-04T12:05:00Z",
             "since": "2026-03-04T12:00:00Z",
+            "rejected_last_day": 0,
+            "clock": "ok",
         },
         {
             "id": "d",
@@ -84,6 +90,8 @@ async def test_it_lists_them_those_that_are_offline_first(
             "name": None,
             "last_seen": None,
             "since": None,
+            "rejected_last_day": 0,
+            "clock": "ok",
         },
     ]
 
