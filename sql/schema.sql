@@ -62,8 +62,8 @@ routine api.compute_report(text,integer,text,integer)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.create_report(timestamp with time zone,text,text,integer)
-    arguments   now_at timestamp with time zone DEFAULT NULL::timestamp with time zone, under text DEFAULT NULL::text, format text DEFAULT 'csv'::text, max_running integer DEFAULT 100
+routine api.create_report(timestamp with time zone,text,text,integer,text,integer)
+    arguments   now_at timestamp with time zone DEFAULT NULL::timestamp with time zone, under text DEFAULT NULL::text, format text DEFAULT 'csv'::text, max_running integer DEFAULT 100, token text DEFAULT NULL::text, per_hour integer DEFAULT 1000
     returns     text
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
@@ -870,6 +870,12 @@ routine core.find_report(text)
     returns     bigint
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.find_same_report(integer,integer,timestamp with time zone,text)
+    arguments   token_id integer, space_id integer, now_at timestamp with time zone, format text
+    returns     text
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.find_space(text,text)
     arguments   space text, place text DEFAULT 'space'::text
