@@ -5,6 +5,7 @@ import { byId, clock, number, write } from "./dom.js";
 
 const HOURS = 3600;
 const REFRESH_MS = 60000;
+const UNCOUNTED = "Nothing counts for this space: no sensor at its outer doors has reported anything yet, and its count was never reset.";
 
 const box = byId("curve");
 const readout = byId("readout");
@@ -30,6 +31,7 @@ export class Curve {
   #range = [];
   #now = null;
   #capacity = null;
+  #counted;  // since when; null: not at all
   #plot = null;
   #timer = null;
   #turn = 0;
@@ -44,14 +46,19 @@ export class Curve {
   async show(space) {
     this.#space = space.id;
     this.#zone = space.effective_time_zone;
+    this.#counted = undefined;
+    this.#clear();
+    write(text, trouble);
+    box.classList.toggle("none", !uPlot);
+    await this.refresh();
+  }
+
+  #clear() {
     this.#day = this.#now = null;
     this.#today = this.#yesterday = this.#range = [];
     this.#plot?.destroy();
     this.#plot = null;
     write(readout, "");
-    write(text, trouble);
-    box.classList.toggle("none", !uPlot);
-    await this.refresh();
   }
 
   // The buckets anew. What happens between is the live count.
@@ -59,15 +66,17 @@ export class Curve {
     clearTimeout(this.#timer);
     const turn = ++this.#turn;
     this.#timer = setTimeout(() => this.refresh().catch(() => {}), REFRESH_MS);
-    if (!this.#space) return;
+    if (!this.#space || !this.#counted) return;
     const path = `/v1/spaces/${encodeURIComponent(this.#space)}/counts`;
     const now = new Date();
     const dayAgo = new Date(now - 24 * HOURS * 1000);
     const days = await get(`${path}?interval=1d&from=${dayAgo.toISOString()}&to=${now.toISOString()}`);
     const [before, today] = days.buckets.slice(-2).map((day) => ({ ...day, start: seconds(day.start), end: seconds(day.end) }));
     const first = new Date((today ? before : { start: before.start }).start * 1000);
-    const { buckets } = await get(`${path}?interval=15m&from=${first.toISOString()}&to=${now.toISOString()}`);
-    if (turn !== this.#turn) return;
+    const found = await get(`${path}?interval=15m&from=${first.toISOString()}&to=${now.toISOString()}`);
+    if (turn !== this.#turn || !this.#counted) return;
+    // before anything counted there is nothing to show
+    const buckets = found.buckets.filter((bucket) => Date.parse(bucket.end) > this.#counted);
     this.#day = today ?? before;
     const { start } = this.#day;
     const shift = today ? start - before.start : 0;
@@ -82,8 +91,17 @@ export class Curve {
 
   // The newest count.
   add(count) {
-    this.#now = [Math.floor(Date.parse(count.at) / 1000), count.count];
+    const counted = count.counted ? Date.parse(count.counted_since) : null;
     this.#capacity = count.capacity;
+    if (counted !== this.#counted) {
+      this.#counted = counted;
+      this.#clear();
+      box.classList.toggle("none", !uPlot || !counted);
+      write(text, !uPlot ? trouble : counted ? "" : UNCOUNTED);
+      this.refresh().catch(() => {});
+    }
+    if (!counted) return;
+    this.#now = [Math.floor(Date.parse(count.at) / 1000), count.count];
     if (this.#day) this.#draw();
   }
 

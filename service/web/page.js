@@ -67,28 +67,31 @@ function show({ moveFocus = false } = {}) {
 function showCount() {
   const count = tree.count(shown);
   if (!count) return;
-  write(byId("count"), number(count.count));
-  const { capacity } = count;
-  write(byId("of"), capacity === null ? "people" : `of ${number(capacity)}`);
+  const { capacity, counted } = count;
+  write(byId("count"), counted ? number(count.count) : "–");
+  write(byId("of"), !counted ? "not counted" : capacity === null ? "people" : `of ${number(capacity)}`);
   const gauge = byId("gauge");
-  gauge.hidden = !capacity;
+  gauge.hidden = !capacity || !counted;
   setGauge(gauge, count);
   gauge.setAttribute("aria-valuemax", capacity ?? 0);
   gauge.setAttribute("aria-valuenow", capacity ? Math.min(count.count, capacity) : 0);
   gauge.setAttribute("aria-valuetext", `${number(count.count)} of ${number(capacity ?? 0)}`);
-  const over = capacity !== null && count.count > capacity;
+  const over = counted && capacity !== null && count.count > capacity;
   byId("alert").hidden = !over;
   write(byId("alert"), over ? `${number(count.count - capacity)} over capacity` : "");
   const { placed, online } = count.dpus;
   const zone = tree.space(shown).effective_time_zone;
   const facts = [];
-  if (capacity) facts.push(["Utilization", `${Math.round(count.utilization * 100)} %`], ["Room for", people(Math.max(capacity - count.count, 0))]);
+  if (capacity && counted) facts.push(["Utilization", `${Math.round(count.utilization * 100)} %`], ["Room for", people(Math.max(capacity - count.count, 0))]);
+  else if (capacity) facts.push(["Capacity", people(capacity)]);
   const sensors = element("a", "", placed ? `${online === null ? "?" : number(online)} of ${number(placed)} online` : "none");
   sensors.href = `/sensors?space=${encodeURIComponent(shown)}`;
   facts.push(["Sensors", sensors, placed > 0 && online < placed]);
-  facts.push(["Counted since", count.since ? moment(Date.parse(count.since), zone) : "the beginning"]);
-  if (count.raw_count < 0) facts.push(["Raw count", `${count.raw_count}: people were missed`, true]);
-  const wanted = facts.map(([name, value, isBad]) => element("div", isBad ? "bad" : "", element("dt", "", name), element("dd", "", value)));
+  facts.push(["Counted since", counted ? moment(Date.parse(count.counted_since), zone) : "never"]);
+  if (count.since) facts.push(["Last reset", moment(Date.parse(count.since), zone)]);
+  for (const [what, value] of tree.faults(shown)) facts.push([what, value, true, true]);
+  write(byId("quiet"), counted ? "Nobody passed in the last quarter of an hour." : "No sensor counts who passes here.");
+  const wanted = facts.map(([name, value, isBad, isWide]) => element("div", [isBad && "bad", isWide && "wide"].filter(Boolean).join(" "), element("dt", "", name), element("dd", "", value)));
   const old = byId("facts");
   if (old.innerHTML !== wanted.map((fact) => fact.outerHTML).join("")) old.replaceChildren(...wanted);
   curve.add(count);
@@ -98,9 +101,8 @@ function onEvent(name, data) {
   if (name === "space") reloadSpaces();
   if (name !== "count") return;
   if (!tree.setCount(data)) reloadSpaces();
-  if (data.space !== shown) return;
-  showCount();
-  movement.hurry();
+  if (data.space === shown || tree.space(data.space)?.parent === shown) showCount();
+  if (data.space === shown) movement.hurry();
 }
 
 const live = new Live({

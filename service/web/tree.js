@@ -64,7 +64,23 @@ export class Tree {
     this.#counts.set(count.space, count);
     const row = this.#rows.get(count.space);
     if (row) this.#fill(row, count, old ? count.raw_count - old.raw_count : 0);
-    return this.#spaces.has(count.space);
+    const space = this.#spaces.get(count.space);
+    const above = this.#rows.get(space?.parent);
+    if (above) setMark(above, this.faults(space.parent));
+    return Boolean(space);
+  }
+
+  // What shows that people were missed, and by how much: below 0, or fewer than in one of the spaces in it.
+  faults(id) {
+    const count = this.#counts.get(id);
+    if (!count?.counted) return [];
+    const found = [];
+    if (count.raw_count < 0) found.push(["Raw count", `${signed(count.raw_count)}: people were missed`]);
+    for (const space of this.#below.get(id) ?? []) {
+      const below = this.#counts.get(space.id);
+      if (below?.counted && below.count > count.count) found.push([`In ${nameOf(space)}`, `${number(below.count)}, more than here: people were missed`]);
+    }
+    return found;
   }
 
   choose(id) {
@@ -117,7 +133,10 @@ export class Tree {
     twist.setAttribute("aria-hidden", "true");
     const delta = element("span", "delta");
     delta.setAttribute("aria-hidden", "true");
-    const label = element("span", "label", twist, element("span", "name"), delta);
+    const mark = element("span", "mark", "!");
+    mark.setAttribute("role", "img");
+    mark.hidden = true;
+    const label = element("span", "label", twist, element("span", "name"), mark, delta);
     const row = element("div", "row", label, bar, element("span", "number", "–"), element("span", "of"));
     row.setAttribute("role", "treeitem");
     row.tabIndex = -1;
@@ -126,9 +145,11 @@ export class Tree {
   }
 
   #fill(row, count, change) {
-    write(row.querySelector(".number"), number(count.count));
-    write(row.querySelector(".of"), count.capacity === null ? "" : `/ ${number(count.capacity)}`);
+    row.classList.toggle("uncounted", !count.counted);
+    write(row.querySelector(".number"), count.counted ? number(count.count) : "–");
+    write(row.querySelector(".of"), !count.counted ? "not counted" : count.capacity === null ? "" : `/ ${number(count.capacity)}`);
     setGauge(row.querySelector(".gauge"), count);
+    setMark(row, this.faults(count.space));
     if (change) {
       const delta = element("span", `delta ${change > 0 ? "in" : "out"}`, signed(change));
       delta.setAttribute("aria-hidden", "true");
@@ -201,9 +222,19 @@ export class Tree {
   }
 }
 
+function setMark(row, faults) {
+  const mark = row.querySelector(".mark");
+  const words = faults.map(([what, value]) => `${what} ${value}.`).join(" ");
+  mark.hidden = !faults.length;
+  if (mark.title !== words) {
+    mark.title = words;
+    mark.setAttribute("aria-label", words);
+  }
+}
+
 // A bar that is full at capacity.
 export function setGauge(gauge, count) {
-  gauge.classList.toggle("none", !count.capacity);
+  gauge.classList.toggle("none", !count.capacity || !count.counted);
   gauge.classList.toggle("full", count.capacity !== null && count.count >= count.capacity * 0.9);
   gauge.classList.toggle("over", count.capacity !== null && count.count > count.capacity);
   gauge.style.setProperty("--part", count.capacity ? Math.min(count.count / count.capacity, 1) : 0);

@@ -37,6 +37,7 @@ async ([selector, event]) => {
 IS_DRAWN = """
 [...document.querySelector("#curve canvas").getContext("2d").getImageData(0, 0, 600, 200).data].some(Boolean)
 """
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
 def row(space: str) -> str:
@@ -62,13 +63,17 @@ async def test_a_new_space_appears_and_a_deleted_one_goes_without_a_reload(site:
     attic = page.locator(row("attic"))
     await expect(attic).to_contain_text("Attic")
     await expect(attic).to_have_attribute("aria-level", "2")
-    await expect(attic.locator(".number")).to_have_text("0")
+    await expect(attic.locator(".number")).to_have_text(DASH)
     await put(api, "spaces/attic", name="Loft", parent="room", capacity=3)
     await expect(attic).to_contain_text("Loft")
     await expect(attic).to_have_attribute("aria-level", "3")
+    await expect(attic.locator(".of")).to_have_text("not counted")
+    await api.post("/v1/spaces/attic/resets", json={"count": 1})
     await expect(attic.locator(".of")).to_have_text("/ 3")
-    await api.delete("/v1/spaces/attic")
-    await expect(attic).to_have_count(0)
+    await put(api, "spaces/porch", name="Porch")
+    await expect(page.locator(row("porch"))).to_be_visible()
+    await api.delete("/v1/spaces/porch")
+    await expect(page.locator(row("porch"))).to_have_count(0)
     assert await page.evaluate("window.wasHere")
 
 
@@ -91,7 +96,7 @@ async def test_it_recovers_by_itself_when_the_service_is_restarted(
             await put(client, "spaces/hall")
         page = await site.open()
         await page.evaluate("window.wasHere = true")
-        await expect(page.locator(f"{row('hall')} .number")).to_have_text("0")
+        await expect(page.locator(f"{row('hall')} .number")).to_have_text(DASH)
         await asyncio.to_thread(process.end)
     await expect(page.locator("#link")).to_contain_text("Not live")
     await expect(page.get_by_role("button", name="Try now")).to_be_visible()
@@ -171,13 +176,63 @@ async def test_it_draws_the_curve_of_today_and_tells_it_in_words(site: Site, api
     await expect(page.locator("#readout")).to_contain_text("·")
 
 
+async def test_a_space_that_nothing_counts_shows_a_dash_and_no_zero(
+    site: Site, api: httpx.AsyncClient, axe: str
+) -> None:
+    await send(api, event(timestamp=ago(seconds=50), direction=3))
+    page = await site.open("/#room")
+    room = page.locator(row("room"))
+    await expect(room.locator(".number")).to_have_text(DASH)
+    await expect(room.locator(".of")).to_have_text("not counted")
+    await expect(room.locator(".gauge")).to_have_class(re.compile("none"))
+    await expect(page.locator("#count")).to_have_text(DASH)
+    await expect(page.locator("#of")).to_have_text("not counted")
+    await expect(page.locator("#gauge")).to_be_hidden()
+    await expect(page.locator("#facts")).to_contain_text("Counted sincenever")
+    await expect(page.locator("#facts")).not_to_contain_text("%")
+    await expect(page.locator("#curve")).to_be_hidden()
+    await expect(page.locator("#curve-text")).to_contain_text("Nothing counts for this space")
+    await expect(page.locator("#quiet")).to_have_text("No sensor counts who passes here.")
+    await page.evaluate(axe)
+    assert await page.evaluate(RUN_AXE) == []
+    # from its first event on it has a number, a curve and a peak
+    await send(api, event(dpu="dpu-2", timestamp=ago(seconds=40), direction=2))
+    await expect(room.locator(".number")).to_have_text("2")
+    await expect(room.locator(".of")).to_have_text("/ 4")
+    await expect(page.locator("#count")).to_have_text("2")
+    await expect(page.locator("#curve-text")).to_contain_text("Peak 2 between")
+    await expect(page.locator("#curve canvas")).to_have_count(1)
+    assert await page.evaluate(IS_DRAWN)
+
+
+async def test_a_count_that_shows_that_people_were_missed_has_a_mark(
+    site: Site, api: httpx.AsyncClient, axe: str
+) -> None:
+    page = await site.open("/#house")
+    mark = page.locator(f"{row('house')} .mark")
+    await expect(mark).to_be_hidden()
+    await send(api, event(timestamp=ago(seconds=50), direction=1))
+    await send(api, event(dpu="dpu-2", timestamp=ago(seconds=40), direction=3))
+    below = "In Tea room 3, more than here: people were missed."
+    await expect(mark).to_be_visible()
+    await expect(mark).to_have_attribute("title", below)
+    await expect(page.locator("#facts .bad")).to_have_text("In Tea room3, more than here: people were missed")
+    await send(api, event(timestamp=ago(seconds=30), direction=-5))
+    await expect(mark).to_have_attribute("title", f"Raw count {MINUS}4: people were missed. {below}")
+    await page.evaluate(axe)
+    assert await page.evaluate(RUN_AXE) == []
+    await send(api, event(timestamp=ago(seconds=20), direction=9))
+    await expect(mark).to_be_hidden()
+    await expect(page.locator(f"{row('room')} .mark")).to_be_hidden()
+
+
 async def test_it_says_how_to_get_the_curve_where_the_library_is_missing(site: Site, api: httpx.AsyncClient) -> None:
     context = await site.browser.new_context()
     page = await context.new_page()
     await page.route("**/web/uPlot.esm.js", lambda route: route.fulfill(status=404))
     await page.goto(f"{site.url}/#house")
     await expect(page.locator("#curve-text")).to_contain_text("python -m service.web")
-    await expect(page.locator("#count")).to_have_text("0")
+    await expect(page.locator("#count")).to_have_text(DASH)
 
 
 async def test_it_lists_who_passes_which_door_as_it_happens(site: Site, api: httpx.AsyncClient) -> None:
