@@ -119,6 +119,22 @@ async def test_a_reset_counts_and_daily_ones_do_not(connection: asyncpg.Connecti
     assert not await counted(connection, "house", NOON - 6 * HOUR)
 
 
+async def test_what_is_taken_back_counts_no_more(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    await connection.execute("select api.record_reset('house', 3, $1)", NOON - HOUR)
+    assert await since(connection) == NOON - HOUR
+    known = await now(connection)
+    await connection.execute("select api.undo_reset('house', $1)", NOON - HOUR)
+    assert await since(connection) == NOON
+    await place(connection, "front", None, None, NOON - HOUR)
+    assert await since(connection) is None
+    await connection.execute("select api.undo_placement('front', $1)", NOON - HOUR)
+    assert await since(connection) == NOON
+    assert await since(connection, known_at=known) == NOON - HOUR
+    assert await differences(connection) == []
+
+
 async def test_it_says_what_was_known_at_an_instant(connection: asyncpg.Connection) -> None:
     await build_house(connection)
     told: list[tuple[datetime, datetime | None]] = [(await now(connection), None)]
