@@ -155,12 +155,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name, text in given.items():
             try:
                 value = [part.strip() for part in text.split(",")] if name in LISTS else text
-                if name == "events_from" and DATE.fullmatch(text):
-                    value = f"{text}T00:00:00Z"
+                if name == "events_from":
+                    value = _instant(text)
                 values[name] = msgspec.convert(value, types[name], strict=False)
             except msgspec.ValidationError as error:
                 raise SettingsRefused(f"{VARIABLES[name]} is {text!r}: {error}") from None
         return cls(**values)
+
+
+def _instant(text: str) -> str:
+    """A day as the instant at which it begins in UTC. Raises SettingsRefused for what is neither."""
+    if not DATE.match(text):
+        raise SettingsRefused(
+            f"HEADCOUNT_EVENTS_FROM is {text!r}; it must be a date such as 2005-01-01, or an instant."
+        )
+    return f"{text}T00:00:00Z" if DATE.fullmatch(text) else text
 
 
 LISTS = ("cors_origins", "private_targets", "apprise_schemes")

@@ -39,6 +39,38 @@ async def test_migrate_makes_the_schema_and_serve_then_starts(fresh_database_url
         assert process.end() == 0
 
 
+async def test_the_horizon_is_what_the_last_to_start_with_it_said(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    async def store(port: int, timestamp: str) -> list[str]:
+        events = {"events": [{"dpu": "door", "timestamp": timestamp, "direction": 1}]}
+        async with httpx.AsyncClient(timeout=PATIENCE) as client:
+            answer = await client.post(f"http://127.0.0.1:{port}/v1/events", json=events)
+        return [item["code"] for item in answer.json()["rejected"]]
+
+    first, second = free_port(), free_port()
+    with (
+        serving(tmp_path, database_url, first),
+        serving(tmp_path, database_url, second, HEADCOUNT_EVENTS_FROM="2005-01-01"),
+    ):
+        # whichever of them is asked
+        assert await store(first, "2005-07-24T12:00:00Z") == []
+        assert await store(second, "2004-12-31T23:59:59Z") == ["too_old"]
+    with serving(tmp_path, database_url, first):
+        assert await store(first, "2005-07-24T13:00:00Z") == []
+    with running(
+        tmp_path, "migrate", DATABASE_URL=database_url, HEADCOUNT_EVENTS_FROM="2020-01-01T01:00:00+01:00"
+    ) as process:
+        assert await asyncio.to_thread(process.process.wait, PATIENCE) == 0, process.said
+    assert await connection.fetchval("select horizon_at::text from core.rollup_state") == "2020-01-01 00:00:00+00"
+    for command in ("migrate", "serve"):
+        variables = {"HEADCOUNT_EVENTS_FROM": "1999-01-01", "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(first)}
+        with running(tmp_path, command, DATABASE_URL=database_url, **variables) as process:
+            assert await asyncio.to_thread(process.process.wait, PATIENCE) == 1
+        assert "HEADCOUNT_EVENTS_FROM: Events cannot be taken from 1999-01-01T00:00:00Z on." in process.said
+        assert "Traceback" not in process.said
+
+
 @pytest.mark.parametrize(("auth", "is_told"), [("required", True), ("off", False)])
 async def test_serve_says_how_to_make_a_token_where_there_is_none(
     connection: asyncpg.Connection, database_url: str, tmp_path: Path, auth: str, is_told: bool

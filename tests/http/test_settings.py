@@ -1,5 +1,7 @@
 """service/settings.py: what the service refuses to start with."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from service.settings import Settings, SettingsRefused
@@ -23,6 +25,16 @@ def test_it_reads_origins_and_limits() -> None:
     )
     assert found.cors_origins == ("https://a.example", "http://localhost:3000")
     assert (found.events_per_second, found.requests_per_second) == (100, None)
+
+
+def test_it_reads_a_date_or_an_instant_from_which_events_are_taken() -> None:
+    assert Settings.from_environment({}).events_from is None
+    for text in ("2005-01-01", "2005-01-01T01:00:00+01:00"):
+        found = Settings.from_environment({"HEADCOUNT_EVENTS_FROM": text}).events_from
+        assert found == datetime(2005, 1, 1, tzinfo=UTC)
+    for text in ("2005", "2005-13-01", "2005-01-01T00:00:00"):
+        with pytest.raises(SettingsRefused, match="HEADCOUNT_EVENTS_FROM"):
+            Settings.from_environment({"HEADCOUNT_EVENTS_FROM": text})
 
 
 def test_it_reads_where_notices_may_go() -> None:

@@ -269,6 +269,22 @@ async def test_nothing_is_a_dead_letter_when_everything_is_refused(client: Clien
     assert not await dead(client)
 
 
+async def test_what_is_ahead_of_a_clock_that_is_wrong_comes_again_and_holds_up_nothing(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.consumer.LONGEST_PAUSE", 0.2)
+    store = Store()
+    store.fault = lambda text: Problem("clock_suspect", "Most DPUs are ahead.") if text == "ahead" else None
+    async with consuming(client, store) as consumer:
+        await publish(client, "ahead", "a", "b")
+        await until(lambda: store.asked.count("ahead") > SOURCE.deliveries)
+        assert (store.committed, consumer.pause) == (["a", "b"], 0.0)
+        store.fault = lambda _: None
+        await until(lambda: is_empty(client))
+    assert store.committed == ["a", "b", "ahead"]
+    assert not await dead(client)
+
+
 async def test_while_the_database_is_away_little_is_tried_and_nothing_is_lost(client: Client) -> None:
     store = Store()
     store.fault = lambda _: ConnectionRefusedError()
