@@ -4,5 +4,5 @@ set -eu
 psql --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --username="${POSTGRES_USER:-postgres}" --dbname="$POSTGRES_DB" \
   --set=service="$SERVICE_PASSWORD" --set=bi="$BI_PASSWORD" <<'SQL'
 create role headcount_service login password :'service';
-create role headcount_bi login password :'bi';
+create role headcount_bi login password :'bi' connection limit 10;
 SQL

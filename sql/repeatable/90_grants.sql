@@ -36,6 +36,7 @@ begin
       ('headcount_bi', 'default_transaction_read_only', 'on'),
       ('headcount_bi', 'statement_timeout', '60s'),
       ('headcount_bi', 'idle_in_transaction_session_timeout', '60s'),
+      ('headcount_bi', 'temp_file_limit', '5GB'),  -- a superuser alone can set it, so the role cannot lift it
       ('headcount_bi', 'jit', 'off'),  -- it costs more than it saves: the views promise the planner far more rows than there are
       ('headcount_service', 'statement_timeout', '30s'),
       ('headcount_service', 'jit', 'off')
@@ -51,8 +52,15 @@ begin
       when unique_violation or internal_error or lock_not_available then
         null;  -- another database's migration is at it ("tuple concurrently updated")
       when insufficient_privilege then
-        raise warning '% has no % = %: let a superuser set it.', v_setting.role, v_setting.name, v_setting.value;
+        raise warning '% has no % = %: let a superuser set it.', v_setting.role, v_setting.name, v_setting.value using errcode = '01HC0';
     end;
   end loop;
+  begin
+    if exists (select from pg_catalog.pg_roles r where r.rolname = 'headcount_bi' and r.rolconnlimit < 0) then
+      alter role headcount_bi connection limit 10;
+    end if;
+  exception when unique_violation or internal_error or lock_not_available or insufficient_privilege then
+    null;  -- as above; 95_public.sql tells
+  end;
 end
 $$;

@@ -1,13 +1,17 @@
 """What headcount_bi may do, tried out as that role."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from tests.factories import NOON, build_house, listen, record, seconds, tick
+from tests.sql.test_locks import bi_login, open_transaction, until
 
+ROOT = Path(__file__).parents[2]
 VIEWS = [
     "doorways",
     "dpu_flips",
@@ -96,3 +100,103 @@ async def test_a_session_of_bi_is_read_only_and_bounded(connection: asyncpg.Conn
     )
     names = {row[0].split("=")[0] for row in rows}
     assert names >= {"default_transaction_read_only", "statement_timeout", "idle_in_transaction_session_timeout", "jit"}
+
+
+# What PostgreSQL lets everybody do, and a login of BI must not, whatever it sets for itself
+
+DENIED_THOUGH_NOT_READ_ONLY = [
+    "create temp table mine ()",
+    "select lo_from_bytea(0, 'x')",
+    "select lo_create(0)",
+    "select lo_creat(-1)",
+    "select lo_put(1, 0, 'x')",
+    "select pg_advisory_lock(4742001)",
+    "select pg_advisory_lock_shared(1, 2)",
+    "select pg_advisory_xact_lock(7522525896800957806)",
+    "select pg_try_advisory_lock(1)",
+    "select pg_try_advisory_xact_lock_shared(1)",
+    "select pg_logical_emit_message(false, 'x', 'x')",
+    "set temp_file_limit = -1",
+    "alter role headcount_bi connection limit -1",
+    "alter system set work_mem = '1GB'",
+    "create schema mine",
+    "set role headcount_service",
+    "vacuum full core.event",
+]
+
+
+@pytest.mark.concurrency
+async def test_a_login_of_bi_can_fill_nothing_and_lock_nothing(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    async with bi_login(connection, database_url) as reader:
+        # what a role can lift itself
+        await reader.execute("set default_transaction_read_only = off; set statement_timeout = 0")
+        for statement in DENIED_THOUGH_NOT_READ_ONLY:
+            try:
+                await reader.execute(statement)
+            except asyncpg.InsufficientPrivilegeError:
+                continue
+            pytest.fail(f"allowed: {statement}")
+        # pools say this when a session is given back
+        await reader.execute("select pg_advisory_unlock_all()")
+        await reader.execute("discard all")
+        assert await reader.fetchval("select count(*) from bi.spaces") == 0
+
+
+async def test_the_role_of_bi_has_bounds_that_it_cannot_lift(connection: asyncpg.Connection) -> None:
+    limit = await connection.fetchval("select rolconnlimit from pg_roles where rolname = 'headcount_bi'")
+    assert limit == 10
+    context = await connection.fetchval("select context from pg_settings where name = 'temp_file_limit'")
+    assert context == "superuser"
+    found = await connection.fetchval(
+        "select s.setconfig from pg_db_role_setting s where setrole = 'headcount_bi'::regrole and setdatabase = 0"
+    )
+    assert "temp_file_limit=5GB" in found
+
+
+@pytest.mark.concurrency
+async def test_what_a_login_of_bi_reads_for_too_long_is_ended_whatever_it_has_set(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    code = await connection.fetchval("select pg_get_functiondef('core.end_long_reads()'::regprocedure)")
+    assert "interval '15 minutes'" in code
+    async with (
+        bi_login(connection, database_url) as reader,
+        bi_login(connection, database_url) as idle,
+        open_transaction(database_url) as other,
+    ):
+        await reader.execute("set idle_in_transaction_session_timeout = 0; begin")
+        await reader.fetch("select * from bi.spaces")
+        await connection.execute("select core.end_long_reads()")
+        assert await reader.fetchval("select 1") == 1, "it may take its time"
+        await connection.execute(code.replace("interval '15 minutes'", "interval '0'"))
+        try:
+            await connection.execute("select core.end_long_reads()")
+        finally:
+            await connection.execute(code)
+        gone = f"select not exists (select from pg_stat_activity where pid = {reader.get_server_pid()})"
+        await until(connection, gone)
+        assert await idle.fetchval("select 1") == await other.fetchval("select 1") == 1
+
+
+async def test_a_superuser_can_take_away_what_the_one_that_migrates_may_not(connection: asyncpg.Connection) -> None:
+    """The block of docs/bi.md does what 95_public.sql does."""
+    (block,) = re.findall(r"```sql\n(do .*?)```", (ROOT / "docs/bi.md").read_text(), re.DOTALL)
+    denied = """
+        select count(*) from pg_proc
+        where pronamespace = 'pg_catalog'::regnamespace and not has_function_privilege('headcount_bi', oid, 'execute')
+        """
+    found = await connection.fetchval(denied)
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute("grant execute on all functions in schema pg_catalog to public")
+        assert await connection.fetchval(denied) == 0
+        await connection.execute(block)
+        assert 30 < await connection.fetchval(denied) <= found
+        assert await connection.fetchval(
+            "select has_function_privilege('headcount_service', 'pg_advisory_xact_lock(bigint)', 'execute')"
+        )
+    finally:
+        await transaction.rollback()

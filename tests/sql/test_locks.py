@@ -49,7 +49,7 @@ async def open_transaction(url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def until(connection: asyncpg.Connection, query: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             if await connection.fetchval(query):
                 return
@@ -242,7 +242,7 @@ async def test_a_refresh_that_failed_is_in_nobodys_way_though_its_session_lives(
         next_one = asyncio.create_task(connection.execute("call core.refresh_rollups()"))
         async with open_transaction(database_url) as watcher:
             await until(watcher, f"select pid <> {other.get_server_pid()} from core.lock_rollup")
-    await asyncio.wait_for(next_one, 30)
+    await asyncio.wait_for(next_one, 60)
     assert await connection.fetchval(REFRESHED) != before
 
 

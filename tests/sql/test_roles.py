@@ -21,7 +21,10 @@ def test_it_lets_an_owner_who_is_no_superuser_act_as_the_service(fresh_database_
         connection.execute("grant all on schema public to app")
     parts = urlsplit(fresh_database_url)
     url = parts._replace(netloc="app@" + parts.netloc.rpartition("@")[2]).geturl()
-    migrate(url)
+    report = migrate(url)
+    (bounds, *_) = [warning for warning in report.warnings if warning.startswith("headcount_bi may still")]
+    assert "hold advisory locks" in bounds
+    assert "Let a superuser run what docs/bi.md says" in bounds
     with psycopg.connect(url) as connection:
         connection.execute("set role headcount_service")
         assert connection.execute("select count(*) from api.list_spaces()").fetchone() == (0,)

@@ -422,6 +422,25 @@ $$;
 comment on procedure core.refresh_range(timestamptz, timestamptz, timestamptz) is
 'Refreshes the rollups of [low, high): quarter-hours, and the whole days and 30 days before materialized_until that they belong to.';
 
+create or replace function core.end_long_reads()
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pg_terminate_backend(a.pid)
+  from pg_stat_activity a
+  where a.datname = current_database() and a.backend_type = 'client backend' and a.xact_start < clock_timestamp() - interval '15 minutes'
+    and pg_has_role(a.usesysid, 'headcount_bi', 'member') and not pg_has_role(a.usesysid, 'headcount_service', 'member');
+exception when insufficient_privilege then
+  null;  -- a login of BI whose role is not ours to end
+end
+$$;
+comment on function core.end_long_reads() is
+'Ends the sessions of BI whose transaction has lasted for more than 15 minutes: it keeps old rows and chunks in place.
+
+The time-outs of a role can be lifted by the role itself. This one cannot. It concerns headcount_bi and, where the owner is a superuser, every role that is a member of it and not of headcount_service.';
+
 create or replace procedure core.run_upkeep(
   job_id integer default null,
   config jsonb default null
@@ -430,7 +449,10 @@ language plpgsql
 as $$
 declare
   v_chunk regclass;
+  v_is_blocked boolean := false;
 begin
+  perform core.end_long_reads();
+  commit;
   call core.refresh_rollups();
   call core.rebase_due();
   delete from core.change c where c.changed_at < clock_timestamp() - interval '1 hour';
@@ -452,8 +474,15 @@ begin
           and (not c.is_compressed or pg_relation_size(format('%I.%I', c.chunk_schema, c.chunk_name)) > 8 * 1024 * 1024)))
     order by c.range_start
   loop
-    perform public.compress_chunk(v_chunk, if_not_compressed => true);
+    begin
+      -- who waits for this lock holds up whoever comes after: better come again
+      perform set_config('lock_timeout', '5s', true);
+      perform public.compress_chunk(v_chunk, if_not_compressed => true);
+    exception when lock_not_available then
+      v_is_blocked := true;
+    end;
     commit;
+    exit when v_is_blocked;
   end loop;
   call core.retire_due();
   call core.drop_retired_chunks();
