@@ -776,6 +776,11 @@ routine core.drop_refused()
 routine core.drop_retired_chunks()
     as          procedure plpgsql
 
+routine core.end_long_reads()
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.end_rollup()
     returns     void
     as          sql
