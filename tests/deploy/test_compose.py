@@ -1,10 +1,14 @@
 """compose.yaml and what it mounts. Nothing here needs a Docker engine."""
 
 import asyncio
+import contextlib
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import yaml
 from service.settings import VARIABLES
 from tests.commands.support import answers, free_port, headcount, serving
 from tests.load.cluster import private_cluster
+from tests.nats.server import nats_program
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -87,6 +92,56 @@ def test_it_knows_no_password_and_refuses_to_start_without_them() -> None:
         assert f"${{{password}:?" in text, password
     assert not re.search(r"PASSWORD:-", text)
     assert set(re.findall(r"\$\{(\w*PASSWORD)", text)) == set(PASSWORDS)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_password_is_on_a_command_line(name: str) -> None:
+    """Everybody on the machine can read it there."""
+    said = str([SERVICES[name].get("command"), SERVICES[name].get("entrypoint"), SERVICES[name].get("healthcheck")])
+    assert "PASSWORD" not in said
+    assert not re.search(r"--pass\b", said)
+
+
+# 5e7 would be a number, 17k one thousand times as much
+@pytest.mark.parametrize("password", ["3f9a0c", "5e7", "123456", "17k", "true"])
+def test_nats_takes_the_password_from_the_environment(tmp_path: Path, password: str) -> None:
+    port, monitor, mqtt = free_port(), free_port(), free_port()
+    config = tmp_path / "headcount.conf"
+    text = (ROOT / "deploy/nats.conf").read_text()
+    for there, here in (("http: 8222", f"http: 127.0.0.1:{monitor}"), ("port: 1883", f"listen: 127.0.0.1:{mqtt}")):
+        assert there in text
+        text = text.replace(there, here)
+    config.write_text(text.replace("/var/tmp", str(tmp_path / "store")))
+    given = re.sub(r"\$\{NATS_PASSWORD:\?[^}]*\}", password, SERVICES["nats"]["environment"]["NATS_PASSWORD"])
+    with subprocess.Popen(
+        [nats_program(), "--config", config, "--addr", "127.0.0.1", "--port", str(port)],
+        env={**os.environ, "NATS_PASSWORD": given},
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        try:
+            assert log_in_to_nats(port, password) == "PONG"
+            assert "Authorization Violation" in log_in_to_nats(port, f"{password}x")
+        finally:
+            server.terminate()
+
+
+def log_in_to_nats(port: int, password: str) -> str:
+    """What the server says to it."""
+    login = json.dumps({"user": "headcount", "pass": password, "verbose": False})
+    for _ in range(200):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(f"CONNECT {login}\r\nPING\r\n".encode())
+            with connection.makefile() as lines:
+                return next(line for line in lines if not line.startswith("INFO")).strip()
+        time.sleep(0.1)
+    raise AssertionError("it does not listen")
+
+
+def test_grafana_can_use_tls() -> None:
+    text = (ROOT / "deploy/grafana/provisioning/datasources/headcount.yaml").read_text()
+    assert yaml.safe_load(text)["datasources"][0]["jsonData"]["sslmode"] == "$HEADCOUNT_DB_SSLMODE"
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["HEADCOUNT_DB_SSLMODE"] == "${GRAFANA_DB_SSLMODE:-disable}"
 
 
 def test_production_md_makes_every_password_that_it_needs() -> None:

@@ -92,3 +92,12 @@ def test_hadolint_has_nothing_to_say() -> None:
         pytest.skip("hadolint is not installed")
     said = subprocess.run([linter, ROOT / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False)
     assert (said.returncode, said.stdout) == (0, "")
+
+
+def test_no_release_of_a_dependency_is_allowed_that_is_older_than_what_is_tested() -> None:
+    """requirements.lock is what the tests run with; the lower bounds are its versions without their last part."""
+    locked = dict(re.findall(r"^([a-z0-9-]+)==([0-9][0-9.]*)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    for dependency in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]:
+        found = re.match(r"([a-z0-9-]+)(?:\[[a-z]+\])?>=([0-9.]+)", dependency)
+        assert found, dependency
+        assert found[2] == ".".join(locked[found[1]].split(".")[:2]), dependency

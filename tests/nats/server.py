@@ -89,7 +89,7 @@ class NatsServer:
                 self.kill()
 
 
-def _program() -> str:
+def nats_program() -> str:
     found = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/bin")
     if found is None:
         pytest.skip("there is no nats-server (apt-get install nats-server)")
@@ -98,7 +98,7 @@ def _program() -> str:
 
 @contextmanager
 def nats_server(folder: Path, more: str = "") -> Iterator[NatsServer]:
-    server = NatsServer(_program(), folder, "alone", more)
+    server = NatsServer(nats_program(), folder, "alone", more)
     try:
         server.start()
         server.wait()
@@ -109,7 +109,7 @@ def nats_server(folder: Path, more: str = "") -> Iterator[NatsServer]:
 
 @contextmanager
 def nats_cluster(folder: Path, size: int = 3) -> Iterator[Sequence[NatsServer]]:
-    program = _program()
+    program = nats_program()
     routes = [own_port() for _ in range(size)]
     listed = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
     servers = [
