@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
+import logging
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.edge import problem_answer
+from service.logs import Seldom
 
 # A client that stalls would hold its connection for ever: in the head of a request, in its body, in reading an answer.
 HEAD_SECONDS = 30.0
@@ -21,7 +25,22 @@ GRACE_SECONDS = 3
 MAX_HEAD = 64 * 1024
 # More are told to come back: what an idle one takes is small, but not nothing.
 MAX_CONNECTIONS = 8192
+# Above that: they are closed at once.
+SPARE_CONNECTIONS = 64
+# That are open beside connections of clients: those to the database, of notices, logs.
+OTHER_FILES = 256
 BACKLOG = 2048
+TOO_LONG = f"The head of the request is longer than {MAX_HEAD} bytes."
+# What belongs to the wish for another protocol.
+HOP_BY_HOP = (b"upgrade", b"http2-settings")
+
+
+log = logging.getLogger("headcount.server")
+crowds = Seldom(10.0)
+
+
+class Refused(Exception):
+    """Raised while a request is parsed; the text says what is wrong with it."""
 
 
 class Connection(HttpToolsProtocol):
@@ -30,22 +49,80 @@ class Connection(HttpToolsProtocol):
     deadline: asyncio.TimerHandle | None = None
     unread: asyncio.TimerHandle | None = None
     overhead = 0
+    head = 0
+    max_connections = MAX_CONNECTIONS
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._limit(HEAD_SECONDS)
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections + SPARE_CONNECTIONS:
+            # Those that are told to come back have to send their heads first, and might never do it.
+            _note_crowd(len(self.connections))
+            transport.abort()
+
     def data_received(self, data: bytes) -> None:
         if self.deadline is None and (self.cycle is None or self.cycle.response_complete):
             self._limit(HEAD_SECONDS)
         self.overhead += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, Refused):
+                raise
+            self._refuse("malformed", str(error.__context__))
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
         if self.overhead > MAX_HEAD and not self.transport.is_closing():
-            self._refuse("malformed", f"The head of the request is longer than {MAX_HEAD} bytes.")
+            self._refuse("malformed", TOO_LONG)
+
+    def _parse(self, data: bytes) -> None:
+        """The parser ends with a request that asks for another protocol, and leaves its body alone. Such a request may
+        be answered as any other (RFC 9110, section 7.8): it is parsed again without that."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if self.parser.get_method() == b"CONNECT":
+                    return
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                # as uvicorn does it: an answer may end the connection while more is on its way
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [token.strip() for token in value.split(b",")]
+                value = b", ".join(token for token in tokens if token.lower() not in HOP_BY_HOP)
+            if name not in HOP_BY_HOP:
+                lines.append(name + b": " + value)
+        return b"\r\n".join((*lines, b"", b""))
+
+    def on_message_begin(self) -> None:
+        self.head = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(name, value)
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._asks_for_another_protocol():
+            return
+        if self.parser.get_http_version() == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
+            raise Refused("HTTP/1.0 has no Transfer-Encoding. Send Content-Length, or HTTP/1.1.")
         self._limit(BODY_SECONDS)
-        self.app = too_many if len(self.connections) > MAX_CONNECTIONS else self.config.loaded_app
+        self.app = too_many if len(self.connections) > self.max_connections else self.config.loaded_app
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -54,6 +131,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._asks_for_another_protocol():
+            return
         self.overhead = 0
         self._unlimit()
         super().on_message_complete()
@@ -79,6 +158,15 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse("malformed", msg)
+
+    def _asks_for_another_protocol(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _count(self, *parts: bytes) -> None:
+        """Also what came in one read with the end of the head."""
+        self.head += sum(map(len, parts))
+        if self.head > MAX_HEAD:
+            raise Refused(TOO_LONG)
 
     def _limit(self, seconds: float) -> None:
         self._unlimit()
@@ -110,10 +198,11 @@ class Server(uvicorn.Server):
     """One that leaves signals to us. `serve(sockets=[...])` runs until `should_exit`, and answers what is open."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
+        self.max_connections = fitting_connections()
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Connection,
+                http=type("Connection", (Connection,), {"max_connections": self.max_connections}),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -130,6 +219,32 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def fitting_connections() -> int:
+    """How many connections can be open, at most MAX_CONNECTIONS. Raises the limit of open files as far as it may."""
+    wanted = MAX_CONNECTIONS + SPARE_CONNECTIONS + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return MAX_CONNECTIONS
+    fitting = max(soft - SPARE_CONNECTIONS - OTHER_FILES, soft // 4)
+    log.warning(
+        "There is room for %s connections, since only %s files can be open. Raise the limit of open files "
+        "(`ulimit -Hn`, LimitNOFILE of systemd) to %s for %s.",
+        *(f"{number:,}" for number in (fitting, soft, wanted, MAX_CONNECTIONS)),
+    )
+    return fitting
+
+
+def _note_crowd(number: int) -> None:
+    left_out = crowds.admit("")
+    if left_out is not None:
+        log.warning("%s connections are open: more are closed at once", f"{number:,}")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,10 +1,14 @@
 """What a client can do to its connection: service/server.py over real sockets, with a small app behind it."""
 
 import asyncio
+import contextlib
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -220,3 +224,94 @@ async def test_it_stops_although_a_client_stalls(monkeypatch: pytest.MonkeyPatch
         pass
     finally:
         writer.close()
+
+
+UPGRADES = [
+    b"Connection: Upgrade\r\nUpgrade: foo\r\n",
+    # as Java's HttpClient does it
+    b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\nUpgrade: h2c\r\n",
+    b"Upgrade: websocket\r\nConnection: keep-alive, upgrade\r\nSec-WebSocket-Version: 13\r\n",
+]
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+@pytest.mark.parametrize(
+    "body", [b"Content-Length: 5\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+)
+@pytest.mark.parametrize("pieces", [1, 7])
+async def test_who_asks_for_another_protocol_is_answered_in_this_one(upgrade: bytes, body: bytes, pieces: int) -> None:
+    sent = POST + upgrade + body + POST + b"Connection: close\r\nContent-Length: 2\r\n\r\nxx"
+    size = len(sent) // pieces + 1
+    async with served() as (port, _):
+        answer = await exchange(port, *(sent[start : start + size] for start in range(0, len(sent), size)))
+    assert answer.count(b"HTTP/1.1 200") == 2
+    assert answer.index(b"5 bytes") < answer.index(b"2 bytes")
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+async def test_who_asks_for_another_protocol_without_a_body_is_answered_too(upgrade: bytes) -> None:
+    async with served() as (port, _):
+        answer = await exchange(port, GET[:-2] + upgrade + b"\r\n" + GET[:-2] + b"Connection: close\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 200") == 2
+
+
+async def test_what_is_chunked_in_http_1_0_is_refused() -> None:
+    async with served() as (port, _):
+        sent = b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        answer = await exchange(port, sent)
+        assert problem_in(answer)["code"] == "malformed"
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"5 bytes" in await exchange(port, b"POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 70_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-Many: yyyyyyyyyyyyyyyyyyyyyyy\r\n" * 3_000 + b"\r\n",
+        b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_a_long_head_is_refused_also_where_it_comes_in_one_read(head: bytes) -> None:
+    async with served() as (port, _):
+        answer = await exchange(port, head)
+    assert b"malformed" in answer
+    assert b"65536" in answer
+    assert b"HTTP/1.1 200" not in answer
+
+
+async def test_connections_beyond_those_that_are_told_so_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a head from each would keep them for as long as a head may take."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(server, "SPARE_CONNECTIONS", 2)
+    async with served() as (port, running):
+        halves = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        await until(lambda: len(running.server_state.connections) == 4)
+        for reader, _ in halves[4:]:
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+        for _, writer in halves:
+            writer.close()
+        await until(lambda: not running.server_state.connections)
+        assert b"200" in await exchange(port, GET[:-2] + b"Connection: close\r\n\r\n")
+
+
+LIMITED = """
+import logging, resource, sys
+logging.basicConfig(level=logging.WARNING)
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
+from service.server import Server
+print(Server(None).max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "connections", "files"),
+    [(256, 20_000, 8192, 8512), (1024, 4096, 3776, 4096), (1024, 1024, 704, 1024), (200, 200, 50, 200)],
+)
+def test_it_has_no_more_connections_than_files_can_be_open(soft: int, hard: int, connections: int, files: int) -> None:
+    arguments = [sys.executable, "-c", LIMITED, str(soft), str(hard)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert done.stdout.split() == [str(connections), str(files)]
+    assert (f"{connections:,} connections" in done.stderr) is (connections < 8192)
+    assert ("ulimit" in done.stderr) is (connections < 8192)
