@@ -27,6 +27,8 @@ MAX_BODY = 8 * 1024 * 1024
 # Even an empty member of a gzip stream costs time.
 MAX_GZIP_MEMBERS = 10_000
 MAX_PARAMETERS = 1_100
+# Of an Accept header: what comes later is not read.
+MAX_ACCEPT = 1_000
 # A piece of a CSV answer.
 CSV_ROWS = 500
 # Longer than any of our devices needs for 8 MiB; a client that stalls would hold its connection for ever.
@@ -79,7 +81,7 @@ def prefers_html(request: Connection) -> bool:
 
 def prefers(request: Connection, names: Sequence[str], others: Sequence[str]) -> bool:
     """Whether the caller would rather have one of these media types, which it names, than one of the others."""
-    accept = request.headers.get("accept", "").lower()
+    accept = request.headers.get("accept", "")[:MAX_ACCEPT].lower()
     if not any(name in accept for name in names):
         return False
     weights = {}

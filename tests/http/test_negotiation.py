@@ -161,3 +161,12 @@ async def test_it_refuses_events_when_too_many_wait_and_takes_the_body_off_the_l
         assert problem(refused, 503, "unavailable")["detail"].startswith("Too many events wait")
         assert refused.headers["retry-after"] == "1"
         assert taken == 20
+
+
+async def test_of_a_long_accept_header_only_the_beginning_is_read(client: httpx.AsyncClient) -> None:
+    """It is read before any token is looked at."""
+    long = ",".join([f"a/b{number}" for number in range(5_000)])
+    late = await client.get("/v1/spaces", headers={"accept": f"{long},application/msgpack"})
+    assert late.headers["content-type"] == "application/json"
+    early = await client.get("/v1/spaces", headers={"accept": f"application/msgpack,{long}"})
+    assert early.headers["content-type"] == "application/msgpack"
