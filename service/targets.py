@@ -16,6 +16,39 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # An IPv6 address that stands for an IPv4 one (RFC 6052): where there is no IPv4, names are translated to these.
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What is nobody's on the internet, or only this machine's or its provider's. A table of our own: Python's `ipaddress`
+# says something else in each of its versions. From the IANA registries of special-purpose addresses
+# (https://www.iana.org/assignments/iana-ipv4-special-registry and .../iana-ipv6-special-registry, November 2026).
+FORBIDDEN = [
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # shared by customers of a provider; clouds have services here
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # Azure's host, to each of its machines
+        "169.254.0.0/16",  # link-local; where clouds tell their secrets
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments; Oracle's host is 192.0.0.192
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # 6to4 relays, which there are no more
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+        # Of IPv6 only 2000::/3 is in use: these three are the rest. Among it loopback, private (fc00::/7), link-local,
+        # site-local, multicast, NAT64 of one's own (64:ff9b:1::/48), discard-only, segment routing (5f00::/16).
+        "::/3",
+        "4000::/2",
+        "8000::/1",
+        "2001::/23",  # protocol assignments: Teredo, benchmarks, ORCHID and more
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4, a tunnel to whatever it names
+        "3fff::/20",  # documentation
+    )
+]
 CONNECT_SECONDS = 3.0
 
 
@@ -36,17 +69,7 @@ def is_public(address: Address) -> bool:
             return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
         if address.ipv4_mapped:
             return is_public(address.ipv4_mapped)
-        # tunnels to whatever they name; nobody has a receiver there
-        if address.sixtofour or address.teredo or address.is_site_local or int(address) < 2**32:
-            return False
-    return address.is_global and not (
-        address.is_multicast
-        or address.is_private
-        or address.is_loopback
-        or address.is_link_local
-        or address.is_reserved
-        or address.is_unspecified
-    )
+    return not any(address in network for network in FORBIDDEN)
 
 
 class Targets:
