@@ -4,13 +4,12 @@ Each takes a claimed delivery and says what came of it; none raises, and none ta
 """
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
@@ -18,18 +17,18 @@ import httpx
 import msgspec
 from standardwebhooks import Webhook
 
+from service import messengers
 from service.errors import Problem, ProblemItem
 from service.instants import shortest
 from service.messages import ChannelIn, ClaimRow
+from service.messengers import TRY_SECONDS, AddressRefused, messenger, scheme_of
 from service.settings import Settings
 from service.targets import CONNECT_SECONDS, CheckedTransport, TargetRefused, Targets
 
-if TYPE_CHECKING:
-    from apprise import Apprise, NotifyBase
-
-TRY_SECONDS = 10.0
 # For the addresses of a name, when a channel is made.
 LOOK_UP_SECONDS = 3.0
+# It begins what stands for other characters (RFC 2047): an address with it could name somebody else.
+ENCODED_WORD = "=?"
 ANSWER_BYTES = 2_000
 ANSWER_CHARACTERS = 500
 
@@ -91,16 +90,19 @@ class Channels:
             raise _refused("to", "This service sends no e-mail: it has no HEADCOUNT_SMTP_URL.")
         if not patch.url:
             return
-        scheme = patch.url.partition("://")[0].lower()
+        url, scheme = patch.url, scheme_of(patch.url)
         if scheme in ("http", "https"):
-            await self._check_target(patch.url)
+            await self._check_target(url)
         elif scheme not in self.settings.apprise_schemes:
             known = ", ".join(self.settings.apprise_schemes)
             raise _refused(
                 "url", f"This service sends to https, http and, by Apprise, {known} (HEADCOUNT_APPRISE_SCHEMES)."
             )
-        elif await in_thread(lambda: apprise_service(patch.url or "")) is None:
-            raise _refused("url", f"Apprise cannot read this as an address of {scheme}://.")
+        else:
+            try:
+                await in_thread(lambda: messenger(url, self.settings.apprise_schemes))
+            except AddressRefused as refused:
+                raise _refused("url", str(refused)) from None
 
     async def _check_target(self, text: str) -> None:
         try:
@@ -151,6 +153,8 @@ class Channels:
     async def _mail(self, claim: ClaimRow) -> Outcome:
         if not self.settings.smtp_url:
             return Outcome(is_delivered=False, error="This service has no HEADCOUNT_SMTP_URL.")
+        if any(ENCODED_WORD in address for address in claim.recipients or []):
+            return Outcome(is_delivered=False, error="An address holds =?, which a mail program takes for another one.")
         server = urlsplit(self.settings.smtp_url)
         refused, answer = await aiosmtplib.send(
             mail_of(claim, self.settings.smtp_from),
@@ -166,11 +170,15 @@ class Channels:
         return Outcome(is_delivered=True, answer=_clean(answer + others))
 
     async def _notify(self, claim: ClaimRow) -> Outcome:
-        title, text = words_of(claim)
-        scheme = (claim.url or "").partition("://")[0].lower()
-        if scheme not in self.settings.apprise_schemes:
-            return Outcome(is_delivered=False, error=f"This service does not send to {scheme}:// (any more).")
-        return await in_thread(lambda: notify(claim.url or "", title, text))
+        url, schemes, (title, text) = claim.url or "", self.settings.apprise_schemes, words_of(claim)
+        try:
+            sent = await in_thread(lambda: messengers.send(url, schemes, title, text))
+        except AddressRefused as refused:
+            return Outcome(is_delivered=False, error=f"{refused} Give the channel another url.")
+        except Exception as error:
+            # its words may hold the address
+            return Outcome(is_delivered=False, error=f"Apprise could not send it ({type(error).__name__}).")
+        return Outcome(is_delivered=sent.is_delivered, status=sent.status, error=sent.error)
 
 
 def body_of(claim: ClaimRow) -> str:
@@ -218,38 +226,6 @@ def words_of(claim: ClaimRow) -> tuple[str, str]:
     lines += [f"Sensors: {', '.join(dpus)}{' ...' if number > len(dpus) else ''}"] if data.get("dpus") else []
     lines += ["", f"Notice {claim.notice}"]
     return title, "\n".join(lines)
-
-
-def apprise_service(url: str) -> "NotifyBase | None":
-    """What Apprise makes of an address, with its time limits and redirects as we want them; None: nothing."""
-    service = _apprise().instantiate(url)
-    if service is not None:
-        service.socket_connect_timeout = CONNECT_SECONDS
-        service.socket_read_timeout = TRY_SECONDS
-        service.redirects = False
-        service.retry = 0
-    return service
-
-
-def _apprise() -> "type[Apprise]":
-    """Apprise loads a hundred modules: only those wait for it who use it. It logs addresses, which hold keys."""
-    from apprise import Apprise
-
-    logger = logging.getLogger("apprise")
-    logger.propagate = False
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-    return Apprise
-
-
-def notify(url: str, title: str, text: str) -> Outcome:
-    """Sends by Apprise, which does not do it asynchronously."""
-    service = apprise_service(url)
-    if service is None:
-        return Outcome(is_delivered=False, error="Apprise cannot read the channel's url.")
-    result = _apprise()(service).notify(body=text, title=title, timeout=TRY_SECONDS)
-    said = "; ".join(str(entry.message) for entry in result.logs())
-    return Outcome(is_delivered=bool(result), error=None if result else _clean(said or "Apprise could not send it."))
 
 
 async def in_thread(call: Callable[[], T]) -> T:

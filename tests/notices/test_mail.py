@@ -19,7 +19,7 @@ from service.channels import mail_of
 from service.messages import ClaimRow
 from service.settings import Settings
 from tests.commands.support import free_port
-from tests.notices.support import impatience, put_channel, service, tell, until_settled
+from tests.notices.support import impatience, make_channel, put_channel, service, tell, until_settled
 
 
 class Mailbox:
@@ -176,3 +176,15 @@ def test_a_subject_cannot_bring_headers_of_its_own() -> None:
     mail = mail_of(claim, Settings(auth="off").smtp_from)
     assert mail["Bcc"] is None
     assert mail["Subject"] == "Hall  Bcc: all@example.org is over capacity: 3 people, capacity 2"
+
+
+async def test_an_address_of_before_that_stands_for_another_one_gets_no_mail(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    with smtp() as (mailbox, port):
+        async with service(database_url, smtp_url=f"smtp://127.0.0.1:{port}", send_notices=False) as client:
+            to = ["a@example.org", "=?utf-8?q?victim=40evil.com=2c?=@example.org"]
+            await make_channel(connection, "mail", kind="email", url=None, to=to)
+            found = (await client.post("/v1/channels/mail/test")).json()
+        assert (found["state"], mailbox.mails) == ("failed", [])
+        assert "=?" in found["tries"][0]["error"]
