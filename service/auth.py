@@ -6,11 +6,12 @@ How far a token that is limited to a space reaches is decided in sql/repeatable/
 import asyncio
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -19,15 +20,17 @@ from litestar.handlers import BaseRouteHandler
 
 from service import calls
 from service.errors import Problem
-from service.limits import Limiter
+from service.limits import Limiter, Share
 from service.messages import TokenRow
 from service.negotiation import Connection, prefers_html
+from service.settings import is_loopback
 
 # `admin` includes `read`: core.include_scopes says so for every token.
 SCOPES = ("ingest", "read", "admin")
 OPEN = None  # instead of a scope, for what anybody may see
 
 TOKEN = re.compile(r"hc_[A-Za-z0-9_-]{43}")
+PORT = re.compile(r":[0-9]*\Z")
 BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 
 # How long an answer of the database is good for. A revoked token is refused everywhere this much later.
@@ -48,8 +51,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     # To a space: its statements have to say on whose behalf they are.
     is_limited: bool = False
     expires_at: datetime | None = None
-    events_per_second: int | None = None
-    requests_per_second: int | None = None
+    # Whose limits it shares: its own, and those of the tokens that made it.
+    shares: tuple[Share, ...] = (Share(None),)
 
 
 EVERYTHING = Access()
@@ -104,10 +107,9 @@ class Tokens:
             return None
         return None if access.expires_at and access.expires_at <= datetime.now(UTC) else access
 
-    def forget(self, token: str) -> None:
-        """A token of this id is to be looked up again before it is taken."""
-        for digest in [digest for digest, known in self.known.items() if known.access.token == token]:
-            del self.known[digest]
+    def doubt(self) -> None:
+        """All that are remembered are to be looked up again before they are taken."""
+        self.known = OrderedDict((digest, Known(known.access, -math.inf)) for digest, known in self.known.items())
 
     async def _look_up(self, digest: bytes, is_stranger: bool) -> Access | None:
         look = self.next
@@ -146,8 +148,8 @@ def _access(row: TokenRow) -> Access:
         scopes=frozenset(row.scopes),
         is_limited=row.is_limited,
         expires_at=row.expires_at,
-        events_per_second=row.events_per_second,
-        requests_per_second=row.requests_per_second,
+        shares=tuple(map(Share, row.family, row.family_events, row.family_requests))
+        or (Share(row.id, row.events_per_second, row.requests_per_second),),
     )
 
 
@@ -209,24 +211,53 @@ async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
         connection.scope["auth"] = None
         return
     gate: Gate = connection.app.state.gate
-    if gate.tokens is None and (method != "GET" or scope != "read"):
-        _refuse_other_sites(connection.headers.get("sec-fetch-site", "none"))
+    if gate.tokens is None and (method != "GET" or scope != "read" or handler.opt.get("triggers")):
+        _refuse_other_sites(connection)
     access = await gate.admit(connection.headers.get("authorization", ""), scope)
     connection.scope["auth"] = access
-    gate.limiter.admit(access.token, access.events_per_second, access.requests_per_second, is_ingest=scope == "ingest")
+    gate.limiter.admit(access.shares, is_ingest=scope == "ingest")
 
 
 def charge(connection: Connection, events: int) -> None:
     """Counts the events of a request against its token's limit. Raises Problem (429) if that is used up."""
     access: Access = connection.auth
     gate: Gate = connection.app.state.gate
-    gate.limiter.charge(access.token, access.events_per_second, events)
+    gate.limiter.charge(access.shares, events)
 
 
-def _refuse_other_sites(site: str) -> None:
+def _refuse_other_sites(connection: Connection) -> None:
     """Without tokens any page that is open in a browser of this machine could write; browsers say whose it is."""
-    if site not in ("none", "same-origin"):
+    headers = connection.headers
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is None and origin is not None:
+        # a browser of before 2023
+        site = "same-origin" if origin.partition("://")[2].lower() == headers.get("host", "").lower() else "cross-site"
+    if site not in (None, "none", "same-origin"):
         raise Problem("forbidden", "A page of another site asks for this, and HEADCOUNT_AUTH is off.")
+
+
+def refuse_foreign_host(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Without tokens a page could reach us by a name of its own that its owner has made stand for this machine.
+
+    Raises Problem (421) where the request asks for another host than a loopback one.
+    """
+    for name, value in headers:
+        if name == b"host" and not is_loopback(PORT.sub("", value.decode("latin-1").lower())):
+            raise Problem(
+                "misdirected",
+                "HEADCOUNT_AUTH is off, so this service answers only as localhost, 127.0.0.1 or [::1]. "
+                "To reach it by another name, have it ask for tokens.",
+            )
+
+
+def refuse_without_tokens(connection: Connection) -> None:
+    """A token made while nobody is asked for one would be good later, when tokens are asked for: 403."""
+    gate: Gate = connection.app.state.gate
+    if gate.tokens is None:
+        raise Problem(
+            "forbidden",
+            "HEADCOUNT_AUTH is off: tokens are made on this machine, with `headcount token create --scope ...`.",
+        )
 
 
 def scopes_of(text: str) -> Sequence[str]:

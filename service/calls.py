@@ -727,8 +727,8 @@ async def list_tokens(session: Session, after: str | None = None, max_rows: int 
     return [_shape(row, messages.TokenOut) for row in rows]
 
 
-async def revoke_token(session: Session, token: str) -> None:
-    await session.fetchrow("select api.revoke_token(token => $1)", token)
+async def revoke_token(session: Session, token: str, descendants: bool = True) -> None:
+    await session.fetchrow("select api.revoke_token(token => $1, descendants => $2)", token, descendants)
 
 
 async def find_tokens(session: Session, digests: Sequence[bytes]) -> list[messages.TokenRow]:
@@ -763,9 +763,19 @@ async def delete_channel(session: Session, channel: str) -> None:
     await session.fetchrow("select api.delete_channel(channel => $1)", channel)
 
 
-async def try_channel(session: Session, channel: str, lease_seconds: int = 30) -> messages.ClaimRow:
+async def try_channel(
+    session: Session,
+    channel: str,
+    lease_seconds: int = 30,
+    channel_tests: int | None = None,
+    token_tests: int | None = None,
+) -> messages.ClaimRow:
     row = await session.fetchrow(
-        "select * from api.try_channel(channel => $1, lease_seconds => $2)", channel, lease_seconds
+        "select * from api.try_channel(channel => $1, lease_seconds => $2, channel_tests => $3, token_tests => $4)",
+        channel,
+        lease_seconds,
+        channel_tests,
+        token_tests,
     )
     return _shape(row, messages.ClaimRow)
 

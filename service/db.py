@@ -354,6 +354,13 @@ def preview_database(request: HttpRequest) -> Bounded:
     return Bounded(whole_database(request), token, PREVIEW_SECONDS, PREVIEW_IS_BUSY)
 
 
+def database_of_token(request: HttpRequest) -> Database | Limited:
+    """As database; its statements know the token that asks also where that is not limited."""
+    access = access_of(request)
+    whole = whole_database(request)
+    return Limited(whole, access.token) if access.token else whole
+
+
 def whole_database(request: HttpRequest) -> Database:
     """For what nobody needs a token for: whether it is there."""
     found: Database = request.app.state.database

@@ -13,6 +13,7 @@ from typing import Any
 from litestar import Litestar
 from litestar.types import HTTPReceiveMessage, Message, Receive, Send
 
+from service.auth import refuse_foreign_host
 from service.errors import PROBLEM_JSON, Problem, encode_problem, request_id
 from service.instants import shortest
 from service.logs import log_request
@@ -25,6 +26,10 @@ HEADERS: tuple[Header, ...] = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+# Empty parts, a slash at the end, the parts . and .., escapes of what needs none, of slashes and of backslashes.
+OTHER_WAYS = re.compile(
+    rb"//|/\Z|/\.\.?(?:/|\Z)|\\|%(?:2[DEF]|3[0-9]|4[1-9A-F]|5[0-9AF]|5C|6[1-9A-F]|7[0-9AE])", re.IGNORECASE
 )
 INLINE = re.compile(rb"<(script|style)\b([^>]*)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
 
@@ -52,7 +57,9 @@ class Edge(Litestar):
             await send(message)
 
         try:
-            if method == "HEAD":
+            if (problem := self._refusal(scope)) is not None:
+                await answer_problem(problem, send_more)
+            elif method == "HEAD":
                 await self._answer_head(scope, receive, send_more)
             else:
                 await super().__call__(scope, receive, send_more)
@@ -60,6 +67,17 @@ class Edge(Litestar):
             auth = scope.get("auth")
             route = scope.get("path_template")
             log_request(method, route, status, time.perf_counter() - begun, identity, auth.token if auth else None)
+
+    def _refusal(self, scope: Any) -> Problem | None:
+        """Why a request is answered by no route, whatever it asks for."""
+        if not is_canonical(scope.get("raw_path") or scope["path"].encode()):
+            return Problem("not_found", "There is nothing at this address.")
+        try:
+            if self.state.gate.tokens is None:
+                refuse_foreign_host(scope["headers"])
+        except Problem as problem:
+            return problem
+        return None
 
     async def _answer_head(self, scope: Any, receive: Receive, send: Send) -> None:
         """As GET without the body: an answer that has no end is given up once it begins."""
@@ -84,6 +102,19 @@ class Edge(Litestar):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         await super().__call__(scope, receive_until_begun, send_head)
+
+
+def is_canonical(raw_path: bytes) -> bool:
+    """Whether this is the one way to write an address: rules of a proxy that go by it cannot be passed by another."""
+    return raw_path == b"/" or OTHER_WAYS.search(raw_path) is None
+
+
+async def answer_problem(problem: Problem, send: Send) -> None:
+    """Answers without any route."""
+    body = encode_problem(problem)
+    headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": problem.kind.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 HTTP_DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}

@@ -68,6 +68,7 @@ KINDS = {
         Kind(409, "conflict", "This contradicts what is stored"),
         Kind(413, "too_large", "The request is too large"),
         Kind(415, "unsupported_media_type", "The body is in a format that is not understood here"),
+        Kind(421, "misdirected", "The service does not answer by this name"),
         Kind(422, "invalid", "The request asks for something that cannot be"),
         Kind(429, "rate_limited", "This is more than the token may send"),
         Kind(500, "internal", "The service made a mistake"),

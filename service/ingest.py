@@ -60,7 +60,7 @@ UTF_32_BOMS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 DELIMITERS = (",", ";", "\t")
 
 ID = re.compile(ID_PATTERN)
-IDS = re.compile(r"(?:[A-Za-z0-9._:-]{1,64}\n)*")
+IDS = re.compile(r"(?:(?!\.{1,2}\n)[A-Za-z0-9._:-]{1,64}\n)*")
 INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 INTEGERS = re.compile(r"(?:[+-]?[0-9]{1,20}\n)*")
 # More digits than microseconds: msgspec rounds them half up, instants.parse half to even.

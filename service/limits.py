@@ -1,8 +1,9 @@
-"""How much one token may ask for, in this process: token buckets over events for ingest, over requests for the rest."""
+"""How much a token and those it makes may ask for, in this process: buckets of events for ingest, of requests else."""
 
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import msgspec
 
@@ -13,6 +14,14 @@ BURST_SECONDS = 5.0
 MAX_BUCKETS = 20_000
 
 
+class Share(msgspec.Struct, frozen=True):
+    """A token whose limits a request counts against. Rates: its own, None for none."""
+
+    token: str | None
+    events_per_second: int | None = None
+    requests_per_second: int | None = None
+
+
 class Bucket(msgspec.Struct):
     """`level` may fall below zero: a request larger than the bucket passes when there is anything, and is paid for."""
 
@@ -21,27 +30,39 @@ class Bucket(msgspec.Struct):
 
 
 class Limiter:
-    """The rates are those of the settings unless the token has its own; None is no limit."""
+    """Counts requests and events against the token that sends them and against those that made it.
+
+    So a family has no more together than its first token. That one has the rates of the settings unless it has its
+    own; the others have none but their own. None is no limit.
+    """
 
     def __init__(self, events_per_second: int | None, requests_per_second: int | None) -> None:
         self.events_per_second = events_per_second
         self.requests_per_second = requests_per_second
         self.buckets: OrderedDict[tuple[str | None, bool], Bucket] = OrderedDict()
 
-    def admit(self, token: str | None, events: int | None, requests: int | None, *, is_ingest: bool) -> None:
-        """Before the body is read. Raises Problem (429) while nothing is left. Rates: the token's own."""
-        if is_ingest:
-            self._take(token, True, events or self.events_per_second, 0)
-        else:
-            self._take(token, False, requests or self.requests_per_second, 1)
+    def admit(self, shares: Sequence[Share], *, is_ingest: bool) -> None:
+        """Before the body is read. Raises Problem (429) while nothing is left. `shares`: the first token last."""
+        self._take(shares, is_ingest, 0 if is_ingest else 1)
 
-    def charge(self, token: str | None, events: int | None, number: int) -> None:
+    def charge(self, shares: Sequence[Share], number: int) -> None:
         """Once it is known how many events a request has; one without any counts as one."""
-        self._take(token, True, events or self.events_per_second, max(number, 1))
+        self._take(shares, True, max(number, 1))
 
-    def _take(self, token: str | None, is_ingest: bool, rate: int | None, number: int) -> None:
-        if rate is None:
-            return
+    def _take(self, shares: Sequence[Share], is_ingest: bool, number: int) -> None:
+        default = self.events_per_second if is_ingest else self.requests_per_second
+        buckets = []
+        for share in shares:
+            rate = share.events_per_second if is_ingest else share.requests_per_second
+            if share is shares[-1]:
+                rate = rate or default
+            if rate is not None:
+                buckets.append(self._filled(share.token, is_ingest, rate))
+        for bucket in buckets:
+            bucket.level -= number
+
+    def _filled(self, token: str | None, is_ingest: bool, rate: int) -> Bucket:
+        """A bucket as it is by now. Raises Problem (429) if nothing is left in it."""
         now = time.monotonic()
         size = max(rate * BURST_SECONDS, 1.0)
         bucket = self.buckets.get((token, is_ingest))
@@ -59,4 +80,4 @@ class Limiter:
                 f"This token can send {rate:,} {what} a second. Nothing was stored; try again.",
                 headers={"Retry-After": str(max(1, math.ceil((1 - bucket.level) / rate)))},
             )
-        bucket.level -= number
+        return bucket

@@ -12,7 +12,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from service.instants import Instant
 
-ID_PATTERN = r"^[A-Za-z0-9._:-]{1,64}\Z"
+# Not . and ..: browsers, curl and proxies take them for steps within an address.
+ID_PATTERN = (
+    r"^(?:[A-Za-z0-9_:-][A-Za-z0-9._:-]{0,63}|\.[A-Za-z0-9_:-][A-Za-z0-9._:-]{0,62}|\.\.[A-Za-z0-9._:-]{1,62})\Z"
+)
 TEXT_PATTERN = r"^[^\x00]*\Z"
 MAC_PATTERN = r"^(?:[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{12})\Z"
 CLOCK_PATTERN = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?\Z"
@@ -21,11 +24,12 @@ INTERVAL_PATTERN = r"^(?:15m|30m|1h|1d|1w|1mo)\Z"
 FORMAT_PATTERN = r"^(?:json|csv)\Z"
 STATE_PATTERN = r"^(?:online|offline|never_seen)\Z"
 URL_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]{0,30}://[\x21-\x7e]{1,2000}\Z"
-ADDRESS_PATTERN = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,190}\Z"
+# Without =?, which begins what stands for other characters (RFC 2047): it could name somebody else.
+ADDRESS_PATTERN = r"^(?:[A-Za-z0-9.!#$%&'*+/?^_`{|}~-]|=+[A-Za-z0-9.!#$%&'*+/^_`{|}~-]){1,64}=*@[A-Za-z0-9.-]{1,190}\Z"
 SECRET_PATTERN = r"^whsec_[A-Za-z0-9+/]{32,86}={0,2}\Z"
 NUMBER_PATTERN = r"^[0-9]{1,18}\Z"
 PATTERNS_IN_WORDS = {
-    ID_PATTERN: "must be an id: 1 to 64 of A-Z a-z 0-9 . _ : -",
+    ID_PATTERN: "must be an id: 1 to 64 of A-Z a-z 0-9 . _ : -, but not . or ..",
     TEXT_PATTERN: "must not hold the character NUL",
     MAC_PATTERN: "must be a MAC address such as 02:00:00:00:00:00",
     CLOCK_PATTERN: "must be a local time, HH:MM or HH:MM:SS",
@@ -34,7 +38,7 @@ PATTERNS_IN_WORDS = {
     FORMAT_PATTERN: "must be json or csv",
     STATE_PATTERN: "must be online, offline or never_seen",
     URL_PATTERN: "must be an address such as https://example.org/hook, of ASCII characters",
-    ADDRESS_PATTERN: "must be an e-mail address such as somebody@example.org",
+    ADDRESS_PATTERN: "must be an e-mail address such as somebody@example.org, without =?",
     NUMBER_PATTERN: "must be an id of this list, such as 17",
     SECRET_PATTERN: "must be whsec_ and 24 to 64 random bytes in base64",
 }
@@ -327,7 +331,7 @@ class TokenIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class TokenOut(Struct, frozen=True, kw_only=True):
-    """`id` is not secret. `last_used_at`: to the minute."""
+    """`id` is not secret. `last_used_at`: to the minute. `created_by`: the token on whose behalf it was made."""
 
     id: str
     name: str | None
@@ -339,6 +343,7 @@ class TokenOut(Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    created_by: str | None
 
 
 class TokenMadeOut(TokenOut, frozen=True, kw_only=True):
@@ -347,8 +352,17 @@ class TokenMadeOut(TokenOut, frozen=True, kw_only=True):
     token: str
 
 
+class RevokeQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`descendants`: also the tokens that were made on behalf of this one, and on theirs."""
+
+    descendants: bool = True
+
+
 class TokenRow(Struct, frozen=True):
-    """A good token, by the SHA-256 of what is secret; `is_limited`: to a space."""
+    """A good token, by the SHA-256 of what is secret; `is_limited`: to a space.
+
+    `family`: itself and those that made it, as far as they share their limits, with the limits of each.
+    """
 
     digest: bytes
     id: str
@@ -357,6 +371,9 @@ class TokenRow(Struct, frozen=True):
     expires_at: datetime | None
     events_per_second: int | None
     requests_per_second: int | None
+    family: list[str] = []
+    family_events: list[int | None] = []
+    family_requests: list[int | None] = []
 
 
 # Channels and what is sent by them

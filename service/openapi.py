@@ -74,18 +74,25 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def described(
-    answer: Any, *problems: int, scope: str | None, created: bool = False, undone: bool = False, **more: Any
+    answer: Any,
+    *problems: int,
+    scope: str | None,
+    created: bool = False,
+    undone: bool = False,
+    triggers: bool = False,
+    **more: Any,
 ) -> dict[str, Any]:
     """For a handler's `opt`: what it takes and gives, and the scope that service/auth.py asks for (OPEN: none).
 
     With `created` the answer may come as 201 as well as 200, with `undone` there may be none (204). Where text/html
-    is one of its media types, who prefers that gets a page, and needs no token for it.
+    is one of its media types, who prefers that gets a page, and needs no token for it. `triggers`: it changes
+    something, although it is a GET.
     """
     answers = {200: answer, 201: answer} if created else {more.pop("status", 200): answer}
     if undone:
         answers[204] = None
     spec = Described(answers=answers, problems=problems, scope=scope, **more)
-    return {"scope": scope, "page": HTML in spec.media_types, "described": spec}
+    return {"scope": scope, "page": HTML in spec.media_types, "triggers": triggers, "described": spec}
 
 
 def document(app: Litestar) -> bytes:

@@ -108,28 +108,37 @@ def list_tokens() -> None:
                 found += rows
             return found
 
-    table = Table("id", "name", "scopes", "space", "created", "last used", "state")
+    table = Table("id", "name", "scopes", "space", "created", "made by", "last used", "state")
     for row in run_async(main(), url):
         table.add_row(
-            row.id, row.name, ",".join(row.scopes), row.space, _day(row.created_at), _day(row.last_used_at), _state(row)
+            row.id,
+            row.name,
+            ",".join(row.scopes),
+            row.space,
+            _day(row.created_at),
+            row.created_by,
+            _day(row.last_used_at),
+            _state(row),
         )
     print_table(table)
 
 
 @token.command
 @click.argument("token_id", metavar="ID")
-def revoke(token_id: str) -> None:
-    """End a token for good. Takes its id (tok_...), not the token itself."""
+@click.option("--only", is_flag=True, help="This token alone, and not those that were made with it.")
+def revoke(token_id: str, only: bool) -> None:
+    """End a token for good, and all that were made with it. Takes its id (tok_...), not the token itself."""
     url = offline_settings().database_url
 
     async def main() -> None:
         async with connected(url) as connection:
-            await calls.revoke_token(connection, token_id)
+            await calls.revoke_token(connection, token_id, descendants=not only)
 
     if token_id.startswith("hc_"):
         raise click.UsageError("That is a token; give its id (tok_...), which `headcount token list` shows.")
     run_async(main(), url)
-    click.echo(f"{token_id} is revoked; services that are running refuse it within 5 seconds.")
+    revoked = f"{token_id} is" if only else f"{token_id} and all that were made with it are"
+    click.echo(f"{revoked} revoked; services that are running refuse it within 5 seconds.")
 
 
 def _day(moment: datetime | None) -> str:

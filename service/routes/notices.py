@@ -3,7 +3,7 @@
 from litestar import Response, delete, get, post, put
 
 from service import calls, cursor
-from service.db import database
+from service.db import database, database_of_token
 from service.messages import (
     ChannelIn,
     ChannelOut,
@@ -17,6 +17,10 @@ from service.messages import (
 from service.negotiation import HttpRequest, answer, decode, no_query, path_id, query
 from service.notices import notices
 from service.openapi import described
+
+# In a minute, over all processes: each goes to up to 50 mailboxes.
+CHANNEL_TESTS = 3
+TOKEN_TESTS = 10
 
 
 @put(
@@ -60,9 +64,12 @@ async def delete_channel(request: HttpRequest) -> None:
 
 @post("/v1/channels/{channel:str}/test", status_code=200, opt=described(DeliveryOut, 404, scope="admin"))
 async def try_channel(request: HttpRequest) -> Response[bytes]:
-    """Sends a test notice by a channel, now and once, and tells what came of it."""
+    """Sends a test notice by a channel, now and once, and tells what came of it; so often a minute, and no more."""
     no_query(request)
-    claim = await calls.try_channel(database(request), path_id(request, "channel"))
+    session = database_of_token(request)
+    claim = await calls.try_channel(
+        session, path_id(request, "channel"), channel_tests=CHANNEL_TESTS, token_tests=TOKEN_TESTS
+    )
     await notices(request).try_once(claim)
     rows = await calls.list_deliveries(database(request), claim.channel, before=claim.delivery + 1, max_rows=1)
     return answer(request, rows[0])

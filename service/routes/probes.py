@@ -3,7 +3,8 @@
 from litestar import Response, get
 
 from service.auth import OPEN
-from service.db import whole_database
+from service.db import access_of, whole_database
+from service.errors import Problem
 from service.messages import HealthOut
 from service.metrics import Metrics
 from service.negotiation import JSON, HttpRequest, answer, no_query
@@ -30,8 +31,10 @@ async def get_readiness(request: HttpRequest) -> Response[bytes]:
 
 @get("/metrics", opt=described(None, scope="read", database=False, media_types=(METRICS,)))
 async def get_metrics(request: HttpRequest) -> Response[bytes]:
-    """How much there is to do and how long it takes, for Prometheus."""
+    """How much there is to do and how long it takes, for Prometheus. Not for a token that is limited to a space."""
     no_query(request)
+    if access_of(request).is_limited:
+        raise Problem("forbidden", "This is about the whole installation, and the token is limited to a space.")
     metrics: Metrics = request.app.state.metrics
     metrics.note_rollups(await whole_database(request).get_rollup_state())
     metrics.note_refusals(await whole_database(request).get_refusal_state())

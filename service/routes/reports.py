@@ -43,7 +43,7 @@ ALL = (JSON, MSGPACK, CSV)
 NO_REPORT = "00000000-0000-0000-0000-000000000000"
 
 
-@get("/trigger_report", opt=described(ReportStartedOut, 404, scope="read", query=ReportIn))
+@get("/trigger_report", opt=described(ReportStartedOut, 404, scope="read", query=ReportIn, triggers=True))
 async def trigger_report_by_get(request: HttpRequest) -> Response[bytes]:
     """Asks for a report; GET /get_report tells when it is done. No input is needed."""
     asked = query(request, ReportIn)

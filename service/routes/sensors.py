@@ -69,7 +69,7 @@ async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
     return answer(request, await heartbeats(request).record_one(database(request), heartbeat, access_of(request).token))
 
 
-@get("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", query=HeartbeatQuery))
+@get("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", query=HeartbeatQuery, triggers=True))
 async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
     """The same for devices that can do no more than ask for an address."""
     asked = query(request, HeartbeatQuery)

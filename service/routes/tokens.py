@@ -4,9 +4,9 @@ import msgspec
 from litestar import Response, delete, get, post
 
 from service import calls, cursor
-from service.auth import Gate, digest_of, make_token
-from service.db import database
-from service.messages import Id, Page, PageQuery, TokenIn, TokenMadeOut, TokenOut
+from service.auth import Gate, digest_of, make_token, refuse_without_tokens
+from service.db import database, database_of_token
+from service.messages import Id, Page, PageQuery, RevokeQuery, TokenIn, TokenMadeOut, TokenOut
 from service.negotiation import HttpRequest, answer, decode, no_query, path_id, query
 from service.openapi import described
 
@@ -15,13 +15,14 @@ from service.openapi import described
 async def create_token(request: HttpRequest) -> Response[bytes]:
     """Makes a token, which is in this answer and nowhere else.
 
-    On behalf of a token that is limited to a space: within that space, with its own scopes, for no longer and no
-    faster than itself.
+    For no longer and no faster than the token that asks; if that is limited to a space, within that space and with
+    its own scopes. Without tokens (HEADCOUNT_AUTH=off) there is only the command.
     """
     no_query(request)
     token = make_token()
     body = msgspec.structs.asdict(await decode(request, TokenIn))
-    made = await calls.create_token(database(request), digest_of(token), **body)
+    refuse_without_tokens(request)
+    made = await calls.create_token(database_of_token(request), digest_of(token), **body)
     return answer(request, TokenMadeOut(**msgspec.structs.asdict(made), token=token), 201)
 
 
@@ -34,15 +35,16 @@ async def list_tokens(request: HttpRequest) -> Response[bytes]:
     return answer(request, cursor.page(rows, asked.limit, lambda token: token.id))
 
 
-@delete("/v1/tokens/{token:str}", status_code=204, opt=described(None, 404, scope="admin", status=204))
+@delete(
+    "/v1/tokens/{token:str}", status_code=204, opt=described(None, 404, scope="admin", status=204, query=RevokeQuery)
+)
 async def revoke_token(request: HttpRequest) -> None:
-    """Ends a token for good, here at once and in other processes within seconds."""
-    no_query(request)
-    token = path_id(request, "token")
-    await calls.revoke_token(database(request), token)
+    """Ends a token for good, here at once and in other processes within seconds, and with it those it made."""
+    asked = query(request, RevokeQuery)
     gate: Gate = request.app.state.gate
+    await calls.revoke_token(database(request), path_id(request, "token"), asked.descendants)
     if gate.tokens:
-        gate.tokens.forget(token)
+        gate.tokens.doubt()
 
 
 HANDLERS = [create_token, list_tokens, revoke_token]

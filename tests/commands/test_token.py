@@ -6,6 +6,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 
+from service import calls
 from service.auth import TOKEN, digest_of
 from tests.commands.support import free_port, headcount, running
 from tests.factories import build_house
@@ -46,6 +47,27 @@ async def test_it_revokes(connection: asyncpg.Connection, database_url: str) -> 
     unknown = await headcount("token", "revoke", "tok_unknown", url=database_url)
     assert unknown.exit_code == 1
     assert "There is no token" in unknown.stderr
+
+
+async def test_it_revokes_what_was_made_with_a_token_unless_told_not_to(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    names: list[str] = []
+    for name in ("first", "second", "third"):
+        async with connection.transaction():
+            await connection.execute("select set_config('headcount.token', $1, true)", names[-1] if names else "")
+            names.append((await calls.create_token(connection, digest_of(name), ["admin"], name)).id)
+
+    async def revoked() -> list[str]:
+        rows = await connection.fetch("select id from core.token where revoked_at is not null order by token_id")
+        return [row["id"] for row in rows]
+
+    listed = await headcount("token", "list", url=database_url)
+    assert re.search("made +by", listed.stdout)
+    assert (await headcount("token", "revoke", "--only", names[0], url=database_url)).exit_code == 0
+    assert await revoked() == names[:1]
+    assert "all that were made with it" in (await headcount("token", "revoke", names[0], url=database_url)).stdout
+    assert await revoked() == names
 
 
 async def test_it_says_what_is_wrong_with_what_it_is_told(connection: asyncpg.Connection, database_url: str) -> None:

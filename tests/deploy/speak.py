@@ -20,7 +20,7 @@ async def speak(url: str, requests: list[tuple[str, str, Any]]) -> list[tuple[in
     told = []
     async with (
         app.lifespan(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
     ):
         for method, path, body in requests:
             answer = await client.request(method, path, json=body, timeout=60)

@@ -28,6 +28,16 @@ async def guarded(database_url: str, **settings: Any) -> AsyncIterator[httpx.Asy
         yield client
 
 
+@asynccontextmanager
+async def administered(
+    connection: asyncpg.Connection, database_url: str, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The same, with a token that may do all."""
+    async with guarded(database_url, **settings) as client:
+        client.headers.update(await new_token(connection))
+        yield client
+
+
 def bearer(token: str) -> Headers:
     return {"Authorization": f"Bearer {token}"}
 

@@ -88,7 +88,7 @@ async def listening(
     method: str = "GET",
 ) -> AsyncIterator[Stream]:
     """GET (or HEAD) /v1/live, once its head has come; hangs up at the end."""
-    sent = {"Host": "headcount", **(headers or {}), **({"Last-Event-ID": last_id} if last_id else {})}
+    sent = {"Host": "localhost", **(headers or {}), **({"Last-Event-ID": last_id} if last_id else {})}
     stream = Stream()
     scope: Any = {
         "type": "http",
@@ -101,7 +101,7 @@ async def listening(
         "root_path": "",
         "query_string": query.encode(),
         "headers": [(name.lower().encode(), value.encode()) for name, value in sent.items()],
-        "server": ("headcount", 80),
+        "server": ("localhost", 80),
         "client": ("127.0.0.1", 1),
     }
     task = asyncio.create_task(app(scope, stream.receive, stream.send))
@@ -146,7 +146,7 @@ def hanging_up(app: Litestar) -> Callable[[Any, Any, Any], Awaitable[None]]:
 
 def client_of(app: Litestar) -> httpx.AsyncClient:
     """A client of the service in process."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=hanging_up(app)), base_url="http://headcount")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=hanging_up(app)), base_url="http://localhost")
 
 
 @asynccontextmanager

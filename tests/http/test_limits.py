@@ -9,7 +9,7 @@ import pytest
 from service import calls, limits
 from service.auth import digest_of, make_token
 from service.errors import Problem
-from service.limits import BURST_SECONDS, Limiter
+from service.limits import BURST_SECONDS, Limiter, Share
 from tests.http import body, event, problem
 from tests.http.guarded import bearer, guarded, new_token
 
@@ -34,7 +34,7 @@ def passed(limiter: Limiter, token: str, *, most: int = 10_000) -> int:
     number = 0
     with suppress(Problem):
         while number < most:
-            limiter.admit(token, None, None, is_ingest=False)
+            limiter.admit((Share(token),), is_ingest=False)
             number += 1
     return number
 
@@ -51,35 +51,64 @@ def test_requests_pass_at_the_rate_and_a_burst_after_a_pause(clock: Clock) -> No
 
 def test_events_are_paid_for_by_number_also_those_of_one_large_batch(clock: Clock) -> None:
     limiter = Limiter(10, None)
-    limiter.admit("one", None, None, is_ingest=True)
-    limiter.charge("one", None, 1000)
+    limiter.admit((Share("one"),), is_ingest=True)
+    limiter.charge((Share("one"),), 1000)
     with pytest.raises(Problem, match="10 events a second") as refused:
-        limiter.admit("one", None, None, is_ingest=True)
+        limiter.admit((Share("one"),), is_ingest=True)
     # 50 were there: 950 are owed, and one more has to be there
     assert refused.value.headers == {"Retry-After": "96"}
     clock.now += 95
     with pytest.raises(Problem):
-        limiter.admit("one", None, None, is_ingest=True)
+        limiter.admit((Share("one"),), is_ingest=True)
     clock.now += 0.2
-    limiter.admit("one", None, None, is_ingest=True)
-    limiter.charge("one", None, 0)
-    limiter.charge("one", None, 0)
+    limiter.admit((Share("one"),), is_ingest=True)
+    limiter.charge((Share("one"),), 0)
+    limiter.charge((Share("one"),), 0)
     with pytest.raises(Problem):
-        limiter.charge("one", None, 1)
+        limiter.charge((Share("one"),), 1)
 
 
 def test_the_tokens_own_rate_goes_before_that_of_the_service(clock: Clock) -> None:
     limiter = Limiter(None, 1)
     for _ in range(100):
-        limiter.admit("fast", None, 20, is_ingest=False)
+        limiter.admit((Share("fast", None, 20),), is_ingest=False)
     assert passed(Limiter(None, None), "any") == 10_000
+
+
+def test_a_family_has_no_more_together_than_its_first_token(clock: Clock) -> None:
+    first = Share("first", None, 10)
+    limiter = Limiter(None, 1000)
+
+    def number(*shares: Share) -> int:
+        passed = 0
+        with suppress(Problem):
+            while passed < 10_000:
+                limiter.admit(shares, is_ingest=False)
+                passed += 1
+        return passed
+
+    assert [number(Share(f"child-{place}", None, 10), first) for place in range(5)] == [10 * BURST_SECONDS, 0, 0, 0, 0]
+    assert number(first) == 0
+    clock.now += 1
+    assert number(Share("slow", None, 1), first) == BURST_SECONDS, "one that is slower itself"
+    assert number(Share("grandchild"), Share("slow", None, 1), first) == 0, "and what that makes"
+    assert number(Share("other"), first) == 10 - BURST_SECONDS
+
+
+def test_the_rate_of_the_service_is_for_a_family_as_a_whole(clock: Clock) -> None:
+    limiter = Limiter(None, 1)
+    for _ in range(int(BURST_SECONDS)):
+        limiter.admit((Share("child", None, 1_000_000), Share("first")), is_ingest=False)
+    for child in ("child", "other"):
+        with pytest.raises(Problem):
+            limiter.admit((Share(child), Share("first")), is_ingest=False)
 
 
 def test_it_remembers_a_bounded_number_of_tokens(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_BUCKETS", 10)
     limiter = Limiter(None, 1)
     for number in range(100):
-        limiter.admit(f"token-{number}", None, None, is_ingest=False)
+        limiter.admit((Share(f"token-{number}"),), is_ingest=False)
     assert len(limiter.buckets) == 10
 
 

@@ -11,7 +11,9 @@ from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.settings import Settings
-from tests.http import event, room_with_dpu, send
+from tests.factories import build_house
+from tests.http import event, problem, room_with_dpu, send
+from tests.http.guarded import guarded, new_token
 from tests.http.streams import listening, served
 from tests.notices.support import always, put_channel, receiver, tell
 
@@ -128,3 +130,15 @@ async def test_it_tells_how_many_listen(app: Litestar, client: httpx.AsyncClient
     async with listening(app), listening(app):
         assert (await samples(client))["headcount_listeners"] == 2
     assert (await samples(client))["headcount_listeners"] == 0
+
+
+async def test_a_token_of_a_space_is_not_told_of_the_whole_installation(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_house(connection)
+    limited, whole = await new_token(connection, "read", space="room"), await new_token(connection, "read")
+    async with guarded(database_url) as client:
+        answer = await client.get("/metrics", headers=limited)
+        problem(answer, 403, "forbidden")
+        assert "headcount_" not in answer.text
+        assert "headcount_" in (await client.get("/metrics", headers=whole)).text

@@ -89,7 +89,7 @@ async def test_it_keeps_to_its_description_whatever_it_is_sent(client: httpx.Asy
     ]
 
     def send(case: Case[Any]) -> None:
-        sent = case.as_transport_kwargs(base_url="http://headcount")
+        sent = case.as_transport_kwargs(base_url="http://localhost")
         content = sent.pop("data", None)
         request = client.request(
             **{name: value for name, value in sent.items() if name in ("method", "url", "params", "headers", "json")},

@@ -187,3 +187,17 @@ async def test_a_body_can_be_messagepack(client: httpx.AsyncClient, connection: 
     sent = msgspec.msgpack.encode({**HOOK, "muted_until": "2099-01-01T00:00:00Z"})
     made = await client.put("/v1/channels/ops", content=sent, headers={"Content-Type": "application/msgpack"})
     assert made.status_code == 201, made.text
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["=?utf-8?q?victim=40evil.com=2c?=@example.org", "a=?utf-8?q?b?=@example.org", "=?@example.org"],
+)
+async def test_an_address_that_stands_for_other_characters_is_refused(
+    connection: asyncpg.Connection, database_url: str, address: str
+) -> None:
+    async with service(database_url, smtp_url="smtp://localhost", send_notices=False) as client:
+        for to in (address, ["a@example.org", address]):
+            answer = await client.put("/v1/channels/ops", json={"kind": "email", "to": to})
+            problem(answer, 422, "invalid")
+        body(await client.put("/v1/channels/ops", json={"kind": "email", "to": "a=b?c@example.org"}), 201)

@@ -9,7 +9,8 @@ create or replace function api.create_token(
   out id text,
   out created_at timestamptz,
   out revoked_at timestamptz,
-  out last_used_at timestamptz
+  out last_used_at timestamptz,
+  out created_by text
 )
 returns setof record
 language plpgsql volatile security definer
@@ -34,11 +35,24 @@ begin
     raise exception using errcode = 'PT422', message = 'A limit is not positive.',
       detail = case when events_per_second < 1 then 'events_per_second' else 'requests_per_second' end, hint = 'Leave it out for the limit that the service sets.';
   end if;
+  if nullif(current_setting('headcount.token', true), '') is not null then
+    -- whoever revokes it waits for this, and then finds what it made
+    select t.* into v_maker
+    from core.token t
+    where t.id = current_setting('headcount.token') and t.revoked_at is null and (t.expires_at is null or t.expires_at > v_now)
+    for share;
+    if not found then
+      raise exception using errcode = 'PT403', message = 'The token that asks for this is no longer valid.', hint = 'Use another one.';
+    end if;
+    if (select max(m.steps) + 1 from core.list_makers(v_maker.token_id) m) >= core.get_max_generations() then
+      raise exception using errcode = 'PT403', message = format('This token is the last of %s that made one another.', core.get_max_generations()),
+        hint = 'Make the new one with a token further up.';
+    end if;
+  end if;
   v_space_id := core.refer_to_space(space, 'space');
-  if core.get_reach() is not null then
-    -- nobody gives away what he has not got
-    select t.* into v_maker from core.token t where t.id = current_setting('headcount.token');
-    if not scopes <@ core.include_scopes(v_maker.scopes) then
+  if v_maker.token_id is not null then
+    -- nobody gives away what he has not got; one without a space may make any token
+    if v_maker.space_id is not null and not scopes <@ core.include_scopes(v_maker.scopes) then
       raise exception using errcode = 'PT403', message = 'This token lacks some of these scopes itself.', detail = 'scopes',
         hint = format('It can give %s.', array_to_string(core.include_scopes(v_maker.scopes), ', '));
     end if;
@@ -47,18 +61,20 @@ begin
     events_per_second := least(events_per_second, v_maker.events_per_second);
     requests_per_second := least(requests_per_second, v_maker.requests_per_second);
   end if;
-  insert into core.token (id, digest, name, scopes, space_id, events_per_second, requests_per_second, created_at, expires_at)
+  insert into core.token (id, digest, name, scopes, space_id, events_per_second, requests_per_second, created_at, expires_at, created_by_id)
   values (
     'tok_' || left(replace(gen_random_uuid()::text, '-', ''), 12), digest, name,
     core.include_scopes(scopes),
-    v_space_id, events_per_second, requests_per_second, v_now, expires_at)
+    v_space_id, events_per_second, requests_per_second, v_now, expires_at, v_maker.token_id)
   returning token_id into v_token_id;
   return query
-  select t.scopes, t.name, t.space, t.expires_at, t.events_per_second, t.requests_per_second, t.id, t.created_at, t.revoked_at, t.last_used_at
+  select
+    t.scopes, t.name, t.space, t.expires_at, t.events_per_second, t.requests_per_second, t.id, t.created_at, t.revoked_at, t.last_used_at,
+    t.created_by
   from core.describe_tokens(array[v_token_id]) t;
 end
 $$;
 comment on function api.create_token(bytea, text[], text, text, timestamptz, integer, integer) is
 'Lets whoever has the token with this SHA-256 digest do what its scopes say: ingest, read, admin (which includes read).
 
-space: that one and all below it only (null: everything). expires_at null: never. events_per_second, requests_per_second: null for the limits that the service sets. On behalf of a token that is limited to a space: within that space (null: the same), its own scopes only (else PT403), and neither longer nor faster than itself. Errors: PT422 naming the field.';
+space: that one and all below it only (null: everything). expires_at null: never. events_per_second, requests_per_second: null for the limits that the service sets. On behalf of a token: neither longer nor faster than itself, and noted as made by it (created_by). If that is limited to a space: within that space (null: the same), and its own scopes only (else PT403). Errors: PT422 naming the field; PT403 also for one that is no longer valid, and for the eleventh generation.';

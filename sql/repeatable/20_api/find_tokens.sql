@@ -6,7 +6,10 @@ returns table (
   is_limited boolean,
   expires_at timestamptz,
   events_per_second integer,
-  requests_per_second integer
+  requests_per_second integer,
+  family text[],
+  family_events integer[],
+  family_requests integer[]
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -26,13 +29,22 @@ begin
     for no key update skip locked
   );
   return query
-  select t.digest, t.id, core.include_scopes(t.scopes), t.space_id is not null, t.expires_at, t.events_per_second, t.requests_per_second
+  select
+    t.digest, t.id, core.include_scopes(t.scopes), t.space_id is not null, t.expires_at, t.events_per_second, t.requests_per_second,
+    f.ids, f.events, f.requests
   from core.token t
+  cross join lateral (
+    select
+      array_agg(m.id order by l.steps) as ids,
+      array_agg(m.events_per_second order by l.steps) as events,
+      array_agg(m.requests_per_second order by l.steps) as requests
+    from core.list_makers(t.token_id) l
+    join core.token m on m.token_id = l.maker_id
+  ) f
   where t.digest = any (digests) and t.revoked_at is null and (t.expires_at is null or t.expires_at > v_now);
 end
 $$;
 comment on function api.find_tokens(bytea[]) is
 'Those of the tokens with these SHA-256 digests that are good now: neither revoked nor expired. Notes, at most once a minute, that they are used.
 
-scopes: admin includes read.
-is_limited: to a space; then each statement on its behalf has to have its id in the setting headcount.token.';
+scopes: admin includes read. is_limited: to a space; then each statement on its behalf has to have its id in the setting headcount.token. family: the token itself and those that made it, as far as they share their limits (core.list_makers), with the limits of each beside it.';

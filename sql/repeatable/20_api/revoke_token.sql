@@ -1,20 +1,32 @@
-create or replace function api.revoke_token(token text)
+create or replace function api.revoke_token(
+  token text,
+  descendants boolean default true
+)
 returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_reach integer[] := core.list_reach();
+  v_tokens integer[];
 begin
-  update core.token t set revoked_at = coalesce(t.revoked_at, clock_timestamp())
-  where t.id = revoke_token.token and (v_reach is null or t.space_id = any (v_reach));
-  if not found then
+  v_tokens := array(
+    select t.token_id from core.token t
+    where t.id = revoke_token.token and (v_reach is null or t.space_id = any (v_reach)));
+  if cardinality(v_tokens) = 0 then
     raise exception using errcode = 'PT404', message = format('There is no token %s.', quote_literal(token)),
       detail = 'token', hint = 'Look at GET /v1/tokens; this takes the id of a token, not the token itself.';
   end if;
+  -- each generation in a statement of its own: what was just being made on behalf of the one above is found then
+  while cardinality(v_tokens) > 0 loop
+    update core.token t set revoked_at = coalesce(t.revoked_at, clock_timestamp())
+    where t.token_id in (select l.token_id from core.token l where l.token_id = any (v_tokens) order by l.token_id for no key update);
+    exit when not descendants;
+    v_tokens := array(select t.token_id from core.token t where t.created_by_id = any (v_tokens));
+  end loop;
 end
 $$;
-comment on function api.revoke_token(text) is
-'Ends a token, for good. It stays in the list. Once more is all right.
+comment on function api.revoke_token(text, boolean) is
+'Ends a token, for good, and all that were made on its behalf, and on theirs. It stays in the list. Once more is all right.
 
-Services that have seen it may take it for a few seconds more. Errors: PT404.';
+descendants: false for the token alone. Services that have seen one may take it for a few seconds more. Errors: PT404.';

@@ -10,7 +10,9 @@ create or replace function api.try_channel(
   out channel_kind text,
   out url text,
   out recipients text[],
-  out secret text
+  out secret text,
+  channel_tests integer default null,
+  token_tests integer default null
 )
 returns record
 language plpgsql volatile security definer
@@ -20,11 +22,26 @@ as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_channel_id integer := core.find_channel(channel);
+  v_family_id integer := core.get_family(current_setting('headcount.token', true));
   v_notice_id bigint;
   v_delivery_id bigint;
 begin
-  insert into core.notice (id, kind, occurred_at, created_at, details)
-  values ('msg_' || replace(gen_random_uuid()::text, '-', ''), 'test', v_now, v_now, jsonb_build_object('channel', channel))
+  -- one after the other of a channel, and of a family, so that none is left out of the count
+  perform from core.token t where t.token_id = v_family_id for no key update;
+  perform from core.channel c where c.channel_id = v_channel_id for no key update;
+  if (
+    select count(*) filter (where d.channel_id = v_channel_id) >= channel_tests
+      or count(*) filter (where n.family_id = v_family_id) >= token_tests
+    from core.notice n
+    join core.delivery d on d.notice_id = n.notice_id
+    where n.kind = 'test' and n.created_at > clock_timestamp() - interval '1 minute'
+  ) then
+    raise exception using errcode = 'PT429',
+      message = format('In a minute a channel can be tested %s times, and a token can test %s times.', channel_tests, token_tests),
+      hint = 'Nothing was sent; try again in a minute.';
+  end if;
+  insert into core.notice (id, kind, occurred_at, created_at, details, family_id)
+  values ('msg_' || replace(gen_random_uuid()::text, '-', ''), 'test', v_now, v_now, jsonb_build_object('channel', channel), v_family_id)
   returning notice_id into v_notice_id;
   -- one try, and no more
   insert into core.delivery (notice_id, channel_id, state, created_at, due_at, give_up_at, claim)
@@ -35,7 +52,7 @@ begin
   from core.describe_claims(array[v_delivery_id]) d;
 end
 $$;
-comment on function api.try_channel(text, integer) is
+comment on function api.try_channel(text, integer, integer, integer) is
 'Stores a notice of kind test for a channel, and claims its delivery as api.claim_deliveries does: send it and say what came of it.
 
-It is not tried again, and goes out whatever the channel''s events, hours and muting. Errors: PT404.';
+It is not tried again, and goes out whatever the channel''s events, hours and muting. channel_tests, token_tests: at most so many a minute of the channel, and of the token that asks and its family (core.list_makers); null: any number. Errors: PT404, PT429.';
