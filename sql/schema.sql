@@ -70,7 +70,7 @@ routine api.create_report(timestamp with time zone,text,text,integer,text,intege
     grant       execute to headcount_service
 
 routine api.create_token(bytea,text[],text,text,timestamp with time zone,integer,integer)
-    arguments   digest bytea, INOUT scopes text[], INOUT name text DEFAULT NULL::text, INOUT space text DEFAULT NULL::text, INOUT expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT events_per_second integer DEFAULT NULL::integer, INOUT requests_per_second integer DEFAULT NULL::integer, OUT id text, OUT created_at timestamp with time zone, OUT revoked_at timestamp with time zone, OUT last_used_at timestamp with time zone
+    arguments   digest bytea, INOUT scopes text[], INOUT name text DEFAULT NULL::text, INOUT space text DEFAULT NULL::text, INOUT expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT events_per_second integer DEFAULT NULL::integer, INOUT requests_per_second integer DEFAULT NULL::integer, OUT id text, OUT created_at timestamp with time zone, OUT revoked_at timestamp with time zone, OUT last_used_at timestamp with time zone, OUT created_by text
     returns     SETOF record
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
@@ -125,7 +125,7 @@ routine api.fail_report(text,integer,text)
 
 routine api.find_tokens(bytea[])
     arguments   digests bytea[]
-    returns     TABLE(digest bytea, id text, scopes text[], is_limited boolean, expires_at timestamp with time zone, events_per_second integer, requests_per_second integer)
+    returns     TABLE(digest bytea, id text, scopes text[], is_limited boolean, expires_at timestamp with time zone, events_per_second integer, requests_per_second integer, family text[], family_events integer[], family_requests integer[])
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -374,7 +374,7 @@ routine api.list_spaces(text,text,integer)
 
 routine api.list_tokens(text,integer)
     arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100
-    returns     TABLE(id text, name text, scopes text[], space text, events_per_second integer, requests_per_second integer, created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone, last_used_at timestamp with time zone)
+    returns     TABLE(id text, name text, scopes text[], space text, events_per_second integer, requests_per_second integer, created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone, last_used_at timestamp with time zone, created_by text)
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -505,8 +505,8 @@ routine api.rerun_rejected(text,text,text,timestamp with time zone,timestamp wit
     set         search_path=pg_catalog, pg_temp; lock_timeout=5s; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
-routine api.revoke_token(text)
-    arguments   token text
+routine api.revoke_token(text,boolean)
+    arguments   token text, descendants boolean DEFAULT true
     returns     void
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
@@ -533,8 +533,8 @@ routine api.set_retention(integer)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.try_channel(text,integer)
-    arguments   INOUT channel text, lease_seconds integer DEFAULT 30, OUT delivery bigint, OUT claim text, OUT notice text, OUT kind text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT channel_kind text, OUT url text, OUT recipients text[], OUT secret text
+routine api.try_channel(text,integer,integer,integer)
+    arguments   INOUT channel text, lease_seconds integer DEFAULT 30, OUT delivery bigint, OUT claim text, OUT notice text, OUT kind text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT channel_kind text, OUT url text, OUT recipients text[], OUT secret text, channel_tests integer DEFAULT NULL::integer, token_tests integer DEFAULT NULL::integer
     returns     record
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
@@ -759,8 +759,8 @@ routine core.describe_spaces(integer[])
 
 routine core.describe_tokens(integer[])
     arguments   tokens integer[]
-    returns     TABLE(id text, name text, scopes text[], space text, events_per_second integer, requests_per_second integer, created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone, last_used_at timestamp with time zone)
-    as          sql stable
+    returns     TABLE(id text, name text, scopes text[], space text, events_per_second integer, requests_per_second integer, created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone, last_used_at timestamp with time zone, created_by text)
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.drop_old_notices()
@@ -926,6 +926,12 @@ routine core.get_facts(integer[],boolean)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.get_family(text)
+    arguments   token text
+    returns     integer
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.get_first_taken()
     returns     timestamp with time zone
     as          sql stable
@@ -964,6 +970,10 @@ routine core.get_latest_time(timestamp with time zone)
     arguments   received_at timestamp with time zone
     returns     timestamp with time zone
     as          sql stable
+
+routine core.get_max_generations()
+    returns     integer
+    as          sql immutable
 
 routine core.get_microseconds(timestamp with time zone,timestamp with time zone)
     arguments   from_at timestamp with time zone, until_at timestamp with time zone
@@ -1197,6 +1207,12 @@ routine core.list_live_parts(integer[],timestamp with time zone[])
     arguments   spaces integer[], sinces timestamp with time zone[]
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
     as          plpgsql stable rows 100
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_makers(integer)
+    arguments   token_id integer
+    returns     TABLE(maker_id integer, steps integer)
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_noted(pg_snapshot,timestamp with time zone)
@@ -1981,6 +1997,7 @@ table core.notice
     column      occurred_at timestamp with time zone not null
     column      created_at timestamp with time zone not null
     column      details jsonb not null
+    column      family_id integer
     constraint  notice_id_key UNIQUE (id)
     constraint  notice_kind_check CHECK ((kind = ANY (ARRAY['offline'::text, 'online'::text, 'correction'::text, 'over_capacity'::text, 'capacity_ok'::text, 'test'::text])))
     constraint  notice_pkey PRIMARY KEY (notice_id)
@@ -2226,6 +2243,8 @@ table core.token
     column      expires_at timestamp with time zone
     column      revoked_at timestamp with time zone
     column      last_used_at timestamp with time zone
+    column      created_by_id integer
+    constraint  token_created_by_id_fkey FOREIGN KEY (created_by_id) REFERENCES core.token(token_id) ON DELETE SET NULL
     constraint  token_digest_check CHECK ((length(digest) = 32))
     constraint  token_digest_key UNIQUE (digest)
     constraint  token_events_per_second_check CHECK ((events_per_second > 0))
@@ -2235,6 +2254,7 @@ table core.token
     constraint  token_requests_per_second_check CHECK ((requests_per_second > 0))
     constraint  token_scopes_check CHECK (((cardinality(scopes) > 0) AND (scopes <@ ARRAY['ingest'::text, 'read'::text, 'admin'::text])))
     constraint  token_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
+    index       CREATE INDEX token_created_by_id_idx ON core.token USING btree (created_by_id)
     index       CREATE INDEX token_space_id_idx ON core.token USING btree (space_id)
 
 table meta.migration
