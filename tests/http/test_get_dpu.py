@@ -21,6 +21,8 @@ async def test_it_gives_state_place_and_sum_of_a_dpu(client: httpx.AsyncClient) 
         "placement": {"doorway": "door", "mounted_in": "room", "from": "2020-01-01T00:00:00Z", "until": None},
         "cumulative_count": 2,
         "latest_timestamp": "2026-01-05T09:00:00Z",
+        "rejected_last_day": 0,
+        "clock": "ok",
     }
 
 
