@@ -21,7 +21,7 @@ from service.commands.verify import verify
 def main() -> None:
     """People counting that is always right, on TimescaleDB.
 
-    The database is the one at DATABASE_URL.
+    The database is the one at DATABASE_URL. Without it only `headcount run` works.
     """
 
 

@@ -13,7 +13,11 @@ from msgspec import Meta
 
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-LOCAL_DATABASE = "postgresql://postgres@127.0.0.1:5432/postgres"
+NO_DATABASE = (
+    "DATABASE_URL is not set, and headcount guesses no database. "
+    "Set it: DATABASE_URL=postgresql://USER:PASSWORD@HOST/headcount. "
+    "Without a database of your own, `headcount run` (make run) starts one for trying out."
+)
 
 
 APPRISE_SCHEMES = (
@@ -50,7 +54,7 @@ class SettingsRefused(Exception):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`auth` is `required` or `off`; times are in seconds."""
 
-    database_url: str = LOCAL_DATABASE
+    database_url: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
     auth: str = "required"
@@ -147,8 +151,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise SettingsRefused(f"{VARIABLES[name]} is {getattr(self, name)}; it must be at least 1.")
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, *, needs_database: bool = True) -> Self:
         """Reads DATABASE_URL and HEADCOUNT_*; an empty variable counts as not set."""
+        if needs_database and not environment.get("DATABASE_URL"):
+            raise SettingsRefused(NO_DATABASE)
         given = {name: environment[variable] for name, variable in VARIABLES.items() if environment.get(variable)}
         types = {field.name: field.type for field in msgspec.structs.fields(cls)}
         values = {}

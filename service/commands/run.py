@@ -67,7 +67,7 @@ def _settings() -> Settings:
     if port := environment.get("PORT"):
         environment["HEADCOUNT_PORT"] = port
     try:
-        return Settings.from_environment(environment)
+        return Settings.from_environment(environment, needs_database=False)  # it starts one
     except SettingsRefused as refused:
         raise click.ClickException(str(refused)) from None
 

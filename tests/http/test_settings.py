@@ -7,20 +7,24 @@ import pytest
 from service.settings import Settings, SettingsRefused
 
 
+def read(environment: dict[str, str]) -> Settings:
+    return Settings.from_environment({"DATABASE_URL": "postgresql://x/y", **environment})
+
+
 def test_it_reads_the_environment_and_takes_empty_for_not_set() -> None:
-    found = Settings.from_environment(
+    found = read(
         {"HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": "8123", "HEADCOUNT_HOST": "", "DATABASE_URL": "postgresql://x/y"}
     )
     assert (found.auth, found.port, found.host, found.database_url) == ("off", 8123, "127.0.0.1", "postgresql://x/y")
 
 
 def test_it_is_protected_by_default_and_can_then_be_reached_from_anywhere() -> None:
-    assert Settings.from_environment({}).auth == "required"
-    assert Settings.from_environment({"HEADCOUNT_HOST": "192.168.1.5"}).auth == "required"
+    assert read({}).auth == "required"
+    assert read({"HEADCOUNT_HOST": "192.168.1.5"}).auth == "required"
 
 
 def test_it_reads_origins_and_limits() -> None:
-    found = Settings.from_environment(
+    found = read(
         {"HEADCOUNT_CORS_ORIGINS": "https://a.example, http://localhost:3000", "HEADCOUNT_EVENTS_PER_SECOND": "100"}
     )
     assert found.cors_origins == ("https://a.example", "http://localhost:3000")
@@ -28,17 +32,17 @@ def test_it_reads_origins_and_limits() -> None:
 
 
 def test_it_reads_a_date_or_an_instant_from_which_events_are_taken() -> None:
-    assert Settings.from_environment({}).events_from is None
+    assert read({}).events_from is None
     for text in ("2005-01-01", "2005-01-01T01:00:00+01:00"):
-        found = Settings.from_environment({"HEADCOUNT_EVENTS_FROM": text}).events_from
+        found = read({"HEADCOUNT_EVENTS_FROM": text}).events_from
         assert found == datetime(2005, 1, 1, tzinfo=UTC)
     for text in ("2005", "2005-13-01", "2005-01-01T00:00:00"):
         with pytest.raises(SettingsRefused, match="HEADCOUNT_EVENTS_FROM"):
-            Settings.from_environment({"HEADCOUNT_EVENTS_FROM": text})
+            read({"HEADCOUNT_EVENTS_FROM": text})
 
 
 def test_it_reads_where_notices_may_go() -> None:
-    found = Settings.from_environment(
+    found = read(
         {
             "HEADCOUNT_PRIVATE_TARGETS": "10.1.0.0/16, ::1/128",
             "HEADCOUNT_APPRISE_SCHEMES": "slack,ntfys",
@@ -49,7 +53,7 @@ def test_it_reads_where_notices_may_go() -> None:
     assert found.private_targets == ("10.1.0.0/16", "::1/128")
     assert (found.apprise_schemes, found.send_notices) == (("slack", "ntfys"), False)
     with pytest.raises(SettingsRefused) as refused:
-        Settings.from_environment({"HEADCOUNT_SMTP_URL": "imap://user:s3cret@mail.example"})
+        read({"HEADCOUNT_SMTP_URL": "imap://user:s3cret@mail.example"})
     assert "s3cret" not in str(refused.value)
 
 
@@ -88,4 +92,4 @@ def test_it_goes_unprotected_nowhere_else(host: str) -> None:
 )
 def test_it_refuses_a_wrong_value_and_names_the_variable(variable: str, value: str) -> None:
     with pytest.raises(SettingsRefused, match=variable):
-        Settings.from_environment({"HEADCOUNT_AUTH": "off", variable: value})
+        read({"HEADCOUNT_AUTH": "off", variable: value})
