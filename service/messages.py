@@ -678,7 +678,7 @@ class HeartbeatOut(Struct, frozen=True):
     last_seen: datetime
 
 
-class SensorOut(Struct, frozen=True):
+class SensorOut(Struct, frozen=True, gc=False):
     """`last_seen`: its latest event or heartbeat; `since`: from when on it is in this state, null for never_seen.
 
     `space`: the one that it is mounted in, or, mounted outside, the other side's; null: it hangs nowhere.
