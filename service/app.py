@@ -15,6 +15,7 @@ from service.edge import Edge
 from service.errors import problem_response
 from service.heartbeats import Heartbeats
 from service.jobs import Jobs
+from service.leisure import Leisure
 from service.limits import Limiter
 from service.live import Live
 from service.logs import Seldom
@@ -69,7 +70,8 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
     writer = Writer(database, settings, metrics)
     heartbeats = Heartbeats(database, settings, metrics)
     bodies = Bodies(settings.max_body_bytes)
-    tokens = Tokens(database) if settings.auth == "required" else None
+    leisure = Leisure()
+    tokens = Tokens(database.door) if settings.auth == "required" else None
     gate = Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second))
     live = Live(database, gate)
     notices = Notices(database, metrics)
@@ -83,7 +85,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
     metrics.watch("sending", "Deliveries that are being sent.", lambda: len(notices.running))
     metrics.watch("pool_connections", "Open connections to the database.", database.get_size)
     metrics.watch("pool_idle_connections", "Those of them that nobody uses.", database.get_idle_size)
-    metrics.watch("pool_waiting", "Calls that wait for a connection.", lambda: database.waiting)
+    metrics.watch("pool_waiting", "Calls that wait for a connection.", database.get_waiting)
     if replica:
         metrics.watch("replica_lag_seconds", "Everything committed so long ago is on the replica.", replica.get_lag)
     return Edge(
@@ -93,6 +95,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
         lifespan=[
             database.lifespan,
             *([replica.lifespan] if replica else []),
+            leisure.lifespan,
             Jobs(database).lifespan,
             writer.room.lifespan,
             heartbeats.room.lifespan,
@@ -111,6 +114,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
                 "reader": Reader(database, metrics),
                 "sensors": Sensors(),
                 "bodies": bodies,
+                "leisure": leisure,
                 "metrics": metrics,
                 "overload": Seldom(),
             }

@@ -19,7 +19,7 @@ from litestar import Request
 from litestar.handlers import BaseRouteHandler
 
 from service import calls
-from service.errors import Problem
+from service.errors import Problem, problem_of
 from service.limits import Limiter, Share
 from service.messages import TokenRow
 from service.negotiation import Connection, prefers_html
@@ -35,6 +35,8 @@ BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 
 # How long an answer of the database is good for. A revoked token is refused everywhere this much later.
 FRESH_SECONDS = 2.0
+# How long while the database is away, for what shows only how the process is doing.
+AWAY_SECONDS = 3600.0
 # Tokens that are remembered, and strangers that may wait for one look into the database.
 MAX_KNOWN = 10_000
 MAX_STRANGERS = 1_000
@@ -53,6 +55,11 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
     # Whose limits it shares: its own, and those of the tokens that made it.
     shares: tuple[Share, ...] = (Share(None),)
+
+    @property
+    def client(self) -> str | None:
+        """Whose part of what all share its requests have (service/shares.py): that of the first of its family."""
+        return self.shares[-1].token
 
 
 EVERYTHING = Access()
@@ -95,13 +102,22 @@ class Tokens:
         self.turn = asyncio.Lock()
         self.last_look = 0.0
 
-    async def find(self, digest: bytes) -> Access | None:
-        """The access of the token with this digest; None unless it is good. Raises Problem (503) if nobody knows."""
+    async def find(self, digest: bytes, *, away_seconds: float = 0.0) -> Access | None:
+        """The access of the token with this digest; None unless it is good.
+
+        Raises Problem (503) if nobody knows. While the database is away it may have been good `away_seconds` ago.
+        """
         known = self.known.get(digest)
         if known and time.monotonic() - known.looked_up < FRESH_SECONDS:
             access: Access | None = known.access
         else:
-            access = await self._look_up(digest, is_stranger=known is None)
+            try:
+                access = await self._look_up(digest, is_stranger=known is None)
+            except Exception as error:
+                is_away = problem_of(error).kind.code == "unavailable"
+                if known is None or not is_away or time.monotonic() - known.looked_up > away_seconds:
+                    raise
+                access = known.access
         # The digest decides, in constant time; which one it is was found by an index over digests.
         if access is None or not hmac.compare_digest(access.digest, digest):
             return None
@@ -160,9 +176,10 @@ class Gate:
         self.tokens = tokens
         self.limiter = limiter
 
-    async def admit(self, authorization: str, scope: str) -> Access:
+    async def admit(self, authorization: str, scope: str, *, away_seconds: float = 0.0) -> Access:
         """The access of a request. Raises Problem: 401 without a good token, 403 without the scope, 429, 503."""
-        access = EVERYTHING if self.tokens is None else await self._identify(self.tokens, authorization, scope)
+        tokens = self.tokens
+        access = EVERYTHING if tokens is None else await self._identify(tokens, authorization, scope, away_seconds)
         if scope not in access.scopes:
             has = ", ".join(f"`{has}`" for has in SCOPES if has in access.scopes)
             raise Problem(
@@ -172,14 +189,15 @@ class Gate:
             )
         return access
 
-    async def _identify(self, tokens: Tokens, authorization: str, scope: str) -> Access:
+    async def _identify(self, tokens: Tokens, authorization: str, scope: str, away_seconds: float) -> Access:
         given = BEARER.fullmatch(authorization)
         if given is None:
             raise _unauthorized(
                 f"A token is required. Send it in the header Authorization: Bearer hc_... {how_to_get(scope)}", ""
             )
         # What cannot be a token is not worth a look.
-        access = await tokens.find(digest_of(given[1])) if TOKEN.fullmatch(given[1]) else None
+        is_token = TOKEN.fullmatch(given[1]) is not None
+        access = await tokens.find(digest_of(given[1]), away_seconds=away_seconds) if is_token else None
         if access is None:
             raise _unauthorized(
                 f"The token is unknown, has expired or was revoked. {how_to_get(scope)}", ', error="invalid_token"'
@@ -213,7 +231,8 @@ async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
     gate: Gate = connection.app.state.gate
     if gate.tokens is None and (method != "GET" or scope != "read" or handler.opt.get("triggers")):
         _refuse_other_sites(connection)
-    access = await gate.admit(connection.headers.get("authorization", ""), scope)
+    away_seconds = AWAY_SECONDS if handler.opt.get("is_probe") else 0.0
+    access = await gate.admit(connection.headers.get("authorization", ""), scope, away_seconds=away_seconds)
     connection.scope["auth"] = access
     gate.limiter.admit(access.shares, is_ingest=scope == "ingest")
 

@@ -4,19 +4,20 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
 from service import calls
 from service.auth import Access
 from service.errors import Problem, problem_of
-from service.messages import RefusalState, RollupState
 from service.negotiation import HttpRequest
 from service.schema import SchemaMismatch, SchemaVersion, compare_schema, expected_schema
 from service.settings import Settings
+from service.shares import Shares
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection | PoolConnectionProxy[asyncpg.Record]
 
 ROLE = "headcount_service"
-ROLLUP_STATE_SECONDS = 5.0
 # Events wait while the floor plan changes; those who send them give up after 5 seconds.
 PLAN_SECONDS = 15.0
 PLAN_LOCK_SECONDS = 5.0
@@ -36,8 +36,20 @@ PREVIEW_IS_BUSY = (
     "A dry run may hold the floor plan for {seconds} seconds, and this one would need longer. Nothing was changed. "
     "Try again when less is going on, or ask about fewer changes at once."
 )
+# Between two looks at what /metrics shows of it.
+GLANCE_SECONDS = 5.0
+# Between the beginnings of two looks at whether there is a database to speak to.
+LOOK_SECONDS = 1.0
+# One that answers nothing at all for so long is away. Behind a socket of this machine no network can be cut, but the
+# embedded database may be there, which does one thing at a time.
+SILENT_SECONDS = 1.5
+SILENT_LOCAL_SECONDS = 10.0
+CONNECT_SECONDS = 3.0
+SILENT = "The database does not answer. Try again: nothing counts twice."
 
 log = logging.getLogger("headcount.db")
+
+Found = TypeVar("Found")
 
 
 def session_options(pooled: bool, statement_seconds: float) -> dict[str, Any]:
@@ -66,7 +78,7 @@ select
 """
 
 
-async def check_session(connection: "Connection", statement_seconds: float) -> None:
+async def check_session(connection: calls.Session, statement_seconds: float) -> None:
     """Raises SchemaMismatch where a session is not what it has to be: only a pooler can make it so."""
     session = await connection.fetchrow(SESSION)
     if session is None or session["role"] != ROLE:
@@ -83,11 +95,79 @@ async def check_session(connection: "Connection", statement_seconds: float) -> N
         )
 
 
+class Scout:
+    """A connection beside the pool, for short questions that must not wait in its queue: one at a time."""
+
+    def __init__(self, database: "Database", seconds: float, *, is_watch: bool = False) -> None:
+        self.database = database
+        self.seconds = seconds
+        self.is_watch = is_watch
+        self.turn = asyncio.Lock()
+        self.connection: asyncpg.Connection | None = None
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        return await self._ask(lambda connection: connection.fetch(query, *arguments))
+
+    async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        return await self._ask(lambda connection: connection.fetchrow(query, *arguments))
+
+    def drop(self) -> None:
+        """The next question opens another one."""
+        connection, self.connection = self.connection, None
+        if connection:
+            connection.terminate()
+
+    async def _ask(self, ask: Callable[[asyncpg.Connection], Awaitable[Found]]) -> Found:
+        """Raises TimeoutError where nothing came for too long."""
+        async with self.turn:
+            with _told_of_the_role():
+                return await self._ask_now(ask)
+
+    async def _ask_now(self, ask: Callable[[asyncpg.Connection], Awaitable[Found]]) -> Found:
+        if self.database.is_silent and not self.is_watch:
+            raise Problem("unavailable", SILENT)
+        connection = self.connection
+        is_late = False
+
+        def give_up() -> None:
+            # Not by cancelling: asyncpg would ask the server to, and wait for that.
+            nonlocal is_late
+            is_late = True
+            self.drop()
+
+        timer: asyncio.TimerHandle | None = None
+        try:
+            if connection is None or connection.is_closed():
+                connection = self.connection = await self.database.connect()
+            timer = asyncio.get_running_loop().call_later(self.seconds, give_up)
+            if not self.database.checked and not self.is_watch:
+                await self.database.check(connection)
+            found = await ask(connection)
+            self.database.heard_at = time.monotonic()
+            return found
+        except asyncpg.PostgresError as error:
+            if is_late:
+                raise TimeoutError from error
+            self.drop()
+            raise
+        except asyncpg.InterfaceError as error:
+            self.drop()
+            raise (TimeoutError() if is_late else error) from error
+        except BaseException:
+            self.drop()
+            raise
+        finally:
+            if timer:
+                timer.cancel()
+
+
 class Database:
     """Runs one statement at a time, each in a transaction of its own, on a connection from the pool.
 
-    It starts without a database and answers 503 until there is one; the first connection checks the schema.
-    Later only /readyz looks at it again: while a release is rolled out, what is under way shall be finished.
+    It starts without a database and answers 503 until there is one; the first connection checks the schema. Later
+    only the watch looks at it again, once a second and for all who ask /readyz: while a release is rolled out, what is
+    under way shall be finished. The watch also notices when the database says nothing at all any more: then whoever
+    waits for it is told so (503), and all who come, until it speaks again.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -95,18 +175,42 @@ class Database:
         self.expected: SchemaVersion = expected_schema()
         self.checked = False
         self.waiting = 0
-        self.rollup_state: RollupState | None = None
-        self.looked_at = -math.inf
-        self.refusal_state: RefusalState | None = None
-        self.refusals_looked_at = -math.inf
+        self.shares = Shares(settings.pool_size, settings.max_waiting, settings.acquire_seconds)
+        self.rollups = Glance(self, "the rollups", lambda: calls.get_rollup_state(self))
+        self.refusals = Glance(self, "what was refused", lambda: calls.get_refusal_state(self))
         self.pool: asyncpg.Pool[asyncpg.Record] | None = None
+        # What the latest look came to, None if all is well; and whether the database says nothing at all.
+        self.fault: Exception | None = None
+        self.is_silent = False
+        self.heard_at = -math.inf
+        # Those who wait for a connection, and connections with a statement under way.
+        self.waits: set[asyncio.Timeout] = set()
+        self.busy: set[PoolConnectionProxy[asyncpg.Record]] = set()
+        seconds = SILENT_LOCAL_SECONDS if is_local(settings.database_url) else SILENT_SECONDS
+        self.watch = Scout(self, seconds, is_watch=True)
+        # For the look-up of tokens: before anything else, and not behind those who wait for the pool.
+        self.door = Scout(self, max(seconds, 2.0))
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
-        """Opens the pool. Raises SchemaMismatch if there is a database that this release cannot speak to."""
+        """Opens the pool. Raises SchemaMismatch if there is a database that this release cannot speak to, and
+        whatever says that it never will; that it is not there yet is all right."""
         async with self.opened():
             await self._look()
-            yield
+            if self.fault and not is_absence(self.fault):
+                raise self.fault
+            if self.fault:
+                log.warning(
+                    "There is no database yet (%s: %s): every request is answered 503 until there is one",
+                    type(self.fault).__name__,
+                    self.fault,
+                )
+            task = asyncio.create_task(self._watch())
+            try:
+                yield
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -125,39 +229,73 @@ class Database:
         try:
             yield
         finally:
+            self.watch.drop()
+            self.door.drop()
             pool, self.pool = self.pool, None
             try:
                 await asyncio.wait_for(pool.close(), 10)
             except TimeoutError:
                 pool.terminate()
 
-    async def _look(self) -> None:
-        """Whether there is a schema to speak to; that there is no database yet is all right."""
-        try:
-            await self.check_schema()
-        except SchemaMismatch:
-            raise
-        except Exception as error:
-            if problem_of(error).kind.code != "unavailable":
-                raise
-            log.warning("The database cannot be reached yet (%s: %s)", type(error).__name__, error)
+    async def connect(self) -> asyncpg.Connection:
+        """One beside the pool, for short questions."""
+        return await asyncpg.connect(
+            self.settings.database_url,
+            timeout=CONNECT_SECONDS,
+            command_timeout=self.settings.statement_seconds + 5,
+            **session_options(self.settings.pooled, self.settings.statement_seconds),
+        )
 
-    async def check_schema(self) -> None:
-        """Raises SchemaMismatch, or whatever it is that keeps us from the database."""
-        async with self._connection() as connection:
-            await self._check_schema(connection)
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            before = self.fault
+            await self._look()
+            if self.fault and before is None:
+                log.warning("The database cannot be spoken to (%s: %s)", type(self.fault).__name__, self.fault)
+            elif before and self.fault is None:
+                log.warning("The database can be spoken to again")
+
+    async def _look(self) -> None:
+        """Notes whether there is a database to speak to."""
+        begun = time.monotonic()
+        try:
+            await self.check(self.watch)
+        except Exception as error:
+            self.fault = error
+            if isinstance(error, TimeoutError) and self.heard_at < begun:
+                await self._lose()
+        else:
+            self.fault, self.is_silent = None, False
+
+    async def _lose(self) -> None:
+        """Nobody waits any longer for a database that says nothing."""
+        self.is_silent = True
+        for wait in self.waits:
+            with suppress(RuntimeError):  # it has run out just now
+                wait.reschedule(0)
+        for connection in list(self.busy):
+            connection.terminate()
+        if self.pool:
+            await self.pool.expire_connections()
+
+    def check_readiness(self) -> None:
+        """What the latest look came to, a second ago at most. Raises Problem (503); asks nothing of the database."""
+        if self.fault:
+            problem = problem_of(self.fault)
+            raise Problem("unavailable", SILENT if self.is_silent else problem.detail) from None
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         async with self._connection() as connection:
-            if not self.checked:
-                await self._check_schema(connection)
             return await connection.fetch(query, *arguments)
 
     async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
         async with self._connection() as connection:
-            if not self.checked:
-                await self._check_schema(connection)
             return await connection.fetchrow(query, *arguments)
+
+    def get_waiting(self) -> int:
+        """Calls that wait for a connection."""
+        return self.waiting + self.shares.waiting
 
     def get_size(self) -> int:
         """Open connections."""
@@ -167,40 +305,13 @@ class Database:
         """Open connections that nobody uses."""
         return self.pool.get_idle_size() if self.pool else 0
 
-    async def get_rollup_state(self) -> RollupState | None:
-        """At most some seconds old; None if the database does not answer."""
-        if time.monotonic() - self.looked_at > ROLLUP_STATE_SECONDS:
-            self.looked_at = time.monotonic()
-            try:
-                async with asyncio.timeout(1):
-                    self.rollup_state = await calls.get_rollup_state(self)
-            except Exception as error:
-                log.warning("No state of the rollups (%s: %s)", type(error).__name__, error)
-                self.rollup_state = None
-        return self.rollup_state
-
-    async def get_refusal_state(self) -> RefusalState | None:
-        """The same."""
-        if time.monotonic() - self.refusals_looked_at > ROLLUP_STATE_SECONDS:
-            self.refusals_looked_at = time.monotonic()
-            try:
-                async with asyncio.timeout(1):
-                    self.refusal_state = await calls.get_refusal_state(self)
-            except Exception as error:
-                log.warning("No state of what was refused (%s: %s)", type(error).__name__, error)
-                self.refusal_state = None
-        return self.refusal_state
-
     @asynccontextmanager
     async def transaction(self, token: str | None) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """A transaction. With a token, one that reaches only what that does (sql/repeatable/10_core/15_reach.sql)."""
-        async with self._connection() as connection:
-            if not self.checked:
-                await self._check_schema(connection)
-            async with connection.transaction():
-                if token:
-                    await connection.execute("select set_config('headcount.token', $1, true)", token)
-                yield connection
+        async with self._connection() as connection, connection.transaction():
+            if token:
+                await connection.execute("select set_config('headcount.token', $1, true)", token)
+            yield connection
 
     @asynccontextmanager
     async def transaction_of_its_own(self, statement_seconds: float) -> AsyncIterator[asyncpg.Connection]:
@@ -224,7 +335,8 @@ class Database:
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 connection.terminate()
 
-    async def _check_schema(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+    async def check(self, connection: calls.Session) -> None:
+        """Raises SchemaMismatch, or whatever it is that keeps us from the database."""
         if not self.checked:
             await check_session(connection, self.settings.statement_seconds)
         try:
@@ -249,55 +361,153 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
-        """One of the pool's. Raises Problem (503) at once if too many wait already, or if none can be had."""
+        """One of the pool's, whose schema is known. Raises Problem (503) at once if too many wait already, or if none
+        can be had."""
         if self.pool is None:
             raise Problem("unavailable", "The service is stopping.")
+        if self.is_silent:
+            raise Problem("unavailable", SILENT)
         if self.waiting >= self.settings.max_waiting:
             raise Problem("unavailable", "Too many requests wait for the database. Nothing was stored; try again.")
-        try:
-            self.waiting += 1
+        with _told_of_the_role():
+            connection = await self._acquire(self.pool)
+            self.busy.add(connection)
             try:
-                connection = await self.pool.acquire(timeout=self.settings.acquire_seconds)
-            finally:
-                self.waiting -= 1
-            try:
+                if not self.checked:
+                    await self.check(connection)
                 yield connection
+                self.heard_at = time.monotonic()
             finally:
+                self.busy.discard(connection)
                 await self.pool.release(connection, timeout=5)
-        except (asyncpg.InvalidParameterValueError, asyncpg.ConnectionDoesNotExistError) as error:
-            # A session whose role does not exist is ended as it begins.
-            if ROLE not in str(error):
-                raise
-            raise SchemaMismatch(f"The database has no role {ROLE}: run headcount migrate.") from None
+
+    async def _acquire(self, pool: "asyncpg.Pool[asyncpg.Record]") -> "PoolConnectionProxy[asyncpg.Record]":
+        wait = asyncio.timeout(self.settings.acquire_seconds)
+        self.waiting += 1
+        try:
+            async with wait:
+                self.waits.add(wait)
+                return await pool.acquire()
+        finally:
+            self.waiting -= 1
+            self.waits.discard(wait)
+
+
+@contextmanager
+def _told_of_the_role() -> Iterator[None]:
+    """A session whose role does not exist is ended as it begins. Raises SchemaMismatch then."""
+    try:
+        yield
+    except (asyncpg.InvalidParameterValueError, asyncpg.ConnectionDoesNotExistError) as error:
+        if ROLE not in str(error):
+            raise
+        raise SchemaMismatch(f"The database has no role {ROLE}: run headcount migrate.") from None
+
+
+def is_local(database_url: str) -> bool:
+    """Whether the database is behind a socket of this machine."""
+    try:
+        return parse_qs(urlsplit(database_url).query).get("host", [""])[0].startswith("/")
+    except ValueError:
+        return False
+
+
+def is_absence(error: Exception) -> bool:
+    """Whether a database may yet be there: it cannot be reached, is starting, or is full."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (getattr(error, "sqlstate", None) or "")[:2] in ("08", "53", "57") and "startup parameter" not in str(
+            error
+        )
+    return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError) and not isinstance(
+        error, asyncpg.ClientConfigurationError
+    )
+
+
+class Glance(Generic[Found]):
+    """Something that /metrics shows of the database, looked up once in a while for all who ask."""
+
+    def __init__(self, database: Database, what: str, look: Callable[[], Awaitable[Found]]) -> None:
+        self.database = database
+        self.what = what
+        self.look = look
+        self.found: Found | None = None
+        self.looked_at = -math.inf
+        self.looking: asyncio.Task[None] | None = None
+
+    async def get(self) -> Found | None:
+        """At most some seconds old; None if the database does not answer within one."""
+        if time.monotonic() - self.looked_at > GLANCE_SECONDS and self.looking is None:
+            self.looked_at = time.monotonic()
+            self.looking = asyncio.create_task(self._look())
+        if self.looking:
+            # Whoever goes away or has waited long enough does not take the look away from the others.
+            await asyncio.wait({self.looking}, timeout=1)
+        return None if self.looking or self.database.is_silent else self.found
+
+    async def _look(self) -> None:
+        try:
+            self.found = await self.look()
+        except Exception as error:
+            log.warning("No state of %s (%s: %s)", self.what, type(error).__name__, error)
+            self.found = None
+        finally:
+            self.looking = None
 
 
 async def _leave_as_is(_connection: object) -> None:
     pass
 
 
-class Limited:
-    """The database as a token sees it that is limited to a space: every statement says on whose behalf it is."""
+class Client:
+    """The database as one client sees it: within its share, and as far as its token reaches.
 
-    def __init__(self, database: Database, token: str) -> None:
+    `name`: whose share; None where nobody can be told apart. `limited_to`: the id of a token that is limited to a
+    space, on whose behalf every statement says that it is.
+    """
+
+    def __init__(
+        self, database: Database, name: str | None = None, limited_to: str | None = None, *, is_slow: bool = False
+    ) -> None:
         self.database = database
-        self.token = token
+        self.name = name
+        self.limited_to = limited_to
+        self.is_slow = is_slow
         self.settings = database.settings
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        async with self.database.transaction(self.token) as connection:
-            return await connection.fetch(query, *arguments)
+        async with self.database.shares.turn(self.name, is_slow=self.is_slow):
+            if self.limited_to is None:
+                return await self.database.fetch(query, *arguments)
+            async with self.database.transaction(self.limited_to) as connection:
+                return await connection.fetch(query, *arguments)
 
     async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
-        async with self.database.transaction(self.token) as connection:
-            return await connection.fetchrow(query, *arguments)
+        async with self.database.shares.turn(self.name, is_slow=self.is_slow):
+            if self.limited_to is None:
+                return await self.database.fetchrow(query, *arguments)
+            async with self.database.transaction(self.limited_to) as connection:
+                return await connection.fetchrow(query, *arguments)
+
+
+def is_whole(session: object) -> bool:
+    """Whether what it asks can be asked together with others: it reaches everything, on the primary."""
+    return isinstance(session, Database) or (isinstance(session, Client) and session.limited_to is None)
+
+
+def name_of(session: object) -> str | None:
+    """Whose share it has."""
+    return session.name if isinstance(session, Client) else None
 
 
 class Bounded:
-    """The database for changes of the floor plan: nobody stores events while one is made, so it may not take long."""
+    """The database for changes of the floor plan: nobody stores events while one is made, so it may not take long.
 
-    def __init__(self, database: Database, token: str | None, seconds: float, words: str) -> None:
-        self.database = database
-        self.token = token
+    One client makes few of them at a time.
+    """
+
+    def __init__(self, client: Client, seconds: float, words: str) -> None:
+        self.client = client
+        self.database = client.database
         self.seconds = seconds
         self.words = words
 
@@ -314,7 +524,10 @@ class Bounded:
         """Raises Problem (503) where it takes longer, be it waiting or at work."""
         seconds = min(self.seconds, self.database.settings.statement_seconds)
         try:
-            async with self.database.transaction(self.token) as connection:
+            async with (
+                self.database.shares.turn(self.client.name, is_slow=True),
+                self.database.transaction(self.client.limited_to) as connection,
+            ):
                 await connection.execute(
                     "select set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)",
                     f"{seconds:g}s",
@@ -333,32 +546,30 @@ def access_of(request: HttpRequest) -> Access:
     return access
 
 
-def database(request: HttpRequest) -> Database | Limited:
-    """The one that belongs to the request's app, as far as the request's token reaches. Raises as access_of."""
+def database(request: HttpRequest, *, is_slow: bool = False) -> Client:
+    """The one that belongs to the request's app, as far as the request's token reaches. Raises as access_of.
+
+    `is_slow`: what is asked may take seconds; of these one client has few at a time.
+    """
     access = access_of(request)
-    whole = whole_database(request)
-    return Limited(whole, access.token) if access.is_limited and access.token else whole
+    limited_to = access.token if access.is_limited else None
+    return Client(whole_database(request), access.client, limited_to, is_slow=is_slow)
 
 
 def plan_database(request: HttpRequest) -> Bounded:
     """As database, for a change of the floor plan."""
-    access = access_of(request)
-    token = access.token if access.is_limited else None
-    return Bounded(whole_database(request), token, PLAN_SECONDS, PLAN_IS_BUSY)
+    return Bounded(database(request), PLAN_SECONDS, PLAN_IS_BUSY)
 
 
 def preview_database(request: HttpRequest) -> Bounded:
     """As database, for a dry run of such a change."""
-    access = access_of(request)
-    token = access.token if access.is_limited else None
-    return Bounded(whole_database(request), token, PREVIEW_SECONDS, PREVIEW_IS_BUSY)
+    return Bounded(database(request), PREVIEW_SECONDS, PREVIEW_IS_BUSY)
 
 
-def database_of_token(request: HttpRequest) -> Database | Limited:
+def database_of_token(request: HttpRequest) -> Client:
     """As database; its statements know the token that asks also where that is not limited."""
     access = access_of(request)
-    whole = whole_database(request)
-    return Limited(whole, access.token) if access.token else whole
+    return Client(whole_database(request), access.client, access.token)
 
 
 def whole_database(request: HttpRequest) -> Database:

@@ -34,6 +34,10 @@ OTHER_WAYS = re.compile(
 INLINE = re.compile(rb"<(script|style)\b([^>]*)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
 
 
+# In the log, where nobody was left to be answered.
+CLIENT_GONE = 499
+
+
 class Edge(Litestar):
     """Litestar, with X-Request-Id and headers for safety on every answer, HEAD, and a line in the log."""
 
@@ -63,6 +67,9 @@ class Edge(Litestar):
                 await self._answer_head(scope, receive, send_more)
             else:
                 await super().__call__(scope, receive, send_more)
+        except asyncio.CancelledError:
+            status = CLIENT_GONE
+            raise
         finally:
             auth = scope.get("auth")
             route = scope.get("path_template")

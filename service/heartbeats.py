@@ -9,9 +9,10 @@ from typing import NamedTuple
 import msgspec
 
 from service import calls
-from service.db import Database, Limited
+from service.db import Client, Database, is_whole, name_of
 from service.errors import Problem
 from service.groups import Groups
+from service.leisure import breathe, take_time
 from service.messages import (
     EventsRecordedOut,
     HeartbeatIn,
@@ -22,6 +23,7 @@ from service.messages import (
 )
 from service.metrics import Metrics
 from service.negotiation import (
+    JSON,
     HttpRequest,
     decode_bytes,
     inflate,
@@ -42,6 +44,10 @@ NAMES_ONE = "It must name its DPU by `dpu` or by `mac_address`, and not by both.
 
 class HeartbeatsShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heartbeats: list[msgspec.Raw]
+
+
+class HeartbeatsWhole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    heartbeats: msgspec.Raw
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -71,23 +77,44 @@ async def decode_heartbeats(request: HttpRequest) -> Batch:
 
 def decode_batch(body: bytes, format: str) -> Batch:
     """All at once where all are good; else each by itself, so that a bad one costs no other."""
+    if len(body) > MAX_HEARTBEATS:
+        _check_number(body, format)
     try:
         found = [check(heartbeat) for heartbeat in decode_bytes(body, HeartbeatsIn, format).heartbeats]
         return Batch(found, range(len(found)))
     except Problem as problem:
         if problem.kind.code != "invalid":
             raise
+    take_time(len(body))
     parts = decode_bytes(body, HeartbeatsShape, format).heartbeats
     if len(parts) > MAX_HEARTBEATS:
-        raise Problem("too_large", f"A request can have {MAX_HEARTBEATS:,} heartbeats; send them in parts.")
+        raise _too_many()
     heartbeats, indexes, refused = [], [], []
     for index, part in enumerate(parts):
+        breathe(index)
         try:
             heartbeats.append(check(decode_bytes(bytes(part), HeartbeatIn, format)))
             indexes.append(index)
         except Problem as problem:
             refused.append(Rejection(index, "invalid", problem.detail))
     return Batch(heartbeats, indexes, refused)
+
+
+def _check_number(body: bytes, format: str) -> None:
+    """Before millions of small objects are made. Raises Problem (413)."""
+    if format == JSON:
+        # one has three fields, and a comma after it
+        if max(body.count(b"{") - 1, body.count(b",") // 4) > MAX_HEARTBEATS:
+            raise _too_many()
+        return
+    head = bytes(decode_bytes(body, HeartbeatsWhole, format).heartbeats)[:5]
+    width = {0xDC: 2, 0xDD: 4}.get(head[0], 0)
+    if width and int.from_bytes(head[1 : 1 + width]) > MAX_HEARTBEATS:
+        raise _too_many()
+
+
+def _too_many() -> Problem:
+    return Problem("too_large", f"A request can have {MAX_HEARTBEATS:,} heartbeats; send them in parts.")
 
 
 def decode_message(body: bytes, content_type: str, content_encoding: str, at: datetime) -> Batch:
@@ -134,7 +161,7 @@ class Heartbeats:
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
         self.room = Room(settings, "heartbeats")
 
-    async def record(self, session: Database | Limited, batch: Batch, sender: str | None = None) -> EventsRecordedOut:
+    async def record(self, session: Database | Client, batch: Batch, sender: str | None = None) -> EventsRecordedOut:
         """What became of them, after the commit."""
         rows = await self._store(session, Sent(batch.heartbeats, sender))
         rejected = [
@@ -150,7 +177,7 @@ class Heartbeats:
         return EventsRecordedOut(batch.received, batch.received - duplicates - len(rejected), duplicates, rejected)
 
     async def record_one(
-        self, session: Database | Limited, heartbeat: HeartbeatIn, sender: str | None = None
+        self, session: Database | Client, heartbeat: HeartbeatIn, sender: str | None = None
     ) -> HeartbeatOut:
         """Raises Problem: 404 for a DPU that is not registered, 422 for an impossible clock."""
         row = (await self._store(session, Sent([check(heartbeat)], sender)))[0]
@@ -160,17 +187,17 @@ class Heartbeats:
             raise LookupError("a heartbeat without a DPU was accepted")
         return HeartbeatOut(row.dpu, row.last_seen)
 
-    async def _store(self, session: Database | Limited, sent: Sent) -> Sequence[HeartbeatRow]:
-        with self.room.hold(len(sent.heartbeats)):
+    async def _store(self, session: Database | Client, sent: Sent) -> Sequence[HeartbeatRow]:
+        with self.room.hold(len(sent.heartbeats), client=name_of(session)):
             if not sent.heartbeats:
                 return []
-            if len(sent.heartbeats) >= GROUP_HEARTBEATS or isinstance(session, Limited):
+            if len(sent.heartbeats) >= GROUP_HEARTBEATS or not is_whole(session):
                 async with self.large:
                     return (await self._commit([sent], session))[0]
             return await self.groups.ask(sent)
 
     async def _commit(
-        self, asked: Sequence[Sent], session: Database | Limited | None = None
+        self, asked: Sequence[Sent], session: Database | Client | None = None
     ) -> list[Sequence[HeartbeatRow]]:
         sizes = [len(sent.heartbeats) for sent in asked]
         heartbeats = [*chain.from_iterable(sent.heartbeats for sent in asked)]

@@ -22,6 +22,7 @@ import msgspec
 
 from service import calls, instants
 from service.errors import Problem, invalid
+from service.leisure import breathe, take_time
 from service.messages import (
     ID_PATTERN,
     PATTERNS_IN_WORDS,
@@ -51,6 +52,12 @@ MAX_EVENTS = 10_000
 MAX_DAYS = 1_000
 # Of an item that is refused: kept in the database, and shown.
 SHOWN_CHARACTERS = 1_000
+# An item that is longer is refused without a look at what is in it: the fields of one take some hundred bytes.
+LONGEST_ITEM = 16_384
+# Brackets and strings of such items, to find where they end; and lines of a body, blank ones included.
+MAX_TOKENS = 1_000_000
+MAX_LINES = 100_000
+LONGEST_HEADER = 4_096
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 BOM = b"\xef\xbb\xbf"
@@ -73,6 +80,8 @@ NESTING = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 # What makes a line of CSV more than cells with commas between them.
 QUOTED = re.compile(rb'["\r\x00]')
 BLANK = re.compile(r"[ \t\r\n]*")
+# A number or a word, or what stands in the place of one.
+SCALAR = re.compile(r"[^\s,\[\]{}\"]*")
 
 Part = TypeVar("Part")
 Row = TypeVar("Row")
@@ -148,8 +157,11 @@ class Unreadable(ValueError):
     dpu: str | None = None
 
 
-class TooDeep(Unreadable):
-    """Deeper than Python goes."""
+class TooMuch(Unreadable):
+    """Longer than any item is, or deeper than Python goes."""
+
+
+TOO_LONG = f"It is longer than {LONGEST_ITEM:,} characters."
 
 
 async def record(session: calls.Session, batch: Batch, auto_register: bool = True) -> EventsRecordedOut:
@@ -264,6 +276,7 @@ def decode_readings_json(body: bytes) -> Batch:
     body = body.removeprefix(BOM)
     if _plain_text(body) and (batch := _attempt(lambda: _of_readings(_json_readings.decode(body)))):
         return batch
+    take_time(len(body))
     shape = decode_bytes(body, ReadingsShape, JSON)
     parts = _raw_json_parts(shape.readings, "readings")
     return _one_by_one(parts, lambda part: _reading(shape.id, part.value), _show_json, _batch_of_events)
@@ -272,14 +285,16 @@ def decode_readings_json(body: bytes) -> Batch:
 def decode_readings_msgpack(body: bytes) -> Batch:
     if _plain_msgpack(body) and (batch := _attempt(lambda: _of_readings(_msgpack_readings.decode(body)))):
         return batch
+    take_time(len(body))
     shape = decode_bytes(body, ReadingsShape, MSGPACK)
-    parts = _msgpack_parts(shape.readings, "readings")
+    parts = msgpack_parts(shape.readings, "readings")
     return _one_by_one(parts, lambda part: _reading(shape.id, _msgpack_value(part)), _show_msgpack, _batch_of_events)
 
 
 def _plain_text(body: bytes) -> bool:
-    """Whether msgspec reads every timestamp as we do. An escape could hide a long fraction."""
-    return b"\\" not in body and not LONG_FRACTION.search(body)
+    """Whether msgspec reads every timestamp as we do, and no more items than there can be. An escape could hide a long
+    fraction."""
+    return b"\\" not in body and body.count(b"{") <= MAX_EVENTS + 1 and not LONG_FRACTION.search(body)
 
 
 def _plain_msgpack(body: bytes) -> bool:
@@ -296,7 +311,7 @@ def _attempt(fast_path: Callable[[], AnyBatch | None]) -> AnyBatch | None:
 
 def _of_readings(body: ReadingsIn) -> Batch | None:
     readings: Sequence[ReadingIn] = body.readings
-    _check_number(len(readings))
+    check_number(len(readings))
     return _of_columns(
         [body.id] * len(readings),
         [reading.timestamp for reading in readings],
@@ -321,7 +336,7 @@ def are_instants(times: Sequence[datetime]) -> bool:
     return not times or (min(times) >= instants.EARLIEST and max(times) <= instants.LATEST)
 
 
-def _check_number(items: int) -> None:
+def check_number(items: int) -> None:
     if items > MAX_EVENTS:
         raise Problem("too_large", f"A request can have {MAX_EVENTS:,} events; send them in parts.")
 
@@ -337,6 +352,7 @@ def _one_by_one(
     indexes: list[int] = []
     refusals: list[Refusal] = []
     for index, part in enumerate(parts):
+        breathe(index)
         try:
             rows.append(read(part))
             indexes.append(index)
@@ -362,7 +378,7 @@ def _json_value(text: str, start: int) -> tuple[object, int]:
     try:
         return _lenient.raw_decode(text, start)
     except RecursionError:
-        raise TooDeep("It is nested too deeply.") from None
+        raise TooMuch("It is nested too deeply.") from None
     except ValueError as error:
         raise Unreadable(f"JSON is malformed: {error}.") from None
 
@@ -370,18 +386,23 @@ def _json_value(text: str, start: int) -> tuple[object, int]:
 def _json_parts(text: str, start: int) -> tuple[list[JsonPart], int]:
     """The elements of the array that begins at `start`, each with its own text, and where the array ends."""
     parts: list[JsonPart] = []
+    tokens = MAX_TOKENS
     position = _skip_blanks(text, start + 1)
     if text.startswith("]", position):
         return parts, position + 1
     while True:
+        breathe(len(parts))
         try:
-            value, end = _json_value(text, position)
-        except TooDeep as error:
-            value, end = error, _end_of_nested(text, position)
+            value, end = _json_item(text, position)
+        except TooMuch as error:
+            end, tokens = _end_of_item(text, position, tokens)
+            value = error
+            if end - position < LONGEST_ITEM and error.args[0] == TOO_LONG:
+                raise Problem("malformed", _what_is_wrong(text, position)) from None
         except Unreadable as error:
             raise Problem("malformed", str(error)) from None
         parts.append(JsonPart(text[position:end], value))
-        _check_number(len(parts))
+        check_number(len(parts))
         position = _skip_blanks(text, end)
         if text.startswith("]", position):
             return parts, position + 1
@@ -390,13 +411,45 @@ def _json_parts(text: str, start: int) -> tuple[list[JsonPart], int]:
         position = _skip_blanks(text, position + 1)
 
 
-def _end_of_nested(text: str, start: int) -> int:
-    """Where the array or object that begins at `start` ends, however deep it goes."""
+def _json_item(text: str, start: int) -> tuple[object, int]:
+    """As _json_value. Raises TooMuch where it is longer than any should be, or seems to be since it is malformed."""
+    if len(text) - start <= LONGEST_ITEM:
+        return _json_value(text, start)
+    try:
+        value, length = _json_value(text[start : start + LONGEST_ITEM], 0)
+    except TooMuch:
+        raise
+    except Unreadable:
+        raise TooMuch(TOO_LONG) from None
+    if length == LONGEST_ITEM and text[start] not in '[{"':  # what is cut off may belong to it
+        raise TooMuch(TOO_LONG)
+    return value, start + length
+
+
+def _what_is_wrong(text: str, start: int) -> str:
+    """With the item that begins there, and is no longer than items are."""
+    try:
+        _json_value(text, start)
+    except Unreadable as error:
+        return str(error)
+    return "JSON is malformed."
+
+
+def _end_of_item(text: str, start: int, tokens: int) -> tuple[int, int]:
+    """Where the item that begins at `start` ends, however long and deep it is, and how many more tokens may be looked
+    at."""
+    if text[start] not in '[{"':
+        match = SCALAR.match(text, start)
+        return (match.end() if match else start), tokens
     depth = 0
     for token in NESTING.finditer(text, start):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        tokens -= 1
+        breathe(tokens)
         if depth == 0:
-            return token.end()
+            return token.end(), tokens
+        if not tokens:
+            raise Problem("malformed", "JSON is malformed: too much of it is in items that cannot be read.")
     raise Problem("malformed", "JSON is malformed: it ends too early.")
 
 
@@ -416,7 +469,7 @@ def _show_json(part: JsonPart) -> str:
     return shown(part.text)
 
 
-def _msgpack_parts(raw: msgspec.Raw, name: str) -> list[msgspec.Raw]:
+def msgpack_parts(raw: msgspec.Raw, name: str) -> list[msgspec.Raw]:
     head = bytes(raw)[:5]
     if 0x90 <= head[0] <= 0x9F:
         number = head[0] & 0x0F
@@ -424,7 +477,7 @@ def _msgpack_parts(raw: msgspec.Raw, name: str) -> list[msgspec.Raw]:
         number = int.from_bytes(head[1 : 3 if head[0] == 0xDC else 5])
     else:
         raise invalid(f"`{name}` must be an array.", name)
-    _check_number(number)  # before a million small objects are made
+    check_number(number)  # before a million small objects are made
     return decode_bytes(bytes(raw), list[msgspec.Raw], MSGPACK)
 
 
@@ -434,19 +487,23 @@ class _Timestamped(msgspec.Struct, frozen=True):
 
 def _msgpack_value(part: msgspec.Raw) -> object:
     encoded = bytes(part)
+    if len(encoded) > LONGEST_ITEM:
+        raise TooMuch(TOO_LONG)
     try:
         value = msgspec.msgpack.decode(encoded)
         if isinstance(value, dict) and isinstance(value.get("timestamp"), datetime):
             raw = msgspec.msgpack.decode(encoded, type=_Timestamped).timestamp
             value["timestamp"] = instants.from_msgpack(bytes(raw))
     except (ValueError, TypeError, RecursionError) as error:
-        raise Unreadable(f"It cannot be read: {printable(str(error))}.") from None
+        raise Unreadable(f"It cannot be read: {shown(str(error))}.") from None
     return value
 
 
 def _show_msgpack(part: msgspec.Raw) -> str:
     """As JSON where it can be, else the bytes."""
     try:
+        if len(bytes(part)) > 4 * SHOWN_CHARACTERS:
+            raise TooMuch(TOO_LONG)
         return shown(msgspec.json.encode(msgspec.msgpack.decode(bytes(part))).decode())
     except (ValueError, TypeError, RecursionError):
         return shown(bytes(part).decode("utf-8", "surrogateescape"))
@@ -457,6 +514,8 @@ def _show_msgpack(part: msgspec.Raw) -> str:
 
 def _columns(header: Header, text: bytes) -> Sequence[Sequence[str]] | None:
     lines = text.decode().split("\n") if text else []
+    if text.count(header.delimiter.encode()) > 8 * header.width * len(lines):
+        return None  # before many small cells are made
     try:
         rows = list(csv.reader(lines, strict=True, delimiter=header.delimiter))
     except csv.Error:
@@ -484,6 +543,8 @@ def integers(column: Sequence[str], low: int, high: int) -> list[int]:
 
 
 def _lines(body: bytes) -> list[bytes]:
+    if body.count(b"\n") > MAX_LINES:
+        raise Problem("too_large", f"A request can have {MAX_LINES:,} lines, blank ones included.")
     return [line.rstrip(b"\r") for line in body.removeprefix(BOM).split(b"\n") if line and not line.isspace()]
 
 
@@ -511,6 +572,8 @@ def spell(name: str) -> str:
 
 
 def _cells(line: bytes, delimiter: str = ",") -> list[str]:
+    if len(line) > LONGEST_ITEM:
+        raise TooMuch(TOO_LONG)
     try:
         rows = list(csv.reader([line.decode()], strict=True, delimiter=delimiter))
     except UnicodeDecodeError:
@@ -521,6 +584,8 @@ def _cells(line: bytes, delimiter: str = ",") -> list[str]:
 
 
 def _json_line(line: bytes) -> object:
+    if len(line) > LONGEST_ITEM:
+        raise TooMuch(TOO_LONG)
     try:
         text = line.decode().strip(" \t\r")
     except UnicodeDecodeError:
@@ -577,7 +642,7 @@ class Table(ABC, Generic[Row, AnyBatch]):
         if not lines:
             raise invalid(f"The first line must be a header: {self.header_in_words}.", "line 1")
         header = self.read_header(lines[0])
-        _check_number(len(lines) - 1)
+        check_number(len(lines) - 1)
         return self.decode_lines(header, lines[1:])
 
     def read_header(self, line: bytes) -> Header:
@@ -617,14 +682,16 @@ class Table(ABC, Generic[Row, AnyBatch]):
     def _names(self, line: bytes) -> tuple[str, list[str]]:
         """The delimiter by which most of the columns are known, and the names of the columns."""
         read = []
-        for delimiter in DELIMITERS:
+        for delimiter in DELIMITERS if len(line) <= LONGEST_HEADER else ():
             try:
                 names = [spell(name) for name in _cells(line.removeprefix(BOM), delimiter)]
             except Unreadable:
                 names = []
             read.append((delimiter, names))
         known = self._known()
-        return max(read, key=lambda found: sum(any(name in names for names in known) for name in found[1]))
+        return max(
+            read, key=lambda found: sum(any(name in names for names in known) for name in found[1]), default=(",", [])
+        )
 
     def _known(self) -> list[set[str]]:
         return [{spell(name) for name in field.names} for field in self.fields]
@@ -637,6 +704,7 @@ class Table(ABC, Generic[Row, AnyBatch]):
         """Lines of a file, without the header, blank lines and line ends. A row is one line."""
         if batch := _attempt(lambda: self._of_lines(header, lines)):
             return batch
+        take_time(sum(map(len, lines)))
         return _one_by_one(lines, lambda line: self._of_line(header, line), _show_line, self.batch)
 
     def _of_lines(self, header: Header, lines: Sequence[bytes]) -> AnyBatch | None:
@@ -682,6 +750,7 @@ class Kind(Table[Row, AnyBatch]):
         body = body.removeprefix(BOM)
         if _plain_text(body) and (batch := _attempt(lambda: self._of_whole(self.whole_json.decode(body)))):
             return batch
+        take_time(len(body))
         # Python's own decoder takes NaN, lone surrogates and the like, which cost one item here and not all of them.
         text = body.decode("utf-8", "surrogateescape")
         if match := self.beginning.match(text):
@@ -694,7 +763,8 @@ class Kind(Table[Row, AnyBatch]):
     def msgpack(self, body: bytes) -> AnyBatch:
         if _plain_msgpack(body) and (batch := _attempt(lambda: self._of_whole(self.whole_msgpack.decode(body)))):
             return batch
-        parts = _msgpack_parts(getattr(decode_bytes(body, self.shape, MSGPACK), self.name), self.name)
+        take_time(len(body))
+        parts = msgpack_parts(getattr(decode_bytes(body, self.shape, MSGPACK), self.name), self.name)
         return _one_by_one(parts, lambda part: self.of_object(_msgpack_value(part)), _show_msgpack, self.batch)
 
     def one_json(self, body: bytes) -> AnyBatch | None:
@@ -703,7 +773,7 @@ class Kind(Table[Row, AnyBatch]):
         if _plain_text(body) and (batch := _attempt(lambda: self.of_items([self.item_json.decode(body)]))):
             return batch
         text = body.decode("utf-8", "surrogateescape")
-        if self.beginning.match(text):
+        if self.beginning.match(text) or len(body) > LONGEST_ITEM:
             return None
         try:
             value, end = _json_value(text, _skip_blanks(text, 0))
@@ -715,6 +785,8 @@ class Kind(Table[Row, AnyBatch]):
 
     def one_msgpack(self, body: bytes) -> AnyBatch | None:
         """The same for MessagePack."""
+        if len(body) > LONGEST_ITEM:
+            return None
         try:
             value = msgspec.msgpack.decode(body)
         except (ValueError, TypeError, RecursionError):
@@ -726,14 +798,15 @@ class Kind(Table[Row, AnyBatch]):
 
     def ndjson(self, body: bytes) -> AnyBatch:
         lines = _lines(body)
-        _check_number(len(lines))
+        check_number(len(lines))
         if _plain_text(body) and (batch := _attempt(lambda: self.of_items(list(map(self.item_json.decode, lines))))):
             return batch
+        take_time(len(body))
         return _one_by_one(lines, lambda line: self.of_object(_json_line(line)), _show_line, self.batch)
 
     def _of_whole(self, whole: msgspec.Struct) -> AnyBatch | None:
         items = getattr(whole, self.name)
-        _check_number(len(items))
+        check_number(len(items))
         return self.of_items(items)
 
     def _one_by_one(self, parts: Sequence[JsonPart]) -> AnyBatch:
@@ -792,7 +865,7 @@ def _reading(device: str, value: object) -> Event:
 
 
 def fields_of(value: object, required: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:
-    if isinstance(value, TooDeep):
+    if isinstance(value, TooMuch):
         raise value
     if not isinstance(value, dict):
         raise Unreadable("It must be an object.")
@@ -866,13 +939,26 @@ def printable(text: str) -> str:
     """The text with what cannot be seen or stored escaped; undecodable bytes (surrogateescape) as hexadecimal."""
     if text.isprintable():
         return text
-    return "".join(character if character.isprintable() else _escaped(character) for character in text)
+    return text.translate(ESCAPES)
 
 
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
+class Escapes(dict[int, str]):
+    """How each character is shown. Remembers those that come in masses."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if character.isprintable():
+            shown = character
+        elif 0xDC80 <= code <= 0xDCFF:
+            shown = f"\\x{code - 0xDC00:02x}"
+        else:
+            shown = character.encode("unicode_escape").decode()
+        if code < 0x3000 or 0xDC80 <= code <= 0xDCFF:
+            self[code] = shown
+        return shown
+
+
+ESCAPES = Escapes()
 
 
 EVENTS = Events("events", EventsIn, EventIn)

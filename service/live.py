@@ -21,7 +21,7 @@ from litestar.types import Receive, Scope, Send
 
 from service import calls
 from service.auth import Access, Gate
-from service.db import Database, Limited
+from service.db import Client, Database
 from service.errors import Problem, problem_of
 from service.messages import ChangesRow, CountOut, DpuChangeOut, SpaceChangeOut, TurnedRow
 from service.negotiation import HttpRequest, json_encoder
@@ -457,7 +457,7 @@ class Live:
         return Tick(changes, loaded, counts, resumed, turned)
 
     async def _load(self, asked: Asked) -> list[CountOut] | Problem:
-        session = Limited(self.database, asked.token) if asked.token is not None else self.database
+        session = Client(self.database, limited_to=asked.token)
         try:
             return await calls.list_counts(session, asked.spaces, asked.under)
         except Exception as error:

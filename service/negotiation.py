@@ -21,11 +21,19 @@ from litestar.response import Stream
 
 from service import instants
 from service.errors import Problem, ProblemItem, invalid
+from service.leisure import AT_ONCE_BYTES, Leisure, TakesTime, in_a_hurry
 from service.messages import ID_PATTERN, PATTERNS_IN_WORDS, NoQuery
+from service.shares import Part, too_much
 
+# Of events, polls, heartbeats and whole sites; of what is about one thing of the floor plan; of what has a few fields.
 MAX_BODY = 8 * 1024 * 1024
+MAX_PLAN_BODY = 64 * 1024
+MAX_SMALL_BODY = 4 * 1024
 # Even an empty member of a gzip stream costs time.
 MAX_GZIP_MEMBERS = 10_000
+MEMBERS_AT_ONCE = 16
+# What is said of one mistake.
+MAX_WORDS = 1_000
 MAX_PARAMETERS = 1_100
 # Of an Accept header: what comes later is not read.
 MAX_ACCEPT = 1_000
@@ -147,10 +155,10 @@ def parse_media_type(content_type: str, formats: Collection[str] = (JSON, MSGPAC
     return format
 
 
-async def decode(request: HttpRequest, kind: type[T]) -> T:
-    """The request's body as `kind`."""
+async def decode(request: HttpRequest, kind: type[T], limit: int = MAX_PLAN_BODY) -> T:
+    """The request's body, of at most so many bytes, as `kind`."""
     format = media_type(request)
-    return await read_body(request, lambda body: decode_bytes(body, kind, format))
+    return await read_body(request, lambda body: decode_bytes(body, kind, format), limit)
 
 
 def decode_bytes(body: bytes, kind: type[T], format: str) -> T:
@@ -215,8 +223,10 @@ def path_id(request: HttpRequest, name: str) -> str:
 
 def problem_of_validation(error: msgspec.ValidationError) -> Problem:
     """msgspec's words, with the place apart from them."""
-    match = PLACE.fullmatch(str(error))
-    words, where = (match["words"], match["where"] or "") if match else (str(error), "")
+    # It can hold a value as it came, of whatever length.
+    text = str(error) if len(str(error)) <= MAX_WORDS else f"{str(error)[:MAX_WORDS]} …"
+    match = PLACE.fullmatch(text)
+    words, where = (match["words"], match["where"] or "") if match else (text, "")
     if field := FIELD.fullmatch(words):
         where = f"{where}.{field['name']}".lstrip(".")
         words = "is not a field here" if field["fault"] == "contains unknown" else "is missing"
@@ -228,79 +238,101 @@ def problem_of_validation(error: msgspec.ValidationError) -> Problem:
 
 
 class Bodies:
-    """How many bytes of bodies are held that are still being read or decoded, over all requests, and the limit."""
+    """How many bytes of bodies are held that are still being read or decoded, over all requests, and the limit.
+
+    One client has a quarter of it. The last eighth is for small bodies.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
+        self.of_client = Part(max(1, limit // 4), "bytes of bodies")
 
-    def hold(self, size: int) -> None:
-        """Raises Problem (503) if that is too much together; nothing is held then."""
-        if self.held + size > self.limit:
+    def check(self, client: str | None, size: int, more: int) -> None:
+        """Whether a body that will have `size` bytes can have so many more of them now. Raises Problem: 503 if that is
+        too much together, 429 if it is for this client."""
+        limit = self.limit if size <= MAX_PLAN_BODY else self.limit - self.limit // 8
+        if self.held + more > limit:
             raise Problem("unavailable", "Too many bodies are being received. Nothing was stored; try again.")
-        self.held += size
+        held = self.of_client.held.get(client, 0) if client is not None else 0
+        if held and held + more > self.of_client.most:
+            raise too_much("Too many bodies of this token are being received.")
+
+    def hold(self, client: str | None, more: int) -> None:
+        self.held += more
+        self.of_client.add(client, more)
 
 
-async def read_body(request: HttpRequest, read: Callable[[bytes], T]) -> T:
+async def read_body(request: HttpRequest, read: Callable[[bytes], T], limit: int = MAX_BODY) -> T:
     """What `read` makes of the whole body, inflated if it is gzip. Never holds more than the limit and one piece.
 
-    How much all requests hold together is bounded as well: 503 beyond that, and before anything is held for a body
-    that says how long it is.
+    How much all requests hold together is bounded as well, and how much those of one client: 503 or 429 beyond that,
+    and before anything is held for a body that says how long it is. A body is inflated when it is there as a whole.
+    What takes long is done by a thread (service/leisure.py).
     """
-    gunzip = decompressor(request.headers.get("content-encoding", ""))
+    is_gzip = is_compressed(request.headers.get("content-encoding", ""))
     bodies: Bodies = request.app.state.bodies
+    client = client_of(request)
     text = request.headers.get("content-length", "0")
     length = int(text[:20]) if text.isdecimal() else 0
-    if length > MAX_BODY:
-        raise too_large()
+    if length > limit:
+        raise too_large(limit)
     try:
-        bodies.hold(length)
-        bodies.held -= length
+        bodies.check(client, length, length)
     except Problem:
         await discard_body(request)
         raise
     body = bytearray()
-    received = held = 0
+    held = 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for piece in request.stream():
-                received += len(piece)
-                if received > MAX_BODY:
-                    raise too_large()
-                body += gunzip.feed(piece, MAX_BODY + 1 - len(body)) if gunzip else piece
-                if len(body) > MAX_BODY:
-                    raise too_large()
-                bodies.hold(len(body) - held)
-                held = len(body)
-        if gunzip:
-            gunzip.finish()
-        return read(bytes(body))
+                if len(body) + len(piece) > limit:
+                    raise too_large(limit)
+                bodies.check(client, len(body) + len(piece), len(piece))
+                body += piece
+                bodies.hold(client, len(piece))
+                held += len(piece)
+        if not is_gzip and len(body) <= AT_ONCE_BYTES:
+            with suppress(TakesTime), in_a_hurry():
+                return read(bytes(body))
+        elif is_gzip and len(body) <= AT_ONCE_BYTES:
+            with suppress(TakesTime), in_a_hurry():
+                whole = inflate_at_once(bytes(body), limit)
+                bodies.check(client, len(whole), len(whole))
+                return read(whole)
+        leisure: Leisure = request.app.state.leisure
+        whole = bytes(body)
+        return await leisure.run(client, lambda: read(gunzip(whole, limit) if is_gzip else whole))
     except TimeoutError:
         raise Problem("malformed", f"The body did not arrive within {BODY_SECONDS:.0f} seconds.") from None
     except HTTPException:
         raise Problem("malformed", "The connection ended before the body did.") from None
     finally:
-        bodies.held -= held
+        bodies.hold(client, -held)
+
+
+def client_of(request: HttpRequest) -> str | None:
+    """Whose share a request has; None where nobody can be told apart."""
+    client: str | None = getattr(request.scope.get("auth"), "client", None)
+    return client
 
 
 def inflate(body: bytes, content_encoding: str) -> bytes:
     """A body that is there as a whole. Raises Problem as read_body does."""
-    gunzip = decompressor(content_encoding)
-    if gunzip:
-        body = gunzip.feed(body, MAX_BODY + 1)
+    if is_compressed(content_encoding):
+        return gunzip(body, MAX_BODY)
     if len(body) > MAX_BODY:
-        raise too_large()
-    if gunzip:
-        gunzip.finish()
+        raise too_large(MAX_BODY)
     return body
 
 
-def decompressor(content_encoding: str) -> "Gunzip | None":
-    """None for what is not compressed. Raises Problem for anything but gzip."""
+def is_compressed(content_encoding: str) -> bool:
+    """Raises Problem for anything but gzip and none."""
     encoding = content_encoding.strip().lower() or "identity"
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise Problem("unsupported_media_type", "Content-Encoding can be gzip or none.")
-    return None if encoding == "identity" else Gunzip()
+    return encoding != "identity"
 
 
 async def discard_body(request: HttpRequest) -> None:
@@ -317,39 +349,49 @@ async def discard_body(request: HttpRequest) -> None:
                     return
 
 
-def too_large() -> Problem:
-    return Problem("too_large", f"A body can have {MAX_BODY} bytes, compressed or not; send it in parts.")
+def too_large(limit: int) -> Problem:
+    if limit == MAX_BODY:
+        return Problem("too_large", f"A body can have {limit} bytes, compressed or not; send it in parts.")
+    return Problem("too_large", f"A body can have {limit} bytes here, compressed or not.")
 
 
-class Gunzip:
-    """Inflates a gzip stream of one or more members, piece by piece, and never more than asked for."""
+def inflate_at_once(body: bytes, limit: int) -> bytes:
+    """As gunzip. Raises TakesTime where that would be long."""
+    try:
+        return gunzip(body, min(limit, AT_ONCE_BYTES), MEMBERS_AT_ONCE)
+    except Problem as problem:
+        if problem.kind.code == "too_large" and limit > AT_ONCE_BYTES:
+            raise TakesTime from None
+        raise
 
-    def __init__(self) -> None:
-        self.member = zlib.decompressobj(wbits=31)
-        self.members = 1
 
-    def feed(self, piece: bytes, room: int) -> bytes:
-        """At most `room` (> 0) bytes; after that many the stream is of no more use."""
-        out = bytearray()
-        # In small steps: each new member copies what is left of its step.
-        for start in range(0, len(piece), 16_384):
-            rest = piece[start : start + 16_384]
-            while rest and len(out) < room:
-                if self.member.eof:
-                    self.member = zlib.decompressobj(wbits=31)
-                    self.members += 1
-                    if self.members > MAX_GZIP_MEMBERS:
-                        raise Problem("too_large", f"A gzip stream can have {MAX_GZIP_MEMBERS} members.")
-                try:
-                    out += self.member.decompress(rest, room - len(out))
-                except zlib.error:
-                    raise Problem("malformed", "The body is not gzip, or is damaged.") from None
-                rest = self.member.unused_data if self.member.eof else self.member.unconsumed_tail
-        return bytes(out)
+def gunzip(body: bytes, limit: int, max_members: int = MAX_GZIP_MEMBERS) -> bytes:
+    """A gzip stream of one or more members, inflated; never more than the limit and one byte of it.
 
-    def finish(self) -> None:
-        if not self.member.eof:
-            raise Problem("malformed", "The gzip stream ends too early.")
+    Raises Problem: 413 for more, or for too many members; 400 for what is no gzip, or ends too early.
+    """
+    out = bytearray()
+    member = zlib.decompressobj(wbits=31)
+    members = 1
+    # In small steps: each new member copies what is left of its step.
+    for start in range(0, len(body), 16_384):
+        rest = body[start : start + 16_384]
+        while rest:
+            if member.eof:
+                member = zlib.decompressobj(wbits=31)
+                members += 1
+                if members > max_members:
+                    raise Problem("too_large", f"A gzip stream can have {MAX_GZIP_MEMBERS} members.")
+            try:
+                out += member.decompress(rest, limit + 1 - len(out))
+            except zlib.error:
+                raise Problem("malformed", "The body is not gzip, or is damaged.") from None
+            if len(out) > limit:
+                raise too_large(limit)
+            rest = member.unused_data if member.eof else member.unconsumed_tail
+    if not member.eof:
+        raise Problem("malformed", "The gzip stream ends too early.")
+    return bytes(out)
 
 
 def _instant(_wanted: type, value: object) -> object:

@@ -6,7 +6,6 @@ in between leaves a lease that runs out, and the notice is sent again with the s
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,9 +13,9 @@ from datetime import UTC, datetime
 
 from service import calls
 from service.channels import Channels, Outcome
-from service.db import Database
+from service.db import Database, Glance
 from service.logs import Seldom
-from service.messages import ClaimRow, DeliveryState
+from service.messages import ClaimRow
 from service.metrics import Metrics
 from service.negotiation import HttpRequest
 
@@ -32,7 +31,6 @@ LEASE_SECONDS = 30
 FINISH_SECONDS = 15.0
 # After the service was told to stop.
 GRACE_SECONDS = 3.0
-STATE_SECONDS = 5.0
 
 log = logging.getLogger("headcount.notices")
 
@@ -47,8 +45,7 @@ class Notices:
         self.running: set[asyncio.Task[None]] = set()
         self.hurry = asyncio.Event()
         self.seldom = Seldom(60.0)
-        self.state: DeliveryState | None = None
-        self.looked_at = -math.inf
+        self.state = Glance(database, "the deliveries", lambda: calls.get_delivery_state(database))
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
@@ -83,18 +80,6 @@ class Notices:
         self.metrics.note_delivery(claim.channel_kind, "delivered" if outcome.is_delivered else told)
         if not outcome.is_delivered:
             log.info("Notice %s by channel %s: %s, %s", claim.notice, claim.channel, told, outcome.error)
-
-    async def get_state(self) -> DeliveryState | None:
-        """At most some seconds old; None if the database does not answer."""
-        if time.monotonic() - self.looked_at > STATE_SECONDS:
-            self.looked_at = time.monotonic()
-            try:
-                async with asyncio.timeout(1):
-                    self.state = await calls.get_delivery_state(self.database)
-            except Exception as error:
-                log.warning("No state of the deliveries (%s: %s)", type(error).__name__, error)
-                self.state = None
-        return self.state
 
     async def _finish(self, claim: ClaimRow, at: datetime, duration_ms: int, outcome: Outcome) -> str | None:
         """As long as the lease lasts, also while the database is away: what was sent should not be sent again."""

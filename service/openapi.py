@@ -92,7 +92,9 @@ def described(
     if undone:
         answers[204] = None
     spec = Described(answers=answers, problems=problems, scope=scope, **more)
-    return {"scope": scope, "page": HTML in spec.media_types, "triggers": triggers, "described": spec}
+    opt = {"scope": scope, "page": HTML in spec.media_types, "triggers": triggers, "described": spec}
+    # What asks for a token and not for the database shows how this process is doing.
+    return opt | {"is_probe": scope is not None and not spec.database}
 
 
 def document(app: Litestar) -> bytes:

@@ -4,16 +4,21 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from service import calls
-from service.db import Database
+from service.db import Database, is_whole, name_of
 from service.errors import Problem
 from service.groups import Groups
 from service.messages import CountOut
 from service.metrics import Metrics
 from service.negotiation import HttpRequest
+from service.shares import Part
 
 # Spaces in one call; more than one request can name.
 GROUP_SPACES = 1_000
 MAX_WAITING = 2_000
+# Of one client: requests, and spaces that they name. Who asks for more spaces at once asks by itself.
+MAX_WAITING_OF_A_CLIENT = 500
+MAX_SPACES_OF_A_CLIENT = 5_000
+FEW_SPACES = 100
 CALLERS = 2
 
 
@@ -28,13 +33,15 @@ class Reader:
         self.database = database
         self.metrics = metrics
         self.groups = Groups(self._count, callers=CALLERS, max_weight=GROUP_SPACES, weigh=len)
+        self.requests_of = Part(MAX_WAITING_OF_A_CLIENT, "requests")
+        self.spaces_of = Part(MAX_SPACES_OF_A_CLIENT, "spaces")
 
     async def get_count(
         self, session: calls.Session, space: str, at: datetime | None, known_at: datetime | None
     ) -> CountOut:
-        if at is not None or known_at is not None or session is not self.database:
+        if at is not None or known_at is not None or not is_whole(session):
             return await calls.get_count(session, space, at, known_at)
-        return (await self._ask([space]))[0]
+        return (await self._ask([space], name_of(session)))[0]
 
     async def list_counts(
         self,
@@ -45,14 +52,15 @@ class Reader:
         known_at: datetime | None,
     ) -> list[CountOut]:
         is_plain = under is None and at is None and known_at is None
-        if spaces is None or not is_plain or session is not self.database:
+        if spaces is None or len(spaces) > FEW_SPACES or not is_plain or not is_whole(session):
             return await calls.list_counts(session, spaces, under, at, known_at)
-        return await self._ask(spaces)
+        return await self._ask(spaces, name_of(session))
 
-    async def _ask(self, spaces: Sequence[str]) -> list[CountOut]:
+    async def _ask(self, spaces: Sequence[str], client: str | None) -> list[CountOut]:
         if len(self.groups.waiting) >= MAX_WAITING:
             raise Problem("unavailable", "Too many requests wait for the database. Try again.")
-        return await self.groups.ask(spaces)
+        with self.requests_of.hold(client), self.spaces_of.hold(client, len(spaces)):
+            return await self.groups.ask(spaces)
 
     async def _count(self, asked: Sequence[Sequence[str]]) -> list[list[CountOut]]:
         """Of each request the spaces that it names, in that order, each once."""

@@ -22,7 +22,8 @@ import asyncpg
 import msgspec
 
 from service import calls
-from service.db import Database, Limited, database
+from service.db import Client, Database, database
+from service.errors import problem_of
 from service.groups import Groups
 from service.messages import MAX_STALENESS, WalPosition
 from service.metrics import Metrics
@@ -94,15 +95,18 @@ class Replica:
         return time.monotonic() - self.reached.seconds if self.reached and self.is_there else math.nan
 
     @asynccontextmanager
-    async def session(self, max_staleness: float, token: str | None) -> AsyncIterator[tuple[calls.Session, datetime]]:
-        """A session, in a transaction on behalf of a limited token if there is one, and the instant up to which it
-        shows everything. Raises NotThere, or what keeps us from it."""
+    async def session(self, max_staleness: float, client: Client) -> AsyncIterator[tuple[calls.Session, datetime]]:
+        """A session within the client's share, in a transaction on its token's behalf if that is limited, and the
+        instant up to which it shows everything. Raises NotThere, or what keeps us from it."""
         if self.has_failed or not self.get_lag() <= max(max_staleness, CLOSE_SECONDS):
             raise NotThere("it is away, or too far behind")
         wanted = self._find_mark(max_staleness) or await self.positions.ask(None)
         if wanted.primary.is_standby:
             raise NotThere("DATABASE_URL is a replica itself")
-        async with self.database.transaction(token) as connection:
+        async with (
+            self.database.shares.turn(client.name, is_slow=client.is_slow),
+            self.database.transaction(client.limited_to) as connection,
+        ):
             yield connection, (await self._catch_up(connection, wanted)).at
 
     def lose(self, error: Exception) -> None:
@@ -175,13 +179,12 @@ class Reading:
     """
 
     def __init__(
-        self, replica: Replica, primary: Database | Limited, max_staleness: float, note: Callable[[datetime], None]
+        self, replica: Replica, primary: Client, max_staleness: float, note: Callable[[datetime], None]
     ) -> None:
         self.replica = replica
         self.primary = primary
-        self.token = primary.token if isinstance(primary, Limited) else None
         # How far a token reaches must not be what it was a while ago.
-        self.max_staleness = 0.0 if self.token else max_staleness
+        self.max_staleness = 0.0 if primary.limited_to else max_staleness
         self.note = note
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
@@ -192,11 +195,13 @@ class Reading:
 
     async def _run(self, run: Callable[[calls.Session], Awaitable[Found]]) -> Found:
         try:
-            async with self.replica.session(self.max_staleness, self.token) as (session, at):
+            async with self.replica.session(self.max_staleness, self.primary) as (session, at):
                 found = await run(session)
         except asyncpg.QueryCanceledError:
             raise  # it takes too long there, and would here
         except Exception as error:
+            if problem_of(error).kind.code == "rate_limited":
+                raise  # and so it would be here
             # Also what is wrong with the request: only the primary's word counts.
             if not (getattr(error, "sqlstate", None) or "").startswith(("PT", "22")):
                 self.replica.lose(error)
@@ -209,11 +214,13 @@ class Reading:
         return await run(self.primary)
 
 
-def reading(request: HttpRequest, max_staleness: int, *, is_now: bool = False) -> Database | Limited | Reading:
+def reading(
+    request: HttpRequest, max_staleness: int, *, is_now: bool = False, is_slow: bool = False
+) -> Client | Reading:
     """Where a request reads that allows its answer to be so many seconds old, within the reach of its token.
 
     What is asked of this very moment (`is_now`) is cheap, and leaves the primary only if it may be old. The answer
-    says in X-Data-As-Of up to when it has everything.
+    says in X-Data-As-Of up to when it has everything. `is_slow`: as service.db.database says.
     """
     state = request.scope["state"]
 
@@ -221,7 +228,7 @@ def reading(request: HttpRequest, max_staleness: int, *, is_now: bool = False) -
         state["as_of"] = at
 
     note(datetime.now(UTC))
-    session = database(request)
+    session = database(request, is_slow=is_slow)
     replica: Replica | None = request.app.state.replica
     if replica is None or (is_now and not max_staleness):
         return session

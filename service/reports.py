@@ -21,7 +21,18 @@ from service import calls
 from service.db import Database, access_of, database
 from service.errors import problem_of
 from service.messages import ReportClaim, ReportIn, ReportOut, ReportRow, ReportStatusOut, SiteUptimeRow
-from service.negotiation import CSV, JSON, HttpRequest, answer, decode, no_query, prefers, prefers_csv, query
+from service.negotiation import (
+    CSV,
+    JSON,
+    MAX_SMALL_BODY,
+    HttpRequest,
+    answer,
+    decode,
+    no_query,
+    prefers,
+    prefers_csv,
+    query,
+)
 from service.settings import Settings
 
 # Sites whose rows are computed by one statement: a fraction of a second.
@@ -129,7 +140,7 @@ async def decode_report(request: HttpRequest) -> ReportIn:
     """What is asked for, in the body of a POST or in the query string; nothing at all is fine."""
     if request.method == "POST" and (body_follows(request) or not request.scope["query_string"]):
         no_query(request)
-        return await decode(request, ReportIn) if body_follows(request) else ReportIn()
+        return await decode(request, ReportIn, MAX_SMALL_BODY) if body_follows(request) else ReportIn()
     return query(request, ReportIn)
 
 

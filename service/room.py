@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
+from service.db import access_of
 from service.errors import Problem
 from service.groups import STOPPED
 from service.negotiation import HttpRequest, discard_body
 from service.settings import Settings
+from service.shares import Part
 
 
 class Room:
-    """Room for so many items and bytes: more is refused (503), best before its body is read.
+    """Room for so many items and bytes: more is refused (503), best before its body is read. One client has half of it
+    at most (429).
 
     `what`: the items, as people call them.
     """
@@ -22,6 +25,8 @@ class Room:
         self.items = 0
         self.bytes = 0
         self.requests = 0
+        self.items_of = Part(max(1, settings.max_waiting_events // 2), what)
+        self.bytes_of = Part(max(1, settings.max_waiting_bytes // 2), "bytes")
         self.is_stopping = False
         self.is_idle = asyncio.Event()
         self.is_idle.set()
@@ -42,9 +47,11 @@ class Room:
                 await asyncio.wait_for(self.is_idle.wait(), self.settings.statement_seconds)
 
     async def admit(self, request: HttpRequest) -> None:
-        """Raises Problem (503) if there is no room for anything more, and holds nothing of the request's body then."""
+        """Raises Problem (503, 429) if there is no room for anything more, and holds nothing of the body then."""
         try:
             self.check()
+            self.items_of.check(access_of(request).client)
+            self.bytes_of.check(access_of(request).client)
         except Problem:
             await discard_body(request)
             raise
@@ -61,9 +68,13 @@ class Room:
         return 2 * self.items >= self.settings.max_waiting_events
 
     @contextmanager
-    def hold(self, items: int, size: int = 0) -> Iterator[None]:
-        """While a request waits and is stored. Raises Problem (503) if there is no room for anything more."""
+    def hold(self, items: int, size: int = 0, client: str | None = None) -> Iterator[None]:
+        """While a request waits and is stored. Raises Problem (503, 429) if there is no room for anything more."""
         self.check()
+        with self.items_of.hold(client, items), self.bytes_of.hold(client, size):
+            yield from self._hold(items, size)
+
+    def _hold(self, items: int, size: int) -> Iterator[None]:
         self.items += items
         self.bytes += size
         self.requests += 1

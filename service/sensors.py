@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from service import calls
-from service.db import Database, Limited
+from service.db import Client
 from service.errors import Problem
 from service.messages import SensorOut
 from service.negotiation import HttpRequest, json_encoder, msgpack_encoder
@@ -84,9 +84,9 @@ class Sensors:
         self.waiting: dict[Key, asyncio.Task[Listed]] = {}
         self.not_before: dict[Key, float] = {}  # by the loop's clock
 
-    async def list(self, session: Database | Limited, space: str | None, state: str | None) -> Listed:
+    async def list(self, session: Client, space: str | None, state: str | None) -> Listed:
         """Raises Problem: 404 for an unknown space, 503 where too many lists wait."""
-        key = Key(session.token if isinstance(session, Limited) else None, space, state)
+        key = Key(session.limited_to, space, state)
         if key not in self.waiting:
             if len(self.waiting) >= MAX_WAITING:
                 raise Problem("unavailable", "Too many lists of sensors wait for the database. Try again.")
@@ -95,7 +95,7 @@ class Sensors:
         # Whoever goes away does not take the read away from the others.
         return await asyncio.shield(self.waiting[key])
 
-    async def _read(self, session: Database | Limited, key: Key) -> Listed:
+    async def _read(self, session: Client, key: Key) -> Listed:
         loop = asyncio.get_running_loop()
         try:
             await asyncio.sleep(self.not_before.get(key, 0.0) - loop.time())

@@ -46,6 +46,9 @@ class Refused(Exception):
 class Connection(HttpToolsProtocol):
     """One connection. uvicorn itself limits only how long it is idle between two requests."""
 
+    # What answers a GET, and whether anybody is there to take it.
+    reading: asyncio.Task[Any] | None = None
+    is_lost = False
     deadline: asyncio.TimerHandle | None = None
     unread: asyncio.TimerHandle | None = None
     overhead = 0
@@ -122,7 +125,7 @@ class Connection(HttpToolsProtocol):
         if self.parser.get_http_version() == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
             raise Refused("HTTP/1.0 has no Transfer-Encoding. Send Content-Length, or HTTP/1.1.")
         self._limit(BODY_SECONDS)
-        self.app = too_many if len(self.connections) > self.max_connections else self.config.loaded_app
+        self.app = too_many if len(self.connections) > self.max_connections else self._answer
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -137,7 +140,24 @@ class Connection(HttpToolsProtocol):
         self._unlimit()
         super().on_message_complete()
 
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        """Nobody goes on reading for a client that is gone. What changes something is finished all the same."""
+        if scope["method"] not in ("GET", "HEAD"):
+            await self.config.loaded_app(scope, receive, send)
+            return
+        self.reading = asyncio.current_task()
+        try:
+            await self.config.loaded_app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.is_lost:
+                raise
+        finally:
+            self.reading = None
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        if self.reading:
+            self.reading.cancel()
         self._unlimit()
         self.resume_writing()
         super().connection_lost(exc)

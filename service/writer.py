@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from service import calls, ingest, polls
-from service.db import Database, Limited
+from service.db import Client, Database, is_whole, name_of
 from service.errors import problem_of
 from service.groups import Groups
 from service.ingest import Batch, Decoded
@@ -51,27 +51,27 @@ class Writer:
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
         self.room = Room(settings, "events")
 
-    async def record(self, session: Database | Limited, batch: Batch) -> EventsRecordedOut:
+    async def record(self, session: Database | Client, batch: Batch) -> EventsRecordedOut:
         """Stores a batch, refusals included, and answers after the commit.
 
         A session that is limited to a space has a transaction of its own: others would reach only as far.
         """
-        with self.room.hold(batch.received, held_bytes(batch)):
+        with self.room.hold(batch.received, held_bytes(batch), name_of(session)):
             if not batch.received:
                 return EventsRecordedOut(0, 0, 0, [])
-            if batch.received < GROUP_EVENTS and not isinstance(session, Limited):
+            if batch.received < GROUP_EVENTS and is_whole(session):
                 return await (self.late if is_late(batch) else self.fresh).ask(batch)
             async with self.large:
                 return (await self._commit([batch], session))[0]
 
-    async def record_polls(self, session: Database | Limited, batch: PollBatch) -> EventsRecordedOut:
+    async def record_polls(self, session: Database | Client, batch: PollBatch) -> EventsRecordedOut:
         """The same for polls. They come by the hour, so that each request has a transaction of its own."""
-        with self.room.hold(batch.received, held_bytes(batch)):
+        with self.room.hold(batch.received, held_bytes(batch), name_of(session)):
             async with self.large:
                 return await polls.record(session, batch, self.settings.auto_register)
 
     async def _commit(
-        self, batches: Sequence[Batch], session: Database | Limited | None = None
+        self, batches: Sequence[Batch], session: Database | Client | None = None
     ) -> list[EventsRecordedOut]:
         session = session or self.database
         try:

@@ -13,7 +13,7 @@ import uvloop
 from litestar import Litestar
 
 from service.app import create_app
-from service.commands.session import connected, in_one_line
+from service.commands.session import in_one_line
 from service.server import Server, listen
 from service.settings import Settings
 
@@ -46,7 +46,8 @@ def run_server(
 ) -> None:
     """Serves until SIGINT or SIGTERM, running `background` beside it; open requests are answered first.
 
-    A background task that raises ClickException ends the service with it. Checks the schema before it listens.
+    A background task that raises ClickException ends the service with it. Where there is a database its schema is
+    checked before anything listens; where there is none yet, requests are answered 503 until there is.
     """
     check_port(settings)
     try:
@@ -61,8 +62,6 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
     stop = asyncio.Event()
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with connected(settings.database_url, pooled=settings.pooled):
-        pass
     server = Server(app)
     # The lifespan is ours, so that what it raises is what we see.
     async with app.lifespan():

@@ -29,7 +29,8 @@ from service.replica import reading
 async def get_count(request: HttpRequest) -> Response[bytes]:
     """The count of a space at an instant (without `at`: now), from what was known at `known_at`."""
     asked = query(request, CountQuery)
-    session = reading(request, asked.max_staleness, is_now=asked.at is None and asked.known_at is None)
+    is_now = asked.at is None and asked.known_at is None
+    session = reading(request, asked.max_staleness, is_now=is_now, is_slow=asked.known_at is not None)
     space = path_id(request, "space")
     return answer(request, await reader(request).get_count(session, space, asked.at, asked.known_at))
 
@@ -38,7 +39,8 @@ async def get_count(request: HttpRequest) -> Response[bytes]:
 async def list_counts(request: HttpRequest) -> Response[bytes]:
     """The counts of the spaces named, or of a space and all below it, or of all, from one snapshot."""
     asked = query(request, CountsQuery)
-    session = reading(request, asked.max_staleness, is_now=asked.at is None and asked.known_at is None)
+    is_now = asked.at is None and asked.known_at is None
+    session = reading(request, asked.max_staleness, is_now=is_now, is_slow=not is_now)
     counts = await reader(request).list_counts(session, asked.space, asked.under, asked.at, asked.known_at)
     return answer(request, CountsOut(counts[0].at if counts else asked.at or datetime.now(UTC), counts))
 
@@ -55,7 +57,7 @@ async def list_space_counts(request: HttpRequest) -> Response[bytes] | Stream:
     has come. As CSV with `Accept: text/csv` or `format=csv`.
     """
     asked = query(request, SpaceCountsQuery)
-    session = reading(request, asked.max_staleness)
+    session = reading(request, asked.max_staleness, is_slow=True)
     space = path_id(request, "space")
     found = await calls.list_space_counts(session, space, asked.from_, asked.to, asked.interval, asked.time_zone)
     if asked.format == "csv" or (asked.format is None and prefers_csv(request)):

@@ -55,7 +55,8 @@ async def get_cumulative_count(request: HttpRequest) -> Response[bytes]:
 async def get_device(request: HttpRequest) -> Response[bytes]:
     """The newest readings in [from, to), in time order; several sequences of one instant are summed."""
     asked = query(request, DeviceQuery)
-    found = await calls.list_readings(database(request), path_id(request, "device"), asked.from_, asked.to, asked.limit)
+    session, device = database(request, is_slow=True), path_id(request, "device")
+    found = await calls.list_readings(session, device, asked.from_, asked.to, asked.limit)
     data = {shortest(time): count for time, count in zip(found.times, found.counts, strict=True)}
     return answer(request, DeviceOut(data, _shortest(found.latest_timestamp), found.cumulative_count))
 

@@ -46,7 +46,7 @@ async def list_events(request: HttpRequest) -> Response[bytes]:
     asked = query(request, EventsQuery)
     none = (None, None, None)
     time, dpu, sequence = cursor.read(asked.after, tuple[datetime, Id, int]) if asked.after else none
-    session = reading(request, asked.max_staleness)
+    session = reading(request, asked.max_staleness, is_slow=True)
     rows = await calls.list_events(
         session, asked.dpu, asked.space, asked.from_, asked.to, time, dpu, sequence, asked.limit + 1
     )

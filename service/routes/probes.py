@@ -23,9 +23,9 @@ async def get_health(request: HttpRequest) -> Response[bytes]:
 
 @get("/readyz", opt=described(HealthOut, scope=OPEN))
 async def get_readiness(request: HttpRequest) -> Response[bytes]:
-    """The database answers and its schema is one that this release can speak to."""
+    """The database answers and its schema is one that this release can speak to: as of a second ago at most."""
     no_query(request)
-    await whole_database(request).check_schema()
+    whole_database(request).check_readiness()
     return answer(request, HealthOut())
 
 
@@ -36,9 +36,9 @@ async def get_metrics(request: HttpRequest) -> Response[bytes]:
     if access_of(request).is_limited:
         raise Problem("forbidden", "This is about the whole installation, and the token is limited to a space.")
     metrics: Metrics = request.app.state.metrics
-    metrics.note_rollups(await whole_database(request).get_rollup_state())
-    metrics.note_refusals(await whole_database(request).get_refusal_state())
-    metrics.note_deliveries(await notices(request).get_state())
+    metrics.note_rollups(await whole_database(request).rollups.get())
+    metrics.note_refusals(await whole_database(request).refusals.get())
+    metrics.note_deliveries(await notices(request).state.get())
     return Response(metrics.text(), media_type=METRICS)
 
 

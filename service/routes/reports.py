@@ -62,7 +62,7 @@ async def trigger_report(request: HttpRequest) -> Response[bytes]:
 @get("/get_report", opt=described(ReportStatusOut, 404, scope="read", query=ReportQuery, media_types=ALL))
 async def get_report_or_csv(request: HttpRequest) -> Response[bytes] | Stream:
     """How far a report is; when it is complete, the CSV itself, or for who prefers JSON where to get it."""
-    session, asked = database(request), query(request, ReportQuery)
+    session, asked = database(request, is_slow=True), query(request, ReportQuery)
     return await status_answer(request, session, await calls.get_report(session, asked.report_id))
 
 
@@ -93,7 +93,7 @@ async def get_report(request: HttpRequest) -> Response[bytes]:
 async def get_report_csv(request: HttpRequest) -> Stream:
     """The rows of a complete report, one a site."""
     no_query(request)
-    session = database(request)
+    session = database(request, is_slow=True)
     return await csv_stream(session, await calls.get_report(session, path_id(request, "report")))
 
 
@@ -108,9 +108,8 @@ async def list_uptimes(request: HttpRequest) -> Response[bytes] | Stream:
     at both ends, so they add up to the whole; at most 10,000.
     """
     asked = query(request, SpaceUptimeQuery)
-    found = await calls.list_uptimes(
-        database(request), path_id(request, "space"), asked.from_, asked.to, asked.interval
-    )
+    session, space = database(request, is_slow=True), path_id(request, "space")
+    found = await calls.list_uptimes(session, space, asked.from_, asked.to, asked.interval)
     if asked.format == "csv" or (asked.format is None and prefers_csv(request)):
         return csv_answer(UptimeOut.__struct_fields__, [msgspec.structs.astuple(bucket) for bucket in found.buckets])
     return answer(request, found)
@@ -123,7 +122,7 @@ async def get_timeline(request: HttpRequest) -> Response[bytes]:
     `to`: the latest poll, if absent; later polls than `to` do not count. `from`: 168 hours before.
     """
     asked = query(request, TimelineQuery)
-    session, space = database(request), path_id(request, "space")
+    session, space = database(request, is_slow=True), path_id(request, "space")
     return answer(request, await calls.get_timeline(session, space, asked.from_, asked.to))
 
 

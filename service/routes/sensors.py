@@ -25,6 +25,7 @@ from service.messages import (
 from service.negotiation import (
     HTML,
     JSON,
+    MAX_SMALL_BODY,
     MSGPACK,
     HttpRequest,
     answer,
@@ -64,7 +65,7 @@ async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
     """A sign of life of one DPU. A MAC address that nobody has is registered."""
     no_query(request)
     await heartbeats(request).room.admit(request)
-    heartbeat = await decode(request, HeartbeatIn)
+    heartbeat = await decode(request, HeartbeatIn, MAX_SMALL_BODY)
     charge(request, 1)
     return answer(request, await heartbeats(request).record_one(database(request), heartbeat, access_of(request).token))
 
@@ -90,7 +91,7 @@ async def list_sensors(request: HttpRequest) -> Response[bytes]:
     if prefers_html(request):
         return page_answer(request, PAGE)
     asked = query(request, SensorsQuery)
-    listed = await sensors(request).list(database(request), asked.space, asked.state)
+    listed = await sensors(request).list(database(request, is_slow=True), asked.space, asked.state)
     if asked.is_paged:
         return unless_known(request, page_of(request, listed, asked))
     return unless_known(request, await whole(request, listed))
@@ -131,9 +132,8 @@ async def list_incidents(request: HttpRequest) -> Response[bytes]:
 async def get_availability(request: HttpRequest) -> Response[bytes]:
     """How much of [from, to) a DPU was online, and when it was not; by default of the last 24 hours."""
     asked = query(request, AvailabilityQuery)
-    return answer(
-        request, await calls.get_availability(database(request), path_id(request, "dpu"), asked.from_, asked.to)
-    )
+    session, dpu = database(request, is_slow=True), path_id(request, "dpu")
+    return answer(request, await calls.get_availability(session, dpu, asked.from_, asked.to))
 
 
 HANDLERS = [record_heartbeats, record_heartbeat, get_heartbeat, list_sensors, list_incidents, get_availability]

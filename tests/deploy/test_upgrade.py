@@ -23,7 +23,7 @@ from tests.deploy.apps import living
 from tests.deploy.releases import FIRST, LAST, Release, unpack
 from tests.factories import NOON, build_house, record
 from tests.http import body, problem
-from tests.http.test_probes import Wire
+from tests.http.wire import Wire, until_ready
 from tests.load.test_crash import Clients, check
 from tests.sql.test_locks import until
 
@@ -258,14 +258,14 @@ async def test_this_service_answers_nothing_before_the_schema_of_the_last_releas
         await wire.mend()
         events = {"events": drill.EVENTS[:1]}
         for answer in (
-            await client.get("/readyz"),
+            await until_ready(client, 503, "headcount migrate"),
             await client.post("/v1/events", json=events),
             await client.get("/v1/spaces"),
         ):
             assert "headcount migrate" in problem(answer, 503, "unavailable")["detail"]
         migrate(url)
-        assert body(await client.get("/readyz")) == {"status": "ok"}
         assert body(await client.post("/v1/events", json=events))["accepted"] == 1
+        assert body(await until_ready(client, 200)) == {"status": "ok"}
     await wire.cut()
 
 

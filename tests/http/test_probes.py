@@ -1,72 +1,28 @@
 """GET /healthz and /readyz, and a service whose database comes and goes."""
 
 import asyncio
+import time
 from contextlib import AbstractAsyncContextManager
 from typing import Any
-from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import asyncpg
 import httpx
 import pytest
 
+from service import auth
 from service.db import Database
 from service.errors import Problem
 from service.schema import SchemaMismatch
 from service.settings import Settings
-from tests.http import body, problem
+from tests.http import body, event, problem
+from tests.http.guarded import bearer, guarded, new_token
 from tests.http.streams import served
+from tests.http.wire import Wire, until_ready
 
 
 async def test_it_is_healthy_and_ready(client: httpx.AsyncClient) -> None:
     assert body(await client.get("/healthz")) == {"status": "ok"}
     assert body(await client.get("/readyz")) == {"status": "ok"}
-
-
-class Wire:
-    """A TCP port in front of the database that can be cut and mended."""
-
-    def __init__(self, database_url: str) -> None:
-        self.parts = urlsplit(database_url)
-        self.writers: list[asyncio.StreamWriter] = []
-        self.server: asyncio.Server | None = None
-        self.port = 0
-
-    @property
-    def url(self) -> str:
-        user = self.parts.netloc.rpartition("@")[0]
-        return urlunsplit(self.parts._replace(netloc=f"{user}@127.0.0.1:{self.port}", query="sslmode=disable"))
-
-    async def mend(self) -> None:
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self.server.sockets[0].getsockname()[1]
-
-    async def cut(self) -> None:
-        assert self.server
-        self.server.close()
-        for writer in self.writers:
-            writer.transport.abort()
-        self.writers.clear()
-        await asyncio.sleep(0.05)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        port = self.parts.port or 5432
-        if folder := parse_qs(self.parts.query).get("host"):
-            back_reader, back_writer = await asyncio.open_unix_connection(f"{folder[0]}/.s.PGSQL.{port}")
-        else:
-            back_reader, back_writer = await asyncio.open_connection(self.parts.hostname or "127.0.0.1", port)
-        self.writers += [writer, back_writer]
-        await asyncio.gather(_pump(reader, back_writer), _pump(back_reader, writer))
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
 
 
 def service_at(url: str, **settings: Any) -> AbstractAsyncContextManager[httpx.AsyncClient]:
@@ -87,9 +43,10 @@ async def test_it_starts_without_a_database_and_heals_when_it_comes_goes_and_com
                 assert response.headers["retry-after"] == "1"
             assert body(await client.get("/healthz"))
             await wire.mend()
-            body(await client.get("/readyz"))
             body(await client.get("/v1/spaces"))
+            await until_ready(client, 200)
             await wire.cut()
+            await until_ready(client, 503)
         await wire.mend()
         body(await client.get("/v1/spaces"))
         await wire.cut()
@@ -107,7 +64,7 @@ async def test_it_is_not_ready_once_the_schema_is_another(own_database_url: str)
         owner = await asyncpg.connect(own_database_url)
         await owner.execute("update meta.repeatable set sha256 = 'another' where name = 'repeatable'")
         await owner.close()
-        found = problem(await client.get("/readyz"), 503, "unavailable")
+        found = problem(await until_ready(client, 503), 503, "unavailable")
         assert "headcount migrate" in found["detail"]
 
 
@@ -122,3 +79,67 @@ async def test_it_turns_requests_away_at_once_when_too_many_wait(database_url: s
                 await database.fetch("select 1")
             assert raised.value.kind.code == "unavailable"
         assert len(await waiting) == 1
+
+
+async def test_however_many_ask_whether_it_is_ready_the_database_is_asked_once_a_second(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    async with service_at(database_url, pool_size=1, max_waiting=1, send_notices=False) as client:
+        asked = asyncio.gather(*(client.get("/readyz") for _ in range(300)))
+        assert (await client.get("/v1/spaces")).status_code == 200
+        assert {response.status_code for response in await asked} == {200}
+    database = Database(Settings(database_url=database_url, auth="off", pool_size=1))
+    async with database.lifespan(None):
+        heard = database.heard_at
+        for _ in range(300):
+            database.check_readiness()
+        assert database.heard_at == heard
+        assert database.get_size() == 0, "no connection of the pool was used"
+
+
+async def test_a_database_that_hangs_is_told_within_seconds_and_probes_answer_all_the_while(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 0.0)
+    reader, writer = await new_token(connection), await new_token(connection, "ingest")
+    wire = Wire(database_url)
+    await wire.mend()
+    async with guarded(wire.url) as client:
+        for path in ("/v1/spaces", "/metrics"):
+            assert (await client.get(path, headers=reader)).status_code == 200
+        body(await client.post("/v1/events", json={"events": [event()]}, headers=writer))
+        wire.freeze()
+        begun = time.monotonic()
+        waited = await asyncio.gather(
+            client.get("/v1/spaces", headers=reader),
+            client.get("/v1/counts", headers=reader),
+            client.post("/v1/events", json={"events": [event(sequence=1)]}, headers=writer),
+            client.get("/v1/spaces", headers=bearer("hc_" + "x" * 43)),
+        )
+        took = time.monotonic() - begun
+        for response in waited:
+            problem(response, 503, "unavailable")
+            assert response.headers["retry-after"] == "1"
+        problem(await until_ready(client, 503), 503, "unavailable")
+        assert body(await client.get("/healthz"))
+        found = await client.get("/metrics", headers=reader)
+        assert found.status_code == 200
+        assert "headcount_rollup_lag_seconds NaN" in found.text
+        problem(await client.get("/metrics", headers=bearer("hc_" + "x" * 43)), 503, "unavailable")
+        await wire.thaw()
+        await until_ready(client, 200)
+        body(await client.get("/v1/spaces", headers=reader))
+        stored = body(await client.post("/v1/events", json={"events": [event(sequence=1)]}, headers=writer))
+        assert stored["accepted"] + stored["duplicates"] == 1
+    await wire.cut()
+    print(f"told after {took:.1f} s")
+    # A bound for the case that everything waits for a statement's time (35 s), not a measurement.
+    assert took < 15
+
+
+async def test_a_statement_that_takes_long_is_not_taken_for_a_database_that_hangs(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    database = Database(Settings(database_url=database_url, auth="off"))
+    async with database.lifespan(None):
+        assert len(await database.fetch("select pg_sleep(3)")) == 1

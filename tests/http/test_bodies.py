@@ -1,0 +1,296 @@
+"""What one client's bodies may take: memory, time of the event loop, and what they leave to others."""
+
+import asyncio
+import gzip
+import itertools
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+from litestar import Litestar
+
+from service import heartbeats, ingest, leisure, polls
+from service.app import create_app
+from service.errors import Problem
+from service.leisure import Leisure
+from service.negotiation import MAX_BODY, Bodies, HttpRequest
+from service.settings import Settings
+from tests.http import body, event, problem
+from tests.http.guarded import Headers, new_token, token_id
+from tests.http.streams import PATIENCE, client_of
+
+Result = TypeVar("Result")
+JSON = {"content-type": "application/json"}
+GZIP = {"content-encoding": "gzip"}
+
+LIMITS = {
+    ("PUT", "/v1/spaces/room"): 64 * 1024,
+    ("PUT", "/v1/doorways/door"): 64 * 1024,
+    ("PUT", "/v1/channels/c"): 64 * 1024,
+    ("POST", "/v1/tokens"): 64 * 1024,
+    ("PUT", "/v1/site"): MAX_BODY,
+    ("POST", "/v1/reports"): 4 * 1024,
+    ("POST", "/trigger_report"): 4 * 1024,
+    ("POST", "/heartbeat"): 4 * 1024,
+    ("POST", "/v1/heartbeats"): MAX_BODY,
+    ("POST", "/v1/events"): MAX_BODY,
+    ("POST", "/v1/polls"): MAX_BODY,
+    ("POST", "/ingest"): MAX_BODY,
+}
+
+
+@pytest.mark.parametrize(("method", "path"), LIMITS)
+async def test_each_address_takes_bodies_as_long_as_it_needs_and_no_longer(
+    client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    limit = LIMITS[method, path]
+    for size, is_too_large in ((limit, False), (limit + 1, True)):
+        for packed in (False, True):
+            content = b'{"x":' + b" " * (size - 5)
+            content = gzip.compress(content) if packed else content
+            response = await client.request(method, path, content=content, headers=JSON | (GZIP if packed else {}))
+            assert (response.status_code == 413) is is_too_large, response.text
+            if is_too_large:
+                assert str(limit) in problem(response, 413, "too_large")["detail"]
+
+
+class Sent:
+    """As much of a request as reading its body takes."""
+
+    def __init__(self, app: Litestar, content: bytes, kind: str, **headers: str) -> None:
+        self.app = app
+        self.content = content
+        self.headers = {"content-type": kind, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        self.scope: dict[str, Any] = {}
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        yield self.content
+
+
+def request_of(app: Litestar, content: bytes, kind: str, **headers: str) -> HttpRequest:
+    return cast(HttpRequest, Sent(app, content, kind, **headers))
+
+
+async def count_turns(waited_for: Awaitable[Result]) -> tuple[Result | Problem, int]:
+    """What came of it, and how often the event loop came round meanwhile."""
+    turns = 0
+    task = asyncio.ensure_future(waited_for)
+    while not task.done():
+        await asyncio.sleep(0)
+        turns += 1
+    try:
+        return task.result(), turns
+    except Problem as found:
+        return found, turns
+
+
+ROOM = MAX_BODY - 100
+MANY_ODD = b'{"dpu":"' + b"\x01" * 780 + b'"}'
+HOSTILE: dict[str, tuple[Callable[[HttpRequest], Awaitable[Any]], str, bytes]] = {
+    "control characters": (
+        ingest.decode_events,
+        "application/json",
+        b'{"events":[' + b",".join([MANY_ODD] * 10_000) + b"]}",
+    ),
+    "brackets": (ingest.decode_events, "application/json", b'{"events":[' + b"[" * ROOM),
+    "pairs of brackets": (
+        ingest.decode_events,
+        "application/json",
+        b'{"events":[' + b"[" * 2_000 + b"[]," * (ROOM // 4),
+    ),
+    "one long item": (ingest.decode_events, "application/json", b'{"events":[[' + b"{}," * (ROOM // 3) + b"{}]]}"),
+    "lines of commas": (
+        ingest.decode_events,
+        "text/csv",
+        b"timestamp,direction,dpu_id\n" + (b"," * 800 + b'"\n') * 9_000,
+    ),
+    "lines of control characters": (
+        ingest.decode_events,
+        "application/x-ndjson",
+        (MANY_ODD + b"\n") * 10_000,
+    ),
+    "maps": (
+        ingest.decode_events,
+        "application/msgpack",
+        b"\x81\xa6events\xdc\x27\x10" + (b"\xdc\x03\x0c" + b"\x80" * 780) * 10_000,
+    ),
+    "polls": (polls.decode_polls, "text/csv", b"store_id,status,timestamp_utc\n" + b"\xff,,\n" * 10_000),
+    "heartbeats": (
+        heartbeats.decode_heartbeats,
+        "application/json",
+        b'{"heartbeats":[' + b",".join([b'{"dpu":"' + b"a" * 780 + b'"}'] * 10_000) + b"]}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("is_packed", [False, True])
+async def test_the_event_loop_goes_on_while_a_large_body_is_decoded(app: Litestar, name: str, is_packed: bool) -> None:
+    decode, kind, content = HOSTILE[name]
+    assert len(content) <= MAX_BODY
+    sent = gzip.compress(content, 1) if is_packed else content
+    headers = {"content_encoding": "gzip"} if is_packed else {}
+    found, turns = await count_turns(decode(request_of(app, sent, kind, **headers)))
+    assert turns > 30
+    if not isinstance(found, Problem):
+        assert found.received <= 10_000
+    assert app.state.bodies.held == 0
+
+
+async def test_a_small_body_that_has_to_be_read_item_by_item_does_not_stop_the_event_loop_either(app: Litestar) -> None:
+    content = b'{"events":[' + b"0," * 9_999 + b"0]}"
+    found, turns = await count_turns(ingest.decode_events(request_of(app, content, "application/json")))
+    assert not isinstance(found, Problem)
+    assert found.received == len(found.refusals) == 10_000
+    assert turns > 30
+
+
+async def test_what_is_small_or_good_is_decoded_at_once(app: Litestar, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a thread was asked")
+
+    monkeypatch.setattr(Leisure, "run", refuse)
+    good = msgspec.json.encode({"events": [event(sequence=number) for number in range(2_000)]})
+    for content in (good[:100_000], b'{"events":[{"dpu":"a"},7]}', gzip.compress(good)):
+        is_packed = content[:2] == b"\x1f\x8b"
+        headers = {"content_encoding": "gzip"} if is_packed else {}
+        if content.startswith(b'{"events":[{"dpu":"dpu-1"') and not content.endswith(b"]}"):
+            content = content[: content.rindex(b"},{")] + b"}]}"
+        found, _ = await count_turns(ingest.decode_events(request_of(app, content, "application/json", **headers)))
+        assert not isinstance(found, Problem)
+
+
+async def test_a_header_of_many_columns_is_refused_before_it_is_taken_apart(client: httpx.AsyncClient) -> None:
+    for content in (b"," * ROOM, b"timestamp," * 10_000, b'"' + b"x" * 200_000 + b'"'):
+        response = await client.post("/v1/events", content=content, headers={"content-type": "text/csv"})
+        assert "must be a header" in problem(response, 422, "invalid")["detail"]
+
+
+async def test_what_is_said_of_a_value_that_is_wrong_is_short(client: httpx.AsyncClient) -> None:
+    response = await client.put("/v1/channels/c", json={"kind": "a" * 60_000})
+    assert len(problem(response, 422, "invalid")["detail"]) < 2_000
+    content = b'{"heartbeats":[{"dpu":"' + b"a" * 1_000_000 + b'"}]}'
+    response = await client.post("/v1/heartbeats", content=content, headers=JSON)
+    assert len(response.content) < 4_000
+
+
+async def test_the_good_events_beside_one_that_is_too_long_are_taken(client: httpx.AsyncClient) -> None:
+    for bad in (
+        b'{"dpu":"' + b"a" * 100_000 + b'"}',
+        b'"' + b"a" * 100_000 + b'"',
+        b"1" * 100_000,
+        b"[" + b"{}," * 30_000 + b"1]",
+    ):
+        content = b'{"events":[' + bad + b"," + msgspec.json.encode(event()) + b"]}"
+        answer = body(await client.post("/v1/events", content=content, headers=JSON))
+        assert answer["accepted"] + answer["duplicates"] == 1
+        assert [item["index"] for item in answer["rejected"]] == [0]
+        assert "longer than 16,384" in answer["rejected"][0]["detail"]
+
+
+def test_a_client_has_a_quarter_of_the_room_for_bodies_and_small_ones_always_have_some() -> None:
+    bodies = Bodies(1024 * 1024)
+    quarter, small, large = 256 * 1024, 64 * 1024, 64 * 1024 + 1
+    bodies.check("one", quarter, quarter)
+    bodies.hold("one", quarter)
+    with pytest.raises(Problem) as raised:
+        bodies.check("one", 1, 1)
+    assert (raised.value.kind.status, raised.value.headers) == (429, {"Retry-After": "1"})
+    for other in ("two", "three"):
+        bodies.check(other, quarter, quarter)
+        bodies.hold(other, quarter)
+    bodies.check("four", 2 * small, 2 * small)
+    bodies.hold("four", 2 * small)
+    with pytest.raises(Problem) as raised:
+        bodies.check("five", large, large)
+    assert raised.value.kind.status == 503
+    bodies.check("five", small, small)
+    for client, held in (("one", quarter), ("two", quarter), ("three", quarter), ("four", 2 * small)):
+        bodies.hold(client, -held)
+    assert (bodies.held, bodies.of_client.held) == (0, {})
+
+
+async def test_bodies_that_never_end_are_in_the_way_of_their_own_token_only(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    reader, writer = await new_token(connection, "read"), await new_token(connection, "ingest")
+    slow = await new_token(connection, "ingest")
+    app = create_app(Settings(database_url=database_url, jobs=False, max_body_bytes=1024 * 1024))
+    may_end = asyncio.Event()
+
+    async def stalling(content: bytes) -> AsyncIterator[bytes]:
+        yield content
+        await may_end.wait()
+
+    async with app.lifespan(), client_of(app) as client:
+
+        def send(path: str, content: bytes, token: Headers, **headers: str) -> asyncio.Task[httpx.Response]:
+            sent = JSON | token | headers
+            return asyncio.create_task(client.post(path, content=stalling(content), headers=sent))
+
+        # a report has a few bytes, and what it would be inflated to is not held before it has come
+        bomb = gzip.compress(b" " * MAX_BODY)[:4_000]
+        waiting = [send("/trigger_report", bomb, reader, **{"content-encoding": "gzip"}) for _ in range(8)]
+        waiting += [send("/v1/events", b" " * 200_000, slow)]
+        async with asyncio.timeout(PATIENCE):
+            for _ in itertools.count():
+                if app.state.bodies.held >= 200_000 + 8 * len(bomb):
+                    break
+                await asyncio.sleep(0.01)
+        assert app.state.bodies.held == 200_000 + 8 * len(bomb)
+        assert app.state.bodies.of_client.held[await token_id(connection, slow)] == 200_000
+        refused = await client.post("/v1/events", content=b" " * 100_000, headers=JSON | slow)
+        assert "of this token" in problem(refused, 429, "rate_limited")["detail"]
+        stored = await client.post("/v1/events", json={"events": [event()]}, headers=writer)
+        assert body(stored)["accepted"] == 1
+        may_end.set()
+        await asyncio.gather(*waiting)
+        assert app.state.bodies.held == 0
+
+
+async def test_of_one_client_one_body_is_decoded_at_a_time_and_those_of_others_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leisure, "MAX_PAUSE_SECONDS", 0.0)
+    threads = Leisure()
+    may_end = threading.Event()
+    begun: list[str] = []
+
+    def work(name: str) -> str:
+        begun.append(name)
+        may_end.wait(PATIENCE)
+        return name
+
+    async with threads.lifespan(None):
+        first = [asyncio.create_task(threads.run("one", lambda: work("one"))) for _ in range(3)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        other = asyncio.create_task(threads.run("other", lambda: work("other")))
+        async with asyncio.timeout(PATIENCE):
+            for _ in itertools.count():
+                if len(begun) == 2:
+                    break
+                await asyncio.sleep(0.01)
+        assert begun == ["one", "other"]
+        first[1].cancel()
+        may_end.set()
+        found = await asyncio.gather(*first, other, return_exceptions=True)
+        assert [found[0], found[2], found[3]] == ["one", "one", "other"]
+        assert isinstance(found[1], asyncio.CancelledError)
+        await asyncio.sleep(0.01)
+        assert threads.turns == {}
+
+
+async def test_a_thread_passes_on_what_goes_wrong() -> None:
+    threads = Leisure()
+
+    def fail() -> None:
+        raise Problem("malformed", "It is no good.")
+
+    async with threads.lifespan(None):
+        with pytest.raises(Problem, match="no good"):
+            await threads.run("one", fail)
