@@ -689,9 +689,9 @@ class Table(ABC, Generic[Row, AnyBatch]):
                 names = []
             read.append((delimiter, names))
         known = self._known()
-        return max(
-            read, key=lambda found: sum(any(name in names for names in known) for name in found[1]), default=(",", [])
-        )
+        if not read:
+            return DELIMITERS[0], []
+        return max(read, key=lambda found: sum(any(name in names for names in known) for name in found[1]))
 
     def _known(self) -> list[set[str]]:
         return [{spell(name) for name in field.names} for field in self.fields]
