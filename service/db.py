@@ -363,14 +363,15 @@ class Database:
     async def _connection(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """One of the pool's, whose schema is known. Raises Problem (503) at once if too many wait already, or if none
         can be had."""
-        if self.pool is None:
+        pool = self.pool
+        if pool is None:
             raise Problem("unavailable", "The service is stopping.")
         if self.is_silent:
             raise Problem("unavailable", SILENT)
         if self.waiting >= self.settings.max_waiting:
             raise Problem("unavailable", "Too many requests wait for the database. Nothing was stored; try again.")
         with _told_of_the_role():
-            connection = await self._acquire(self.pool)
+            connection = await self._acquire(pool)
             self.busy.add(connection)
             try:
                 if not self.checked:
@@ -379,7 +380,7 @@ class Database:
                 self.heard_at = time.monotonic()
             finally:
                 self.busy.discard(connection)
-                await self.pool.release(connection, timeout=5)
+                await pool.release(connection, timeout=5)
 
     async def _acquire(self, pool: "asyncpg.Pool[asyncpg.Record]") -> "PoolConnectionProxy[asyncpg.Record]":
         wait = asyncio.timeout(self.settings.acquire_seconds)

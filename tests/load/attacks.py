@@ -1,0 +1,315 @@
+"""What one hostile client does to a service on this machine, each way a function: python -m tests.load.attacks NAME.
+
+Reads what it needs (port, tokens, seconds) as JSON from stdin, and prints how often it was answered what. It sends to
+the loopback address alone, and stops by itself.
+"""
+
+import asyncio
+import gzip
+import itertools
+import json
+import os
+import secrets
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+HOST = "127.0.0.1"
+MIB = 2**20
+PATIENCE = 40.0
+
+
+class Target(msgspec.Struct, frozen=True):
+    port: int
+    seconds: float
+    # All of one client: its tokens by scope, `limited` an admin's that is limited to a space of that name.
+    read: str
+    ingest: str
+    limited: str
+
+
+class Attack:
+    """One client with as many connections as it likes."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.deadline = time.monotonic() + target.seconds
+        self.answers: Counter[str] = Counter()
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    def head(self, method: str, path: str, token: str, length: int = 0, *more: str) -> bytes:
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {length}", *more]
+        if token:
+            lines.append(f"Authorization: Bearer {token}")
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    def get(self, path: str, *more: str) -> bytes:
+        return self.head("GET", path, self.target.read, 0, *more)
+
+    def post(self, path: str, token: str, body: bytes, *more: str, method: str = "POST") -> bytes:
+        return self.head(method, path, token, len(body), *more) + body
+
+    async def together(self, number: int, one: Callable[[int], Awaitable[None]]) -> None:
+        """So many connections, each again and again until it is over."""
+
+        async def run(place: int) -> None:
+            while not self.is_over():
+                try:
+                    await one(place)
+                except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+                    self.answers["cut"] += 1
+                    await asyncio.sleep(0.01)
+
+        await asyncio.gather(*map(run, range(number)))
+
+    async def keep_asking(self, requests: Iterator[bytes], most: int = 1_000_000) -> None:
+        """One after the other on one connection, without a pause."""
+        reader, writer = await asyncio.open_connection(HOST, self.target.port, limit=MIB)
+        try:
+            for request in itertools.islice(requests, most):
+                if self.is_over():
+                    break
+                writer.write(request)
+                async with asyncio.timeout(PATIENCE):
+                    await writer.drain()
+                    self.answers[await self.answer(reader)] += 1
+        finally:
+            writer.close()
+
+    async def answer(self, reader: asyncio.StreamReader) -> str:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if b"content-length:" in head:
+            await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0]))
+        else:
+            raise asyncio.IncompleteReadError(b"", None)
+        return head[9:12].decode()
+
+    async def hang_up(self, request: bytes, seconds: float) -> None:
+        """Sends, and is gone before there is an answer."""
+        _, writer = await asyncio.open_connection(HOST, self.target.port)
+        writer.write(request)
+        await writer.drain()
+        await asyncio.sleep(seconds)
+        writer.close()
+        self.answers["hung up"] += 1
+
+
+async def probe_flood(attack: Attack) -> None:
+    """300 clients without a token ask whether it is ready."""
+    request = attack.head("GET", "/readyz", "")
+    await attack.together(300, lambda _: attack.keep_asking(itertools.repeat(request)))
+
+
+async def strangers(attack: Attack) -> None:
+    """Tokens that nobody made, each another one."""
+
+    def requests() -> Iterator[bytes]:
+        while True:
+            yield attack.head("GET", "/v1/spaces", f"hc_{secrets.token_urlsafe(32)}")
+
+    await attack.together(100, lambda _: attack.keep_asking(requests()))
+
+
+def bodies() -> list[tuple[str, bytes]]:
+    """Kinds and bodies of 8 MiB that take long to look at."""
+    room = 8 * MIB - 100
+    odd = b'{"dpu":"' + b"\x01" * 780 + b'"}'
+    return [
+        ("application/json", b'{"events":[["' + b"\x01" * room + b'"]]}'),
+        ("application/json", b'{"events":[' + b",".join([odd] * 10_000) + b"]}"),
+        ("application/json", b'{"events":[' + b"[" * room),
+        ("application/json", b'{"events":[' + b"[" * 2_000 + b"[]," * (room // 4)),
+        ("application/json", b'{"events":[[' + b"{}," * (room // 3) + b"{}]]}"),
+        ("application/json", b'{"events":[' + b"0," * 9_999 + b"0]}"),
+        ("text/csv", b"," * room),
+        ("text/csv", b"timestamp,direction,dpu_id\n" + b"\x01" * (room - 100)),
+        ("text/csv", b"timestamp,direction,dpu_id\n" + (b"," * 800 + b'"\n') * 9_000),
+        ("application/x-ndjson", b"\n" * room),
+        ("application/msgpack", b"\x81\xa6events\xdc\x27\x10" + (b"\xdc\x03\x0c" + b"\x80" * 780) * 10_000),
+    ]
+
+
+async def hostile_bodies(attack: Attack) -> None:
+    """A few kilobytes each, that inflate to what takes long to look at."""
+    packed = [
+        attack.post(
+            "/v1/events",
+            attack.target.ingest,
+            gzip.compress(body, 9),
+            f"Content-Type: {kind}",
+            "Content-Encoding: gzip",
+        )
+        for kind, body in bodies()
+    ]
+    await attack.together(8, lambda place: attack.keep_asking(itertools.cycle(packed[place:] + packed[:place])))
+
+
+async def slow_bodies(attack: Attack) -> None:
+    """Bodies that never end: packed ones of reports, and plain ones of events, a piece now and then."""
+    bomb = gzip.compress(b" " * 8 * MIB)
+    sent = {
+        "/trigger_report": (attack.target.read, bomb[:3_000], "Content-Encoding: gzip"),
+        "/v1/events": (attack.target.ingest, b" " * 500_000, "Content-Encoding: identity"),
+        "/v1/polls": (attack.target.ingest, b" " * 60_000, "Content-Encoding: identity"),
+    }
+
+    async def send(place: int) -> None:
+        path = list(sent)[place % len(sent)]
+        token, body, encoding = sent[path]
+        reader, writer = await asyncio.open_connection(HOST, attack.target.port)
+        try:
+            writer.write(attack.head("POST", path, token, len(body) + 100, encoding) + body)
+            for _ in range(100):
+                if attack.is_over():
+                    break
+                writer.write(b" ")
+                await writer.drain()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        attack.answers[await attack.answer(reader)] += 1
+                        return
+        finally:
+            writer.close()
+
+    await attack.together(120, send)
+
+
+async def half_heads(attack: Attack) -> None:
+    """Connections whose requests never begin."""
+    await attack.together(300, lambda _: attack.hang_up(b"GET /v1/counts HTTP/1.1\r\nHost: x\r\nX-", 1.0))
+
+
+async def history(attack: Attack) -> None:
+    """Counts as they were known, which read every event: some wait for them, others go away at once and come again."""
+    known = attack.get("/v1/counts?known_at=2999-01-01T00:00:00Z")
+    series = attack.get("/v1/spaces/hall/counts?from=2020-01-01T00:00:00Z&to=2026-01-01T00:00:00Z&interval=1d")
+
+    async def ask(place: int) -> None:
+        if place % 2:
+            await attack.hang_up(known, 0.1)
+        else:
+            await attack.keep_asking(itertools.cycle([known, series]), 10)
+
+    await attack.together(40, ask)
+
+
+async def counts(attack: Attack) -> None:
+    """Current counts of everything, and of as many spaces as can be named."""
+    named = attack.get("/v1/counts?" + "&".join(["space=hall"] + [f"space=room-{n}" for n in range(200)]))
+    every = attack.get("/v1/counts")
+    await attack.together(200, lambda place: attack.keep_asking(itertools.repeat(named if place % 2 else every)))
+
+
+async def old_resumes(attack: Attack) -> None:
+    """Streams that come back with the first id that they ever had."""
+    reader, writer = await asyncio.open_connection(HOST, attack.target.port)
+    writer.write(attack.get("/v1/live"))
+    last_id = ""
+    async with asyncio.timeout(PATIENCE):
+        while not last_id:
+            line = (await reader.readline()).decode()
+            last_id = line.partition("id: ")[2].strip() if line.startswith("id: ") else ""
+    writer.close()
+    await attack.together(20, lambda _: attack.hang_up(attack.get("/v1/live", f"Last-Event-ID: {last_id}"), 0.2))
+
+
+async def listeners(attack: Attack) -> None:
+    """Streams of many selections that come and go."""
+
+    async def listen(place: int) -> None:
+        await attack.hang_up(attack.get(f"/v1/live?space=hall&space=room-{place}"), 0.5)
+
+    await attack.together(150, listen)
+
+
+async def reports(attack: Attack) -> None:
+    """One report after the other."""
+    await attack.together(20, lambda _: attack.keep_asking(itertools.repeat(attack.get("/trigger_report"))))
+
+
+async def plan_changes(attack: Attack) -> None:
+    """A limited token puts a long chain of spaces, again and again, and changes its zones."""
+
+    def site(zone: str) -> bytes:
+        spaces = [
+            {"id": f"chain-{number}", "parent": f"chain-{number - 1}" if number else "limited", "time_zone": zone}
+            for number in range(1_000)
+        ]
+        return attack.post("/v1/site", attack.target.limited, json.dumps({"spaces": spaces}).encode(), method="PUT")
+
+    requests = [site(zone) for zone in ("UTC", "UTC", "Europe/Berlin")]
+    await attack.together(3, lambda _: attack.keep_asking(itertools.cycle(requests)))
+
+
+async def unknown_sensors(attack: Attack) -> None:
+    """Events of sensors that nobody knows, each of another one."""
+    numbers = itertools.count()
+
+    def requests() -> Iterator[bytes]:
+        while True:
+            first = next(numbers) * 10_000
+            lines = "".join(f"2026-01-05T08:00:00Z,1,{os.getpid()}-{first + n}\n" for n in range(10_000))
+            body = ("timestamp,direction,dpu_id\n" + lines).encode()
+            yield attack.post("/v1/events", attack.target.ingest, body, "Content-Type: text/csv")
+
+    await attack.together(4, lambda _: attack.keep_asking(requests()))
+
+
+async def sensors(attack: Attack) -> None:
+    """The list of all sensors, on many connections."""
+    await attack.together(16, lambda _: attack.keep_asking(itertools.repeat(attack.get("/sensors"))))
+
+
+async def events(attack: Attack) -> None:
+    """As many events as can be sent, of one sensor."""
+    numbers = itertools.count()
+
+    def requests() -> Iterator[bytes]:
+        while True:
+            at = (datetime(2026, 1, 5, tzinfo=UTC) + timedelta(seconds=next(numbers))).isoformat()
+            lines = "".join(f"{at},1,dpu-9,{n}\n" for n in range(500))
+            body = ("timestamp,direction,dpu_id,sequence\n" + lines).encode()
+            yield attack.post("/v1/events", attack.target.ingest, body, "Content-Type: text/csv")
+
+    await attack.together(100, lambda _: attack.keep_asking(requests()))
+
+
+ATTACKS = (
+    probe_flood,
+    strangers,
+    hostile_bodies,
+    slow_bodies,
+    half_heads,
+    history,
+    counts,
+    old_resumes,
+    listeners,
+    reports,
+    plan_changes,
+    unknown_sensors,
+    sensors,
+    events,
+)
+
+
+async def run(name: str, target: Target) -> Counter[str]:
+    attack = Attack(target)
+    by_name = {function.__name__: function for function in ATTACKS}
+    # Whoever waits for an answer that comes late is ended with the rest.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(target.seconds + 1):
+            await by_name[name](attack)
+    return attack.answers
+
+
+if __name__ == "__main__":
+    os.nice(10)  # it stands for another machine
+    target = msgspec.json.decode(sys.stdin.buffer.read(), type=Target)
+    print(json.dumps(asyncio.run(run(sys.argv[1], target))))

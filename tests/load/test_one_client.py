@@ -1,0 +1,171 @@
+"""One hostile client against the rest: whatever it does, the others are answered.
+
+HEADCOUNT_SOAK_SECONDS: for how long each attack goes on, and then how soon is a matter too (make soak: 60). Without it
+each goes on for two seconds, and the others have only to be answered: how soon depends on what else the machine does.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+import httpx
+import msgspec
+import psycopg
+import pytest
+import pytest_asyncio
+
+from benchmarks.processes import free_port, running
+from benchmarks.traffic import make_site
+from service import calls
+from service.auth import digest_of, make_token
+from tests.http.guarded import bearer
+from tests.load.attacks import ATTACKS, PATIENCE, Target
+
+SECONDS = float(os.environ.get("HEADCOUNT_SOAK_SECONDS", "2"))
+IS_SOAKED = "HEADCOUNT_SOAK_SECONDS" in os.environ
+ANSWER_SECONDS = 0.5
+STORE_SECONDS = 2.0
+PAUSE_SECONDS = 0.02
+ROOT = Path(__file__).parents[2]
+
+# Rooms, and a year of events of another sensor: what a historical count has to read.
+MORE = """
+select api.put_space('room-' || n, '{}') from generate_series(0, 199) n;
+select api.put_space('limited', '{}');
+insert into core.event (time, lag_ms, dpu_id, direction, sequence)
+select t, 0, d.dpu_id, 1, 1
+from generate_series(now() - interval '20 days', now() - interval '3 days', interval '5 seconds') t
+cross join core.dpu d
+where d.id = 'dpu-1'
+on conflict do nothing;
+vacuum analyze
+"""
+
+
+class Service(NamedTuple):
+    port: int
+    good: str
+    read: str
+    ingest: str
+    limited: str
+
+
+@asynccontextmanager
+async def service_on(url: str) -> AsyncIterator[Service]:
+    make_site(url)
+    with psycopg.connect(url, autocommit=True) as owner:
+        for statement in filter(str.strip, MORE.split(";\n")):
+            owner.execute(statement)
+    tokens = [make_token() for _ in range(4)]
+    scopes = (["read", "ingest"], ["read"], ["ingest"], ["admin"])
+    connection = await asyncpg.connect(url)
+    try:
+        for token, scope in zip(tokens, scopes, strict=True):
+            space = "limited" if scope == ["admin"] else None
+            await calls.create_token(connection, digest_of(token), scope, space=space)
+    finally:
+        await connection.close()
+    port = free_port()
+    with running(("service.cli", "serve"), port, {"DATABASE_URL": url, "HEADCOUNT_PORT": str(port)}):
+        yield Service(port, *tokens)
+
+
+@pytest_asyncio.fixture
+async def service(own_database_url: str) -> AsyncIterator[Service]:
+    async with service_on(own_database_url) as found:
+        yield found
+
+
+class Answers(NamedTuple):
+    """Statuses, and how long each took."""
+
+    statuses: list[int]
+    seconds: list[float]
+
+    def add(self, status: int, begun: float) -> None:
+        self.statuses.append(status)
+        self.seconds.append(time.monotonic() - begun)
+
+    def at(self, part: float) -> float:
+        return sorted(self.seconds)[int(part * (len(self.seconds) - 1))]
+
+
+async def ask(service: Service, is_over: asyncio.Event) -> Answers:
+    """A client that asks for a count, waits for the answer, and asks again."""
+    found = Answers([], [])
+    base = f"http://127.0.0.1:{service.port}"
+    async with httpx.AsyncClient(base_url=base, timeout=PATIENCE, headers=bearer(service.good)) as client:
+        while not is_over.is_set():
+            begun = time.monotonic()
+            found.add((await client.get("/v1/spaces/hall/count")).status_code, begun)
+            await asyncio.sleep(PAUSE_SECONDS)
+    return found
+
+
+async def tell(service: Service, is_over: asyncio.Event) -> Answers:
+    """A sensor that tells one event, waits until it is stored, and tells the next."""
+    found = Answers([], [])
+    base = f"http://127.0.0.1:{service.port}"
+    async with httpx.AsyncClient(base_url=base, timeout=PATIENCE, headers=bearer(service.good)) as client:
+        while not is_over.is_set():
+            event = {"dpu": "dpu-2", "timestamp": datetime.now(UTC).isoformat(), "direction": 1}
+            begun = time.monotonic()
+            response = await client.post("/v1/events", json={"events": [event]})
+            assert response.status_code != 200 or response.json()["accepted"] == 1, response.text
+            found.add(response.status_code, begun)
+            await asyncio.sleep(PAUSE_SECONDS)
+    return found
+
+
+async def attacked(service: Service, name: str) -> str:
+    """What the hostile client says, once it is over."""
+    target = Target(service.port, SECONDS, service.read, service.ingest, service.limited)
+    command = (sys.executable, "-m", "tests.load.attacks", name)
+
+    def run() -> str:
+        sent = msgspec.json.encode(target)
+        patience = SECONDS + PATIENCE + 60
+        return subprocess.run(
+            command, input=sent, capture_output=True, check=True, cwd=ROOT, timeout=patience
+        ).stdout.decode()
+
+    return await asyncio.to_thread(run)
+
+
+def figures(name: str, said: str, kinds: Sequence[tuple[str, Answers]]) -> str:
+    parts = [
+        f"{kind} {len(found.seconds)}, median {found.at(0.5):.3f}, 99% {found.at(0.99):.3f}, most {found.at(1):.3f} s"
+        for kind, found in kinds
+    ]
+    return f"{name}: {'; '.join(parts)}; the client {said.strip()}"
+
+
+@pytest.mark.concurrency
+@pytest.mark.timeout(300 + 30 * SECONDS)
+async def test_whatever_one_client_does_the_others_are_answered(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late, refused = [], []
+    for attack in ATTACKS:
+        is_over = asyncio.Event()
+        asking, telling = asyncio.create_task(ask(service, is_over)), asyncio.create_task(tell(service, is_over))
+        said = await attacked(service, attack.__name__)
+        is_over.set()
+        counted, stored = await asking, await telling
+        line = figures(attack.__name__, said, (("counts", counted), ("events", stored)))
+        with capsys.disabled():
+            print(f"\n{line}", end="", flush=True)
+        if not set(counted.statuses) == set(stored.statuses) == {200}:
+            refused.append(line)
+        if counted.at(0.99) > ANSWER_SECONDS or stored.at(1) > STORE_SECONDS:
+            late.append(line)
+    assert not refused, "\n".join(refused)
+    assert not (late and IS_SOAKED), "\n".join(late)
