@@ -84,9 +84,9 @@ class Sensors:
         self.waiting: dict[Key, asyncio.Task[Listed]] = {}
         self.not_before: dict[Key, float] = {}  # by the loop's clock
 
-    async def list(self, session: Client, space: str | None, state: str | None) -> Listed:
+    async def list(self, session: calls.Session, space: str | None, state: str | None) -> Listed:
         """Raises Problem: 404 for an unknown space, 503 where too many lists wait."""
-        key = Key(session.limited_to, space, state)
+        key = Key(session.limited_to if isinstance(session, Client) else None, space, state)
         if key not in self.waiting:
             if len(self.waiting) >= MAX_WAITING:
                 raise Problem("unavailable", "Too many lists of sensors wait for the database. Try again.")
@@ -95,7 +95,7 @@ class Sensors:
         # Whoever goes away does not take the read away from the others.
         return await asyncio.shield(self.waiting[key])
 
-    async def _read(self, session: Client, key: Key) -> Listed:
+    async def _read(self, session: calls.Session, key: Key) -> Listed:
         loop = asyncio.get_running_loop()
         try:
             await asyncio.sleep(self.not_before.get(key, 0.0) - loop.time())
@@ -105,7 +105,8 @@ class Sensors:
         begun = loop.time()
         try:
             # What is read for several is in nobody's share.
-            session = Client(session.database, limited_to=key.token, is_slow=True)
+            if isinstance(session, Client):
+                session = Client(session.database, limited_to=key.token, is_slow=True)
             return Listed(await calls.list_sensors(session, key.space, key.state))
         finally:
             self.turn.release()

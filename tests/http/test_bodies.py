@@ -15,6 +15,7 @@ from litestar import Litestar
 
 from service import heartbeats, ingest, leisure, polls
 from service.app import create_app
+from service.auth import EVERYTHING
 from service.errors import Problem
 from service.leisure import Leisure
 from service.negotiation import MAX_BODY, Bodies, HttpRequest
@@ -65,7 +66,8 @@ class Sent:
         self.app = app
         self.content = content
         self.headers = {"content-type": kind, **{name.replace("_", "-"): value for name, value in headers.items()}}
-        self.scope: dict[str, Any] = {}
+        self.auth = EVERYTHING
+        self.scope: dict[str, Any] = {"auth": EVERYTHING}
 
     async def stream(self) -> AsyncIterator[bytes]:
         yield self.content
