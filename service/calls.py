@@ -528,6 +528,15 @@ async def list_report_rows(
     return [messages.SiteUptimeRow(*row) for row in rows]
 
 
+async def list_report_sites(
+    session: Session, report: str, after: str | None = None, max_rows: int = 1000
+) -> list[messages.ReportSiteOut]:
+    rows = await session.fetch(
+        "select * from api.list_report_sites(report => $1, after => $2, max_rows => $3)", report, after, max_rows
+    )
+    return [_shape(row, messages.ReportSiteOut) for row in rows]
+
+
 async def list_uptimes(
     session: Session,
     space: str,
@@ -546,7 +555,7 @@ async def list_uptimes(
         messages.UptimeOut(row["start_at"], row["end_at"], row["uptime_seconds"], row["downtime_seconds"])
         for row in rows
     ]
-    return messages.SpaceUptimeOut(space, rows[0]["time_zone"], buckets)
+    return messages.SpaceUptimeOut(space, rows[0]["time_zone"], buckets, rows[0]["polled"])
 
 
 async def get_timeline(
@@ -580,6 +589,7 @@ async def get_timeline(
             messages.TimelinePollOut(at, "active" if is_active else "inactive", is_open)
             for at, is_active, is_open in polls
         ],
+        polled=found.polled,
     )
 
 

@@ -876,9 +876,29 @@ class UptimeOut(Struct, frozen=True):
 
 
 class SpaceUptimeOut(Struct, frozen=True):
+    """`polled`: whether it was ever polled; if not, all its business time is downtime, which says nothing about it."""
+
     space: str
     time_zone: str
     buckets: list[UptimeOut]
+    polled: bool
+
+
+class ReportSiteOut(Struct, frozen=True):
+    """A row of a report. `polled`: whether the site was ever polled; if not, its downtime says nothing about it.
+
+    Minutes of the last hour, hours of the last day and week; two decimals.
+    """
+
+    space: str
+    name: str | None
+    polled: bool
+    uptime_last_hour_minutes: float
+    uptime_last_day_hours: float
+    uptime_last_week_hours: float
+    downtime_last_hour_minutes: float
+    downtime_last_day_hours: float
+    downtime_last_week_hours: float
 
 
 class TimelineRow(Struct, frozen=True):
@@ -901,6 +921,7 @@ class TimelineRow(Struct, frozen=True):
     poll_actives: list[bool]
     poll_opens: list[bool]
     poll_count: int
+    polled: bool
 
 
 class PeriodOut(Struct, frozen=True):
@@ -922,7 +943,7 @@ class TimelineOut(Struct, frozen=True, kw_only=True):
     """Of [from, to): `up` and `down` make up `open`.
 
     `days` are whole local ones, with the seconds of what lies in the range. `polls` are the newest 10,000 of
-    `poll_count`.
+    `poll_count`. `polled`: whether it was ever polled; if not, `down` says nothing about it.
     """
 
     space: str
@@ -935,6 +956,7 @@ class TimelineOut(Struct, frozen=True, kw_only=True):
     down: list[PeriodOut]
     poll_count: int
     polls: list[TimelinePollOut]
+    polled: bool
 
 
 class TimelineQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

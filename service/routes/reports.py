@@ -15,6 +15,7 @@ from service.messages import (
     ReportIn,
     ReportOut,
     ReportQuery,
+    ReportSiteOut,
     ReportStartedOut,
     ReportStatusOut,
     SpaceUptimeOut,
@@ -98,6 +99,18 @@ async def get_report_csv(request: HttpRequest) -> Stream:
 
 
 @get(
+    "/v1/reports/{report:str}/rows",
+    opt=described(Page[ReportSiteOut], 404, 409, scope="read", query=PageQuery),
+)
+async def list_report_sites(request: HttpRequest) -> Response[bytes]:
+    """The rows of a complete report by the id of the site, with its name and whether it was ever polled."""
+    asked = query(request, PageQuery)
+    after = cursor.read(asked.after, Id) if asked.after else None
+    rows = await calls.list_report_sites(database(request), path_id(request, "report"), after, asked.limit + 1)
+    return answer(request, cursor.page(rows, asked.limit, lambda row: row.space))
+
+
+@get(
     "/v1/spaces/{space:str}/uptime",
     opt=described(SpaceUptimeOut, 404, scope="read", query=SpaceUptimeQuery, media_types=ALL),
 )
@@ -134,6 +147,7 @@ HANDLERS = [
     list_reports,
     get_report,
     get_report_csv,
+    list_report_sites,
     list_uptimes,
     get_timeline,
 ]

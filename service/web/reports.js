@@ -1,9 +1,9 @@
 // The page of uptime reports: which one the address names, or the newest; and of it one site.
 
-import { get, getText, post } from "./api.js";
+import { get, getText, list, post } from "./api.js";
 import { byId, element, number, write } from "./dom.js";
 import { onRetry, showState } from "./link.js";
-import { Table, percent, readRows, sites } from "./table.js";
+import { Table, makeRow, percent, sites } from "./table.js";
 import { Timeline } from "./timeline.js";
 
 const LISTED = 100;
@@ -79,9 +79,9 @@ async function refresh(isWanted) {
   report = found;
   render();
   if (report?.status !== "Complete" || rows) return;
-  const csv = await getText(report.csv_url);
+  const [csv, items] = await Promise.all([getText(report.csv_url), list(`/v1/reports/${encodeURIComponent(report.id)}/rows`)]);
   if (!isWanted()) return;
-  rows = readRows(csv);
+  rows = items.map(makeRow);
   URL.revokeObjectURL(download.href);
   download.href = URL.createObjectURL(new Blob([csv], { type: "text/csv" }));
   download.download = `uptime-${report.id}.csv`;
@@ -123,7 +123,7 @@ function wordsFor(status) {
   if (fault) return fault;
   if (!report) return "There are no reports yet. A new one tells how long each site was up within its opening hours.";
   if (status === "Failed") return `The report failed: ${report.detail}`;
-  if (rows && !rows.length) return "The report is empty: no site was polled, and of none are the opening hours known.";
+  if (rows && !rows.length) return "The report is empty. It tells of spaces that were polled, or that came from the files of sites.";
   return "";
 }
 
@@ -147,10 +147,13 @@ function titleOf({ status, created_at: created, under, rows: count }) {
 }
 
 function renderResult() {
-  const sum = (field) => rows.reduce((total, row) => total + row[field], 0);
+  // what was never polled is neither up nor down
+  const polled = rows.filter((row) => row.polled);
+  const unpolled = rows.length - polled.length;
+  const sum = (field) => polled.reduce((total, row) => total + row[field], 0);
   const [up, open] = [sum("weekUp"), sum("weekUp") + sum("weekDown")];
   const all = open ? `, up for ${percent(up / open)} of their opening hours together` : "";
-  write(byId("summary"), `The week up to ${instant(report.now)}: ${sites(rows.length)}${all}`);
+  write(byId("summary"), `The week up to ${instant(report.now)}: ${sites(rows.length)}${unpolled ? `, ${number(unpolled)} of them never polled` : ""}${all}`);
   const count = table.filter(search.value);
   write(byId("found"), count === rows.length ? "" : count ? `${number(count)} of ${sites(rows.length)}` : "No site is like that.");
 }

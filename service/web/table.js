@@ -47,7 +47,7 @@ export class Table {
     this.#sort();
   }
 
-  // Those whose id has all the words. Returns how many.
+  // Those whose name and id have all the words. Returns how many.
   filter(text) {
     this.#words = text.toLowerCase().split(/\s+/).filter(Boolean);
     this.#arrange();
@@ -79,7 +79,7 @@ export class Table {
     const turn = this.#isDown ? -1 : 1;
     const compare = (one, other) => (one < other ? -1 : one > other ? 1 : 0);
     this.#rows.sort((one, other) => {
-      // What was never open has no share, and is at the end either way.
+      // What was never open, or never polled, has no share, and is at the end either way.
       if (one[by] === null || other[by] === null) return (one[by] === null) - (other[by] === null) || compare(one.order, other.order);
       return turn * compare(one[by], other[by]) || compare(other.weekDown, one.weekDown) || compare(one.order, other.order);
     });
@@ -174,36 +174,37 @@ function makeLine(row) {
   const line = element("tr", "");
   line.id = `site-${row.id}`;
   line.row = row;
-  const share = element("td", "share", element("span", "", percent(row.share)));
+  const share = element("td", row.polled ? "share" : "share soft", element("span", "", row.polled ? percent(row.share) : "never polled"));
+  if (!row.polled) share.colSpan = 3;
   if (row.share !== null) {
     const bar = element("i", "");
     bar.style.setProperty("--part", row.share);
     share.append(bar);
   }
-  const cell = (value, className) => element("td", className, value.toFixed(2));
+  const cell = (value, className) => element("td", className, row.polled ? value.toFixed(2) : "–");
+  const isBad = (down) => (row.polled && down ? "bad" : "");
   line.append(
-    element("td", "site", row.id),
+    row.name ? element("td", "site", row.name, element("small", "", row.id)) : element("td", "site", row.id),
     share,
-    cell(row.weekUp, ""),
-    cell(row.weekDown, row.weekDown ? "bad" : ""),
+    ...(row.polled ? [cell(row.weekUp, ""), cell(row.weekDown, isBad(row.weekDown))] : []),
     cell(row.dayUp, "more"),
-    cell(row.dayDown, row.dayDown ? "more bad" : "more"),
+    cell(row.dayDown, `more ${isBad(row.dayDown)}`),
     cell(row.hourUp, "more"),
-    cell(row.hourDown, row.hourDown ? "more bad" : "more"),
+    cell(row.hourDown, `more ${isBad(row.hourDown)}`),
   );
   return line;
 }
 
-// The lines of the CSV of a report. Ids have no commas.
-export function readRows(csv) {
-  return csv.trim().split("\n").slice(1).map((line) => {
-    const [id, ...values] = line.split(",");
-    const [hourUp, dayUp, weekUp, hourDown, dayDown, weekDown] = values.map(Number);
-    const open = weekUp + weekDown;
-    // Numbers in ids are ordered as numbers.
-    const order = id.replace(/\d+/g, (digits) => digits.padStart(20, "0"));
-    return { id, order, text: id.toLowerCase(), hourUp, dayUp, weekUp, hourDown, dayDown, weekDown, share: open ? weekUp / open : null };
-  });
+// A row of a report as the table has it.
+export function makeRow({ space: id, name, polled, ...told }) {
+  const [weekUp, weekDown] = [told.uptime_last_week_hours, told.downtime_last_week_hours];
+  const [dayUp, dayDown] = [told.uptime_last_day_hours, told.downtime_last_day_hours];
+  const [hourUp, hourDown] = [told.uptime_last_hour_minutes, told.downtime_last_hour_minutes];
+  const open = weekUp + weekDown;
+  // Numbers in ids are ordered as numbers.
+  const order = id.replace(/\d+/g, (digits) => digits.padStart(20, "0"));
+  const text = `${name ?? ""} ${id}`.toLowerCase();
+  return { id, name, polled, order, text, hourUp, dayUp, weekUp, hourDown, dayDown, weekDown, share: polled && open ? weekUp / open : null };
 }
 
 export const sites = (count) => (count === 1 ? "1 site" : `${number(count)} sites`);

@@ -39,7 +39,7 @@ export class Timeline {
 
   // Anew, where it could not be read before.
   retry() {
-    if (this.#id !== null && byId("week").hidden) this.#read();
+    if (this.#id !== null && this.#sums === null) this.#read();
   }
 
   // Polls that came late, and other opening hours, change what is known, and no report.
@@ -62,7 +62,7 @@ export class Timeline {
   }
 
   #render(space, timeline) {
-    const { time_zone: zone, up, down, days, open, polls, poll_count: count } = timeline;
+    const { time_zone: zone, up, down, days, open, polls, poll_count: count, polled } = timeline;
     write(byId("name"), space.name ?? space.id);
     write(byId("fault"), "");
     const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", timeZone: zone });
@@ -70,9 +70,10 @@ export class Timeline {
     const sum = (field) => days.reduce((total, one) => total + one[field], 0);
     const [isUp, isDown] = [sum("uptime_seconds"), sum("downtime_seconds")];
     const hours = (seconds) => `${(seconds / 3600).toFixed(2)} h`;
-    if (open.length) write(byId("sums"), `${hours(isUp)} up and ${hours(isDown)} down`);
+    if (!polled) write(byId("sums"), `Never polled: nobody can say whether it was up. Its ${hours(isDown)} of opening hours are down in the report.`);
+    else if (open.length) write(byId("sums"), `${hours(isUp)} up and ${hours(isDown)} down`);
     else write(byId("sums"), "It was closed all the time.");
-    byId("week").hidden = false;
+    byId("week").hidden = !polled;
     byId("days").replaceChildren(byId("days").firstElementChild, ...days.map((one) => makeDay(one, timeline)));
     const ignored = polls.filter((poll) => !poll.in_opening_hours).length;
     const words = [count === 1 ? "1 poll" : `${number(count)} polls`];
@@ -82,7 +83,7 @@ export class Timeline {
     write(byId("polls"), `${words.join("; ")}.`);
     this.#sums = [isUp / 3600, isDown / 3600];
     this.#compare();
-    byId("times").hidden = !down.length;
+    byId("times").hidden = !polled || !down.length;
     const newest = down.slice(-SHOWN).reverse();
     const rows = newest.map(({ start, end }) => element("li", "", element("span", "", between(start, end, zone)), element("span", "soft", lengthOf((Date.parse(end) - Date.parse(start)) / 1000))));
     if (down.length > SHOWN) rows.push(element("li", "soft", `and ${number(down.length - SHOWN)} times before`));

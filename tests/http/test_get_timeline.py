@@ -44,6 +44,7 @@ async def test_it_tells_of_what_the_example_is_made(client: httpx.AsyncClient, c
             # the now of the rule belongs to what was observed, and to nothing that is measured
             {"timestamp": "2023-01-23T11:15:00Z", "status": "inactive", "in_opening_hours": True},
         ],
+        "polled": True,
     }
 
 

@@ -30,7 +30,22 @@ async def test_it_tells_of_the_week_before_the_latest_poll(
                 "downtime_seconds": 1_830,
             }
         ],
+        "polled": True,
     }
+
+
+async def test_it_says_where_nobody_ever_polled(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
+    hours = [{"day": 0, "open": "09:00", "close": "12:00"}]
+    await apply_site(connection, spaces=[{"id": "shop", "opening_hours": hours}, {"id": "kiosk"}])
+    await calls.record_polls(connection, ["kiosk"], [NOON], [True])
+    found = body(await client.get("/v1/spaces/shop/uptime"))
+    assert (found["polled"], seconds(found)) == (False, [(0, 10_800)])
+    timeline = body(await client.get("/v1/spaces/shop/uptime/timeline"))
+    assert (timeline["polled"], timeline["poll_count"]) == (False, 0)
+    assert body(await client.get("/v1/spaces/kiosk/uptime"))["polled"]
+    before = {"to": "2026-03-04T11:59:59Z"}  # later polls do not count
+    assert not body(await client.get("/v1/spaces/kiosk/uptime", params=before))["polled"]
+    assert not body(await client.get("/v1/spaces/kiosk/uptime/timeline", params=before))["polled"]
 
 
 async def test_buckets_are_of_local_time_and_add_up_to_the_whole(

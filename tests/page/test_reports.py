@@ -16,7 +16,7 @@ from playwright.async_api import Browser, Page, expect
 from service import calls
 from tests.commands.support import free_port, serving
 from tests.factories import apply_site
-from tests.http import body, poll
+from tests.http import body, poll, put
 from tests.http.guarded import build_site, new_token
 from tests.http.reporting import begun, build_shop, trigger, wait_for
 from tests.page.conftest import RUN_AXE, Site, answer_with
@@ -91,6 +91,30 @@ async def test_a_new_report_shows_that_it_runs_and_then_the_worst_week_first(
     await expect(page.locator("#body tr")).to_have_count(4)
 
 
+async def test_a_site_that_was_never_polled_says_so_and_is_not_down(
+    site: Site, stores: httpx.AsyncClient, connection: asyncpg.Connection, axe: str
+) -> None:
+    await calls.record_time_zones(connection, ["store-9"], ["UTC"])
+    await put(stores, "spaces/store-9", name="Harbour store")
+    await put(stores, "spaces/office", opening_hours=[{"day": 0, "open": "09:00", "close": "17:00"}])
+    await trigger(stores)
+    page = await site.open("/reports")
+    await expect(page.locator("#summary")).to_contain_text("5 sites, 1 of them never polled")
+    line = page.locator("#site-store-9")
+    await expect(line.locator(".share")).to_have_text("never polled")
+    await expect(line.locator(".bad, i")).to_have_count(0)
+    assert await line.locator(".share").evaluate("cell => cell.scrollWidth <= cell.clientWidth"), "all of it is seen"
+    assert (await shown(page))[-1] == "Harbour storestore-9", "not among the worst"
+    await page.locator("#search").fill("harbour")
+    assert await shown(page) == ["Harbour storestore-9"]
+    await line.click()
+    await expect(page.locator("#sums")).to_contain_text("Never polled")
+    await expect(page.locator("#week")).to_be_hidden()
+    await expect(page.locator("#times")).to_be_hidden()
+    await page.evaluate(axe)
+    assert await page.evaluate(RUN_AXE) == []
+
+
 async def test_it_gives_the_csv_of_the_report(site: Site, stores: httpx.AsyncClient) -> None:
     report = await trigger(stores)
     await wait_for(stores, report)
@@ -163,9 +187,7 @@ async def test_of_very_many_sites_only_those_in_view_are_in_the_document(
 async def test_a_report_is_followed_through_a_restart_of_the_service(
     browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
 ) -> None:
-    await apply_site(
-        connection, spaces=[{"id": "shop", "opening_hours": [{"day": 0, "open": "09:00", "close": "12:00"}]}]
-    )
+    await calls.record_hours(connection, ["shop"], [0], ["09:00"], ["12:00"])
     report, attempt = await begun(connection)
     await calls.extend_report(connection, report, attempt, 0.4, 600)
     site = Site(browser, free_port())

@@ -87,7 +87,7 @@ POLLS: dict[str, tuple[list[tuple[str, bool]], float]] = {
     "none": ([], 0),
     "one": ([("2023-01-23T10:00:00Z", True)], 180),
     "one, inactive": ([("2023-01-23T10:00:00Z", False)], 0),
-    "one, years ago": ([("2003-01-23T10:00:00Z", True)], 180),
+    "one, years ago": ([("2012-01-23T10:00:00Z", True)], 180),
     "one, out of hours": ([("2023-01-23T12:00:00Z", True)], 0),
     "one, after now": ([("2023-01-24T10:00:00Z", True)], 0),
     "the same twice": ([("2023-01-23T10:00:00Z", True)] * 2, 180),

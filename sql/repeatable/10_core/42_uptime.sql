@@ -9,14 +9,29 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  select s.space_id
-  from core.space s
-  where (list_sites.space_id is null or s.space_id in (select core.list_subtree(list_sites.space_id)))
-    and (jsonb_array_length(s.opening_hours) > 0 or exists (select from core.site i where i.space_id = s.space_id));
+  select i.space_id
+  from core.site i
+  where list_sites.space_id is null or i.space_id in (select core.list_subtree(list_sites.space_id));
 end
 $$;
 comment on function core.list_sites(integer) is
-'The spaces of which uptime is told, all or those in a subtree: that were polled, that an import named, or whose opening hours are known.';
+'The spaces of which uptime is told, all or those in a subtree: that were polled, or that an import named. Opening hours set otherwise make none.';
+comment on table core.site is 'Spaces of which uptime is told, because they were polled or an import named them.';
+
+create or replace function core.was_polled(
+  space_id integer,
+  now_at timestamptz
+)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (select from core.poll p where p.space_id = was_polled.space_id and p.time <= now_at);
+end
+$$;
+comment on function core.was_polled(integer, timestamptz) is
+'Whether a space was ever polled, up to an instant: without, its downtime says nothing about it.';
 
 create or replace function core.get_week(opening_hours jsonb)
 returns tsmultirange

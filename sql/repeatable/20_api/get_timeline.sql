@@ -17,7 +17,8 @@ create or replace function api.get_timeline(
   out poll_times timestamptz[],
   out poll_actives boolean[],
   out poll_opens boolean[],
-  out poll_count bigint
+  out poll_count bigint,
+  out polled boolean
 )
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -71,6 +72,7 @@ begin
   select coalesce(array_agg(lower(r) order by r), '{}'), coalesce(array_agg(upper(r) order by r), '{}') into down_starts, down_ends
   from unnest(v_down) as r;
 
+  polled := core.was_polled(v_space_id, to_at);
   select count(*) into poll_count from core.poll p where p.space_id = v_space_id and p.time >= from_at and p.time <= to_at;
   select
     coalesce(array_agg(n.time order by n.time, n.is_active), '{}'),
@@ -89,4 +91,4 @@ $$;
 comment on function api.get_timeline(text, timestamptz, timestamptz, integer) is
 'What the uptime of a space in [from_at, to_at) is made of, 31 days at most: when it was open, up and down, and its polls.
 
-to_at is the now of the rule: later polls do not count; null: the latest poll that is stored. from_at null: 168 hours before. Arrays beside each other, oldest first. Days are those of the space''s zone, whole ones, with the seconds up and down of what lies in the range. open, up and down lie in it, and up and down make up open. Polls are those from from_at to to_at, both included: the newest max_polls of poll_count, with whether they were active and whether it was open then; only those count. Before the first of them the rule may have found an older one. Errors: PT404; PT422, also for more than 10,000 changes.';
+to_at is the now of the rule: later polls do not count; null: the latest poll that is stored. from_at null: 168 hours before. Arrays beside each other, oldest first. Days are those of the space''s zone, whole ones, with the seconds up and down of what lies in the range. open, up and down lie in it, and up and down make up open. Polls are those from from_at to to_at, both included: the newest max_polls of poll_count, with whether they were active and whether it was open then; only those count. Before the first of them the rule may have found an older one; polled: whether there ever was one by to_at. Errors: PT404; PT422, also for more than 10,000 changes.';
