@@ -234,7 +234,7 @@ routine api.get_space(text)
     grant       execute to headcount_service
 
 routine api.get_timeline(text,timestamp with time zone,timestamp with time zone,integer)
-    arguments   space text, INOUT from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_polls integer DEFAULT 10000, OUT time_zone text, OUT day_starts timestamp with time zone[], OUT day_ends timestamp with time zone[], OUT day_ups double precision[], OUT day_downs double precision[], OUT open_starts timestamp with time zone[], OUT open_ends timestamp with time zone[], OUT up_starts timestamp with time zone[], OUT up_ends timestamp with time zone[], OUT down_starts timestamp with time zone[], OUT down_ends timestamp with time zone[], OUT poll_times timestamp with time zone[], OUT poll_actives boolean[], OUT poll_opens boolean[], OUT poll_count bigint
+    arguments   space text, INOUT from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, INOUT to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_polls integer DEFAULT 10000, OUT time_zone text, OUT day_starts timestamp with time zone[], OUT day_ends timestamp with time zone[], OUT day_ups double precision[], OUT day_downs double precision[], OUT open_starts timestamp with time zone[], OUT open_ends timestamp with time zone[], OUT up_starts timestamp with time zone[], OUT up_ends timestamp with time zone[], OUT down_starts timestamp with time zone[], OUT down_ends timestamp with time zone[], OUT poll_times timestamp with time zone[], OUT poll_actives boolean[], OUT poll_opens boolean[], OUT poll_count bigint, OUT polled boolean
     returns     record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
@@ -337,6 +337,13 @@ routine api.list_report_rows(text,text,integer)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.list_report_sites(text,text,integer)
+    arguments   report text, after text DEFAULT NULL::text, max_rows integer DEFAULT 1000
+    returns     TABLE(space text, name text, polled boolean, uptime_last_hour_minutes double precision, uptime_last_day_hours double precision, uptime_last_week_hours double precision, downtime_last_hour_minutes double precision, downtime_last_day_hours double precision, downtime_last_week_hours double precision)
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_reports(timestamp with time zone,text,integer)
     arguments   after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, after_id text DEFAULT NULL::text, max_rows integer DEFAULT 100
     returns     TABLE(id text, status text, progress double precision, now_at timestamp with time zone, under text, format text, row_count bigint, detail text, created_at timestamp with time zone, finished_at timestamp with time zone)
@@ -388,7 +395,7 @@ routine api.list_turned_dpus(text[])
 
 routine api.list_uptimes(text,timestamp with time zone,timestamp with time zone,text)
     arguments   space text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, grain text DEFAULT NULL::text
-    returns     TABLE(time_zone text, start_at timestamp with time zone, end_at timestamp with time zone, uptime_seconds double precision, downtime_seconds double precision)
+    returns     TABLE(time_zone text, start_at timestamp with time zone, end_at timestamp with time zone, uptime_seconds double precision, downtime_seconds double precision, polled boolean)
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -1688,6 +1695,12 @@ routine core.update_incidents(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     void
     as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.was_polled(integer,timestamp with time zone)
+    arguments   space_id integer, now_at timestamp with time zone
+    returns     boolean
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.write_cursor(pg_snapshot,timestamp with time zone,timestamp with time zone)
