@@ -26,6 +26,7 @@ create table core.dpu_clock (
   dpu_id integer not null constraint dpu_clock_pkey primary key
     constraint dpu_clock_dpu_id_fkey references core.dpu on delete cascade,
   refused_at timestamptz,
+  refused_time timestamptz,
   code text,
   repeated_time timestamptz,
   repeated_from timestamptz,
@@ -36,6 +37,7 @@ create table core.dpu_clock (
 create index dpu_clock_refused_at_idx on core.dpu_clock (refused_at) where code = 'in_future';
 comment on table core.dpu_clock is 'What speaks against the clock of a DPU: the latest refusal for its time, and the instant that its messages repeat. No row: nothing. core.get_clock says what it amounts to.';
 comment on column core.dpu_clock.refused_at is 'When an event of it was refused for its time the last time.';
+comment on column core.dpu_clock.refused_time is 'That event''s own instant.';
 comment on column core.dpu_clock.code is 'Why: in_future, too_old or clock_unset.';
 comment on column core.dpu_clock.repeated_time is 'The one instant of all events of its latest message that had duplicates or conflicts; null: that had several.';
 comment on column core.dpu_clock.repeated_from is 'When the first message came that repeated this instant.';

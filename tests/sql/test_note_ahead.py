@@ -68,6 +68,13 @@ async def test_invented_dpus_say_nothing_about_our_clock(connection: asyncpg.Con
     await refuse(connection, "a", "b")
 
 
+async def test_what_is_ahead_by_centuries_says_nothing_about_our_clock(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b", "c")
+    for _ in range(2):
+        refused = await record(connection, [(dpu, datetime(2999, 1, 1, tzinfo=UTC), 1) for dpu in ("a", "b", "c")])
+        assert [verdict for _, verdict in refused] == ["in_future"] * 3
+
+
 async def test_events_of_the_past_are_stored_meanwhile(connection: asyncpg.Connection) -> None:
     await hear(connection, "a", "b", "c")
     await suspect(connection, "a", "b", "c")

@@ -54,13 +54,14 @@ set search_path = pg_catalog, pg_temp
 as $$
   -- in the order of dpu_id, so that two transactions never wait for each other
   insert into core.dpu_clock as c
-    (dpu_id, refused_at, code, repeated_time, repeated_from, repeated_until, repeats, conflicts)
-  select n.dpu_id, n.refused_at, n.code, n.time,
+    (dpu_id, refused_at, refused_time, code, repeated_time, repeated_from, repeated_until, repeats, conflicts)
+  select n.dpu_id, n.refused_at, n.refused_time, n.code, n.time,
     case when n.is_repeat then note_clocks.received_at end, case when n.is_repeat then note_clocks.received_at end,
     n.is_repeat::integer, n.conflicts
   from (
     select n.dpu_id,
       case when bool_or(n.is_clock) then note_clocks.received_at end as refused_at,
+      min(n.time) filter (where n.is_clock) as refused_time,
       max(n.verdict) filter (where n.is_clock) as code,
       case when min(n.time) filter (where n.is_repeat) = max(n.time) filter (where n.is_repeat) then
         max(n.time) filter (where n.is_repeat)
@@ -78,6 +79,7 @@ as $$
   ) n
   on conflict (dpu_id) do update set
     refused_at = coalesce(excluded.refused_at, c.refused_at),
+    refused_time = coalesce(excluded.refused_time, c.refused_time),
     code = coalesce(excluded.code, c.code),
     repeated_time = case when excluded.repeats > 0 then excluded.repeated_time else c.repeated_time end,
     repeated_from = case when excluded.repeated_time = c.repeated_time or excluded.repeats = 0
@@ -111,6 +113,13 @@ $$;
 comment on function core.get_clock(core.dpu_clock, timestamptz) is
 'What is known of the clock of a DPU, by its row of core.dpu_clock (null: none) and the instant of its latest event: ahead, unset or behind, where an event was refused for that and none with a later time was accepted since; stuck, where later messages come with the instant of the latest event; else ok. A client that sends one event again and again is taken for stuck after 10 minutes. Inlined by the planner: no search_path of its own.';
 
+create or replace function core.get_farthest_time(at timestamptz)
+returns timestamptz
+language sql stable
+as $$ select at + interval '100 years' $$;
+comment on function core.get_farthest_time(timestamptz) is
+'No clock of ours is behind by so much: what is from ahead of this instant speaks against the clock of the DPU alone. Inlined by the planner: no search_path of its own.';
+
 create or replace function core.is_clock_suspect(
   dpus integer[],
   at timestamptz
@@ -123,6 +132,7 @@ declare
   v_ahead integer[] := array(
     select c.dpu_id from core.dpu_clock c
     where c.code = 'in_future' and c.refused_at > is_clock_suspect.at - interval '1 minute' and c.refused_at <= is_clock_suspect.at
+      and c.refused_time < core.get_farthest_time(is_clock_suspect.at)
     union
     select d from unnest(dpus) as d);
 begin

@@ -14,10 +14,15 @@ begin
   if core.get_reach() is not null then
     v_ids := core.list_reached_ids(v_ids, times);
   end if;
-  perform core.note_clocks(v_now, array_agg(s.dpu_id), array_agg(v_now), array_agg('in_future'::text))
+  perform core.note_clocks(v_now, array_agg(s.dpu_id), array_agg(n.time), array_agg('in_future'::text))
   from core.dpu_state s
-  where s.latest_time is not null and s.dpu_id in (
-    select n.dpu_id from unnest(v_ids, times) as n (dpu_id, time) where n.time > core.get_latest_time(v_now))
+  join (
+    select n.dpu_id, min(n.time) as time
+    from unnest(v_ids, times) as n (dpu_id, time)
+    where n.time > core.get_latest_time(v_now)
+    group by n.dpu_id
+  ) n on n.dpu_id = s.dpu_id
+  where s.latest_time is not null
   having count(*) > 0;
 end
 $$;

@@ -69,7 +69,8 @@ begin
     where n.verdict is not null;
     if 'in_future' = any (v_verdicts) and core.is_clock_suspect(
       array(
-        select distinct v_ids[r.ordinal] from unnest(v_refused, v_verdicts) as r (ordinal, verdict) where r.verdict = 'in_future'),
+        select distinct v_ids[r.ordinal] from unnest(v_refused, v_verdicts) as r (ordinal, verdict)
+        where r.verdict = 'in_future' and times[r.ordinal] < core.get_farthest_time(v_now)),
       v_now)
     then
       raise exception using errcode = 'PT503', constraint = 'clock_suspect',
