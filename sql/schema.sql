@@ -939,6 +939,11 @@ routine core.get_family(text)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.get_farthest_time(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     timestamp with time zone
+    as          sql stable
+
 routine core.get_first_taken()
     returns     timestamp with time zone
     as          sql stable
@@ -1841,6 +1846,7 @@ table core.dpu
 table core.dpu_clock
     column      dpu_id integer not null
     column      refused_at timestamp with time zone
+    column      refused_time timestamp with time zone
     column      code text
     column      repeated_time timestamp with time zone
     column      repeated_from timestamp with time zone
