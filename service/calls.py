@@ -53,16 +53,35 @@ async def get_space(session: Session, space: str) -> messages.SpaceOut:
 
 
 async def list_spaces(
-    session: Session, parent: str | None = None, after: str | None = None, max_rows: int = 100
+    session: Session,
+    parent: str | None = None,
+    after: str | None = None,
+    max_rows: int = 100,
+    retired: bool = False,
 ) -> list[messages.SpaceOut]:
     rows = await session.fetch(
-        "select * from api.list_spaces(parent => $1, after => $2, max_rows => $3)", parent, after, max_rows
+        "select * from api.list_spaces(parent => $1, after => $2, max_rows => $3, retired => $4)",
+        parent,
+        after,
+        max_rows,
+        retired,
     )
     return [_space(row) for row in rows]
 
 
-async def delete_space(session: Session, space: str) -> None:
-    await session.fetchrow("select api.delete_space(space => $1)", space)
+async def delete_space(session: Session, space: str) -> bool:
+    """Whether it was retired, and not removed."""
+    return _is_retired(await session.fetchrow("select api.delete_space(space => $1)", space))
+
+
+async def delete_doorway(session: Session, doorway: str) -> bool:
+    """Whether it was retired, and not removed."""
+    return _is_retired(await session.fetchrow("select api.delete_doorway(doorway => $1)", doorway))
+
+
+async def delete_dpu(session: Session, dpu: str) -> bool:
+    """Whether it was retired, and not removed."""
+    return _is_retired(await session.fetchrow("select api.delete_dpu(dpu => $1)", dpu))
 
 
 async def put_doorway(session: Session, doorway: str, patch: messages.DoorwayIn) -> tuple[bool, messages.DoorwayOut]:
@@ -75,8 +94,12 @@ async def get_doorway(session: Session, doorway: str) -> messages.DoorwayOut:
     return _doorway(await session.fetchrow("select * from api.get_doorway(doorway => $1)", doorway))
 
 
-async def list_doorways(session: Session, after: str | None = None, max_rows: int = 100) -> list[messages.DoorwayOut]:
-    rows = await session.fetch("select * from api.list_doorways(after => $1, max_rows => $2)", after, max_rows)
+async def list_doorways(
+    session: Session, after: str | None = None, max_rows: int = 100, retired: bool = False
+) -> list[messages.DoorwayOut]:
+    rows = await session.fetch(
+        "select * from api.list_doorways(after => $1, max_rows => $2, retired => $3)", after, max_rows, retired
+    )
     return [_doorway(row) for row in rows]
 
 
@@ -97,14 +120,17 @@ async def list_dpus(
     placed: bool | None = None,
     after: str | None = None,
     max_rows: int = 100,
+    retired: bool = False,
 ) -> list[messages.DpuOut]:
     rows = await session.fetch(
-        "select * from api.list_dpus(space => $1, state => $2, placed => $3, after => $4, max_rows => $5)",
+        "select * from api.list_dpus("
+        "space => $1, state => $2, placed => $3, after => $4, max_rows => $5, retired => $6)",
         space,
         state,
         placed,
         after,
         max_rows,
+        retired,
     )
     return [_dpu(row) for row in rows]
 
@@ -950,6 +976,10 @@ async def list_differences(session: Session) -> list[messages.Difference]:
 
 
 # Rows whose columns are not the fields of their Struct
+
+
+def _is_retired(row: asyncpg.Record | None) -> bool:
+    return bool(row and row[0])
 
 
 def _created(row: asyncpg.Record | None) -> bool:

@@ -22,7 +22,7 @@ CLOCK_PATTERN = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?\Z"
 RESET_PATTERN = r"^(?:never|(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?)\Z"
 INTERVAL_PATTERN = r"^(?:15m|30m|1h|1d|1w|1mo)\Z"
 FORMAT_PATTERN = r"^(?:json|csv)\Z"
-STATE_PATTERN = r"^(?:online|offline|never_seen)\Z"
+STATE_PATTERN = r"^(?:online|offline|never_seen|retired)\Z"
 URL_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]{0,30}://[\x21-\x7e]{1,2000}\Z"
 # Without =?, which begins what stands for other characters (RFC 2047): it could name somebody else.
 ADDRESS_PATTERN = r"^(?:[A-Za-z0-9.!#$%&'*+/?^_`{|}~-]|=+[A-Za-z0-9.!#$%&'*+/^_`{|}~-]){1,64}=*@[A-Za-z0-9.-]{1,190}\Z"
@@ -36,7 +36,7 @@ PATTERNS_IN_WORDS = {
     RESET_PATTERN: "must be a local time, HH:MM or HH:MM:SS, or `never`",
     INTERVAL_PATTERN: "must be 15m, 30m, 1h, 1d, 1w or 1mo",
     FORMAT_PATTERN: "must be json or csv",
-    STATE_PATTERN: "must be online, offline or never_seen",
+    STATE_PATTERN: "must be online, offline, never_seen or retired",
     URL_PATTERN: "must be an address such as https://example.org/hook, of ASCII characters",
     ADDRESS_PATTERN: "must be an e-mail address such as somebody@example.org, without =?",
     NUMBER_PATTERN: "must be an id of this list, such as 17",
@@ -99,6 +99,7 @@ class SpaceIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     reset_at: ResetAt | UnsetType | None = UNSET
     opening_hours: Annotated[list[OpeningHours], Meta(max_length=1000)] | UnsetType | None = UNSET
     offline_after_seconds: Annotated[int, Meta(ge=1, le=2_678_400)] | UnsetType | None = UNSET
+    retired: bool | UnsetType = UNSET
 
 
 class SpaceOut(Struct, frozen=True):
@@ -115,6 +116,7 @@ class SpaceOut(Struct, frozen=True):
     effective_reset_at: str
     offline_after_seconds: int | None
     effective_offline_after_seconds: int
+    retired_at: datetime | None
 
 
 class CountChange(Struct, frozen=True):
@@ -148,7 +150,13 @@ class DryRunQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     dry_run: bool = False
 
 
-class SpacesQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ThingsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """With `retired`: those that are no longer in use, and no others."""
+
+    retired: bool = False
+
+
+class SpacesQuery(ThingsQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
     parent: Id | None = None
 
 
@@ -157,17 +165,20 @@ class DoorwayIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     name: Text | UnsetType | None = UNSET
     sides: tuple[Id | None, Id | None] | UnsetType = UNSET
+    retired: bool | UnsetType = UNSET
 
 
 class DoorwayOut(Struct, frozen=True):
     id: str
     name: str | None
     sides: tuple[str | None, str | None]
+    retired_at: datetime | None
 
 
 class DpuIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: Text | UnsetType | None = UNSET
     mac_address: MacAddress | UnsetType | None = UNSET
+    retired: bool | UnsetType = UNSET
 
 
 class PlacementOut(Struct, frozen=True):
@@ -197,9 +208,10 @@ class DpuOut(Struct, frozen=True):
     latest_timestamp: datetime | None
     rejected_last_day: int
     clock: str
+    retired_at: datetime | None
 
 
-class DpusQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class DpusQuery(ThingsQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
     space: Id | None = None
     state: State | None = None
     placed: bool | None = None

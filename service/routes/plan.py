@@ -17,7 +17,6 @@ from service.messages import (
     DryRunQuery,
     Id,
     Page,
-    PageQuery,
     PlacementIn,
     PlacementOut,
     PlacementSavedOut,
@@ -33,6 +32,7 @@ from service.messages import (
     SpaceOut,
     SpaceSavedOut,
     SpacesQuery,
+    ThingsQuery,
 )
 from service.negotiation import MAX_BODY, HttpRequest, answer, decode, no_query, nothing, path_id, query
 from service.openapi import described
@@ -77,15 +77,18 @@ async def get_space(request: HttpRequest) -> Response[bytes]:
 async def list_spaces(request: HttpRequest) -> Response[bytes]:
     """The spaces, or those right below a parent, by id."""
     asked = query(request, SpacesQuery)
-    rows = await calls.list_spaces(database(request), asked.parent, _after(asked.after), asked.limit + 1)
+    rows = await calls.list_spaces(database(request), asked.parent, _after(asked.after), asked.limit + 1, asked.retired)
     return answer(request, cursor.page(rows, asked.limit, lambda space: space.id))
 
 
-@delete("/v1/spaces/{space:str}", status_code=204, opt=described(None, 404, 409, scope="admin", status=204))
-async def delete_space(request: HttpRequest) -> None:
-    """Deletes a space to which nothing refers."""
+@delete("/v1/spaces/{space:str}", status_code=200, opt=described(SpaceOut, 404, 409, scope="admin", undone=True))
+async def delete_space(request: HttpRequest) -> Response[bytes]:
+    """Retires a space that has facts (200), or removes one that has none (204)."""
     no_query(request)
-    await calls.delete_space(plan_database(request), path_id(request, "space"))
+    space = path_id(request, "space")
+    if not await calls.delete_space(plan_database(request), space):
+        return nothing()
+    return answer(request, await calls.get_space(database(request), space))
 
 
 @put("/v1/doorways/{doorway:str}", opt=described(DoorwayOut, 404, 409, scope="admin", created=True, body=DoorwayIn))
@@ -105,11 +108,21 @@ async def get_doorway(request: HttpRequest) -> Response[bytes]:
     return answer(request, await calls.get_doorway(database(request), path_id(request, "doorway")))
 
 
-@get("/v1/doorways", opt=described(Page[DoorwayOut], scope="read", query=PageQuery))
+@delete("/v1/doorways/{doorway:str}", status_code=200, opt=described(DoorwayOut, 404, scope="admin", undone=True))
+async def delete_doorway(request: HttpRequest) -> Response[bytes]:
+    """Retires a doorway at which a DPU was placed (200), or removes one that has no such facts (204)."""
+    no_query(request)
+    doorway = path_id(request, "doorway")
+    if not await calls.delete_doorway(plan_database(request), doorway):
+        return nothing()
+    return answer(request, await calls.get_doorway(database(request), doorway))
+
+
+@get("/v1/doorways", opt=described(Page[DoorwayOut], scope="read", query=ThingsQuery))
 async def list_doorways(request: HttpRequest) -> Response[bytes]:
     """The doorways, by id."""
-    asked = query(request, PageQuery)
-    rows = await calls.list_doorways(database(request), _after(asked.after), asked.limit + 1)
+    asked = query(request, ThingsQuery)
+    rows = await calls.list_doorways(database(request), _after(asked.after), asked.limit + 1, asked.retired)
     return answer(request, cursor.page(rows, asked.limit, lambda doorway: doorway.id))
 
 
@@ -119,6 +132,16 @@ async def put_dpu(request: HttpRequest) -> Response[bytes]:
     no_query(request)
     created, result = await calls.put_dpu(plan_database(request), path_id(request, "dpu"), await decode(request, DpuIn))
     return answer(request, result, 201 if created else 200)
+
+
+@delete("/v1/dpus/{dpu:str}", status_code=200, opt=described(DpuOut, 404, scope="admin", undone=True))
+async def delete_dpu(request: HttpRequest) -> Response[bytes]:
+    """Retires a DPU that was placed or heard from (200), or removes one that has no such facts (204)."""
+    no_query(request)
+    dpu = path_id(request, "dpu")
+    if not await calls.delete_dpu(plan_database(request), dpu):
+        return nothing()
+    return answer(request, await calls.get_dpu(database(request), dpu))
 
 
 @get("/v1/dpus/{dpu:str}", opt=described(DpuOut, 404, scope="read"))
@@ -133,7 +156,13 @@ async def list_dpus(request: HttpRequest) -> Response[bytes]:
     """The DPUs, by id."""
     asked = query(request, DpusQuery)
     rows = await calls.list_dpus(
-        database(request), asked.space, asked.state, asked.placed, _after(asked.after), asked.limit + 1
+        database(request),
+        asked.space,
+        asked.state,
+        asked.placed,
+        _after(asked.after),
+        asked.limit + 1,
+        asked.retired,
     )
     return answer(request, cursor.page(rows, asked.limit, lambda dpu: dpu.id))
 
@@ -239,9 +268,11 @@ HANDLERS = [
     list_spaces,
     delete_space,
     put_doorway,
+    delete_doorway,
     get_doorway,
     list_doorways,
     put_dpu,
+    delete_dpu,
     get_dpu,
     list_dpus,
     list_placements,

@@ -72,3 +72,21 @@ update core.reset r set replaces_id = (
   where o.space_id = r.space_id and o.at = r.at and o.superseded_at = r.recorded_at and o.reset_id < r.reset_id
   order by o.reset_id desc
   limit 1);
+
+-- No longer in use. Its facts stay and count.
+alter table core.space add column retired_at timestamptz;
+comment on column core.space.retired_at is 'From when on it is no longer in use; null: it is.';
+alter table core.doorway add column retired_at timestamptz;
+comment on column core.doorway.retired_at is 'From when on it is no longer in use; null: it is.';
+alter table core.dpu_state add column retired_at timestamptz;
+comment on column core.dpu_state.retired_at is 'From when on it is no longer in use; null: it is. Derived from core.retirement.';
+
+create table core.retirement (
+  dpu_id integer not null constraint retirement_dpu_id_fkey references core.dpu,
+  from_at timestamptz not null,
+  until_at timestamptz,
+  constraint retirement_pkey primary key (dpu_id, from_at)
+);
+create unique index retirement_dpu_id_idx on core.retirement (dpu_id) where until_at is null;
+comment on table core.retirement is 'When DPUs were no longer in use: what a count says of its DPUs leaves them out then. Recorded at the bounds themselves.';
+comment on column core.retirement.until_at is 'When it was brought back; null: it was not.';

@@ -1,21 +1,84 @@
 """DELETE /v1/spaces/{id}."""
 
+from typing import Any
+
+import asyncpg
 import httpx
+import pytest
 
-from tests.http import problem, put
+from tests.http import body, event, problem, put, room_with_dpu, send
+from tests.http.guarded import new_token
 
 
-async def test_it_deletes_a_space_to_which_nothing_refers(client: httpx.AsyncClient) -> None:
+async def ids(client: httpx.AsyncClient, address: str, items: str = "items", id: str = "id") -> list[str]:
+    return [item[id] for item in body(await client.get(address))[items]]
+
+
+async def test_it_removes_a_space_that_has_no_facts(client: httpx.AsyncClient) -> None:
     await put(client, "spaces/room")
     response = await client.delete("/v1/spaces/room")
     assert (response.status_code, response.content) == (204, b"")
     problem(await client.get("/v1/spaces/room"), 404, "not_found")
 
 
-async def test_it_keeps_a_space_to_which_something_refers(client: httpx.AsyncClient) -> None:
+async def test_it_retires_a_space_that_has_facts_and_they_go_on(client: httpx.AsyncClient) -> None:
+    await room_with_dpu(client)
+    await send(client, event())
+    retired = body(await client.delete("/v1/spaces/room"))
+    assert retired["retired_at"]
+    assert await ids(client, "/v1/spaces") == []
+    assert await ids(client, "/v1/spaces?retired=true") == ["room"]
+    assert await ids(client, "/v1/counts", "counts", "space") == []
+    assert await ids(client, "/v1/counts?space=room", "counts", "space") == ["room"]
+    await send(client, event(timestamp="2026-01-06T08:00:00Z"))
+    assert body(await client.get("/v1/spaces/room/count"))["raw_count"] == 2
+    assert (await put(client, "spaces/room", retired=False))["retired_at"] is None
+    assert await ids(client, "/v1/counts", "counts", "space") == ["room"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        ("PUT", "/v1/doorways/door", {"sides": [None, "room"]}),
+        ("POST", "/v1/spaces/room/resets", {"count": 1}),
+        ("PUT", "/v1/channels/hook", {"kind": "webhook", "url": "https://example.org/", "under": "room"}),
+        ("POST", "/v1/polls", {"polls": [{"space": "room", "timestamp": "2026-01-05T08:00:00Z", "status": "active"}]}),
+    ],
+)
+async def test_what_refers_to_it_is_a_fact(client: httpx.AsyncClient, method: str, path: str, content: Any) -> None:
+    await put(client, "spaces/room")
+    assert (await client.request(method, path, json=content)).is_success
+    assert body(await client.delete("/v1/spaces/room"))["retired_at"]
+
+
+async def test_it_keeps_a_space_while_one_in_use_lies_in_it(client: httpx.AsyncClient) -> None:
     await put(client, "spaces/house")
     await put(client, "spaces/room", parent="house")
-    problem(await client.delete("/v1/spaces/house"), 409, "conflict")
+    await client.post("/v1/spaces/room/resets", json={"count": 1})
+    problem(await client.delete("/v1/spaces/house"), 409, "conflict", "space")
+    problem(await client.put("/v1/spaces/house", json={"retired": True}), 409, "conflict", "retired")
+    body(await client.delete("/v1/spaces/room"))
+    assert body(await client.delete("/v1/spaces/house"))["retired_at"]
+
+
+async def test_it_keeps_a_space_to_which_a_token_is_limited(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await put(client, "spaces/room")
+    await new_token(connection, space="room")
+    problem(await client.delete("/v1/spaces/room"), 409, "conflict", "space")
+
+
+async def test_nobody_is_told_that_a_retired_space_is_full(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await room_with_dpu(client)
+    await put(client, "channels/hook", kind="webhook", url="https://example.org/", events=["over_capacity"])
+    await put(client, "spaces/room", capacity=1, retired=True)
+    await send(client, event(direction=5))
+    assert await connection.fetchval("select api.detect_over_capacity()") == 0
+    await put(client, "spaces/room", retired=False)
+    assert await connection.fetchval("select api.detect_over_capacity()") == 1
 
 
 async def test_it_knows_no_other_space(client: httpx.AsyncClient) -> None:

@@ -51,13 +51,21 @@ comment on function core.get_offline_after() is
 
 create or replace function core.get_dpu_state(
   last_seen_at timestamptz,
-  offline_at timestamptz
+  offline_at timestamptz,
+  retired_at timestamptz
 )
 returns text
 language sql immutable
-as $$ select case when last_seen_at is null then 'never_seen' when offline_at is not null then 'offline' else 'online' end $$;
-comment on function core.get_dpu_state(timestamptz, timestamptz) is
-'online, offline or never_seen, now, by the columns of core.dpu_state. Inlined by the planner: no search_path of its own.';
+as $$
+  select case
+    when retired_at is not null then 'retired'
+    when last_seen_at is null then 'never_seen'
+    when offline_at is not null then 'offline'
+    else 'online'
+  end
+$$;
+comment on function core.get_dpu_state(timestamptz, timestamptz, timestamptz) is
+'online, offline, never_seen or retired, now, by the columns of core.dpu_state. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_microseconds(
   from_at timestamptz,

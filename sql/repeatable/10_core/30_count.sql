@@ -45,12 +45,15 @@ begin
       ) as is_online
     from core.list_outer_placements(spaces, count_sensors.known_at) p
     where p.during @> count_sensors.at
+      and not exists (
+        select from core.retirement r
+        where r.dpu_id = p.dpu_id and r.from_at <= count_sensors.at and (r.until_at is null or r.until_at > count_sensors.at))
   ) p
   group by p.space_id;
 end
 $$;
 comment on function core.count_sensors(integer[], timestamptz, timestamptz) is
-'How many DPUs hang above the outer doorways of each space at an instant, and how many of them were online: heard from before, and not offline. Spaces without any are left out.';
+'How many DPUs hang above the outer doorways of each space at an instant, and how many of them were online: heard from before, and not offline. Retired ones are left out. Spaces without any are left out.';
 
 create or replace function core.list_parts(
   spaces integer[],

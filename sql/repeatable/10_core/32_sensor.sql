@@ -422,7 +422,7 @@ begin
     select s.dpu_id, s.last_seen_at as heard_at, t.seconds
     from core.dpu_state s
     join threshold t on t.seconds = coalesce(s.offline_after_seconds, core.get_offline_after())
-    where s.offline_at is null and s.last_seen_at <= t.latest
+    where s.offline_at is null and s.last_seen_at <= t.latest and s.retired_at is null
     for update of s skip locked
   ),
   turned as (

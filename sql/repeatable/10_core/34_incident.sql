@@ -171,16 +171,17 @@ begin
   with touched as (
     select
       i.incident_id, i.ended_at, i.corrected, count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting,
-      min(o.offline_at) as started_at, max(o.back_at) as back_at
+      min(o.offline_at) as started_at, max(o.back_at) as back_at, min(s.retired_at) as retired_at
     from core.incident i
     left join core.outage o on o.incident_id = i.incident_id and o.superseded_at is null
+    left join core.dpu_state s on s.dpu_id = i.dpu_id
     where i.incident_id = any (v_touched) and i.kind = 'dpu_offline'
     group by i.incident_id
   ),
   changed as (
     update core.incident i set
       started_at = coalesce(t.started_at, i.started_at),
-      ended_at = case when t.outages = 0 then coalesce(i.ended_at, update_incidents.at) when t.lasting = 0 then t.back_at end,
+      ended_at = case when t.outages = 0 then coalesce(i.ended_at, update_incidents.at) when t.lasting = 0 then t.back_at else t.retired_at end,
       corrected = t.outages = 0
     from touched t
     where i.incident_id = t.incident_id
@@ -198,6 +199,7 @@ begin
   v_new := array(
     select o.outage_id
     from core.outage o
+    join core.dpu_state s on s.dpu_id = o.dpu_id and s.retired_at is null
     left join core.incident i on i.incident_id = o.incident_id
     where o.outage_id = any (v_due) and o.superseded_at is null
       and (o.back_at is null or o.back_at > o.detected_at - interval '1 minute')
@@ -240,7 +242,10 @@ begin
     from core.outage o
     where o.outage_id = any (v_site.outages) and o.offline_at > v_site.latest - interval '1 minute'
     having count(distinct o.dpu_id) >= 3 and count(distinct o.dpu_id) * 2 > (
-      select count(*) from core.list_hung(update_incidents.at) h where h.space_id in (select core.list_subtree(v_site.site_id)));
+      select count(*)
+      from core.list_hung(update_incidents.at) h
+      join core.dpu_state s on s.dpu_id = h.dpu_id and s.retired_at is null
+      where h.space_id in (select core.list_subtree(v_site.site_id)));
     if v_site.outages is not null then
       v_opened := v_opened || core.open_site_incident(v_site.site_id, v_site.outages, at);
       v_new := array(select unnest(v_new) except select unnest(v_site.outages));
@@ -259,7 +264,7 @@ begin
         select count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting, max(o.back_at) as back_at
         from core.incident_dpu d
         left join core.outage o on o.incident_id = d.incident_id and o.dpu_id = d.dpu_id and o.superseded_at is null
-        where d.incident_id = i.incident_id
+        where d.incident_id = i.incident_id and d.dpu_id not in (select s.dpu_id from core.dpu_state s where s.retired_at is not null)
         group by d.dpu_id
       ) n
     ) m
@@ -267,8 +272,9 @@ begin
   ),
   changed as (
     update core.incident i set
-      ended_at = coalesce(i.ended_at, case when t.outages = 0 then update_incidents.at else t.backs[(t.members + 1) / 2] end),
-      corrected = t.outages = 0
+      -- of those that are retired nothing is told, and where none is left it is over
+      ended_at = coalesce(i.ended_at, case when t.members = 0 or t.outages = 0 then update_incidents.at else t.backs[(t.members + 1) / 2] end),
+      corrected = coalesce(t.outages = 0, i.corrected)
     from touched t
     where i.incident_id = t.incident_id and (t.outages = 0 or t.lasting * 2 <= t.members)
     returning i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.ended_at is null as is_ended

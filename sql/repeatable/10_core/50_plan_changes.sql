@@ -36,6 +36,67 @@ $$;
 comment on function core.check_opening_hours(jsonb, text) is
 'Raises PT422 naming place unless it is null or a list of {day, open, close}.';
 
+create or replace function core.check_retirable(
+  space_id integer,
+  space text,
+  place text
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_user text;
+begin
+  select u.name into v_user from (
+    select format('the space %s lies in it', quote_literal(s.id)) from core.space s where s.parent_id = check_retirable.space_id and s.retired_at is null
+    union all
+    select format('the token %s is limited to it', t.id) from core.token t
+    where t.space_id = check_retirable.space_id and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp())
+  ) as u (name)
+  limit 1;
+  if found then
+    raise exception using errcode = 'PT409', message = format('%s is in use: %s.', quote_literal(space), v_user),
+      detail = place, hint = 'Retire what lies in it and revoke its tokens first.';
+  end if;
+end
+$$;
+comment on function core.check_retirable(integer, text, text) is
+'Raises PT409 naming place while a space that is in use lies in a space, or a token is limited to it.';
+
+create or replace function core.retire_dpu(
+  dpu_id integer,
+  is_retired boolean
+)
+returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  update core.dpu_state s set retired_at = case when is_retired then v_now end
+  where s.dpu_id = retire_dpu.dpu_id and (s.retired_at is not null) <> is_retired;
+  if not found then
+    return false;
+  end if;
+  if is_retired then
+    insert into core.retirement (dpu_id, from_at) values (retire_dpu.dpu_id, v_now);
+  else
+    update core.retirement r set until_at = v_now where r.dpu_id = retire_dpu.dpu_id and r.until_at is null;
+  end if;
+  -- its incident ends, or goes on
+  update core.outage o set pending = true
+  where o.dpu_id = retire_dpu.dpu_id and o.superseded_at is null and o.back_at is null;
+  perform core.note_change(flipped => array[retire_dpu.dpu_id]);
+  return true;
+end
+$$;
+comment on function core.retire_dpu(integer, boolean) is
+'Retires a DPU or brings it back; says whether that changed anything. Null: as it is. The caller holds core.lock_plan.';
+
 create or replace function core.is_applied(site jsonb)
 returns boolean
 language plpgsql stable
@@ -55,7 +116,8 @@ begin
     left join core.space p on p.space_id = s.parent_id and s.space_id is distinct from v_root
     left join core.schedule h on h.space_id = s.space_id and h.superseded_at is null
     where not exists (select from core.live_space l where l.space_id = s.space_id)
-      or i - array['id', 'name', 'parent', 'capacity', 'opening_hours', 'offline_after_seconds', 'time_zone', 'reset_at'] <> '{}'
+      or i - array['id', 'name', 'parent', 'capacity', 'opening_hours', 'offline_after_seconds', 'time_zone', 'reset_at', 'retired'] <> '{}'
+      or (i ? 'retired' and (i->>'retired')::boolean <> (s.retired_at is not null))
       or (i ? 'name' and i->>'name' is distinct from s.name)
       or (i ? 'parent' and i->>'parent' is distinct from p.id)
       or (i ? 'capacity' and i->>'capacity' is distinct from s.capacity::text)
@@ -71,14 +133,17 @@ begin
         (w.side_a_id is null or w.side_a_id = any (v_reach)) and (w.side_b_id is null or w.side_b_id = any (v_reach))))
     left join core.space a on a.space_id = w.side_a_id
     left join core.space b on b.space_id = w.side_b_id
-    where w.doorway_id is null or i - array['id', 'name', 'sides'] <> '{}'
+    where w.doorway_id is null or i - array['id', 'name', 'sides', 'retired'] <> '{}'
+      or (i ? 'retired' and (i->>'retired')::boolean <> (w.retired_at is not null))
       or (i ? 'name' and i->>'name' is distinct from w.name)
       or (i ? 'sides' and i->'sides' is distinct from jsonb_build_array(a.id, b.id))
   ) and not exists (
     select
     from jsonb_array_elements(site->'dpus') i
     left join core.dpu d on d.id = i->>'id'
-    where d.dpu_id is null or i - array['id', 'name', 'mac_address'] <> '{}'
+    left join core.dpu_state t on t.dpu_id = d.dpu_id
+    where d.dpu_id is null or i - array['id', 'name', 'mac_address', 'retired'] <> '{}'
+      or (i ? 'retired' and (i->>'retired')::boolean <> (t.retired_at is not null))
       or (i ? 'name' and i->>'name' is distinct from d.name)
       or (i ? 'mac_address' and lower(i->>'mac_address') is distinct from d.mac_address::text)
       or (v_reach is not null and not exists (
@@ -234,10 +299,17 @@ begin
         hint = 'Give seconds, or null for what the parent says.';
     end if;
   end if;
+  if (patch->>'retired')::boolean <> (v_space.retired_at is not null) then
+    v_new.retired_at := case when v_space.retired_at is null then put_space.recorded_at end;
+    if v_new.retired_at is not null then
+      perform core.check_retirable(v_space.space_id, space, place || 'retired');
+      delete from core.full_space f where f.space_id = v_space.space_id;
+    end if;
+  end if;
   if v_new is distinct from v_space then
     update core.space s
     set name = v_new.name, capacity = v_new.capacity, opening_hours = v_new.opening_hours, parent_id = v_new.parent_id,
-      offline_after_seconds = v_new.offline_after_seconds
+      offline_after_seconds = v_new.offline_after_seconds, retired_at = v_new.retired_at
     where s.space_id = v_space.space_id;
     if (v_new.parent_id, v_new.offline_after_seconds) is distinct from (v_space.parent_id, v_space.offline_after_seconds) then
       v_below := array(select core.list_subtree(v_space.space_id));
@@ -297,6 +369,7 @@ as $$
 declare
   v_doorway core.doorway;
   v_new core.doorway;
+  v_change text := 'unchanged';
 begin
   perform core.check_id(doorway, place || 'id');
   select d.* into v_doorway from core.doorway d where d.id = put_doorway.doorway;
@@ -327,20 +400,25 @@ begin
 
   if v_doorway.doorway_id is null then
     insert into core.doorway (id, name, side_a_id, side_b_id)
-    values (doorway, v_new.name, v_new.side_a_id, v_new.side_b_id);
-    return 'created';
+    values (doorway, v_new.name, v_new.side_a_id, v_new.side_b_id)
+    returning * into v_doorway;
+    v_new := v_doorway;
+    v_change := 'created';
+  end if;
+  if (patch->>'retired')::boolean <> (v_doorway.retired_at is not null) then
+    v_new.retired_at := case when v_doorway.retired_at is null then clock_timestamp() end;
   end if;
   if v_new is not distinct from v_doorway then
-    return 'unchanged';
+    return v_change;
   end if;
   if (v_new.side_a_id, v_new.side_b_id) is distinct from (v_doorway.side_a_id, v_doorway.side_b_id)
     and exists (select from core.placement p where p.doorway_id = v_doorway.doorway_id) then
     raise exception using errcode = 'PT409', message = format('The sides of %s are fixed: a DPU was placed there.', quote_literal(doorway)),
       detail = place || 'sides', hint = 'A rebuilt wall is a new doorway: give it another id.';
   end if;
-  update core.doorway d set name = v_new.name, side_a_id = v_new.side_a_id, side_b_id = v_new.side_b_id
+  update core.doorway d set name = v_new.name, side_a_id = v_new.side_a_id, side_b_id = v_new.side_b_id, retired_at = v_new.retired_at
   where d.doorway_id = v_doorway.doorway_id;
-  return 'updated';
+  return case v_change when 'created' then v_change else 'updated' end;
 end
 $$;
 comment on function core.put_doorway(text, jsonb, text) is
@@ -386,6 +464,9 @@ begin
   end if;
   if v_new is distinct from v_dpu then
     update core.dpu d set name = v_new.name, mac_address = v_new.mac_address where d.dpu_id = v_dpu.dpu_id;
+    v_change := case v_change when 'created' then v_change else 'updated' end;
+  end if;
+  if core.retire_dpu(v_dpu.dpu_id, (patch->>'retired')::boolean) then
     v_change := case v_change when 'created' then v_change else 'updated' end;
   end if;
   return v_change;

@@ -12,13 +12,14 @@ returns table (
   effective_time_zone text,
   effective_reset_at text,
   offline_after_seconds integer,
-  effective_offline_after_seconds integer
+  effective_offline_after_seconds integer,
+  retired_at timestamptz
 )
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   select s.id, s.name, p.id, h.time_zone, s.capacity, h.reset_at, s.opening_hours, e.time_zone, e.reset_at,
-    s.offline_after_seconds, coalesce(a.seconds, core.get_offline_after())
+    s.offline_after_seconds, coalesce(a.seconds, core.get_offline_after()), s.retired_at
   from core.space s
   join core.list_schedules(spaces) e on e.space_id = s.space_id
   join core.list_offline_after(spaces) a on a.space_id = s.space_id
@@ -47,7 +48,8 @@ returns table (
   cumulative_count bigint,
   latest_timestamp timestamptz,
   rejected_last_day bigint,
-  clock text
+  clock text,
+  retired_at timestamptz
 )
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -56,7 +58,7 @@ as $$
     d.id,
     d.name,
     d.mac_address::text,
-    core.get_dpu_state(s.last_seen_at, s.offline_at),
+    core.get_dpu_state(s.last_seen_at, s.offline_at, s.retired_at),
     s.last_seen_at,
     w.id,
     m.id,
@@ -67,7 +69,8 @@ as $$
     t.latest_time,
     (select count(*) from core.list_seen_refusals(
       d.id, null, null, describe_dpus.at - interval '24 hours', null, null, null, false)),
-    core.get_clock(k, s.latest_time)
+    core.get_clock(k, s.latest_time),
+    s.retired_at
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
   join core.sum_dpus(dpus) t on t.dpu_id = d.dpu_id

@@ -45,7 +45,7 @@ begin
     select s.space_id
     from core.space s
     left join core.full_space f on f.space_id = s.space_id
-    where s.space_id = any (v_spaces) and (s.capacity is not null or f.space_id is not null));
+    where s.space_id = any (v_spaces) and s.retired_at is null and (s.capacity is not null or f.space_id is not null));
   select
     array_agg(t.kind order by t.id), array_agg(t.space_id order by t.id), array_agg(t.details order by t.id)
   into v_kinds, v_turned, v_details
@@ -81,4 +81,4 @@ $$;
 comment on function api.detect_over_capacity() is
 'Stores notices of spaces that have come to hold more people than their capacity, and of those that hold at most 95 % of it again (rounded down; one below it at least). Returns how many. Call it about once a second.
 
-Only while some channel wants them, and then only of spaces whose count may have changed. What was told is kept, so that nothing is told twice; any number of processes may call it at once. details: {space, name, count, capacity, since}. A space whose capacity is cleared is no longer over it.';
+Only while some channel wants them, and then only of spaces whose count may have changed. What was told is kept, so that nothing is told twice; any number of processes may call it at once. details: {space, name, count, capacity, since}. A space whose capacity is cleared is no longer over it; of one that is retired nothing is told.';

@@ -1,5 +1,5 @@
 create or replace function api.get_doorway(doorway text)
-returns table (id text, name text, side_a text, side_b text)
+returns table (id text, name text, side_a text, side_b text, retired_at timestamptz)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -9,7 +9,7 @@ declare
   v_doorway_id integer := core.find_doorway(doorway);
 begin
   return query
-  select d.id, d.name, a.id, b.id
+  select d.id, d.name, a.id, b.id, d.retired_at
   from core.doorway d
   left join core.space a on a.space_id = d.side_a_id and core.is_space_in_reach(a.space_id)
   left join core.space b on b.space_id = d.side_b_id and core.is_space_in_reach(b.space_id)

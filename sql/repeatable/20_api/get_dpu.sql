@@ -13,7 +13,8 @@ returns table (
   cumulative_count bigint,
   latest_timestamp timestamptz,
   rejected_last_day bigint,
-  clock text
+  clock text,
+  retired_at timestamptz
 )
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -23,4 +24,4 @@ $$;
 comment on function api.get_dpu(text) is
 'One DPU: state, the placement that holds now (from_at null: none), and what its events add up to.
 
-state: online, offline (silent for as long as its space allows, 10 minutes by default) or never_seen. last_seen: its latest event or heartbeat. cumulative_count: sum of all its directions. rejected_last_day: its events that were refused in the last 24 hours and did not go in since. clock: ok; ahead, unset or behind, where its latest events were refused for that; stuck, where all of them carry one instant. Errors: PT404.';
+state: online, offline (silent for as long as its space allows, 10 minutes by default), never_seen or retired. last_seen: its latest event or heartbeat. cumulative_count: sum of all its directions. rejected_last_day: its events that were refused in the last 24 hours and did not go in since. clock: ok; ahead, unset or behind, where its latest events were refused for that; stuck, where all of them carry one instant. Errors: PT404.';

@@ -10,7 +10,8 @@ returns table (
   effective_time_zone text,
   effective_reset_at text,
   offline_after_seconds integer,
-  effective_offline_after_seconds integer
+  effective_offline_after_seconds integer,
+  retired_at timestamptz
 )
 language sql stable security definer
 set search_path = pg_catalog, pg_temp

@@ -39,9 +39,9 @@ begin
   elsif v_under is not null then
     select array_agg(s.space_id order by s.id) into v_ids
     from core.space s
-    where s.space_id = any (array(select core.list_subtree(v_under)));
+    where s.space_id = any (array(select core.list_subtree(v_under))) and s.retired_at is null;
   else
-    select array_agg(s.space_id order by s.id) into v_ids from core.space s;
+    select array_agg(s.space_id order by s.id) into v_ids from core.space s where s.retired_at is null;
   end if;
   return query
   select c.at, c.space, c.count, c.raw_count, c.since, c.capacity, c.utilization, c.dpus_placed, c.dpus_online, c.counted, c.counted_since
@@ -49,6 +49,6 @@ begin
 end
 $$;
 comment on function api.list_counts(text[], text, timestamptz, timestamptz) is
-'The counts of several spaces at one instant, from one snapshot: those named (in that order, each once), or a space and all below it, or all.
+'The counts of several spaces at one instant, from one snapshot: those named (in that order, each once), or a space and all below it, or all; but for named ones without those that are retired.
 
 Columns as api.get_count. Errors: PT404 for an unknown space; PT422 for an instant in the future, for one that needs events that were dropped (api.get_retention: before, only quarter-hours can be asked for, without known_at), or for both spaces and under.';

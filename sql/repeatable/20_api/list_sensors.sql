@@ -41,14 +41,15 @@ begin
     coalesce(f.count, 0), core.get_clock(k, s.latest_time)
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
-  cross join lateral (select core.get_dpu_state(s.last_seen_at, s.offline_at) as state) n
+  cross join lateral (select core.get_dpu_state(s.last_seen_at, s.offline_at, s.retired_at) as state) n
   left join core.dpu_clock k on k.dpu_id = d.dpu_id
   left join core.count_refusals(v_now) f on f.dpu = d.id
   left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id and (v_dpus is null or h.dpu_id = any (v_dpus))
   left join core.space p
     on p.space_id = case when v_reach is null or h.space_id = any (v_reach) then h.space_id else h.other_id end
     and (v_reach is null or p.space_id = any (v_reach))
-  where (v_state is null or n.state = v_state)
+  where (v_state = 'retired' or s.retired_at is null)
+    and (v_state is null or n.state = v_state)
     and (v_dpus is null or d.dpu_id = any (v_dpus))
   order by n.state = 'offline' desc, d.id;
 end
@@ -56,4 +57,4 @@ $$;
 comment on function api.list_sensors(text, text) is
 'All DPUs as sensors, those that are offline first, then by id.
 
-space: those above a doorway of that space or of one below it; in the answer the space that a DPU is mounted in, or, mounted outside, the other one (null: it hangs nowhere). state: online, offline or never_seen. last_seen: the latest event or heartbeat. since: from when on it has been in this state, null for never_seen. rejected_last_day, clock: as api.get_dpu. Errors: PT404 for an unknown space.';
+space: those above a doorway of that space or of one below it; in the answer the space that a DPU is mounted in, or, mounted outside, the other one (null: it hangs nowhere). state: online, offline, never_seen or retired; without it those that are retired are left out. last_seen: the latest event or heartbeat. since: from when on it has been in this state, null for never_seen. rejected_last_day, clock: as api.get_dpu. Errors: PT404 for an unknown space.';

@@ -2,6 +2,7 @@ create or replace function api.list_spaces(
   inout parent text default null,
   after text default null,
   max_rows integer default 100,
+  retired boolean default false,
   out id text,
   out name text,
   out time_zone text,
@@ -11,7 +12,8 @@ create or replace function api.list_spaces(
   out effective_time_zone text,
   out effective_reset_at text,
   out offline_after_seconds integer,
-  out effective_offline_after_seconds integer
+  out effective_offline_after_seconds integer,
+  out retired_at timestamptz
 )
 returns setof record
 language plpgsql stable security definer
@@ -25,11 +27,12 @@ declare
   v_reach integer[] := core.list_reach();
 begin
   return query
-  select s.parent, s.id, s.name, s.time_zone, s.capacity, s.reset_at, s.opening_hours, s.effective_time_zone, s.effective_reset_at, s.offline_after_seconds, s.effective_offline_after_seconds
+  select s.parent, s.id, s.name, s.time_zone, s.capacity, s.reset_at, s.opening_hours, s.effective_time_zone, s.effective_reset_at, s.offline_after_seconds, s.effective_offline_after_seconds, s.retired_at
   from core.describe_spaces(array(
     select s.space_id
     from core.space s
     where (v_parent_id is null or s.parent_id = v_parent_id)
+      and (s.retired_at is not null) = retired
       and (after is null or s.id > after)
       and (v_reach is null or s.space_id = any (v_reach))
     order by s.id
@@ -38,7 +41,7 @@ begin
   order by s.id;
 end
 $$;
-comment on function api.list_spaces(text, text, integer) is
+comment on function api.list_spaces(text, text, integer, boolean) is
 'Spaces in order of their ids: all, or those directly in parent.
 
-after: the id behind which to go on. Errors: PT404 for an unknown parent.';
+after: the id behind which to go on. retired: those that are no longer in use, and no others. Errors: PT404 for an unknown parent.';

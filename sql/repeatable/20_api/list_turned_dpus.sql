@@ -17,7 +17,7 @@ declare
 begin
   return query
   select
-    d.id, core.get_dpu_state(s.last_seen_at, s.offline_at), s.last_seen_at, coalesce(s.offline_at, s.steady_from), m.id, o.id,
+    d.id, core.get_dpu_state(s.last_seen_at, s.offline_at, s.retired_at), s.last_seen_at, coalesce(s.offline_at, s.steady_from), m.id, o.id,
     array(select distinct a.id from core.list_above(array[h.mounted_id, h.other_id]) l join core.space a on a.space_id = l.above_id)
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id

@@ -2,7 +2,7 @@ create or replace function api.put_doorway(
   doorway text,
   patch jsonb
 )
-returns table (created boolean, id text, name text, side_a text, side_b text)
+returns table (created boolean, id text, name text, side_a text, side_b text, retired_at timestamptz)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -24,4 +24,4 @@ $$;
 comment on function api.put_doorway(text, jsonb) is
 'Creates a doorway, or changes what patch names.
 
-patch: {name, sides: [space, space]}; null is the outside. Returns the doorway; created says whether it is new. Errors: PT422 naming the field; PT409 for other sides once a DPU was placed.';
+patch: {name, sides: [space, space], retired}; null is the outside. Returns the doorway; created says whether it is new. Errors: PT422 naming the field; PT409 for other sides once a DPU was placed.';

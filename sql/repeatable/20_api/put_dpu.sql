@@ -17,7 +17,8 @@ returns table (
   cumulative_count bigint,
   latest_timestamp timestamptz,
   rejected_last_day bigint,
-  clock text
+  clock text,
+  retired_at timestamptz
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -36,4 +37,4 @@ $$;
 comment on function api.put_dpu(text, jsonb) is
 'Registers a DPU, or changes what patch names.
 
-patch: {name, mac_address}. Returns the DPU as api.get_dpu; created says whether it is new. Errors: PT422 naming the field; PT409 for a MAC address that another DPU has.';
+patch: {name, mac_address, retired}. Returns the DPU as api.get_dpu; created says whether it is new. Errors: PT422 naming the field; PT409 for a MAC address that another DPU has.';

@@ -14,7 +14,8 @@ returns table (
   effective_time_zone text,
   effective_reset_at text,
   offline_after_seconds integer,
-  effective_offline_after_seconds integer
+  effective_offline_after_seconds integer,
+  retired_at timestamptz
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -35,4 +36,4 @@ $$;
 comment on function api.put_space(text, jsonb) is
 'Creates a space, or changes what patch names: null clears, absent leaves as is.
 
-patch: {name, parent, time_zone, capacity, reset_at, opening_hours, offline_after_seconds}. A new parent applies to the whole history; so does a new zone or reset time, though what held before stays known (known_at). Returns the space; created says whether it is new. Errors: PT422 naming the field.';
+patch: {name, parent, time_zone, capacity, reset_at, opening_hours, offline_after_seconds, retired}. A new parent applies to the whole history; so does a new zone or reset time, though what held before stays known (known_at). Returns the space; created says whether it is new. Errors: PT422 naming the field.';

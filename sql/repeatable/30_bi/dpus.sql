@@ -1,6 +1,6 @@
 create or replace view bi.dpus as
 select d.id as dpu, d.name, d.mac_address::text as mac_address, d.registered_at, s.last_seen_at, s.latest_time, s.cumulative_count,
-  core.get_dpu_state(s.last_seen_at, s.offline_at) as state, s.last_heartbeat_at
+  core.get_dpu_state(s.last_seen_at, s.offline_at, s.retired_at) as state, s.last_heartbeat_at, s.retired_at
 from core.dpu d
 left join core.dpu_state s on s.dpu_id = d.dpu_id;
 comment on view bi.dpus is 'Sensors: one row each, placed or not.';
@@ -11,5 +11,6 @@ comment on column bi.dpus.registered_at is 'When it became known to the service.
 comment on column bi.dpus.last_seen_at is 'When it was last heard from, by an event or a heartbeat; null: never.';
 comment on column bi.dpus.latest_time is 'The latest instant among its events, by its own clock.';
 comment on column bi.dpus.cumulative_count is 'Sum of the directions of all its events.';
-comment on column bi.dpus.state is 'online, offline or never_seen, now.';
+comment on column bi.dpus.state is 'online, offline, never_seen or retired, now.';
 comment on column bi.dpus.last_heartbeat_at is 'Its latest heartbeat; null: none.';
+comment on column bi.dpus.retired_at is 'From when on it is no longer in use; null: it is.';

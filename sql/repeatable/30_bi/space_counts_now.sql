@@ -7,8 +7,9 @@ select
 -- one instant for all rows; not by WITH, or the planner would ask for all spaces before it looks which are wanted
 from (select clock_timestamp() as at offset 0) k
 cross join core.space s
-cross join lateral core.count_space_now(s.space_id, k.at) c;
-comment on view bi.space_counts_now is 'How many people each space holds now: one row each.';
+cross join lateral core.count_space_now(s.space_id, k.at) c
+where s.retired_at is null;
+comment on view bi.space_counts_now is 'How many people each space holds now: one row each, but for those that are retired.';
 comment on column bi.space_counts_now.space is 'Id of the space.';
 comment on column bi.space_counts_now.at is 'Now.';
 comment on column bi.space_counts_now.count is 'People in it; never below 0. It says nothing where counted is false.';

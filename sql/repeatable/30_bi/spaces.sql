@@ -11,7 +11,7 @@ with recursive tree as (
   left join core.schedule h on h.space_id = s.space_id and h.superseded_at is null
 )
 select s.id as space, s.name, p.id as parent, t.path, t.depth, t.time_zone, t.reset_at, s.capacity,
-  coalesce(l.counted_since <= clock_timestamp(), false) as counted, l.counted_since
+  coalesce(l.counted_since <= clock_timestamp(), false) as counted, l.counted_since, s.retired_at
 from tree t
 join core.space s on s.space_id = t.space_id
 left join core.live_space l on l.space_id = s.space_id
@@ -27,3 +27,4 @@ comment on column bi.spaces.reset_at is 'Local time of the daily reset to 0 that
 comment on column bi.spaces.capacity is 'How many people may be in it at once; null: not known.';
 comment on column bi.spaces.counted is 'Whether anything counts for it yet.';
 comment on column bi.spaces.counted_since is 'Its first event at an outer doorway, or explicit reset: bi.space_counts_15m begins there. Null: nothing counts for it.';
+comment on column bi.spaces.retired_at is 'From when on it is no longer in use; null: it is.';
