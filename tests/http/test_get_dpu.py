@@ -23,6 +23,7 @@ async def test_it_gives_state_place_and_sum_of_a_dpu(client: httpx.AsyncClient) 
         "latest_timestamp": "2026-01-05T09:00:00Z",
         "rejected_last_day": 0,
         "clock": "ok",
+        "retired_at": None,
     }
 
 

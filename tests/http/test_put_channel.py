@@ -170,13 +170,13 @@ async def test_a_limited_token_makes_channels_about_its_own_space_only(
         assert [item["id"] for item in items] == ["mine", "shared"]
 
 
-async def test_a_space_is_kept_while_a_channel_is_for_it(
+async def test_a_space_is_retired_and_not_removed_while_a_channel_is_for_it(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
     await client.put("/v1/spaces/house", json={})
     body(await client.put("/v1/channels/ops", json={**HOOK, "under": "house"}), 201)
-    answer = problem(await client.delete("/v1/spaces/house"), 409, "conflict", "space")
-    assert "ops" in answer["detail"]
+    assert body(await client.delete("/v1/spaces/house"))["retired_at"]
+    assert body(await client.get("/v1/channels/ops"))["under"] == "house"
     assert (await client.delete("/v1/channels/ops")).status_code == 204
     assert (await client.delete("/v1/spaces/house")).status_code == 204
 

@@ -11,7 +11,7 @@ from tests.http import body, problem, put, room_with_dpu
 async def test_it_creates_a_doorway_and_then_names_it(client: httpx.AsyncClient) -> None:
     await put(client, "spaces/room")
     created = body(await client.put("/v1/doorways/door", json={"sides": ["room", None]}), 201)
-    assert created == {"id": "door", "name": None, "sides": ["room", None]}
+    assert created == {"id": "door", "name": None, "sides": ["room", None], "retired_at": None}
     assert body(await client.put("/v1/doorways/door", json={"name": "Door"})) == {**created, "name": "Door"}
 
 

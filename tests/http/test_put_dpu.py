@@ -21,6 +21,7 @@ async def test_it_registers_a_dpu_and_then_names_it(client: httpx.AsyncClient) -
         "latest_timestamp": None,
         "rejected_last_day": 0,
         "clock": "ok",
+        "retired_at": None,
     }
     assert body(await client.put("/v1/dpus/dpu-1", json={"name": "Door"})) == {**created, "name": "Door"}
 

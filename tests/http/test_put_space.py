@@ -25,6 +25,7 @@ async def test_it_creates_a_space_and_then_changes_it(client: httpx.AsyncClient)
         "effective_reset_at": "never",
         "offline_after_seconds": None,
         "effective_offline_after_seconds": 600,
+        "retired_at": None,
     }
     changed = body(await client.put("/v1/spaces/room", json={"capacity": 5}), 200)
     assert changed == {**created, "capacity": 5}

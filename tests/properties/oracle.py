@@ -197,6 +197,7 @@ class World:
         self.resets: list[Reset] = []
         self.received: list[Received] = []
         self.conflicts: list[Received] = []
+        self.out_of_use: dict[str, datetime] = {}  # DPUs that are no longer in use, since when by the clock
         # What retention has dropped: the events of before, but for some quarter-hours of DPUs. Here they all stay.
         self.events_from: datetime | None = None
         self.kept: set[tuple[str, int]] = set()
@@ -213,6 +214,7 @@ class World:
         other.received = list(self.received)
         other.conflicts = list(self.conflicts)
         other.kept = set(self.kept)
+        other.out_of_use = dict(self.out_of_use)
         return other
 
     # Facts in
@@ -416,6 +418,9 @@ class World:
         dpus = {placement.dpu for placement in self.placements}
         return {dpu for dpu in dpus if self.sign(dpu, at, space, known_at) != 0}
 
+    def is_retired(self, dpu: str, at: datetime) -> bool:
+        return dpu in self.out_of_use and self.out_of_use[dpu] <= at
+
     def is_online(self, dpu: str, at: datetime, known_at: int | None = None) -> bool:
         """Heard from before: nobody listens in these worlds, so nobody falls silent (outages.py is about that)."""
         return any(
@@ -439,7 +444,7 @@ class World:
 
     def count(self, space: str, at: datetime, known_at: int | None = None) -> Counted:
         raw_count = self.raw_count(space, at, known_at)
-        outer = self.outer_dpus(space, at, known_at)
+        outer = {dpu for dpu in self.outer_dpus(space, at, known_at) if not self.is_retired(dpu, at)}
         return Counted(
             count=max(0, raw_count),
             raw_count=raw_count,

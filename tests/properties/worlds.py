@@ -138,6 +138,14 @@ class Undo:
 
 
 @dataclass(frozen=True)
+class Retire:
+    """Retire a DPU, or bring it back."""
+
+    dpu: str
+    retired: bool
+
+
+@dataclass(frozen=True)
 class UndoReset:
     which: int
 
@@ -213,7 +221,21 @@ class Retain:
 
 
 Upkeep = Refresh | Lag | Compress | RebaseDue | Retain
-Step = PutSpace | PutDoorway | Place | PutSite | Reset | Undo | UndoReset | Send | SendAgain | Remember | Look | Upkeep
+Step = (
+    PutSpace
+    | PutDoorway
+    | Place
+    | PutSite
+    | Reset
+    | Undo
+    | UndoReset
+    | Retire
+    | Send
+    | SendAgain
+    | Remember
+    | Look
+    | Upkeep
+)
 
 
 @dataclass(frozen=True)
@@ -242,6 +264,11 @@ def apply(step: Step, world: World, clock: datetime, sent: Sequence[Send]) -> tu
                 world.place(place.dpu, place.doorway, place.mounted_in, place.start or clock, place.until)
         case Reset():
             world.reset(step.space, step.count, step.at or clock)
+        case Retire():
+            world.now += 1
+            world.out_of_use.pop(step.dpu, None)
+            if step.retired:
+                world.out_of_use[step.dpu] = clock
         case Undo() if world.placements:
             placement = world.placements[step.which % len(world.placements)]
             world.undo_placement(placement.dpu, placement.start)
@@ -512,6 +539,8 @@ class Player:
                 placement = self.world.placements[step.which % len(self.world.placements)]
                 path = f"/v1/dpus/{self.named(placement.dpu)}/placements?from={show(placement.start)}"
                 return "DELETE", path, None
+            case Retire():
+                return "PUT", f"/v1/dpus/{self.named(step.dpu)}", {"retired": step.retired}
             case UndoReset():
                 reset = self.world.resets[step.which % len(self.world.resets)]
                 return "DELETE", f"/v1/spaces/{self.named(reset.space)}/resets?at={show(reset.at)}", None
@@ -519,7 +548,7 @@ class Player:
 
     async def preview(self, step: Step, refused: Refused | None, after: World) -> None:
         """A dry run says what the change then does: how counts differ over all of time, by the oracle."""
-        if isinstance(step, Send | PutDoorway) or self.world.events_from:
+        if isinstance(step, Send | PutDoorway | Retire) or self.world.events_from:
             return
         method, path, body = self.change(step)
         path += "&dry_run=true" if "?" in path else "?dry_run=true"
@@ -1026,6 +1055,7 @@ def scripts(draw: st.DrawFn) -> Script:
         again,
         st.builds(Undo, st.integers(0, 20)),
         st.builds(UndoReset, st.integers(0, 20)),
+        st.builds(Retire, st.sampled_from(dpus), st.booleans()),
     ]
     step = st.one_of([option.map(lambda one: [one]) for option in options] + [corrected, rescheduled])
     steps = [one for _ in range(3) for some in draw(st.lists(step, max_size=8)) for one in some]

@@ -211,9 +211,9 @@ async def test_spaces_say_what_holds_for_them(connection: asyncpg.Connection) ->
     )
     rows = await connection.fetch("select * from bi.spaces order by space")
     assert [tuple(row) for row in rows] == [
-        ("hall", "The hall", "site", "site/hall", 1, "Asia/Tokyo", "never", 7, False, None),
-        ("site", None, None, "site", 0, "Asia/Tokyo", "04:00", None, False, None),
-        ("stage", None, "hall", "site/hall/stage", 2, "Asia/Tokyo", "never", None, False, None),
+        ("hall", "The hall", "site", "site/hall", 1, "Asia/Tokyo", "never", 7, False, None, None),
+        ("site", None, None, "site", 0, "Asia/Tokyo", "04:00", None, False, None, None),
+        ("stage", None, "hall", "site/hall/stage", 2, "Asia/Tokyo", "never", None, False, None, None),
     ]
 
 
@@ -225,7 +225,10 @@ async def test_the_plan_and_the_facts_are_told_by_their_ids(connection: asyncpg.
         "select api.record_placement(dpu => 'inner', doorway => 'front', mounted_in => null, from_at => $1)", NOON
     )
     doorways = await connection.fetch("select * from bi.doorways order by 1")
-    assert [tuple(row) for row in doorways] == [("front", None, None, "house"), ("inner", None, "house", "room")]
+    assert [tuple(row) for row in doorways] == [
+        ("front", None, None, "house", None),
+        ("inner", None, "house", "room", None),
+    ]
     placements = await connection.fetch(
         "select dpu, doorway, mounted_in, from_at, until_at from bi.placements order by 1, from_at"
     )
@@ -275,9 +278,10 @@ async def test_complete_reports_are_told_as_their_csv_has_them(connection: async
 
 
 COLUMNS = {
-    "doorways": "doorway name side_a side_b",
+    "doorways": "doorway name side_a side_b retired_at",
     "dpu_flips": "dpu at state recorded_at",
-    "dpus": "dpu name mac_address registered_at last_seen_at latest_time cumulative_count state last_heartbeat_at",
+    "dpus": "dpu name mac_address registered_at last_seen_at latest_time cumulative_count state last_heartbeat_at "
+    "retired_at",
     "events": "dpu time sequence direction received_at doorway",
     "incidents": "incident kind space dpu dpus started_at ended_at corrected absorbed_by",
     "placements": "dpu doorway mounted_in from_at until_at recorded_at",
@@ -286,7 +290,7 @@ COLUMNS = {
     "space_counts_now": "space at count raw_count since capacity utilization dpus_placed dpus_online counted "
     "counted_since",
     "space_flows_15m": "space bucket entries exits net",
-    "spaces": "space name parent path depth time_zone reset_at capacity counted counted_since",
+    "spaces": "space name parent path depth time_zone reset_at capacity counted counted_since retired_at",
     "uptime_reports": "report created_at now_at space uptime_last_hour_minutes uptime_last_day_hours "
     "uptime_last_week_hours downtime_last_hour_minutes downtime_last_day_hours downtime_last_week_hours",
 }
