@@ -24,7 +24,7 @@ async def speak(url: str, requests: list[tuple[str, str, Any]]) -> list[tuple[in
     ):
         for method, path, body in requests:
             answer = await client.request(method, path, json=body, timeout=60)
-            told.append((answer.status_code, answer.json()))
+            told.append((answer.status_code, answer.json() if answer.content else None))
     return told
 
 

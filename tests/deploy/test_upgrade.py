@@ -15,8 +15,10 @@ import httpx
 import psycopg
 import pytest
 
+from service.app import create_app
 from service.migrate import migrate
 from service.schema import expected_schema
+from service.settings import Settings
 from tests.commands.support import PATIENCE, environment, free_port, headcount, running, serving
 from tests.deploy import drill
 from tests.deploy.apps import living
@@ -114,6 +116,36 @@ async def test_a_database_of_an_older_release_is_migrated_and_counts_as_before(
     assert verified.exit_code == 0, verified.output
     drill.upkeep(url)
     assert (await headcount("verify", url=url)).exit_code == 0
+
+
+async def test_what_an_older_release_recorded_can_be_taken_back(fresh_database_url: str, tmp_path: Path) -> None:
+    """Which placements and resets took the place of which is found out."""
+    url, code = fresh_database_url, unpack(LAST, tmp_path / "code")
+    place = "/v1/dpus/a/placements"
+    one, two, three = (drill.ago(days=days) for days in (5, 4, 3))
+    moved = {"doorway": "inner", "mounted_in": "room", "from": one, "until": three}
+    asked: list[tuple[str, str, Any]] = [
+        ("PUT", "/v1/site", drill.SITE),
+        ("GET", place, None),
+        ("POST", place, moved),
+        ("GET", place, None),
+        ("POST", place, {"doorway": None, "from": two}),
+        *(("POST", "/v1/spaces/hall/resets", {"count": count, "at": two}) for count in (3, 4)),
+    ]
+    told = [answer for _, answer in await asyncio.to_thread(speak, code, url, asked)]
+    migrate(url)
+
+    def periods(answer: dict[str, Any]) -> list[tuple[Any, ...]]:
+        return [tuple(item[name] for name in ("doorway", "mounted_in", "from", "until")) for item in answer["items"]]
+
+    async with living(create_app(Settings(database_url=url, auth="off"))) as client:
+        for start, before in ((two, told[3]), (one, told[1])):
+            assert (await client.delete(place, params={"from": start})).status_code == 204
+            assert periods(body(await client.get(place))) == periods(before)
+        for count in (3, None):
+            assert (await client.delete("/v1/spaces/hall/resets", params={"at": two})).status_code == 204
+            resets = body(await client.get("/v1/spaces/hall/resets"))["items"]
+            assert [reset["count"] for reset in resets] == ([] if count is None else [count])
 
 
 # Rolling upgrades
@@ -290,6 +322,25 @@ async def test_the_last_release_passes_on_what_this_one_refuses(own_database_url
     connection = await asyncpg.connect(own_database_url)
     assert await connection.fetchval("select max(length(body)) from core.rejected_event") < 1100
     await connection.close()
+
+
+async def test_the_last_release_passes_on_that_a_dpu_is_retired(own_database_url: str, tmp_path: Path) -> None:
+    code = unpack(LAST, tmp_path / "code")
+    connection = await asyncpg.connect(own_database_url)
+    await build_house(connection)
+    await connection.execute("select api.delete_dpu('inner'), api.delete_space('room')")
+    await connection.close()
+    asked: list[tuple[str, str, Any]] = [
+        ("GET", "/v1/dpus/inner", None),
+        ("GET", "/v1/dpus", None),
+        ("GET", "/v1/spaces", None),
+        ("DELETE", "/v1/spaces/room", None),
+    ]
+    (_, dpu), (_, dpus), (_, spaces), (status, _) = await asyncio.to_thread(speak, code, own_database_url, asked)
+    assert dpu["state"] == "retired"
+    assert [item["id"] for item in dpus["items"]] == ["front"]
+    assert [item["id"] for item in spaces["items"]] == ["house"]
+    assert status == 204
 
 
 @pytest.mark.concurrency
