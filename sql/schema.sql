@@ -83,9 +83,23 @@ routine api.delete_channel(text)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.delete_doorway(text)
+    arguments   doorway text
+    returns     boolean
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
+routine api.delete_dpu(text)
+    arguments   dpu text
+    returns     boolean
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.delete_space(text)
     arguments   space text
-    returns     void
+    returns     boolean
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -174,14 +188,14 @@ routine api.get_device(text)
 
 routine api.get_doorway(text)
     arguments   doorway text
-    returns     TABLE(id text, name text, side_a text, side_b text)
+    returns     TABLE(id text, name text, side_a text, side_b text, retired_at timestamp with time zone)
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
 routine api.get_dpu(text)
     arguments   dpu text
-    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text)
+    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone)
     as          sql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -228,7 +242,7 @@ routine api.get_schema()
 
 routine api.get_space(text)
     arguments   space text
-    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
+    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer, retired_at timestamp with time zone)
     as          sql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -281,15 +295,15 @@ routine api.list_differences()
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.list_doorways(text,integer)
-    arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100
-    returns     TABLE(id text, name text, side_a text, side_b text)
+routine api.list_doorways(text,integer,boolean)
+    arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100, retired boolean DEFAULT false
+    returns     TABLE(id text, name text, side_a text, side_b text, retired_at timestamp with time zone)
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.list_dpus(text,text,boolean,text,integer)
-    arguments   space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, placed boolean DEFAULT NULL::boolean, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, OUT id text, OUT name text, OUT mac_address text, OUT last_seen timestamp with time zone, OUT doorway text, OUT mounted_in text, OUT from_at timestamp with time zone, OUT until_at timestamp with time zone, OUT recorded_at timestamp with time zone, OUT cumulative_count bigint, OUT latest_timestamp timestamp with time zone, OUT rejected_last_day bigint, OUT clock text
+routine api.list_dpus(text,text,boolean,text,integer,boolean)
+    arguments   space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, placed boolean DEFAULT NULL::boolean, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, retired boolean DEFAULT false, OUT id text, OUT name text, OUT mac_address text, OUT last_seen timestamp with time zone, OUT doorway text, OUT mounted_in text, OUT from_at timestamp with time zone, OUT until_at timestamp with time zone, OUT recorded_at timestamp with time zone, OUT cumulative_count bigint, OUT latest_timestamp timestamp with time zone, OUT rejected_last_day bigint, OUT clock text, OUT retired_at timestamp with time zone
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -372,8 +386,8 @@ routine api.list_space_counts(text,timestamp with time zone,timestamp with time 
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.list_spaces(text,text,integer)
-    arguments   INOUT parent text DEFAULT NULL::text, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, OUT id text, OUT name text, OUT time_zone text, OUT capacity integer, OUT reset_at text, OUT opening_hours jsonb, OUT effective_time_zone text, OUT effective_reset_at text, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer
+routine api.list_spaces(text,text,integer,boolean)
+    arguments   INOUT parent text DEFAULT NULL::text, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, retired boolean DEFAULT false, OUT id text, OUT name text, OUT time_zone text, OUT capacity integer, OUT reset_at text, OUT opening_hours jsonb, OUT effective_time_zone text, OUT effective_reset_at text, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer, OUT retired_at timestamp with time zone
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
@@ -423,21 +437,21 @@ routine api.put_channel(text,jsonb)
 
 routine api.put_doorway(text,jsonb)
     arguments   doorway text, patch jsonb
-    returns     TABLE(created boolean, id text, name text, side_a text, side_b text)
+    returns     TABLE(created boolean, id text, name text, side_a text, side_b text, retired_at timestamp with time zone)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
 routine api.put_dpu(text,jsonb)
     arguments   dpu text, patch jsonb
-    returns     TABLE(created boolean, id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text)
+    returns     TABLE(created boolean, id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
 routine api.put_space(text,jsonb)
     arguments   space text, patch jsonb
-    returns     TABLE(created boolean, id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
+    returns     TABLE(created boolean, id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer, retired_at timestamp with time zone)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -644,6 +658,12 @@ routine core.check_opening_hours(jsonb,text)
     as          plpgsql immutable
     set         search_path=pg_catalog, pg_temp
 
+routine core.check_retirable(integer,text,text)
+    arguments   space_id integer, space text, place text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.check_time_zone(text,text)
     arguments   time_zone text, place text
     returns     void
@@ -742,7 +762,7 @@ routine core.describe_deliveries(bigint[])
 
 routine core.describe_dpus(integer[],timestamp with time zone)
     arguments   dpus integer[], at timestamp with time zone DEFAULT clock_timestamp()
-    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text)
+    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -760,7 +780,7 @@ routine core.describe_reports(bigint[])
 
 routine core.describe_spaces(integer[])
     arguments   spaces integer[]
-    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer)
+    returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer, retired_at timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -921,8 +941,8 @@ routine core.get_clock(timestamp with time zone,text)
     returns     timestamp without time zone
     as          sql immutable
 
-routine core.get_dpu_state(timestamp with time zone,timestamp with time zone)
-    arguments   last_seen_at timestamp with time zone, offline_at timestamp with time zone
+routine core.get_dpu_state(timestamp with time zone,timestamp with time zone,timestamp with time zone)
+    arguments   last_seen_at timestamp with time zone, offline_at timestamp with time zone, retired_at timestamp with time zone
     returns     text
     as          sql immutable
     grant       execute to headcount_bi
@@ -1554,6 +1574,12 @@ routine core.resolve_spaces(text[],boolean)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.retire_dpu(integer,boolean)
+    arguments   dpu_id integer, is_retired boolean
+    returns     boolean
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.retire_due()
     as          procedure plpgsql
 
@@ -1821,6 +1847,7 @@ table core.doorway
     column      name text
     column      side_a_id integer
     column      side_b_id integer
+    column      retired_at timestamp with time zone
     constraint  doorway_check CHECK ((side_a_id IS DISTINCT FROM side_b_id))
     constraint  doorway_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text))
     constraint  doorway_id_key UNIQUE (id)
@@ -1872,6 +1899,7 @@ table core.dpu_state
     column      offline_at timestamp with time zone
     column      offline_after_seconds integer
     column      first_from timestamp with time zone not null default '-infinity'::timestamp with time zone
+    column      retired_at timestamp with time zone
     option      fillfactor=40
     constraint  dpu_state_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id)
     constraint  dpu_state_pkey PRIMARY KEY (dpu_id)
@@ -2200,6 +2228,14 @@ table core.reset
     index       CREATE INDEX reset_space_id_at_recorded_at_idx ON core.reset USING btree (space_id, at, recorded_at)
     index       CREATE UNIQUE INDEX reset_space_id_at_idx ON core.reset USING btree (space_id, at) WHERE (superseded_at IS NULL)
 
+table core.retirement
+    column      dpu_id integer not null
+    column      from_at timestamp with time zone not null
+    column      until_at timestamp with time zone
+    constraint  retirement_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id)
+    constraint  retirement_pkey PRIMARY KEY (dpu_id, from_at)
+    index       CREATE UNIQUE INDEX retirement_dpu_id_idx ON core.retirement USING btree (dpu_id) WHERE (until_at IS NULL)
+
 table core.rollup_state
     column      is_only boolean not null default true
     column      materialized_until timestamp with time zone not null
@@ -2239,6 +2275,7 @@ table core.space
     column      capacity integer
     column      opening_hours jsonb
     column      offline_after_seconds integer
+    column      retired_at timestamp with time zone
     constraint  space_capacity_check CHECK ((capacity >= 0))
     constraint  space_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text))
     constraint  space_id_key UNIQUE (id)
@@ -2295,6 +2332,7 @@ view bi.doorways
     column      name text
     column      side_a text
     column      side_b text
+    column      retired_at timestamp with time zone
     grant       select to headcount_bi
 
 view bi.dpu_flips
@@ -2314,6 +2352,7 @@ view bi.dpus
     column      cumulative_count bigint
     column      state text
     column      last_heartbeat_at timestamp with time zone
+    column      retired_at timestamp with time zone
     grant       select to headcount_bi
 
 view bi.events
@@ -2393,6 +2432,7 @@ view bi.spaces
     column      capacity integer
     column      counted boolean
     column      counted_since timestamp with time zone
+    column      retired_at timestamp with time zone
     grant       select to headcount_bi
 
 view bi.uptime_reports
