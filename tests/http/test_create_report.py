@@ -10,7 +10,7 @@ from service import calls
 from service.reports import COLUMNS
 from tests.factories import NOON, apply_site
 from tests.http import body, problem
-from tests.http.guarded import build_site, guarded, new_token
+from tests.http.guarded import bearer, build_site, guarded, new_token
 from tests.http.reporting import NOW, begun, build_shop, trigger, wait_for
 
 HEADER = (
@@ -142,3 +142,18 @@ async def test_head_makes_no_report(client: httpx.AsyncClient, connection: async
     assert await connection.fetchval("select count(*) from core.report") == 0
     made = await client.get("/trigger_report")
     assert made.headers["content-length"] == answer.headers["content-length"]
+
+
+async def test_what_a_limited_token_makes_has_no_share_of_its_own(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_site(connection)
+    parent = await new_token(connection, "admin", space="own")
+    async with guarded(database_url, reports_per_hour=3) as client:
+        sent = {"scopes": ["read"]}
+        made = [body(await client.post("/v1/tokens", json=sent, headers=parent), 201)["token"] for _ in range(4)]
+        answers = [
+            (await client.post("/v1/reports", json={"now": f"2026-01-0{day}T00:00:00Z"}, headers=bearer(token)))
+            for day, token in enumerate(made, 1)
+        ]
+    assert [answer.status_code for answer in answers] == [202, 202, 202, 429]

@@ -14,7 +14,8 @@ as $$
 declare
   v_space_id integer := case when under is not null then core.find_space(under, 'under') else core.get_reach() end;
   v_id text := gen_random_uuid();
-  v_token_id integer := (select t.token_id from core.token t where t.id = create_report.token);
+  -- what a limited token makes has no share of its own
+  v_token_id integer := core.get_family(create_report.token);
   v_same text;
   v_share integer := greatest(max_running / 4, 1);
 begin
@@ -47,4 +48,4 @@ comment on function api.create_report(timestamptz, text, text, integer, text, in
 'Asks for a report on uptime and returns its id, which is random. Whoever calls api.claim_report computes it.
 
 now_at: the end of its windows; null: the latest poll that is stored when it is computed. under: of this space and all below it; null: all, or what the token reaches. format: csv or json, what GET /get_report answers with unless it is asked for the other. 
-token: the id of the token that asks; null: none is needed. Who asks again within a minute, while nothing changed that a report tells of, gets the same report. A token can have a quarter of max_running reports that are not done yet, and ask for per_hour an hour. Errors: PT404 for under; PT422; PT429 where the token has its share; PT503 where max_running reports are not done yet.';
+token: the id of the token that asks, which has its share together with its family (core.list_makers); null: none is needed. Who asks again within a minute, while nothing changed that a report tells of, gets the same report. A token can have a quarter of max_running reports that are not done yet, and ask for per_hour an hour. Errors: PT404 for under; PT422; PT429 where the token has its share; PT503 where max_running reports are not done yet.';
