@@ -52,7 +52,6 @@ class Connection(HttpToolsProtocol):
     deadline: asyncio.TimerHandle | None = None
     unread: asyncio.TimerHandle | None = None
     overhead = 0
-    head = 0
     max_connections = MAX_CONNECTIONS
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -107,21 +106,12 @@ class Connection(HttpToolsProtocol):
                 lines.append(name + b": " + value)
         return b"\r\n".join((*lines, b"", b""))
 
-    def on_message_begin(self) -> None:
-        self.head = 0
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        self._count(url)
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(name, value)
-        super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         if self._asks_for_another_protocol():
             return
+        # also what came in one read with the end of the head
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
+            raise Refused(TOO_LONG)
         if self.parser.get_http_version() == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
             raise Refused("HTTP/1.0 has no Transfer-Encoding. Send Content-Length, or HTTP/1.1.")
         self._limit(BODY_SECONDS)
@@ -181,12 +171,6 @@ class Connection(HttpToolsProtocol):
 
     def _asks_for_another_protocol(self) -> bool:
         return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
-
-    def _count(self, *parts: bytes) -> None:
-        """Also what came in one read with the end of the head."""
-        self.head += sum(map(len, parts))
-        if self.head > MAX_HEAD:
-            raise Refused(TOO_LONG)
 
     def _limit(self, seconds: float) -> None:
         self._unlimit()
