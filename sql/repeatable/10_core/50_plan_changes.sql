@@ -115,7 +115,9 @@ begin
     left join core.space s on s.id = i->>'id' and (v_reach is null or s.space_id = any (v_reach))
     left join core.space p on p.space_id = s.parent_id and s.space_id is distinct from v_root
     left join core.schedule h on h.space_id = s.space_id and h.superseded_at is null
-    where not exists (select from core.live_space l where l.space_id = s.space_id)
+    -- joined: as not exists below an or, all of it would be read
+    left join core.live_space l on l.space_id = s.space_id
+    where l.space_id is null
       or i - array['id', 'name', 'parent', 'capacity', 'opening_hours', 'offline_after_seconds', 'time_zone', 'reset_at', 'retired'] <> '{}'
       or (i ? 'retired' and (i->>'retired')::boolean <> (s.retired_at is not null))
       or (i ? 'name' and i->>'name' is distinct from s.name)
