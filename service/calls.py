@@ -231,13 +231,14 @@ async def record_events(
     keep_refused: bool = True,
     senders: Sequence[str | None] = (),
     sender_sizes: Sequence[int] = (),
+    backfill: bool = False,
 ) -> list[messages.Verdict]:
     """Only of the events that were not accepted."""
     rows = await session.fetch(
         "select * from api.record_events("
         "dpus => $1, times => $2, directions => $3, sequences => $4, auto_register => $5, "
         "refused_bodies => $6, refused_details => $7, refused_dpus => $8, keep_refused => $9, "
-        "senders => $10, sender_sizes => $11)",
+        "senders => $10, sender_sizes => $11, backfill => $12)",
         dpus,
         times,
         directions,
@@ -249,6 +250,7 @@ async def record_events(
         keep_refused,
         senders,
         sender_sizes,
+        backfill,
     )
     return [messages.Verdict(*row) for row in rows]
 
@@ -371,17 +373,19 @@ async def record_heartbeats(
     auto_register: bool = True,
     senders: Sequence[str | None] = (),
     sender_sizes: Sequence[int] = (),
+    backfill: bool = False,
 ) -> list[messages.HeartbeatRow]:
     """What became of each, in their order."""
     rows = await session.fetch(
         "select * from api.record_heartbeats(dpus => $1, mac_addresses => $2, times => $3, auto_register => $4, "
-        "senders => $5, sender_sizes => $6)",
+        "senders => $5, sender_sizes => $6, backfill => $7)",
         dpus,
         mac_addresses,
         times,
         auto_register,
         senders,
         sender_sizes,
+        backfill,
     )
     return [messages.HeartbeatRow(row["verdict"], row["detail"], row["dpu"], row["last_seen"]) for row in rows]
 

@@ -155,15 +155,19 @@ class Heartbeats:
         self.database = database
         self.settings = settings
         self.metrics = metrics
-        self.groups = Groups(
-            self._commit, callers=1, max_weight=GROUP_HEARTBEATS, weigh=lambda sent: len(sent.heartbeats)
+        # What is backfilled is no sign of life when it is received, so that it goes with nothing else.
+        self.groups, self.backfilled = (
+            Groups(commit, callers=1, max_weight=GROUP_HEARTBEATS, weigh=lambda sent: len(sent.heartbeats))
+            for commit in (self._commit, self._backfill)
         )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
         self.room = Room(settings, "heartbeats")
 
-    async def record(self, session: Database | Client, batch: Batch, sender: str | None = None) -> EventsRecordedOut:
+    async def record(
+        self, session: Database | Client, batch: Batch, sender: str | None = None, *, backfill: bool = False
+    ) -> EventsRecordedOut:
         """What became of them, after the commit."""
-        rows = await self._store(session, Sent(batch.heartbeats, sender))
+        rows = await self._store(session, Sent(batch.heartbeats, sender), backfill)
         rejected = [
             *batch.refused,
             *(
@@ -187,17 +191,17 @@ class Heartbeats:
             raise LookupError("a heartbeat without a DPU was accepted")
         return HeartbeatOut(row.dpu, row.last_seen)
 
-    async def _store(self, session: Database | Client, sent: Sent) -> Sequence[HeartbeatRow]:
+    async def _store(self, session: Database | Client, sent: Sent, backfill: bool = False) -> Sequence[HeartbeatRow]:
         with self.room.hold(len(sent.heartbeats), client=name_of(session)):
             if not sent.heartbeats:
                 return []
             if len(sent.heartbeats) >= GROUP_HEARTBEATS or not is_whole(session):
                 async with self.large:
-                    return (await self._commit([sent], session))[0]
-            return await self.groups.ask(sent)
+                    return (await self._commit([sent], session, backfill))[0]
+            return await (self.backfilled if backfill else self.groups).ask(sent)
 
     async def _commit(
-        self, asked: Sequence[Sent], session: Database | Client | None = None
+        self, asked: Sequence[Sent], session: Database | Client | None = None, backfill: bool = False
     ) -> list[Sequence[HeartbeatRow]]:
         sizes = [len(sent.heartbeats) for sent in asked]
         heartbeats = [*chain.from_iterable(sent.heartbeats for sent in asked)]
@@ -209,10 +213,14 @@ class Heartbeats:
             self.settings.auto_register,
             [sent.sender for sent in asked],
             sizes,
+            backfill,
         )
         self.metrics.note_heartbeats(len(asked), rows)
         bounds = accumulate(sizes, initial=0)
         return [rows[begin:end] for begin, end in pairwise(bounds)]
+
+    async def _backfill(self, asked: Sequence[Sent]) -> list[Sequence[HeartbeatRow]]:
+        return await self._commit(asked, backfill=True)
 
 
 def heartbeats(request: HttpRequest) -> Heartbeats:

@@ -164,15 +164,17 @@ class TooMuch(Unreadable):
 TOO_LONG = f"It is longer than {LONGEST_ITEM:,} characters."
 
 
-async def record(session: calls.Session, batch: Batch, auto_register: bool = True) -> EventsRecordedOut:
+async def record(
+    session: calls.Session, batch: Batch, auto_register: bool = True, backfill: bool = False
+) -> EventsRecordedOut:
     """Stores a batch, refusals included, and puts the database's verdicts together with ours."""
     if not batch.received:
         return EventsRecordedOut(0, 0, 0, [])
-    return (await record_all(session, [batch], auto_register))[0]
+    return (await record_all(session, [batch], auto_register, backfill))[0]
 
 
 async def record_all(
-    session: calls.Session, batches: Sequence[Batch], auto_register: bool = True
+    session: calls.Session, batches: Sequence[Batch], auto_register: bool = True, backfill: bool = False
 ) -> list[EventsRecordedOut]:
     """The same for several in one transaction, in this order: an answer for each, as if it had come alone."""
     refusals = [refusal for batch in batches for refusal in batch.refusals]
@@ -188,6 +190,7 @@ async def record_all(
         refused_dpus=[refusal.dpu for refusal in refusals],
         senders=[batch.sender for batch in batches],
         sender_sizes=[batch.size for batch in batches],
+        backfill=backfill,
     )
     answers = []
     begin = done = 0
@@ -856,7 +859,7 @@ class Events(Kind[Event, Batch]):
         return _batch_of_events(rows, indexes, refusals)
 
     async def record(self, session: calls.Session, batch: Batch, auto_register: bool) -> EventsRecordedOut:
-        return await record(session, batch, auto_register)
+        return await record(session, batch, auto_register, backfill=True)
 
 
 def _reading(device: str, value: object) -> Event:

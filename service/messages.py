@@ -22,7 +22,7 @@ CLOCK_PATTERN = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?\Z"
 RESET_PATTERN = r"^(?:never|(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?)\Z"
 INTERVAL_PATTERN = r"^(?:15m|30m|1h|1d|1w|1mo)\Z"
 FORMAT_PATTERN = r"^(?:json|csv)\Z"
-STATE_PATTERN = r"^(?:online|offline|never_seen|retired)\Z"
+STATE_PATTERN = r"^(?:online|offline|quiet|never_seen|retired)\Z"
 URL_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]{0,30}://[\x21-\x7e]{1,2000}\Z"
 # Without =?, which begins what stands for other characters (RFC 2047): it could name somebody else.
 ADDRESS_PATTERN = r"^(?:[A-Za-z0-9.!#$%&'*+/?^_`{|}~-]|=+[A-Za-z0-9.!#$%&'*+/^_`{|}~-]){1,64}=*@[A-Za-z0-9.-]{1,190}\Z"
@@ -36,7 +36,7 @@ PATTERNS_IN_WORDS = {
     RESET_PATTERN: "must be a local time, HH:MM or HH:MM:SS, or `never`",
     INTERVAL_PATTERN: "must be 15m, 30m, 1h, 1d, 1w or 1mo",
     FORMAT_PATTERN: "must be json or csv",
-    STATE_PATTERN: "must be online, offline, never_seen or retired",
+    STATE_PATTERN: "must be online, offline, quiet, never_seen or retired",
     URL_PATTERN: "must be an address such as https://example.org/hook, of ASCII characters",
     ADDRESS_PATTERN: "must be an e-mail address such as somebody@example.org, without =?",
     NUMBER_PATTERN: "must be an id of this list, such as 17",
@@ -48,6 +48,7 @@ Text = Annotated[str, Meta(max_length=200, pattern=TEXT_PATTERN)]
 MacAddress = Annotated[str, Meta(pattern=MAC_PATTERN)]
 Clock = Annotated[str, Meta(pattern=CLOCK_PATTERN)]
 State = Annotated[str, Meta(pattern=STATE_PATTERN)]
+OfflineAfter = Annotated[int, Meta(ge=1, le=2_678_400)]
 ResetAt = Annotated[str, Meta(pattern=RESET_PATTERN)]
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -98,7 +99,7 @@ class SpaceIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     capacity: Count | UnsetType | None = UNSET
     reset_at: ResetAt | UnsetType | None = UNSET
     opening_hours: Annotated[list[OpeningHours], Meta(max_length=1000)] | UnsetType | None = UNSET
-    offline_after_seconds: Annotated[int, Meta(ge=1, le=2_678_400)] | UnsetType | None = UNSET
+    offline_after_seconds: OfflineAfter | UnsetType | None = UNSET
     retired: bool | UnsetType = UNSET
 
 
@@ -176,8 +177,11 @@ class DoorwayOut(Struct, frozen=True):
 
 
 class DpuIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is absent stays as it is; null clears it. `offline_after_seconds` null: as its space says."""
+
     name: Text | UnsetType | None = UNSET
     mac_address: MacAddress | UnsetType | None = UNSET
+    offline_after_seconds: OfflineAfter | UnsetType | None = UNSET
     retired: bool | UnsetType = UNSET
 
 
@@ -194,6 +198,7 @@ class PlacementOut(Struct, frozen=True):
 class DpuOut(Struct, frozen=True):
     """`placement`: where it is now; `cumulative_count`: the sum of all its directions.
 
+    `state`: online, offline, quiet or never_seen. `effective_offline_after_seconds`: by itself, or by its space.
     `rejected_last_day`: events of it that were refused in the last 24 hours. `clock`: ok, ahead, unset, behind or
     stuck (all its latest events carry one instant).
     """
@@ -209,6 +214,8 @@ class DpuOut(Struct, frozen=True):
     rejected_last_day: int
     clock: str
     retired_at: datetime | None
+    offline_after_seconds: int | None
+    effective_offline_after_seconds: int
 
 
 class DpusQuery(ThingsQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -647,6 +654,12 @@ class RefusalState(Struct, frozen=True):
     dropped_polls: int
 
 
+class BackfillQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`backfill`: what was kept for some time. That it is received now is no sign of life."""
+
+    backfill: bool = False
+
+
 class EventsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
     dpu: Id | None = None
     space: Id | None = None
@@ -691,8 +704,9 @@ class HeartbeatOut(Struct, frozen=True):
 
 
 class SensorOut(Struct, frozen=True, gc=False):
-    """`last_seen`: its latest event or heartbeat; `since`: from when on it is in this state, null for never_seen.
+    """`last_seen`: when it was heard from last; `since`: from when on it is in this state, null for never_seen.
 
+    `state`: online, offline, quiet (silent, but that means nothing) or never_seen.
     `space`: the one that it is mounted in, or, mounted outside, the other side's; null: it hangs nowhere.
     """
 

@@ -44,14 +44,15 @@ class Writer:
         self.database = database
         self.settings = settings
         self.metrics = metrics
-        self.fresh, self.late = (
-            Groups(self._commit, callers=callers, max_weight=GROUP_EVENTS, weigh=count_events, apart=APART_SECONDS)
-            for callers in (settings.writers, 1)
+        # What is backfilled is no sign of life when it is received, so that it goes with nothing else.
+        self.fresh, self.late, self.backfilled = (
+            Groups(commit, callers=callers, max_weight=GROUP_EVENTS, weigh=count_events, apart=APART_SECONDS)
+            for commit, callers in ((self._commit, settings.writers), (self._commit, 1), (self._backfill, 1))
         )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
         self.room = Room(settings, "events")
 
-    async def record(self, session: Database | Client, batch: Batch) -> EventsRecordedOut:
+    async def record(self, session: Database | Client, batch: Batch, *, backfill: bool = False) -> EventsRecordedOut:
         """Stores a batch, refusals included, and answers after the commit.
 
         A session that is limited to a space has a transaction of its own: others would reach only as far.
@@ -60,9 +61,9 @@ class Writer:
             if not batch.received:
                 return EventsRecordedOut(0, 0, 0, [])
             if batch.received < GROUP_EVENTS and is_whole(session):
-                return await (self.late if is_late(batch) else self.fresh).ask(batch)
+                return await (self.backfilled if backfill else self.late if is_late(batch) else self.fresh).ask(batch)
             async with self.large:
-                return (await self._commit([batch], session))[0]
+                return (await self._commit([batch], session, backfill))[0]
 
     async def record_polls(self, session: Database | Client, batch: PollBatch) -> EventsRecordedOut:
         """The same for polls. They come by the hour, so that each request has a transaction of its own."""
@@ -71,11 +72,11 @@ class Writer:
                 return await polls.record(session, batch, self.settings.auto_register)
 
     async def _commit(
-        self, batches: Sequence[Batch], session: Database | Client | None = None
+        self, batches: Sequence[Batch], session: Database | Client | None = None, backfill: bool = False
     ) -> list[EventsRecordedOut]:
         session = session or self.database
         try:
-            recorded = await ingest.record_all(session, batches, self.settings.auto_register)
+            recorded = await ingest.record_all(session, batches, self.settings.auto_register, backfill)
         except asyncpg.PostgresError as error:
             # What failed for our clock could leave no trace of that itself. A group is divided first.
             if len(batches) == 1 and problem_of(error).kind.code == "clock_suspect":
@@ -83,6 +84,9 @@ class Writer:
             raise
         self.metrics.note_events(batches, recorded)
         return recorded
+
+    async def _backfill(self, batches: Sequence[Batch]) -> list[EventsRecordedOut]:
+        return await self._commit(batches, backfill=True)
 
 
 def held_bytes(batch: Decoded) -> int:

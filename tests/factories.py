@@ -107,3 +107,21 @@ async def hear(connection: asyncpg.Connection, *heartbeats: tuple[str, datetime 
         [time for _, time in heartbeats],
     )
     return [row["verdict"] for row in rows]
+
+
+async def heard(connection: asyncpg.Connection, *heartbeats: tuple[str, datetime]) -> None:
+    """Heartbeats of the past, each received just when it was sent."""
+    for dpu, at in heartbeats:
+        await connection.execute("select core.register_dpus(array[$1])", dpu)
+        await connection.execute(
+            "select core.hear_dpus(core.list_dpu_ids(array[$1]), array[$2::timestamptz], $2)", dpu, at
+        )
+
+
+async def forget(connection: asyncpg.Connection) -> None:
+    """As if no message had been received yet."""
+    await connection.execute("delete from core.first_sign")
+    await connection.execute(
+        "update core.dpu_state "
+        "set last_seen_at = null, earlier_seen_at = null, first_heard_at = null, armed_at = null, steady_from = null"
+    )

@@ -9,6 +9,7 @@ from service.auth import charge
 from service.db import database
 from service.instants import shortest
 from service.messages import (
+    BackfillQuery,
     CumulativeCountOut,
     DeviceOut,
     DeviceQuery,
@@ -25,14 +26,14 @@ def _shortest(moment: datetime | None) -> str | None:
     return None if moment is None else shortest(moment)
 
 
-@post("/ingest", opt=described(EventsRecordedOut, scope="ingest", body=ReadingsIn))
+@post("/ingest", opt=described(EventsRecordedOut, scope="ingest", query=BackfillQuery, body=ReadingsIn))
 async def record_readings(request: HttpRequest) -> Response[bytes]:
     """Stores the readings of one device, as POST /v1/events does."""
-    no_query(request)
+    asked = query(request, BackfillQuery)
     await writer(request).room.admit(request)
     batch = await ingest.decode_readings(request)
     charge(request, batch.received)
-    return answer(request, await writer(request).record(database(request), batch))
+    return answer(request, await writer(request).record(database(request), batch, backfill=asked.backfill))
 
 
 @get("/devices/{device:str}/latest_timestamp", opt=described(LatestTimestampOut, 404, scope="read"))

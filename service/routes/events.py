@@ -8,6 +8,7 @@ from service import calls, cursor, ingest, rejected
 from service.auth import charge
 from service.db import database
 from service.messages import (
+    BackfillQuery,
     EventOut,
     EventsIn,
     EventsQuery,
@@ -20,24 +21,24 @@ from service.messages import (
     RerunOut,
     RerunQuery,
 )
-from service.negotiation import HttpRequest, answer, no_query, query
+from service.negotiation import HttpRequest, answer, query
 from service.openapi import described
 from service.replica import reading
 from service.writer import writer
 
 
-@post("/v1/events", opt=described(EventsRecordedOut, scope="ingest", body=EventsIn))
+@post("/v1/events", opt=described(EventsRecordedOut, scope="ingest", query=BackfillQuery, body=EventsIn))
 async def record_events(request: HttpRequest) -> Response[bytes]:
     """Stores events and answers after the commit, with a verdict for each that was not accepted.
 
     JSON, MessagePack, NDJSON or CSV, each also as gzip; up to 10,000 events or 8 MiB inflated.
-    One bad event never costs the good ones beside it.
+    One bad event never costs the good ones beside it. With `backfill=true` their receipt is no sign of life.
     """
-    no_query(request)
+    asked = query(request, BackfillQuery)
     await writer(request).room.admit(request)
     batch = await ingest.decode_events(request)
     charge(request, batch.received)
-    return answer(request, await writer(request).record(database(request), batch))
+    return answer(request, await writer(request).record(database(request), batch, backfill=asked.backfill))
 
 
 @get("/v1/events", opt=described(Page[EventOut], 404, scope="read", query=EventsQuery))

@@ -11,6 +11,7 @@ from service.heartbeats import decode_heartbeats, heartbeats
 from service.messages import (
     AvailabilityOut,
     AvailabilityQuery,
+    BackfillQuery,
     EventsRecordedOut,
     HeartbeatIn,
     HeartbeatOut,
@@ -46,18 +47,22 @@ PAGE = FOLDER / "sensors.html"
 PAGE_SENSORS = 100
 
 
-@post("/v1/heartbeats", opt=described(EventsRecordedOut, scope="ingest", body=HeartbeatsIn))
+@post("/v1/heartbeats", opt=described(EventsRecordedOut, scope="ingest", query=BackfillQuery, body=HeartbeatsIn))
 async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
     """Takes in signs of life of DPUs and answers after the commit, with a verdict for each that was not accepted.
 
     Up to 10,000. Each names its DPU by `dpu` or by `mac_address`; a MAC address that nobody has is registered.
     A duplicate is one that tells nothing new. One bad heartbeat never costs the good ones beside it.
+    With `backfill=true` their receipt is no sign of life, only what they tell of their own times.
     """
-    no_query(request)
+    asked = query(request, BackfillQuery)
     await heartbeats(request).room.admit(request)
     batch = await decode_heartbeats(request)
     charge(request, batch.received)
-    return answer(request, await heartbeats(request).record(database(request), batch, access_of(request).token))
+    found = await heartbeats(request).record(
+        database(request), batch, access_of(request).token, backfill=asked.backfill
+    )
+    return answer(request, found)
 
 
 @post("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", body=HeartbeatIn))

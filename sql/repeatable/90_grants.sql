@@ -19,7 +19,8 @@ grant execute on function
   core.list_block_quarters(),
   core.count_quarters(integer, timestamptz, timestamptz),
   core.count_space_now(integer, timestamptz),
-  core.get_dpu_state(timestamptz, timestamptz, timestamptz),
+  core.get_dpu_state(timestamptz, timestamptz, timestamptz, integer, timestamptz, timestamptz),
+  core.get_offline_after(),
   core.round_minutes(bigint),
   core.round_hours(bigint)
 to headcount_bi;

@@ -6,7 +6,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.factories import LONG_AGO, NOON, apply_site, hear, listen, seconds, tick
+from tests.factories import LONG_AGO, NOON, apply_site, hear, heard, listen, seconds, tick
 from tests.http import body, problem
 from tests.http.guarded import build_site, guarded, new_token
 
@@ -15,9 +15,9 @@ HOUR = "from=2026-03-04T12:00:00Z&to=2026-03-04T13:00:00Z"
 
 async def outage(connection: asyncpg.Connection, dpu: str, base: datetime) -> None:
     """Heard of at base, offline from 10 to 20 minutes later, heard of until 30 minutes later."""
-    await hear(connection, (dpu, base))
+    await heard(connection, (dpu, base))
     await listen(connection, base, base + seconds(1200))
-    await hear(connection, (dpu, base + seconds(1200)), (dpu, base + seconds(1500)), (dpu, base + seconds(1800)))
+    await heard(connection, (dpu, base + seconds(1200)), (dpu, base + seconds(1500)), (dpu, base + seconds(1800)))
 
 
 async def test_it_tells_how_much_of_a_time_a_dpu_was_online(
@@ -50,7 +50,7 @@ async def test_a_late_heartbeat_removes_the_outage(client: httpx.AsyncClient, co
 
 
 async def test_it_lasts_while_nobody_is_heard(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
-    await hear(connection, ("d", NOON))
+    await heard(connection, ("d", NOON))
     await listen(connection, NOON, NOON + seconds(900))
     await tick(connection, NOON + seconds(900))
     found = body(await client.get("/v1/dpus/d/availability"))
@@ -61,7 +61,7 @@ async def test_it_lasts_while_nobody_is_heard(client: httpx.AsyncClient, connect
 async def test_it_says_nothing_of_a_time_of_which_nobody_knows(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
-    await hear(connection, ("d", NOON))
+    await heard(connection, ("d", NOON))
     for query in ("to=2026-03-04T12:00:00Z", "from=2999-01-01T00:00:00Z&to=2999-01-02T00:00:00Z"):
         found = body(await client.get(f"/v1/dpus/d/availability?{query}"))
         assert (found["online_seconds"], found["offline_seconds"], found["availability"]) == (0.0, 0.0, None)

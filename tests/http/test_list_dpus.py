@@ -4,17 +4,18 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.factories import NOON, listen, seconds, tick
-from tests.http import body, event, problem, put, room_with_dpu, send
+from tests.factories import NOON, heard, listen, seconds, tick
+from tests.http import body, event, problem, put, room_with_dpu
 
 
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("", ["dpu-1", "dpu-2"]),
+        ("", ["dpu-1", "dpu-2", "dpu-3"]),
         ("?placed=true", ["dpu-1"]),
-        ("?placed=false", ["dpu-2"]),
+        ("?placed=false", ["dpu-2", "dpu-3"]),
         ("?state=offline", ["dpu-2"]),
+        ("?state=quiet", ["dpu-3"]),
         ("?state=never_seen", ["dpu-1"]),
         ("?space=room", ["dpu-1"]),
         ("?space=room&placed=false", []),
@@ -25,7 +26,8 @@ async def test_it_lists_the_dpus_asked_for(
     client: httpx.AsyncClient, connection: asyncpg.Connection, query: str, expected: list[str]
 ) -> None:
     await room_with_dpu(client)
-    await send(client, event(dpu="dpu-2", timestamp=NOON.isoformat()))
+    await heard(connection, ("dpu-2", NOON))
+    await client.post("/v1/events?backfill=true", json={"events": [event(dpu="dpu-3")]})
     await listen(connection, NOON, NOON + seconds(600))
     await tick(connection, NOON + seconds(601))
     page = body(await client.get(f"/v1/dpus{query}"))

@@ -15,7 +15,7 @@ from service import calls
 from service.messages import SensorOut
 from service.sensors import LONGEST_REST_SECONDS, Encoded, Sensors, encode
 from service.web import FILES, FOLDER
-from tests.factories import NOON, apply_site, hear, listen, record, seconds, tick
+from tests.factories import NOON, apply_site, heard, listen, seconds, tick
 from tests.http import body, problem
 from tests.http.guarded import build_site, guarded, new_token
 
@@ -34,8 +34,7 @@ async def build(connection: asyncpg.Connection) -> None:
             {"dpu": "b", "doorway": "front", "mounted_in": None, "from": "2020-01-01T00:00:00Z"},
         ],
     )
-    assert await hear(connection, ("a", NOON), ("b", NOON), ("c", NOON)) == [None] * 3
-    await record(connection, [("a", NOON + seconds(300), 1)])
+    await heard(connection, ("a", NOON), ("b", NOON), ("c", NOON), ("a", NOON + seconds(300)))
     await listen(connection, NOON, NOON + seconds(600))
     await tick(connection, NOON + seconds(605))
 
@@ -72,7 +71,7 @@ async def test_it_lists_them_those_that_are_offline_first(
         {
             "id": "a",
             "mac_address": "02:00:00:00:00:01",
-            "last_heartbeat": "2026-03-04T12:00:00Z",
+            "last_heartbeat": "2026-03-04T12:05:00Z",
             "state": "online",
             "space": "room",
             "name": None,

@@ -22,6 +22,8 @@ async def test_it_registers_a_dpu_and_then_names_it(client: httpx.AsyncClient) -
         "rejected_last_day": 0,
         "clock": "ok",
         "retired_at": None,
+        "offline_after_seconds": None,
+        "effective_offline_after_seconds": 600,
     }
     assert body(await client.put("/v1/dpus/dpu-1", json={"name": "Door"})) == {**created, "name": "Door"}
 
@@ -41,3 +43,24 @@ async def test_it_gives_a_mac_address_to_one_dpu_only(client: httpx.AsyncClient)
 )
 async def test_it_refuses_what_cannot_be(client: httpx.AsyncClient, fields: dict[str, Any], where: str) -> None:
     problem(await client.put("/v1/dpus/dpu-1", json=fields), 422, "invalid", where)
+
+
+async def test_it_has_a_threshold_of_its_own(client: httpx.AsyncClient) -> None:
+    await put(client, "spaces/room", offline_after_seconds=60)
+    site = {
+        "doorways": [{"id": "door", "sides": [None, "room"]}],
+        "dpus": [{"id": "dpu-1", "offline_after_seconds": 30}, {"id": "dpu-2"}],
+        "placements": [
+            {"dpu": dpu, "doorway": "door", "mounted_in": "room", "from": "2026-01-05T09:00:00Z"}
+            for dpu in ("dpu-1", "dpu-2")
+        ],
+    }
+    assert (await client.put("/v1/site", json=site)).status_code == 200
+    names = ("offline_after_seconds", "effective_offline_after_seconds")
+    one, two = body(await client.get("/v1/dpus"))["items"]
+    assert ([one[name] for name in names], [two[name] for name in names]) == ([30, 30], [None, 60])
+    cleared = await put(client, "dpus/dpu-1", offline_after_seconds=None)
+    assert [cleared[name] for name in names] == [None, 60]
+    for wrong in (0, 2_678_401, "10", 1.5):
+        answer = await client.put("/v1/dpus/dpu-1", json={"offline_after_seconds": wrong})
+        problem(answer, 422, "invalid", "offline_after_seconds")

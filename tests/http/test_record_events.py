@@ -1,5 +1,6 @@
 """POST /v1/events."""
 
+import asyncio
 import gzip
 import json
 import re
@@ -324,3 +325,28 @@ async def test_it_keeps_the_beginning_of_a_refused_event_and_says_how_long_it_wa
     kept = await connection.fetchval("select body from core.rejected_event")
     assert len(kept) < 1_100
     assert re.search(r" … \(the first of [0-9,]{9,} characters\)\Z", kept)
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/v1/events", {"events": [event("d", "2026-01-05T08:00:00Z")]}),
+        ("/v1/heartbeats", {"heartbeats": [{"dpu": "d", "timestamp": "2026-01-05T08:00:00Z"}]}),
+        ("/ingest", {"id": "d", "readings": [{"timestamp": "2026-01-05T08:00:00Z", "count": 1}]}),
+    ],
+)
+async def test_the_receipt_of_what_is_backfilled_is_no_sign_of_life(
+    client: httpx.AsyncClient, path: str, sent: dict[str, Any]
+) -> None:
+    """Together with others that are not, which may be stored at the same time."""
+    others = [client.post("/v1/events", json={"events": [event(f"d{n}")]}) for n in range(5)]
+    others += [client.post("/v1/heartbeats", json={"heartbeats": [{"dpu": f"e{n}"}]}) for n in range(5)]
+    answer, *answers = await asyncio.gather(client.post(f"{path}?backfill=true", json=sent), *others)
+    assert body(answer)["accepted"] == 1
+    assert all(body(other)["accepted"] == 1 for other in answers)
+    sensors = {sensor["id"]: sensor for sensor in body(await client.get("/sensors"))}
+    assert (sensors["d"]["last_seen"], sensors["d"]["state"]) == ("2026-01-05T08:00:00Z", "quiet")
+    assert sensors["d"]["since"] == "2026-01-05T08:10:00Z"
+    assert {sensor["state"] for name, sensor in sensors.items() if name != "d"} == {"online"}
+    problem(await client.post(f"{path}?backfill=perhaps", json=sent), 422, "invalid", "backfill")
+    problem(await client.post(f"{path}?back=true", json=sent), 422, "invalid", "back")

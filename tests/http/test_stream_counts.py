@@ -17,6 +17,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.commands.support import free_port, running, serving
 from tests.factories import hear, listen
+from tests.factories import heard as received
 from tests.http import body, event, problem, put, room_with_dpu, send
 from tests.http.streams import Stream, listening
 
@@ -199,7 +200,7 @@ async def test_it_tells_when_a_sensor_falls_silent_and_when_it_is_back(
 ) -> None:
     await room_with_dpu(client)
     heard = datetime.now(UTC) - timedelta(minutes=11)
-    await send(client, event(timestamp=heard.isoformat()))
+    await received(connection, ("dpu-1", heard))
     async with listening(app) as stream, listening(app, "space=room") as named:
         found = await stream.wait_for(1)
         assert found[0].data["dpus"] == {"placed": 1, "online": 1}

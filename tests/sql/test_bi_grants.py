@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.factories import NOON, build_house, listen, record, seconds, tick
+from tests.factories import NOON, build_house, heard, listen, record, seconds, tick
 from tests.sql.test_locks import bi_login, open_transaction, until
 
 ROOT = Path(__file__).parents[2]
@@ -63,10 +63,11 @@ async def test_the_views_of_bi_are_those_named_here(connection: asyncpg.Connecti
 @pytest.mark.parametrize("view", VIEWS)
 async def test_bi_can_read_every_view(connection: asyncpg.Connection, view: str) -> None:
     await build_house(connection)
-    await record(connection, [("front", NOON, 1), ("inner", NOON - seconds(90), 2), ("front", NOON - seconds(4e6), 1)])
+    await heard(connection, ("front", NOON))
     await listen(connection, NOON, NOON + seconds(600))
     await tick(connection, NOON + seconds(602))
     await tick(connection, NOON + seconds(604))
+    await record(connection, [("front", NOON, 1), ("inner", NOON - seconds(90), 2), ("front", NOON - seconds(4e6), 1)])
     async with analyst(connection) as reader:
         found = await reader.fetch(f"select * from bi.{view}")
     assert (len(found) == 0) == (view in ("resets", "uptime_reports"))

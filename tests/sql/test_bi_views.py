@@ -241,11 +241,13 @@ async def test_the_plan_and_the_facts_are_told_by_their_ids(connection: asyncpg.
     assert [tuple(row) for row in events] == [("front", NOON, 0, 1, "front"), ("loose", NOON, 5, -2, None)]
     resets = await connection.fetch("select space, at, count from bi.resets")
     assert [tuple(row) for row in resets] == [("room", NOON, 4)]
-    dpus = await connection.fetch("select dpu, last_seen_at, latest_time, cumulative_count from bi.dpus order by 1")
+    dpus = await connection.fetch(
+        "select dpu, last_seen_at > latest_time, latest_time, cumulative_count from bi.dpus order by 1"
+    )
     assert [tuple(row) for row in dpus] == [
-        ("front", NOON, NOON, 1),
+        ("front", True, NOON, 1),
         ("inner", None, None, 0),
-        ("loose", NOON, NOON, -2),
+        ("loose", True, NOON, -2),
     ]
 
 
@@ -281,7 +283,7 @@ COLUMNS = {
     "doorways": "doorway name side_a side_b retired_at",
     "dpu_flips": "dpu at state recorded_at",
     "dpus": "dpu name mac_address registered_at last_seen_at latest_time cumulative_count state last_heartbeat_at "
-    "retired_at",
+    "retired_at offline_after_seconds",
     "events": "dpu time sequence direction received_at doorway",
     "incidents": "incident kind space dpu dpus started_at ended_at corrected absorbed_by",
     "placements": "dpu doorway mounted_in from_at until_at recorded_at",

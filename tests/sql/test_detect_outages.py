@@ -10,7 +10,18 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.factories import LONG_AGO, NOON, apply_site, differences, hear, listen, record, seconds, tick
+from tests.factories import (
+    LONG_AGO,
+    NOON,
+    apply_site,
+    differences,
+    hear,
+    listen,
+    raw_count,
+    record,
+    seconds,
+    tick,
+)
 
 
 class Told(NamedTuple):
@@ -94,13 +105,70 @@ async def flips(connection: asyncpg.Connection) -> list[tuple[str, str, float]]:
     return [(row["dpu"], row["state"], (row["at"] - NOON).total_seconds()) for row in rows]
 
 
-async def beat(connection: asyncpg.Connection, at: datetime, *dpus: str, received: datetime | None = None) -> None:
+async def beat(
+    connection: asyncpg.Connection,
+    at: datetime,
+    *dpus: str,
+    received: datetime | None = None,
+    backfill: bool = False,
+) -> None:
     """Heartbeats as if it were then."""
     await connection.execute(
-        "select core.hear_dpus(core.list_dpu_ids($1), array_fill($2::timestamptz, array[cardinality($1::text[])]), $3)",
+        """
+        select core.hear_dpus(
+          core.list_dpu_ids($1), array_fill($2::timestamptz, array[cardinality($1::text[])]), $3, backfill => $4)
+        """,
         list(dpus),
         at,
         received or at,
+        backfill,
+    )
+
+
+async def report(
+    connection: asyncpg.Connection,
+    at: datetime,
+    dpu: str,
+    direction: int = 1,
+    *,
+    received: datetime | None = None,
+    backfill: bool = False,
+) -> None:
+    """An event as if it were then."""
+    await connection.execute(
+        """
+        select cardinality(s.ordinals)
+        from core.store_events(core.list_dpu_ids(array[$1]), array[$2::timestamptz], array[$3::int], '{0}', $4, $5) s
+        """,
+        dpu,
+        at,
+        direction,
+        received or at,
+        backfill,
+    )
+
+
+async def state(connection: asyncpg.Connection, dpu: str, at: datetime) -> str | None:
+    found: str | None = await connection.fetchval(
+        """
+        select core.get_dpu_state(
+          s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, 600), $2, s.retired_at)
+        from core.dpu_state s join core.dpu d on d.dpu_id = s.dpu_id and d.id = $1
+        """,
+        dpu,
+        at,
+    )
+    return found
+
+
+async def hang(connection: asyncpg.Connection, *dpus: str) -> None:
+    """DPUs above the door of a room where nobody set a threshold."""
+    await apply_site(
+        connection,
+        spaces=[{"id": "calm"}],
+        doorways=[{"id": "calm-door", "sides": [None, "calm"]}],
+        dpus=[{"id": dpu} for dpu in dpus],
+        placements=[{"dpu": dpu, "doorway": "calm-door", "mounted_in": "calm", "from": LONG_AGO} for dpu in dpus],
     )
 
 
@@ -133,11 +201,12 @@ async def test_a_dpu_that_stops_is_offline_at_exactly_its_threshold(
 async def test_an_event_is_a_sign_of_life_as_well(connection: asyncpg.Connection) -> None:
     await build(connection, "d")
     await tick(connection, NOON)
-    await record(connection, [("d", NOON, 1), ("d", NOON + seconds(1), 1)])
+    await report(connection, NOON, "d")
+    await report(connection, NOON + seconds(1), "d")
     await listen(connection, NOON, NOON + seconds(9))
     await tick(connection, NOON + seconds(9))
     assert await flips(connection) == [("d", "offline", 3.0)]
-    await record(connection, [("d", NOON + seconds(8), 1)])
+    await report(connection, NOON + seconds(8), "d", received=NOON + seconds(9.5))
     assert await flips(connection) == [("d", "offline", 3.0), ("d", "online", 8.0)]
     assert await differences(connection) == []
 
@@ -310,10 +379,10 @@ async def test_what_was_over_for_long_when_it_became_known_is_nothing_to_tell(
     connection: asyncpg.Connection, notices: Notices
 ) -> None:
     await build(connection, "d")
-    await run(connection, NOON, NOON + seconds(20))
+    await tick(connection, NOON)
+    await beat(connection, NOON, "d")
     await connection.execute("update core.listening set until_at = $1", NOON + timedelta(hours=2))
-    for later in (0, 10):  # one after the other, as a device does that was cut off
-        await beat(connection, NOON + seconds(later), "d", received=NOON + timedelta(hours=2))
+    await beat(connection, NOON + seconds(10), "d", received=NOON + timedelta(hours=2), backfill=True)
     assert ("d", "online", 10.0) in await flips(connection)
     await tick(connection, NOON + timedelta(hours=2))
     await tick(connection, NOON + timedelta(hours=2, seconds=3))
@@ -424,6 +493,203 @@ async def test_a_threshold_holds_from_where_a_dpu_is_mounted(connection: asyncpg
     await asyncio.sleep(0.3)
     await connection.execute("select api.detect_outages()")
     assert await threshold() == 2
+
+
+async def test_nothing_is_offline_from_before_it_was_first_heard(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    """One old event of a sensor that nobody heard of, sent now."""
+    await build(connection, "d", "e")
+    await listen(connection, NOON - timedelta(hours=9), NOON)
+    await report(connection, NOON - timedelta(hours=8), "d", received=NOON)
+    await beat(connection, NOON - timedelta(hours=8), "e", received=NOON)
+    assert await connection.fetchval("select min(last_seen_at) from core.dpu_state") == NOON
+    await tick(connection, NOON + seconds(1))
+    await tick(connection, NOON + seconds(1.9))
+    assert [await state(connection, dpu, NOON + seconds(1.9)) for dpu in ("d", "e")] == ["online", "online"]
+    assert (await flips(connection), await notices.take()) == ([], [])
+    assert await connection.fetchval("select count(*) from core.outage") == 0
+    assert await raw_count(connection, "site-room", NOON) == 1, "it counts"
+    await tick(connection, NOON + seconds(3))
+    assert await flips(connection) == [("d", "offline", 2.0), ("e", "offline", 2.0)]
+
+
+async def test_what_is_backfilled_raises_nothing(connection: asyncpg.Connection, notices: Notices) -> None:
+    await build(connection, "d", "e")
+    await listen(connection, NOON - timedelta(hours=9), NOON)
+    for hour in (8, 5, 2):
+        await report(connection, NOON - timedelta(hours=hour), "d", received=NOON, backfill=True)
+        await beat(connection, NOON - timedelta(hours=hour), "e", received=NOON, backfill=True)
+    await run(connection, NOON + seconds(1), NOON + seconds(9))
+    assert (await flips(connection), await notices.take()) == ([], [])
+    for dpu in ("d", "e"):
+        assert await state(connection, dpu, NOON) == "quiet"
+        assert await connection.fetchval("select last_seen from api.get_dpu($1)", dpu) == NOON - timedelta(hours=2)
+    # from its first own message on its silence counts
+    await report(connection, NOON + seconds(10), "d")
+    await run(connection, NOON + seconds(11), NOON + seconds(13))
+    assert await flips(connection) == [("d", "offline", 12.0)]
+    assert await differences(connection) == []
+
+
+async def test_silence_of_what_sends_only_events_means_nothing(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    await hang(connection, "d", "beating")
+    await tick(connection, NOON)
+    await report(connection, NOON, "d")
+    await beat(connection, NOON, "beating")
+    await listen(connection, NOON, NOON + timedelta(hours=9))
+    night = NOON + timedelta(hours=9)
+    await run(connection, night, night + seconds(4))
+    assert [await state(connection, "d", NOON + seconds(at)) for at in (599.999, 600)] == ["online", "quiet"]
+    assert await flips(connection) == [("beating", "offline", 600.0)]
+    assert await notices.kinds() == [("offline", ["beating"])]
+    rows = await connection.fetch("select id, state, since from api.list_sensors()")
+    assert [tuple(row) for row in rows] == [
+        ("beating", "offline", NOON + seconds(600)),
+        ("d", "quiet", NOON + seconds(600)),
+    ]
+    assert [row["id"] for row in await connection.fetch("select id from api.list_dpus(state => 'quiet')")] == ["d"]
+    assert [row["id"] for row in await connection.fetch("select id from api.list_sensors(state => 'quiet')")] == ["d"]
+    states = await connection.fetch("select dpu, state, offline_after_seconds from bi.dpus order by 1")
+    assert [tuple(row) for row in states] == [("beating", "offline", 600), ("d", "quiet", 600)]
+    # quiet ones are online: now and at any instant
+    for at in (None, night):
+        counted = await connection.fetchrow("select dpus_placed, dpus_online from api.get_count('calm', $1)", at)
+        assert counted is not None
+        assert tuple(counted) == (2, 1)
+    before = await connection.fetchval("select count(*) from core.change where flipped_ids is not null")
+    await report(connection, night + seconds(5), "d")
+    await run(connection, night + seconds(6), night + seconds(9))
+    assert await state(connection, "d", night + seconds(9)) == "online"
+    assert await connection.fetchval("select count(*) from core.change where flipped_ids is not null") == before
+    assert len(await flips(connection)) == 1
+    assert await notices.take() == []
+    assert await differences(connection) == []
+
+
+async def test_receipt_is_a_sign_of_life_also_of_what_is_refused_but_not_of_duplicates(
+    connection: asyncpg.Connection,
+) -> None:
+    await build(connection, "d")
+
+    async def seen() -> float:
+        found = await connection.fetchval("select last_seen_at from core.dpu_state")
+        return float((found - NOON).total_seconds())
+
+    await report(connection, NOON, "d", received=NOON + seconds(1))
+    assert await seen() == 1
+    await report(connection, NOON, "d", received=NOON + seconds(2))
+    assert await seen() == 1, "a duplicate"
+    await report(connection, NOON, "d", -1, received=NOON + seconds(3))
+    assert await seen() == 3, "a conflict"
+    await report(connection, NOON - timedelta(days=1), "d", received=NOON + seconds(4))
+    assert await seen() == 4, "late, and new"
+    await report(connection, NOON + timedelta(hours=1), "d", received=NOON + seconds(5))
+    assert await seen() == 5, "in the future"
+    await report(connection, LONG_AGO.replace(year=1999), "d", received=NOON + seconds(6))
+    assert await seen() == 6, "too old"
+    await report(connection, NOON + timedelta(hours=1), "d", received=NOON + seconds(7), backfill=True)
+    await report(connection, NOON, "d", -1, received=NOON + seconds(7), backfill=True)
+    await report(connection, NOON - timedelta(days=2), "d", received=NOON + seconds(7), backfill=True)
+    assert await seen() == 6, "backfilled"
+    await beat(connection, NOON + seconds(5), "d", received=NOON + seconds(8))
+    assert await seen() == 8
+    await beat(connection, NOON + seconds(5), "d", received=NOON + seconds(9))
+    assert await seen() == 8, "a duplicate"
+    await beat(connection, NOON + seconds(6), "d", received=NOON + seconds(10), backfill=True)
+    assert await seen() == 8, "backfilled"
+
+
+async def test_a_refused_message_through_the_service_is_heard(connection: asyncpg.Connection) -> None:
+    """Also of a DPU that is new, and whose clock was never set; not of one that cannot be named."""
+    ahead = await connection.fetchval("select clock_timestamp() + interval '1 hour'")
+    assert await record(connection, [("unset", LONG_AGO.replace(year=1999), 1), ("ahead", ahead, 1)]) != []
+    assert await hear(connection, ("beating", ahead)) == ["in_future"]
+    assert await record(connection, [("unknown", ahead, 1)], auto_register=False) == [(0, "unknown_dpu")]
+    rows = await connection.fetch("select dpu, state, last_seen_at < clock_timestamp() from bi.dpus order by 1")
+    assert [tuple(row) for row in rows] == [
+        ("ahead", "online", True),
+        ("beating", "online", True),
+        ("unset", "online", True),
+    ]
+    armed = await connection.fetch(
+        "select d.id from core.dpu d join core.dpu_state s using (dpu_id) where s.armed_at > $1", NOON
+    )
+    assert [row["id"] for row in armed] == ["beating"], "it sends heartbeats"
+
+
+async def test_silence_from_before_it_was_armed_does_not_count(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    """Nor does silence after somebody has cleared the threshold: then the outage is over, and the DPU is quiet."""
+    await hang(connection, "d")
+    await tick(connection, NOON)
+    await report(connection, NOON, "d")
+    await listen(connection, NOON, NOON + timedelta(hours=9))
+
+    async def say(seconds_: int | None, at: datetime) -> None:
+        await connection.execute("update core.dpu set offline_after_seconds = $1", seconds_)
+        await connection.execute("select core.rebase_offline_after(core.list_dpu_ids(array['d']), $1)", at)
+
+    armed = NOON + timedelta(hours=9)
+    await say(2, armed)
+    await run(connection, armed, armed + seconds(1))
+    assert await state(connection, "d", armed + seconds(1)) == "quiet"
+    await run(connection, armed + seconds(2), armed + seconds(5))
+    assert await flips(connection) == [("d", "offline", 9 * 3600 + 2)]
+    assert await notices.kinds() == [("offline", ["d"])]
+    await say(None, armed + seconds(5.5))
+    assert await state(connection, "d", armed + seconds(5.5)) == "quiet"
+    await run(connection, armed + seconds(6), armed + seconds(9))
+    assert await notices.kinds() == [("online", ["d"])]
+    assert await flips(connection) == [("d", "offline", 9 * 3600 + 2), ("d", "online", 9 * 3600 + 5.5)]
+    # a late sign still settles what was counted
+    await report(connection, armed + seconds(1), "d", received=armed + seconds(9), backfill=True)
+    assert await flips(connection) == [("d", "offline", 9 * 3600 + 3), ("d", "online", 9 * 3600 + 5.5)]
+    assert await differences(connection) == []
+
+
+async def test_its_own_threshold_goes_before_that_of_its_space(connection: asyncpg.Connection) -> None:
+    await build(connection, "d")
+
+    async def thresholds() -> tuple[int | None, int | None]:
+        row = await connection.fetchrow(
+            "select offline_after_seconds, effective_offline_after_seconds from api.get_dpu('d')"
+        )
+        assert row is not None
+        return tuple(row)
+
+    assert await thresholds() == (None, 2)
+    await connection.execute("""select api.put_dpu('d', '{"offline_after_seconds": 30}')""")
+    assert await thresholds() == (30, 30)
+    await connection.execute("""select api.put_space('site-room', '{"offline_after_seconds": 40}')""")
+    assert await thresholds() == (30, 30)
+    assert await differences(connection) == []
+    await connection.execute("""select api.put_dpu('d', '{"name": "Door"}')""")
+    assert await thresholds() == (30, 30)
+    await connection.execute("""select api.put_dpu('d', '{"offline_after_seconds": null}')""")
+    assert await thresholds() == (None, 40)
+    await connection.execute("select api.record_placement('d', null, null, $1, null)", LONG_AGO)
+    assert await thresholds() == (None, 600)
+    assert await differences(connection) == []
+
+
+async def test_a_dpu_without_a_placement_is_offline_but_no_incident(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    await apply_site(connection, dpus=[{"id": "spare", "offline_after_seconds": 2}])
+    await tick(connection, NOON)
+    await report(connection, NOON, "spare")
+    await run(connection, NOON + seconds(1), NOON + seconds(6))
+    assert await state(connection, "spare", NOON + seconds(6)) == "offline"
+    assert await flips(connection) == [("spare", "offline", 2.0)]
+    assert await connection.fetchval("select count(*) from core.incident") == 0
+    assert await connection.fetchval("select count(*) from core.outage where pending") == 0
+    await report(connection, NOON + seconds(7), "spare")
+    await run(connection, NOON + seconds(8), NOON + seconds(9))
+    assert await notices.take() == []
 
 
 @pytest.mark.concurrency

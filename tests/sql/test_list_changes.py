@@ -7,7 +7,7 @@ import pytest
 
 from service import calls
 from service.messages import ChangesRow
-from tests.factories import LONG_AGO, NOON, apply_site, build_house, listen, record, seconds, tick
+from tests.factories import LONG_AGO, NOON, apply_site, build_house, heard, listen, record, seconds, tick
 
 
 async def read(connection: asyncpg.Connection, cursor: str | None = None) -> ChangesRow:
@@ -112,7 +112,7 @@ def moved_back(cursor: str, by: timedelta) -> str:
 
 async def test_it_tells_of_sensors_that_fell_silent(connection: asyncpg.Connection) -> None:
     await build_house(connection)
-    await record(connection, [("front", NOON, 1)])
+    await heard(connection, ("front", NOON))
     await listen(connection, NOON, NOON + seconds(599))
     cursor = (await read(connection)).cursor
     await tick(connection, NOON + seconds(599.9))

@@ -1,11 +1,11 @@
 import asyncpg
 
-from tests.factories import NOON, build_house, hear, listen, seconds, tick
+from tests.factories import NOON, build_house, heard, listen, seconds, tick
 
 
 async def test_it_tells_state_and_place(connection: asyncpg.Connection) -> None:
     await build_house(connection)
-    await hear(connection, ("front", NOON), ("inner", NOON + seconds(1)), ("loose", NOON))
+    await heard(connection, ("front", NOON), ("inner", NOON + seconds(1)), ("loose", NOON))
     await listen(connection, NOON, NOON + seconds(600))
     await tick(connection, NOON + seconds(600.5))
     rows = await connection.fetch(
@@ -30,12 +30,12 @@ async def test_the_feed_names_those_that_turned(connection: asyncpg.Connection) 
 
     await build_house(connection)
     assert await turned() == []
-    await hear(connection, ("front", NOON), ("inner", NOON))
+    await heard(connection, ("front", NOON), ("inner", NOON))
     assert await turned() == ["front", "inner"], "heard of for the first time"
-    await hear(connection, ("front", NOON + seconds(1)))
+    await heard(connection, ("front", NOON + seconds(1)))
     assert await turned() == []
     await listen(connection, NOON, NOON + seconds(600))
     await tick(connection, NOON + seconds(600.5))
     assert await turned() == ["inner"]
-    await hear(connection, ("inner", NOON + seconds(601)), ("front", NOON + seconds(600.4)))
+    await heard(connection, ("inner", NOON + seconds(601)), ("front", NOON + seconds(600.4)))
     assert await turned() == ["inner"]

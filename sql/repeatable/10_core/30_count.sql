@@ -53,7 +53,9 @@ begin
 end
 $$;
 comment on function core.count_sensors(integer[], timestamptz, timestamptz) is
-'How many DPUs hang above the outer doorways of each space at an instant, and how many of them were online: heard from before, and not offline. Retired ones are left out. Spaces without any are left out.';
+'How many DPUs hang above the outer doorways of each space at an instant, and how many of them were online: heard from before, and not offline (quiet ones are online). Retired ones are left out. Spaces without any are left out.
+
+known_at: by the outages that were recorded then. Whether silence counted was decided when it was recorded; of thresholds and heartbeats themselves no history is kept.';
 
 create or replace function core.list_parts(
   spaces integer[],

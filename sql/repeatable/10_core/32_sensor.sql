@@ -1,9 +1,11 @@
 -- When sensors were offline (docs/sensors.md). A DPU is offline once it was silent for its threshold, and silence is
--- what somebody could have heard: time in which no process of the service listened does not count.
+-- what somebody could have heard: time in which no process of the service listened does not count, nor does time before
+-- the DPU was armed (core.dpu_state.armed_at), which is never before it was first heard.
 --
 -- core.outage equals that definition over all signs of life, in whatever order they come. What an outage is depends on
 -- two signs next to each other and on what lies between them in core.listening. A new sign therefore concerns one
 -- stretch only: the outage that it falls into, the time before the first sign, or that after the last one.
+-- A message can be two signs: at its device time and at its receipt.
 -- Signs are recorded under the lock of the DPU's row in core.dpu_state. Up to the end of the latest row in
 -- core.listening it is settled who listened; where something depends on what comes after it, whoever wants to know
 -- takes core.lock_outage, under which alone that table is written.
@@ -100,6 +102,7 @@ declare
   v_dpus integer[];
   v_outages bigint[];
   v_heards timestamptz[];
+  v_counted timestamptz[];
   v_backs timestamptz[];
   v_seconds integer[];
   v_offlines timestamptz[];
@@ -114,6 +117,7 @@ begin
       -- the stretch into which each sign falls; none, if it changes nothing
       select
         n.ordinal, n.dpu_id, n.at, o.outage_id, coalesce(o.offline_after_seconds, s.offline_after_seconds, core.get_offline_after()) as seconds,
+        case when o.outage_id is not null then greatest(o.heard_at, o.counted_from) else s.armed_at end as armed_at,
         case
           when o.outage_id is not null then o.heard_at
           when s.earlier_seen_at is null or n.at < f.first_at then '-infinity'
@@ -128,7 +132,7 @@ begin
       join core.dpu_state s on s.dpu_id = n.dpu_id
       left join lateral (select min(g.at) as first_at from core.first_sign g where g.dpu_id = n.dpu_id) f on true
       left join lateral (
-        select p.outage_id, p.heard_at, p.back_at, p.offline_after_seconds
+        select p.outage_id, p.heard_at, p.back_at, p.offline_after_seconds, p.counted_from
         from core.outage p
         where p.dpu_id = n.dpu_id and p.superseded_at is null and p.heard_at < n.at
         order by p.heard_at desc
@@ -136,34 +140,37 @@ begin
       ) o on o.back_at is null or o.back_at > n.at
     ),
     point as (
-      select l.dpu_id, l.low, l.outage_id, l.seconds, l.at from located l where l.low is not null
+      select l.dpu_id, l.low, l.outage_id, l.seconds, l.armed_at, l.at from located l where l.low is not null
       union
-      select l.dpu_id, l.low, l.outage_id, l.seconds, l.low from located l where l.low is not null
+      select l.dpu_id, l.low, l.outage_id, l.seconds, l.armed_at, l.low from located l where l.low is not null
       union
-      select l.dpu_id, l.low, l.outage_id, l.seconds, l.high from located l where l.low is not null
+      select l.dpu_id, l.low, l.outage_id, l.seconds, l.armed_at, l.high from located l where l.low is not null
     ),
     piece as (
-      select p.dpu_id, p.outage_id, p.seconds, p.at as heard_at, lead(p.at) over (partition by p.dpu_id, p.low order by p.at) as back_at
+      -- armed_at null: no silence counts
+      select
+        p.dpu_id, p.outage_id, p.seconds, p.at as heard_at, greatest(p.at, p.armed_at) as counted_from, p.armed_at is not null as is_armed,
+        lead(p.at) over (partition by p.dpu_id, p.low order by p.at) as back_at
       from point p
     ),
     judged as (
       select
-        p.dpu_id, p.outage_id, p.seconds, p.heard_at, p.back_at, o.offline_at,
-        case when p.back_at < 'infinity' then
-          v_listened - h.listened + core.get_microseconds(greatest(p.heard_at, v_listened_until), p.back_at) > p.seconds * bigint '1000000'
-        end as is_long
+        p.dpu_id, p.outage_id, p.seconds, p.heard_at, p.counted_from, p.back_at, o.offline_at,
+        p.is_armed and p.back_at < 'infinity' and
+          v_listened - h.listened + core.get_microseconds(greatest(p.counted_from, v_listened_until), p.back_at) > p.seconds * bigint '1000000'
+        as is_long
       from piece p
-      left join lateral core.list_offline_at(p.heard_at, p.seconds) o on true
-      cross join lateral core.list_listened(p.heard_at) h
+      left join lateral core.list_offline_at(p.counted_from, p.seconds) o on p.is_armed
+      cross join lateral core.list_listened(p.counted_from) h
       where p.heard_at > '-infinity' and p.back_at is not null
     )
     select
       (select coalesce(array_agg(l.ordinal), '{}') from located l where l.low is not null),
       (select coalesce(array_agg(distinct l.outage_id), '{}') from located l where l.outage_id is not null),
-      array_agg(j.dpu_id), array_agg(j.outage_id), array_agg(j.seconds), array_agg(j.heard_at), array_agg(j.back_at), array_agg(j.offline_at),
+      array_agg(j.dpu_id), array_agg(j.outage_id), array_agg(j.seconds), array_agg(j.heard_at), array_agg(j.counted_from), array_agg(j.back_at), array_agg(j.offline_at),
       coalesce(bool_or(
         j.offline_at is null and j.back_at > v_listened_until and j.is_long), false)
-    into v_found, v_old, v_dpus, v_outages, v_seconds, v_heards, v_backs, v_offlines, v_is_open
+    into v_found, v_old, v_dpus, v_outages, v_seconds, v_heards, v_counted, v_backs, v_offlines, v_is_open
     from judged j;
 
     exit when v_is_locked or not v_is_open;
@@ -183,10 +190,13 @@ begin
     where o.outage_id = any (v_old)
     returning o.outage_id, o.incident_id, o.detected_at
   )
-  insert into core.outage (dpu_id, heard_at, offline_at, back_at, offline_after_seconds, recorded_at, detected_at, incident_id, pending)
+  insert into core.outage (
+    dpu_id, heard_at, counted_from, offline_at, back_at, offline_after_seconds, recorded_at, detected_at, incident_id, pending)
   select
-    p.dpu_id, p.heard_at, p.offline_at, nullif(p.back_at, 'infinity'), p.seconds, v_recorded_at, coalesce(o.detected_at, v_recorded_at), o.incident_id, true
-  from unnest(v_dpus, v_outages, v_seconds, v_heards, v_backs, v_offlines) as p (dpu_id, outage_id, seconds, heard_at, back_at, offline_at)
+    p.dpu_id, p.heard_at, p.counted_from, p.offline_at, nullif(p.back_at, 'infinity'), p.seconds,
+    v_recorded_at, coalesce(o.detected_at, v_recorded_at), o.incident_id, true
+  from unnest(v_dpus, v_outages, v_seconds, v_heards, v_counted, v_backs, v_offlines)
+    as p (dpu_id, outage_id, seconds, heard_at, counted_from, back_at, offline_at)
   left join old o on o.outage_id = p.outage_id
   where p.offline_at < p.back_at;
   -- of an outage that is gone the incident has to be told
@@ -230,10 +240,84 @@ $$;
 comment on function core.settle_signs(integer[], timestamptz[], timestamptz) is
 'Brings outages in line with new signs of life, given as parallel arrays in any order, and returns the ordinals (from 1) of those that changed anything. The caller holds the rows of these DPUs in core.dpu_state, where earlier_seen_at is what was known before. No sign is later than received_at.';
 
+create or replace function core.note_heard(
+  dpus integer[],
+  received_at timestamptz,
+  is_receipt boolean default true
+)
+returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  update core.dpu_state s set
+    first_heard_at = case when is_receipt then coalesce(s.first_heard_at, note_heard.received_at) else s.first_heard_at end,
+    armed_at = coalesce(s.armed_at, case
+      when (is_receipt or s.first_heard_at is not null) and (s.offline_after_seconds is not null or s.sends_heartbeats) then note_heard.received_at
+    end)
+  where s.dpu_id = any (dpus)
+$$;
+comment on function core.note_heard(integer[], timestamptz, boolean) is
+'Notes that DPUs were heard for the first time (is_receipt), or sent heartbeats for the first time, and arms those whose silence counts from now on. The caller holds their rows in core.dpu_state.';
+
+create or replace function core.hear_receipts(
+  dpus integer[],
+  received_at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_new integer[];
+  v_turning integer[];
+begin
+  with state as (
+    update core.dpu_state s set last_seen_at = greatest(s.last_seen_at, hear_receipts.received_at), earlier_seen_at = s.last_seen_at
+    where s.dpu_id = any (dpus) and (s.last_seen_at is null or s.last_seen_at < hear_receipts.received_at or s.first_heard_at is null)
+    returning
+      s.dpu_id, s.first_heard_at is null as is_new,
+      s.offline_at is not null or s.earlier_seen_at is null or (s.armed_at is not null
+        and s.last_seen_at - s.earlier_seen_at >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second') as is_turning
+  )
+  select coalesce(array_agg(s.dpu_id) filter (where s.is_new), '{}'), coalesce(array_agg(s.dpu_id) filter (where s.is_turning), '{}')
+  into v_new, v_turning
+  from state s;
+  if cardinality(v_new) > 0 then
+    perform core.note_heard(v_new, received_at);
+  end if;
+  if cardinality(v_turning) > 0 then
+    perform core.settle_signs(v_turning, array_fill(received_at, array[cardinality(v_turning)]), received_at);
+  end if;
+end
+$$;
+comment on function core.hear_receipts(integer[], timestamptz) is
+'Takes in that messages of DPUs were received, as signs of life, after the signs at their device times were settled. The caller holds the rows of these DPUs in core.dpu_state.';
+
+create or replace function core.end_silence(
+  dpus integer[],
+  at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if cardinality(dpus) > 0 then
+    update core.dpu_state s set earlier_seen_at = s.last_seen_at where s.dpu_id = any (dpus);
+    perform core.settle_signs(dpus, array_fill(end_silence.at, array[cardinality(dpus)]), end_silence.at);
+  end if;
+end
+$$;
+comment on function core.end_silence(integer[], timestamptz) is
+'Ends the outages of DPUs that have been heard, at an instant from which on their silence does not count: as a sign of life would, but it is none. at: now. The caller holds core.lock_plan, or their rows in core.dpu_state, and goes on with what makes their silence not count.';
+
 create or replace function core.hear_dpus(
   dpus integer[],
   times timestamptz[],
-  received_at timestamptz
+  received_at timestamptz,
+  refused integer[] default '{}',
+  backfill boolean default false
 )
 returns bigint[]
 language plpgsql volatile
@@ -249,43 +333,71 @@ declare
   v_news bigint[];
   v_turning bigint[];
   v_found bigint[];
+  v_received integer[];   -- DPUs whose receipt is settled with the heartbeats
+  v_heard integer[];      -- all whose receipt is a sign
+  v_unarmed integer[];
 begin
   with state as (
     update core.dpu_state s set
       last_heartbeat_at = greatest(s.last_heartbeat_at, n.latest),
       earlier_heartbeat_at = s.last_heartbeat_at,
-      last_seen_at = greatest(s.last_seen_at, n.latest),
-      earlier_seen_at = s.last_seen_at
+      last_seen_at = greatest(s.last_seen_at, n.latest, case
+        when not backfill and (n.is_refused or s.last_heartbeat_at is null or n.latest > s.last_heartbeat_at) then hear_dpus.received_at
+      end),
+      earlier_seen_at = s.last_seen_at,
+      sends_heartbeats = true
     from (
-      select a.dpu_id, min(a.at) as first, max(a.at) as latest, array_agg(a.ordinal) as ordinals
-      from unnest(dpus, times) with ordinality as a (dpu_id, at, ordinal)
-      where a.dpu_id is not null
+      select a.dpu_id, min(a.at) as first, max(a.at) as latest, array_agg(a.ordinal) filter (where a.ordinal is not null) as ordinals, bool_or(a.ordinal is null) as is_refused
+      from (
+        select h.dpu_id, h.at, h.ordinal from unnest(dpus, times) with ordinality as h (dpu_id, at, ordinal) where h.dpu_id is not null
+        union all
+        select r.dpu_id, null, null from unnest(refused) as r (dpu_id)
+      ) a
       group by 1
       order by 1
     ) n
     where s.dpu_id = n.dpu_id
-      and (n.latest > s.last_heartbeat_at or s.last_heartbeat_at is null or n.first < s.steady_from or s.offline_at is not null)
+      and (n.is_refused or n.latest > s.last_heartbeat_at or s.last_heartbeat_at is null or n.first < s.steady_from or s.offline_at is not null)
     returning
-      n.ordinals, s.earlier_heartbeat_at,
+      s.dpu_id, n.ordinals, s.earlier_heartbeat_at, s.armed_at,
+      not backfill and (n.is_refused or s.earlier_heartbeat_at is null or n.latest > s.earlier_heartbeat_at) as is_heard,
       s.offline_at is not null or s.earlier_seen_at is null or n.first < s.steady_from
-        or n.latest - s.earlier_seen_at >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second' as is_turning
+        or s.last_seen_at - s.earlier_seen_at >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second' as is_turning
   )
   select
     coalesce(array_agg(o) filter (where s.earlier_heartbeat_at is null or times[o] > s.earlier_heartbeat_at), '{}'),
-    coalesce(array_agg(o) filter (where s.is_turning), '{}')
-  into v_news, v_turning
+    coalesce(array_agg(o) filter (where s.is_turning), '{}'),
+    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_heard),
+    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_heard and h.is_turning),
+    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.armed_at is null)
+  into v_news, v_turning, v_heard, v_received, v_unarmed
   from state s
   cross join lateral unnest(s.ordinals) as o;
 
-  if cardinality(v_turning) > 0 then
-    v_found := core.settle_signs(array(select dpus[o] from unnest(v_turning) as o), array(select times[o] from unnest(v_turning) as o), received_at);
-    v_news := array(select unnest(v_news) union select v_turning[f] from unnest(v_found) as f);
+  if cardinality(v_unarmed) > 0 then
+    perform core.note_heard(array(select unnest(v_unarmed) intersect select unnest(v_heard)), received_at);
+    perform core.note_heard(v_unarmed, received_at, is_receipt => false);
+  end if;
+  if cardinality(v_turning) > 0 or cardinality(v_received) > 0 then
+    v_found := core.settle_signs(
+      array(select dpus[o] from unnest(v_turning) as o) || v_received,
+      array(select times[o] from unnest(v_turning) as o) || array_fill(received_at, array[cardinality(v_received)]),
+      received_at);
+    v_found := array(select v_turning[f] from unnest(v_found) as f where f <= cardinality(v_turning));
+    v_news := array(select unnest(v_news) union select unnest(v_found));
+    if not backfill then
+      -- older than the latest one, but not known
+      v_received := array(select distinct dpus[o] from unnest(v_found) as o except select unnest(v_heard));
+      if cardinality(v_received) > 0 then
+        perform core.hear_receipts(v_received, received_at);
+      end if;
+    end if;
   end if;
   return v_news;
 end
 $$;
-comment on function core.hear_dpus(integer[], timestamptz[], timestamptz) is
-'Takes in heartbeats, given as parallel arrays (null for dpu_id: left out), and returns the ordinals (from 1) of those that changed anything: newer than the latest one, or within what was taken for an outage. times: none later than received_at. The caller holds, shared, the lock of the floor plan.';
+comment on function core.hear_dpus(integer[], timestamptz[], timestamptz, integer[], boolean) is
+'Takes in heartbeats, given as parallel arrays (null for dpu_id: left out), and returns the ordinals (from 1) of those that changed anything: newer than the latest one, or within what was taken for an outage. times: none later than received_at. refused: DPUs that sent others, which cannot be taken in. The receipt of both is a sign of life, unless they are backfilled. The caller holds, shared, the lock of the floor plan.';
 
 create or replace function core.list_hung(at timestamptz)
 returns table (dpu_id integer, mounted_id integer, other_id integer, space_id integer)
@@ -321,34 +433,59 @@ $$;
 comment on function core.list_offline_after(integer[]) is
 'After how many seconds of silence the DPUs of each space are offline: what it says itself, or the nearest above it that says something; else null.';
 
-create or replace function core.rebase_offline_after(dpus integer[])
+create or replace function core.rebase_offline_after(
+  dpus integer[],
+  at timestamptz default clock_timestamp()
+)
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 -- for one DPU, as a rule: planning takes longer
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
-  v_now timestamptz := clock_timestamp();
+  v_dpus integer[];
+  v_seconds integer[];
 begin
   with hung as materialized (
     select d.dpu_id, h.space_id
     from unnest(dpus) as d (dpu_id)
     -- one by one, by the index, however many may be thought to hang
-    left join lateral (select g.space_id from core.list_hung(v_now) g where g.dpu_id = d.dpu_id offset 0) h on true
+    left join lateral (select g.space_id from core.list_hung(rebase_offline_after.at) g where g.dpu_id = d.dpu_id offset 0) h on true
   )
-  update core.dpu_state s set offline_after_seconds = n.seconds
+  select coalesce(array_agg(n.dpu_id), '{}'), coalesce(array_agg(n.seconds), '{}') into v_dpus, v_seconds
   from (
-    select h.dpu_id, a.seconds
+    select h.dpu_id, coalesce(d.offline_after_seconds, a.seconds) as seconds
     from hung h
+    join core.dpu d on d.dpu_id = h.dpu_id
     left join core.list_offline_after(array(select distinct g.space_id from hung g)) a on a.space_id = h.space_id
   ) n
-  where s.dpu_id = n.dpu_id and s.offline_after_seconds is distinct from n.seconds;
+  join core.dpu_state s on s.dpu_id = n.dpu_id
+  where s.offline_after_seconds is distinct from n.seconds;
+  if cardinality(v_dpus) = 0 then
+    return;
+  end if;
+
+  -- what it was silent up to now still counts
+  perform core.end_silence(array(
+    select s.dpu_id
+    from unnest(v_dpus, v_seconds) as n (dpu_id, seconds)
+    join core.dpu_state s on s.dpu_id = n.dpu_id
+    where n.seconds is null and s.armed_at is not null and not s.sends_heartbeats), rebase_offline_after.at);
+  update core.dpu_state s set
+    offline_after_seconds = n.seconds,
+    armed_at = case
+      when s.sends_heartbeats then s.armed_at
+      when n.seconds is not null and s.first_heard_at is not null then coalesce(s.armed_at, rebase_offline_after.at)
+    end
+  from unnest(v_dpus, v_seconds) as n (dpu_id, seconds)
+  where s.dpu_id = n.dpu_id;
 end
 $$;
-comment on function core.rebase_offline_after(integer[]) is
-'Derives anew after how much silence DPUs are offline, from where they hang now. The caller holds core.lock_plan, or their rows in core.dpu_state.';
+comment on function core.rebase_offline_after(integer[], timestamptz) is
+'Derives anew after how much silence DPUs are offline, from what they say themselves and where they hang now, and whether they are armed. The caller holds core.lock_plan, or their rows in core.dpu_state.';
 
 create or replace function core.rebase_moved(at timestamptz)
 returns void
@@ -370,7 +507,7 @@ begin
       where p.superseded_at is null and upper(p.during) > v_low and upper(p.during) <= rebase_moved.at);
     if cardinality(v_moved) > 0 then
       v_held := array(select s.dpu_id from core.dpu_state s where s.dpu_id = any (v_moved) for update skip locked);
-      perform core.rebase_offline_after(v_held);
+      perform core.rebase_offline_after(v_held, rebase_moved.at);
       if cardinality(v_held) < cardinality(v_moved) then
         return;  -- they are looked at again in the next second
       end if;
@@ -407,6 +544,8 @@ begin
         select core.get_offline_after() as seconds
         union
         select s.offline_after_seconds from core.space s where s.offline_after_seconds is not null
+        union
+        select d.offline_after_seconds from core.dpu d where d.offline_after_seconds is not null
       ) n
     ) t
     cross join lateral (
@@ -419,16 +558,16 @@ begin
   ),
   due as materialized (
     -- who is being heard just now is looked at again in the next second
-    select s.dpu_id, s.last_seen_at as heard_at, t.seconds
+    select s.dpu_id, s.last_seen_at as heard_at, greatest(s.last_seen_at, s.armed_at) as counted_from, t.seconds
     from core.dpu_state s
     join threshold t on t.seconds = coalesce(s.offline_after_seconds, core.get_offline_after())
-    where s.offline_at is null and s.last_seen_at <= t.latest and s.retired_at is null
+    where s.offline_at is null and s.last_seen_at <= t.latest and s.armed_at <= t.latest and s.retired_at is null
     for update of s skip locked
   ),
   turned as (
-    select d.dpu_id, d.heard_at, d.seconds, o.offline_at
+    select d.dpu_id, d.heard_at, d.counted_from, d.seconds, o.offline_at
     from due d
-    cross join lateral core.list_offline_at(d.heard_at, d.seconds) o
+    cross join lateral core.list_offline_at(d.counted_from, d.seconds) o
   ),
   state as (
     update core.dpu_state s set offline_at = n.offline_at, steady_from = n.heard_at
@@ -437,8 +576,8 @@ begin
     returning s.dpu_id
   ),
   recorded as (
-    insert into core.outage (dpu_id, heard_at, offline_at, offline_after_seconds, recorded_at, detected_at, pending)
-    select n.dpu_id, n.heard_at, n.offline_at, n.seconds, turn_offline.at, turn_offline.at, true from turned n
+    insert into core.outage (dpu_id, heard_at, counted_from, offline_at, offline_after_seconds, recorded_at, detected_at, pending)
+    select n.dpu_id, n.heard_at, n.counted_from, n.offline_at, n.seconds, turn_offline.at, turn_offline.at, true from turned n
   )
   select array_agg(s.dpu_id) into v_dpus from state s;
 
@@ -447,4 +586,4 @@ begin
 end
 $$;
 comment on function core.turn_offline(timestamptz) is
-'Records the outages of DPUs that have been silent for long enough by now, and returns how many. Has noted before that somebody listens; waits for nobody. The caller holds core.lock_outage.';
+'Records the outages of armed DPUs that have been silent for long enough by now, and returns how many. Has noted before that somebody listens; waits for nobody. The caller holds core.lock_outage.';

@@ -297,7 +297,8 @@ begin
     select 'dpu_offline', s.space_id, o.dpu_id, o.offline_at, o.back_at, update_incidents.at
     from core.outage o
     join core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_new)), at) s on s.dpu_id = o.dpu_id
-    where o.outage_id = any (v_new)
+    -- nobody is told of one that hangs nowhere
+    where o.outage_id = any (v_new) and s.space_id is not null
     order by o.offline_at, o.dpu_id
     returning incident_id, dpu_id, started_at, ended_at
   ),

@@ -197,7 +197,8 @@ begin
       - case when s.latest_time > v_at then core.look_ahead(f.dpu_id, f.from_at, f.until_at, s.latest_time, v_at) else 0 end)), 0)::bigint,
     nullif(l.since, '-infinity'),
     (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and s.retired_at is null))::integer,
-    (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and core.get_dpu_state(s.last_seen_at, s.offline_at, s.retired_at) = 'online'))::integer,
+    (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and s.retired_at is null
+      and s.last_seen_at is not null and s.offline_at is null))::integer,
     l.counted_since
   from core.live_space l
   left join core.live_flow f on f.space_id = l.space_id

@@ -261,10 +261,14 @@ create or replace function core.lock_dpus(
   directions integer[],
   received_at timestamptz,
   inout ordinals bigint[],
+  refused integer[],
+  backfill boolean,
   out late bigint[],
   out touching bigint[],
   out turning bigint[],
-  out opening bigint[]
+  out opening bigint[],
+  out turning_dpus integer[],
+  out new_dpus integer[]
 )
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -282,33 +286,44 @@ begin
       first_time = least(s.first_time, n.first),
       latest_time = greatest(s.latest_time, n.latest),
       earlier_time = s.latest_time,
-      last_seen_at = greatest(s.last_seen_at, least(n.latest, lock_dpus.received_at)),
+      -- what is later than all before is no duplicate
+      last_seen_at = greatest(s.last_seen_at, case
+        when backfill or not (n.is_refused or s.latest_time is null or n.latest > s.latest_time) then least(n.latest, lock_dpus.received_at)
+        else lock_dpus.received_at
+      end),
       earlier_seen_at = s.last_seen_at
     from (
-      select dpus[o] as dpu_id, sum(directions[o]) as net, min(times[o]) as first, max(times[o]) as latest, array_agg(o) as ordinals
-      from unnest(lock_dpus.ordinals) as o
+      select a.dpu_id, sum(a.direction) as net, min(a.time) as first, max(a.time) as latest, array_agg(a.ordinal) as ordinals, bool_or(a.ordinal is null) as is_refused
+      from (
+        select dpus[o] as dpu_id, directions[o] as direction, times[o] as time, o as ordinal from unnest(lock_dpus.ordinals) as o
+        union all
+        select r, 0, null, null from unnest(refused) as r
+      ) a
       group by 1
       order by 1
     ) n
     where s.dpu_id = n.dpu_id
     returning
-      n.first, s.earlier_time, s.live_from, s.first_from, n.ordinals,
-      s.offline_at is not null or s.earlier_seen_at is null or least(n.first, lock_dpus.received_at) < s.steady_from
-        or s.last_seen_at - s.earlier_seen_at >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second' as is_turning
+      s.dpu_id, n.first, s.earlier_time, s.live_from, s.first_from, n.ordinals,
+      not backfill and (n.is_refused or s.earlier_time is null or n.latest > s.earlier_time) as is_heard, s.first_heard_at is null as is_new,
+      s.offline_at is not null or s.earlier_seen_at is null or least(n.first, lock_dpus.received_at) < s.steady_from or (s.armed_at is not null
+        and s.last_seen_at - s.earlier_seen_at >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second') as is_turning
   )
   select
     coalesce(array_agg(o) filter (where times[o] <= s.earlier_time), '{}'),
     coalesce(array_agg(o) filter (where times[o] < s.live_from), '{}'),
     coalesce(array_agg(o) filter (where s.is_turning), '{}'),
-    coalesce(array_agg(o) filter (where times[o] < s.first_from), '{}')
-  into late, touching, turning, opening
+    coalesce(array_agg(o) filter (where times[o] < s.first_from), '{}'),
+    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_heard and h.is_turning),
+    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_heard and h.is_new)
+  into late, touching, turning, opening, turning_dpus, new_dpus
   from state s
   cross join lateral unnest(s.ordinals) as o
-  where s.first <= s.earlier_time or s.first < s.live_from or s.is_turning or s.first < s.first_from;
+  where o is not null and (s.first <= s.earlier_time or s.first < s.live_from or s.is_turning or s.first < s.first_from);
 end
 $$;
-comment on function core.lock_dpus(integer[], timestamptz[], integer[], timestamptz, bigint[]) is
-'Adds to core.dpu_state what events add up to, given as parallel arrays and by ordinals from 1, and holds those rows until the transaction ends: meanwhile no other one stores events of these DPUs. late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that core.live_flow has to be told of; turning: those of DPUs that may not have been online all the time, for core.settle_signs; opening: those that may be the first of a placement, for core.note_first_events. The caller takes off again what turns out to be stored.';
+comment on function core.lock_dpus(integer[], timestamptz[], integer[], timestamptz, bigint[], integer[], boolean) is
+'Adds to core.dpu_state what events add up to, given as parallel arrays and by ordinals from 1, and holds those rows until the transaction ends: meanwhile no other one stores events of these DPUs. late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that core.live_flow has to be told of; turning: those of DPUs that may not have been online all the time, for core.settle_signs; opening: those that may be the first of a placement, for core.note_first_events; turning_dpus: such DPUs, where the receipt is a sign of life too; new_dpus: those of them that were not heard before. refused: DPUs of further events, which cannot be stored. Whether late ones are signs at receipt is not known here. The caller takes off again what turns out to be stored.';
 
 create or replace function core.store_events(
   dpus integer[],
@@ -316,6 +331,8 @@ create or replace function core.store_events(
   directions integer[],
   sequences smallint[],
   received_at timestamptz,
+  backfill boolean default false,
+  unread integer[] default '{}',
   out ordinals bigint[],
   out doubles bigint[],
   out stored integer[]
@@ -328,10 +345,13 @@ declare
   -- core.judge_event as bounds: no function call a row
   v_oldest timestamptz := core.get_first_taken();
   v_latest timestamptz := core.get_latest_time(store_events.received_at);
+  v_refused integer[] := case when backfill then '{}' else unread end;   -- DPUs of events that cannot be stored
   v_late bigint[];
   v_touching bigint[];
   v_turning bigint[];
   v_opening bigint[];
+  v_received integer[];
+  v_new integer[];
 begin
   doubles := '{}';
   stored := '{}';
@@ -340,15 +360,27 @@ begin
     from unnest(dpus, times, sequences) with ordinality as n (dpu_id, time, sequence, ordinal)
     where n.dpu_id is not null and n.time >= v_oldest and n.time <= v_latest and not core.is_clock_unset(n.time)
     order by n.dpu_id, n.time, n.sequence, n.ordinal);
-  if cardinality(ordinals) = 0 then
+  if cardinality(ordinals) < cardinality(dpus) and not backfill then
+    v_refused := array(
+      select unnest(unread)
+      union
+      select n.dpu_id from unnest(dpus, times) as n (dpu_id, time)
+      where n.dpu_id is not null and not (n.time >= v_oldest and n.time <= v_latest and not core.is_clock_unset(n.time)));
+  end if;
+  if cardinality(ordinals) = 0 and cardinality(v_refused) = 0 then
     return;
   end if;
-  select l.late, l.touching, l.turning, l.opening into v_late, v_touching, v_turning, v_opening
-  from core.lock_dpus(dpus, times, directions, store_events.received_at, ordinals) l;
-  if cardinality(v_turning) > 0 then
+  select l.late, l.touching, l.turning, l.opening, l.turning_dpus, l.new_dpus
+  into v_late, v_touching, v_turning, v_opening, v_received, v_new
+  from core.lock_dpus(dpus, times, directions, store_events.received_at, ordinals, v_refused, backfill) l;
+  if cardinality(v_new) > 0 then
+    perform core.note_heard(v_new, store_events.received_at);
+  end if;
+  if cardinality(v_turning) > 0 or cardinality(v_received) > 0 then
     perform core.settle_signs(
-      array(select dpus[o] from unnest(v_turning) as o),
-      array(select least(times[o], store_events.received_at) from unnest(v_turning) as o),
+      array(select dpus[o] from unnest(v_turning) as o) || v_received,
+      array(select least(times[o], store_events.received_at) from unnest(v_turning) as o)
+        || array_fill(store_events.received_at, array[cardinality(v_received)]),
       store_events.received_at);
   end if;
 
@@ -359,6 +391,17 @@ begin
       array(select times[o] from unnest(v_late) as o),
       array(select sequences[o] from unnest(v_late) as o))) as l (ordinal, direction)
     where l.direction is not null;
+    if not backfill then
+      -- the receipt of what was not stored, and of what contradicts what was, is a sign of life as well
+      perform core.hear_receipts(array(
+        select dpus[o] from unnest(v_late) as o where o not in (select unnest(doubles))
+        union
+        select n.dpu_id
+        from unnest(doubles, stored) as d (ordinal, direction)
+        join unnest(dpus, times, sequences, directions) as n (dpu_id, time, sequence, direction)
+          on n.dpu_id = dpus[d.ordinal] and n.time = times[d.ordinal] and n.sequence = sequences[d.ordinal]
+        where n.direction <> d.direction), store_events.received_at);
+    end if;
     if cardinality(doubles) > 0 then
       update core.dpu_state s set cumulative_count = s.cumulative_count - n.net
       from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(doubles) as o group by 1) n
@@ -409,5 +452,5 @@ begin
   end if;
 end
 $$;
-comment on function core.store_events(integer[], timestamptz[], integer[], smallint[], timestamptz) is
-'Stores events that are not there yet, given as parallel arrays, with all that is derived from them at once. ordinals (from 1): those it stored; doubles: those that were there, and beside them in stored the direction that is stored. Of several with one identity the first is taken, the others are in neither; null for dpu_id and what core.judge_event refuses is left out. The caller holds, shared, the lock of the floor plan.';
+comment on function core.store_events(integer[], timestamptz[], integer[], smallint[], timestamptz, boolean, integer[]) is
+'Stores events that are not there yet, given as parallel arrays, with all that is derived from them at once. ordinals (from 1): those it stored; doubles: those that were there, and beside them in stored the direction that is stored. Of several with one identity the first is taken, the others are in neither; null for dpu_id and what core.judge_event refuses is left out. The receipt of all but duplicates is a sign of life of their DPUs, unless they are backfilled. unread: DPUs that sent what could not be decoded. The caller holds, shared, the lock of the floor plan.';

@@ -144,9 +144,10 @@ begin
     from jsonb_array_elements(site->'dpus') i
     left join core.dpu d on d.id = i->>'id'
     left join core.dpu_state t on t.dpu_id = d.dpu_id
-    where d.dpu_id is null or i - array['id', 'name', 'mac_address', 'retired'] <> '{}'
+    where d.dpu_id is null or i - array['id', 'name', 'mac_address', 'offline_after_seconds', 'retired'] <> '{}'
       or (i ? 'retired' and (i->>'retired')::boolean <> (t.retired_at is not null))
       or (i ? 'name' and i->>'name' is distinct from d.name)
+      or (i ? 'offline_after_seconds' and i->>'offline_after_seconds' is distinct from d.offline_after_seconds::text)
       or (i ? 'mac_address' and lower(i->>'mac_address') is distinct from d.mac_address::text)
       or (v_reach is not null and not exists (
         select
@@ -464,8 +465,19 @@ begin
         detail = place || 'mac_address', hint = 'Clear it there first: PUT /v1/dpus/{id} with "mac_address": null.';
     end if;
   end if;
+  if patch ? 'offline_after_seconds' then
+    v_new.offline_after_seconds := (patch->>'offline_after_seconds')::integer;
+    if v_new.offline_after_seconds not between 1 and 2678400 then
+      raise exception using errcode = 'PT422', message = 'offline_after_seconds is not 1 to 2678400 (31 days).', detail = place || 'offline_after_seconds',
+        hint = 'Give seconds, or null for what the space says.';
+    end if;
+  end if;
   if v_new is distinct from v_dpu then
-    update core.dpu d set name = v_new.name, mac_address = v_new.mac_address where d.dpu_id = v_dpu.dpu_id;
+    update core.dpu d set name = v_new.name, mac_address = v_new.mac_address, offline_after_seconds = v_new.offline_after_seconds
+    where d.dpu_id = v_dpu.dpu_id;
+    if v_new.offline_after_seconds is distinct from v_dpu.offline_after_seconds then
+      perform core.rebase_offline_after(array[v_dpu.dpu_id]);
+    end if;
     v_change := case v_change when 'created' then v_change else 'updated' end;
   end if;
   if core.retire_dpu(v_dpu.dpu_id, (patch->>'retired')::boolean) then

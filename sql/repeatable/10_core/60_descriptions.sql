@@ -49,7 +49,9 @@ returns table (
   latest_timestamp timestamptz,
   rejected_last_day bigint,
   clock text,
-  retired_at timestamptz
+  retired_at timestamptz,
+  offline_after_seconds integer,
+  effective_offline_after_seconds integer
 )
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -58,7 +60,8 @@ as $$
     d.id,
     d.name,
     d.mac_address::text,
-    core.get_dpu_state(s.last_seen_at, s.offline_at, s.retired_at),
+    core.get_dpu_state(
+      s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), describe_dpus.at, s.retired_at),
     s.last_seen_at,
     w.id,
     m.id,
@@ -70,7 +73,9 @@ as $$
     (select count(*) from core.list_seen_refusals(
       d.id, null, null, describe_dpus.at - interval '24 hours', null, null, null, false)),
     core.get_clock(k, s.latest_time),
-    s.retired_at
+    s.retired_at,
+    d.offline_after_seconds,
+    coalesce(s.offline_after_seconds, core.get_offline_after())
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
   join core.sum_dpus(dpus) t on t.dpu_id = d.dpu_id

@@ -210,7 +210,7 @@ as $$
   select 'outage', format('dpu %s from %s', d.id, o.heard_at), 'offline ' || o.offline_at, 'offline ' || n.offline_at
   from core.outage o
   join core.dpu d on d.dpu_id = o.dpu_id
-  left join lateral core.list_offline_at(o.heard_at, o.offline_after_seconds) n on true
+  left join lateral core.list_offline_at(greatest(o.heard_at, o.counted_from), o.offline_after_seconds) n on true
   where o.superseded_at is null and o.offline_at is distinct from n.offline_at
   union all
   select 'dpu_state', format('dpu %s', d.id), format('offline %s, last_seen %s', s.offline_at, s.last_seen_at), format('offline %s, last_seen %s', o.offline_at, o.heard_at)
@@ -219,12 +219,19 @@ as $$
   full join (select p.* from core.outage p where p.superseded_at is null and p.back_at is null) o on o.dpu_id = s.dpu_id
   where s.offline_at is distinct from o.offline_at or s.last_seen_at <> o.heard_at
   union all
-  select 'dpu_state', format('dpu %s', d.id), coalesce(s.offline_after_seconds::text, 'default'), coalesce(a.seconds::text, 'default')
+  select 'dpu_state', format('dpu %s', d.id), coalesce(s.offline_after_seconds::text, 'default'), coalesce(coalesce(d.offline_after_seconds, a.seconds)::text, 'default')
   from core.dpu_state s
   join core.dpu d on d.dpu_id = s.dpu_id
   left join core.list_hung(clock_timestamp()) h on h.dpu_id = s.dpu_id
   left join core.list_offline_after(array(select p.space_id from core.space p)) a on a.space_id = h.space_id
-  where s.offline_after_seconds is distinct from a.seconds
+  where s.offline_after_seconds is distinct from coalesce(d.offline_after_seconds, a.seconds)
+  union all
+  select 'dpu_state', format('dpu %s', d.id), format('armed %s', s.armed_at),
+    format('first heard %s, heartbeats %s, offline after %s', s.first_heard_at, s.sends_heartbeats, s.offline_after_seconds)
+  from core.dpu_state s
+  join core.dpu d on d.dpu_id = s.dpu_id
+  where (s.armed_at is not null) <> (s.first_heard_at is not null and (s.sends_heartbeats or s.offline_after_seconds is not null))
+    or s.armed_at < s.first_heard_at
   order by 1, 2
 $$;
 comment on function api.list_differences() is

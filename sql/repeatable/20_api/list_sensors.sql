@@ -37,11 +37,13 @@ begin
   return query
   select
     p.id, n.state, d.id, d.name, d.mac_address::text, s.last_heartbeat_at, s.last_seen_at,
-    case n.state when 'offline' then s.offline_at when 'online' then s.steady_from end,
+    core.get_state_since(n.state, s.last_seen_at, s.offline_at, s.steady_from, coalesce(s.offline_after_seconds, core.get_offline_after())),
     coalesce(f.count, 0), core.get_clock(k, s.latest_time)
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
-  cross join lateral (select core.get_dpu_state(s.last_seen_at, s.offline_at, s.retired_at) as state) n
+  cross join lateral (
+    select core.get_dpu_state(s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), v_now, s.retired_at) as state
+  ) n
   left join core.dpu_clock k on k.dpu_id = d.dpu_id
   left join core.count_refusals(v_now) f on f.dpu = d.id
   left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id and (v_dpus is null or h.dpu_id = any (v_dpus))
@@ -57,4 +59,4 @@ $$;
 comment on function api.list_sensors(text, text) is
 'All DPUs as sensors, those that are offline first, then by id.
 
-space: those above a doorway of that space or of one below it; in the answer the space that a DPU is mounted in, or, mounted outside, the other one (null: it hangs nowhere). state: online, offline, never_seen or retired; without it those that are retired are left out. last_seen: the latest event or heartbeat. since: from when on it has been in this state, null for never_seen. rejected_last_day, clock: as api.get_dpu. Errors: PT404 for an unknown space.';
+space: those above a doorway of that space or of one below it; in the answer the space that a DPU is mounted in, or, mounted outside, the other one (null: it hangs nowhere). state: online, offline, quiet (silent, but its silence means nothing), never_seen or retired; without it those that are retired are left out. last_seen: when it was heard from last. since: from when on it has been in this state, null for never_seen and retired. rejected_last_day, clock: as api.get_dpu. Errors: PT404 for an unknown space.';

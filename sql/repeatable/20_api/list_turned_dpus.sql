@@ -17,10 +17,14 @@ declare
 begin
   return query
   select
-    d.id, core.get_dpu_state(s.last_seen_at, s.offline_at, s.retired_at), s.last_seen_at, coalesce(s.offline_at, s.steady_from), m.id, o.id,
+    d.id, n.state, s.last_seen_at,
+    core.get_state_since(n.state, s.last_seen_at, s.offline_at, s.steady_from, coalesce(s.offline_after_seconds, core.get_offline_after())), m.id, o.id,
     array(select distinct a.id from core.list_above(array[h.mounted_id, h.other_id]) l join core.space a on a.space_id = l.above_id)
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
+  cross join lateral (
+    select core.get_dpu_state(s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), v_now, s.retired_at) as state
+  ) n
   left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id
   left join core.space m on m.space_id = h.mounted_id
   left join core.space o on o.space_id = h.other_id

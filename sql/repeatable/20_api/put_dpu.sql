@@ -18,7 +18,9 @@ returns table (
   latest_timestamp timestamptz,
   rejected_last_day bigint,
   clock text,
-  retired_at timestamptz
+  retired_at timestamptz,
+  offline_after_seconds integer,
+  effective_offline_after_seconds integer
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -37,4 +39,4 @@ $$;
 comment on function api.put_dpu(text, jsonb) is
 'Registers a DPU, or changes what patch names.
 
-patch: {name, mac_address, retired}. Returns the DPU as api.get_dpu; created says whether it is new. Errors: PT422 naming the field; PT409 for a MAC address that another DPU has.';
+patch: {name, mac_address, offline_after_seconds, retired}. With offline_after_seconds its silence counts from then on. Returns the DPU as api.get_dpu; created says whether it is new. Errors: PT422 naming the field; PT409 for a MAC address that another DPU has.';

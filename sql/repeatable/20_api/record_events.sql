@@ -9,7 +9,8 @@ create or replace function api.record_events(
   refused_dpus text[] default '{}',
   keep_refused boolean default true,
   senders text[] default '{}',
-  sender_sizes integer[] default '{}'
+  sender_sizes integer[] default '{}',
+  backfill boolean default false
 )
 returns table (index integer, verdict text, detail text)
 language plpgsql volatile security definer
@@ -33,6 +34,7 @@ declare
   v_found integer[];    -- beside v_doubles: the direction that is stored
   v_repeats bigint[];   -- ordinals of those that came earlier in the arrays
   v_refused_dpus text[] := refused_dpus;
+  v_unread integer[] := '{}';   -- beside v_refused_dpus
   v_refused bigint[] := '{}';   -- ordinals, verdicts and details of what was not accepted
   v_verdicts text[] := '{}';
   v_details text[] := '{}';
@@ -55,8 +57,19 @@ begin
   end if;
 
   v_now := clock_timestamp();
+  if cardinality(refused_dpus) > 0 then
+    v_unread := core.list_dpu_ids(refused_dpus);
+    if core.get_reach() is not null then
+      -- what a limited token sends says nothing of DPUs beyond its reach
+      v_unread := core.list_reached_ids(v_unread, array_fill(v_now, array[cardinality(refused_dpus)]));
+      v_refused_dpus := array(
+        select case when u.dpu_id is not null then u.dpu end
+        from unnest(refused_dpus, v_unread) with ordinality as u (dpu, dpu_id, ordinal)
+        order by u.ordinal);
+    end if;
+  end if;
   select s.ordinals, s.doubles, s.stored into v_stored, v_doubles, v_found
-  from core.store_events(v_ids, times, directions, sequences, v_now) s;
+  from core.store_events(v_ids, times, directions, sequences, v_now, backfill, array_remove(v_unread, null)) s;
   if cardinality(v_stored) < v_count then
     v_oldest := core.get_first_taken();
     select array_agg(n.ordinal), array_agg(n.verdict), array_agg(
@@ -108,15 +121,6 @@ begin
       array(select v_ids[o] from unnest(v_refused) as o), array(select times[o] from unnest(v_refused) as o), v_verdicts);
   end if;
   if keep_refused and (cardinality(v_refused) > 0 or cardinality(refused_bodies) > 0) then
-    if core.get_reach() is not null then
-      -- what a limited token sends says nothing of DPUs beyond its reach
-      v_refused_dpus := array(
-        select case when s.dpu_id is not null then s.dpu end
-        from unnest(refused_dpus, core.list_reached_ids(
-          core.list_dpu_ids(refused_dpus), array_fill(v_now, array[cardinality(refused_dpus)])))
-          with ordinality as s (dpu, dpu_id, ordinal)
-        order by s.ordinal);
-    end if;
     perform core.refuse_events(v_now,
       array_agg(n.verdict), array_agg(n.detail), array_agg(n.dpu), array_agg(n.time), array_agg(n.direction), array_agg(n.sequence), array_agg(n.body))
     from (
@@ -136,11 +140,12 @@ begin
   order by r.ordinal;
 end
 $$;
-comment on function api.record_events(text[], timestamptz[], integer[], smallint[], boolean, text[], text[], text[], boolean, text[], integer[]) is
+comment on function api.record_events(text[], timestamptz[], integer[], smallint[], boolean, text[], text[], text[], boolean, text[], integer[], boolean) is
 'Stores events, given as parallel arrays, and returns a verdict for each that was not accepted.
 
 index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), clock_unset (within 2 days of the instant at which clocks that were never set begin), too_old (before the horizon, api.set_horizon, or before what is kept, api.get_retention), unknown_dpu (without auto_register, or beyond what core.registration allows: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why and, where it could be read, refused_dpus of which DPU (null: of none). keep_refused: false for what is kept there already.
 A token that is limited to a space can report what DPUs saw above its doorways, at the event''s own time; everything else is unknown_dpu, and nothing is registered.
 senders, sender_sizes: the tokens that sent them and how many of the events each, in order; each token can register so many unknown DPUs.
 Late, repeated and out-of-order events are all right, into compressed chunks too. Events of one DPU are stored by one transaction at a time.
+A sign of life of a DPU is each event that was accepted at its device time, and the receipt of whatever is no duplicate. backfill: the receipt is none, for what was kept for some time, is imported or is run again.
 Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths; PT503 with the constraint clock_suspect where most DPUs of the last minute are ahead (core.is_clock_suspect): nothing is stored.';

@@ -4,7 +4,8 @@ create or replace function api.record_heartbeats(
   times timestamptz[],
   auto_register boolean default true,
   senders text[] default '{}',
-  sender_sizes integer[] default '{}'
+  sender_sizes integer[] default '{}',
+  backfill boolean default false
 )
 returns table (index integer, verdict text, detail text, dpu text, last_seen timestamptz)
 language plpgsql volatile security definer
@@ -52,7 +53,11 @@ begin
     where n.verdict is null
     group by n.dpu_id, least(n.time, v_now));
   v_news := core.hear_dpus(
-    array(select v_ids[o] from unnest(v_heard) as o), array(select least(times[o], v_now) from unnest(v_heard) as o), v_now);
+    array(select v_ids[o] from unnest(v_heard) as o), array(select least(times[o], v_now) from unnest(v_heard) as o), v_now,
+    array(
+      select distinct n.dpu_id from unnest(v_ids, v_verdicts) as n (dpu_id, verdict)
+      where n.verdict is not null and n.dpu_id is not null and not backfill),
+    backfill);
   v_news := array(select v_heard[o] from unnest(v_news) as o);
 
   return query
@@ -69,8 +74,8 @@ begin
   order by n.ordinal;
 end
 $$;
-comment on function api.record_heartbeats(text[], text[], timestamptz[], boolean, text[], integer[]) is
+comment on function api.record_heartbeats(text[], text[], timestamptz[], boolean, text[], integer[], boolean) is
 'Takes in heartbeats, given as parallel arrays, and returns what became of each, in their order.
 
 Each names a DPU by its id or, where that is null, by its MAC address. times: device time; null: now; what is ahead of the clock counts as now. verdict: null (accepted), duplicate (not newer than the latest one, and not within what was taken for an outage: nothing changed), in_future (more than 5 minutes ahead), clock_unset, too_old (before the horizon, api.set_horizon), unknown_dpu (without auto_register, or beyond what core.registration allows: otherwise it is registered; a MAC address that nobody has becomes the id of a new DPU, in lower case with colons). dpu: the id; last_seen: when the DPU was heard from last. index counts from 0. senders, sender_sizes: the tokens that sent them and how many each, in order; each token can register so many unknown DPUs.
-A late one settles the past: outages are corrected. A token that is limited to a space can report what hung above its doorways at that time; everything else is unknown_dpu. Errors: PT422 for arrays of different lengths.';
+A late one settles the past: outages are corrected. The receipt of one that is no duplicate is a sign of life as well, also of a refused one; not with backfill, for what was kept for some time. Who sends heartbeats is armed: from then on its silence counts. A token that is limited to a space can report what hung above its doorways at that time; everything else is unknown_dpu. Errors: PT422 for arrays of different lengths.';

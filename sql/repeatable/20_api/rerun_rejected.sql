@@ -48,7 +48,7 @@ begin
   from api.record_events(
     array(select v_dpus[o] from unnest(v_places) as o), array(select v_times[o] from unnest(v_places) as o),
     array(select v_directions[o] from unnest(v_places) as o), array(select v_sequences[o] from unnest(v_places) as o),
-    auto_register, keep_refused => false) r;
+    auto_register, keep_refused => false, backfill => true) r;
 
   return query
   with told as (
