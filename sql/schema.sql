@@ -195,7 +195,7 @@ routine api.get_doorway(text)
 
 routine api.get_dpu(text)
     arguments   dpu text
-    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone)
+    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer)
     as          sql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -303,7 +303,7 @@ routine api.list_doorways(text,integer,boolean)
     grant       execute to headcount_service
 
 routine api.list_dpus(text,text,boolean,text,integer,boolean)
-    arguments   space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, placed boolean DEFAULT NULL::boolean, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, retired boolean DEFAULT false, OUT id text, OUT name text, OUT mac_address text, OUT last_seen timestamp with time zone, OUT doorway text, OUT mounted_in text, OUT from_at timestamp with time zone, OUT until_at timestamp with time zone, OUT recorded_at timestamp with time zone, OUT cumulative_count bigint, OUT latest_timestamp timestamp with time zone, OUT rejected_last_day bigint, OUT clock text, OUT retired_at timestamp with time zone
+    arguments   space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, placed boolean DEFAULT NULL::boolean, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, retired boolean DEFAULT false, OUT id text, OUT name text, OUT mac_address text, OUT last_seen timestamp with time zone, OUT doorway text, OUT mounted_in text, OUT from_at timestamp with time zone, OUT until_at timestamp with time zone, OUT recorded_at timestamp with time zone, OUT cumulative_count bigint, OUT latest_timestamp timestamp with time zone, OUT rejected_last_day bigint, OUT clock text, OUT retired_at timestamp with time zone, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -444,7 +444,7 @@ routine api.put_doorway(text,jsonb)
 
 routine api.put_dpu(text,jsonb)
     arguments   dpu text, patch jsonb
-    returns     TABLE(created boolean, id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone)
+    returns     TABLE(created boolean, id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -456,15 +456,15 @@ routine api.put_space(text,jsonb)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.record_events(text[],timestamp with time zone[],integer[],smallint[],boolean,text[],text[],text[],boolean,text[],integer[])
-    arguments   dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], auto_register boolean DEFAULT true, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[], refused_dpus text[] DEFAULT '{}'::text[], keep_refused boolean DEFAULT true, senders text[] DEFAULT '{}'::text[], sender_sizes integer[] DEFAULT '{}'::integer[]
+routine api.record_events(text[],timestamp with time zone[],integer[],smallint[],boolean,text[],text[],text[],boolean,text[],integer[],boolean)
+    arguments   dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], auto_register boolean DEFAULT true, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[], refused_dpus text[] DEFAULT '{}'::text[], keep_refused boolean DEFAULT true, senders text[] DEFAULT '{}'::text[], sender_sizes integer[] DEFAULT '{}'::integer[], backfill boolean DEFAULT false
     returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; timescaledb.max_tuples_decompressed_per_dml_transaction=0; lock_timeout=5s; plan_cache_mode=force_generic_plan
     grant       execute to headcount_service
 
-routine api.record_heartbeats(text[],text[],timestamp with time zone[],boolean,text[],integer[])
-    arguments   dpus text[], mac_addresses text[], times timestamp with time zone[], auto_register boolean DEFAULT true, senders text[] DEFAULT '{}'::text[], sender_sizes integer[] DEFAULT '{}'::integer[]
+routine api.record_heartbeats(text[],text[],timestamp with time zone[],boolean,text[],integer[],boolean)
+    arguments   dpus text[], mac_addresses text[], times timestamp with time zone[], auto_register boolean DEFAULT true, senders text[] DEFAULT '{}'::text[], sender_sizes integer[] DEFAULT '{}'::integer[], backfill boolean DEFAULT false
     returns     TABLE(index integer, verdict text, detail text, dpu text, last_seen timestamp with time zone)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; lock_timeout=5s; plan_cache_mode=force_generic_plan
@@ -762,7 +762,7 @@ routine core.describe_deliveries(bigint[])
 
 routine core.describe_dpus(integer[],timestamp with time zone)
     arguments   dpus integer[], at timestamp with time zone DEFAULT clock_timestamp()
-    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone)
+    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -811,6 +811,12 @@ routine core.end_long_reads()
 routine core.end_rollup()
     returns     void
     as          sql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.end_silence(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone
+    returns     void
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.explain_dropped(text,timestamp with time zone)
@@ -941,10 +947,10 @@ routine core.get_clock(timestamp with time zone,text)
     returns     timestamp without time zone
     as          sql immutable
 
-routine core.get_dpu_state(timestamp with time zone,timestamp with time zone,timestamp with time zone)
-    arguments   last_seen_at timestamp with time zone, offline_at timestamp with time zone, retired_at timestamp with time zone
+routine core.get_dpu_state(timestamp with time zone,timestamp with time zone,timestamp with time zone,integer,timestamp with time zone,timestamp with time zone)
+    arguments   last_seen_at timestamp with time zone, offline_at timestamp with time zone, armed_at timestamp with time zone, seconds integer, at timestamp with time zone, retired_at timestamp with time zone
     returns     text
-    as          sql immutable
+    as          sql stable
     grant       execute to headcount_bi
 
 routine core.get_facts(integer[],boolean)
@@ -1026,6 +1032,7 @@ routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
 routine core.get_offline_after()
     returns     integer
     as          sql immutable
+    grant       execute to headcount_bi
 
 routine core.get_offset(timestamp with time zone,text)
     arguments   at timestamp with time zone, time_zone text
@@ -1070,17 +1077,28 @@ routine core.get_scheduled_reset(date,text,time without time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.get_state_since(text,timestamp with time zone,timestamp with time zone,timestamp with time zone,integer)
+    arguments   state text, last_seen_at timestamp with time zone, offline_at timestamp with time zone, steady_from timestamp with time zone, seconds integer
+    returns     timestamp with time zone
+    as          sql stable
+
 routine core.get_week(jsonb)
     arguments   opening_hours jsonb
     returns     tsmultirange
     as          plpgsql immutable
     set         search_path=pg_catalog, pg_temp
 
-routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time zone)
-    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone
+routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time zone,integer[],boolean)
+    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone, refused integer[] DEFAULT '{}'::integer[], backfill boolean DEFAULT false
     returns     bigint[]
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
+
+routine core.hear_receipts(integer[],timestamp with time zone)
+    arguments   dpus integer[], received_at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.include_scopes(text[])
     arguments   scopes text[]
@@ -1394,8 +1412,8 @@ routine core.list_up_times(integer[],text[],tsmultirange[],tstzmultirange[],time
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.lock_dpus(integer[],timestamp with time zone[],integer[],timestamp with time zone,bigint[])
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], received_at timestamp with time zone, INOUT ordinals bigint[], OUT late bigint[], OUT touching bigint[], OUT turning bigint[], OUT opening bigint[]
+routine core.lock_dpus(integer[],timestamp with time zone[],integer[],timestamp with time zone,bigint[],integer[],boolean)
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], received_at timestamp with time zone, INOUT ordinals bigint[], refused integer[], backfill boolean, OUT late bigint[], OUT touching bigint[], OUT turning bigint[], OUT opening bigint[], OUT turning_dpus integer[], OUT new_dpus integer[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
@@ -1439,6 +1457,12 @@ routine core.note_first_events(integer[],timestamp with time zone[],timestamp wi
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.note_heard(integer[],timestamp with time zone,boolean)
+    arguments   dpus integer[], received_at timestamp with time zone, is_receipt boolean DEFAULT true
+    returns     void
+    as          sql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.note_listening(timestamp with time zone)
     arguments   at timestamp with time zone
@@ -1508,11 +1532,11 @@ routine core.rebase_moved(timestamp with time zone)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
-routine core.rebase_offline_after(integer[])
-    arguments   dpus integer[]
+routine core.rebase_offline_after(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone DEFAULT clock_timestamp()
     returns     void
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan; enable_seqscan=off
 
 routine core.rebuild_boundary(integer[])
     arguments   doorways integer[]
@@ -1626,8 +1650,8 @@ routine core.shorten_body(text)
     as          sql immutable
     set         search_path=pg_catalog, pg_temp
 
-routine core.store_events(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone)
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone, OUT ordinals bigint[], OUT doubles bigint[], OUT stored integer[]
+routine core.store_events(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone,boolean,integer[])
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone, backfill boolean DEFAULT false, unread integer[] DEFAULT '{}'::integer[], OUT ordinals bigint[], OUT doubles bigint[], OUT stored integer[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -1864,11 +1888,14 @@ table core.dpu
     column      name text
     column      mac_address macaddr
     column      registered_at timestamp with time zone not null default clock_timestamp()
+    column      offline_after_seconds integer
     constraint  dpu_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text))
     constraint  dpu_id_key UNIQUE (id)
     constraint  dpu_mac_address_key UNIQUE (mac_address)
     constraint  dpu_name_check CHECK ((length(name) <= 200))
+    constraint  dpu_offline_after_seconds_check CHECK (((offline_after_seconds >= 1) AND (offline_after_seconds <= 2678400)))
     constraint  dpu_pkey PRIMARY KEY (dpu_id)
+    index       CREATE INDEX dpu_offline_after_seconds_idx ON core.dpu USING btree (offline_after_seconds) WHERE (offline_after_seconds IS NOT NULL)
 
 table core.dpu_clock
     column      dpu_id integer not null
@@ -1898,10 +1925,12 @@ table core.dpu_state
     column      steady_from timestamp with time zone
     column      offline_at timestamp with time zone
     column      offline_after_seconds integer
+    column      sends_heartbeats boolean not null default false
+    column      first_heard_at timestamp with time zone
+    column      armed_at timestamp with time zone
     column      first_from timestamp with time zone not null default '-infinity'::timestamp with time zone
     column      retired_at timestamp with time zone
     option      fillfactor=40
-    constraint  dpu_state_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id)
     constraint  dpu_state_pkey PRIMARY KEY (dpu_id)
 
 table core.dropped_refusal
@@ -2064,6 +2093,7 @@ table core.outage
     column      detected_at timestamp with time zone not null
     column      incident_id bigint
     column      pending boolean not null
+    column      counted_from timestamp with time zone
     constraint  outage_check CHECK (((heard_at < offline_at) AND (offline_at < back_at)))
     constraint  outage_incident_id_fkey FOREIGN KEY (incident_id) REFERENCES core.incident(incident_id)
     constraint  outage_pkey PRIMARY KEY (outage_id)
@@ -2353,6 +2383,7 @@ view bi.dpus
     column      state text
     column      last_heartbeat_at timestamp with time zone
     column      retired_at timestamp with time zone
+    column      offline_after_seconds integer
     grant       select to headcount_bi
 
 view bi.events
