@@ -3,9 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 THREADS = 2
@@ -27,12 +27,11 @@ class TakesTime(Exception):
     """Raised where the event loop would stand still: the work is to be done by a thread."""
 
 
-@contextmanager
-def in_a_hurry() -> Iterator[None]:
-    """What runs within raises TakesTime before it does what could take long."""
+def in_a_hurry(read: Callable[[bytes], Done], body: bytes) -> Done:
+    """What `read` makes of the body. Raises TakesTime before it does what could take long."""
     _here.is_hurried = True
     try:
-        yield
+        return read(body)
     finally:
         _here.is_hurried = False
 

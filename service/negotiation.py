@@ -293,16 +293,17 @@ async def read_body(request: HttpRequest, read: Callable[[bytes], T], limit: int
                 body += piece
                 bodies.hold(client, len(piece))
                 held += len(piece)
-        if not is_gzip and len(body) <= AT_ONCE_BYTES:
-            with suppress(TakesTime), in_a_hurry():
-                return read(bytes(body))
-        elif is_gzip and len(body) <= AT_ONCE_BYTES:
-            with suppress(TakesTime), in_a_hurry():
-                whole = inflate_at_once(bytes(body), limit)
-                bodies.check(client, len(whole), len(whole))
-                return read(whole)
-        leisure: Leisure = request.app.state.leisure
         whole = bytes(body)
+        if len(whole) <= AT_ONCE_BYTES:
+            try:
+                if not is_gzip:
+                    return in_a_hurry(read, whole)
+                inflated = inflate_at_once(whole, limit)
+                bodies.check(client, len(inflated), len(inflated))
+                return in_a_hurry(read, inflated)
+            except TakesTime:
+                pass
+        leisure: Leisure = request.app.state.leisure
         return await leisure.run(client, lambda: read(gunzip(whole, limit) if is_gzip else whole))
     except TimeoutError:
         raise Problem("malformed", f"The body did not arrive within {BODY_SECONDS:.0f} seconds.") from None

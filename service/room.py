@@ -71,19 +71,21 @@ class Room:
     def hold(self, items: int, size: int = 0, client: str | None = None) -> Iterator[None]:
         """While a request waits and is stored. Raises Problem (503, 429) if there is no room for anything more."""
         self.check()
-        with self.items_of.hold(client, items), self.bytes_of.hold(client, size):
-            yield from self._hold(items, size)
-
-    def _hold(self, items: int, size: int) -> Iterator[None]:
-        self.items += items
-        self.bytes += size
+        self.items_of.check(client, items)
+        self.bytes_of.check(client, size)
+        self._add(client, items, size)
         self.requests += 1
         self.is_idle.clear()
         try:
             yield
         finally:
-            self.items -= items
-            self.bytes -= size
+            self._add(client, -items, -size)
             self.requests -= 1
             if not self.requests:
                 self.is_idle.set()
+
+    def _add(self, client: str | None, items: int, size: int) -> None:
+        self.items += items
+        self.bytes += size
+        self.items_of.add(client, items)
+        self.bytes_of.add(client, size)

@@ -43,6 +43,9 @@ class Refused(Exception):
     """Raised while a request is parsed; the text says what is wrong with it."""
 
 
+SAFE = (b"GET", b"HEAD")
+
+
 class Connection(HttpToolsProtocol):
     """One connection. uvicorn itself limits only how long it is idle between two requests."""
 
@@ -115,7 +118,8 @@ class Connection(HttpToolsProtocol):
         if self.parser.get_http_version() == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
             raise Refused("HTTP/1.0 has no Transfer-Encoding. Send Content-Length, or HTTP/1.1.")
         self._limit(BODY_SECONDS)
-        self.app = too_many if len(self.connections) > self.max_connections else self._answer
+        answer = self._answer if self.parser.get_method() in SAFE else self.config.loaded_app
+        self.app = too_many if len(self.connections) > self.max_connections else answer
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -131,10 +135,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        """Nobody goes on reading for a client that is gone. What changes something is finished all the same."""
-        if scope["method"] not in ("GET", "HEAD"):
-            await self.config.loaded_app(scope, receive, send)
-            return
+        """For GET: nobody goes on reading for a client that is gone. What changes something is finished anyway."""
         self.reading = asyncio.current_task()
         try:
             await self.config.loaded_app(scope, receive, send)
