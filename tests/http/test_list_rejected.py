@@ -152,6 +152,7 @@ async def test_a_sensor_whose_clock_was_never_set_shows_it(client: httpx.AsyncCl
         event(dpu="pcm000000000001", timestamp="2000-01-01T00:14:31Z", direction=-17, sequence=1),
     )
     assert [item["code"] for item in answer["rejected"]] == ["clock_unset"] * 2
+    assert body(await client.get("/v1/dpus/pcm000000000001"))["state"] != "never_seen"  # it has just spoken
     assert await sensor(client, "pcm000000000001") == (2, "unset")
 
 

@@ -120,3 +120,13 @@ async def test_a_limited_token_runs_what_it_sees(database_url: str, connection: 
         assert [item["dpu"] for item in await rejected(client, headers=everything)] == ["secret-inner"]
         reader = await new_token(connection, "read")
         problem(await client.post("/v1/rejected/rerun", json={}, headers=reader), 403, "forbidden")
+
+
+async def test_an_event_that_is_run_again_is_no_sign_of_life(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await send(client, event(dpu="door", timestamp=OLD))
+    seen = body(await client.get("/v1/dpus/door"))["last_seen"]
+    await calls.set_horizon(connection, datetime(2005, 1, 1, tzinfo=UTC))
+    assert (await rerun(client))["accepted"] == 1
+    assert body(await client.get("/v1/dpus/door"))["last_seen"] == seen

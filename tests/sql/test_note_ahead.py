@@ -75,6 +75,14 @@ async def test_what_is_ahead_by_centuries_says_nothing_about_our_clock(connectio
         assert [verdict for _, verdict in refused] == ["in_future"] * 3
 
 
+async def test_a_backfill_is_never_told_to_come_again(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b", "c")
+    verdicts = await calls.record_events(
+        connection, ["a", "b", "c"], [now() + HOUR] * 3, [1] * 3, [0] * 3, backfill=True
+    )
+    assert [verdict.verdict for verdict in verdicts] == ["in_future"] * 3
+
+
 async def test_events_of_the_past_are_stored_meanwhile(connection: asyncpg.Connection) -> None:
     await hear(connection, "a", "b", "c")
     await suspect(connection, "a", "b", "c")

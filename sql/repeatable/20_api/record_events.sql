@@ -80,7 +80,7 @@ begin
       from unnest(v_ids, times) with ordinality as n (dpu_id, time, ordinal)
     ) n
     where n.verdict is not null;
-    if 'in_future' = any (v_verdicts) and core.is_clock_suspect(
+    if not backfill and 'in_future' = any (v_verdicts) and core.is_clock_suspect(
       array(
         select distinct v_ids[r.ordinal] from unnest(v_refused, v_verdicts) as r (ordinal, verdict)
         where r.verdict = 'in_future' and times[r.ordinal] < core.get_farthest_time(v_now)),
@@ -148,4 +148,4 @@ A token that is limited to a space can report what DPUs saw above its doorways, 
 senders, sender_sizes: the tokens that sent them and how many of the events each, in order; each token can register so many unknown DPUs.
 Late, repeated and out-of-order events are all right, into compressed chunks too. Events of one DPU are stored by one transaction at a time.
 A sign of life of a DPU is each event that was accepted at its device time, and the receipt of whatever is no duplicate. backfill: the receipt is none, for what was kept for some time, is imported or is run again.
-Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths; PT503 with the constraint clock_suspect where most DPUs of the last minute are ahead (core.is_clock_suspect): nothing is stored.';
+Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths; PT503 with the constraint clock_suspect where most DPUs of the last minute are ahead (core.is_clock_suspect), but for backfill: nothing is stored.';
