@@ -94,6 +94,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
         # ended in the opposite order: the pool last
         lifespan=[
             database.lifespan,
+            *([tokens.lifespan] if tokens else []),
             *([replica.lifespan] if replica else []),
             leisure.lifespan,
             Jobs(database).lifespan,

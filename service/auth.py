@@ -11,7 +11,8 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import msgspec
@@ -99,8 +100,19 @@ class Tokens:
         self.session = session
         self.known: OrderedDict[bytes, Known] = OrderedDict()
         self.next: Look | None = None
+        self.looks: set[asyncio.Task[dict[bytes, Access]]] = set()
         self.turn = asyncio.Lock()
         self.last_look = 0.0
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """No look outlives the service."""
+        try:
+            yield
+        finally:
+            for look in self.looks:
+                look.cancel()
+            await asyncio.gather(*self.looks, return_exceptions=True)
 
     async def find(self, digest: bytes, *, away_seconds: float = 0.0) -> Access | None:
         """The access of the token with this digest; None unless it is good.
@@ -132,6 +144,8 @@ class Tokens:
         if look is None or look.task is None:
             look = self.next = Look({})
             look.task = asyncio.create_task(self._run(look))
+            self.looks.add(look.task)
+            look.task.add_done_callback(self._end)
         if digest not in look.digests:
             if is_stranger and look.strangers >= MAX_STRANGERS:
                 raise Problem(
@@ -141,6 +155,11 @@ class Tokens:
             look.digests[digest] = None
         # Whoever goes away does not take the look away from the others.
         return (await asyncio.shield(look.task)).get(digest)
+
+    def _end(self, done: asyncio.Task[dict[bytes, Access]]) -> None:
+        self.looks.discard(done)
+        if not done.cancelled():
+            done.exception()  # whoever waited for it may have left
 
     async def _run(self, look: Look) -> dict[bytes, Access]:
         async with self.turn:

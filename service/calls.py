@@ -405,8 +405,10 @@ async def list_sensors(
     return await asyncio.to_thread(lambda: [_shape(row, messages.SensorOut) for row in rows])
 
 
-async def list_turned_dpus(session: Session, dpus: Sequence[str]) -> list[messages.TurnedRow]:
-    rows = await session.fetch("select * from api.list_turned_dpus(dpus => $1)", dpus)
+async def list_turned_dpus(
+    session: Session, dpus: Sequence[str], tokens: Sequence[str] = ()
+) -> list[messages.TurnedRow]:
+    rows = await session.fetch("select * from api.list_turned_dpus(dpus => $1, tokens => $2)", dpus, tokens)
     return [_shape(row, messages.TurnedRow) for row in rows]
 
 
@@ -690,6 +692,11 @@ async def list_counts(
         known_at,
     )
     return [_count(row) for row in rows]
+
+
+async def list_selections(session: Session, selections: str) -> list[messages.SelectionRow]:
+    rows = await session.fetch("select * from api.list_selections(selections => $1)", selections)
+    return [_shape(row, messages.SelectionRow) for row in rows]
 
 
 async def list_space_counts(

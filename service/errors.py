@@ -158,7 +158,12 @@ def problem_of_sqlstate(error: asyncpg.PostgresError) -> Problem:
     # a narrower code than the status tells
     narrow = getattr(error, "constraint_name", None)
     code = narrow if narrow in KINDS else code
-    message, where, hint = (str(getattr(error, name, None) or "") for name in ("message", "detail", "hint"))
+    return problem_in_words(code, *(getattr(error, name, None) for name in ("message", "detail", "hint")))
+
+
+def problem_in_words(code: str, message: str | None, where: str | None, hint: str | None) -> Problem:
+    """What SQL refuses in its own words: the place, where it names one, and the remedy."""
+    message = message or ""
     items = [ProblemItem(where, code, message)] if where else []
     return Problem(code, f"{message.rstrip('.')}. {hint}" if hint else message, items)
 

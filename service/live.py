@@ -6,30 +6,35 @@ each of them changed last. A listener remembers only the tick up to which it was
 newest count of each space when it is ready again, and nothing is kept for it meanwhile.
 
 Which spaces a Selection has is read on behalf of its token, if that is limited to a space: whenever somebody joins,
-and whenever the tree changes. Counts are the same for everybody.
+and whenever the tree changes, for all selections in one call. Counts are the same for everybody.
+
+Who comes back with a Last-Event-ID joins like everybody else, and then asks by itself what changed since. The feed does
+not wait for that.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from litestar.types import Receive, Scope, Send
 
 from service import calls
 from service.auth import Access, Gate
-from service.db import Client, Database
-from service.errors import Problem, problem_of
-from service.messages import ChangesRow, CountOut, DpuChangeOut, SpaceChangeOut, TurnedRow
+from service.db import Database
+from service.errors import SQLSTATES, Problem, problem_in_words, problem_of
+from service.messages import ChangesRow, CountOut, DpuChangeOut, SelectionRow, SpaceChangeOut, TurnedRow
 from service.negotiation import HttpRequest, json_encoder
 
 TICK_SECONDS = 0.25
 # Between two ticks when somebody joins, so that a thousand who come at once share a few.
 JOIN_SECONDS = 0.02
 JOINS_A_TICK = 50
+# Of those who come back with a Last-Event-ID, so many look at once what changed since.
+RESUMES_AT_ONCE = 2
 KEEP_ALIVE_SECONDS = 10.0
 # A listener that takes nothing for so long is dropped; it comes back with its Last-Event-ID.
 WRITE_SECONDS = 10.0
@@ -131,32 +136,34 @@ class Selection:
     def dpu_events(self, turned: Iterable[TurnedRow]) -> dict[str, bytes]:
         """By DPU, what is to be told of those that hang at the spaces of this selection, or below them."""
         found = {}
+        token = self.asked.token
         for row in turned:
-            sides = [side for side in (row.mounted_in, row.other_side) if side is not None]
-            if self.asked.token is not None:
-                sides = [side for side in sides if side in self.changed]
-            if self.asked == Asked() or not self.changed.keys().isdisjoint(row.spaces):
-                found[row.dpu] = dpu_event(row, next(iter(sides), None))
+            if self.asked != Asked() and self.changed.keys().isdisjoint(row.spaces):
+                continue
+            if token is None:
+                found[row.dpu] = dpu_event(row, row.mounted_in if row.mounted_in is not None else row.other_side)
+            elif token in row.seen_by:  # which of its sides a limited token sees is decided there
+                found[row.dpu] = dpu_event(row, row.seen_at[row.seen_by.index(token)])
         return found
 
     def pass_on(
         self,
         changed: set[str],
         changes: ChangesRow,
-        loaded: list[CountOut] | Problem | None,
-        turned: Iterable[TurnedRow],
+        loaded: list[str] | Problem | None,
+        turned: Sequence[TurnedRow],
         tick: int,
     ) -> bool:
-        """Takes in what a tick found; whether that is anything to its listeners."""
+        """Takes in what a tick found; whether that is anything to its listeners. `loaded`: its spaces, where they were
+        read again."""
         self.batches.clear()
         if self._is_refused(loaded):
             # Let them ask again, and hear why.
             for listener in self.listeners:
                 listener.end()
-        if loaded is None:
-            members = (self.changed.keys() - changes.deleted) | (set(self.asked.spaces or ()) & set(changes.spaces))
-        else:
-            members = set() if isinstance(loaded, Problem) else {count.space for count in loaded}
+        if loaded is None and not (changed or changes.spaces or changes.deleted or turned):
+            return False
+        members = self.members(changes) if loaded is None else set() if isinstance(loaded, Problem) else set(loaded)
         lost = self.changed.keys() - members
         for space in lost:
             del self.changed[space]
@@ -173,7 +180,19 @@ class Selection:
             self._notice(("dpu", dpu), encoded, tick)
         return bool(lost or spoken_of or moved or flips)
 
-    def _is_refused(self, loaded: list[CountOut] | Problem | None) -> bool:
+    def members(self, changes: ChangesRow) -> set[str]:
+        """Its spaces after a change, where that can be told without asking the database."""
+        return (self.changed.keys() - changes.deleted) | self.news(changes)
+
+    def news(self, changes: ChangesRow) -> set[str]:
+        """Spaces asked for by name that changed themselves, whether they were there before or not."""
+        return set(self.asked.spaces or ()).intersection(changes.spaces) if changes.spaces else set()
+
+    def follows_tree(self) -> bool:
+        """Whether its spaces may be others when something is made, hung elsewhere or retired."""
+        return self.asked.spaces is None or self.asked.token is not None
+
+    def _is_refused(self, loaded: list[str] | Problem | None) -> bool:
         """Whether there is nothing more to tell: one of several spaces is gone, so none was counted; or a limited
         token reaches nothing any more, or not what was asked for. It must not look as if the spaces were gone."""
         is_limited = self.asked.token is not None
@@ -201,7 +220,8 @@ class Listener:
         self.last_id = last_id
         self.told = 0
         self.cursor = BEGINNING
-        self.first = b""
+        self.first = HELLO
+        self.spaces: Sequence[str] = ()
         self.joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.wake = asyncio.Event()
         self.ended = False
@@ -210,9 +230,10 @@ class Listener:
         self.ended = True
         self.wake.set()
 
-    def join(self, tick: int, cursor: str, first: bytes) -> None:
-        """Begins the stream with `first`, which tells all there is to tell up to a tick."""
-        self.told, self.cursor, self.first = tick, cursor, first
+    def join(self, tick: int, cursor: str, spaces: Sequence[str], first: bytes) -> None:
+        """Begins the stream with `first`: all there is to tell up to a tick. `spaces`: those it has then."""
+        self.told, self.cursor, self.spaces = tick, cursor, spaces
+        self.first += first
         if not self.joined.done():
             self.joined.set_result(None)
 
@@ -269,13 +290,19 @@ class Overtaken(Exception):
 
 
 class Tick(NamedTuple):
-    """What one tick has read. `loaded`: all counts of a selection, or why there are none; `resumed`: by last id;
-    `turned`: by id, all DPUs that these name."""
+    """What one tick has read. `loaded`: the spaces of selections, in their order, or why there are none; `turned`: by
+    id, the DPUs that the changes name."""
 
     changes: ChangesRow
-    loaded: dict[Selection, list[CountOut] | Problem]
+    loaded: dict[Selection, list[str] | Problem]
     counts: list[CountOut]
-    resumed: dict[str, ChangesRow]
+    turned: dict[str, TurnedRow]
+
+
+class Resumed(NamedTuple):
+    """What happened since an event id."""
+
+    changes: ChangesRow
     turned: dict[str, TurnedRow]
 
 
@@ -294,6 +321,9 @@ class Live:
         self.task: asyncio.Task[None] | None = None
         self.hurry = asyncio.Event()
         self.stopped = False
+        # By event id and the tick in which they joined: whoever comes back alike shares one look.
+        self.resuming: dict[tuple[str, int], asyncio.Task[Resumed]] = {}
+        self.resume_turn = asyncio.Semaphore(RESUMES_AT_ONCE)
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
@@ -301,9 +331,10 @@ class Live:
             yield
         finally:
             self.stop()
-            if self.task:
-                self.task.cancel()
-                await asyncio.gather(self.task, return_exceptions=True)
+            tasks: list[asyncio.Task[Any]] = [*self.resuming.values(), *filter(None, [self.task])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def stop(self) -> None:
         """Ends all streams and takes no more: an open stream would keep the server from stopping."""
@@ -331,6 +362,8 @@ class Live:
             self.task = asyncio.create_task(self._run())
         try:
             await listener.joined
+            if listener.last_id is not None:
+                await self._resume(listener, listener.last_id)
         except BaseException:
             self.leave(listener)
             raise
@@ -362,6 +395,7 @@ class Live:
             await self._run_ticks()
         finally:
             checking.cancel()
+            await asyncio.gather(checking, return_exceptions=True)
 
     async def _run_ticks(self) -> None:
         self.cursor = BEGINNING
@@ -435,48 +469,76 @@ class Live:
         changes = await calls.list_changes(self.database, self.cursor)
         joined = {listener.selection for listener in joining}
         is_plan = bool(changes.spaces or changes.deleted)
-        loaded: dict[Selection, list[CountOut] | Problem] = {}
-        wanted: set[str] = set()
-        for selection in list(self.selections.values()):
-            is_of_tree = selection.asked.spaces is None or selection.asked.token is not None
-            if changes.is_all or selection in joined or (is_plan and is_of_tree):
-                loaded[selection] = await self._load(selection.asked)
-            else:
-                wanted |= selection.changed.keys() & changes.counts
-                wanted |= set(selection.asked.spaces or ()) & set(changes.spaces)
-        counts = await self._load(Asked(tuple(sorted(wanted - set(changes.deleted))))) if wanted else []
-        if isinstance(counts, Problem):
-            raise Overtaken
-        # After the counts: what changes in between is told again by the next tick.
-        resumed = {
-            last_id: await calls.list_changes(self.database, last_id)
-            for last_id in {listener.last_id for listener in joining if listener.last_id}
-        }
-        dpus = sorted({dpu for found in (changes, *resumed.values()) for dpu in found.dpus})
-        turned = {row.dpu: row for row in await calls.list_turned_dpus(self.database, dpus)} if dpus else {}
-        return Tick(changes, loaded, counts, resumed, turned)
+        anew = {found for found in self.selections.values() if changes.is_all or found in joined}
+        again = {found for found in self.selections.values() if is_plan and found.follows_tree()}
+        loaded = await self._load([found for found in anew | again if found not in anew or found.asked != Asked()])
+        # Whoever begins with everything has its spaces from the counts.
+        counts = await calls.list_counts(self.database) if any(found.asked == Asked() for found in anew) else []
+        loaded |= {found: [count.space for count in counts] for found in anew if found.asked == Asked()}
+        counts += await self._count(self._want(changes, anew, loaded) - {count.space for count in counts})
+        turned = await self._list_turned(
+            changes.dpus, [selection.asked.token for selection in self.selections.values()]
+        )
+        return Tick(changes, loaded, counts, turned)
 
-    async def _load(self, asked: Asked) -> list[CountOut] | Problem:
-        session = Client(self.database, limited_to=asked.token)
+    async def _load(self, selections: list[Selection]) -> dict[Selection, list[str] | Problem]:
+        """The spaces of selections, of all in one call."""
+        if not selections:
+            return {}
+        sent = json_encoder.encode([selection.asked._asdict() for selection in selections]).decode()
+        rows = await calls.list_selections(self.database, sent)
+        return {selection: spaces_of(row) for selection, row in zip(selections, rows, strict=True)}
+
+    def _want(
+        self, changes: ChangesRow, anew: set[Selection], loaded: dict[Selection, list[str] | Problem]
+    ) -> set[str]:
+        """The spaces to count: those that may have changed, and all those of the selections `anew`."""
+        touched = {*changes.counts, *changes.spaces}
+        known = self.frames.keys() - changes.deleted
+        wanted: set[str] = set()
+        for selection in self.selections.values():
+            found = loaded.get(selection)
+            if isinstance(found, list):
+                members = set(found)
+                wanted |= members if selection in anew else (members & touched) | (members - known)
+            elif found is None:
+                wanted |= {space for space in touched if space in selection.changed} | selection.news(changes)
+        return wanted
+
+    async def _count(self, spaces: set[str]) -> list[CountOut]:
+        """Raises Overtaken."""
+        if not spaces:
+            return []
         try:
-            return await calls.list_counts(session, asked.spaces, asked.under)
+            return await calls.list_counts(self.database, sorted(spaces))
         except Exception as error:
-            problem = problem_of(error)
-            if problem.kind.code in ("not_found", "invalid"):
-                return problem
+            if problem_of(error).kind.code == "not_found":
+                raise Overtaken from error
             raise
+
+    async def _list_turned(self, dpus: list[str], tokens: Iterable[str | None]) -> dict[str, TurnedRow]:
+        if not dpus:
+            return {}
+        rows = await calls.list_turned_dpus(
+            self.database, dpus, sorted({token for token in tokens if token is not None})
+        )
+        return {row.dpu: row for row in rows}
 
     def _pass_on(self, read: Tick) -> None:
         """Takes in what was read, and wakes the listeners whom it concerns."""
         self.tick += 1
         self.cursor = read.changes.cursor
-        lists = [counts for counts in read.loaded.values() if not isinstance(counts, Problem)]
-        changed = {count.space for counts in [*lists, read.counts] for count in counts if self._take_in(count)}
+        for space in read.changes.deleted:
+            self.frames.pop(space, None)
+        changed = {count.space for count in read.counts if self._take_in(count)}
         turned = [read.turned[dpu] for dpu in read.changes.dpus if dpu in read.turned]
         for selection in self.selections.values():
             if selection.pass_on(changed, read.changes, read.loaded.get(selection), turned, self.tick):
                 for listener in selection.listeners:
                     listener.wake.set()
+        if read.changes.is_all:  # what was deleted meanwhile is not named
+            kept = {space for selection in self.selections.values() for space in selection.changed}
+            self.frames = {space: frame for space, frame in self.frames.items() if space in kept}
 
     def _take_in(self, count: CountOut) -> bool:
         """Whether it is another one than before."""
@@ -485,31 +547,69 @@ class Live:
         return old is None or old.key != frame.key
 
     def _let_in(self, joining: list[Listener], read: Tick) -> None:
-        firsts: dict[tuple[Selection, str | None], bytes] = {}
+        firsts: dict[Selection, bytes] = {}
         for listener in joining:
-            key = listener.selection, listener.last_id
-            found = read.loaded.get(listener.selection)
+            selection = listener.selection
+            found = read.loaded.get(selection)
             if isinstance(found, Problem):
                 listener.refuse(found)
             elif found is not None:  # else it has left already
-                if key not in firsts:
-                    firsts[key] = HELLO + self._first(*key, found, read)
-                listener.join(self.tick, self.cursor, firsts[key])
+                if listener.last_id is None and selection not in firsts:
+                    firsts[selection] = self._all(found)
+                listener.join(self.tick, self.cursor, found, firsts[selection] if listener.last_id is None else b"")
 
-    def _first(self, selection: Selection, last_id: str | None, found: list[CountOut], read: Tick) -> bytes:
+    def _all(self, spaces: Iterable[str]) -> bytes:
+        return batch([self.frames[space].encoded for space in spaces], BEGINNING, self.cursor)
+
+    async def _resume(self, listener: Listener, last_id: str) -> None:
+        """Has the stream begin with what happened between an event id and the tick in which it joined. That is read
+        after it joined, so at least as new; what is newer is told again."""
+        key = last_id, listener.told
+        if key not in self.resuming:
+            self.resuming[key] = asyncio.create_task(self._list_since(last_id))
+            self.resuming[key].add_done_callback(lambda done: self._end_resume(key, done))
+        task = self.resuming[key]
+        try:
+            since = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise Problem("unavailable", "The service is stopping.") from None
+            raise
+        listener.first += self._first(listener, last_id, since)
+
+    def _end_resume(self, key: tuple[str, int], done: asyncio.Task[Resumed]) -> None:
+        del self.resuming[key]
+        if not done.cancelled():
+            done.exception()  # whoever waited for it may have left
+
+    async def _list_since(self, last_id: str) -> Resumed:
+        async with self.resume_turn:
+            changes = await calls.list_changes(self.database, last_id)
+            tokens = [selection.asked.token for selection in self.selections.values()]
+            return Resumed(changes, await self._list_turned(changes.dpus, tokens))
+
+    def _first(self, listener: Listener, last_id: str, since: Resumed) -> bytes:
         """All counts, or those that may have changed since the last id."""
-        since = read.resumed[last_id] if last_id else None
-        if last_id is None or since is None or since.is_all:
-            return batch([self.frames[count.space].encoded for count in found], BEGINNING, self.cursor)
-        told = [space_event(space, deleted=False) for space in since.spaces if space in selection.changed]
+        selection, changes = listener.selection, since.changes
+        spaces = [space for space in listener.spaces if space in selection.changed]
+        if changes.is_all:
+            return batch([self.frames[space].encoded for space in spaces], BEGINNING, listener.cursor)
+        told = [space_event(space, deleted=False) for space in changes.spaces if space in selection.changed]
         if selection.asked == Asked():  # of one that is gone nobody knows any more where it was
-            told += [space_event(space, deleted=True) for space in since.deleted]
-        told += selection.dpu_events(read.turned[dpu] for dpu in since.dpus if dpu in read.turned).values()
-        moved = set(since.counts)
-        if since.spaces and selection.asked != Asked():  # spaces may have been hung here, with what is below them
-            moved |= {count.space for count in found}
-        counts = [self.frames[count.space].encoded for count in found if count.space in moved]
-        return batch([*told, *counts], last_id, self.cursor)
+            told += [space_event(space, deleted=True) for space in changes.deleted]
+        told += selection.dpu_events(since.turned[dpu] for dpu in changes.dpus if dpu in since.turned).values()
+        moved = set(changes.counts)
+        if changes.spaces and selection.asked != Asked():  # spaces may have been hung here, with what is below them
+            moved |= set(spaces)
+        counts = [self.frames[space].encoded for space in spaces if space in moved]
+        return batch([*told, *counts], last_id, listener.cursor)
+
+
+def spaces_of(row: SelectionRow) -> list[str] | Problem:
+    """The spaces of a selection, or why there are none."""
+    if row.error is not None:
+        return problem_in_words(SQLSTATES[row.error], row.message, row.place, row.hint)
+    return row.spaces or []
 
 
 def feed(request: HttpRequest) -> Live:

@@ -1073,7 +1073,8 @@ class ChangesRow(Struct, frozen=True):
 
 
 class TurnedRow(Struct, frozen=True):
-    """A DPU's state; `spaces`: both sides of its doorway and all above them."""
+    """A DPU's state; `spaces`: both sides of its doorway and all above them. `seen_by`: the limited tokens that see it,
+    beside it in `seen_at` the side that they see."""
 
     dpu: str
     state: str
@@ -1082,6 +1083,18 @@ class TurnedRow(Struct, frozen=True):
     mounted_in: str | None
     other_side: str | None
     spaces: list[str]
+    seen_by: list[str]
+    seen_at: list[str]
+
+
+class SelectionRow(Struct, frozen=True):
+    """The spaces that are asked for; or, in SQL's words, why there are none."""
+
+    spaces: list[str] | None
+    error: str | None
+    message: str | None
+    place: str | None
+    hint: str | None
 
 
 class CountQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -73,9 +73,10 @@ class Reports:
         try:
             yield
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            tasks = [*workers, *filter(None, [self.noting])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def create(self, request: HttpRequest, asked: ReportIn) -> str:
         """Asks for a report and returns its id. Raises Problem: 404 for `under`, 503 where too many wait,

@@ -1,6 +1,7 @@
 """Every address x {no token, bad, malformed, expired, revoked, each scope, another subtree}."""
 
 import asyncio
+import gc
 import hashlib
 import hmac
 import time
@@ -627,3 +628,49 @@ async def test_an_answer_that_lasts_can_ask_whether_its_token_is_still_good(
         assert await gate.is_still_good(access)
         await calls.revoke_token(connection, await token_id(connection, token))
         assert not await gate.is_still_good(access)
+
+
+async def test_a_look_that_fails_when_nobody_waits_any_more_is_no_error_of_ours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun, may_fail = asyncio.Event(), asyncio.Event()
+
+    class Away:
+        async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+            begun.set()
+            await may_fail.wait()
+            raise OSError("the database went away")
+
+        async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
+            raise AssertionError
+
+    tokens = Tokens(Away())
+    waiting = asyncio.create_task(tokens.find(b"x" * 32))
+    await begun.wait()
+    (look,) = tokens.looks
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    may_fail.set()
+    await asyncio.wait([look])
+    del look
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+    assert tokens.looks == set()
+
+
+async def test_a_look_ends_with_the_service() -> None:
+    class Hung:
+        async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
+            raise AssertionError
+
+    tokens = Tokens(Hung())
+    async with tokens.lifespan(None):
+        waiting = asyncio.create_task(tokens.find(b"x" * 32))
+        await asyncio.sleep(0.05)
+        (look,) = tokens.looks
+    assert look.cancelled()
+    await asyncio.gather(waiting, return_exceptions=True)

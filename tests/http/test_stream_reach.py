@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -12,6 +13,7 @@ from litestar import Litestar
 
 from service import calls, live
 from service.app import create_app
+from service.messages import ChangesRow
 from service.settings import Settings
 from tests.factories import NOON, apply_site, record, seconds
 from tests.http.guarded import bearer, build_site, leaks, new_token, token_id
@@ -226,3 +228,127 @@ async def test_head_says_what_get_would_and_ends_although_the_client_stays(
         await asyncio.wait_for(stream.dropped.wait(), 30)
         assert (stream.status, stream.is_over, stream.events, stream.text) == (status, True, [], "")
         assert asking.state.live.listening == 0
+
+
+async def test_of_a_sensor_it_names_the_side_that_the_token_reaches(
+    asking: Litestar, connection: asyncpg.Connection
+) -> None:
+    """own-front is mounted in secret-campus, own-inner in own; who asks for own-room alone may know of own too."""
+    token = await new_token(connection, "read", space="own")
+    async with (
+        listening(asking, headers=token) as all_of_it,
+        listening(asking, "space=own-room", headers=token) as room,
+    ):
+        await all_of_it.wait_for(2)
+        await room.wait_for(1)
+        await connection.execute("select core.note_change(flipped => array(select dpu_id from core.dpu))")
+        await all_of_it.wait_until(lambda: len(sensors(all_of_it)) >= 2)
+        await room.wait_until(lambda: bool(sensors(room)))
+        assert sensors(all_of_it) == {("own-front", "own"), ("own-inner", "own"), ("moved", "own-room")}
+        assert sensors(room) == {("own-inner", "own"), ("moved", "own-room")}
+        assert no_leak(all_of_it)
+        assert no_leak(room)
+
+
+def sensors(stream: Stream) -> set[tuple[str, str | None]]:
+    return {(event.data["dpu"], event.data["space"]) for event in stream.events if event.name == "dpu"}
+
+
+async def test_when_the_tree_changes_all_limited_tokens_are_looked_at_in_one_call(
+    asking: Litestar, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    for name in ("list_selections", "list_counts"):
+
+        def spy(*arguments: object, name: str = name, call: object = getattr(calls, name)) -> object:
+            asked.append(name)
+            assert callable(call)
+            return call(*arguments)
+
+        monkeypatch.setattr(calls, name, spy)
+    tokens = [await new_token(connection, "read", space="own") for _ in range(8)]
+    async with AsyncExitStack() as streams:
+        listeners = [await streams.enter_async_context(listening(asking, headers=token)) for token in tokens]
+        for stream in listeners:
+            await stream.wait_for(2)
+        asked.clear()
+        await apply_site(connection, spaces=[{"id": "own-new", "parent": "own"}])
+        for stream in listeners:
+            await stream.wait_until(lambda stream=stream: ("own-new", 0) in stream.counts())  # type: ignore[misc]
+        assert len(asking.state.live.selections) == 8
+        assert asked.count("list_selections") == 1
+        assert asked.count("list_counts") == 1
+
+
+async def test_counts_of_deleted_spaces_are_forgotten(asking: Litestar, connection: asyncpg.Connection) -> None:
+    token = await new_token(connection, "read")
+    async with listening(asking, headers=token) as stream:
+        await stream.wait_for(5)
+        await apply_site(connection, spaces=[{"id": "shed"}])
+        await stream.wait_until(lambda: ("shed", 0) in stream.counts())
+        assert "shed" in asking.state.live.frames
+        await calls.delete_space(connection, "shed")
+        await stream.wait_until(lambda: ("space", "shed", True) in told(stream))
+        assert "shed" not in asking.state.live.frames
+
+
+async def test_who_comes_back_delays_nobody(
+    asking: Litestar, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changed since their ids is read beside the feed, and while that takes long the others hear all the same."""
+    token = await new_token(connection, "read")
+    may_go_on = asyncio.Event()
+    list_changes = calls.list_changes
+    async with listening(asking, headers=token) as stream:
+        feed = asking.state.live
+        last_id = (await stream.wait_for(5))[-1].id
+
+        async def slow(session: calls.Session, cursor: str | None = None) -> ChangesRow:
+            if cursor != feed.cursor:
+                await may_go_on.wait()
+            return await list_changes(session, cursor)
+
+        await record(connection, [("own-inner", datetime.now(UTC), 1)])
+        await stream.wait_until(lambda: ("own-room", 2) in stream.counts())
+        monkeypatch.setattr(calls, "list_changes", slow)
+        back = [asyncio.create_task(come_back(asking, token, last_id)) for _ in range(10)]
+        await stream.wait_until(lambda: feed.listening == 11)
+        for number in range(2, 5):
+            await record(connection, [("own-inner", datetime.now(UTC), 1)])
+            await stream.wait_until(lambda number=number: ("own-room", 3 - number) in stream.counts())  # type: ignore[misc]
+        assert not any(task.done() for task in back)
+        may_go_on.set()
+        for counts in await asyncio.gather(*back):
+            assert ("own-room", -1) in counts, "with what changed while they waited"
+
+
+async def come_back(asking: Litestar, token: dict[str, str], last_id: str) -> set[tuple[str, int]]:
+    async with listening(asking, headers=token, last_id=last_id) as stream:
+        await stream.wait_for(1)
+        return set(stream.counts())
+
+
+async def test_nothing_is_left_when_the_service_stops_while_somebody_comes_back(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await build_site(connection)
+    token = await new_token(connection, "read")
+    app = create_app(Settings(database_url=database_url, jobs=False))
+    list_changes = calls.list_changes
+    async with app.lifespan():
+        async with listening(app, headers=token) as stream:
+            last_id = (await stream.wait_for(5))[-1].id
+
+        async def never(session: calls.Session, cursor: str | None = None) -> ChangesRow:
+            if cursor == last_id:
+                await asyncio.Event().wait()
+            return await list_changes(session, cursor)
+
+        monkeypatch.setattr(calls, "list_changes", never)
+        back = asyncio.create_task(come_back(app, token, last_id))
+        while not app.state.live.resuming:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        assert await back == set(), "it is refused"
+    assert app.state.live.resuming == {}
+    assert app.state.live.listening == 0

@@ -8,6 +8,7 @@ import pytest
 from service import calls
 from service.messages import ChangesRow
 from tests.factories import LONG_AGO, NOON, apply_site, build_house, heard, listen, record, seconds, tick
+from tests.sql.test_large_fleet import read_by
 
 
 async def read(connection: asyncpg.Connection, cursor: str | None = None) -> ChangesRow:
@@ -162,8 +163,8 @@ async def test_it_says_so_as_well_after_one_that_is_too_old_or_from_another_serv
     connection: asyncpg.Connection,
 ) -> None:
     cursor = (await read(connection)).cursor
-    assert not (await read(connection, moved_back(cursor, timedelta(minutes=49)))).is_all
-    assert (await read(connection, moved_back(cursor, timedelta(minutes=51)))).is_all
+    assert not (await read(connection, moved_back(cursor, timedelta(seconds=110)))).is_all
+    assert (await read(connection, moved_back(cursor, timedelta(seconds=130)))).is_all
     assert (await read(connection, moved_back(cursor, -timedelta(minutes=5)))).is_all
     snapshot, at, checked_at, history = cursor.split("@")
     assert (await read(connection, f"{2**60}:{2**60}:@{at}@{checked_at}@{history}")).is_all
@@ -212,3 +213,14 @@ async def test_events_of_a_dpu_that_nobody_has_placed_are_nothing_to_tell(connec
     cursor = (await read(connection)).cursor
     await record(connection, [("unplaced", datetime(2026, 3, 1, tzinfo=UTC), 1)])
     assert (await read(connection, cursor)).counts == []
+
+
+async def test_after_an_old_cursor_it_reads_nothing_of_what_was_noted_since(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    cursor = moved_back((await read(connection)).cursor, timedelta(minutes=3))
+    for number in range(30):
+        await record(connection, [("front", NOON + timedelta(seconds=number), 1)])
+    old = await read_by(connection, "select * from api.list_changes($1)", cursor)
+    assert old["change"] == 0
+    new = await read_by(connection, "select * from api.list_changes($1)", moved_back(cursor, timedelta(minutes=-2)))
+    assert new["change"] >= 30

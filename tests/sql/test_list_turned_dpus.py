@@ -1,6 +1,7 @@
 import asyncpg
 
-from tests.factories import NOON, build_house, heard, listen, seconds, tick
+from tests.factories import NOON, apply_site, build_house, hear, heard, listen, seconds, tick
+from tests.http.guarded import new_token, token_id
 
 
 async def test_it_tells_state_and_place(connection: asyncpg.Connection) -> None:
@@ -15,6 +16,27 @@ async def test_it_tells_state_and_place(connection: asyncpg.Connection) -> None:
         ("front", "offline", NOON, NOON + seconds(600), "house", None, ["house"]),
         ("inner", "online", NOON + seconds(1), NOON + seconds(1), "house", "room", ["house", "room"]),
         ("loose", "offline", NOON, NOON + seconds(600), None, None, []),
+    ]
+
+
+async def test_it_tells_which_side_each_limited_token_sees(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await apply_site(connection, spaces=[{"id": "annex"}])
+    house, room, annex = [
+        await token_id(connection, await new_token(connection, "read", space=space))
+        for space in ("house", "room", "annex")
+    ]
+    gone = await token_id(connection, await new_token(connection, "read", space="house"))
+    await connection.execute("select api.revoke_token($1)", gone)
+    await hear(connection, ("front", None), ("inner", None), ("loose", None))
+    rows = await connection.fetch(
+        "select * from api.list_turned_dpus(array['front', 'inner', 'loose'], $1) order by dpu",
+        [house, room, annex, gone, "tok_none"],
+    )
+    assert [dict(zip(row["seen_by"], row["seen_at"], strict=True)) for row in rows] == [
+        {house: "house"},
+        {house: "house", room: "room"},
+        {},
     ]
 
 

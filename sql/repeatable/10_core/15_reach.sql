@@ -50,6 +50,45 @@ $$;
 comment on function core.is_space_in_reach(integer) is
 'Whether a space is within reach: true as well where nothing is limited.';
 
+create or replace function core.list_asked_spaces(
+  spaces text[],
+  under text
+)
+returns integer[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  v_ids integer[];
+  v_under integer := case when under is not null then core.find_space(under, 'under') else core.get_reach() end;
+begin
+  if spaces is not null and under is not null then
+    raise exception using errcode = 'PT422', message = 'space and under exclude each other.', detail = 'under', hint = 'Give one of them.';
+  end if;
+  if spaces is not null then
+    select array_agg(n.space_id order by n.place) into v_ids
+    from (
+      select core.find_space(s.id) as space_id, min(s.place) as place
+      from unnest(spaces) with ordinality as s (id, place)
+      group by s.id
+    ) n;
+  elsif v_under is not null then
+    select array_agg(s.space_id order by s.id) into v_ids
+    from core.space s
+    where s.space_id = any (array(select core.list_subtree(v_under))) and s.retired_at is null;
+  else
+    select array_agg(s.space_id order by s.id) into v_ids from core.space s where s.retired_at is null;
+  end if;
+  return v_ids;
+end
+$$;
+comment on function core.list_asked_spaces(text[], text) is
+'The spaces that somebody asks for, within reach: those named (in that order, each once), or one and all below it, or all by their ids; those that are retired only by name.
+
+Errors: PT404 for an unknown space; PT422 for both spaces and under.';
+
 create or replace function core.is_doorway_seen(doorway_id integer)
 returns boolean
 language plpgsql stable

@@ -23,26 +23,8 @@ as $$
 #variable_conflict use_column
 declare
   v_at timestamptz := at;
-  v_ids integer[];
-  v_under integer := case when under is not null then core.find_space(under, 'under') else core.get_reach() end;
+  v_ids integer[] := core.list_asked_spaces(spaces, under);
 begin
-  if spaces is not null and under is not null then
-    raise exception using errcode = 'PT422', message = 'space and under exclude each other.', detail = 'under', hint = 'Give one of them.';
-  end if;
-  if spaces is not null then
-    select array_agg(n.space_id order by n.place) into v_ids
-    from (
-      select core.find_space(s.id) as space_id, min(s.place) as place
-      from unnest(spaces) with ordinality as s (id, place)
-      group by s.id
-    ) n;
-  elsif v_under is not null then
-    select array_agg(s.space_id order by s.id) into v_ids
-    from core.space s
-    where s.space_id = any (array(select core.list_subtree(v_under))) and s.retired_at is null;
-  else
-    select array_agg(s.space_id order by s.id) into v_ids from core.space s where s.retired_at is null;
-  end if;
   return query
   select c.at, c.space, c.count, c.raw_count, c.since, c.capacity, c.utilization, c.dpus_placed, c.dpus_online, c.counted, c.counted_since
   from core.describe_counts(v_ids, v_at, known_at) c;

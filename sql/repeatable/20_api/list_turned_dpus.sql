@@ -1,4 +1,7 @@
-create or replace function api.list_turned_dpus(dpus text[])
+create or replace function api.list_turned_dpus(
+  dpus text[],
+  tokens text[] default '{}'
+)
 returns table (
   dpu text,
   state text,
@@ -6,7 +9,9 @@ returns table (
   at timestamptz,
   mounted_in text,
   other_side text,
-  spaces text[]
+  spaces text[],
+  seen_by text[],
+  seen_at text[]
 )
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -16,22 +21,42 @@ declare
   v_now timestamptz := clock_timestamp();   -- called in its place, core.list_hung could not be inlined
 begin
   return query
+  with hung as materialized (
+    select d.dpu_id, d.id, h.mounted_id, h.other_id
+    from core.dpu d
+    left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id
+    where d.id = any (dpus) and core.is_dpu_seen(d.dpu_id)
+  ),
+  above as materialized (
+    select a.space_id, a.above_id
+    from core.list_above(array(select h.mounted_id from hung h union select h.other_id from hung h)) a
+  ),
+  seen as (
+    -- of the two sides the first that the token reaches
+    select distinct on (h.dpu_id, t.id) h.dpu_id, t.id as token, s.id as space
+    from core.token t
+    join above a on a.above_id = t.space_id
+    join hung h on a.space_id in (h.mounted_id, h.other_id)
+    join core.space s on s.space_id = a.space_id
+    where t.id = any (tokens) and t.revoked_at is null and (t.expires_at is null or t.expires_at > v_now)
+    order by h.dpu_id, t.id, a.space_id = h.mounted_id desc nulls last
+  )
   select
-    d.id, n.state, s.last_seen_at,
+    h.id, n.state, s.last_seen_at,
     core.get_state_since(n.state, s.last_seen_at, s.offline_at, s.steady_from, coalesce(s.offline_after_seconds, core.get_offline_after())), m.id, o.id,
-    array(select distinct a.id from core.list_above(array[h.mounted_id, h.other_id]) l join core.space a on a.space_id = l.above_id)
-  from core.dpu d
-  join core.dpu_state s on s.dpu_id = d.dpu_id
+    array(select distinct u.id from above a join core.space u on u.space_id = a.above_id where a.space_id in (h.mounted_id, h.other_id)),
+    array(select n.token from seen n where n.dpu_id = h.dpu_id order by n.token),
+    array(select n.space from seen n where n.dpu_id = h.dpu_id order by n.token)
+  from hung h
+  join core.dpu_state s on s.dpu_id = h.dpu_id
   cross join lateral (
     select core.get_dpu_state(s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), v_now, s.retired_at) as state
   ) n
-  left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id
   left join core.space m on m.space_id = h.mounted_id
-  left join core.space o on o.space_id = h.other_id
-  where d.id = any (dpus) and core.is_dpu_seen(d.dpu_id);
+  left join core.space o on o.space_id = h.other_id;
 end
 $$;
-comment on function api.list_turned_dpus(text[]) is
+comment on function api.list_turned_dpus(text[], text[]) is
 'The state of DPUs that api.list_changes named, in no order.
 
-at: from when on it has been in this state. mounted_in, other_side: the spaces on both sides of its doorway (null: outside; both: it hangs nowhere). spaces: those two and all above them.';
+at: from when on it has been in this state. mounted_in, other_side: the spaces on both sides of its doorway (null: outside; both: it hangs nowhere). spaces: those two and all above them. seen_by: which of these limited tokens reach one of its sides, and beside it in seen_at the side that they see: that in which it is mounted, if they reach both.';

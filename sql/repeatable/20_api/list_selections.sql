@@ -1,0 +1,44 @@
+create or replace function api.list_selections(selections jsonb)
+returns table (
+  spaces text[],
+  error text,
+  message text,
+  place text,
+  hint text
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_own text := current_setting('headcount.token', true);
+  v_asked jsonb;
+begin
+  for v_asked in select s.asked from jsonb_array_elements(selections) with ordinality as s (asked, ordinal) order by s.ordinal loop
+    spaces := null;
+    error := null;
+    message := null;
+    place := null;
+    hint := null;
+    perform set_config('headcount.token', coalesce(v_asked ->> 'token', ''), true);
+    begin
+      spaces := array(
+        select s.id
+        from unnest(core.list_asked_spaces(
+          case when jsonb_typeof(v_asked -> 'spaces') = 'array' then array(select jsonb_array_elements_text(v_asked -> 'spaces')) end,
+          v_asked ->> 'under')) with ordinality as a (space_id, ordinal)
+        join core.space s on s.space_id = a.space_id
+        order by a.ordinal);
+    exception when sqlstate 'PT404' or sqlstate 'PT422' then
+      get stacked diagnostics
+        error = returned_sqlstate, message = message_text, place = pg_exception_detail, hint = pg_exception_hint;
+    end;
+    return next;
+  end loop;
+  perform set_config('headcount.token', coalesce(v_own, ''), true);
+end
+$$;
+comment on function api.list_selections(jsonb) is
+'The spaces of many selections at once, as the live stream needs them: one row each, in the order given.
+
+selections: an array of {token, spaces, under}: on behalf of which limited token (null: of none), and what api.list_counts would be asked for. spaces: their ids, in its order. error: the code of what api.list_counts would raise (PT404, PT422), with its message, place and hint; spaces is null then. Beyond the reach of a token that is no good any more there are none.';
