@@ -372,6 +372,13 @@ routine api.list_resets(text,timestamp with time zone,timestamp with time zone,b
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.list_selections(jsonb)
+    arguments   selections jsonb
+    returns     TABLE(spaces text[], error text, message text, place text, hint text)
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_sensors(text,text)
     arguments   INOUT space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, OUT id text, OUT name text, OUT mac_address text, OUT last_heartbeat timestamp with time zone, OUT last_seen timestamp with time zone, OUT since timestamp with time zone, OUT rejected_last_day bigint, OUT clock text
     returns     SETOF record
@@ -400,9 +407,9 @@ routine api.list_tokens(text,integer)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.list_turned_dpus(text[])
-    arguments   dpus text[]
-    returns     TABLE(dpu text, state text, last_seen timestamp with time zone, at timestamp with time zone, mounted_in text, other_side text, spaces text[])
+routine api.list_turned_dpus(text[],text[])
+    arguments   dpus text[], tokens text[] DEFAULT '{}'::text[]
+    returns     TABLE(dpu text, state text, last_seen timestamp with time zone, at timestamp with time zone, mounted_in text, other_side text, spaces text[], seen_by text[], seen_at text[])
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -1175,6 +1182,12 @@ routine core.list_above(integer[])
     returns     TABLE(space_id integer, above_id integer, steps integer)
     as          plpgsql stable rows 20
     set         search_path=pg_catalog, pg_temp
+
+routine core.list_asked_spaces(text[],text)
+    arguments   spaces text[], under text
+    returns     integer[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
 
 routine core.list_bi_blocks(timestamp with time zone,timestamp with time zone)
     arguments   from_at timestamp with time zone, until_at timestamp with time zone
