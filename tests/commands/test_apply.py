@@ -227,6 +227,7 @@ async def test_it_goes_to_a_service_with_a_token(
         assert "422 spaces[0].parent: There is no space 'b' to refer to" in wrong.stderr
 
 
+@pytest.mark.concurrency  # the embedded database has no logins
 async def test_a_dry_run_needs_no_more_than_the_role_of_the_service(
     connection: asyncpg.Connection, database_url: str, tmp_path: Path
 ) -> None:

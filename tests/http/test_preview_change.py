@@ -113,6 +113,7 @@ async def test_it_refuses_what_the_change_refuses(client: httpx.AsyncClient) -> 
     problem(await client.put("/v1/doorways/door?dry_run=true", json={}), 422, "invalid", "dry_run")
 
 
+@pytest.mark.concurrency
 async def test_it_waits_for_the_floor_plan_for_no_longer_than_two_seconds(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
