@@ -179,6 +179,14 @@ EVERY_ADDRESS: dict[str, tuple[str | None, Sequence[Try]]] = {
             Try(f"/v1/dpus/own-front/placements?from={LONG_AGO}", 403),
         ],
     ),
+    "DELETE /v1/doorways/{doorway}": (
+        "admin",
+        [Try("/v1/doorways/secret-inner", 404), Try("/v1/doorways/own-front", 403)],
+    ),
+    "DELETE /v1/dpus/{dpu}": (
+        "admin",
+        [Try("/v1/dpus/secret-inner", 404), Try("/v1/dpus/secret-loose", 404), Try("/v1/dpus/own-front", 403)],
+    ),
     "DELETE /v1/spaces/{space}/resets": ("admin", [Try(f"/v1/spaces/secret-b/resets?at={LONG_AGO}", 404)]),
     "POST /ingest": (
         "ingest",
@@ -236,6 +244,7 @@ EVERY_ADDRESS: dict[str, tuple[str | None, Sequence[Try]]] = {
     "POST /v1/reports": ("read", [Try("/v1/reports", 404, {"under": "secret-b"})]),
     "GET /v1/reports": read(("/v1/reports", 200)),
     "GET /v1/reports/{report}": read(("/v1/reports/secret-report", 404)),
+    "GET /v1/reports/{report}/rows": read(("/v1/reports/secret-report/rows", 404)),
     "GET /v1/reports/{report}/csv": read(("/v1/reports/secret-report/csv", 404)),
     "GET /v1/spaces/{space}/uptime": read(("/v1/spaces/secret-b/uptime", 404), ("/v1/spaces/own/uptime", 200)),
     "GET /v1/spaces/{space}/uptime/timeline": read(

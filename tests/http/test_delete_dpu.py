@@ -7,7 +7,7 @@ import asyncpg
 import httpx
 
 from service import calls
-from tests.factories import hear, listen, tick
+from tests.factories import heard, listen, tick
 from tests.http import body, event, problem, put, room_with_dpu, send
 
 NOW = datetime.now(UTC)
@@ -84,7 +84,7 @@ async def test_its_incident_ends_and_nobody_is_told_that_it_is_back(
     await room_with_dpu(client)
     await put(client, "channels/hook", kind="webhook", url="https://example.org/", events=["offline", "online"])
     silent = NOW - timedelta(hours=3)
-    await hear(connection, ("dpu-1", silent))
+    await heard(connection, ("dpu-1", silent))
     await listen(connection, silent, NOW)
     await tick(connection, NOW)
     await tick(connection, NOW + timedelta(seconds=3))
@@ -103,8 +103,27 @@ async def test_its_incident_ends_and_nobody_is_told_that_it_is_back(
 async def test_its_silence_is_no_outage(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
     await room_with_dpu(client)
     silent = NOW - timedelta(minutes=5)
-    await hear(connection, ("dpu-1", silent))
+    await heard(connection, ("dpu-1", silent))
     await client.delete("/v1/dpus/dpu-1")
     await listen(connection, silent, NOW + timedelta(hours=1))
     await tick(connection, NOW + timedelta(hours=1))
     assert await connection.fetchval("select count(*) from core.outage") == 0
+
+
+async def test_its_silence_counts_from_when_it_was_brought_back(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await room_with_dpu(client)
+    silent = NOW - timedelta(hours=3)
+    await heard(connection, ("dpu-1", silent))
+    await put(client, "dpus/dpu-1", retired=True)
+    await listen(connection, silent, NOW + timedelta(minutes=5))
+    await tick(connection, NOW + timedelta(minutes=5))
+    await put(client, "dpus/dpu-1", retired=False)
+    await tick(connection, NOW + timedelta(minutes=5))
+    assert await connection.fetchval("select count(*) from core.outage") == 0
+    await listen(connection, NOW + timedelta(minutes=5), NOW + timedelta(hours=1))
+    await tick(connection, NOW + timedelta(hours=1))
+    (offline_at,) = [row["offline_at"] for row in await connection.fetch("select offline_at from core.outage")]
+    assert timedelta(minutes=9) < offline_at - NOW < timedelta(minutes=30)
+    assert await calls.list_differences(connection) == []

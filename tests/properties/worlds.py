@@ -394,6 +394,7 @@ class Player:
     sent: list[Send] = field(default_factory=list)
     remembered: list[tuple[int, str]] = field(default_factory=list)
     dpus: set[str] = field(default_factory=set)
+    has_previews: bool = True
 
     def named(self, name: str | None) -> str | None:
         return None if name is None else f"{self.prefix}.{name}"
@@ -548,7 +549,7 @@ class Player:
 
     async def preview(self, step: Step, refused: Refused | None, after: World) -> None:
         """A dry run says what the change then does: how counts differ over all of time, by the oracle."""
-        if isinstance(step, Send | PutDoorway | Retire) or self.world.events_from:
+        if isinstance(step, Send | PutDoorway | Retire) or self.world.events_from or not self.has_previews:
             return
         method, path, body = self.change(step)
         path += "&dry_run=true" if "?" in path else "?dry_run=true"

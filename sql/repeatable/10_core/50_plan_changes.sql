@@ -77,7 +77,10 @@ as $$
 declare
   v_now timestamptz := clock_timestamp();
 begin
-  update core.dpu_state s set retired_at = case when is_retired then v_now end
+  update core.dpu_state s set
+    retired_at = case when is_retired then v_now end,
+    -- silence from before it was brought back counts no more
+    armed_at = case when not is_retired and s.offline_at is null and s.armed_at is not null then v_now else s.armed_at end
   where s.dpu_id = retire_dpu.dpu_id and (s.retired_at is not null) <> is_retired;
   if not found then
     return false;
