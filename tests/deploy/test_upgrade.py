@@ -268,8 +268,10 @@ async def test_every_call_of_the_last_release_finds_its_function(
         was, now = old[name], new[name]
         assert was.parameters.items() <= now.parameters.items(), f"{name}: a parameter is another now"
         assert now.parameters.keys() - was.parameters.keys() <= now.optional, f"{name}: a new parameter has no default"
-        assert was.columns == now.columns[: len(was.columns)], f"{name}: columns are others now, or in another order"
-        assert was.columns == now.columns or not takes_as_they_come, f"{name}: a column more than its call can take"
+        # of a call without a result nobody looks at one
+        columns = now.columns if was.columns == ["void"] else was.columns
+        assert columns == now.columns[: len(columns)], f"{name}: columns are others now, or in another order"
+        assert columns == now.columns or not takes_as_they_come, f"{name}: a column more than its call can take"
 
 
 async def test_this_service_answers_nothing_before_the_schema_of_the_last_release_is_migrated(
