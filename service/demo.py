@@ -27,6 +27,7 @@ SEED = 7
 BATCH_EVENTS = 10_000
 TICK_SECONDS = 1.0
 TICKS_PER_LOOK = 5  # at where the DPUs are
+TICKS_PER_HEARTBEAT = 60
 LONGEST_GAP = timedelta(minutes=2)  # after which the people are made anew from the counts
 POPULARITY = {
     "shop": 22,
@@ -139,7 +140,7 @@ async def load(connection: asyncpg.Connection) -> int:
     async with connection.transaction():
         await calls.apply_site(connection, site)
         while batch := list(islice(reports, BATCH_EVENTS)):
-            await _record(connection, batch)
+            await _record(connection, batch, backfill=True)
             number += len(batch)
     return number
 
@@ -155,6 +156,8 @@ async def walk(connection: calls.Session) -> None:
     for tick in count():
         if tick % TICKS_PER_LOOK == 0:
             crowd.place(await _placements(connection, site))
+        if tick % TICKS_PER_HEARTBEAT == 0:
+            await _beat(connection, site)
         await asyncio.sleep(TICK_SECONDS)
         now = datetime.now(UTC)
         if now - before > LONGEST_GAP or now < before:
@@ -190,7 +193,14 @@ async def _inside(connection: calls.Session, site: SiteIn) -> dict[str, int]:
     return {space: max(0, number) for space, number in inside.items()}
 
 
-async def _record(connection: calls.Session, reports: Iterable[Report]) -> None:
+async def _beat(connection: calls.Session, site: SiteIn) -> None:
+    """Heartbeats of the demo's DPUs: at night nobody passes, and they are online all the same."""
+    dpus = [dpu.id for dpu in site.dpus]
+    nothing = [None] * len(dpus)
+    await calls.record_heartbeats(connection, dpus, nothing, nothing, auto_register=False)
+
+
+async def _record(connection: calls.Session, reports: Iterable[Report], backfill: bool = False) -> None:
     batch = list(reports)
     if batch:
         await calls.record_events(
@@ -199,6 +209,7 @@ async def _record(connection: calls.Session, reports: Iterable[Report]) -> None:
             times=[to_datetime(report.at) for report in batch],
             directions=[report.direction for report in batch],
             sequences=[0] * len(batch),
+            backfill=backfill,
         )
 
 

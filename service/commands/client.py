@@ -1,9 +1,9 @@
 """The service as commands speak to it: at a URL, with the token in HEADCOUNT_TOKEN."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from time import sleep
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +20,7 @@ from service.sites import parts_of
 BATCH_EVENTS = 5_000
 GIVE_UP_SECONDS = 300.0
 LONGEST_PAUSE = 10.0
+HEARTBEAT_SECONDS = 60.0
 
 
 class Client:
@@ -30,6 +31,7 @@ class Client:
         headers = {"Authorization": f"Bearer {token}"} if token else None
         self.client = httpx.Client(base_url=url, timeout=60, headers=headers)
         self.received = self.accepted = self.duplicates = self.rejected = 0
+        self.beat_at = 0.0  # when heartbeats are due, by the monotonic clock
 
     def __enter__(self) -> Self:
         return self
@@ -53,21 +55,32 @@ class Client:
         for due, report in deliveries:
             wait = due / 1000 - datetime.now(UTC).timestamp() if live else 0.0
             if wait > 0 and batch:
-                self._send(batch)
+                self._send(batch, live)
                 batch = []
                 wait = due / 1000 - datetime.now(UTC).timestamp()
             if wait > 0:
                 sleep(wait)
             batch.append(report)
             if len(batch) == BATCH_EVENTS:
-                self._send(batch)
+                self._send(batch, live)
                 batch = []
         if batch:
-            self._send(batch)
+            self._send(batch, live)
 
-    def _send(self, batch: list[Report]) -> None:
+    def beat(self, dpus: Sequence[str]) -> None:
+        """Heartbeats of all DPUs, once a minute."""
+        if monotonic() >= self.beat_at:
+            self.beat_at = monotonic() + HEARTBEAT_SECONDS
+            for first in range(0, len(dpus), BATCH_EVENTS):
+                heartbeats = [{"dpu": dpu} for dpu in dpus[first : first + BATCH_EVENTS]]
+                self._request("POST", "/v1/heartbeats", msgspec.json.encode({"heartbeats": heartbeats}))
+
+    def _send(self, batch: list[Report], live: bool) -> None:
+        """What is not live is history: that it is received now says nothing of the DPUs."""
         events = [{"dpu": r.dpu, "timestamp": to_datetime(r.at), "direction": r.direction} for r in batch]
-        answer = self._request("POST", "/v1/events", msgspec.json.encode({"events": events}))
+        answer = self._request(
+            "POST", "/v1/events" if live else "/v1/events?backfill=true", msgspec.json.encode({"events": events})
+        )
         result = msgspec.json.decode(answer, type=EventsRecordedOut)
         self.received += result.received
         self.accepted += result.accepted

@@ -1,7 +1,7 @@
 """`headcount simulate`."""
 
 import gzip
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from pathlib import Path
@@ -50,7 +50,7 @@ SHARE = click.FloatRange(0, 1)
 @click.option("--repeat", type=SHARE, default=0.0, help="Share of events that arrive twice.")
 @click.option("--shuffle", type=SHARE, default=0.0, help="Share of events that others overtake.")
 @click.option("--gzip", "packed", is_flag=True, help="Write events.csv.gz.")
-@click.option("--live", is_flag=True, help="Go on up to now, and then in real time until Ctrl-C.")
+@click.option("--live", is_flag=True, help="Go on up to now, and then in real time until Ctrl-C, with heartbeats.")
 def simulate(
     out: Path | None,
     url: str | None,
@@ -93,7 +93,8 @@ def simulate(
     with Client(url) as client:
         list(client.apply_site(site))
         try:
-            reports = _live(crowd, end) if live else crowd.reports_until(end)
+            names = [dpu.id for dpu in site.dpus]
+            reports = _live(crowd, end, lambda: client.beat(names)) if live else crowd.reports_until(end)
             client.send(deliver(reports, seed, late, repeat, shuffle), live)
         except KeyboardInterrupt:
             click.echo("Stopped.", err=True)
@@ -175,9 +176,10 @@ def _toml(value: object) -> str:
     return msgspec.json.encode("" if value is None else value).decode()
 
 
-def _live(crowd: Crowd, end: datetime) -> Iterator[Report]:
+def _live(crowd: Crowd, end: datetime, beat: Callable[[], None]) -> Iterator[Report]:
     """What happened until `end`, and on from there without end, as it happens."""
     yield from crowd.reports_until(end)
     while True:
+        beat()
         yield from crowd.reports_until(datetime.now(UTC))
         sleep(0.5)

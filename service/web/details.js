@@ -13,6 +13,8 @@ const detail = byId("detail");
 const path = (id) => `/v1/dpus/${encodeURIComponent(id)}`;
 const link = (text, href) => Object.assign(element("a", "", text), { href });
 
+const QUIET = "It sends no heartbeats, so its silence means nothing. With offline_after_seconds it would be offline.";
+
 export class Details {
   #id = null;
   #dpu = null;
@@ -114,6 +116,7 @@ export class Details {
       facts.push(["Doorway", this.#doorway?.name ?? placement.doorway], ["Between", ...sides], ["Mounted in", spaceLink(placement.mounted_in)], ["There since", at(placement.from)]);
     } else facts.push(["Doorway", "hangs nowhere"]);
     facts.push(["Sum of its events", number(sum)]);
+    if (state === "quiet") facts.push(["Quiet", QUIET]);
     const trouble = troubleOf(this.#dpu);
     if (trouble) facts.push(["Refused", trouble]);
     if (this.#refused) facts.push(["The latest", `${at(this.#refused.received_at)}: ${this.#refused.detail}`]);

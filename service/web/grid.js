@@ -227,7 +227,7 @@ export class Grid {
   }
 }
 
-const WORDS = { offline: "Offline", never_seen: "Never heard from", online: "Online" };
+const WORDS = { offline: "Offline", never_seen: "Never heard from", quiet: "Quiet", online: "Online" };
 
 export const wordOf = (state) => WORDS[state] ?? state;
 

@@ -27,10 +27,11 @@ export class News {
     this.#show();
   }
 
-  // A sensor is in another state than before. That it was heard from for the first time is no news.
+  // A sensor is in another state than before. That it was heard from for the first time, or is quiet, is no news.
   add(sensor, before) {
     const first = this.#flips.get(sensor.id)?.before ?? before;
-    if (first === sensor.state || first === "never_seen") this.#flips.delete(sensor.id);
+    const isFlip = (first === "offline") !== (sensor.state === "offline");
+    if (!isFlip || first === "never_seen") this.#flips.delete(sensor.id);
     else this.#flips.set(sensor.id, { sensor, before: first });
     this.#timer ??= setTimeout(() => this.#tell(), GATHER_MS);
   }

@@ -12,7 +12,7 @@ import { Roster } from "./roster.js";
 const SETTLE_MS = 150;
 // Instead of the id of a space; no id has this character.
 const NOWHERE = "~";
-const STATES = [["offline", "Offline"], ["never_seen", "Never heard from"], ["online", "Online"]];
+const STATES = [["offline", "Offline"], ["never_seen", "Never heard from"], ["quiet", "Quiet"], ["online", "Online"]];
 
 const search = byId("search");
 const chooser = byId("space");
@@ -139,6 +139,7 @@ function arrange() {
   const offline = groups.get("offline").sensors.length;
   document.title = `${offline ? `(${number(offline)} offline) ` : ""}Sensors · Headcount`;
   const shown = [...groups.values()].filter((group) => !filter.state || group.state === filter.state);
+  byId("quiet-note").hidden = !shown.some((group) => group.state === "quiet" && group.sensors.length);
   grid.show(shown);
   const isNothing = isLoaded && !shown.some((group) => group.sensors.length);
   byId("nothing").hidden = !isNothing;

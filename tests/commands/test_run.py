@@ -84,6 +84,11 @@ def test_a_first_start_serves_the_demo_with_a_history_and_people_who_walk(
         assert then["campus"] > 10, then
         assert min(then.values()) >= 0
     assert min(counts(port).values()) >= 0
+    sensors = get(port, "/sensors")
+    assert {sensor["state"] for sensor in sensors} == {"online"}
+    assert all(sensor["last_heartbeat"] for sensor in sensors), (
+        "at night nobody passes, and they are online all the same"
+    )
     moved = get(port, "/v1/dpus/dpu-spare/placements")["items"]
     assert [placement["doorway"] for placement in moved] == ["main-gate", "canteen-door"]
     for url in re.findall(r"http://\S+", started.said):

@@ -7,13 +7,14 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 
-from tests.commands.support import headcount
+from tests.commands.support import PATIENCE, free_port, headcount, running, serving
 
 # The last days before and the first after the clocks go forward.
 DAYS = ("--from", "2026-03-27", "--days", 4)
@@ -180,3 +181,26 @@ async def test_it_refuses_options_that_cannot_be(
     assert result.exit_code == 2, result.output
     assert "Error: " in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_live_traffic_comes_with_heartbeats_and_history_is_no_sign_of_life(
+    own_database_url: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    site = ("--url", url, "--spaces", 2, "--people", 50)
+    deadline = monotonic() + PATIENCE
+
+    def sensors() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = httpx.get(f"{url}/sensors").json()
+        return found
+
+    with serving(tmp_path, own_database_url, port):
+        with running(tmp_path, "simulate", *site, "--from", "2026-03-27", "--days", 1) as history:
+            assert history.process.wait(PATIENCE) == 0, history.said
+        assert {sensor["state"] for sensor in sensors()} == {"quiet"}
+        with running(tmp_path, "simulate", *site, "--days", 0, "--live"):
+            while {sensor["state"] for sensor in sensors()} != {"online"}:
+                assert monotonic() < deadline
+                sleep(0.1)
+        assert all(sensor["last_heartbeat"] for sensor in sensors())

@@ -274,6 +274,58 @@ async def test_every_call_of_the_last_release_finds_its_function(
         assert columns == now.columns or not takes_as_they_come, f"{name}: a column more than its call can take"
 
 
+async def test_silence_goes_on_counting_where_it_means_something(fresh_database_url: str, tmp_path: Path) -> None:
+    """By the last release everybody's silence counts. Who sends only events, and was offline, is quiet."""
+    url = fresh_database_url
+    migrate(url, sql_dir=unpack(LAST, tmp_path / "code") / "sql")
+    connection = await asyncpg.connect(url)
+    await connection.execute("""
+        select api.put_space('site', '{"offline_after_seconds": 60}');
+        select api.put_doorway('gate', '{"sides": ["site", null]}');
+        select api.record_events(
+          array['only-events', 'placed', 'was-back'], array_fill(now() - interval '1 day', array[3]),
+          '{1,1,1}', '{0,0,0}');
+        select api.record_placement('placed', 'gate', 'site', now() - interval '2 days', null);
+        select api.record_heartbeats(array['beating'], array[null], array[now()]);
+        select core.note_listening(now() - interval '1 day');
+        update core.listening set until_at = now();
+        select core.turn_offline(now());
+        select api.record_events(array['was-back'], array[now()], '{1}', '{0}');
+        insert into core.incident (kind, dpu_id, started_at, recorded_at)
+          select 'dpu_offline', dpu_id, offline_at, now() from core.outage
+          where back_at is null and superseded_at is null;
+        update core.outage o set incident_id = i.incident_id, pending = false
+          from core.incident i where i.dpu_id = o.dpu_id;
+    """)
+    states = "select id, state from api.list_sensors() order by id"
+    assert [tuple(row) for row in await connection.fetch(states)] == [
+        ("beating", "online"),
+        ("only-events", "offline"),
+        ("placed", "offline"),
+        ("was-back", "online"),
+    ]
+    await connection.close()
+    migrate(url)
+    connection = await asyncpg.connect(url)
+    assert [tuple(row) for row in await connection.fetch(states)] == [
+        ("beating", "online"),
+        ("only-events", "quiet"),
+        ("placed", "offline"),
+        ("was-back", "online"),
+    ]
+    armed = await connection.fetch(
+        "select d.id from core.dpu_state s join core.dpu d using (dpu_id) where s.armed_at is not null order by 1"
+    )
+    assert [row["id"] for row in armed] == ["beating", "placed"]
+    await connection.execute("select api.detect_outages()")
+    incidents = await connection.fetch("select dpu, ended_at is null, corrected from bi.incidents order by 1")
+    assert [tuple(row) for row in incidents] == [("only-events", False, True), ("placed", True, False)]
+    flips = await connection.fetch("select dpu, state from bi.dpu_flips order by dpu, at")
+    assert [tuple(row) for row in flips] == [("placed", "offline"), ("was-back", "offline"), ("was-back", "online")]
+    assert await connection.fetch("select * from api.list_differences()") == []
+    await connection.close()
+
+
 async def test_this_service_answers_nothing_before_the_schema_of_the_last_release_is_migrated(
     fresh_database_url: str, tmp_path: Path
 ) -> None:
@@ -418,12 +470,18 @@ async def ask_both(client: httpx.AsyncClient, *services: str) -> None:
             async for line in stream.aiter_lines():
                 if line == "event: count":
                     break
+    past = {"heartbeats": [{"dpu": "calm", "timestamp": drill.ago(days=1)}]}
+    assert (await client.post(f"{services[-1]}/v1/heartbeats?backfill=true", json=past)).status_code == 200
+    for service in services:
+        sensors = {sensor["id"]: sensor["state"] for sensor in body(await client.get(f"{service}/sensors"))}
+        assert sensors["calm"] == "quiet", "a state that the last release does not know"
     for path in (
         f"/v1/spaces/hall/count?at={drill.ago(hours=10)}",
         f"/v1/spaces/hall/counts?interval=15m&from={drill.ago(hours=20)}&to={drill.ago(hours=8)}",
         "/v1/spaces/hall/resets",
         "/v1/spaces",
         "/v1/dpus/still",
+        "/v1/dpus/calm",
         "/v1/reports",
         f"/v1/spaces/shop-0/uptime?to={drill.ago()}",
     ):

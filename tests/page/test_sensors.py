@@ -4,6 +4,7 @@ import asyncio
 import re
 import statistics
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,7 +120,10 @@ async def order(page: Page) -> list[str]:
 
 
 async def counts(page: Page) -> list[str]:
-    return [await page.locator(f"#count-{state}").inner_text() for state in ("all", "offline", "never_seen", "online")]
+    return [
+        await page.locator(f"#count-{state}").inner_text()
+        for state in ("all", "offline", "never_seen", "quiet", "online")
+    ]
 
 
 async def until(page: Page, expression: str) -> None:
@@ -138,10 +142,33 @@ async def test_it_shows_who_is_silent_first_then_who_was_never_heard_from(
     page = await site.open("/sensors")
     await expect(page.locator(tile("quick-1", "offline"))).to_be_visible()
     assert await order(page) == ["quick-1", "quick-2", "guard", "slow-2", "slow-10"], "numbers in ids are numbers"
-    assert await counts(page) == ["5", "1", "1", "3"]
+    assert await counts(page) == ["5", "1", "1", "0", "3"]
     await expect(page.locator(tile("quick-1"))).to_have_text("Window Offline just now Great hall")
     await expect(page.locator(tile("quick-2"))).to_have_text("quick-2 Never heard from never Great hall")
     assert await page.title() == "(1 offline) Sensors · Headcount"
+
+
+async def test_a_quiet_sensor_is_shown_calmly_and_says_what_that_means(site: Site, sensors: httpx.AsyncClient) -> None:
+    events = [{"dpu": "door-counter", "timestamp": "2026-01-05T08:00:00Z", "direction": 1}]
+    assert body(await sensors.post("/v1/events?backfill=true", json={"events": events}))["accepted"] == 1
+    page = await site.open("/sensors")
+    await expect(page.locator(tile("door-counter", "quiet"))).to_contain_text("Quiet")
+    await expect(page.locator("#quiet-note")).to_contain_text("their silence means nothing")
+    await expect(page.locator("#count-quiet")).to_have_text("1")
+    await page.locator("#states .quiet").click()
+    assert page.url == f"{site.url}/sensors?state=quiet"
+    assert await order(page) == ["door-counter"]
+    await page.locator(tile("door-counter")).click()
+    await expect(page.locator("#facts")).to_contain_text("It sends no heartbeats, so its silence means nothing.")
+    # that it speaks again is no news
+    await sensors.post(
+        "/v1/events",
+        json={"events": [{"dpu": "door-counter", "timestamp": datetime.now(UTC).isoformat(), "direction": 1}]},
+    )
+    await expect(page.locator("#count-online")).to_have_text("4", timeout=SOON_MS)
+    await expect(page.locator("#news")).not_to_contain_text("door-counter")
+    await page.locator("#states .online").click()
+    await expect(page.locator("#quiet-note")).to_be_hidden()
 
 
 async def test_a_flip_shows_within_a_second_of_its_commit(
@@ -275,7 +302,7 @@ async def test_a_link_carries_the_filters(site: Site, sensors: httpx.AsyncClient
     await page.get_by_role("radio", name="Online").check()
     await page.get_by_role("searchbox").fill("yard SLOW")
     await expect(page.locator(".tile")).to_have_count(2)
-    assert await counts(page) == ["2", "0", "0", "2"]
+    assert await counts(page) == ["2", "0", "0", "0", "2"]
     assert page.url == f"{site.url}/sensors?space=yard&state=online&q=yard+SLOW"
 
     shared = await site.open("/sensors?space=yard&state=online&q=yard+SLOW#slow-2")
