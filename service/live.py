@@ -596,7 +596,8 @@ class Live:
             return batch([self.frames[space].encoded for space in spaces], BEGINNING, listener.cursor)
         told = [space_event(space, deleted=False) for space in changes.spaces if space in selection.changed]
         if selection.asked == Asked():  # of one that is gone nobody knows any more where it was
-            told += [space_event(space, deleted=True) for space in changes.deleted]
+            retired = [space for space in changes.spaces if space not in selection.changed]
+            told += [space_event(space, deleted=True) for space in [*changes.deleted, *retired]]
         told += selection.dpu_events(since.turned[dpu] for dpu in changes.dpus if dpu in since.turned).values()
         moved = set(changes.counts)
         if changes.spaces and selection.asked != Asked():  # spaces may have been hung here, with what is below them

@@ -200,7 +200,8 @@ class DpuOut(Struct, frozen=True):
 
     `state`: online, offline, quiet or never_seen. `effective_offline_after_seconds`: by itself, or by its space.
     `rejected_last_day`: events of it that were refused in the last 24 hours. `clock`: ok, ahead, unset, behind or
-    stuck (all its latest events carry one instant).
+    stuck (all its latest events carry one instant). `first_heard`: when the first message of it came that was not
+    backfilled or imported; null: none did, and its silence means nothing yet.
     """
 
     id: str
@@ -216,6 +217,7 @@ class DpuOut(Struct, frozen=True):
     retired_at: datetime | None
     offline_after_seconds: int | None
     effective_offline_after_seconds: int
+    first_heard: datetime | None
 
 
 class DpusQuery(ThingsQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -13,7 +13,8 @@ const detail = byId("detail");
 const path = (id) => `/v1/dpus/${encodeURIComponent(id)}`;
 const link = (text, href) => Object.assign(element("a", "", text), { href });
 
-const QUIET = "It sends no heartbeats, so its silence means nothing. With offline_after_seconds it would be offline.";
+const QUIET = "It sends no heartbeats, so its silence means nothing. Set an offline threshold to be told when it goes silent.";
+const NOT_LIVE = "Nothing has come from it live yet, only messages from before. Its silence counts from its first live message.";
 
 export class Details {
   #id = null;
@@ -114,9 +115,9 @@ export class Details {
     if (placement) {
       const sides = this.#doorway?.sides.flatMap((side, place) => (place ? [" – ", spaceLink(side)] : [spaceLink(side)])) ?? [];
       facts.push(["Doorway", this.#doorway?.name ?? placement.doorway], ["Between", ...sides], ["Mounted in", spaceLink(placement.mounted_in)], ["There since", at(placement.from)]);
-    } else facts.push(["Doorway", "hangs nowhere"]);
+    } else facts.push(["Doorway", "not installed at a doorway"]);
     facts.push(["Sum of its events", number(sum)]);
-    if (state === "quiet") facts.push(["Quiet", QUIET]);
+    if (state === "quiet") facts.push(["Quiet", this.#dpu.first_heard ? QUIET : NOT_LIVE]);
     const trouble = troubleOf(this.#dpu);
     if (trouble) facts.push(["Refused", trouble]);
     if (this.#refused) facts.push(["The latest", `${at(this.#refused.received_at)}: ${this.#refused.detail}`]);

@@ -77,7 +77,8 @@ begin
   elsif v_under is not null then
     select array_agg(s.space_id order by s.id) into v_ids
     from core.space s
-    where s.space_id = any (array(select core.list_subtree(v_under))) and s.retired_at is null;
+    where s.space_id = any (array(select core.list_subtree(v_under)))
+      and (s.retired_at is null or s.id = list_asked_spaces.under);
   else
     select array_agg(s.space_id order by s.id) into v_ids from core.space s where s.retired_at is null;
   end if;

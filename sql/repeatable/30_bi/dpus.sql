@@ -13,7 +13,7 @@ comment on column bi.dpus.registered_at is 'When it became known to the service.
 comment on column bi.dpus.last_seen_at is 'When it was heard from last: the time of an event or a heartbeat, or when a message of it was received; null: never.';
 comment on column bi.dpus.latest_time is 'The latest instant among its events, by its own clock.';
 comment on column bi.dpus.cumulative_count is 'Sum of the directions of all its events.';
-comment on column bi.dpus.state is 'online, offline, quiet, never_seen or retired, now. quiet: silent for as long, but its silence means nothing, since it sends no heartbeats and nobody set offline_after_seconds.';
+comment on column bi.dpus.state is 'online, offline, quiet, never_seen or retired, now. quiet: silent for as long, but its silence means nothing, since it sends no heartbeats and nobody set offline_after_seconds, or nothing has come from it live yet.';
 comment on column bi.dpus.last_heartbeat_at is 'Its latest heartbeat; null: none.';
 comment on column bi.dpus.retired_at is 'From when on it is no longer in use; null: it is.';
 comment on column bi.dpus.offline_after_seconds is 'After how many seconds of silence it is offline, or quiet.';
