@@ -195,7 +195,7 @@ routine api.get_doorway(text)
 
 routine api.get_dpu(text)
     arguments   dpu text
-    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer)
+    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer, first_heard timestamp with time zone)
     as          sql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -303,7 +303,7 @@ routine api.list_doorways(text,integer,boolean)
     grant       execute to headcount_service
 
 routine api.list_dpus(text,text,boolean,text,integer,boolean)
-    arguments   space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, placed boolean DEFAULT NULL::boolean, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, retired boolean DEFAULT false, OUT id text, OUT name text, OUT mac_address text, OUT last_seen timestamp with time zone, OUT doorway text, OUT mounted_in text, OUT from_at timestamp with time zone, OUT until_at timestamp with time zone, OUT recorded_at timestamp with time zone, OUT cumulative_count bigint, OUT latest_timestamp timestamp with time zone, OUT rejected_last_day bigint, OUT clock text, OUT retired_at timestamp with time zone, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer
+    arguments   space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, placed boolean DEFAULT NULL::boolean, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, retired boolean DEFAULT false, OUT id text, OUT name text, OUT mac_address text, OUT last_seen timestamp with time zone, OUT doorway text, OUT mounted_in text, OUT from_at timestamp with time zone, OUT until_at timestamp with time zone, OUT recorded_at timestamp with time zone, OUT cumulative_count bigint, OUT latest_timestamp timestamp with time zone, OUT rejected_last_day bigint, OUT clock text, OUT retired_at timestamp with time zone, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer, OUT first_heard timestamp with time zone
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -451,7 +451,7 @@ routine api.put_doorway(text,jsonb)
 
 routine api.put_dpu(text,jsonb)
     arguments   dpu text, patch jsonb
-    returns     TABLE(created boolean, id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer)
+    returns     TABLE(created boolean, id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer, first_heard timestamp with time zone)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -769,7 +769,7 @@ routine core.describe_deliveries(bigint[])
 
 routine core.describe_dpus(integer[],timestamp with time zone)
     arguments   dpus integer[], at timestamp with time zone DEFAULT clock_timestamp()
-    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer)
+    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer, first_heard timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
