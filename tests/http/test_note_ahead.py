@@ -7,7 +7,7 @@ import asyncpg
 import httpx
 
 from tests.http import body, event, problem
-from tests.http.test_list_rejected import ahead, rejected, send
+from tests.http.test_list_rejected import ahead, rejected, send, sensor
 
 
 async def test_events_are_told_to_come_again_and_nothing_is_stored(
@@ -39,3 +39,12 @@ async def test_nobody_else_in_the_group_has_to_come_again(client: httpx.AsyncCli
     )
     problem(answers.pop(4), 503, "clock_suspect")
     assert [body(answer)["accepted"] for answer in answers] == [1] * 9
+
+
+async def test_our_own_clock_marks_no_sensor(client: httpx.AsyncClient) -> None:
+    dpus = ["a", "b", "c"]
+    await send(client, *(event(dpu=dpu, timestamp=datetime.now(UTC).isoformat()) for dpu in dpus))
+    events = {"events": [event(dpu=dpu, timestamp=ahead()) for dpu in dpus]}
+    for _ in range(2):
+        problem(await client.post("/v1/events", json=events), 503, "clock_suspect")
+    assert [await sensor(client, dpu) for dpu in dpus] == [(0, "ok")] * 3

@@ -398,6 +398,40 @@ async def test_it_shows_whose_clock_is_wrong_and_what_was_refused(site: Site, se
     await expect(page.locator("#facts")).not_to_contain_text("refused")
 
 
+async def test_refused_events_can_be_read_with_the_keyboard_and_as_text(
+    site: Site, sensors: httpx.AsyncClient, axe: str
+) -> None:
+    unset = [{"dpu": "quick-2", "timestamp": f"2000-01-01T00:{n:02}:00Z", "direction": 34} for n in range(21)]
+    marked = {"dpu": "quick-2", "timestamp": "<img src=x onerror=alert(1)>", "direction": 1}
+    body(await sensors.post("/v1/events", json={"events": unset}))
+    body(await sensors.post("/v1/events", json={"events": [marked]}))
+    page = await site.open("/sensors#quick-2")
+    box = page.locator("#refused")
+    await expect(box.locator("summary")).to_have_text("Refused events")
+    await expect(page.locator("#refusals")).to_be_hidden()
+    await box.locator("summary").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#refusals li")).to_have_count(20)
+    await expect(page.locator("#refused-note")).to_have_text("The latest 20.")
+    first = page.locator("#refusals li").first
+    await expect(first.locator("code")).to_contain_text("<img src=x onerror=alert(1)>")
+    await expect(first).to_contain_text("`timestamp` must be an RFC 3339 timestamp")
+    await expect(first).to_contain_text("today")
+    assert await page.locator("main img").count() == 0
+    await expect(page.locator("#refusals li").nth(1)).to_contain_text("The timestamp is of a clock that was never set.")
+    await expect(page.locator("#refusals li").nth(1).locator("code")).to_contain_text("direction 34 · sequence 0")
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+    await page.evaluate(axe)
+    assert await page.evaluate(RUN_AXE) == []
+    # what is read stays as it is while the page asks again
+    await first.evaluate("(row) => { row.isTheSame = true; }")
+    await page.wait_for_timeout(7000)
+    assert await first.evaluate("(row) => row.isTheSame")
+    await page.locator(tile("slow-2")).click()
+    await expect(page.locator("#name")).to_have_text("slow-2")
+    await expect(box).to_be_hidden()
+
+
 async def test_both_pages_lead_to_each_other(site: Site, sensors: httpx.AsyncClient) -> None:
     page = await site.open()
     await page.get_by_role("link", name="Sensors", exact=True).click()

@@ -50,7 +50,7 @@ async def test_it_adds_up_what_comes_in_several_requests(connection: asyncpg.Con
     await calls.note_ahead(connection, ["a", "b", "d", "x"], [now() + HOUR, now() + HOUR, now(), now() + HOUR])
     assert await connection.fetchval(
         "select array_agg(d.id order by d.id) from core.dpu_clock c join core.dpu d on d.dpu_id = c.dpu_id "
-        "where c.refused_at > clock_timestamp() - interval '1 minute'"
+        "where c.suspected_at > clock_timestamp() - interval '1 minute'"
     ) == ["a", "b"]
     await suspect(connection, "c")
 

@@ -136,7 +136,7 @@ async def test_late_and_large_requests_do_not_hold_up_the_others(monkeypatch: py
         (msgspec.structs.replace(SETTINGS, max_waiting_events=3), batch("a", "b", "c")),
         (
             msgspec.structs.replace(SETTINGS, max_waiting_bytes=1_000),
-            batch(refusals=[Refusal(0, "It must be an object.", "x" * 1_000)]),
+            batch(refusals=[Refusal(0, "Each event must be an object.", "x" * 1_000)]),
         ),
     ],
     ids=["events", "bytes"],
