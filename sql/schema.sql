@@ -948,6 +948,7 @@ routine core.get_clock(core.dpu_clock,timestamp with time zone)
     arguments   clock core.dpu_clock, latest_time timestamp with time zone
     returns     text
     as          sql immutable
+    grant       execute to headcount_bi
 
 routine core.get_clock(timestamp with time zone,text)
     arguments   at timestamp with time zone, time_zone text
@@ -1477,6 +1478,12 @@ routine core.note_heard(integer[],timestamp with time zone,boolean)
     as          sql
     set         search_path=pg_catalog, pg_temp
 
+routine core.note_heartbeat_clocks(timestamp with time zone,integer[],timestamp with time zone[],text[])
+    arguments   received_at timestamp with time zone, dpus integer[], times timestamp with time zone[], verdicts text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.note_listening(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     void
@@ -1920,9 +1927,14 @@ table core.dpu_clock
     column      repeated_until timestamp with time zone
     column      repeats integer not null default 0
     column      conflicts integer not null default 0
+    column      suspected_at timestamp with time zone
+    column      heartbeat_refused_at timestamp with time zone
+    column      heartbeat_code text
     constraint  dpu_clock_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id) ON DELETE CASCADE
     constraint  dpu_clock_pkey PRIMARY KEY (dpu_id)
+    index       CREATE INDEX dpu_clock_heartbeat_refused_at_idx ON core.dpu_clock USING btree (dpu_id) WHERE (heartbeat_refused_at IS NOT NULL)
     index       CREATE INDEX dpu_clock_refused_at_idx ON core.dpu_clock USING btree (refused_at) WHERE (code = 'in_future'::text)
+    index       CREATE INDEX dpu_clock_suspected_at_idx ON core.dpu_clock USING btree (suspected_at) WHERE (suspected_at IS NOT NULL)
 
 table core.dpu_state
     column      dpu_id integer not null
@@ -2397,6 +2409,8 @@ view bi.dpus
     column      last_heartbeat_at timestamp with time zone
     column      retired_at timestamp with time zone
     column      offline_after_seconds integer
+    column      clock text
+    column      rejected_last_day bigint
     grant       select to headcount_bi
 
 view bi.events
@@ -2427,6 +2441,20 @@ view bi.placements
     column      from_at timestamp with time zone
     column      until_at timestamp with time zone
     column      recorded_at timestamp with time zone
+    grant       select to headcount_bi
+
+view bi.rejected_events
+    column      id text
+    column      received_at timestamp with time zone
+    column      dpu text
+    column      code text
+    column      detail text
+    column      "time" timestamp with time zone
+    column      direction integer
+    column      sequence smallint
+    column      body text
+    column      source text
+    column      rerun_at timestamp with time zone
     grant       select to headcount_bi
 
 view bi.resets
