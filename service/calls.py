@@ -828,13 +828,21 @@ async def try_channel(
 
 
 async def claim_deliveries(
-    session: Session, max_rows: int, lease_seconds: int = 30, a_channel: int = 4
+    session: Session,
+    max_rows: int,
+    lease_seconds: int = 30,
+    a_channel: int = 4,
+    a_family: int = 25,
+    failing: int = 50,
 ) -> list[messages.ClaimRow]:
     rows = await session.fetch(
-        "select * from api.claim_deliveries(max_rows => $1, lease_seconds => $2, a_channel => $3)",
+        "select * from api.claim_deliveries("
+        "max_rows => $1, lease_seconds => $2, a_channel => $3, a_family => $4, failing => $5)",
         max_rows,
         lease_seconds,
         a_channel,
+        a_family,
+        failing,
     )
     return [_shape(row, messages.ClaimRow) for row in rows]
 
