@@ -683,13 +683,15 @@ async def list_counts(
     under: str | None = None,
     at: datetime | None = None,
     known_at: datetime | None = None,
+    known_only: bool = False,
 ) -> list[messages.CountOut]:
     rows = await session.fetch(
-        "select * from api.list_counts(spaces => $1, under => $2, at => $3, known_at => $4)",
+        "select * from api.list_counts(spaces => $1, under => $2, at => $3, known_at => $4, known_only => $5)",
         spaces,
         under,
         at,
         known_at,
+        known_only,
     )
     return [_count(row) for row in rows]
 

@@ -164,6 +164,29 @@ as $$ select at + interval '100 years' $$;
 comment on function core.get_farthest_time(timestamptz) is
 'No clock of ours is behind by so much: what is from ahead of this instant speaks against the clock of the DPU alone. Inlined by the planner: no search_path of its own.';
 
+create or replace function core.list_trusted_clocks(
+  dpus integer[],
+  at timestamptz
+)
+returns integer[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select s.dpu_id
+    from core.dpu_state s
+    join core.dpu d on d.dpu_id = s.dpu_id
+    where s.dpu_id = any (dpus) and s.latest_time is not null and (
+      d.registered_at < list_trusted_clocks.at - interval '1 day'
+      or exists (
+        select from core.placement p
+        where p.dpu_id = s.dpu_id and p.superseded_at is null and p.during @> list_trusted_clocks.at)))
+$$;
+comment on function core.list_trusted_clocks(integer[], timestamptz) is
+'Which of these DPUs can speak against our clock at an instant: an event of it was accepted before, and it is placed or was registered more than a day ago.
+
+Whoever may send events can invent any number of DPUs, and send an event of each that is accepted.';
+
 create or replace function core.is_clock_suspect(
   dpus integer[],
   at timestamptz
@@ -182,24 +205,25 @@ declare
     where c.suspected_at > is_clock_suspect.at - interval '1 minute' and c.suspected_at <= is_clock_suspect.at
     union
     select d from unnest(dpus) as d);
+  v_others integer[];
 begin
-  -- invented DPUs say nothing: only those of which an event was accepted before
-  v_ahead := array(
-    select s.dpu_id from core.dpu_state s where s.dpu_id = any (v_ahead) and s.latest_time is not null);
+  -- invented DPUs say nothing
+  v_ahead := core.list_trusted_clocks(v_ahead, is_clock_suspect.at);
   if cardinality(v_ahead) < 3 then
     return false;
   end if;
-  return cardinality(v_ahead) > (
-    select count(distinct d.dpu_id)
+  v_others := array(
+    select distinct d.dpu_id
     -- what was stored in the last minute, or in the latest transactions where those were many
     from (select * from core.change order by xid desc limit 2000) c
     cross join unnest(c.dpu_ids) as d (dpu_id)
     where c.changed_at > is_clock_suspect.at - interval '1 minute' and c.changed_at <= is_clock_suspect.at
-      and d.dpu_id <> all (v_ahead));
+    except select unnest(v_ahead));
+  return cardinality(v_ahead) > cardinality(core.list_trusted_clocks(v_others, is_clock_suspect.at));
 end
 $$;
 comment on function core.is_clock_suspect(integer[], timestamptz) is
-'Whether it is our clock that is wrong: of the DPUs of the last minute at least three, and more than half, sent events from ahead of it. dpus: those that did so just now. A DPU counts if an event of it was accepted before.';
+'Whether it is our clock that is wrong: of the DPUs of the last minute at least three, and more than half, sent events from ahead of it. dpus: those that did so just now. Which DPUs count: core.list_trusted_clocks.';
 
 create or replace function core.drop_refused()
 returns void
