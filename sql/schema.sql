@@ -34,8 +34,8 @@ routine api.apply_site(jsonb)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.claim_deliveries(integer,integer,integer)
-    arguments   max_rows integer, lease_seconds integer DEFAULT 30, a_channel integer DEFAULT 4
+routine api.claim_deliveries(integer,integer,integer,integer,integer)
+    arguments   max_rows integer, lease_seconds integer DEFAULT 30, a_channel integer DEFAULT 4, a_family integer DEFAULT 25, failing integer DEFAULT 50
     returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off; enable_bitmapscan=off; enable_hashjoin=off; enable_mergejoin=off
@@ -275,8 +275,8 @@ routine api.list_channels(text,integer)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.list_counts(text[],text,timestamp with time zone,timestamp with time zone)
-    arguments   spaces text[] DEFAULT NULL::text[], under text DEFAULT NULL::text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT space text, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer, OUT counted boolean, OUT counted_since timestamp with time zone
+routine api.list_counts(text[],text,timestamp with time zone,timestamp with time zone,boolean)
+    arguments   spaces text[] DEFAULT NULL::text[], under text DEFAULT NULL::text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT space text, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer, OUT counted boolean, OUT counted_since timestamp with time zone, known_only boolean DEFAULT false
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
@@ -677,6 +677,12 @@ routine core.check_time_zone(text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.count_claimed(integer[])
+    arguments   channels integer[]
+    returns     bigint
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
+
 routine core.count_live(integer[],timestamp with time zone)
     arguments   spaces integer[], at timestamp with time zone
     returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer, counted_since timestamp with time zone)
@@ -1017,6 +1023,10 @@ routine core.get_latest_time(timestamp with time zone)
     returns     timestamp with time zone
     as          sql stable
 
+routine core.get_max_channels()
+    returns     integer
+    as          sql immutable
+
 routine core.get_max_generations()
     returns     integer
     as          sql immutable
@@ -1149,6 +1159,12 @@ routine core.is_dpu_seen(integer)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.is_far_behind(pg_snapshot,timestamp with time zone)
+    arguments   snapshot pg_snapshot, at timestamp with time zone
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
+
 routine core.is_open(integer,timestamp with time zone)
     arguments   space_id integer, at timestamp with time zone
     returns     boolean
@@ -1184,8 +1200,8 @@ routine core.list_above(integer[])
     as          plpgsql stable rows 20
     set         search_path=pg_catalog, pg_temp
 
-routine core.list_asked_spaces(text[],text)
-    arguments   spaces text[], under text
+routine core.list_asked_spaces(text[],text,boolean)
+    arguments   spaces text[], under text, known_only boolean DEFAULT false
     returns     integer[]
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
@@ -1412,6 +1428,12 @@ routine core.list_time_zones(text[])
     arguments   names text[]
     returns     text[]
     as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_trusted_clocks(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone
+    returns     integer[]
+    as          sql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_turned_spaces(timestamp with time zone,timestamp with time zone)
@@ -1838,12 +1860,15 @@ table core.channel
     column      created_at timestamp with time zone not null
     column      deleted_at timestamp with time zone
     column      failing_since timestamp with time zone
+    column      family_id integer
     constraint  channel_events_check CHECK (((cardinality(events) > 0) AND (events <@ ARRAY['offline'::text, 'online'::text, 'over_capacity'::text])))
+    constraint  channel_family_id_fkey FOREIGN KEY (family_id) REFERENCES core.token(token_id) ON DELETE SET NULL
     constraint  channel_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text))
     constraint  channel_kind_check CHECK ((kind = ANY (ARRAY['webhook'::text, 'email'::text, 'apprise'::text])))
     constraint  channel_pkey PRIMARY KEY (channel_id)
     constraint  channel_target_check CHECK (((deleted_at IS NOT NULL) OR (((kind = 'email'::text) = (recipients IS NOT NULL)) AND ((kind = 'email'::text) = (url IS NULL)) AND ((kind = 'webhook'::text) = (secret IS NOT NULL)))))
     constraint  channel_under_id_fkey FOREIGN KEY (under_id) REFERENCES core.space(space_id) ON DELETE SET NULL
+    index       CREATE INDEX channel_family_id_idx ON core.channel USING btree (family_id) WHERE (family_id IS NOT NULL)
     index       CREATE INDEX channel_under_id_idx ON core.channel USING btree (under_id)
     index       CREATE UNIQUE INDEX channel_id_idx ON core.channel USING btree (id) WHERE (deleted_at IS NULL)
 
