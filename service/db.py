@@ -15,6 +15,7 @@ from service import calls
 from service.auth import Access
 from service.errors import Problem, problem_of
 from service.negotiation import HttpRequest
+from service.plans import Plans
 from service.schema import SchemaMismatch, SchemaVersion, compare_schema, expected_schema
 from service.settings import Settings
 from service.shares import Shares
@@ -25,10 +26,19 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection | PoolConnectionProxy[asyncpg.Record]
 
 ROLE = "headcount_service"
-# Events wait while the floor plan changes; those who send them give up after 5 seconds.
+# Events wait while the floor plan changes; those who send them give up after 5 seconds. A token that is
+# limited to a space has less time.
 PLAN_SECONDS = 15.0
-PLAN_LOCK_SECONDS = 5.0
 PREVIEW_SECONDS = 2.0
+LIMITED_SECONDS = 1.5
+# Who stores events waits behind a change that waits: so it waits for a moment only, and lets them pass between tries.
+PLAN_LOCK_SECONDS = 0.5
+PLAN_TRIES = 4
+PLAN_PAUSE_SECONDS = 0.5
+PLAN_IS_HELD = (
+    "Somebody else used the floor plan each of {tries} times that it was tried, for {seconds} seconds in all. "
+    "Nothing was changed: try again."
+)
 PLAN_IS_BUSY = (
     "The floor plan could not be changed within {seconds} seconds. Nothing was changed: try again, or in smaller parts."
 )
@@ -176,6 +186,7 @@ class Database:
         self.checked = False
         self.waiting = 0
         self.shares = Shares(settings.pool_size, settings.max_waiting, settings.acquire_seconds)
+        self.plans = Plans()
         self.rollups = Glance(self, "the rollups", lambda: calls.get_rollup_state(self))
         self.refusals = Glance(self, "what was refused", lambda: calls.get_refusal_state(self))
         self.pool: asyncpg.Pool[asyncpg.Record] | None = None
@@ -295,7 +306,7 @@ class Database:
 
     def get_waiting(self) -> int:
         """Calls that wait for a connection."""
-        return self.waiting + self.shares.waiting
+        return self.waiting + self.shares.waiting + self.plans.turns.waiting
 
     def get_size(self) -> int:
         """Open connections."""
@@ -503,7 +514,7 @@ def name_of(session: object) -> str | None:
 class Bounded:
     """The database for changes of the floor plan: nobody stores events while one is made, so it may not take long.
 
-    One client makes few of them at a time.
+    There is one at a time in a process (service/plans.py), and so that none is in the way of the reads of its client.
     """
 
     def __init__(self, client: Client, seconds: float, words: str) -> None:
@@ -513,30 +524,37 @@ class Bounded:
         self.words = words
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        async with self._transaction() as connection:
-            return await connection.fetch(query, *arguments)
+        return await self._run(lambda connection: connection.fetch(query, *arguments))
 
     async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
-        async with self._transaction() as connection:
-            return await connection.fetchrow(query, *arguments)
+        return await self._run(lambda connection: connection.fetchrow(query, *arguments))
 
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+    async def _run(self, ask: Callable[["Connection"], Awaitable[Found]]) -> Found:
         """Raises Problem (503) where it takes longer, be it waiting or at work."""
         seconds = min(self.seconds, self.database.settings.statement_seconds)
-        try:
-            async with (
-                self.database.shares.turn(self.client.name, is_slow=True),
-                self.database.transaction(self.client.limited_to) as connection,
-            ):
-                await connection.execute(
-                    "select set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)",
-                    f"{seconds:g}s",
-                    f"{min(seconds, PLAN_LOCK_SECONDS):g}s",
-                )
-                yield connection
-        except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError) as error:
-            raise Problem("unavailable", self.words.format(seconds=f"{seconds:g}")) from error
+        async with self.database.plans.turn(self.client.name):
+            for number in range(PLAN_TRIES):
+                if number:
+                    await asyncio.sleep(PLAN_PAUSE_SECONDS)
+                try:
+                    return await self._try(ask, seconds)
+                except asyncpg.LockNotAvailableError as error:
+                    failure = error
+                except asyncpg.QueryCanceledError as error:
+                    raise Problem("unavailable", self.words.format(seconds=f"{seconds:g}")) from error
+        in_all = f"{PLAN_TRIES * PLAN_LOCK_SECONDS:g}"
+        raise Problem("unavailable", PLAN_IS_HELD.format(tries=PLAN_TRIES, seconds=in_all)) from failure
+
+    async def _try(self, ask: Callable[["Connection"], Awaitable[Found]], seconds: float) -> Found:
+        limited_to = self.client.limited_to
+        async with self.database.shares.turn(None, is_slow=False), self.database.transaction(limited_to) as connection:
+            await connection.execute(
+                "select set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)",
+                f"{seconds:g}s",
+                f"{PLAN_LOCK_SECONDS:g}s",
+            )
+            with self.database.plans.work(is_limited=limited_to is not None):
+                return await ask(connection)
 
 
 def access_of(request: HttpRequest) -> Access:
@@ -559,12 +577,14 @@ def database(request: HttpRequest, *, is_slow: bool = False) -> Client:
 
 def plan_database(request: HttpRequest) -> Bounded:
     """As database, for a change of the floor plan."""
-    return Bounded(database(request), PLAN_SECONDS, PLAN_IS_BUSY)
+    client = database(request)
+    return Bounded(client, LIMITED_SECONDS if client.limited_to else PLAN_SECONDS, PLAN_IS_BUSY)
 
 
 def preview_database(request: HttpRequest) -> Bounded:
     """As database, for a dry run of such a change."""
-    return Bounded(database(request), PREVIEW_SECONDS, PREVIEW_IS_BUSY)
+    client = database(request)
+    return Bounded(client, LIMITED_SECONDS if client.limited_to else PREVIEW_SECONDS, PREVIEW_IS_BUSY)
 
 
 def database_of_token(request: HttpRequest) -> Client:

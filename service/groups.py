@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import chain
 from typing import Generic, NamedTuple, TypeVar
 
 import asyncpg
@@ -29,10 +28,8 @@ class Waiting(NamedTuple, Generic[Asked, Answer]):
 class Groups(Generic[Asked, Answer]):
     """Answers everything that arrives together by one call, each with its own answer.
 
-    `call` gets what was asked, and gives the answers in that order; a Problem is raised for the one that it is for. It
-    begins after all of them arrived. Of each client it takes one after the other in the order of arrival, and clients
-    take turns, so that whoever asks for much at once is before nobody else with all of it.
-    At most `callers` calls run at a time, and as long as one of them is free nobody waits; but after a
+    `call` gets what was asked in the order of arrival, and gives the answers in that order. It begins after all of
+    them arrived. At most `callers` calls run at a time, and as long as one of them is free nobody waits; but after a
     call for a few (2 to 15) there is a pause as long as it took, which ends `apart` seconds after it began at the
     latest, so that those who ask at a pace of their own do not make a call each; none where 16 wait by then. Of 32
     or more who wait or were answered just now a group is half at most: who asks again and again is taken in or
@@ -44,7 +41,7 @@ class Groups(Generic[Asked, Answer]):
 
     def __init__(
         self,
-        call: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer | Problem]]],
+        call: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer]]],
         *,
         callers: int,
         max_weight: int,
@@ -56,18 +53,15 @@ class Groups(Generic[Asked, Answer]):
         self.max_weight = max_weight
         self.weigh = weigh
         self.apart = apart
-        # By client, the one whose turn is next first; none without anything that waits.
-        self.queues: dict[str | None, deque[Waiting[Asked, Answer]]] = {}
-        self.waiting = 0
+        self.waiting: deque[Waiting[Asked, Answer]] = deque()
         self.not_before = 0.0  # by the loop's clock
         self.running: set[asyncio.Task[None] | None] = set()
 
-    async def ask(self, asked: Asked, client: str | None = None) -> Answer:
-        """The answer to this one, or what its own call raised. `client`: whose turn it takes (service/shares.py)."""
+    async def ask(self, asked: Asked) -> Answer:
+        """The answer to this one, or what its own call raised."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        self.queues.setdefault(client, deque()).append(Waiting(asked, self.weigh(asked), answer))
-        self.waiting += 1
+        self.waiting.append(Waiting(asked, self.weigh(asked), answer))
         if len(self.running) < self.callers:
             # It begins in the loop's next turn, and takes along what else arrives in this one.
             self.running.add(loop.create_task(self._work()))
@@ -78,7 +72,7 @@ class Groups(Generic[Asked, Answer]):
         group: list[Waiting[Asked, Answer]] = []
         try:
             while self.waiting:
-                if self.apart and self.waiting < MANY:
+                if self.apart and len(self.waiting) < MANY:
                     await asyncio.sleep(self.not_before - loop.time())
                 if group := self._take(len(group)):
                     begun = loop.time()
@@ -86,7 +80,7 @@ class Groups(Generic[Asked, Answer]):
                     if 1 < len(group) < MANY:
                         self.not_before = begun + min(2 * (loop.time() - begun), self.apart)
         except BaseException:
-            for waiting in (*group, *chain.from_iterable(self.queues.values())):
+            for waiting in (*group, *self.waiting):
                 _fail(waiting, Problem("unavailable", STOPPED))
             raise
         finally:
@@ -97,19 +91,10 @@ class Groups(Generic[Asked, Answer]):
         """The next group; who has gone away by now is left out."""
         group: list[Waiting[Asked, Answer]] = []
         room = self.max_weight
-        together = self.waiting + answered
+        together = len(self.waiting) + answered
         most = together // 2 if together >= 2 * MANY else together
-        turns = deque(self.queues)
-        while turns and len(group) < most:
-            queue = self.queues[client := turns.popleft()]
-            if group and queue[0].weight > room:
-                continue  # it has the first turn of the next group, or one of the first
-            waiting = queue.popleft()
-            self.waiting -= 1
-            del self.queues[client]
-            if queue:
-                self.queues[client] = queue  # behind the others
-                turns.append(client)
+        while self.waiting and len(group) < most and (not group or self.waiting[0].weight <= room):
+            waiting = self.waiting.popleft()
             if not waiting.answer.done():
                 group.append(waiting)
                 room -= waiting.weight
@@ -132,9 +117,7 @@ class Groups(Generic[Asked, Answer]):
                 await self._answer(group[half:])
         else:
             for waiting, answer in answers:
-                if isinstance(answer, Problem):
-                    _fail(waiting, answer)
-                elif not waiting.answer.done():
+                if not waiting.answer.done():
                     waiting.answer.set_result(answer)
 
     async def _answer_apart(self, group: Sequence[Waiting[Asked, Answer]], error: Exception) -> None:

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 from service.errors import Problem
 
-# Slow reads of one client at a time: historical counts as they were known, series, raw events, uptime.
+# Slow reads of one client at a time: historical counts as they were known, series, raw events, uptime, counts of many
+# spaces, those that a dry run compares.
 SLOW_OF_A_CLIENT = 2
 # Connections of the pool that are left to what the service does for all: events, current counts.
 KEPT = 2
@@ -33,7 +34,7 @@ class Part:
     def check(self, client: str | None, number: int = 1) -> None:
         """Raises Problem (429) where it would be more than the client's part; who has nothing may have anything."""
         if client is not None and (held := self.held.get(client, 0)) and held + number > self.most:
-            raise too_much(f"Too many {self.what} of this token wait or are under way.")
+            raise too_much(f"Too many {self.what} of this token wait.")
 
     @contextmanager
     def hold(self, client: str | None, number: int = 1) -> Iterator[None]:

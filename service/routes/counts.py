@@ -8,7 +8,7 @@ from litestar.response import Stream
 from litestar.types import ASGIApp
 
 from service import calls, live
-from service.db import access_of
+from service.db import access_of, database
 from service.messages import (
     BucketOut,
     CountOut,
@@ -40,8 +40,12 @@ async def list_counts(request: HttpRequest) -> Response[bytes]:
     """The counts of the spaces named, or of a space and all below it, or of all, from one snapshot."""
     asked = query(request, CountsQuery)
     is_now = asked.at is None and asked.known_at is None
-    session = reading(request, asked.max_staleness, is_now=is_now, is_slow=not is_now)
+    limited_to = database(request).limited_to
+    is_slow = not is_now or reader(request).is_slow(limited_to, asked.space, asked.under)
+    session = reading(request, asked.max_staleness, is_now=is_now, is_slow=is_slow)
     counts = await reader(request).list_counts(session, asked.space, asked.under, asked.at, asked.known_at)
+    if asked.space is None:
+        reader(request).note_number(limited_to, asked.under, len(counts))
     return answer(request, CountsOut(counts[0].at if counts else asked.at or datetime.now(UTC), counts))
 
 

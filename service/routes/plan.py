@@ -44,7 +44,7 @@ async def _preview(
     request: HttpRequest, change: str, arguments: object, kind: type[Struct] = DryRunOut
 ) -> Response[bytes]:
     """What the change would answer, and the counts that would be others."""
-    fields, counts = await preview(preview_database(request), database(request), change, arguments)
+    fields, counts = await preview(preview_database(request), database(request, is_slow=True), change, arguments)
     return answer(request, convert({**fields, "dry_run": True, "counts": counts}, kind))
 
 

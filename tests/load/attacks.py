@@ -207,23 +207,17 @@ async def counts(attack: Attack) -> None:
     await attack.together(200, lambda place: attack.keep_asking(itertools.repeat(named if place % 2 else every)))
 
 
-async def last_id(attack: Attack) -> str:
-    """The id of the last event that a new stream begins with."""
-    reader, writer = await asyncio.open_connection(HOST, attack.target.port)
-    writer.write(attack.get("/v1/live"))
-    found = "0"
-    async with asyncio.timeout(PATIENCE):
-        while "@" not in found:  # all but the last say that everything is to come
-            line = (await reader.readline()).decode()
-            found = line.partition("id: ")[2].strip() if line.startswith("id: ") else found
-    writer.close()
-    return found
-
-
 async def old_resumes(attack: Attack) -> None:
     """Streams that come back with the first id that they ever had."""
-    first = await last_id(attack)
-    await attack.together(20, lambda _: attack.hang_up(attack.get("/v1/live", f"Last-Event-ID: {first}"), 0.2))
+    reader, writer = await asyncio.open_connection(HOST, attack.target.port)
+    writer.write(attack.get("/v1/live"))
+    last_id = ""
+    async with asyncio.timeout(PATIENCE):
+        while not last_id:
+            line = (await reader.readline()).decode()
+            last_id = line.partition("id: ")[2].strip() if line.startswith("id: ") else ""
+    writer.close()
+    await attack.together(20, lambda _: attack.hang_up(attack.get("/v1/live", f"Last-Event-ID: {last_id}"), 0.2))
 
 
 async def listeners(attack: Attack) -> None:
@@ -252,6 +246,45 @@ async def plan_changes(attack: Attack) -> None:
 
     requests = [site(zone) for zone in ("UTC", "UTC", "Europe/Berlin")]
     await attack.together(3, lambda _: attack.keep_asking(itertools.cycle(requests)))
+
+
+def own_site(attack: Attack, zone: str, query: str = "") -> bytes:
+    """A thousand spaces of the limited token, each with a zone and a reset of its own."""
+    spaces = [{"id": f"own-{number}", "time_zone": zone, "reset_at": "04:00"} for number in range(1_000)]
+    body = json.dumps({"spaces": spaces}).encode()
+    return attack.post(f"/v1/site{query}", attack.target.limited, body, method="PUT")
+
+
+async def own_spaces(attack: Attack) -> None:
+    """A limited token makes as many spaces as it may, and changes all of them, or each by itself, again and again."""
+    numbers = itertools.count()
+
+    def requests(place: int) -> Iterator[bytes]:
+        for zone in itertools.cycle(("UTC", "Europe/Berlin")):
+            yield own_site(attack, zone)
+            for _ in range(20):
+                body = json.dumps({"time_zone": zone, "reset_at": f"{place:02}:00"}).encode()
+                path = f"/v1/spaces/own-{next(numbers) % 6_000}"
+                yield attack.post(path, attack.target.limited, body, method="PUT")
+
+    await attack.together(4, lambda place: attack.keep_asking(requests(place)))
+
+
+async def dry_runs(attack: Attack) -> None:
+    """A limited token asks what would be if it changed all its spaces."""
+    requests = [own_site(attack, zone, "?dry_run=true") for zone in ("UTC", "Europe/Berlin")]
+    await attack.together(8, lambda _: attack.keep_asking(itertools.cycle(requests)))
+
+
+async def reruns(attack: Attack) -> None:
+    """Refused events are run again while the floor plan changes: each waits for the other, and all others for both."""
+    lines = "".join(f"1999-12-01T08:00:00Z,1,dpu-9,{number}\n" for number in range(10_000))
+    body = ("timestamp,direction,dpu_id,sequence\n" + lines).encode()
+    refused = attack.post("/v1/events", attack.target.ingest, body, "Content-Type: text/csv")
+    again = attack.post("/v1/rejected/rerun", attack.target.limited, b"{}")
+    changes = [own_site(attack, zone) for zone in ("UTC", "Europe/Berlin")]
+    await attack.keep_asking(iter([refused]))
+    await attack.together(6, lambda place: attack.keep_asking(itertools.cycle([again] if place % 2 else changes)))
 
 
 async def unknown_sensors(attack: Attack) -> None:
@@ -287,64 +320,6 @@ async def events(attack: Attack) -> None:
     await attack.together(100, lambda _: attack.keep_asking(requests()))
 
 
-async def clock(attack: Attack) -> None:
-    """Sensors that nobody knows: an event of each that is accepted, and then events of all of them in two days."""
-    names = [f"clock-{os.getpid()}-{number}" for number in range(200)]
-
-    def body(dpus: list[str], at: datetime) -> bytes:
-        events = [{"dpu": dpu, "timestamp": at.isoformat(), "direction": 1} for dpu in dpus]
-        return attack.post("/v1/events", attack.target.ingest, json.dumps({"events": events}).encode())
-
-    def requests(place: int) -> Iterator[bytes]:
-        yield body(names, datetime.now(UTC) - timedelta(seconds=1))
-        for number in itertools.count(place):
-            yield body([names[number % len(names)]], datetime.now(UTC) + timedelta(days=2, microseconds=number))
-
-    await attack.together(200, lambda place: attack.keep_asking(requests(place)))
-
-
-async def count404(attack: Attack) -> None:
-    """Counts of spaces that are not there, on many connections, each of another one."""
-    await attack.together(
-        400, lambda place: attack.keep_asking(itertools.repeat(attack.get(f"/v1/spaces/nope-{place}/count")))
-    )
-
-
-async def fresh(attack: Attack) -> None:
-    """As many events of now as can be sent, a little less at a time than would have a transaction of their own."""
-    numbers = itertools.count()
-
-    def requests() -> Iterator[bytes]:
-        while True:
-            at, first = datetime.now(UTC) - timedelta(seconds=1), next(numbers) * 999
-            lines = "".join(f"{(at - timedelta(microseconds=first + n)).isoformat()},1,dpu-8\n" for n in range(999))
-            body = ("timestamp,direction,dpu_id\n" + lines).encode()
-            yield attack.post("/v1/events", attack.target.ingest, body, "Content-Type: text/csv")
-
-    await attack.together(50, lambda _: attack.keep_asking(requests()))
-
-
-async def sensors_apart(attack: Attack) -> None:
-    """Lists of sensors, each of another space."""
-    await attack.together(
-        200, lambda place: attack.keep_asking(itertools.repeat(attack.get(f"/sensors?space=room-{place % 200}")))
-    )
-
-
-async def forged_resumes(attack: Attack) -> None:
-    """Streams that come back with ids made up of an old snapshot and the instant of now."""
-    snapshot, _, _, history = (await last_id(attack)).split("@")
-    oldest = max(3, int(snapshot.split(":")[0]) - 1_000_000)
-    numbers = itertools.count()
-
-    async def come_back(_: int) -> None:
-        at = time.time_ns() // 1000 - next(numbers) % 1000
-        forged = f"{oldest}:{oldest}:@{at}@{at}@{history}"
-        await attack.hang_up(attack.get("/v1/live", f"Last-Event-ID: {forged}"), 0.2)
-
-    await attack.together(100, come_back)
-
-
 ATTACKS = (
     probe_flood,
     strangers,
@@ -357,14 +332,12 @@ ATTACKS = (
     listeners,
     reports,
     plan_changes,
+    own_spaces,
+    dry_runs,
+    reruns,
     unknown_sensors,
     sensors,
     events,
-    clock,
-    count404,
-    fresh,
-    sensors_apart,
-    forged_resumes,
 )
 
 

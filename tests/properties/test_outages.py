@@ -288,7 +288,9 @@ class World:
                 state = "never_seen"
             elif lasting:
                 state = "offline"
-            elif last + self.threshold(sensor) <= self.clock and not sensor.armed_since:
+            elif last + self.threshold(sensor) <= self.clock and not (
+                sensor.armed_since and sensor.armed_since <= last
+            ):
                 state = "quiet"
             else:
                 state = "online"

@@ -197,6 +197,23 @@ $$;
 comment on function core.is_applied(jsonb) is
 'Whether a floor plan, as api.apply_site takes it, says nothing but what is so: then nobody has to be kept from storing events. False also where it is not sure, and for what a token cannot reach.';
 
+create or replace function core.refuse_depth(
+  space text,
+  place text
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception using errcode = 'PT422',
+    message = format('With %s there the tree of spaces would have more than %s levels.', quote_literal(space), core.get_most_levels()),
+    detail = place, hint = 'Put it higher up: a building needs a handful of levels.';
+end
+$$;
+comment on function core.refuse_depth(text, text) is
+'Raises PT422 naming place: the tree would be too deep with a space there.';
+
 create or replace function core.check_depth(
   space_id integer,
   parent_id integer,
@@ -210,7 +227,7 @@ set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
-  c_most constant integer := 32;
+  c_most constant integer := core.get_most_levels();
   v_above integer := (select count(*) from core.list_above(array[parent_id]));
   v_levels integer;   -- of the space and what lies in it
 begin
@@ -224,13 +241,139 @@ begin
   )
   select max(b.level) into v_levels from below b;
   if v_above + v_levels > c_most then
-    raise exception using errcode = 'PT422', message = format('With %s there the tree of spaces would have more than %s levels.', quote_literal(space), c_most),
-      detail = place, hint = 'Put it higher up: a building needs a handful of levels.';
+    perform core.refuse_depth(space, place);
   end if;
 end
 $$;
 comment on function core.check_depth(integer, integer, text, text) is
 'Raises PT422 naming place if the tree would have more than 32 levels with a space, and what lies in it, below a parent.';
+
+create or replace function core.check_room(
+  spaces jsonb,
+  places text default 'spaces[%s].'
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_most integer := core.get_most_of_limited();
+  v_room integer := v_most - cardinality(core.list_reach());
+  v_number bigint;   -- of the first one too many
+begin
+  if v_room is null then
+    return;
+  end if;
+  select n.number into v_number
+  from (
+    select min(i.ordinality) - 1 as number
+    from jsonb_array_elements(spaces) with ordinality i
+    where not exists (select from core.space s where s.id = i.value->>'id')
+    group by i.value->>'id'
+  ) n
+  order by n.number
+  offset greatest(v_room, 0)
+  limit 1;
+  if found then
+    raise exception using errcode = 'PT409',
+      message = format('The space of this token would have more than %s spaces below it and itself.', v_most),
+      detail = format(places, v_number) || 'id', hint = 'A token without a space can make more.';
+  end if;
+end
+$$;
+comment on function core.check_room(jsonb, text) is
+'Raises PT409 naming the place of the first space that is one too many for a token that is limited to a space. spaces, places: as core.check_spaces.';
+
+create or replace function core.check_spaces(
+  spaces jsonb,
+  places text default 'spaces[%s].'
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  c_levels constant integer := core.get_most_levels();
+  v_item jsonb;
+  v_number bigint;
+  v_place text;
+  v_id text;
+  v_zone text;
+begin
+  for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(spaces) with ordinality i loop
+    v_place := format(places, v_number);
+    perform core.check_id(v_item->>'id', v_place || 'id');
+    if (v_item->>'capacity')::integer < 0 then
+      raise exception using errcode = 'PT422', message = 'capacity is negative.', detail = v_place || 'capacity',
+        hint = 'Give 0 or more, or null for none.';
+    end if;
+    if v_item ? 'opening_hours' then
+      perform core.check_opening_hours(v_item->'opening_hours', v_place || 'opening_hours');
+    end if;
+    if (v_item->>'offline_after_seconds')::integer not between 1 and 2678400 then
+      raise exception using errcode = 'PT422', message = 'offline_after_seconds is not 1 to 2678400 (31 days).',
+        detail = v_place || 'offline_after_seconds', hint = 'Give seconds, or null for what the parent says.';
+    end if;
+    if v_item->>'reset_at' !~ '^(never|([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)$' then
+      raise exception using errcode = 'PT422', message = format('%s is not a time of day.', quote_literal(left(v_item->>'reset_at', 80))),
+        detail = v_place || 'reset_at', hint = 'Give local time as HH:MM, or never.';
+    end if;
+  end loop;
+  select i.value->>'time_zone', i.ordinality - 1 into v_zone, v_number
+  from jsonb_array_elements(spaces) with ordinality i
+  where i.value->>'time_zone' is not null and i.value->>'time_zone' <> all (
+      (select core.list_time_zones(array(select distinct z->>'time_zone' from jsonb_array_elements(spaces) z)))::text[])
+    -- one that has held since before it was taken out of the list is left alone
+    and not exists (
+      select
+      from core.space s
+      join core.schedule h on h.space_id = s.space_id and h.superseded_at is null
+      where s.id = i.value->>'id' and h.time_zone = i.value->>'time_zone')
+  order by i.ordinality
+  limit 1;
+  if found then
+    perform core.check_time_zone(v_zone, format(places, v_number) || 'time_zone');
+  end if;
+
+  -- as deep as it is at least: what is there below them, or moves above them, is looked at where it is put
+  with recursive listed as (
+    select distinct on (i.value->>'id') i.value->>'id' as id, i.value->>'parent' as parent, i.ordinality - 1 as number
+    from jsonb_array_elements(spaces) with ordinality i
+    where i.value ? 'parent'
+    order by i.value->>'id', i.ordinality desc
+  ),
+  top as (
+    select l.id, l.number, a.levels + 1 as level
+    from listed l
+    left join core.space s on s.id = l.parent
+    cross join lateral (
+      select case when bool_or(t.id in (select o.id from listed o)) then 0 else count(t.id) end as levels
+      from core.list_above(array[s.space_id]) c
+      join core.space t on t.space_id = c.above_id
+      where core.is_space_in_reach(s.space_id)
+    ) a
+    where l.parent is null or l.parent not in (select o.id from listed o)
+  ),
+  tree as (
+    select t.id, t.number, t.level from top t
+    union all
+    select l.id, l.number, t.level + 1 from tree t join listed l on l.parent = t.id where t.level <= c_levels
+  )
+  select t.id, t.number into v_id, v_number from tree t where t.level > c_levels order by t.level, t.number limit 1;
+  if found then
+    perform core.refuse_depth(v_id, format(places, v_number) || 'parent');
+  end if;
+  perform core.check_room(spaces, places);
+end
+$$;
+comment on function core.check_spaces(jsonb, text) is
+'Raises PT422 naming the place of the first space that cannot be as it is told, whatever there is: before anybody locks the floor plan. PT409 as core.check_room.
+
+spaces: as api.apply_site takes them; places: the format of the place of one, given its number from 0.';
 
 create or replace function core.put_space(
   space text,
@@ -255,7 +398,6 @@ declare
   v_reach integer := core.get_reach();
   v_space_id integer;
 begin
-  perform core.check_id(space, place || 'id');
   -- what a limited token makes lies in the space it is limited to, unless it says where
   insert into core.space (id, parent_id) values (space, v_reach) on conflict (id) do nothing;
   if found then
@@ -274,12 +416,8 @@ begin
   end if;
   if patch ? 'capacity' then
     v_new.capacity := (patch->>'capacity')::integer;
-    if v_new.capacity < 0 then
-      raise exception using errcode = 'PT422', message = 'capacity is negative.', detail = place || 'capacity', hint = 'Give 0 or more, or null for none.';
-    end if;
   end if;
   if patch ? 'opening_hours' then
-    perform core.check_opening_hours(patch->'opening_hours', place || 'opening_hours');
     v_new.opening_hours := nullif(patch->'opening_hours', 'null');
   end if;
   if v_reach is not null and patch->'parent' = 'null' then
@@ -300,10 +438,6 @@ begin
   end if;
   if patch ? 'offline_after_seconds' then
     v_new.offline_after_seconds := (patch->>'offline_after_seconds')::integer;
-    if v_new.offline_after_seconds not between 1 and 2678400 then
-      raise exception using errcode = 'PT422', message = 'offline_after_seconds is not 1 to 2678400 (31 days).', detail = place || 'offline_after_seconds',
-        hint = 'Give seconds, or null for what the parent says.';
-    end if;
   end if;
   if (patch->>'retired')::boolean <> (v_space.retired_at is not null) then
     v_new.retired_at := case when v_space.retired_at is null then put_space.recorded_at end;
@@ -338,13 +472,6 @@ begin
   select h.* into v_held from core.schedule h where h.space_id = v_space.space_id and h.superseded_at is null;
   v_time_zone := case when patch ? 'time_zone' then patch->>'time_zone' else v_held.time_zone end;
   v_reset_at := case when patch ? 'reset_at' then patch->>'reset_at' else v_held.reset_at end;
-  if v_time_zone is not null and v_time_zone is distinct from v_held.time_zone then
-    perform core.check_time_zone(v_time_zone, place || 'time_zone');
-  end if;
-  if v_reset_at !~ '^(never|([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)$' then
-    raise exception using errcode = 'PT422', message = format('%s is not a time of day.', quote_literal(left(v_reset_at, 80))),
-      detail = place || 'reset_at', hint = 'Give local time as HH:MM, or never.';
-  end if;
   if (v_time_zone, v_reset_at) is distinct from (v_held.time_zone, v_held.reset_at) then
     update core.schedule h set superseded_at = put_space.recorded_at where h.schedule_id = v_held.schedule_id;
     insert into core.schedule (space_id, time_zone, reset_at, recorded_at)
@@ -664,19 +791,8 @@ begin
   order by c.recorded_at desc, c.change_id desc
   limit 1;
   if not found then
-    -- what a later one left of it, after its end, was not told by itself
-    select c.* into v_later
-    from core.placement_change c
-    where c.dpu_id = undo_placement.dpu_id and upper(c.during) = undo_placement.from_at and c.undone_at is null
-    order by c.recorded_at desc, c.change_id desc
-    limit 1;
-    raise exception using errcode = 'PT404', message = 'No placement of this DPU starts at that instant.', detail = 'from',
-      hint = case
-        when found and core.get_reach() is null then format(
-          'What holds from then on is the rest of an older placement. To change that, undo the one that ends there: DELETE /v1/dpus/{id}/placements?from=%s.',
-          core.format_instant(lower(v_later.during)))
-        else 'GET /v1/dpus/{id}/placements lists them. Give the from of one of them.'
-      end;
+    raise exception using errcode = 'PT404', message = 'Nothing that was told of this DPU holds from that instant on.', detail = 'from',
+      hint = 'Give the from of the placement as it was recorded: GET /v1/dpus/{id}/placements lists them.';
   end if;
   select c.* into v_later
   from core.placement_change c
@@ -685,8 +801,8 @@ begin
   order by c.recorded_at desc, c.change_id desc
   limit 1;
   if found then
-    raise exception using errcode = 'PT409', message = 'A later placement changed this period.', detail = 'from',
-      hint = format('Undo it first: DELETE /v1/dpus/{id}/placements?from=%s.', core.format_instant(lower(v_later.during)));
+    raise exception using errcode = 'PT409', message = 'Something else was told of that period since.', detail = 'from',
+      hint = format('Take that back first: the placement from %s.', core.format_instant(lower(v_later.during)));
   end if;
   perform core.check_dpu(dpu_id, v_change.during, 'dpu');
 
@@ -722,4 +838,4 @@ begin
 end
 $$;
 comment on function core.undo_placement(integer, timestamptz, timestamptz) is
-'Takes back what was told last of a DPU from from_at on: of that period holds again what held before. The caller goes on with core.rebase_offline_after. Errors: PT404 where none starts there, naming the one that cut off what holds from then on; PT409 naming the latest one that changed that period since; PT422 for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';
+'Takes back what was told last of a DPU from from_at on: of that period holds again what held before. The caller goes on with core.rebase_offline_after. Errors: PT404 where nothing was told from then on; PT409 if something else was told of that period since; PT422 for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';

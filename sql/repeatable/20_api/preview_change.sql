@@ -13,6 +13,12 @@ declare
   v_with_resets boolean := change in ('record_reset', 'undo_reset');
   v_before jsonb;
 begin
+  -- what is refused for its form keeps nobody from storing events
+  if change = 'apply_site' then
+    perform core.check_spaces(arguments->'spaces');
+  elsif change = 'put_space' then
+    perform core.check_spaces(jsonb_build_array(arguments->'patch' || jsonb_build_object('id', arguments->>'space')), '');
+  end if;
   -- what this block locks and writes is let go of where it ends
   begin
     perform core.lock_plan();
@@ -26,7 +32,7 @@ begin
         where w.id = arguments->>'doorway' or w.doorway_id in (
           select p.doorway_id from core.placement p join core.dpu d on d.dpu_id = p.dpu_id where d.id = arguments->>'dpu'));
     end if;
-    v_before := core.get_facts(coalesce(v_spaces, array(select s.space_id from core.space s)), v_with_resets);
+    v_before := core.get_facts(coalesce(v_spaces, core.list_reach(), array(select s.space_id from core.space s)), v_with_resets);
     case change
       when 'apply_site' then
         select coalesce(jsonb_agg(r), '[]') into result from api.apply_site(arguments) r;
@@ -48,7 +54,7 @@ begin
     facts := jsonb_build_object(
       'now', clock_timestamp(),
       'spaces', core.list_changed_facts(
-        v_before, core.get_facts(coalesce(v_spaces, array(select s.space_id from core.space s)), v_with_resets)));
+        v_before, core.get_facts(coalesce(v_spaces, core.list_reach(), array(select s.space_id from core.space s)), v_with_resets)));
     raise exception using errcode = 'HC001', message = 'This was a dry run.';
   exception when sqlstate 'HC001' then
     null;

@@ -20,8 +20,7 @@ returns table (
   clock text,
   retired_at timestamptz,
   offline_after_seconds integer,
-  effective_offline_after_seconds integer,
-  first_heard timestamptz
+  effective_offline_after_seconds integer
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp

@@ -21,11 +21,14 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_spaces jsonb := jsonb_build_array(patch || jsonb_build_object('id', space));
   v_now timestamptz;
   v_change text := 'unchanged';
 begin
-  if not core.is_applied(jsonb_build_object('spaces', jsonb_build_array(patch || jsonb_build_object('id', space)))) then
+  if not core.is_applied(jsonb_build_object('spaces', v_spaces)) then
+    perform core.check_spaces(v_spaces, '');
     v_now := core.lock_plan();
+    perform core.check_room(v_spaces, '');
     v_change := core.put_space(space, patch, v_now);
     perform core.rebase_changed();
   end if;
@@ -36,4 +39,4 @@ $$;
 comment on function api.put_space(text, jsonb) is
 'Creates a space, or changes what patch names: null clears, absent leaves as is.
 
-patch: {name, parent, time_zone, capacity, reset_at, opening_hours, offline_after_seconds, retired}. A new parent applies to the whole history; so does a new zone or reset time, though what held before stays known (known_at). Returns the space; created says whether it is new. Errors: PT422 naming the field.';
+patch: {name, parent, time_zone, capacity, reset_at, opening_hours, offline_after_seconds, retired}. A new parent applies to the whole history; so does a new zone or reset time, though what held before stays known (known_at). Returns the space; created says whether it is new. Errors: PT422 naming the field; PT409 where a token that is limited to a space would have more than 2,000.';

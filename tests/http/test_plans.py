@@ -1,0 +1,277 @@
+"""Changes of the floor plan: one at a time, for a moment, and then a rest; whoever stores events goes first."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import asyncpg
+import pytest
+
+from service import rejected
+from service.app import create_app
+from service.errors import Problem
+from service.plans import LONGEST_REST_SECONDS, OWED_SECONDS, REST, REST_OF_LIMITED, Plans
+from service.settings import Settings
+from tests.factories import apply_site
+from tests.http import Json, body, event, problem
+from tests.http.guarded import guarded, new_token, token_id
+from tests.http.streams import client_of
+from tests.http.test_shares import count_waiting, until_waiting
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+
+@asynccontextmanager
+async def plan_held(database_url: str, how: str) -> AsyncIterator[asyncpg.Connection]:
+    """Somebody else changes the floor plan, or stores events, as long as this lasts. Gives a session that looks on."""
+    owner, onlooker = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+    try:
+        async with owner.transaction():
+            await owner.execute(f"select core.{how}_plan()")
+            yield onlooker
+    finally:
+        await owner.close()
+        await onlooker.close()
+
+
+async def test_changes_have_one_turn_and_those_of_one_client_are_behind_each_other() -> None:
+    plans = Plans()
+    begun: list[str] = []
+
+    async def change(client: str) -> None:
+        async with plans.turn(client):
+            begun.append(client)
+            await asyncio.sleep(0)
+
+    async with plans.turn("one"):
+        waiting = [asyncio.create_task(change(client)) for client in ("one", "one", "one", "other")]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert begun == []
+    await asyncio.gather(*waiting)
+    assert begun.index("other") <= 1, "its turn comes before the second and third of the client that floods"
+
+
+async def test_a_client_fills_a_quarter_of_those_that_wait_to_change_something() -> None:
+    plans = Plans()
+    async with plans.turn("one"):
+        waiting = [asyncio.create_task(plans.turn("one").__aenter__()) for _ in range(26)]
+        done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        (refused,) = done
+        with pytest.raises(Problem) as raised:
+            refused.result()
+        assert raised.value.kind.status == 429
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("is_limited", "times"), [(True, REST_OF_LIMITED), (False, REST)])
+async def test_the_rest_is_as_long_as_the_work_and_longer_for_a_limited_token(is_limited: bool, times: float) -> None:
+    plans = Plans()
+    now = asyncio.get_running_loop().time()
+    plans.note(1.0, is_limited=is_limited)
+    plans.note(0.5, is_limited=is_limited)
+    assert plans.rested_at - now == pytest.approx(1.5 * times, rel=0.5)
+    plans.note(1000.0, is_limited=is_limited)
+    assert plans.rested_at - now < 2 * LONGEST_REST_SECONDS + 1.5 * times, "bounded"
+
+
+async def test_nobody_begins_before_there_was_rest_and_a_little_is_owed_by_everybody() -> None:
+    plans = Plans()
+    plans.rested_at = asyncio.get_running_loop().time() + OWED_SECONDS / 2
+    async with asyncio.timeout(OWED_SECONDS / 4), plans.turn("one"):
+        pass
+    plans.rested_at = asyncio.get_running_loop().time() + OWED_SECONDS + 1000
+    for client in ("one", "other", None):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01), plans.turn(client):
+                pass
+    plans.rested_at = 0.0
+    async with plans.turn("one"):
+        pass
+
+
+@pytest.mark.concurrency
+async def test_one_change_is_in_the_database_and_its_client_can_read_meanwhile(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await apply_site(connection, spaces=[{"id": "own"}])
+    tokens = [await new_token(connection), await new_token(connection, space="own")]
+    async with guarded(database_url) as client, plan_held(database_url, "lock") as onlooker:
+        asked = [
+            asyncio.create_task(client.put(f"/v1/spaces/s{number}{dry}", json={}, headers=token))
+            for token in tokens
+            for number, dry in enumerate(("", "?dry_run=true", "", "?dry_run=true"))
+        ]
+        await until_waiting(onlooker, 1)
+        most = 0
+        while not (done := [task for task in asked if task.done()]):
+            most = max(most, await count_waiting(onlooker))
+            for token in tokens:
+                body(await client.get("/v1/spaces/own/count", headers=token))
+        assert most == 1
+        assert "used the floor plan" in problem(done[0].result(), 503, "unavailable")["detail"]
+        assert done[0].result().headers["retry-after"]
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+@pytest.mark.concurrency
+async def test_events_are_stored_while_a_change_waits_for_the_floor_plan(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    token = await new_token(connection)
+    async with guarded(database_url) as client:
+        body(await client.post("/v1/events", json={"events": [event()]}, headers=token))
+        async with plan_held(database_url, "share") as onlooker:
+            change = asyncio.create_task(client.put("/v1/spaces/new", json={}, headers=token))
+            await until_waiting(onlooker, 1)
+            stored = body(await client.post("/v1/events", json={"events": [event(sequence=2)]}, headers=token))
+            assert stored["accepted"] == 1
+            assert not change.done(), "it let them pass, and tries again"
+        body(await change, 201)
+
+
+SLOW = """
+create function public.wait() returns trigger language plpgsql as 'begin perform pg_sleep(60); return new; end';
+create trigger wait before insert on core.space for each row execute function public.wait()
+"""
+
+
+@pytest.mark.concurrency
+@pytest.mark.parametrize("dry", ["", "?dry_run=true"])
+async def test_a_limited_token_holds_the_floor_plan_for_a_moment(
+    connection: asyncpg.Connection, database_url: str, dry: str
+) -> None:
+    await apply_site(connection, spaces=[{"id": "own"}])
+    limited = await new_token(connection, space="own")
+    await connection.execute(SLOW)
+    try:
+        async with guarded(database_url) as client:
+            refused = await client.put(f"/v1/spaces/new{dry}", json={}, headers=limited)
+    finally:
+        await connection.execute("drop function public.wait() cascade")
+    assert "1.5 seconds" in problem(refused, 503, "unavailable")["detail"]
+
+
+WRONG: list[tuple[str, Json, str]] = [
+    ("spaces/new", {"capacity": -1}, "capacity"),
+    ("spaces/new", {"time_zone": "Moon/Crater"}, "time_zone"),
+    ("spaces/new", {"reset_at": "25:00"}, "reset_at"),
+    ("spaces/new", {"offline_after_seconds": 0}, "offline_after_seconds"),
+    ("spaces/new", {"parent": "level-31"}, "parent"),
+    ("site", {"spaces": [{"id": "a", "parent": "level-30"}, {"id": "b", "parent": "a"}]}, "spaces[1].parent"),
+    (
+        "site",
+        {"spaces": [{"id": f"c{number}", "parent": f"c{number - 1}" if number else None} for number in range(900)]},
+        "spaces[32].parent",
+    ),
+]
+
+
+@pytest.mark.concurrency
+@pytest.mark.parametrize(("path", "sent", "where"), WRONG)
+@pytest.mark.parametrize("dry", ["", "?dry_run=true"])
+async def test_what_is_refused_for_its_form_never_asks_for_the_floor_plan(
+    connection: asyncpg.Connection, database_url: str, path: str, sent: Json, where: str, dry: str
+) -> None:
+    levels = [{"id": f"level-{n}", "parent": f"level-{n - 1}" if n else None} for n in range(32)]
+    await apply_site(connection, spaces=levels)
+    token = await new_token(connection)
+    async with guarded(database_url) as client, plan_held(database_url, "lock"):
+        problem(await client.put(f"/v1/{path}{dry}", json=sent, headers=token), 422, "invalid", where)
+
+
+async def test_a_plan_that_moves_what_is_deep_higher_up_is_not_refused_for_what_was(
+    connection: asyncpg.Connection,
+) -> None:
+    levels = [{"id": f"level-{n}", "parent": f"level-{n - 1}" if n else None} for n in range(32)]
+    await apply_site(connection, spaces=levels)
+    await apply_site(connection, spaces=[{"id": "level-1", "parent": None}, {"id": "new", "parent": "level-31"}])
+
+
+async def test_a_limited_token_makes_spaces_up_to_a_bound(connection: asyncpg.Connection, database_url: str) -> None:
+    await apply_site(connection, spaces=[{"id": "own"}, {"id": "other"}])
+    await connection.execute(
+        "insert into core.space (id, parent_id) select 'own-' || n, s.space_id"
+        " from core.space s cross join generate_series(1, 1998) n where s.id = 'own'"
+    )
+    limited, whole = await new_token(connection, space="own"), await new_token(connection)
+    async with guarded(database_url) as client:
+        site = {"spaces": [{"id": "own-1", "name": "One"}, {"id": "last"}, {"id": "last", "name": "L"}, {"id": "more"}]}
+        for dry in ("?dry_run=true", ""):
+            refused = problem(await client.put(f"/v1/site{dry}", json=site, headers=limited), 409, "conflict")
+            assert (refused["errors"][0]["where"], "2000" in refused["detail"]) == ("spaces[3].id", True)
+        body(await client.put("/v1/spaces/last", json={}, headers=limited), 201)
+        problem(await client.put("/v1/spaces/more", json={}, headers=limited), 409, "conflict", "id")
+        body(await client.put("/v1/spaces/own-1", json={"name": "Room"}, headers=limited))
+        body(await client.put("/v1/spaces/more", json={"parent": "own"}, headers=whole), 201)
+
+
+async def test_counts_of_many_spaces_and_those_of_dry_runs_are_slow_reads(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.reader.MANY_SPACES", 2)
+    await apply_site(connection, spaces=[{"id": name} for name in ("a", "b", "c")] + [{"id": "d", "parent": "a"}])
+    one, other = await new_token(connection), await new_token(connection)
+    name = await token_id(connection, one)
+    app = create_app(Settings(database_url=database_url, jobs=False, acquire_seconds=0.5))
+    async with app.lifespan(), client_of(app) as client:
+        body(await client.get("/v1/counts", headers=one))
+        async with AsyncExitStack() as stack:
+            for _ in range(2):
+                await stack.enter_async_context(app.state.database.shares.turn(name, is_slow=True))
+            problem(await client.get("/v1/counts", headers=one), 429, "rate_limited")
+            problem(await client.put("/v1/spaces/a?dry_run=true", json={}, headers=one), 429, "rate_limited")
+            for path in ("/v1/counts?under=a", "/v1/counts?space=a&space=b", "/v1/spaces/a/count"):
+                body(await client.get(path, headers=one))
+            body(await client.get("/v1/counts", headers=other))
+        body(await client.get("/v1/counts", headers=one))
+
+
+async def refused_events(connection: asyncpg.Connection, number: int) -> None:
+    await connection.execute(
+        "insert into core.rejected_event (digest, received_at, code, detail, dpu, time, direction, sequence)"
+        " select sha256(n::text::bytea), now(), 'too_old', 'old', 'door', '2026-01-05 08:00Z'::timestamptz, 1, n"
+        " from generate_series(1, $1::integer) n",
+        number,
+    )
+
+
+async def test_refused_events_are_run_again_a_few_in_a_transaction(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejected, "AT_A_TIME", 2)
+    await refused_events(connection, 7)
+    token = await new_token(connection)
+    async with guarded(database_url) as client:
+        found = body(await client.post("/v1/rejected/rerun", json={"limit": 5}, headers=token))
+        assert (found["received"], found["accepted"]) == (5, 5)
+        transactions = "select count(distinct xmin::text) from core.rejected_event where rerun_at is not null"
+        assert await connection.fetchval(transactions) == 3
+        rest = body(await client.post("/v1/rejected/rerun", json={"after": found["next"]}, headers=token))
+        assert (rest["received"], rest["next"]) == (2, None)
+
+
+async def test_where_a_later_part_fails_the_answer_is_what_became_of_those_before(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejected, "AT_A_TIME", 2)
+    await refused_events(connection, 5)
+    await connection.execute(
+        "create function public.refuse() returns trigger language plpgsql as"
+        " 'begin raise exception using errcode = ''55P03''; end';"
+        "create trigger refuse before update on core.rejected_event for each row when (old.sequence = 4)"
+        " execute function public.refuse()"
+    )
+    token = await new_token(connection)
+    async with guarded(database_url) as client:
+        found = body(await client.post("/v1/rejected/rerun", json={}, headers=token))
+        assert (found["received"], found["accepted"]) == (2, 2)
+        again = await client.post("/v1/rejected/rerun", json={"after": found["next"]}, headers=token)
+        await connection.execute("drop function public.refuse() cascade")
+        problem(again, 503, "unavailable")
+        rest = body(await client.post("/v1/rejected/rerun", json={"after": found["next"]}, headers=token))
+        assert (rest["accepted"], rest["next"]) == (3, None)
