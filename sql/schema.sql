@@ -671,6 +671,18 @@ routine core.check_retirable(integer,text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.check_room(jsonb,text)
+    arguments   spaces jsonb, places text DEFAULT 'spaces[%s].'::text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.check_spaces(jsonb,text)
+    arguments   spaces jsonb, places text DEFAULT 'spaces[%s].'::text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.check_time_zone(text,text)
     arguments   time_zone text, place text
     returns     void
@@ -1028,6 +1040,14 @@ routine core.get_microseconds(timestamp with time zone,timestamp with time zone)
 routine core.get_middle(timestamp with time zone,timestamp with time zone)
     arguments   earlier timestamp with time zone, later timestamp with time zone
     returns     timestamp with time zone
+    as          sql immutable
+
+routine core.get_most_levels()
+    returns     integer
+    as          sql immutable
+
+routine core.get_most_of_limited()
+    returns     integer
     as          sql immutable
 
 routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
@@ -1574,6 +1594,12 @@ routine core.refresh_rollup(regclass,timestamp with time zone,timestamp with tim
 routine core.refresh_rollups(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
     as          procedure plpgsql
+
+routine core.refuse_depth(text,text)
+    arguments   space text, place text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.refuse_events(timestamp with time zone,text[],text[],text[],timestamp with time zone[],integer[],smallint[],text[])
     arguments   received_at timestamp with time zone, codes text[], details text[], dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], bodies text[]
