@@ -5,4 +5,6 @@ psql --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --username="${POSTGRES_USER:-post
   --set=service="$SERVICE_PASSWORD" --set=bi="$BI_PASSWORD" <<'SQL'
 create role headcount_service login password :'service';
 create role headcount_bi login password :'bi' connection limit 10;
+-- they have no business in other databases of this server
+revoke connect on database postgres, template1 from public;
 SQL

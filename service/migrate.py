@@ -31,6 +31,8 @@ set search_path = public; set timezone = 'UTC'; set statement_timeout = 0; set l
 # With this code an SQL file warns of what it may not do, for the administrator to do it.
 NOT_ALLOWED = "01HC0"
 CANNOT_REPLACE = {"42P13", "42P16", "42809"}
+# Runs every time: a new version of TimescaleDB brings functions that everybody may call, with no file changed.
+ALWAYS = "95_public.sql"
 
 LEDGER = """
 create schema if not exists meta;
@@ -241,7 +243,7 @@ def _run_repeatable(
     drop_first: bool = False,
 ) -> tuple[bool, bool]:
     """Runs the repeatable files after a numbered one and when their hash differs from the ledger's, the
-    policies when theirs does.
+    policies when theirs does, and the one of what everybody may do always.
 
     Everything is replaced in place, so that callers never meet a missing function; only when PostgreSQL
     says that something cannot be replaced is it all done again with a drop first. Either way others see
@@ -267,8 +269,10 @@ def _run_repeatable(
                 if stale and path >= POLICIES:
                     _drop_stale(connection, everything=False)
                     stale = False
-                if ("policies" if path == POLICIES else "repeatable") in todo:
+                is_due = ("policies" if path == POLICIES else "repeatable") in todo
+                if is_due:
                     on_step(path)
+                if is_due or path == ALWAYS:
                     _run(connection, f"repeatable/{path}", text)
             if stale:
                 _drop_stale(connection, everything=False)

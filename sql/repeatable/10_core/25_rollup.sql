@@ -422,25 +422,6 @@ $$;
 comment on procedure core.refresh_range(timestamptz, timestamptz, timestamptz) is
 'Refreshes the rollups of [low, high): quarter-hours, and the whole days and 30 days before materialized_until that they belong to.';
 
-create or replace function core.end_long_reads()
-returns void
-language plpgsql volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform pg_terminate_backend(a.pid)
-  from pg_stat_activity a
-  where a.datname = current_database() and a.backend_type = 'client backend' and a.xact_start < clock_timestamp() - interval '15 minutes'
-    and pg_has_role(a.usesysid, 'headcount_bi', 'member') and not pg_has_role(a.usesysid, 'headcount_service', 'member');
-exception when insufficient_privilege then
-  null;  -- a login of BI whose role is not ours to end
-end
-$$;
-comment on function core.end_long_reads() is
-'Ends the sessions of BI whose transaction has lasted for more than 15 minutes: it keeps old rows and chunks in place.
-
-The time-outs of a role can be lifted by the role itself. This one cannot. It concerns headcount_bi and, where the owner is a superuser, every role that is a member of it and not of headcount_service.';
-
 create or replace procedure core.run_upkeep(
   job_id integer default null,
   config jsonb default null
@@ -451,8 +432,6 @@ declare
   v_chunk regclass;
   v_is_blocked boolean := false;
 begin
-  perform core.end_long_reads();
-  commit;
   call core.refresh_rollups();
   call core.rebase_due();
   delete from core.change c where c.changed_at < clock_timestamp() - interval '1 hour';
