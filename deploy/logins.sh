@@ -7,4 +7,5 @@ create role headcount_service login password :'service';
 create role headcount_bi login password :'bi' connection limit 10;
 -- they have no business in other databases of this server
 revoke connect on database postgres, template1 from public;
+grant connect on database :"DBNAME" to headcount_service, headcount_bi;
 SQL
