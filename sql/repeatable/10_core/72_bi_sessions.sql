@@ -19,8 +19,9 @@ as $$
   join pg_namespace n on n.oid = p.pronamespace
   where e.extname = 'timescaledb' and p.provolatile = 'v'
     -- what plain queries and the extension itself need
+    and p.prorettype <> all ('{trigger, event_trigger}'::regtype[])
     and p.proname !~ case when n.nspname = 'public' then '^(time_bucket|locf$|interpolate$)|uuidv7$'
-      else '^(extension_state|tsl_loaded)$|_trigger$' end
+      else '^(extension_state|tsl_loaded)$' end
 $$;
 comment on function core.list_risky_routines() is
 'Routines that PostgreSQL and TimescaleDB let everybody call, and with which a login could lock, fill or drop something.
