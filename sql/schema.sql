@@ -822,7 +822,8 @@ routine core.drop_refused()
 routine core.drop_retired_chunks()
     as          procedure plpgsql
 
-routine core.end_long_reads()
+routine core.end_long_reads(integer,jsonb)
+    arguments   job_id integer DEFAULT NULL::integer, config jsonb DEFAULT NULL::jsonb
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -1356,6 +1357,11 @@ routine core.list_reached_ids(integer[],timestamp with time zone[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_risky_routines()
+    returns     SETOF oid
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_schedules(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, time_zone text, reset_at text)
@@ -1595,6 +1601,11 @@ routine core.refresh_rollups(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
     as          procedure plpgsql
 
+routine core.refuse_ddl()
+    returns     event_trigger
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.refuse_depth(text,text)
     arguments   space text, place text
     returns     void
@@ -1810,6 +1821,7 @@ schema bi
     grant       usage to headcount_bi
 
 schema core
+    job         core.end_long_reads every 00:00:02
     job         core.run_upkeep every 00:01:00
 
 schema meta
