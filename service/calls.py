@@ -683,13 +683,15 @@ async def list_counts(
     under: str | None = None,
     at: datetime | None = None,
     known_at: datetime | None = None,
+    known_only: bool = False,
 ) -> list[messages.CountOut]:
     rows = await session.fetch(
-        "select * from api.list_counts(spaces => $1, under => $2, at => $3, known_at => $4)",
+        "select * from api.list_counts(spaces => $1, under => $2, at => $3, known_at => $4, known_only => $5)",
         spaces,
         under,
         at,
         known_at,
+        known_only,
     )
     return [_count(row) for row in rows]
 
@@ -828,13 +830,21 @@ async def try_channel(
 
 
 async def claim_deliveries(
-    session: Session, max_rows: int, lease_seconds: int = 30, a_channel: int = 4
+    session: Session,
+    max_rows: int,
+    lease_seconds: int = 30,
+    a_channel: int = 4,
+    a_family: int = 25,
+    failing: int = 50,
 ) -> list[messages.ClaimRow]:
     rows = await session.fetch(
-        "select * from api.claim_deliveries(max_rows => $1, lease_seconds => $2, a_channel => $3)",
+        "select * from api.claim_deliveries("
+        "max_rows => $1, lease_seconds => $2, a_channel => $3, a_family => $4, failing => $5)",
         max_rows,
         lease_seconds,
         a_channel,
+        a_family,
+        failing,
     )
     return [_shape(row, messages.ClaimRow) for row in rows]
 

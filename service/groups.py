@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 from typing import Generic, NamedTuple, TypeVar
 
 import asyncpg
@@ -28,8 +29,10 @@ class Waiting(NamedTuple, Generic[Asked, Answer]):
 class Groups(Generic[Asked, Answer]):
     """Answers everything that arrives together by one call, each with its own answer.
 
-    `call` gets what was asked in the order of arrival, and gives the answers in that order. It begins after all of
-    them arrived. At most `callers` calls run at a time, and as long as one of them is free nobody waits; but after a
+    `call` gets what was asked, and gives the answers in that order; a Problem is raised for the one that it is for. It
+    begins after all of them arrived. Of each client it takes one after the other in the order of arrival, and clients
+    take turns, so that whoever asks for much at once is before nobody else with all of it.
+    At most `callers` calls run at a time, and as long as one of them is free nobody waits; but after a
     call for a few (2 to 15) there is a pause as long as it took, which ends `apart` seconds after it began at the
     latest, so that those who ask at a pace of their own do not make a call each; none where 16 wait by then. Of 32
     or more who wait or were answered just now a group is half at most: who asks again and again is taken in or
@@ -41,7 +44,7 @@ class Groups(Generic[Asked, Answer]):
 
     def __init__(
         self,
-        call: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer]]],
+        call: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer | Problem]]],
         *,
         callers: int,
         max_weight: int,
@@ -53,15 +56,18 @@ class Groups(Generic[Asked, Answer]):
         self.max_weight = max_weight
         self.weigh = weigh
         self.apart = apart
-        self.waiting: deque[Waiting[Asked, Answer]] = deque()
+        # By client, the one whose turn is next first; none without anything that waits.
+        self.queues: dict[str | None, deque[Waiting[Asked, Answer]]] = {}
+        self.waiting = 0
         self.not_before = 0.0  # by the loop's clock
         self.running: set[asyncio.Task[None] | None] = set()
 
-    async def ask(self, asked: Asked) -> Answer:
-        """The answer to this one, or what its own call raised."""
+    async def ask(self, asked: Asked, client: str | None = None) -> Answer:
+        """The answer to this one, or what its own call raised. `client`: whose turn it takes (service/shares.py)."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        self.waiting.append(Waiting(asked, self.weigh(asked), answer))
+        self.queues.setdefault(client, deque()).append(Waiting(asked, self.weigh(asked), answer))
+        self.waiting += 1
         if len(self.running) < self.callers:
             # It begins in the loop's next turn, and takes along what else arrives in this one.
             self.running.add(loop.create_task(self._work()))
@@ -72,7 +78,7 @@ class Groups(Generic[Asked, Answer]):
         group: list[Waiting[Asked, Answer]] = []
         try:
             while self.waiting:
-                if self.apart and len(self.waiting) < MANY:
+                if self.apart and self.waiting < MANY:
                     await asyncio.sleep(self.not_before - loop.time())
                 if group := self._take(len(group)):
                     begun = loop.time()
@@ -80,7 +86,7 @@ class Groups(Generic[Asked, Answer]):
                     if 1 < len(group) < MANY:
                         self.not_before = begun + min(2 * (loop.time() - begun), self.apart)
         except BaseException:
-            for waiting in (*group, *self.waiting):
+            for waiting in (*group, *chain.from_iterable(self.queues.values())):
                 _fail(waiting, Problem("unavailable", STOPPED))
             raise
         finally:
@@ -91,10 +97,19 @@ class Groups(Generic[Asked, Answer]):
         """The next group; who has gone away by now is left out."""
         group: list[Waiting[Asked, Answer]] = []
         room = self.max_weight
-        together = len(self.waiting) + answered
+        together = self.waiting + answered
         most = together // 2 if together >= 2 * MANY else together
-        while self.waiting and len(group) < most and (not group or self.waiting[0].weight <= room):
-            waiting = self.waiting.popleft()
+        turns = deque(self.queues)
+        while turns and len(group) < most:
+            queue = self.queues[client := turns.popleft()]
+            if group and queue[0].weight > room:
+                continue  # it has the first turn of the next group, or one of the first
+            waiting = queue.popleft()
+            self.waiting -= 1
+            del self.queues[client]
+            if queue:
+                self.queues[client] = queue  # behind the others
+                turns.append(client)
             if not waiting.answer.done():
                 group.append(waiting)
                 room -= waiting.weight
@@ -117,7 +132,9 @@ class Groups(Generic[Asked, Answer]):
                 await self._answer(group[half:])
         else:
             for waiting, answer in answers:
-                if not waiting.answer.done():
+                if isinstance(answer, Problem):
+                    _fail(waiting, answer)
+                elif not waiting.answer.done():
                     waiting.answer.set_result(answer)
 
     async def _answer_apart(self, group: Sequence[Waiting[Asked, Answer]], error: Exception) -> None:

@@ -198,7 +198,7 @@ class Heartbeats:
             if len(sent.heartbeats) >= GROUP_HEARTBEATS or not is_whole(session):
                 async with self.large:
                     return (await self._commit([sent], session, backfill))[0]
-            return await (self.backfilled if backfill else self.groups).ask(sent)
+            return await (self.backfilled if backfill else self.groups).ask(sent, name_of(session))
 
     async def _commit(
         self, asked: Sequence[Sent], session: Database | Client | None = None, backfill: bool = False

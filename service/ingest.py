@@ -65,6 +65,8 @@ BOM = b"\xef\xbb\xbf"
 UTF_16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 UTF_32_BOMS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 DELIMITERS = (",", ";", "\t")
+# Read by nobody here; a header that has one of them is told so.
+OTHER_DELIMITERS = "|:^~!#$%&*+/=?@\\§¦¬"
 
 ID = re.compile(ID_PATTERN)
 IDS = re.compile(r"(?:(?!\.{1,2}\n)[A-Za-z0-9._:-]{1,64}\n)*")
@@ -188,8 +190,9 @@ async def record_all(
         refused_bodies=[refusal.body for refusal in refusals],
         refused_details=[refusal.detail for refusal in refusals],
         refused_dpus=[refusal.dpu for refusal in refusals],
-        senders=[batch.sender for batch in batches],
-        sender_sizes=[batch.size for batch in batches],
+        # of the events, and once more of the refusals
+        senders=[batch.sender for batch in batches] * 2,
+        sender_sizes=[*(batch.size for batch in batches), *(len(batch.refusals) for batch in batches)],
         backfill=backfill,
     )
     answers = []
@@ -282,7 +285,7 @@ def decode_readings_json(body: bytes) -> Batch:
     take_time(len(body))
     shape = decode_bytes(body, ReadingsShape, JSON)
     parts = _raw_json_parts(shape.readings, "readings")
-    return _one_by_one(parts, lambda part: _reading(shape.id, part.value), _show_json, _batch_of_events)
+    return _one_by_one(parts, lambda part: _reading(shape.id, part.value), _show_json, _batch_of_events, shape.id)
 
 
 def decode_readings_msgpack(body: bytes) -> Batch:
@@ -291,7 +294,9 @@ def decode_readings_msgpack(body: bytes) -> Batch:
     take_time(len(body))
     shape = decode_bytes(body, ReadingsShape, MSGPACK)
     parts = msgpack_parts(shape.readings, "readings")
-    return _one_by_one(parts, lambda part: _reading(shape.id, _msgpack_value(part)), _show_msgpack, _batch_of_events)
+    return _one_by_one(
+        parts, lambda part: _reading(shape.id, _msgpack_value(part)), _show_msgpack, _batch_of_events, shape.id
+    )
 
 
 def _plain_text(body: bytes) -> bool:
@@ -349,8 +354,9 @@ def _one_by_one(
     read: Callable[[Part], Row],
     show: Callable[[Part], str],
     make: Callable[[Sequence[Row], Sequence[int], Sequence[Refusal]], AnyBatch],
+    dpu: str | None = None,
 ) -> AnyBatch:
-    """The slow path: each part is a row or a refusal."""
+    """The slow path: each part is a row or a refusal. `dpu`: whose all of them are."""
     rows: list[Row] = []
     indexes: list[int] = []
     refusals: list[Refusal] = []
@@ -360,7 +366,7 @@ def _one_by_one(
             rows.append(read(part))
             indexes.append(index)
         except Unreadable as error:
-            refusals.append(Refusal(index, str(error), show(part), error.dpu))
+            refusals.append(Refusal(index, str(error), show(part), dpu or error.dpu))
     return make(rows, indexes, refusals)
 
 
@@ -484,6 +490,10 @@ def msgpack_parts(raw: msgspec.Raw, name: str) -> list[msgspec.Raw]:
     return decode_bytes(bytes(raw), list[msgspec.Raw], MSGPACK)
 
 
+class _Named(msgspec.Struct, frozen=True):
+    dpu: str | None = None
+
+
 class _Timestamped(msgspec.Struct, frozen=True):
     timestamp: msgspec.Raw = msgspec.Raw()
 
@@ -498,8 +508,18 @@ def _msgpack_value(part: msgspec.Raw) -> object:
             raw = msgspec.msgpack.decode(encoded, type=_Timestamped).timestamp
             value["timestamp"] = instants.from_msgpack(bytes(raw))
     except (ValueError, TypeError, RecursionError) as error:
-        raise Unreadable(f"It cannot be read: {shown(str(error))}.") from None
+        unreadable = Unreadable(f"It cannot be read: {shown(str(error))}.")
+        unreadable.dpu = _dpu_of_msgpack(encoded)
+        raise unreadable from None
     return value
+
+
+def _dpu_of_msgpack(encoded: bytes) -> str | None:
+    """Whose an item is of which another field cannot be read."""
+    try:
+        return _dpu_of({"dpu": msgspec.msgpack.decode(encoded, type=_Named).dpu})
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 def _show_msgpack(part: msgspec.Raw) -> str:
@@ -670,6 +690,8 @@ class Table(ABC, Generic[Row, AnyBatch]):
             ),
         ]
         if faults:
+            if other := self._other_delimiter(line):
+                faults = [f"It has `{other}` between them."]
             raise invalid(
                 f"The first line must be a header: {self.header_in_words}, in any order, with commas, semicolons or "
                 f"tabs between them. {' '.join(faults[:3])}",
@@ -679,22 +701,34 @@ class Table(ABC, Generic[Row, AnyBatch]):
 
     def count_known(self, line: bytes) -> int:
         """How many of its columns a header has: by that it can be told what a file with a fault was meant to be."""
-        known = self._known()
-        return sum(any(name in names for names in known) for name in self._names(line)[1])
+        other = self._other_delimiter(line)
+        return self._number_known(self._split(line, other) if other else self._names(line)[1])
 
     def _names(self, line: bytes) -> tuple[str, list[str]]:
         """The delimiter by which most of the columns are known, and the names of the columns."""
-        read = []
-        for delimiter in DELIMITERS if len(line) <= LONGEST_HEADER else ():
-            try:
-                names = [spell(name) for name in _cells(line.removeprefix(BOM), delimiter)]
-            except Unreadable:
-                names = []
-            read.append((delimiter, names))
-        known = self._known()
-        if not read:
+        if len(line) > LONGEST_HEADER:
             return DELIMITERS[0], []
-        return max(read, key=lambda found: sum(any(name in names for names in known) for name in found[1]))
+        read = [(delimiter, self._split(line, delimiter)) for delimiter in DELIMITERS]
+        return max(read, key=lambda found: self._number_known(found[1]))
+
+    def _split(self, line: bytes, delimiter: str) -> list[str]:
+        try:
+            return [spell(name) for name in _cells(line.removeprefix(BOM), delimiter)]
+        except Unreadable:
+            return []
+
+    def _number_known(self, columns: Sequence[str]) -> int:
+        known = self._known()
+        return sum(any(name in names for names in known) for name in columns)
+
+    def _other_delimiter(self, line: bytes) -> str | None:
+        """The character that stands between the columns, where most are known by one that is none of ours."""
+        columns = self._names(line)[1]
+        most, found = max(1, self._number_known(columns)), None
+        for other in OTHER_DELIMITERS if len(line) <= LONGEST_HEADER else "":
+            if (number := self._number_known(self._split(line, other))) > most:
+                most, found = number, other
+        return found
 
     def _known(self) -> list[set[str]]:
         return [{spell(name) for name in field.names} for field in self.fields]
@@ -837,7 +871,11 @@ class Events(Kind[Event, Batch]):
         )
 
     def of_object(self, value: object) -> Event:
-        fields = fields_of(value, ("dpu", "timestamp", "direction"), ("sequence",))
+        try:
+            fields = fields_of(value, ("dpu", "timestamp", "direction"), ("sequence",))
+        except Unreadable as error:
+            error.dpu = _dpu_of(value)
+            raise
         return _event(fields["dpu"], fields["timestamp"], fields["direction"], fields.get("sequence", 0))
 
     def of_text(self, columns: Sequence[Sequence[str] | None]) -> Batch | None:
@@ -863,15 +901,21 @@ class Events(Kind[Event, Batch]):
 
 
 def _reading(device: str, value: object) -> Event:
-    fields = fields_of(value, ("timestamp", "count"), ())
+    fields = fields_of(value, ("timestamp", "count"), (), "reading")
     return _event(device, fields["timestamp"], fields["count"], 0, direction_name="count")
 
 
-def fields_of(value: object, required: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:
+def _dpu_of(value: object) -> str | None:
+    """Whose an event is that lacks a field or has one too many."""
+    dpu = value.get("dpu") if isinstance(value, dict) else None
+    return dpu if isinstance(dpu, str) and ID.match(dpu) else None
+
+
+def fields_of(value: object, required: Sequence[str], optional: Sequence[str], item: str = "event") -> dict[str, Any]:
     if isinstance(value, TooMuch):
         raise value
     if not isinstance(value, dict):
-        raise Unreadable("It must be an object.")
+        raise Unreadable(f"Each {item} must be an object.")
     for name in value:
         if name not in required and name not in optional:
             raise Unreadable(f"`{printable(str(name)[:64])}` is not a field here.")

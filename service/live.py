@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import takewhile
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from litestar.types import Receive, Scope, Send
 
@@ -28,12 +29,13 @@ from service.db import Database
 from service.errors import SQLSTATES, Problem, problem_in_words, problem_of
 from service.messages import ChangesRow, CountOut, DpuChangeOut, SelectionRow, SpaceChangeOut, TurnedRow
 from service.negotiation import HttpRequest, json_encoder
+from service.shares import Part
 
 TICK_SECONDS = 0.25
 # Between two ticks when somebody joins, so that a thousand who come at once share a few.
 JOIN_SECONDS = 0.02
 JOINS_A_TICK = 50
-# Of those who come back with a Last-Event-ID, so many look at once what changed since.
+# Of those who come back with a Last-Event-ID, so many look at once what changed since; of one client one.
 RESUMES_AT_ONCE = 2
 KEEP_ALIVE_SECONDS = 10.0
 # A listener that takes nothing for so long is dropped; it comes back with its Last-Event-ID.
@@ -315,6 +317,7 @@ class Live:
         self.selections: dict[Asked, Selection] = {}
         self.joining: list[Listener] = []
         self.listening = 0
+        self.streams_of = Part(max(1, database.settings.max_listeners // 4), "streams")
         self.frames: dict[str, Frame] = {}
         self.tick = 0
         self.cursor = BEGINNING
@@ -324,6 +327,8 @@ class Live:
         # By event id and the tick in which they joined: whoever comes back alike shares one look.
         self.resuming: dict[tuple[str, int], asyncio.Task[Resumed]] = {}
         self.resume_turn = asyncio.Semaphore(RESUMES_AT_ONCE)
+        # Each is there for as long as its client uses it or waits for it.
+        self.resume_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
@@ -344,18 +349,20 @@ class Live:
     async def listen(self, asked: Asked, access: Access, last_id: str | None = None) -> Listener:
         """A stream that has joined the feed, as far as the access reaches. It ends when that is good no more.
 
-        Raises Problem: 404 for an unknown space, 422, 503.
+        Raises Problem: 404 for an unknown space, 422, 429, 503.
         """
         if self.stopped:
             raise Problem("unavailable", "The service is stopping.")
         if self.listening >= self.database.settings.max_listeners:
             raise Problem("unavailable", "Too many are listening. Come back later, or ask for GET /v1/counts.")
+        self.streams_of.check(access.client)
         asked = asked._replace(token=access.token if access.is_limited else None)
         selection = self.selections.setdefault(asked, Selection(asked))
         resumes = last_id is not None and last_id != BEGINNING and len(last_id) <= LONGEST_ID
         listener = Listener(self, selection, access, last_id if resumes else None)
         selection.listeners.add(listener)
         self.listening += 1
+        self.streams_of.add(access.client, 1)
         self.joining.append(listener)
         self.hurry.set()
         if self.task is None or self.task.done():
@@ -374,6 +381,7 @@ class Live:
         if listener in selection.listeners:
             selection.listeners.remove(listener)
             self.listening -= 1
+            self.streams_of.add(listener.access.client, -1)
             if listener in self.joining:
                 self.joining.remove(listener)
             if not selection.listeners:
@@ -566,7 +574,7 @@ class Live:
         after it joined, so at least as new; what is newer is told again."""
         key = last_id, listener.told
         if key not in self.resuming:
-            self.resuming[key] = asyncio.create_task(self._list_since(last_id))
+            self.resuming[key] = asyncio.create_task(self._list_since(last_id, listener.access.client))
             self.resuming[key].add_done_callback(lambda done: self._end_resume(key, done))
         task = self.resuming[key]
         try:
@@ -582,8 +590,9 @@ class Live:
         if not done.cancelled():
             done.exception()  # whoever waited for it may have left
 
-    async def _list_since(self, last_id: str) -> Resumed:
-        async with self.resume_turn:
+    async def _list_since(self, last_id: str, client: str | None) -> Resumed:
+        own = asyncio.Lock() if client is None else self.resume_turns.setdefault(client, asyncio.Lock())
+        async with own, self.resume_turn:
             changes = await calls.list_changes(self.database, last_id)
             tokens = [selection.asked.token for selection in self.selections.values()]
             return Resumed(changes, await self._list_turned(changes.dpus, tokens))
@@ -596,7 +605,8 @@ class Live:
             return batch([self.frames[space].encoded for space in spaces], BEGINNING, listener.cursor)
         told = [space_event(space, deleted=False) for space in changes.spaces if space in selection.changed]
         if selection.asked == Asked():  # of one that is gone nobody knows any more where it was
-            told += [space_event(space, deleted=True) for space in changes.deleted]
+            retired = [space for space in changes.spaces if space not in selection.changed]
+            told += [space_event(space, deleted=True) for space in [*changes.deleted, *retired]]
         told += selection.dpu_events(since.turned[dpu] for dpu in changes.dpus if dpu in since.turned).values()
         moved = set(changes.counts)
         if changes.spaces and selection.asked != Asked():  # spaces may have been hung here, with what is below them

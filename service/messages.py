@@ -28,8 +28,9 @@ URL_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]{0,30}://[\x21-\x7e]{1,2000}\Z"
 ADDRESS_PATTERN = r"^(?:[A-Za-z0-9.!#$%&'*+/?^_`{|}~-]|=+[A-Za-z0-9.!#$%&'*+/^_`{|}~-]){1,64}=*@[A-Za-z0-9.-]{1,190}\Z"
 SECRET_PATTERN = r"^whsec_[A-Za-z0-9+/]{32,86}={0,2}\Z"
 NUMBER_PATTERN = r"^[0-9]{1,18}\Z"
+REFUSAL_PATTERN = r"^(?:invalid|conflict|in_future|clock_unset|too_old|unknown_dpu)\Z"
 PATTERNS_IN_WORDS = {
-    ID_PATTERN: "must be an id: 1 to 64 of A-Z a-z 0-9 . _ : -, but not . or ..",
+    ID_PATTERN: "must be an id: 1 to 64 of A-Z a-z 0-9 . _ : -, but not `.` or `..`",
     TEXT_PATTERN: "must not hold the character NUL",
     MAC_PATTERN: "must be a MAC address such as 02:00:00:00:00:00",
     CLOCK_PATTERN: "must be a local time, HH:MM or HH:MM:SS",
@@ -40,6 +41,7 @@ PATTERNS_IN_WORDS = {
     URL_PATTERN: "must be an address such as https://example.org/hook, of ASCII characters",
     ADDRESS_PATTERN: "must be an e-mail address such as somebody@example.org, without =?",
     NUMBER_PATTERN: "must be an id of this list, such as 17",
+    REFUSAL_PATTERN: "must be invalid, conflict, in_future, clock_unset, too_old or unknown_dpu",
     SECRET_PATTERN: "must be whsec_ and 24 to 64 random bytes in base64",
 }
 
@@ -48,6 +50,7 @@ Text = Annotated[str, Meta(max_length=200, pattern=TEXT_PATTERN)]
 MacAddress = Annotated[str, Meta(pattern=MAC_PATTERN)]
 Clock = Annotated[str, Meta(pattern=CLOCK_PATTERN)]
 State = Annotated[str, Meta(pattern=STATE_PATTERN)]
+RefusalCode = Annotated[str, Meta(pattern=REFUSAL_PATTERN)]
 OfflineAfter = Annotated[int, Meta(ge=1, le=2_678_400)]
 ResetAt = Annotated[str, Meta(pattern=RESET_PATTERN)]
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
@@ -200,7 +203,8 @@ class DpuOut(Struct, frozen=True):
 
     `state`: online, offline, quiet or never_seen. `effective_offline_after_seconds`: by itself, or by its space.
     `rejected_last_day`: events of it that were refused in the last 24 hours. `clock`: ok, ahead, unset, behind or
-    stuck (all its latest events carry one instant).
+    stuck (all its latest events carry one instant). `first_heard`: when the first message of it came that was not
+    backfilled or imported; null: none did, and its silence means nothing yet.
     """
 
     id: str
@@ -216,6 +220,7 @@ class DpuOut(Struct, frozen=True):
     retired_at: datetime | None
     offline_after_seconds: int | None
     effective_offline_after_seconds: int
+    first_heard: datetime | None
 
 
 class DpusQuery(ThingsQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -597,7 +602,7 @@ class RejectedQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=
 
     dpu: Id | None = None
     source: Id | None = None
-    code: Text | None = None
+    code: RefusalCode | None = None
     from_: Instant | None = field(name="from", default=None)
     to: Instant | None = None
     rerun: bool = False
@@ -608,7 +613,7 @@ class RerunIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     dpu: Id | None = None
     source: Id | None = None
-    code: Text | None = None
+    code: RefusalCode | None = None
     from_: Instant | None = field(name="from", default=None)
     to: Instant | None = None
     ids: Annotated[list[Annotated[str, Meta(pattern=NUMBER_PATTERN)]], Meta(max_length=10_000)] | None = None

@@ -23,9 +23,12 @@ TICK_SECONDS = 0.5
 DETECT_SECONDS = 1.0
 # Between two claims while there is something to send.
 PAUSE_SECONDS = 0.02
-# Tries that are under way at once: in this process, and of one channel in all.
+# Tries that are under way at once: in this process; and in all of one channel, of the channels of one family of limited
+# tokens, and of all that are failing. So slow receivers leave places to the others.
 MAX_TOGETHER = 100
 A_CHANNEL = 4
+A_FAMILY = MAX_TOGETHER // 4
+FAILING = MAX_TOGETHER // 2
 # Well over a try and the attempts to say what came of it.
 LEASE_SECONDS = 30
 FINISH_SECONDS = 15.0
@@ -107,7 +110,8 @@ class Notices:
             self.hurry.clear()
             try:
                 if room := MAX_TOGETHER - len(self.running):
-                    for claim in await calls.claim_deliveries(self.database, room, LEASE_SECONDS, A_CHANNEL):
+                    bounds = LEASE_SECONDS, A_CHANNEL, A_FAMILY, FAILING
+                    for claim in await calls.claim_deliveries(self.database, room, *bounds):
                         task = asyncio.create_task(self._send(claim))
                         self.running.add(task)
                         task.add_done_callback(self.running.discard)

@@ -204,7 +204,10 @@ def _operation(
         operation["description"] = rest.strip()
     query = components.get(spec.query.__name__, {})
     for name, schema in query.get("properties", {}).items():
-        operation["parameters"].append({"name": name, "in": "query", "schema": _without_null(schema)})
+        parameter = {"name": name, "in": "query", "schema": _without_null(schema)}
+        if name in query.get("required", ()):
+            parameter["required"] = True
+        operation["parameters"].append(parameter)
     if spec.body is not None:
         content: dict[str, Any] = {kind: {"schema": references[str(spec.body)]} for kind in (JSON, MSGPACK)}
         content |= TEXTS.get(spec.body, {})

@@ -75,7 +75,7 @@ class Polls(Kind[Poll, PollBatch]):
         )
 
     def of_object(self, value: object) -> Poll:
-        fields = fields_of(value, ("space", "timestamp", "status"), ())
+        fields = fields_of(value, ("space", "timestamp", "status"), (), "poll")
         return Poll(id_of(fields["space"], "space"), instant_of(fields["timestamp"]), _status(fields["status"]))
 
     def of_text(self, columns: Sequence[Sequence[str] | None]) -> PollBatch | None:

@@ -1,11 +1,11 @@
 """How current counts get out of the database: requests that arrive together are answered by one call."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from service import calls
 from service.db import Database, is_whole, name_of
-from service.errors import Problem
+from service.errors import Problem, problem_in_words
 from service.groups import Groups
 from service.messages import CountOut
 from service.metrics import Metrics
@@ -71,17 +71,30 @@ class Reader:
         (self.many.add if number > MANY_SPACES else self.many.discard)((token, under))
 
     async def _ask(self, spaces: Sequence[str], client: str | None) -> list[CountOut]:
-        if len(self.groups.waiting) >= MAX_WAITING:
+        if self.groups.waiting >= MAX_WAITING:
             raise Problem("unavailable", "Too many requests wait for the database. Try again.")
         with self.requests_of.hold(client), self.spaces_of.hold(client, len(spaces)):
-            return await self.groups.ask(spaces)
+            return await self.groups.ask(spaces, client)
 
-    async def _count(self, asked: Sequence[Sequence[str]]) -> list[list[CountOut]]:
-        """Of each request the spaces that it names, in that order, each once."""
+    async def _count(self, asked: Sequence[Sequence[str]]) -> list[list[CountOut] | Problem]:
+        """Of each request the spaces that it names, in that order, each once; 404 where one of them is unknown."""
         self.metrics.note_group("counts", len(asked))
         wanted = list(dict.fromkeys(space for spaces in asked for space in spaces))
-        found = {count.space: count for count in await calls.list_counts(self.database, wanted)}
-        return [[found[space] for space in dict.fromkeys(spaces)] for spaces in asked]
+        found = {count.space: count for count in await calls.list_counts(self.database, wanted, known_only=True)}
+        return [pick(found, dict.fromkeys(spaces)) for spaces in asked]
+
+
+def pick(found: Mapping[str, CountOut], spaces: Iterable[str]) -> list[CountOut] | Problem:
+    """The counts of these, or what api.list_counts raises by itself where one is unknown."""
+    for space in spaces:
+        if space not in found:
+            words = (
+                f"There is no space '{space}'.",
+                "space",
+                "Create it with PUT /v1/spaces/{id}, or look at GET /v1/spaces.",
+            )
+            return problem_in_words("not_found", *words)
+    return [found[space] for space in spaces]
 
 
 def reader(request: HttpRequest) -> Reader:

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from service import calls
-from service.db import Client
+from service.db import Client, name_of
 from service.errors import Problem
 from service.messages import SensorOut
 from service.negotiation import HttpRequest, json_encoder, msgpack_encoder
+from service.shares import Part
 
 # Reads at a time, and lists that may wait for theirs.
 READS = 2
 MAX_WAITING = 200
+# Of one client, those under way included. What others wait for already is nobody's.
+LISTS_OF_A_CLIENT = 4
 # After a read there is a pause of so many times as long as it took, at most a second.
 REST = 4.0
 LONGEST_REST_SECONDS = 1.0
@@ -82,15 +85,19 @@ class Sensors:
     def __init__(self) -> None:
         self.turn = asyncio.Semaphore(READS)
         self.waiting: dict[Key, asyncio.Task[Listed]] = {}
+        self.lists_of = Part(LISTS_OF_A_CLIENT, "lists of sensors")
         self.not_before: dict[Key, float] = {}  # by the loop's clock
 
     async def list(self, session: calls.Session, space: str | None, state: str | None) -> Listed:
-        """Raises Problem: 404 for an unknown space, 503 where too many lists wait."""
+        """Raises Problem: 404 for an unknown space, 429 and 503 where too many lists wait."""
         key = Key(session.limited_to if isinstance(session, Client) else None, space, state)
         if key not in self.waiting:
             if len(self.waiting) >= MAX_WAITING:
                 raise Problem("unavailable", "Too many lists of sensors wait for the database. Try again.")
+            self.lists_of.check(client := name_of(session))
+            self.lists_of.add(client, 1)
             self.waiting[key] = task = asyncio.create_task(self._read(session, key))
+            task.add_done_callback(lambda _: self.lists_of.add(client, -1))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())  # maybe nobody waits any more
         # Whoever goes away does not take the read away from the others.
         return await asyncio.shield(self.waiting[key])

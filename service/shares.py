@@ -34,7 +34,7 @@ class Part:
     def check(self, client: str | None, number: int = 1) -> None:
         """Raises Problem (429) where it would be more than the client's part; who has nothing may have anything."""
         if client is not None and (held := self.held.get(client, 0)) and held + number > self.most:
-            raise too_much(f"Too many {self.what} of this token wait.")
+            raise too_much(f"Too many {self.what} of this token wait or are under way.")
 
     @contextmanager
     def hold(self, client: str | None, number: int = 1) -> Iterator[None]:

@@ -103,11 +103,13 @@ class SpreadsheetEvents(Events):
             raise Unreadable("`timestamp` must be a time that there is.") from None
 
     def _instant(self, local: datetime, text: str) -> datetime:
-        """Raises Unreadable where the clocks went forward over it, or back so that it was twice."""
+        """Raises Unreadable where the clocks went forward over it, or back so that it occurs twice."""
         first, second = (local.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in (0, 1))
         if first == second:
             return first
         if first.astimezone(self.zone).replace(tzinfo=None) != local:
             raise Unreadable(f"`timestamp` does not exist in {self.zone}: the clocks went forward over it.")
         offset = first.astimezone(self.zone).isoformat()
-        raise Unreadable(f"`timestamp` was there twice in {self.zone}: write its offset, such as {offset}.")
+        raise Unreadable(
+            f"This local time occurs twice in {self.zone} (the clocks went back). Write its offset, such as {offset}."
+        )

@@ -26,6 +26,8 @@ GROUP_EVENTS = 1_000
 APART_SECONDS = 0.01
 # Older ones may have to wait for a chunk that is being compressed, or make one: they are gathered by themselves.
 LATE = timedelta(days=1)
+# Such ones can make the clock suspect, which divides their group: they are gathered by themselves as well.
+AHEAD = timedelta(minutes=4)
 # Transactions for requests that go alone, large ones and those of limited tokens, that run at a time.
 LARGE_AT_A_TIME = 4
 # What an event takes, decoded.
@@ -45,9 +47,12 @@ class Writer:
         self.settings = settings
         self.metrics = metrics
         # What is backfilled is no sign of life when it is received, so that it goes with nothing else.
-        self.fresh, self.late, self.backfilled = (
+        self.fresh, self.late, self.ahead, self.backfilled = (
             Groups(commit, callers=callers, max_weight=GROUP_EVENTS, weigh=count_events, apart=APART_SECONDS)
-            for commit, callers in ((self._commit, settings.writers), (self._commit, 1), (self._backfill, 1))
+            for commit, callers in (
+                *((self._commit, settings.writers), (self._commit, 1), (self._commit, 1)),
+                (self._backfill, 1),
+            )
         )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
         self.room = Room(settings, "events")
@@ -61,9 +66,14 @@ class Writer:
             if not batch.received:
                 return EventsRecordedOut(0, 0, 0, [])
             if batch.received < GROUP_EVENTS and is_whole(session):
-                return await (self.backfilled if backfill else self.late if is_late(batch) else self.fresh).ask(batch)
+                return await self._group_of(batch, backfill).ask(batch, name_of(session))
             async with self.large:
                 return (await self._commit([batch], session, backfill))[0]
+
+    def _group_of(self, batch: Batch, backfill: bool) -> Groups[Batch, EventsRecordedOut]:
+        if backfill:
+            return self.backfilled
+        return self.ahead if is_ahead(batch) else self.late if is_late(batch) else self.fresh
 
     async def record_polls(self, session: Database | Client, batch: PollBatch) -> EventsRecordedOut:
         """The same for polls. They come by the hour, so that each request has a transaction of its own."""
@@ -100,6 +110,10 @@ def count_events(batch: Batch) -> int:
 
 def is_late(batch: Batch) -> bool:
     return bool(batch.times) and min(batch.times) < datetime.now(UTC) - LATE
+
+
+def is_ahead(batch: Batch) -> bool:
+    return bool(batch.times) and max(batch.times) > datetime.now(UTC) + AHEAD
 
 
 def writer(request: HttpRequest) -> Writer:

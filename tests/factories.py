@@ -42,13 +42,14 @@ async def record(
     *,
     auto_register: bool = True,
     refused: Sequence[tuple[str, str]] = (),
+    backfill: bool = False,
 ) -> list[tuple[int, str]]:
     """Records (dpu, time, direction[, sequence]) events; returns (index, verdict) of what was not accepted."""
     rows = await connection.fetch(
         """
         select * from api.record_events(
           dpus => $1, times => $2, directions => $3, sequences => $4,
-          auto_register => $5, refused_bodies => $6, refused_details => $7)
+          auto_register => $5, refused_bodies => $6, refused_details => $7, backfill => $8)
         """,
         [event[0] for event in events],
         [event[1] for event in events],
@@ -57,6 +58,7 @@ async def record(
         auto_register,
         [body for body, _ in refused],
         [detail for _, detail in refused],
+        backfill,
     )
     return [(row["index"], row["verdict"]) for row in rows]
 
@@ -125,3 +127,8 @@ async def forget(connection: asyncpg.Connection) -> None:
         "update core.dpu_state "
         "set last_seen_at = null, earlier_seen_at = null, first_heard_at = null, armed_at = null, steady_from = null"
     )
+
+
+async def trust(connection: asyncpg.Connection) -> None:
+    """Every DPU was registered so long ago that its clock may say something about ours."""
+    await connection.execute("update core.dpu set registered_at = registered_at - interval '2 days'")

@@ -91,7 +91,7 @@ def _print_counts(counts: Sequence[CountChange]) -> None:
     if not counts:
         click.echo("No count would change, at any instant up to now.")
         return
-    table = Table("space", "from", "to", "largest at", "is", "would be")
+    table = Table("space", "from", "to", "largest at", "now", "after")
     for change in counts:
         instants = (shortest(at) for at in (change.from_, change.to, change.at))
         table.add_row(change.space, *instants, str(change.before), str(change.after))
@@ -99,7 +99,7 @@ def _print_counts(counts: Sequence[CountChange]) -> None:
     click.echo(
         "from, to: the first and the last instant up to now at which the count would be another one. "
         "largest at: the first instant at which it differs most. "
-        "is, would be: the count then, below 0 where people were missed."
+        "now, after: the count then, as it is and as it would be, below 0 where people were missed."
     )
 
 

@@ -85,7 +85,7 @@ def import_files(files: tuple[Path, ...], zone: str | None, mapping: tuple[str, 
       store_id,timezone_str                            zones of sites
 
     Times of events have an offset, or are local ones of --zone: 2026-11-28 10:00, also with seconds, or 28.11.2026
-    10:00. A local time that the clocks skipped, or that was there twice, is rejected. The direction may also be in,
+    10:00. A local time that the clocks skipped, or that occurs twice, is rejected. The direction may also be in,
     entry or enter (1), or out, exit or leave (-1).
 
     A site is a space, made where there is none; its zone is America/Chicago until a file or somebody says another

@@ -8,18 +8,20 @@ import { troubleOf } from "./roster.js";
 const SENSOR_MS = 5000;
 const DAY_MS = 60000;
 const SHOWN = 6;
+const REFUSED = 20;
 
 const detail = byId("detail");
 const path = (id) => `/v1/dpus/${encodeURIComponent(id)}`;
 const link = (text, href) => Object.assign(element("a", "", text), { href });
 
-const QUIET = "It sends no heartbeats, so its silence means nothing. With offline_after_seconds it would be offline.";
+const QUIET = "It sends no heartbeats, so its silence means nothing. Set an offline threshold to be told when it goes silent.";
+const NOT_LIVE = "Nothing has come from it live yet, only messages from before. Its silence counts from its first live message.";
 
 export class Details {
   #id = null;
   #dpu = null;
   #doorway = null;
-  #refused = null;
+  #refused = [];
   #day = null;
   #readAt = 0;
   #dayAt = 0;
@@ -37,14 +39,16 @@ export class Details {
   show(id) {
     if (this.#id === id) return;
     this.#id = id;
-    this.#dpu = this.#doorway = this.#refused = this.#day = null;
+    this.#dpu = this.#doorway = this.#day = null;
+    this.#refused = [];
     detail.hidden = id === null;
     if (id === null) return;
     write(byId("name"), id);
     write(byId("where"), "");
     write(byId("fault"), "");
     byId("facts").replaceChildren();
-    byId("day").hidden = true;
+    byId("day").hidden = byId("refused").hidden = true;
+    byId("refused").open = false;
     this.refresh();
   }
 
@@ -79,10 +83,10 @@ export class Details {
       if (id !== this.#id) return;
       this.#doorway = found;
     }
-    const refused = dpu.rejected_last_day ? (await get(`/v1/rejected?dpu=${encodeURIComponent(id)}&limit=1`)).items : [];
+    const refused = (await get(`/v1/rejected?dpu=${encodeURIComponent(id)}&limit=${REFUSED}`)).items;
     if (id !== this.#id) return;
     this.#dpu = dpu;
-    this.#refused = refused[0] ?? null;
+    this.#refused = refused;
     write(byId("fault"), "");
     this.#render();
   }
@@ -114,16 +118,32 @@ export class Details {
     if (placement) {
       const sides = this.#doorway?.sides.flatMap((side, place) => (place ? [" – ", spaceLink(side)] : [spaceLink(side)])) ?? [];
       facts.push(["Doorway", this.#doorway?.name ?? placement.doorway], ["Between", ...sides], ["Mounted in", spaceLink(placement.mounted_in)], ["There since", at(placement.from)]);
-    } else facts.push(["Doorway", "hangs nowhere"]);
+    } else facts.push(["Doorway", "not installed at a doorway"]);
     facts.push(["Sum of its events", number(sum)]);
-    if (state === "quiet") facts.push(["Quiet", QUIET]);
+    if (state === "quiet") facts.push(["Quiet", this.#dpu.first_heard ? QUIET : NOT_LIVE]);
     const trouble = troubleOf(this.#dpu);
     if (trouble) facts.push(["Refused", trouble]);
-    if (this.#refused) facts.push(["The latest", `${at(this.#refused.received_at)}: ${this.#refused.detail}`]);
+    const [latest] = this.#refused;
+    if (trouble && latest) facts.push(["The latest", `${at(latest.received_at)}: ${latest.detail}`]);
     const wanted = facts.map(([what, ...value]) => element("div", "", element("dt", "", what), element("dd", "", ...value)));
     const old = byId("facts");
     if (old.innerHTML !== wanted.map((fact) => fact.outerHTML).join("")) old.replaceChildren(...wanted);
+    this.#renderRefused(at);
     this.#renderDay(zone);
+  }
+
+  // Only what is new: whoever reads or marks a line must not lose it.
+  #renderRefused(at) {
+    const box = byId("refused");
+    box.hidden = this.#refused.length === 0;
+    write(byId("refused-note"), this.#refused.length < REFUSED ? "Of the last 30 days." : `The latest ${REFUSED}.`);
+    const rows = this.#refused.map(({ received_at: received, detail: why, timestamp, direction, sequence, body }) => {
+      const said = body ?? `${timestamp} · direction ${direction} · sequence ${sequence}`;
+      return element("li", "", element("p", "soft", `Received ${at(received)}`), element("p", "", why), element("code", "", said));
+    });
+    const old = byId("refusals");
+    const isSame = rows.length === old.children.length && rows.every((row, place) => row.isEqualNode(old.children[place]));
+    if (!isSame) old.replaceChildren(...rows);
   }
 
   #renderDay(zone) {

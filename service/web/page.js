@@ -43,10 +43,14 @@ function reloadSpaces() {
 function show({ moveFocus = false } = {}) {
   const asked = inHash();
   document.body.classList.toggle("chosen", Boolean(asked));
-  const space = tree.space(asked) ?? tree.space(tree.first);
+  const space = tree.space(asked || tree.first);
   detail.hidden = !space;
+  byId("missing").hidden = Boolean(space) || !asked;
   if (!space) {
     shown = null;
+    tree.choose(null);
+    document.title = "Headcount";
+    if (asked) sayWhatIsMissing(asked).catch(() => {});
     return;
   }
   const path = tree.path(space.id);
@@ -62,6 +66,17 @@ function show({ moveFocus = false } = {}) {
   }
   showCount();
   if (moveFocus && asked && getComputedStyle(byId("back")).display !== "none") byId("name").focus();
+}
+
+// Why the space that the address names is not in the tree: it is retired, or there is none.
+async function sayWhatIsMissing(asked) {
+  const retired = (await list("/v1/spaces?retired=true")).find((space) => space.id === asked);
+  if (asked !== inHash() || tree.space(asked)) return;
+  if (!retired) write(byId("missing-why"), `There is no space with the id “${asked}”. Choose one from the list.`);
+  else {
+    const since = moment(Date.parse(retired.retired_at), retired.effective_time_zone);
+    write(byId("missing-why"), `The space “${retired.name ?? asked}” is retired since ${since}. It is no longer in use.`);
+  }
 }
 
 function showCount() {
@@ -90,7 +105,7 @@ function showCount() {
   facts.push(["Counted since", counted ? moment(Date.parse(count.counted_since), zone) : "never"]);
   if (count.since) facts.push(["Last reset", moment(Date.parse(count.since), zone)]);
   for (const [what, value] of tree.faults(shown)) facts.push([what, value, true, true]);
-  write(byId("quiet"), counted ? "Nobody passed in the last quarter of an hour." : "No sensor counts who passes here.");
+  write(byId("quiet"), counted ? "Nobody passed in the last quarter of an hour." : placed ? "Nothing counted yet." : "No sensor counts who passes here.");
   const wanted = facts.map(([name, value, isBad, isWide]) => element("div", [isBad && "bad", isWide && "wide"].filter(Boolean).join(" "), element("dt", "", name), element("dd", "", value)));
   const old = byId("facts");
   if (old.innerHTML !== wanted.map((fact) => fact.outerHTML).join("")) old.replaceChildren(...wanted);

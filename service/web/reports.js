@@ -123,7 +123,7 @@ function wordsFor(status) {
   if (fault) return fault;
   if (!report) return "There are no reports yet. A new one tells how long each site was up within its opening hours.";
   if (status === "Failed") return `The report failed: ${report.detail}`;
-  if (rows && !rows.length) return "The report is empty. It tells of spaces that were polled, or that came from the files of sites.";
+  if (rows && !rows.length) return "No sites to report. Reports cover spaces that were polled or came from the site files.";
   return "";
 }
 

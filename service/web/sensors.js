@@ -46,7 +46,7 @@ const details = new Details({ now, space: (id) => spaces.get(id) });
 const grid = new Grid({
   onChoose(sensor) { location.hash = encodeURIComponent(sensor.id); },
   now,
-  where: (sensor) => [sensor.trouble, sensor.space === null ? "hangs nowhere" : nameOf(sensor.space)].filter(Boolean).join(" · "),
+  where: (sensor) => [sensor.trouble, sensor.space === null ? "not installed at a doorway" : nameOf(sensor.space)].filter(Boolean).join(" · "),
 });
 
 const nameOf = (id) => spaces.get(id)?.name ?? id;

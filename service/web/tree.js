@@ -1,6 +1,6 @@
 // The tree of spaces with their counts: one row for each that is not folded away.
 
-import { byId, element, number, signed, write } from "./dom.js";
+import { byId, element, number, people, signed, write } from "./dom.js";
 
 const UNFOLDED = 200;
 const DELTA_MS = 2500;
@@ -78,7 +78,7 @@ export class Tree {
     if (count.raw_count < 0) found.push(["Raw count", `${signed(count.raw_count)}: people were missed`]);
     for (const space of this.#below.get(id) ?? []) {
       const below = this.#counts.get(space.id);
-      if (below?.counted && below.count > count.count) found.push([`In ${nameOf(space)}`, `${number(below.count)}, more than here: people were missed`]);
+      if (below?.counted && below.count > count.count) found.push([`In ${nameOf(space)}`, `${people(below.count)}, more than in this space: some entries were missed`]);
     }
     return found;
   }

@@ -21,6 +21,7 @@ grant execute on function
   core.count_space_now(integer, timestamptz),
   core.get_dpu_state(timestamptz, timestamptz, timestamptz, integer, timestamptz, timestamptz),
   core.get_offline_after(),
+  core.get_clock(core.dpu_clock, timestamptz),
   core.round_minutes(bigint),
   core.round_hours(bigint)
 to headcount_bi;

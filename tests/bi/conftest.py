@@ -43,9 +43,11 @@ async def tower(connection: asyncpg.Connection, database_url: str) -> str:
             if person % 2:
                 events += [("stairs", came + timedelta(minutes=2), 1), ("stairs", came + timedelta(hours=5), -1)]
         events.append(("terrace", morning - timedelta(hours=1), -1))
-    await record(connection, events)
+    await record(connection, events, backfill=True)
     await connection.execute("call core.refresh_rollups()")
     late = today - timedelta(days=2) + timedelta(hours=9, seconds=1)
-    await record(connection, [("entrance", late + n * timedelta(seconds=1), 1) for n in range(5)])
+    await record(connection, [("entrance", late + n * timedelta(seconds=1), 1) for n in range(5)], backfill=True)
+    unset = [("terrace", datetime(2000, 1, 1, 0, minute, tzinfo=UTC), 1) for minute in (1, 2)]
+    await record(connection, unset, backfill=True)
     await connection.execute("analyze")
     return database_url

@@ -15,7 +15,7 @@ import pytest_asyncio
 import yaml
 
 from tests.bi.conftest import OPTIONS
-from tests.factories import listen, record, tick
+from tests.factories import heard, listen, record, tick
 
 FOLDER = Path(__file__).parents[2] / "deploy/grafana"
 BOARDS: dict[str, dict[str, Any]] = {
@@ -32,6 +32,7 @@ async def fleet(tower: str, connection: asyncpg.Connection) -> str:
     """The tower, with people in it just now, a sensor that nobody has placed, and two that fell silent."""
     now = datetime.now(UTC)
     await listen(connection, now - timedelta(hours=2), now)
+    await heard(connection, *((dpu, now - timedelta(hours=1)) for dpu in ("stairs", "terrace")))
     await tick(connection, now)
     await tick(connection, now + timedelta(seconds=3))
     await record(connection, [(dpu, now - timedelta(seconds=n), 1) for n in range(4) for dpu in ("entrance", "new")])
@@ -98,7 +99,7 @@ def test_sensors_that_nobody_placed_or_nobody_hears_are_named(fleet: str) -> Non
     _, [sums] = ask(fleet, PANELS["fleet-health: Sensors"]["targets"][0]["rawSql"])
     assert {row["dpu"] for row in silent} == {"stairs", "terrace"}
     assert [row["dpu"] for row in unplaced] == ["new"]
-    assert sums == {"sensors": 4, "placed": 3, "online": 1, "offline": 2, "never_seen": 0, "not_placed": 1}
+    assert sums == {"sensors": 4, "placed": 3, "online": 1, "offline": 2, "quiet": 0, "never_seen": 0, "not_placed": 1}
 
 
 def test_there_are_the_two_dashboards_that_the_provider_reads() -> None:

@@ -24,8 +24,8 @@ def ask(url: str, title: str) -> list[dict[str, object]]:
         return connection.execute(query.encode()).fetchall()
 
 
-def test_there_are_ten() -> None:
-    assert len(QUESTIONS) == 10
+def test_there_are_eleven() -> None:
+    assert len(QUESTIONS) == 11
 
 
 def test_they_name_only_spaces_that_the_demo_has() -> None:
@@ -74,3 +74,9 @@ def test_a_floor_that_people_left_before_anybody_came_has_missed_people(tower: s
 
 def test_silent_sensors_are_named(tower: str) -> None:
     assert {row["dpu"] for row in ask(tower, "Which sensors are silent?")} == {"entrance", "stairs", "terrace"}
+
+
+def test_sensors_whose_events_are_refused_are_named_with_the_reason(tower: str) -> None:
+    (row,) = ask(tower, "Which sensors lose events, and why?")
+    assert (row["dpu"], row["code"], row["events"], row["clock"]) == ("terrace", "clock_unset", 2, "unset")
+    assert "Set the clock of the device." in str(row["what_to_do"])

@@ -223,6 +223,8 @@ async def test_it_goes_to_a_service_with_a_token(
         turned = write(tmp_path, SITE.replace('mounted_in = "hall"', 'mounted_in = "outside"'))
         dry = await headcount("apply", turned, "--dry-run", *url, url="")
         assert cells_of(dry) == [["hall", "2026-03-02T00:00:00Z", "", "2026-03-02T00:00:00Z", "1", "-1"]]
+        heads = next(line for line in dry.stdout.splitlines() if "largest at" in line)
+        assert heads.replace("┃", " ").split()[-2:] == ["now", "after"]
         wrong = await headcount("apply", write(tmp_path, 'spaces = [{id = "a", parent = "b"}]'), *url, url="")
         assert "422 spaces[0].parent: There is no space 'b' to refer to" in wrong.stderr
 

@@ -60,7 +60,7 @@ async def test_no_id_is_a_step_within_an_address(
     problem(await client.put("/v1/spaces/other", json={"parent": name}), 422, "invalid", "parent")
     answer = await send(client, event(dpu=name), event(dpu="..."), event(dpu="a."), event(dpu=".a"))
     assert [(item["index"], item["code"]) for item in answer["rejected"]] == [(0, "invalid")]
-    assert "not . or .." in answer["rejected"][0]["detail"]
+    assert "not `.` or `..`" in answer["rejected"][0]["detail"]
     beats = await client.post("/v1/heartbeats", json={"heartbeats": [{"dpu": name}]})
     assert beats.json().get("accepted", 0) == 0
     with pytest.raises(asyncpg.PostgresError, match="is not an id"):

@@ -34,7 +34,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "UTF-16 without BOM": (PLAIN.encode("utf-16-le"), "UTF-16"),
     "UTF-32": (PLAIN.encode("utf-32"), "UTF-32"),
     "damaged UTF-16": (b"\xff\xfet\x00\x00\xd8x", "UTF-16"),
-    "bars": (PLAIN.replace(",", "|").encode(), "commas, semicolons or tabs"),
+    "bars": (PLAIN.replace(",", "|").encode(), "commas, semicolons or tabs between them. It has `|` between them."),
 }
 
 
@@ -74,7 +74,7 @@ async def test_it_says_what_it_saw_where_it_cannot_read(
     (folder / "file.csv").write_bytes(content)
     result = await headcount("import", "file.csv", url=database_url)
     assert result.exit_code == 1
-    if not name.startswith(("bars", "damaged")):
+    if not name.startswith("damaged"):
         assert sentence in result.stderr
     assert "Traceback" not in result.output
     assert await kept(connection) == []
@@ -134,7 +134,8 @@ async def test_it_rejects_local_times_that_were_twice_or_never(
         report,
         (
             "does not exist in Europe/Berlin",
-            "was there twice in Europe/Berlin: write its offset, such as 2025-10-26T02:30:00+02:00",
+            "This local time occurs twice in Europe/Berlin (the clocks went back). "
+            "Write its offset, such as 2025-10-26T02:30:00+02:00",
             "must be a time that there is",
             "must have its year first",
             "must be an RFC 3339 timestamp",

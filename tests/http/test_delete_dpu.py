@@ -127,3 +127,40 @@ async def test_its_silence_counts_from_when_it_was_brought_back(
     (offline_at,) = [row["offline_at"] for row in await connection.fetch("select offline_at from core.outage")]
     assert timedelta(minutes=9) < offline_at - NOW < timedelta(minutes=30)
     assert await calls.list_differences(connection) == []
+
+
+async def test_it_is_online_from_when_it_was_brought_back_until_its_threshold_is_over(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await room_with_dpu(client)
+    silent = NOW - timedelta(hours=3)
+    await heard(connection, ("dpu-1", silent))
+    await put(client, "dpus/dpu-1", retired=True)
+    assert (await put(client, "dpus/dpu-1", retired=False))["state"] == "online"
+
+
+async def test_a_heartbeat_after_it_was_retired_does_not_move_the_end_of_its_incident(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await room_with_dpu(client)
+    silent = NOW - timedelta(hours=3)
+    await heard(connection, ("dpu-1", silent))
+    await listen(connection, silent, NOW)
+    await tick(connection, NOW)
+    await tick(connection, NOW + timedelta(seconds=3))
+    retired = body(await client.delete("/v1/dpus/dpu-1"))["retired_at"]
+    await tick(connection, NOW + timedelta(seconds=6))
+
+    async def end() -> tuple[str, bool]:
+        (incident,) = body(await client.get("/v1/incidents"))["items"]
+        return incident["ended_at"], incident["corrected"]
+
+    assert await end() == (retired, False)
+    assert (await client.post("/v1/heartbeats", json={"heartbeats": [{"dpu": "dpu-1"}]})).is_success
+    await tick(connection, NOW + timedelta(seconds=9))
+    assert await end() == (retired, False)
+    # nor does one that is settled after it was brought back
+    await put(client, "dpus/dpu-1", retired=False)
+    await connection.execute("update core.outage set pending = true where superseded_at is null")
+    await tick(connection, NOW + timedelta(seconds=12))
+    assert await end() == (retired, False)

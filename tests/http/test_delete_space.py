@@ -5,9 +5,12 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from litestar import Litestar
 
 from tests.http import body, event, problem, put, room_with_dpu, send
 from tests.http.guarded import new_token
+from tests.http.reporting import trigger, wait_for
+from tests.http.streams import listening
 
 
 async def ids(client: httpx.AsyncClient, address: str, items: str = "items", id: str = "id") -> list[str]:
@@ -83,3 +86,69 @@ async def test_nobody_is_told_that_a_retired_space_is_full(
 
 async def test_it_knows_no_other_space(client: httpx.AsyncClient) -> None:
     problem(await client.delete("/v1/spaces/room"), 404, "not_found")
+
+
+async def test_it_is_left_out_of_what_lies_under_another_but_answers_by_its_name(client: httpx.AsyncClient) -> None:
+    await put(client, "spaces/house")
+    await room_with_dpu(client)
+    await put(client, "spaces/room", parent="house")
+    await send(client, event())
+    body(await client.delete("/v1/spaces/room"))
+    for address, found in (
+        ("/v1/counts", ["house"]),
+        ("/v1/counts?under=house", ["house"]),
+        ("/v1/counts?under=room", ["room"]),
+        ("/v1/counts?space=room", ["room"]),
+    ):
+        assert await ids(client, address, "counts", "space") == found, address
+    assert await ids(client, "/v1/spaces?parent=house") == []
+    assert body(await client.get("/v1/spaces/room"))["retired_at"]
+
+
+@pytest.mark.parametrize("query", ["", "under=house"])
+async def test_the_live_stream_leaves_it_out(app: Litestar, client: httpx.AsyncClient, query: str) -> None:
+    """At once where it was told before, and from the beginning of later streams."""
+    await put(client, "spaces/house")
+    await room_with_dpu(client)
+    await put(client, "spaces/room", parent="house")
+    await send(client, event())
+    async with listening(app, query) as stream:
+        await stream.wait_for(2)
+        assert sorted(stream.counts()) == [("house", 0), ("room", 1)]
+        last_id = stream.events[-1].id
+        body(await client.delete("/v1/spaces/room"))
+        gone = {"space": "room", "deleted": True}
+        await stream.wait_until(lambda: any(one.name == "space" and one.data == gone for one in stream.events))
+        told = len(stream.events)
+        await send(client, event(timestamp="2026-01-06T08:00:00Z"))
+        await put(client, "spaces/house", capacity=9)
+        await stream.wait_until(lambda: any(one.name == "count" for one in stream.events[told:]))
+        assert not [one for one in stream.events[told:] if one.data.get("space") == "room"]
+    async with listening(app, query) as stream:
+        await stream.wait_for(1)
+        assert [space for space, _ in stream.counts()] == ["house"]
+    if not query:
+        async with listening(app, query, last_id=last_id) as stream:
+            await stream.wait_until(lambda: any(one.data == gone for one in stream.events))
+
+
+async def test_the_live_stream_tells_it_to_who_names_it(app: Litestar, client: httpx.AsyncClient) -> None:
+    await room_with_dpu(client)
+    await send(client, event())
+    body(await client.delete("/v1/spaces/room"))
+    async with listening(app, "space=room") as stream:
+        await stream.wait_for(1)
+        assert stream.counts() == [("room", 1)]
+
+
+async def test_reports_leave_it_out_unless_they_are_about_it(client: httpx.AsyncClient) -> None:
+    await put(client, "spaces/house")
+    for space in ("room", "shop"):
+        await put(client, f"spaces/{space}", parent="house")
+        polls = [{"space": space, "timestamp": "2026-01-05T08:00:00Z", "status": "active"}]
+        assert (await client.post("/v1/polls", json={"polls": polls})).is_success
+    body(await client.delete("/v1/spaces/room"))
+    for under, found in ((None, ["shop"]), ("house", ["shop"]), ("room", ["room"])):
+        report = await trigger(client, **({"under": under} if under else {}))
+        await wait_for(client, report)
+        assert await ids(client, f"/v1/reports/{report}/rows", "items", "space") == found, under

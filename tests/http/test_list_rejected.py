@@ -6,7 +6,10 @@ from typing import Any
 
 import asyncpg
 import httpx
+import msgspec
+import pytest
 
+from service import calls
 from tests.http import Json, body, event, problem
 from tests.http.guarded import bearer, build_site, guarded, leaks, new_token
 
@@ -190,3 +193,94 @@ async def test_a_backlog_that_is_sent_again_is_no_stuck_clock(client: httpx.Asyn
     for _ in range(8):
         await send(client, *backlog)
     assert await sensor(client, "door") == (0, "ok")
+
+
+INCOMPLETE: list[Json] = [
+    {"timestamp": "2026-01-05T08:00:00Z"},
+    {"direction": 1},
+    {"timestamp": "2026-01-05T08:00:00Z", "direction": 1, "sequenc": 1},
+]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson", "application/msgpack"])
+async def test_an_incomplete_event_is_kept_for_its_sensor(client: httpx.AsyncClient, kind: str) -> None:
+    events = [{"dpu": "s3", **fields} for fields in INCOMPLETE]
+    content = {
+        "application/json": msgspec.json.encode({"events": events}),
+        "application/x-ndjson": b"\n".join(map(msgspec.json.encode, events)),
+        "application/msgpack": msgspec.msgpack.encode({"events": events}),
+    }[kind]
+    answer = body(await client.post("/v1/events", content=content, headers={"content-type": kind}))
+    assert [item["code"] for item in answer["rejected"]] == ["invalid"] * 3
+    assert [item["dpu"] for item in await rejected(client, "?dpu=s3")] == ["s3"] * 3
+    assert await sensor(client, "s3") == (3, "ok")
+    # it was heard, and is there from now on
+    found = body(await client.get("/v1/dpus/s3"))
+    assert found["state"] != "never_seen"
+    assert datetime.now(UTC) - datetime.fromisoformat(found["last_seen"]) < timedelta(minutes=1)
+
+
+async def test_a_timestamp_of_messagepack_that_cannot_be_read_does_not_lose_the_sensor(
+    client: httpx.AsyncClient,
+) -> None:
+    late = msgspec.msgpack.Ext(-1, bytes(4) + (2**40).to_bytes(8))
+    content = msgspec.msgpack.encode({"events": [{"dpu": "s3", "timestamp": late, "direction": 1}]})
+    await client.post("/v1/events", content=content, headers={"content-type": "application/msgpack"})
+    assert [(item["dpu"], item["code"]) for item in await rejected(client)] == [("s3", "invalid")]
+
+
+async def test_an_incomplete_reading_is_kept_for_its_sensor(client: httpx.AsyncClient) -> None:
+    readings = {"id": "s4", "readings": [{"timestamp": "2026-01-05T08:00:00Z"}, 17]}
+    await client.post("/ingest", json=readings)
+    assert [item["dpu"] for item in await rejected(client, "?dpu=s4")] == ["s4"] * 2
+
+
+async def test_without_registration_an_incomplete_event_adds_no_sensor(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    await calls.record_events(
+        connection, [], [], [], [], False, refused_bodies=["{}"], refused_details=["No."], refused_dpus=["stranger"]
+    )
+    assert await connection.fetchval("select count(*) from core.dpu") == 0
+    assert await connection.fetchval("select dpu from core.rejected_event") == "stranger"
+
+
+async def test_incomplete_events_register_no_more_sensors_than_their_token_may(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    async with guarded(database_url) as client:
+        await calls.set_registration(connection, 2, 1, 100)
+        headers = await new_token(connection)
+        await send(client, *({"dpu": f"new-{number}"} for number in range(5)), headers=headers)
+        assert await connection.fetchval("select count(*) from core.dpu") == 2
+        assert len(await rejected(client, headers=headers)) == 5
+
+
+async def test_it_knows_the_codes(client: httpx.AsyncClient) -> None:
+    told = problem(await client.get("/v1/rejected?code=bogus"), 422, "invalid")
+    assert "must be invalid, conflict, in_future, clock_unset, too_old or unknown_dpu" in told["detail"]
+    problem(await client.post("/v1/rejected/rerun", json={"code": "bogus"}), 422, "invalid")
+
+
+@pytest.mark.parametrize(("time", "clock"), [(ahead(), "ahead"), (UNSET, "unset"), ("2007-06-01T00:00:00Z", "behind")])
+async def test_a_refused_heartbeat_shows_in_the_clock(client: httpx.AsyncClient, time: str, clock: str) -> None:
+    async def beat(**more: str) -> list[Json]:
+        refused: list[Json] = body(await client.post("/v1/heartbeats", json={"heartbeats": [{"dpu": "door", **more}]}))[
+            "rejected"
+        ]
+        return refused
+
+    assert len(await beat(timestamp=time)) == 1
+    assert await sensor(client, "door") == (0, clock)
+    # without a time it says nothing of its clock
+    assert await beat() == []
+    assert await sensor(client, "door") == (0, clock)
+    assert await beat(timestamp=datetime.now(UTC).isoformat()) == []
+    assert await sensor(client, "door") == (0, "ok")
+
+
+async def test_a_heartbeat_says_nothing_of_the_clock_of_refused_events(client: httpx.AsyncClient) -> None:
+    await send(client, event(dpu="door", timestamp=ahead()))
+    beats = [{"dpu": "door", "timestamp": datetime.now(UTC).isoformat()}]
+    assert body(await client.post("/v1/heartbeats", json={"heartbeats": beats}))["accepted"] == 1
+    assert await sensor(client, "door") == (1, "ahead")

@@ -12,12 +12,15 @@ import msgspec
 import pytest
 
 from service import calls
+from service.app import create_app
 from service.messages import SensorOut
 from service.sensors import LONGEST_REST_SECONDS, Encoded, Sensors, encode
+from service.settings import Settings
 from service.web import FILES, FOLDER
 from tests.factories import NOON, apply_site, heard, listen, seconds, tick
 from tests.http import body, problem
 from tests.http.guarded import build_site, guarded, new_token
+from tests.http.streams import client_of
 
 JSON, MSGPACK = "application/json", "application/msgpack"
 
@@ -289,3 +292,27 @@ async def test_tokens_of_different_spaces_share_nothing(connection: asyncpg.Conn
     assert found[0] == {"own-front", "own-inner", "moved"}
     assert found[1] == {"secret-b-front", "secret-inner"}
     assert len(found[2]) == 7
+
+
+async def test_lists_of_one_client_leave_room_for_those_of_others(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await apply_site(connection, spaces=[{"id": f"room-{number}"} for number in range(5)])
+    one, other = await new_token(connection, "read"), await new_token(connection, "read")
+    gated = Gated(monkeypatch)
+    app = create_app(Settings(database_url=database_url, jobs=False))
+    async with app.lifespan(), client_of(app) as client:
+        asked = [asyncio.create_task(client.get(f"/sensors?space=room-{number}", headers=one)) for number in range(4)]
+        for _ in range(2):
+            await gated.asked.get()
+        async with asyncio.timeout(30):
+            while True:
+                await asyncio.sleep(0.01)
+                if [*app.state.sensors.lists_of.held.values()] == [4]:
+                    break
+        refused = await client.get("/sensors?space=room-4", headers=one)
+        assert "lists of sensors of this token" in problem(refused, 429, "rate_limited")["detail"]
+        asked.append(asyncio.create_task(client.get("/sensors?space=room-4", headers=other)))
+        gated.gate.set()
+        assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * 5
+        assert (await client.get("/sensors?space=room-4", headers=one)).status_code == 200

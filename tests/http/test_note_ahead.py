@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import asyncpg
 import httpx
 
+from tests.factories import trust
 from tests.http import body, event, problem
-from tests.http.test_list_rejected import ahead, rejected, send
+from tests.http.test_list_rejected import ahead, rejected, send, sensor
 
 
 async def test_events_are_told_to_come_again_and_nothing_is_stored(
@@ -15,6 +16,7 @@ async def test_events_are_told_to_come_again_and_nothing_is_stored(
 ) -> None:
     dpus = ["a", "b", "c"]
     await send(client, *(event(dpu=dpu, timestamp=datetime.now(UTC).isoformat()) for dpu in dpus))
+    await trust(connection)
     events = {"events": [*(event(dpu=dpu, timestamp=ahead()) for dpu in dpus), event(dpu="d")]}
     answer = await client.post("/v1/events", json=events)
     told = problem(answer, 503, "clock_suspect")
@@ -26,9 +28,12 @@ async def test_events_are_told_to_come_again_and_nothing_is_stored(
     problem(await client.post("/v1/events", json={"events": events["events"][:1]}), 503, "clock_suspect")
 
 
-async def test_nobody_else_in_the_group_has_to_come_again(client: httpx.AsyncClient) -> None:
+async def test_nobody_else_in_the_group_has_to_come_again(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
     dpus = ["a", "b", "c"]
     await send(client, *(event(dpu=dpu, timestamp=datetime.now(UTC).isoformat()) for dpu in dpus))
+    await trust(connection)
     ahead_of_it = {"events": [event(dpu=dpu, timestamp=ahead()) for dpu in dpus]}
     right = [
         {"events": [event(dpu=dpus[number % 3], timestamp=datetime.now(UTC).isoformat(), sequence=number)]}
@@ -39,3 +44,12 @@ async def test_nobody_else_in_the_group_has_to_come_again(client: httpx.AsyncCli
     )
     problem(answers.pop(4), 503, "clock_suspect")
     assert [body(answer)["accepted"] for answer in answers] == [1] * 9
+
+
+async def test_our_own_clock_marks_no_sensor(client: httpx.AsyncClient) -> None:
+    dpus = ["a", "b", "c"]
+    await send(client, *(event(dpu=dpu, timestamp=datetime.now(UTC).isoformat()) for dpu in dpus))
+    events = {"events": [event(dpu=dpu, timestamp=ahead()) for dpu in dpus]}
+    for _ in range(2):
+        problem(await client.post("/v1/events", json=events), 503, "clock_suspect")
+    assert [await sensor(client, dpu) for dpu in dpus] == [(0, "ok")] * 3

@@ -110,3 +110,11 @@ async def test_it_keeps_to_its_description_whatever_it_is_sent(client: httpx.Asy
         assert isinstance(result, Ok)
         with suppress(Unsatisfiable):  # what takes nothing cannot be asked wrongly
             await asyncio.to_thread(explore, result.ok().as_strategy(generation_mode=mode))
+
+
+async def test_a_parameter_that_must_be_given_is_required(client: httpx.AsyncClient) -> None:
+    paths = body(await client.get("/schema"))["paths"]
+    for path, name in (("/v1/dpus/{dpu}/placements", "from"), ("/v1/spaces/{space}/resets", "at")):
+        required = [one["name"] for one in paths[path]["delete"]["parameters"] if one.get("required")]
+        assert name in required, path
+        assert "dry_run" not in required

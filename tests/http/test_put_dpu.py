@@ -24,6 +24,7 @@ async def test_it_registers_a_dpu_and_then_names_it(client: httpx.AsyncClient) -
         "retired_at": None,
         "offline_after_seconds": None,
         "effective_offline_after_seconds": 600,
+        "first_heard": None,
     }
     assert body(await client.put("/v1/dpus/dpu-1", json={"name": "Door"})) == {**created, "name": "Door"}
 

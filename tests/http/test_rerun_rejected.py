@@ -130,3 +130,35 @@ async def test_an_event_that_is_run_again_is_no_sign_of_life(
     await calls.set_horizon(connection, datetime(2005, 1, 1, tzinfo=UTC))
     assert (await rerun(client))["accepted"] == 1
     assert body(await client.get("/v1/dpus/door"))["last_seen"] == seen
+
+
+async def test_an_event_that_is_still_ahead_is_no_sign_of_life_either(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await send(client, event(dpu="door", timestamp=ahead()))
+    # an hour later; the event is ahead by less than 5 minutes now
+    await connection.execute("update core.rejected_event set time = clock_timestamp() + interval '4 minutes'")
+    seen = body(await client.get("/v1/dpus/door"))["last_seen"]
+    assert (await rerun(client))["accepted"] == 1
+    assert body(await client.get("/v1/dpus/door"))["last_seen"] == seen
+
+
+async def test_an_event_that_is_ahead_and_backfilled_brings_no_sensor_to_life(client: httpx.AsyncClient) -> None:
+    soon = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
+    answer = await client.post("/v1/events?backfill=true", json={"events": [event(dpu="door", timestamp=soon)]})
+    assert body(answer)["accepted"] == 1
+    found = body(await client.get("/v1/dpus/door"))
+    assert (found["state"], found["last_seen"]) == ("never_seen", None)
+    # what comes then does
+    await send(client, event(dpu="door", timestamp=datetime.now(UTC).isoformat()))
+    assert body(await client.get("/v1/dpus/door"))["state"] != "never_seen"
+
+
+async def test_what_is_refused_again_says_nothing_of_the_clock(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await send(client, event(dpu="door", timestamp=ahead()))
+    await send(client, event(dpu="door", timestamp=datetime.now(UTC).isoformat()))
+    assert body(await client.get("/v1/dpus/door"))["clock"] == "ok"
+    assert (await rerun(client))["accepted"] == 0
+    assert body(await client.get("/v1/dpus/door"))["clock"] == "ok"

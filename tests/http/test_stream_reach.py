@@ -352,3 +352,63 @@ async def test_nothing_is_left_when_the_service_stops_while_somebody_comes_back(
         assert await back == set(), "it is refused"
     assert app.state.live.resuming == {}
     assert app.state.live.listening == 0
+
+
+async def test_one_client_has_a_quarter_of_the_streams_its_tokens_together(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_site(connection)
+    one, other = await new_token(connection, "read"), await new_token(connection, "read")
+    app = create_app(Settings(database_url=database_url, jobs=False, max_listeners=8))
+    async with app.lifespan(), AsyncExitStack() as streams:
+        for _ in range(2):
+            assert (await streams.enter_async_context(listening(app, headers=one))).status == 200
+        async with listening(app, headers=one) as refused, listening(app, headers=other) as stream:
+            assert (refused.status, stream.status) == (429, 200)
+            assert refused.headers["retry-after"]
+        await streams.aclose()
+        async with listening(app, headers=one) as again:
+            assert again.status == 200
+        async with asyncio.timeout(30):
+            while True:
+                await asyncio.sleep(0.01)
+                if not app.state.live.streams_of.held:
+                    break
+
+
+async def test_one_client_that_comes_back_again_and_again_is_in_the_way_of_no_other_client_and_of_no_tick(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await build_site(connection)
+    one, other = await new_token(connection, "read"), await new_token(connection, "read")
+    list_changes, begun, may_go = calls.list_changes, asyncio.Semaphore(0), asyncio.Event()
+    last_ids = set()
+
+    async def held_up(session: calls.Session, cursor: str | None = None) -> ChangesRow:
+        if cursor in last_ids:
+            begun.release()
+            await may_go.wait()
+        return await list_changes(session, cursor)
+
+    app = create_app(Settings(database_url=database_url, jobs=False))
+    async with app.lifespan(), AsyncExitStack() as streams:
+        first = await streams.enter_async_context(listening(app, headers=other))
+        last_id = (await first.wait_for(5))[-1].id
+        at = int(last_id.split("@")[1])
+        ids = [last_id.replace(str(at), str(at - number), 1) for number in range(1, 5)]
+        last_ids.update(ids)
+        monkeypatch.setattr(calls, "list_changes", held_up)
+
+        async def come_back(last: str) -> None:
+            async with listening(app, headers=one, last_id=last) as stream:
+                assert stream.status == 200
+
+        asked = [asyncio.create_task(come_back(last)) for last in ids]
+        await begun.acquire()
+        async with listening(app, headers=other, last_id=last_id) as resumed:
+            assert resumed.status == 200
+        await pass_through(connection, "own-front", after=1)
+        await first.wait_for(6)
+        assert begun.locked(), "one of them looks, the others wait for it"
+        may_go.set()
+        await asyncio.gather(*asked)

@@ -25,7 +25,22 @@ async def test_it_refuses_what_has_changed_since(client: httpx.AsyncClient) -> N
     await room_with_dpu(client)
     move = {"doorway": "door", "from": "2026-01-01T00:00:00Z"}
     body(await client.post(ADDRESS, json=move), 201)
-    problem(await client.delete(f"{ADDRESS}?from=2020-01-01T00:00:00Z"), 409, "conflict", "from")
+    found = problem(await client.delete(f"{ADDRESS}?from=2020-01-01T00:00:00Z"), 409, "conflict", "from")
+    assert "A later placement changed this period. Undo it first:" in found["detail"]
+    assert "?from=2026-01-01T00:00:00" in found["detail"]
+
+
+async def test_it_names_the_placement_to_undo_where_the_rest_of_an_older_one_starts(client: httpx.AsyncClient) -> None:
+    await room_with_dpu(client)
+    visit = {"doorway": None, "from": "2025-11-10T00:00:00Z", "until": "2025-11-20T00:00:00Z"}
+    body(await client.post(ADDRESS, json=visit), 201)
+    listed = [item["from"] for item in body(await client.get(ADDRESS))["items"]]
+    assert listed[-1] == "2025-11-20T00:00:00Z"
+    found = problem(await client.delete(f"{ADDRESS}?from=2025-11-20T00:00:00Z"), 404, "not_found", "from")
+    assert "No placement of this DPU starts at that instant." in found["detail"]
+    advised = found["detail"].rpartition("DELETE /v1/dpus/{id}/placements?from=")[2].rstrip(".")
+    assert (await client.delete(f"{ADDRESS}?from={advised}")).status_code == 204
+    assert len(body(await client.get(ADDRESS))["items"]) == 1
 
 
 async def test_it_wants_to_know_which(client: httpx.AsyncClient) -> None:

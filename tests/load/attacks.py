@@ -207,17 +207,23 @@ async def counts(attack: Attack) -> None:
     await attack.together(200, lambda place: attack.keep_asking(itertools.repeat(named if place % 2 else every)))
 
 
-async def old_resumes(attack: Attack) -> None:
-    """Streams that come back with the first id that they ever had."""
+async def last_id(attack: Attack) -> str:
+    """The id of the last event that a new stream begins with."""
     reader, writer = await asyncio.open_connection(HOST, attack.target.port)
     writer.write(attack.get("/v1/live"))
-    last_id = ""
+    found = "0"
     async with asyncio.timeout(PATIENCE):
-        while not last_id:
+        while "@" not in found:  # all but the last say that everything is to come
             line = (await reader.readline()).decode()
-            last_id = line.partition("id: ")[2].strip() if line.startswith("id: ") else ""
+            found = line.partition("id: ")[2].strip() if line.startswith("id: ") else found
     writer.close()
-    await attack.together(20, lambda _: attack.hang_up(attack.get("/v1/live", f"Last-Event-ID: {last_id}"), 0.2))
+    return found
+
+
+async def old_resumes(attack: Attack) -> None:
+    """Streams that come back with the first id that they ever had."""
+    first = await last_id(attack)
+    await attack.together(20, lambda _: attack.hang_up(attack.get("/v1/live", f"Last-Event-ID: {first}"), 0.2))
 
 
 async def listeners(attack: Attack) -> None:
@@ -320,6 +326,64 @@ async def events(attack: Attack) -> None:
     await attack.together(100, lambda _: attack.keep_asking(requests()))
 
 
+async def clock(attack: Attack) -> None:
+    """Sensors that nobody knows: an event of each that is accepted, and then events of all of them in two days."""
+    names = [f"clock-{os.getpid()}-{number}" for number in range(200)]
+
+    def body(dpus: list[str], at: datetime) -> bytes:
+        events = [{"dpu": dpu, "timestamp": at.isoformat(), "direction": 1} for dpu in dpus]
+        return attack.post("/v1/events", attack.target.ingest, json.dumps({"events": events}).encode())
+
+    def requests(place: int) -> Iterator[bytes]:
+        yield body(names, datetime.now(UTC) - timedelta(seconds=1))
+        for number in itertools.count(place):
+            yield body([names[number % len(names)]], datetime.now(UTC) + timedelta(days=2, microseconds=number))
+
+    await attack.together(200, lambda place: attack.keep_asking(requests(place)))
+
+
+async def count404(attack: Attack) -> None:
+    """Counts of spaces that are not there, on many connections, each of another one."""
+    await attack.together(
+        400, lambda place: attack.keep_asking(itertools.repeat(attack.get(f"/v1/spaces/nope-{place}/count")))
+    )
+
+
+async def fresh(attack: Attack) -> None:
+    """As many events of now as can be sent, a little less at a time than would have a transaction of their own."""
+    numbers = itertools.count()
+
+    def requests() -> Iterator[bytes]:
+        while True:
+            at, first = datetime.now(UTC) - timedelta(seconds=1), next(numbers) * 999
+            lines = "".join(f"{(at - timedelta(microseconds=first + n)).isoformat()},1,dpu-8\n" for n in range(999))
+            body = ("timestamp,direction,dpu_id\n" + lines).encode()
+            yield attack.post("/v1/events", attack.target.ingest, body, "Content-Type: text/csv")
+
+    await attack.together(50, lambda _: attack.keep_asking(requests()))
+
+
+async def sensors_apart(attack: Attack) -> None:
+    """Lists of sensors, each of another space."""
+    await attack.together(
+        200, lambda place: attack.keep_asking(itertools.repeat(attack.get(f"/sensors?space=room-{place % 200}")))
+    )
+
+
+async def forged_resumes(attack: Attack) -> None:
+    """Streams that come back with ids made up of an old snapshot and the instant of now."""
+    snapshot, _, _, history = (await last_id(attack)).split("@")
+    oldest = max(3, int(snapshot.split(":")[0]) - 1_000_000)
+    numbers = itertools.count()
+
+    async def come_back(_: int) -> None:
+        at = time.time_ns() // 1000 - next(numbers) % 1000
+        forged = f"{oldest}:{oldest}:@{at}@{at}@{history}"
+        await attack.hang_up(attack.get("/v1/live", f"Last-Event-ID: {forged}"), 0.2)
+
+    await attack.together(100, come_back)
+
+
 ATTACKS = (
     probe_flood,
     strangers,
@@ -338,6 +402,11 @@ ATTACKS = (
     unknown_sensors,
     sensors,
     events,
+    clock,
+    count404,
+    fresh,
+    sensors_apart,
+    forged_resumes,
 )
 
 

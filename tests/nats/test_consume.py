@@ -217,7 +217,7 @@ async def test_it_speaks_tls_and_shows_a_certificate_of_its_own(
 )
 async def test_it_says_what_keeps_it_from_starting(tmp_path: Path, variables: dict[str, str], words: str) -> None:
     given = {} if not variables else {"HEADCOUNT_NATS_URL": "nats://127.0.0.1:4222"}
-    chosen = {"HEADCOUNT_AUTH": "off"} | given | variables
+    chosen = {"DATABASE_URL": "postgresql://127.0.0.1:1/none", "HEADCOUNT_AUTH": "off"} | given | variables
     with running(tmp_path, "consume", **chosen) as process:
         assert process.process.wait(PATIENCE) in (1, 2)
     assert words in process.said

@@ -38,6 +38,7 @@ IS_DRAWN = """
 [...document.querySelector("#curve canvas").getContext("2d").getImageData(0, 0, 600, 200).data].some(Boolean)
 """
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+QUOTED = "\N{LEFT DOUBLE QUOTATION MARK}{}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def row(space: str) -> str:
@@ -192,7 +193,7 @@ async def test_a_space_that_nothing_counts_shows_a_dash_and_no_zero(
     await expect(page.locator("#facts")).not_to_contain_text("%")
     await expect(page.locator("#curve")).to_be_hidden()
     await expect(page.locator("#curve-text")).to_contain_text("Nothing counts for this space")
-    await expect(page.locator("#quiet")).to_have_text("No sensor counts who passes here.")
+    await expect(page.locator("#quiet")).to_have_text("Nothing counted yet.")
     await page.evaluate(axe)
     assert await page.evaluate(RUN_AXE) == []
     # from its first event on it has a number, a curve and a peak
@@ -213,10 +214,11 @@ async def test_a_count_that_shows_that_people_were_missed_has_a_mark(
     await expect(mark).to_be_hidden()
     await send(api, event(timestamp=ago(seconds=50), direction=1))
     await send(api, event(dpu="dpu-2", timestamp=ago(seconds=40), direction=3))
-    below = "In Tea room 3, more than here: people were missed."
+    more = "3 people, more than in this space: some entries were missed"
+    below = f"In Tea room {more}."
     await expect(mark).to_be_visible()
     await expect(mark).to_have_attribute("title", below)
-    await expect(page.locator("#facts .bad")).to_have_text("In Tea room3, more than here: people were missed")
+    await expect(page.locator("#facts .bad")).to_have_text(f"In Tea room{more}")
     await send(api, event(timestamp=ago(seconds=30), direction=-5))
     await expect(mark).to_have_attribute("title", f"Raw count {MINUS}4: people were missed. {below}")
     await page.evaluate(axe)
@@ -224,6 +226,32 @@ async def test_a_count_that_shows_that_people_were_missed_has_a_mark(
     await send(api, event(timestamp=ago(seconds=20), direction=9))
     await expect(mark).to_be_hidden()
     await expect(page.locator(f"{row('room')} .mark")).to_be_hidden()
+
+
+async def test_it_says_that_no_sensor_counts_where_none_is_placed(site: Site, api: httpx.AsyncClient) -> None:
+    await put(api, "spaces/attic")
+    page = await site.open("/#attic")
+    await expect(page.locator("#quiet")).to_have_text("No sensor counts who passes here.")
+
+
+async def test_it_says_that_the_space_of_the_address_is_retired_or_unknown(
+    site: Site, api: httpx.AsyncClient, axe: str
+) -> None:
+    page = await site.open("/#unknown")
+    why = page.locator("#missing-why")
+    await expect(why).to_contain_text(f"There is no space with the id {QUOTED.format('unknown')}.")
+    await expect(page.locator("#detail")).to_be_hidden()
+    await page.evaluate(axe)
+    assert await page.evaluate(RUN_AXE) == []
+    await page.locator(row("room")).click()
+    await expect(page.locator("#name")).to_have_text("Tea room")
+    await expect(why).to_be_hidden()
+    # retired while it is shown: it leaves the tree, and the page says why
+    await send(api, event(dpu="dpu-2", timestamp=ago(seconds=40)))
+    assert (await api.delete("/v1/spaces/room")).status_code == 200
+    await expect(page.locator(row("room"))).to_have_count(0)
+    await expect(why).to_contain_text(f"The space {QUOTED.format('Tea room')} is retired since")
+    await expect(page.locator("#detail")).to_be_hidden()
 
 
 async def test_it_says_how_to_get_the_curve_where_the_library_is_missing(site: Site, api: httpx.AsyncClient) -> None:

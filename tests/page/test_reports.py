@@ -91,6 +91,14 @@ async def test_a_new_report_shows_that_it_runs_and_then_the_worst_week_first(
     await expect(page.locator("#body tr")).to_have_count(4)
 
 
+async def test_a_report_without_sites_says_which_there_would_be(site: Site, api: httpx.AsyncClient) -> None:
+    report = await trigger(api)
+    await wait_for(api, report)
+    page = await site.open(f"/reports?report={report}")
+    words = "No sites to report. Reports cover spaces that were polled or came from the site files."
+    await expect(page.locator("body")).to_contain_text(words)
+
+
 async def test_a_site_that_was_never_polled_says_so_and_is_not_down(
     site: Site, stores: httpx.AsyncClient, connection: asyncpg.Connection, axe: str
 ) -> None:

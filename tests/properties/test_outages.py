@@ -288,9 +288,7 @@ class World:
                 state = "never_seen"
             elif lasting:
                 state = "offline"
-            elif last + self.threshold(sensor) <= self.clock and not (
-                sensor.armed_since and sensor.armed_since <= last
-            ):
+            elif last + self.threshold(sensor) <= self.clock and not sensor.armed_since:
                 state = "quiet"
             else:
                 state = "online"

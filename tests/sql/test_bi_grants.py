@@ -24,6 +24,7 @@ VIEWS = [
     "events",
     "incidents",
     "placements",
+    "rejected_events",
     "resets",
     "space_counts_15m",
     "space_counts_now",
@@ -75,7 +76,7 @@ async def test_bi_can_read_every_view(connection: asyncpg.Connection, view: str)
     await record(connection, [("front", NOON, 1), ("inner", NOON - seconds(90), 2), ("front", NOON - seconds(4e6), 1)])
     async with analyst(connection) as reader:
         found = await reader.fetch(f"select * from bi.{view}")
-    assert (len(found) == 0) == (view in ("resets", "uptime_reports"))
+    assert (len(found) == 0) == (view in ("rejected_events", "resets", "uptime_reports"))
 
 
 async def test_bi_can_read_what_comes_from_late_quarters_and_from_rollups(connection: asyncpg.Connection) -> None:

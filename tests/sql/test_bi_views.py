@@ -251,6 +251,24 @@ async def test_the_plan_and_the_facts_are_told_by_their_ids(connection: asyncpg.
     ]
 
 
+async def test_refused_events_are_told_as_the_api_lists_them(connection: asyncpg.Connection) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await record(connection, [("front", later, 2, 3), ("back", NOON, 1)], refused=[("{}", "It is empty.")])
+    listed = await calls.list_rejected(connection)
+    found = await connection.fetch("select * from bi.rejected_events order by received_at desc, id::bigint desc")
+    assert [{"timestamp" if name == "time" else name: value for name, value in row.items()} for row in found] == [
+        msgspec.structs.asdict(item) for item in listed
+    ]
+    assert [
+        tuple(row) for row in await connection.fetch("select dpu, clock, rejected_last_day from bi.dpus order by dpu")
+    ] == [
+        ("back", "ok", 0),
+        ("front", "ahead", 1),
+    ]
+    await connection.execute("update core.rejected_event set rerun_at = now()")
+    assert await connection.fetchval("select sum(rejected_last_day) from bi.dpus") == 0
+
+
 async def test_everything_is_commented_and_nothing_is_json(connection: asyncpg.Connection) -> None:
     rows = await connection.fetch(
         """
@@ -283,10 +301,11 @@ COLUMNS = {
     "doorways": "doorway name side_a side_b retired_at",
     "dpu_flips": "dpu at state recorded_at",
     "dpus": "dpu name mac_address registered_at last_seen_at latest_time cumulative_count state last_heartbeat_at "
-    "retired_at offline_after_seconds",
+    "retired_at offline_after_seconds clock rejected_last_day",
     "events": "dpu time sequence direction received_at doorway",
     "incidents": "incident kind space dpu dpus started_at ended_at corrected absorbed_by",
     "placements": "dpu doorway mounted_in from_at until_at recorded_at",
+    "rejected_events": "id received_at dpu code detail time direction sequence body source rerun_at",
     "resets": "space at count recorded_at",
     "space_counts_15m": "space bucket count raw_count",
     "space_counts_now": "space at count raw_count since capacity utilization dpus_placed dpus_online counted "

@@ -1,7 +1,9 @@
 """api.claim_deliveries: who sends what, and in which order."""
 
 import asyncio
+import os
 from collections import Counter
+from collections.abc import Sequence
 
 import asyncpg
 import pytest
@@ -236,3 +238,64 @@ async def test_a_correction_and_a_claim_at_the_same_time_end_in_all_or_nothing(
                 await finish(other, claim)
     finally:
         await other.close()
+
+
+async def as_family(connection: asyncpg.Connection, channels: Sequence[str], space: str = "own") -> None:
+    """Makes these channels by a token of that space, and then one below that."""
+    await connection.execute("select api.put_space($1, '{}')", space)
+    maker = await calls.create_token(connection, os.urandom(32), ["admin"], space=space)
+    async with connection.transaction():
+        await connection.execute("select set_config('headcount.token', $1, true)", maker.id)
+        child = await calls.create_token(connection, os.urandom(32), ["admin"])
+    for number, channel in enumerate(channels):
+        async with connection.transaction():
+            await connection.execute("select set_config('headcount.token', $1, true)", (maker, child)[number % 2].id)
+            await make_channel(connection, channel, under=space)
+
+
+async def test_a_family_of_limited_tokens_has_a_part_only_and_a_bounded_number_of_channels(
+    connection: asyncpg.Connection,
+) -> None:
+    await as_family(connection, [f"slow-{number}" for number in range(20)])
+    with pytest.raises(asyncpg.PostgresError, match="made 20 channels") as raised:
+        await as_family_again(connection, "slow-20")
+    assert raised.value.sqlstate == "PT409"
+    await as_family_again(connection, "slow-0")  # what is there can be changed
+    await make_channel(connection, "quick")
+    await tell_all(connection, [("offline", number, "own") for number in range(10)])
+    claims = await calls.claim_deliveries(connection, 100)
+    assert Counter("quick" if claim.channel == "quick" else "slow" for claim in claims) == {"slow": 25, "quick": 4}
+    assert await calls.claim_deliveries(connection, 100) == [], "as long as these are under way"
+    await finish(connection, next(claim for claim in claims if claim.channel != "quick"))
+    assert len(await calls.claim_deliveries(connection, 100)) == 1
+    await connection.execute("select api.delete_channel('slow-0')")
+    await as_family_again(connection, "slow-20")
+
+
+async def as_family_again(connection: asyncpg.Connection, channel: str) -> None:
+    token = await connection.fetchval(
+        "select id from core.token where token_id = (select min(family_id) from core.channel)"
+    )
+    async with connection.transaction():
+        await connection.execute("select set_config('headcount.token', $1, true)", token)
+        await make_channel(connection, channel)
+
+
+async def test_families_take_turns(connection: asyncpg.Connection) -> None:
+    await as_family(connection, [f"many-{number}" for number in range(20)])
+    await tell_all(connection, [("offline", number, "own") for number in range(10)])
+    await make_channel(connection, "late", under="own")
+    await tell(connection, "offline", 11, "own")
+    claims = await calls.claim_deliveries(connection, 2)
+    assert {claim.channel for claim in claims} == {"many-0", "late"}
+
+
+async def test_channels_that_fail_have_half_of_the_places_at_most(connection: asyncpg.Connection) -> None:
+    for number in range(8):
+        await make_channel(connection, f"failing-{number}")
+    await connection.execute("update core.channel set failing_since = now()")
+    await make_channel(connection, "well")
+    await tell_all(connection, [("offline", number, None) for number in range(5)])
+    claims = await calls.claim_deliveries(connection, 10, failing=5)
+    assert Counter(claim.channel[:4] for claim in claims) == {"fail": 5, "well": 4}
+    assert await calls.claim_deliveries(connection, 10, failing=5) == []

@@ -634,9 +634,10 @@ async def test_silence_from_before_it_was_armed_does_not_count(
         await connection.execute("select core.rebase_offline_after(core.list_dpu_ids(array['d']), $1)", at)
 
     armed = NOON + timedelta(hours=9)
+    assert await state(connection, "d", armed) == "quiet"
     await say(2, armed)
     await run(connection, armed, armed + seconds(1))
-    assert await state(connection, "d", armed + seconds(1)) == "quiet"
+    assert await state(connection, "d", armed + seconds(1)) == "online", "armed, and not silent for 2 seconds since"
     await run(connection, armed + seconds(2), armed + seconds(5))
     assert await flips(connection) == [("d", "offline", 9 * 3600 + 2)]
     assert await notices.kinds() == [("offline", ["d"])]

@@ -224,3 +224,34 @@ async def test_after_an_old_cursor_it_reads_nothing_of_what_was_noted_since(conn
     assert old["change"] == 0
     new = await read_by(connection, "select * from api.list_changes($1)", moved_back(cursor, timedelta(minutes=-2)))
     assert new["change"] >= 30
+
+
+def made_up(cursor: str, snapshot: str) -> str:
+    """The cursor with another snapshot and the same instants."""
+    return "@".join([snapshot, *cursor.split("@")[1:]])
+
+
+async def test_a_cursor_that_is_far_behind_is_answered_by_everything(connection: asyncpg.Connection) -> None:
+    cursor = (await read(connection)).cursor
+    xmin, xmax = (int(part) for part in cursor.split(":")[:2])
+    far = min(xmin, 30_000)  # a new server has not had so many
+    await connection.execute("select core.note_change(spaces => array[]::integer[])")
+    assert not (await read(connection, made_up(cursor, f"{xmin}:{xmax}:"))).is_all
+    if far > 20_000:
+        assert (await read(connection, made_up(cursor, f"{xmin - 20_001}:{xmin - 20_001}:"))).is_all
+        assert (await read(connection, made_up(cursor, f"{xmin - 20_001}:{xmax}:"))).is_all
+    is_old = "pg_snapshot_xmin(pg_current_snapshot()) > '20005'::xid8"
+    assert await connection.fetchval(f"select core.is_far_behind('5:5:', clock_timestamp()) = ({is_old})")
+
+
+async def test_a_snapshot_that_is_older_than_its_instant_is_answered_by_everything(
+    connection: asyncpg.Connection,
+) -> None:
+    await build_house(connection)
+    before = (await read(connection)).cursor.split("@")[0]
+    await record(connection, [("front", NOON, 1)])
+    await connection.execute("update core.change set changed_at = changed_at - interval '3 minutes'")
+    await record(connection, [("inner", NOON, 1)])
+    begun = await read(connection)
+    assert (await read(connection, made_up(begun.cursor, before))).is_all
+    assert not (await read(connection, begun.cursor)).is_all

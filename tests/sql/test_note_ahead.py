@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from service import calls
-from tests.factories import record
+from tests.factories import apply_site, record, trust
 
 HOUR = timedelta(hours=1)
 
@@ -17,6 +17,7 @@ def now() -> datetime:
 
 async def hear(connection: asyncpg.Connection, *dpus: str) -> None:
     assert await record(connection, [(dpu, now() - timedelta(seconds=1), 1) for dpu in dpus]) == []
+    await trust(connection)
 
 
 async def refuse(connection: asyncpg.Connection, *dpus: str) -> None:
@@ -50,7 +51,7 @@ async def test_it_adds_up_what_comes_in_several_requests(connection: asyncpg.Con
     await calls.note_ahead(connection, ["a", "b", "d", "x"], [now() + HOUR, now() + HOUR, now(), now() + HOUR])
     assert await connection.fetchval(
         "select array_agg(d.id order by d.id) from core.dpu_clock c join core.dpu d on d.dpu_id = c.dpu_id "
-        "where c.refused_at > clock_timestamp() - interval '1 minute'"
+        "where c.suspected_at > clock_timestamp() - interval '1 minute'"
     ) == ["a", "b"]
     await suspect(connection, "c")
 
@@ -66,6 +67,39 @@ async def test_invented_dpus_say_nothing_about_our_clock(connection: asyncpg.Con
     await hear(connection, "a", "b")
     await refuse(connection, *(f"invented-{number}" for number in range(100)))
     await refuse(connection, "a", "b")
+
+
+async def test_dpus_that_were_made_up_just_now_say_nothing_although_events_of_them_were_accepted(
+    connection: asyncpg.Connection,
+) -> None:
+    invented = [f"invented-{number}" for number in range(200)]
+    assert await record(connection, [(dpu, now() - timedelta(seconds=1), 1) for dpu in invented]) == []
+    await refuse(connection, *invented)
+    await hear(connection)
+    await suspect(connection, *invented)  # a day later
+
+
+async def test_nor_do_they_speak_for_our_clock(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b", "c")
+    assert (
+        await record(connection, [(f"invented-{number}", now() - timedelta(seconds=1), 1) for number in range(9)]) == []
+    )
+    await suspect(connection, "a", "b", "c")
+
+
+async def test_dpus_that_are_placed_say_something_at_once(connection: asyncpg.Connection) -> None:
+    dpus = ["a", "b", "c"]
+    await apply_site(
+        connection,
+        spaces=[{"id": "room"}],
+        doorways=[{"id": "door", "sides": [None, "room"]}],
+        dpus=[{"id": dpu} for dpu in dpus],
+        placements=[
+            {"dpu": dpu, "doorway": "door", "mounted_in": "room", "from": "2020-01-01T00:00:00Z"} for dpu in dpus
+        ],
+    )
+    assert await record(connection, [(dpu, now() - timedelta(seconds=1), 1) for dpu in dpus]) == []
+    await suspect(connection, *dpus)
 
 
 async def test_what_is_ahead_by_centuries_says_nothing_about_our_clock(connection: asyncpg.Connection) -> None:

@@ -241,3 +241,43 @@ async def test_nobody_waits_for_ever_where_a_call_is_cancelled() -> None:
             await asked
     server.may_answer.set()
     assert await ask(asker, 7) == [14]
+
+
+async def test_clients_take_turns_and_each_has_its_own_in_the_order_in_which_they_came() -> None:
+    server = Server()
+    server.may_answer.clear()
+    asker = groups(server, max_weight=4)
+    tasks = [asyncio.create_task(asker.ask(0, "one"))]
+    await turns()
+    for client, numbers in (("one", range(1, 8)), ("two", range(11, 13)), (None, range(21, 24))):
+        tasks += [asyncio.create_task(asker.ask(number, client)) for number in numbers]
+        await turns()
+    server.may_answer.set()
+    await asyncio.gather(*tasks)
+    assert server.calls == [[0], [1, 11, 21, 2], [12, 22, 3, 23], [4, 5, 6, 7]]
+    assert (asker.waiting, asker.queues) == (0, {})
+
+
+async def test_what_does_not_fit_any_more_has_a_turn_in_the_next_group_and_holds_up_no_other_client() -> None:
+    server = Server()
+    server.may_answer.clear()
+    asker = Groups(server, callers=1, max_weight=10, weigh=lambda number: number)
+    tasks = [asyncio.create_task(asker.ask(10, "zero"))]
+    await turns()
+    tasks += [asyncio.create_task(asker.ask(number, f"client {number}")) for number in (6, 8, 3, 1)]
+    await turns()
+    server.may_answer.set()
+    await asyncio.gather(*tasks)
+    assert server.calls == [[10], [6, 3, 1], [8]]
+
+
+async def test_a_problem_among_the_answers_is_raised_for_its_own_only_and_nothing_is_asked_again() -> None:
+    unknown, asked = Problem("not_found", "There is no 2."), []
+
+    async def call(numbers: Sequence[int]) -> list[int | Problem]:
+        asked.append([*numbers])
+        return [unknown if number == 2 else number for number in numbers]
+
+    asker: Groups[int, int] = Groups(call, callers=1, max_weight=100, weigh=lambda _: 1)
+    assert await ask(asker, 1, 2, 3) == [1, unknown, 3]
+    assert asked == [[1, 2, 3]]

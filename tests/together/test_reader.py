@@ -25,11 +25,13 @@ class Watched:
         self.may_begin.set()
         monkeypatch.setattr(calls, "list_counts", self.list_counts)
 
-    async def list_counts(self, session: calls.Session, spaces: Sequence[str]) -> list[messages.CountOut]:
+    async def list_counts(
+        self, session: calls.Session, spaces: Sequence[str], *, known_only: bool
+    ) -> list[messages.CountOut]:
         self.asked.append(list(spaces))
         self.begun.release()
         await self.may_begin.wait()
-        return await list_counts(session, spaces)
+        return await list_counts(session, spaces, known_only=known_only)
 
 
 async def two_rooms(client: httpx.AsyncClient) -> None:
@@ -64,8 +66,11 @@ async def test_requests_that_arrive_together_are_answered_by_one_call_each_with_
     assert watched.asked == [["room-1", "room-2"]]
 
 
-async def test_an_unknown_space_is_a_404_for_its_own_request_only(client: httpx.AsyncClient) -> None:
+async def test_an_unknown_space_is_a_404_for_its_own_request_only(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await two_rooms(client)
+    watched = Watched(monkeypatch)
     good, bad, list_with_bad, list_of_good = await asyncio.gather(
         client.get("/v1/spaces/room-1/count"),
         client.get("/v1/spaces/nowhere/count"),
@@ -76,6 +81,10 @@ async def test_an_unknown_space_is_a_404_for_its_own_request_only(client: httpx.
     assert problem(bad, 404, "not_found", "space")["detail"].startswith("There is no space 'nowhere'")
     problem(list_with_bad, 404, "not_found", "space")
     assert [count["space"] for count in body(list_of_good)["counts"]] == ["room-2"]
+    assert watched.asked == [["room-1", "nowhere", "room-2"]], "nobody's is asked for again"
+    alone = await client.get("/v1/spaces/nowhere/count?at=2026-01-05T08:00:00Z")
+    told = [{**answer.json(), "instance": "", "request_id": ""} for answer in (bad, alone)]
+    assert told[0] == told[1], "it is told as by itself"
 
 
 async def test_an_answer_is_never_older_than_its_request(

@@ -9,6 +9,7 @@ import pytest
 
 from service import calls
 from service.app import create_app
+from service.db import Client
 from service.errors import Problem
 from service.ingest import Batch, Refusal
 from service.messages import EventsRecordedOut, Rejection, Verdict
@@ -130,13 +131,40 @@ async def test_late_and_large_requests_do_not_hold_up_the_others(monkeypatch: py
     assert await asked == [accepted(), accepted(), accepted(GROUP_EVENTS), accepted()]
 
 
+async def test_what_is_ahead_of_the_clock_goes_by_itself_whatever_else_is_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store(monkeypatch)
+    both = Batch(["old", "ahead"], [NOW - timedelta(days=2), NOW + timedelta(days=2)], [1, 1], [0, 0])
+    await record(
+        make_writer(), batch("a"), batch("future-1", time=NOW + timedelta(hours=1)), batch("b"), both, batch("c")
+    )
+    assert sorted(store.groups) == [["a", "b", "c"], ["future-1", "old", "ahead"]]
+
+
+async def test_one_client_that_sends_much_is_not_before_the_others_with_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store(monkeypatch)
+    store.may_commit.clear()
+    writer = make_writer()
+    greedy, other = Client(writer.database, "greedy"), Client(writer.database, "other")
+    asked = [asyncio.create_task(writer.record(greedy, batch(*[f"greedy-{n}"] * 999))) for n in range(20)]
+    await turns()
+    asked.append(asyncio.create_task(writer.record(other, batch("other"))))
+    await turns()
+    store.may_commit.set()
+    await asyncio.gather(*asked)
+    assert [set(group) for group in store.groups[:2]] == [{"greedy-0"}, {"greedy-1", "other"}]
+
+
 @pytest.mark.parametrize(
     ("settings", "held"),
     [
         (msgspec.structs.replace(SETTINGS, max_waiting_events=3), batch("a", "b", "c")),
         (
             msgspec.structs.replace(SETTINGS, max_waiting_bytes=1_000),
-            batch(refusals=[Refusal(0, "It must be an object.", "x" * 1_000)]),
+            batch(refusals=[Refusal(0, "Each event must be an object.", "x" * 1_000)]),
         ),
     ],
     ids=["events", "bytes"],

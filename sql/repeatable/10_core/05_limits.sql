@@ -64,15 +64,14 @@ as $$
     when retired_at is not null then 'retired'
     when last_seen_at is null then 'never_seen'
     when offline_at is not null then 'offline'
-    when (armed_at is null or armed_at > last_seen_at)
-      and last_seen_at + seconds * interval '1 second' <= at then 'quiet'
+    when armed_at is null and last_seen_at + seconds * interval '1 second' <= at then 'quiet'
     else 'online'
   end
 $$;
 comment on function core.get_dpu_state(timestamptz, timestamptz, timestamptz, integer, timestamptz, timestamptz) is
 'online, offline, quiet, never_seen or retired, by the columns of core.dpu_state. Inlined by the planner: no search_path of its own.
 
-quiet: silent for its threshold, but that silence does not count: it began when the DPU was not armed. seconds: its threshold; at: now.';
+quiet: silent for its threshold, but the DPU is not armed, so that its silence means nothing. One that is armed is online until it was silent for its threshold since then (offline_at). seconds: its threshold; at: now.';
 
 create or replace function core.get_state_since(
   state text,

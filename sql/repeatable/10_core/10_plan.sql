@@ -133,7 +133,7 @@ as $$
 begin
   if id is null or id !~ '^[A-Za-z0-9._:-]{1,64}$' or id in ('.', '..') then
     raise exception using errcode = 'PT422', message = format('%s is not an id.', coalesce(quote_literal(left(id, 80)), 'null')),
-      detail = place, hint = 'An id is 1 to 64 of A-Z a-z 0-9 . _ : -, but not . or ..';
+      detail = place, hint = 'An id is 1 to 64 of A-Z a-z 0-9 . _ : -, but not `.` or `..`';
   end if;
 end
 $$;

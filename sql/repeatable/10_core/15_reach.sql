@@ -52,7 +52,8 @@ comment on function core.is_space_in_reach(integer) is
 
 create or replace function core.list_asked_spaces(
   spaces text[],
-  under text
+  under text,
+  known_only boolean default false
 )
 returns integer[]
 language plpgsql stable
@@ -67,7 +68,14 @@ begin
   if spaces is not null and under is not null then
     raise exception using errcode = 'PT422', message = 'space and under exclude each other.', detail = 'under', hint = 'Give one of them.';
   end if;
-  if spaces is not null then
+  if spaces is not null and known_only then
+    select coalesce(array_agg(s.space_id order by n.place), '{}') into v_ids
+    from (
+      select a.id, min(a.place) as place from unnest(spaces) with ordinality as a (id, place) group by a.id
+    ) n
+    join core.space s on s.id = n.id
+    where core.is_space_in_reach(s.space_id);
+  elsif spaces is not null then
     select array_agg(n.space_id order by n.place) into v_ids
     from (
       select core.find_space(s.id) as space_id, min(s.place) as place
@@ -77,17 +85,18 @@ begin
   elsif v_under is not null then
     select array_agg(s.space_id order by s.id) into v_ids
     from core.space s
-    where s.space_id = any (array(select core.list_subtree(v_under))) and s.retired_at is null;
+    where s.space_id = any (array(select core.list_subtree(v_under)))
+      and (s.retired_at is null or s.id = list_asked_spaces.under);
   else
     select array_agg(s.space_id order by s.id) into v_ids from core.space s where s.retired_at is null;
   end if;
   return v_ids;
 end
 $$;
-comment on function core.list_asked_spaces(text[], text) is
+comment on function core.list_asked_spaces(text[], text, boolean) is
 'The spaces that somebody asks for, within reach: those named (in that order, each once), or one and all below it, or all by their ids; those that are retired only by name.
 
-Errors: PT404 for an unknown space; PT422 for both spaces and under.';
+known_only: without those that are unknown or beyond reach. Errors: PT404 for an unknown space otherwise; PT422 for both spaces and under.';
 
 create or replace function core.is_doorway_seen(doorway_id integer)
 returns boolean

@@ -295,6 +295,30 @@ $$;
 comment on function core.find_channel(text) is
 'The channel_id of a channel. Errors: PT404, also for one beyond the token''s reach.';
 
+create or replace function core.get_max_channels()
+returns integer
+language sql immutable
+as $$ select 20 $$;
+comment on function core.get_max_channels() is
+'How many channels a family of limited tokens can have at a time. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.count_claimed(channels integer[])
+returns bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+as $$
+begin
+  return (
+    select count(*)
+    from core.delivery d
+    where d.channel_id = any (channels) and d.state = 'pending' and d.claim is not null and d.due_at > clock_timestamp());
+end
+$$;
+comment on function core.count_claimed(integer[]) is
+'How many deliveries of these channels are under way.';
+
 create or replace function core.is_channel_in_reach(under_id integer)
 returns boolean
 language plpgsql stable

@@ -171,22 +171,29 @@ begin
   with touched as (
     select
       i.incident_id, i.ended_at, i.corrected, count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting,
-      min(o.offline_at) as started_at, max(o.back_at) as back_at, min(s.retired_at) as retired_at
+      min(o.offline_at) as started_at, case when bool_and(o.back_at is not null) then max(o.back_at) end as back_at
     from core.incident i
     left join core.outage o on o.incident_id = i.incident_id and o.superseded_at is null
-    left join core.dpu_state s on s.dpu_id = i.dpu_id
     where i.incident_id = any (v_touched) and i.kind = 'dpu_offline'
     group by i.incident_id
+  ),
+  ended as (
+    -- that it comes back while it is retired ends nothing: its incident was over when it was retired
+    select t.*, r.from_at as retired_at
+    from touched t
+    join core.incident i on i.incident_id = t.incident_id
+    left join core.retirement r on r.dpu_id = i.dpu_id
+      and tstzrange(r.from_at, r.until_at) @> coalesce(t.back_at, 'infinity')
   ),
   changed as (
     update core.incident i set
       started_at = coalesce(t.started_at, i.started_at),
-      ended_at = case when t.outages = 0 then coalesce(i.ended_at, update_incidents.at) when t.lasting = 0 then t.back_at else t.retired_at end,
+      ended_at = case when t.outages = 0 then coalesce(i.ended_at, update_incidents.at) else coalesce(t.retired_at, t.back_at) end,
       corrected = t.outages = 0
-    from touched t
+    from ended t
     where i.incident_id = t.incident_id
     returning
-      i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.lasting = 0 and t.ended_at is null as is_ended
+      i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.lasting = 0 and t.ended_at is null and t.retired_at is null as is_ended
   )
   select
     coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_ended), '{}'),

@@ -89,6 +89,36 @@ $$;
 comment on function core.write_cursor(pg_snapshot, timestamptz, timestamptz) is
 'A place in the feed as text: the snapshot up to which it was read, the instant of that, the instant up to which placements were checked, and core.get_history.';
 
+create or replace function core.is_far_behind(
+  snapshot pg_snapshot,
+  at timestamptz
+)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+as $$
+declare
+  v_now pg_snapshot := pg_current_snapshot();
+begin
+  -- Each end by itself: a transaction that takes long holds back the beginning of all snapshots.
+  if pg_snapshot_xmin(v_now)::text::bigint - pg_snapshot_xmin(snapshot)::text::bigint > 20000
+    or pg_snapshot_xmax(v_now)::text::bigint - pg_snapshot_xmax(snapshot)::text::bigint > 20000
+  then
+    return true;
+  end if;
+  return coalesce((
+    select c.changed_at < is_far_behind.at - interval '2 minutes'
+    from core.change c
+    where c.xid >= pg_snapshot_xmin(snapshot) and not pg_visible_in_snapshot(c.xid, snapshot)
+    order by c.xid
+    limit 1), false);
+end
+$$;
+comment on function core.is_far_behind(pg_snapshot, timestamptz) is
+'Whether to read what a snapshot could not see costs more than to count everything: it is 20,000 transactions behind, or what comes first after it is more than 2 minutes older than the instant that is said to be its own. Then somebody made it up, or a transaction took very long.';
+
 create or replace function core.list_noted(
   snapshot pg_snapshot,
   at timestamptz

@@ -93,6 +93,48 @@ $$;
 comment on function core.note_clocks(timestamptz, integer[], timestamptz[], text[]) is
 'Notes in core.dpu_clock what the verdicts of one message, given as parallel arrays, say of the clocks of its DPUs: refusals for their time, and events of one instant that come again. Others are left out.';
 
+create or replace function core.note_heartbeat_clocks(
+  received_at timestamptz,
+  dpus integer[],
+  times timestamptz[],
+  verdicts text[]
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_right integer[];
+begin
+  -- in the order of dpu_id, so that two transactions never wait for each other
+  if verdicts && array['in_future', 'clock_unset', 'too_old'] then
+    insert into core.dpu_clock as c (dpu_id, heartbeat_refused_at, heartbeat_code)
+    select n.dpu_id, note_heartbeat_clocks.received_at, max(n.verdict)
+    from unnest(dpus, verdicts) as n (dpu_id, verdict)
+    where n.dpu_id is not null and n.verdict in ('in_future', 'clock_unset', 'too_old')
+    group by n.dpu_id
+    order by n.dpu_id
+    on conflict (dpu_id) do update set
+      heartbeat_refused_at = excluded.heartbeat_refused_at, heartbeat_code = excluded.heartbeat_code;
+  end if;
+  -- rare: most have no row. Where somebody else is at it, the next heartbeat comes soon.
+  v_right := array(
+    select c.dpu_id
+    from core.dpu_clock c
+    where c.heartbeat_refused_at is not null and c.dpu_id in (
+      select n.dpu_id from unnest(dpus, times, verdicts) as n (dpu_id, time, verdict)
+      where n.time is not null
+      group by n.dpu_id
+      having bool_and(n.verdict is null))
+    for update skip locked);
+  if cardinality(v_right) > 0 then
+    update core.dpu_clock c set heartbeat_refused_at = null, heartbeat_code = null where c.dpu_id = any (v_right);
+  end if;
+end
+$$;
+comment on function core.note_heartbeat_clocks(timestamptz, integer[], timestamptz[], text[]) is
+'Notes in core.dpu_clock what the verdicts on heartbeats, given as parallel arrays, say of the clocks of their DPUs: refusals for their time, and that they are over for DPUs of which all that have a time were accepted. A heartbeat without a time says nothing of a clock.';
+
 create or replace function core.get_clock(
   clock core.dpu_clock,
   latest_time timestamptz
@@ -104,6 +146,8 @@ as $$
     -- a later event was accepted since: the clock goes
     when clock.refused_at > coalesce(latest_time, '-infinity') then
       case clock.code when 'in_future' then 'ahead' when 'clock_unset' then 'unset' else 'behind' end
+    when clock.heartbeat_refused_at > coalesce(latest_time, '-infinity') then
+      case clock.heartbeat_code when 'in_future' then 'ahead' when 'clock_unset' then 'unset' else 'behind' end
     when clock.repeated_time = latest_time and clock.repeated_until > clock.repeated_time + interval '1 minute'
       and (clock.conflicts >= 2 or (clock.repeats >= 5 and clock.repeated_until > clock.repeated_from + interval '10 minutes'))
       then 'stuck'
@@ -111,7 +155,7 @@ as $$
   end
 $$;
 comment on function core.get_clock(core.dpu_clock, timestamptz) is
-'What is known of the clock of a DPU, by its row of core.dpu_clock (null: none) and the instant of its latest event: ahead, unset or behind, where an event was refused for that and none with a later time was accepted since; stuck, where later messages come with the instant of the latest event; else ok. A client that sends one event again and again is taken for stuck after 10 minutes. Inlined by the planner: no search_path of its own.';
+'What is known of the clock of a DPU, by its row of core.dpu_clock (null: none) and the instant of its latest event: ahead, unset or behind, where an event or a heartbeat was refused for that, and no event with a later time (of a heartbeat: nor a heartbeat with a time) was accepted since; stuck, where later messages come with the instant of the latest event; else ok. A client that sends one event again and again is taken for stuck after 10 minutes. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_farthest_time(at timestamptz)
 returns timestamptz
@@ -119,6 +163,29 @@ language sql stable
 as $$ select at + interval '100 years' $$;
 comment on function core.get_farthest_time(timestamptz) is
 'No clock of ours is behind by so much: what is from ahead of this instant speaks against the clock of the DPU alone. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.list_trusted_clocks(
+  dpus integer[],
+  at timestamptz
+)
+returns integer[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select s.dpu_id
+    from core.dpu_state s
+    join core.dpu d on d.dpu_id = s.dpu_id
+    where s.dpu_id = any (dpus) and s.latest_time is not null and (
+      d.registered_at < list_trusted_clocks.at - interval '1 day'
+      or exists (
+        select from core.placement p
+        where p.dpu_id = s.dpu_id and p.superseded_at is null and p.during @> list_trusted_clocks.at)))
+$$;
+comment on function core.list_trusted_clocks(integer[], timestamptz) is
+'Which of these DPUs can speak against our clock at an instant: an event of it was accepted before, and it is placed or was registered more than a day ago.
+
+Whoever may send events can invent any number of DPUs, and send an event of each that is accepted.';
 
 create or replace function core.is_clock_suspect(
   dpus integer[],
@@ -134,25 +201,29 @@ declare
     where c.code = 'in_future' and c.refused_at > is_clock_suspect.at - interval '1 minute' and c.refused_at <= is_clock_suspect.at
       and c.refused_time < core.get_farthest_time(is_clock_suspect.at)
     union
+    select c.dpu_id from core.dpu_clock c
+    where c.suspected_at > is_clock_suspect.at - interval '1 minute' and c.suspected_at <= is_clock_suspect.at
+    union
     select d from unnest(dpus) as d);
+  v_others integer[];
 begin
-  -- invented DPUs say nothing: only those of which an event was accepted before
-  v_ahead := array(
-    select s.dpu_id from core.dpu_state s where s.dpu_id = any (v_ahead) and s.latest_time is not null);
+  -- invented DPUs say nothing
+  v_ahead := core.list_trusted_clocks(v_ahead, is_clock_suspect.at);
   if cardinality(v_ahead) < 3 then
     return false;
   end if;
-  return cardinality(v_ahead) > (
-    select count(distinct d.dpu_id)
+  v_others := array(
+    select distinct d.dpu_id
     -- what was stored in the last minute, or in the latest transactions where those were many
     from (select * from core.change order by xid desc limit 2000) c
     cross join unnest(c.dpu_ids) as d (dpu_id)
     where c.changed_at > is_clock_suspect.at - interval '1 minute' and c.changed_at <= is_clock_suspect.at
-      and d.dpu_id <> all (v_ahead));
+    except select unnest(v_ahead));
+  return cardinality(v_ahead) > cardinality(core.list_trusted_clocks(v_others, is_clock_suspect.at));
 end
 $$;
 comment on function core.is_clock_suspect(integer[], timestamptz) is
-'Whether it is our clock that is wrong: of the DPUs of the last minute at least three, and more than half, sent events from ahead of it. dpus: those that did so just now. A DPU counts if an event of it was accepted before.';
+'Whether it is our clock that is wrong: of the DPUs of the last minute at least three, and more than half, sent events from ahead of it. dpus: those that did so just now. Which DPUs count: core.list_trusted_clocks.';
 
 create or replace function core.drop_refused()
 returns void

@@ -156,7 +156,7 @@ begin
       select g.sender, sum(g.size) over (order by g.ordinal) - g.size as low, sum(g.size) over (order by g.ordinal) as high
       from unnest(senders, sender_sizes) with ordinality as g (sender, size, ordinal)
     ) s on d.ordinal > s.low and d.ordinal <= s.high
-    where d.dpu_id is null
+    where d.dpu_id is null and d.id is not null
     group by d.id
   ) n
   left join core.token t on t.id = n.sender
@@ -215,7 +215,7 @@ $$;
 comment on function core.admit_dpus(text[], integer[], text[], integer[]) is
 'Registers DPUs that are not there yet, unplaced, as far as core.registration allows. Returns what to say of the others; null where all are registered.
 
-dpus, ids: the DPUs of a request and, beside each, its dpu_id; null: it is unknown. senders, sender_sizes: the tokens that sent them, and how many each, in their order; what is beyond, or of a token that is null, came without one and is bounded by max_unplaced alone.';
+dpus, ids: the DPUs of a request (null: none) and, beside each, its dpu_id; null: it is unknown. senders, sender_sizes: the tokens that sent them, and how many each, in their order; what is beyond, or of a token that is null, came without one and is bounded by max_unplaced alone.';
 
 create or replace function core.find_events(
   dpus integer[],
@@ -287,13 +287,13 @@ begin
       latest_time = greatest(s.latest_time, n.latest),
       earlier_time = s.latest_time,
       -- what is later than all before is no duplicate
-      last_seen_at = greatest(s.last_seen_at, case
-        when backfill or not (n.is_refused or s.latest_time is null or n.latest > s.latest_time) then least(n.latest, lock_dpus.received_at)
-        else lock_dpus.received_at
+      last_seen_at = greatest(s.last_seen_at, n.latest_past, case
+        when not backfill and (n.is_refused or s.latest_time is null or n.latest > s.latest_time) then lock_dpus.received_at
       end),
       earlier_seen_at = s.last_seen_at
     from (
-      select a.dpu_id, sum(a.direction) as net, min(a.time) as first, max(a.time) as latest, array_agg(a.ordinal) as ordinals, bool_or(a.ordinal is null) as is_refused
+      select a.dpu_id, sum(a.direction) as net, min(a.time) as first, max(a.time) as latest,
+        max(a.time) filter (where a.time <= lock_dpus.received_at) as latest_past, array_agg(a.ordinal) as ordinals, bool_or(a.ordinal is null) as is_refused
       from (
         select dpus[o] as dpu_id, directions[o] as direction, times[o] as time, o as ordinal from unnest(lock_dpus.ordinals) as o
         union all
@@ -378,8 +378,8 @@ begin
   end if;
   if cardinality(v_turning) > 0 or cardinality(v_received) > 0 then
     perform core.settle_signs(
-      array(select dpus[o] from unnest(v_turning) as o) || v_received,
-      array(select least(times[o], store_events.received_at) from unnest(v_turning) as o)
+      array(select dpus[o] from unnest(v_turning) as o where times[o] <= store_events.received_at) || v_received,
+      array(select times[o] from unnest(v_turning) as o where times[o] <= store_events.received_at)
         || array_fill(store_events.received_at, array[cardinality(v_received)]),
       store_events.received_at);
   end if;

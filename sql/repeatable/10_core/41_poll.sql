@@ -130,11 +130,11 @@ as $$
   select case verdict
     when 'duplicate' then 'This poll is stored already.'
     when 'unknown_space' then case when core.get_reach() is not null then 'No such space lies within the reach of this token.' else 'This space does not exist, and registration by polls is switched off. Create it with PUT /v1/spaces/{id}.' end
-    when 'clock_unset' then 'The timestamp is of a clock that was never set. Set the clock of whoever polls.'
+    when 'clock_unset' then 'The timestamp is of a clock that was never set. Set the clock of the device that polls.'
     when 'too_old' then format(
-      'The timestamp is before %s. Set the clock of whoever polls, or HEADCOUNT_EVENTS_FROM if it is right.',
+      'The timestamp is before %s. Set the clock of the device that polls, or HEADCOUNT_EVENTS_FROM if it is right.',
       core.format_second(core.get_horizon()))
-    when 'in_future' then 'The timestamp is more than 5 minutes ahead of the service. Set the clock of whoever polls.'
+    when 'in_future' then 'The timestamp is more than 5 minutes ahead of the service. Set the clock of the device that polls.'
   end
 $$;
 comment on function core.explain_poll_verdict(text) is

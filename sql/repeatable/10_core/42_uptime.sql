@@ -11,11 +11,13 @@ begin
   return query
   select i.space_id
   from core.site i
-  where list_sites.space_id is null or i.space_id in (select core.list_subtree(list_sites.space_id));
+  join core.space s on s.space_id = i.space_id
+  where (list_sites.space_id is null or i.space_id in (select core.list_subtree(list_sites.space_id)))
+    and (s.retired_at is null or i.space_id = list_sites.space_id);
 end
 $$;
 comment on function core.list_sites(integer) is
-'The spaces of which uptime is told, all or those in a subtree: that were polled, or that an import named. Opening hours set otherwise make none.';
+'The spaces of which uptime is told, all or those in a subtree: that were polled, or that an import named. Opening hours set otherwise make none. Those that are retired are left out, but for the one that is asked for.';
 comment on table core.site is 'Spaces of which uptime is told, because they were polled or an import named them.';
 
 create or replace function core.was_polled(

@@ -791,8 +791,19 @@ begin
   order by c.recorded_at desc, c.change_id desc
   limit 1;
   if not found then
-    raise exception using errcode = 'PT404', message = 'Nothing that was told of this DPU holds from that instant on.', detail = 'from',
-      hint = 'Give the from of the placement as it was recorded: GET /v1/dpus/{id}/placements lists them.';
+    -- what a later one left of it, after its end, was not told by itself
+    select c.* into v_later
+    from core.placement_change c
+    where c.dpu_id = undo_placement.dpu_id and upper(c.during) = undo_placement.from_at and c.undone_at is null
+    order by c.recorded_at desc, c.change_id desc
+    limit 1;
+    raise exception using errcode = 'PT404', message = 'No placement of this DPU starts at that instant.', detail = 'from',
+      hint = case
+        when found and core.get_reach() is null then format(
+          'What holds from then on is the rest of an older placement. To change that, undo the one that ends there: DELETE /v1/dpus/{id}/placements?from=%s.',
+          core.format_instant(lower(v_later.during)))
+        else 'GET /v1/dpus/{id}/placements lists them. Give the from of one of them.'
+      end;
   end if;
   select c.* into v_later
   from core.placement_change c
@@ -801,8 +812,8 @@ begin
   order by c.recorded_at desc, c.change_id desc
   limit 1;
   if found then
-    raise exception using errcode = 'PT409', message = 'Something else was told of that period since.', detail = 'from',
-      hint = format('Take that back first: the placement from %s.', core.format_instant(lower(v_later.during)));
+    raise exception using errcode = 'PT409', message = 'A later placement changed this period.', detail = 'from',
+      hint = format('Undo it first: DELETE /v1/dpus/{id}/placements?from=%s.', core.format_instant(lower(v_later.during)));
   end if;
   perform core.check_dpu(dpu_id, v_change.during, 'dpu');
 
@@ -838,4 +849,4 @@ begin
 end
 $$;
 comment on function core.undo_placement(integer, timestamptz, timestamptz) is
-'Takes back what was told last of a DPU from from_at on: of that period holds again what held before. The caller goes on with core.rebase_offline_after. Errors: PT404 where nothing was told from then on; PT409 if something else was told of that period since; PT422 for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';
+'Takes back what was told last of a DPU from from_at on: of that period holds again what held before. The caller goes on with core.rebase_offline_after. Errors: PT404 where none starts there, naming the one that cut off what holds from then on; PT409 naming the latest one that changed that period since; PT422 for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';

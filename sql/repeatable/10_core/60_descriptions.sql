@@ -51,7 +51,8 @@ returns table (
   clock text,
   retired_at timestamptz,
   offline_after_seconds integer,
-  effective_offline_after_seconds integer
+  effective_offline_after_seconds integer,
+  first_heard timestamptz
 )
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -75,7 +76,8 @@ as $$
     core.get_clock(k, s.latest_time),
     s.retired_at,
     d.offline_after_seconds,
-    coalesce(s.offline_after_seconds, core.get_offline_after())
+    coalesce(s.offline_after_seconds, core.get_offline_after()),
+    s.first_heard_at
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
   join core.sum_dpus(dpus) t on t.dpu_id = d.dpu_id

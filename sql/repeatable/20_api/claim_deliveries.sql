@@ -1,7 +1,9 @@
 create or replace function api.claim_deliveries(
   max_rows integer,
   lease_seconds integer default 30,
-  a_channel integer default 4
+  a_channel integer default 4,
+  a_family integer default 25,
+  failing integer default 50
 )
 returns table (
   delivery bigint,
@@ -29,6 +31,9 @@ declare
   v_now timestamptz := clock_timestamp();
   v_channels integer[];
   v_places bigint[];
+  v_families integer[];
+  v_family_places bigint[];
+  v_failing_places bigint;
   v_claimed bigint[];
 begin
   -- the channels first, and in a statement of its own: what others have claimed is seen by the next one
@@ -57,6 +62,18 @@ begin
     where c.channel_id = any (v_channels)
   ) p
   where p.places > 0;
+
+  -- and what families, and all those that fail, may have more
+  select array_agg(f.family_id), array_agg(a_family - core.count_claimed(f.channels))
+  into v_families, v_family_places
+  from (
+    select c.family_id, array_agg(c.channel_id) as channels
+    from core.channel c
+    where c.family_id in (select m.family_id from core.channel m where m.channel_id = any (v_channels))
+    group by c.family_id
+  ) f;
+  v_failing_places := failing - core.count_claimed(
+    array(select c.channel_id from core.channel c where c.failing_since is not null and c.deleted_at is null));
 
   -- Whoever waits for another of its subject waits as long as that one, and so comes behind it. Only the first hundred
   -- that are due are looked at, here and below: what waits behind them costs nothing.
@@ -90,7 +107,7 @@ begin
 
   with candidate as (
     select
-      d.delivery_id, c.places, row_number() over (partition by c.channel_id order by d.due_at, d.delivery_id) as place
+      d.delivery_id, c.channel_id, c.places, row_number() over (partition by c.channel_id order by d.due_at, d.delivery_id) as place
     from unnest(v_channels, v_places) as c (channel_id, places)
     cross join lateral (
       select e.delivery_id, e.subject, e.due_at
@@ -108,11 +125,27 @@ begin
     ) first on true
     where first.delivery_id is null
   ),
-  chosen as (
-    select n.delivery_id
+  -- families take turns, and so do the channels of nobody's
+  turn as (
+    select n.delivery_id, c.family_id, c.failing_since is not null as is_failing,
+      case when c.family_id is null then n.place
+        else row_number() over (partition by c.family_id order by n.place, n.delivery_id)
+      end as place
     from candidate n
+    join core.channel c on c.channel_id = n.channel_id
     where n.place <= n.places
-    order by n.place, n.delivery_id
+  ),
+  fitting as (
+    select t.*, row_number() over (partition by t.is_failing order by t.place, t.delivery_id) as of_all
+    from turn t
+    left join unnest(v_families, v_family_places) as f (family_id, places) on f.family_id = t.family_id
+    where f.family_id is null or t.place <= f.places
+  ),
+  chosen as (
+    select f.delivery_id
+    from fitting f
+    where not f.is_failing or f.of_all <= v_failing_places
+    order by f.place, f.delivery_id
     limit max_rows
   ),
   locked as (
@@ -131,7 +164,7 @@ begin
   return query select d.* from core.describe_claims(v_claimed) d;
 end
 $$;
-comment on function api.claim_deliveries(integer, integer, integer) is
+comment on function api.claim_deliveries(integer, integer, integer, integer, integer) is
 'Takes deliveries that are due, to be sent by the caller, who then says with api.finish_delivery what came of it.
 
-max_rows: at most so many; lease_seconds: whoever has not said anything by then has died, and another one gets it; a_channel: at most so many of one channel are under way, and one where its last try failed. Of one subject (an incident, a space) a channel gets one after the other: the later one waits until the earlier is delivered or given up. For any number of processes at once. kind: offline, online, correction, over_capacity, capacity_ok or test; details: what receivers get as data. The rows hold secrets.';
+max_rows: at most so many; lease_seconds: whoever has not said anything by then has died, and another one gets it; a_channel: at most so many of one channel are under way, and one where its last try failed; a_family, failing: at most so many of the channels that one family of limited tokens made, and of all those whose last try failed. Families take turns. Of one subject (an incident, a space) a channel gets one after the other: the later one waits until the earlier is delivered or given up. For any number of processes at once. kind: offline, online, correction, over_capacity, capacity_ok or test; details: what receivers get as data. The rows hold secrets.';

@@ -16,7 +16,8 @@ returns table (
   clock text,
   retired_at timestamptz,
   offline_after_seconds integer,
-  effective_offline_after_seconds integer
+  effective_offline_after_seconds integer,
+  first_heard timestamptz
 )
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -26,4 +27,4 @@ $$;
 comment on function api.get_dpu(text) is
 'One DPU: state, the placement that holds now (from_at null: none), and what its events add up to.
 
-state: online, offline (silent for effective_offline_after_seconds), quiet (the same, but its silence means nothing: it sends no heartbeats, and neither it nor a space has offline_after_seconds), never_seen or retired. last_seen: when it was heard from last. offline_after_seconds: as it says itself; effective: else as the space says in which it is mounted, or one above, else 600. cumulative_count: sum of all its directions. rejected_last_day: its events that were refused in the last 24 hours and did not go in since. clock: ok; ahead, unset or behind, where its latest events were refused for that; stuck, where all of them carry one instant. Errors: PT404.';
+state: online, offline (silent for effective_offline_after_seconds), quiet (the same, but its silence means nothing: it sends no heartbeats, and neither it nor a space has offline_after_seconds; or nothing has come from it live yet), never_seen or retired. last_seen: when it was heard from last. first_heard: when the first message of it came live, that is, not backfilled or imported; null: none did. offline_after_seconds: as it says itself; effective: else as the space says in which it is mounted, or one above, else 600. cumulative_count: sum of all its directions. rejected_last_day: its events that were refused in the last 24 hours and did not go in since. clock: ok; ahead, unset or behind, where its latest events were refused for that; stuck, where all of them carry one instant. Errors: PT404.';

@@ -20,7 +20,8 @@ begin
   is_all := v_old.snapshot is null
     or v_old.at < v_now - interval '2 minutes' or v_old.at > v_now + interval '1 minute'
     or v_old.checked_at < v_old.at - interval '1 minute' or v_old.checked_at > v_old.at
-    or pg_snapshot_xmax(v_old.snapshot) > pg_snapshot_xmax(pg_current_snapshot());  -- made up
+    or pg_snapshot_xmax(v_old.snapshot) > pg_snapshot_xmax(pg_current_snapshot())  -- made up
+    or core.is_far_behind(v_old.snapshot, v_old.at);
   if is_all then
     cursor := core.write_cursor(pg_current_snapshot(), v_now, v_now);
     counts := '{}';
@@ -63,4 +64,4 @@ $$;
 comment on function api.list_changes(text) is
 'What may have changed since a cursor, and the next cursor: everything committed since, in whatever order, and what time alone brought about.
 
-cursor: as an earlier call gave it; null to begin. counts: spaces whose counts (api.list_counts) may be others now, events that come due, daily resets, silent sensors and planned moves included. dpus: those that went offline, came back or were heard from for the first time. spaces: those that were created or changed themselves (name, parent, capacity ...). deleted: those that are gone. is_all: the cursor is null, unreadable, older than 2 minutes or from before a restore, so anything may have changed; the lists are empty then. A count read after this call is at least as new as the cursor.';
+cursor: as an earlier call gave it; null to begin. counts: spaces whose counts (api.list_counts) may be others now, events that come due, daily resets, silent sensors and planned moves included. dpus: those that went offline, came back or were heard from for the first time. spaces: those that were created or changed themselves (name, parent, capacity ...). deleted: those that are gone. is_all: the cursor is null, unreadable, older than 2 minutes or 20,000 transactions, made up or from before a restore, so anything may have changed; the lists are empty then. A count read after this call is at least as new as the cursor.';

@@ -12,7 +12,8 @@ create or replace function api.list_counts(
   out dpus_placed integer,
   out dpus_online integer,
   out counted boolean,
-  out counted_since timestamptz
+  out counted_since timestamptz,
+  known_only boolean default false
 )
 returns setof record
 language plpgsql stable security definer
@@ -23,14 +24,14 @@ as $$
 #variable_conflict use_column
 declare
   v_at timestamptz := at;
-  v_ids integer[] := core.list_asked_spaces(spaces, under);
+  v_ids integer[] := core.list_asked_spaces(spaces, under, known_only);
 begin
   return query
   select c.at, c.space, c.count, c.raw_count, c.since, c.capacity, c.utilization, c.dpus_placed, c.dpus_online, c.counted, c.counted_since
   from core.describe_counts(v_ids, v_at, known_at) c;
 end
 $$;
-comment on function api.list_counts(text[], text, timestamptz, timestamptz) is
+comment on function api.list_counts(text[], text, timestamptz, timestamptz, boolean) is
 'The counts of several spaces at one instant, from one snapshot: those named (in that order, each once), or a space and all below it, or all; but for named ones without those that are retired.
 
-Columns as api.get_count. Errors: PT404 for an unknown space; PT422 for an instant in the future, for one that needs events that were dropped (api.get_retention: before, only quarter-hours can be asked for, without known_at), or for both spaces and under.';
+Columns as api.get_count. known_only: leave out named spaces that are unknown or beyond the token''s reach. Errors: PT404 for an unknown space, unless known_only; PT422 for an instant in the future, for one that needs events that were dropped (api.get_retention: before, only quarter-hours can be asked for, without known_at), or for both spaces and under.';

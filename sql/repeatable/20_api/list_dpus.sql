@@ -20,7 +20,8 @@ create or replace function api.list_dpus(
   out clock text,
   out retired_at timestamptz,
   out offline_after_seconds integer,
-  out effective_offline_after_seconds integer
+  out effective_offline_after_seconds integer,
+  out first_heard timestamptz
 )
 returns setof record
 language plpgsql stable security definer
@@ -38,7 +39,7 @@ begin
   return query
   select d.state, d.id, d.name, d.mac_address, d.last_seen, d.doorway, d.mounted_in, d.from_at, d.until_at, d.recorded_at, d.cumulative_count, d.latest_timestamp,
     d.rejected_last_day, d.clock, d.retired_at,
-    d.offline_after_seconds, d.effective_offline_after_seconds
+    d.offline_after_seconds, d.effective_offline_after_seconds, d.first_heard
   from core.describe_dpus(array(
     select d.dpu_id
     from core.dpu d

@@ -14,19 +14,18 @@ begin
   if core.get_reach() is not null then
     v_ids := core.list_reached_ids(v_ids, times);
   end if;
-  perform core.note_clocks(v_now, array_agg(s.dpu_id), array_agg(n.time), array_agg('in_future'::text))
+  -- in the order of dpu_id, so that two transactions never wait for each other
+  insert into core.dpu_clock as c (dpu_id, suspected_at)
+  select s.dpu_id, v_now
   from core.dpu_state s
-  join (
-    select n.dpu_id, min(n.time) as time
-    from unnest(v_ids, times) as n (dpu_id, time)
-    where n.time > core.get_latest_time(v_now)
-    group by n.dpu_id
-  ) n on n.dpu_id = s.dpu_id
-  where s.latest_time is not null
-  having count(*) > 0;
+  where s.latest_time is not null and s.dpu_id in (
+    select n.dpu_id from unnest(v_ids, times) as n (dpu_id, time)
+    where n.time > core.get_latest_time(v_now) and n.time < core.get_farthest_time(v_now))
+  order by s.dpu_id
+  on conflict (dpu_id) do update set suspected_at = excluded.suspected_at;
 end
 $$;
 comment on function api.note_ahead(text[], timestamptz[]) is
-'Notes of which DPUs these events, given as parallel arrays, come from ahead of our clock. For events that api.record_events refused as a whole (clock_suspect), and so could note nothing: it goes on refusing for as long as they come.
+'Notes of which DPUs these events, given as parallel arrays, come from ahead of our clock. For events that api.record_events refused as a whole (clock_suspect), and so could note nothing: it goes on refusing for as long as they come. It says nothing of the clocks of these DPUs.
 
-Left out are events of unknown DPUs, of such of which no event was ever accepted, and those that are not ahead.';
+Left out are events of unknown DPUs, of such of which no event was ever accepted, and those that are not ahead, or by more than 100 years.';

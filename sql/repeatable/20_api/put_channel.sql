@@ -24,6 +24,7 @@ declare
   v_channel core.channel;
   v_new core.channel;
   v_new_secret text;
+  v_family_id integer := case when core.get_reach() is not null then core.get_family(current_setting('headcount.token', true)) end;
 begin
   -- a space that is being deleted meanwhile is found, or not, as it then is
   perform core.share_plan();
@@ -102,10 +103,24 @@ begin
   end if;
 
   if v_channel.channel_id is null then
-    insert into core.channel (id, kind, url, recipients, secret, events, under_id, only_in_opening_hours, muted_until, created_at)
+    if v_family_id is not null then
+      -- one after the other of a family, so that none is left out of the count
+      perform from core.token t where t.token_id = v_family_id for no key update;
+      if (
+        select count(*) >= core.get_max_channels()
+        from core.channel c
+        where c.family_id = v_family_id and c.deleted_at is null)
+      then
+        raise exception using errcode = 'PT409',
+          message = format('This token and those of its family made %s channels, and can have no more.', core.get_max_channels()),
+          detail = 'channel', hint = 'Delete one of them. A token without a space can make any number.';
+      end if;
+    end if;
+    insert into core.channel (
+      id, kind, url, recipients, secret, events, under_id, only_in_opening_hours, muted_until, created_at, family_id)
     values (
       channel, v_new.kind, v_new.url, v_new.recipients, v_new.secret, v_new.events, v_new.under_id,
-      coalesce(v_new.only_in_opening_hours, false), v_new.muted_until, clock_timestamp())
+      coalesce(v_new.only_in_opening_hours, false), v_new.muted_until, clock_timestamp(), v_family_id)
     returning channel_id into v_new.channel_id;
   else
     update core.channel c
@@ -120,4 +135,4 @@ $$;
 comment on function api.put_channel(text, jsonb) is
 'Creates a channel, or changes what patch names: null clears, absent leaves as is.
 
-patch: {kind, url, to, secret, events, under, only_in_opening_hours, muted_until}. kind: webhook or apprise (url), email (to: an address or a list). events: of offline, online, over_capacity; a new channel has all if none are named. under: only notices about this space and those below it; on behalf of a limited token its own, unless named. secret: of a webhook; a new one is made where there is none, or for null, and given as new_secret, this once. What waits to be sent goes by what the channel is then. Errors: PT422 naming the field; PT404 beyond the token''s reach.';
+patch: {kind, url, to, secret, events, under, only_in_opening_hours, muted_until}. kind: webhook or apprise (url), email (to: an address or a list). events: of offline, online, over_capacity; a new channel has all if none are named. under: only notices about this space and those below it; on behalf of a limited token its own, unless named. secret: of a webhook; a new one is made where there is none, or for null, and given as new_secret, this once. What waits to be sent goes by what the channel is then. A family of limited tokens can have core.get_max_channels of them. Errors: PT409 beyond that; PT422 naming the field; PT404 beyond the token''s reach.';

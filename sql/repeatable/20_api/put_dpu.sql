@@ -20,7 +20,8 @@ returns table (
   clock text,
   retired_at timestamptz,
   offline_after_seconds integer,
-  effective_offline_after_seconds integer
+  effective_offline_after_seconds integer,
+  first_heard timestamptz
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp

@@ -51,9 +51,14 @@ begin
   v_ids := core.list_dpu_ids(dpus);
   if core.get_reach() is not null then
     v_ids := core.list_reached_ids(v_ids, times);
-  elsif auto_register and array_position(v_ids, null) is not null then
-    v_unregistered := core.admit_dpus(dpus, v_ids, senders, sender_sizes);
-    v_ids := core.list_dpu_ids(dpus);
+  elsif auto_register then
+    if cardinality(refused_dpus) > 0 then
+      v_unread := core.list_dpu_ids(refused_dpus);
+    end if;
+    if array_position(v_ids || v_unread, null) is not null then
+      v_unregistered := core.admit_dpus(dpus || refused_dpus, v_ids || v_unread, senders, sender_sizes);
+      v_ids := core.list_dpu_ids(dpus);
+    end if;
   end if;
 
   v_now := clock_timestamp();
@@ -116,7 +121,8 @@ begin
     ) n;
   end if;
 
-  if cardinality(v_refused) > 0 then
+  -- what is kept already was noted when it came
+  if keep_refused and cardinality(v_refused) > 0 then
     perform core.note_clocks(v_now,
       array(select v_ids[o] from unnest(v_refused) as o), array(select times[o] from unnest(v_refused) as o), v_verdicts);
   end if;
@@ -143,9 +149,9 @@ $$;
 comment on function api.record_events(text[], timestamptz[], integer[], smallint[], boolean, text[], text[], text[], boolean, text[], integer[], boolean) is
 'Stores events, given as parallel arrays, and returns a verdict for each that was not accepted.
 
-index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), clock_unset (within 2 days of the instant at which clocks that were never set begin), too_old (before the horizon, api.set_horizon, or before what is kept, api.get_retention), unknown_dpu (without auto_register, or beyond what core.registration allows: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why and, where it could be read, refused_dpus of which DPU (null: of none). keep_refused: false for what is kept there already.
+index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), clock_unset (within 2 days of the instant at which clocks that were never set begin), too_old (before the horizon, api.set_horizon, or before what is kept, api.get_retention), unknown_dpu (without auto_register, or beyond what core.registration allows: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why and, where it could be read, refused_dpus of which DPU (null: of none). An unknown DPU of those is registered too. keep_refused: false for what is kept there already; it says nothing of clocks again.
 A token that is limited to a space can report what DPUs saw above its doorways, at the event''s own time; everything else is unknown_dpu, and nothing is registered.
-senders, sender_sizes: the tokens that sent them and how many of the events each, in order; each token can register so many unknown DPUs.
+senders, sender_sizes: the tokens that sent them and how many of the events each, in order, and then, for the refused_dpus in the same way, once more; each token can register so many unknown DPUs.
 Late, repeated and out-of-order events are all right, into compressed chunks too. Events of one DPU are stored by one transaction at a time.
-A sign of life of a DPU is each event that was accepted at its device time, and the receipt of whatever is no duplicate. backfill: the receipt is none, for what was kept for some time, is imported or is run again.
+A sign of life of a DPU is each event that was accepted, at its device time unless that is ahead, and the receipt of whatever is no duplicate. backfill: the receipt is none, for what was kept for some time, is imported or is run again.
 Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths; PT503 with the constraint clock_suspect where most DPUs of the last minute are ahead (core.is_clock_suspect), but for backfill: nothing is stored.';
