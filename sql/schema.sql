@@ -34,8 +34,8 @@ routine api.apply_site(jsonb)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.claim_deliveries(integer,integer,integer)
-    arguments   max_rows integer, lease_seconds integer DEFAULT 30, a_channel integer DEFAULT 4
+routine api.claim_deliveries(integer,integer,integer,integer,integer)
+    arguments   max_rows integer, lease_seconds integer DEFAULT 30, a_channel integer DEFAULT 4, a_family integer DEFAULT 25, failing integer DEFAULT 50
     returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off; enable_bitmapscan=off; enable_hashjoin=off; enable_mergejoin=off
@@ -195,7 +195,7 @@ routine api.get_doorway(text)
 
 routine api.get_dpu(text)
     arguments   dpu text
-    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer)
+    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer, first_heard timestamp with time zone)
     as          sql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -275,8 +275,8 @@ routine api.list_channels(text,integer)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.list_counts(text[],text,timestamp with time zone,timestamp with time zone)
-    arguments   spaces text[] DEFAULT NULL::text[], under text DEFAULT NULL::text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT space text, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer, OUT counted boolean, OUT counted_since timestamp with time zone
+routine api.list_counts(text[],text,timestamp with time zone,timestamp with time zone,boolean)
+    arguments   spaces text[] DEFAULT NULL::text[], under text DEFAULT NULL::text, INOUT at timestamp with time zone DEFAULT NULL::timestamp with time zone, known_at timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT space text, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer, OUT counted boolean, OUT counted_since timestamp with time zone, known_only boolean DEFAULT false
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
@@ -303,7 +303,7 @@ routine api.list_doorways(text,integer,boolean)
     grant       execute to headcount_service
 
 routine api.list_dpus(text,text,boolean,text,integer,boolean)
-    arguments   space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, placed boolean DEFAULT NULL::boolean, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, retired boolean DEFAULT false, OUT id text, OUT name text, OUT mac_address text, OUT last_seen timestamp with time zone, OUT doorway text, OUT mounted_in text, OUT from_at timestamp with time zone, OUT until_at timestamp with time zone, OUT recorded_at timestamp with time zone, OUT cumulative_count bigint, OUT latest_timestamp timestamp with time zone, OUT rejected_last_day bigint, OUT clock text, OUT retired_at timestamp with time zone, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer
+    arguments   space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, placed boolean DEFAULT NULL::boolean, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, retired boolean DEFAULT false, OUT id text, OUT name text, OUT mac_address text, OUT last_seen timestamp with time zone, OUT doorway text, OUT mounted_in text, OUT from_at timestamp with time zone, OUT until_at timestamp with time zone, OUT recorded_at timestamp with time zone, OUT cumulative_count bigint, OUT latest_timestamp timestamp with time zone, OUT rejected_last_day bigint, OUT clock text, OUT retired_at timestamp with time zone, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer, OUT first_heard timestamp with time zone
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -451,7 +451,7 @@ routine api.put_doorway(text,jsonb)
 
 routine api.put_dpu(text,jsonb)
     arguments   dpu text, patch jsonb
-    returns     TABLE(created boolean, id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer)
+    returns     TABLE(created boolean, id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer, first_heard timestamp with time zone)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -689,6 +689,12 @@ routine core.check_time_zone(text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.count_claimed(integer[])
+    arguments   channels integer[]
+    returns     bigint
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
+
 routine core.count_live(integer[],timestamp with time zone)
     arguments   spaces integer[], at timestamp with time zone
     returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer, counted_since timestamp with time zone)
@@ -781,7 +787,7 @@ routine core.describe_deliveries(bigint[])
 
 routine core.describe_dpus(integer[],timestamp with time zone)
     arguments   dpus integer[], at timestamp with time zone DEFAULT clock_timestamp()
-    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer)
+    returns     TABLE(id text, name text, mac_address text, state text, last_seen timestamp with time zone, doorway text, mounted_in text, from_at timestamp with time zone, until_at timestamp with time zone, recorded_at timestamp with time zone, cumulative_count bigint, latest_timestamp timestamp with time zone, rejected_last_day bigint, clock text, retired_at timestamp with time zone, offline_after_seconds integer, effective_offline_after_seconds integer, first_heard timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -961,6 +967,7 @@ routine core.get_clock(core.dpu_clock,timestamp with time zone)
     arguments   clock core.dpu_clock, latest_time timestamp with time zone
     returns     text
     as          sql immutable
+    grant       execute to headcount_bi
 
 routine core.get_clock(timestamp with time zone,text)
     arguments   at timestamp with time zone, time_zone text
@@ -1028,6 +1035,10 @@ routine core.get_latest_time(timestamp with time zone)
     arguments   received_at timestamp with time zone
     returns     timestamp with time zone
     as          sql stable
+
+routine core.get_max_channels()
+    returns     integer
+    as          sql immutable
 
 routine core.get_max_generations()
     returns     integer
@@ -1169,6 +1180,12 @@ routine core.is_dpu_seen(integer)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.is_far_behind(pg_snapshot,timestamp with time zone)
+    arguments   snapshot pg_snapshot, at timestamp with time zone
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
+
 routine core.is_open(integer,timestamp with time zone)
     arguments   space_id integer, at timestamp with time zone
     returns     boolean
@@ -1204,8 +1221,8 @@ routine core.list_above(integer[])
     as          plpgsql stable rows 20
     set         search_path=pg_catalog, pg_temp
 
-routine core.list_asked_spaces(text[],text)
-    arguments   spaces text[], under text
+routine core.list_asked_spaces(text[],text,boolean)
+    arguments   spaces text[], under text, known_only boolean DEFAULT false
     returns     integer[]
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
@@ -1439,6 +1456,12 @@ routine core.list_time_zones(text[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_trusted_clocks(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone
+    returns     integer[]
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_turned_spaces(timestamp with time zone,timestamp with time zone)
     arguments   low timestamp with time zone, high timestamp with time zone
     returns     SETOF integer
@@ -1501,6 +1524,12 @@ routine core.note_heard(integer[],timestamp with time zone,boolean)
     arguments   dpus integer[], received_at timestamp with time zone, is_receipt boolean DEFAULT true
     returns     void
     as          sql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.note_heartbeat_clocks(timestamp with time zone,integer[],timestamp with time zone[],text[])
+    arguments   received_at timestamp with time zone, dpus integer[], times timestamp with time zone[], verdicts text[]
+    returns     void
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.note_listening(timestamp with time zone)
@@ -1869,12 +1898,15 @@ table core.channel
     column      created_at timestamp with time zone not null
     column      deleted_at timestamp with time zone
     column      failing_since timestamp with time zone
+    column      family_id integer
     constraint  channel_events_check CHECK (((cardinality(events) > 0) AND (events <@ ARRAY['offline'::text, 'online'::text, 'over_capacity'::text])))
+    constraint  channel_family_id_fkey FOREIGN KEY (family_id) REFERENCES core.token(token_id) ON DELETE SET NULL
     constraint  channel_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text))
     constraint  channel_kind_check CHECK ((kind = ANY (ARRAY['webhook'::text, 'email'::text, 'apprise'::text])))
     constraint  channel_pkey PRIMARY KEY (channel_id)
     constraint  channel_target_check CHECK (((deleted_at IS NOT NULL) OR (((kind = 'email'::text) = (recipients IS NOT NULL)) AND ((kind = 'email'::text) = (url IS NULL)) AND ((kind = 'webhook'::text) = (secret IS NOT NULL)))))
     constraint  channel_under_id_fkey FOREIGN KEY (under_id) REFERENCES core.space(space_id) ON DELETE SET NULL
+    index       CREATE INDEX channel_family_id_idx ON core.channel USING btree (family_id) WHERE (family_id IS NOT NULL)
     index       CREATE INDEX channel_under_id_idx ON core.channel USING btree (under_id)
     index       CREATE UNIQUE INDEX channel_id_idx ON core.channel USING btree (id) WHERE (deleted_at IS NULL)
 
@@ -1958,9 +1990,14 @@ table core.dpu_clock
     column      repeated_until timestamp with time zone
     column      repeats integer not null default 0
     column      conflicts integer not null default 0
+    column      suspected_at timestamp with time zone
+    column      heartbeat_refused_at timestamp with time zone
+    column      heartbeat_code text
     constraint  dpu_clock_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id) ON DELETE CASCADE
     constraint  dpu_clock_pkey PRIMARY KEY (dpu_id)
+    index       CREATE INDEX dpu_clock_heartbeat_refused_at_idx ON core.dpu_clock USING btree (dpu_id) WHERE (heartbeat_refused_at IS NOT NULL)
     index       CREATE INDEX dpu_clock_refused_at_idx ON core.dpu_clock USING btree (refused_at) WHERE (code = 'in_future'::text)
+    index       CREATE INDEX dpu_clock_suspected_at_idx ON core.dpu_clock USING btree (suspected_at) WHERE (suspected_at IS NOT NULL)
 
 table core.dpu_state
     column      dpu_id integer not null
@@ -2435,6 +2472,8 @@ view bi.dpus
     column      last_heartbeat_at timestamp with time zone
     column      retired_at timestamp with time zone
     column      offline_after_seconds integer
+    column      clock text
+    column      rejected_last_day bigint
     grant       select to headcount_bi
 
 view bi.events
@@ -2465,6 +2504,20 @@ view bi.placements
     column      from_at timestamp with time zone
     column      until_at timestamp with time zone
     column      recorded_at timestamp with time zone
+    grant       select to headcount_bi
+
+view bi.rejected_events
+    column      id text
+    column      received_at timestamp with time zone
+    column      dpu text
+    column      code text
+    column      detail text
+    column      "time" timestamp with time zone
+    column      direction integer
+    column      sequence smallint
+    column      body text
+    column      source text
+    column      rerun_at timestamp with time zone
     grant       select to headcount_bi
 
 view bi.resets
