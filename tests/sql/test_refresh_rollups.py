@@ -294,3 +294,38 @@ async def test_the_upkeep_does_not_wait_for_those_who_store_events(
     await connection.execute("call core.rebase_due()")
     assert await connection.fetchval(due) == 0
     assert await differences(connection) == []
+
+
+@pytest.mark.concurrency
+async def test_it_waits_for_who_looked_at_the_clock_long_ago(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    """As where the clock is set forward while events are being stored: they were on time, and are not marked."""
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    slow = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+    refreshing = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+    then = datetime.now(UTC) - timedelta(hours=1)
+    try:
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute("select core.share_plan()")
+        await slow.execute(
+            "select from core.store_events(core.list_dpu_ids(array['front']), array[$1::timestamptz], array[2], "
+            "array[0::smallint], $1::timestamptz)",
+            then,
+        )
+        await refreshing.execute("call core.refresh_rollups(config => '{\"wait_seconds\": 0.1}')")
+        assert await connection.fetchval("select materialized_until < $1 from core.rollup_state", then)
+
+        refresh = asyncio.create_task(refreshing.execute("call core.refresh_rollups()"))
+        while not await connection.fetchval("select exists (select from core.lock_rollup)"):
+            await asyncio.sleep(0.01)
+        await transaction.commit()
+        await refresh
+        assert await marks(connection) == []
+        assert await connection.fetchval("select materialized_until > $1 from core.rollup_state", then)
+        assert await differences(connection) == []
+    finally:
+        await slow.close()
+        await refreshing.close()

@@ -49,8 +49,9 @@ begin
     select
     from core.lock_rollup l
     join pg_stat_activity a on a.pid = l.pid and a.pid <> pg_backend_pid()
-    -- of somebody else's session all this may be hidden (null): it counts as being at it
-    where coalesce(a.backend_start = l.session_from, true) and not coalesce(a.backend_type = 'client backend' and a.state like 'idle%', false))
+    -- of somebody else's session all this may be hidden (null): it counts as being at it, unless the server was started since
+    where coalesce(a.backend_start = l.session_from, l.session_from >= pg_postmaster_start_time(), true)
+      and not coalesce(a.backend_type = 'client backend' and a.state like 'idle%', false))
   then
     return false;
   end if;

@@ -328,6 +328,35 @@ $do$;
 comment on procedure core.refresh_rollup(regclass, timestamptz, timestamptz) is
 'Refreshes one rollup over [low, high), whole buckets, in one pass.';
 
+create or replace function core.wait_for_ingest(seconds double precision)
+returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_holders text[] := array(
+    select l.virtualtransaction from pg_locks l
+    where l.locktype = 'relation' and l.relation = 'core.lock_plan'::regclass and l.mode = 'RowShareLock' and l.granted
+      and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.pid <> pg_backend_pid());
+begin
+  -- by the number of looks and not by the clock, which may be what jumps
+  for v_look in 0 .. ceil(seconds / 0.05)::integer loop
+    if not exists (
+      select from pg_locks l
+      where l.locktype = 'relation' and l.relation = 'core.lock_plan'::regclass and l.virtualtransaction = any (v_holders))
+    then
+      return true;
+    end if;
+    perform pg_sleep(0.05);
+  end loop;
+  return false;
+end
+$$;
+comment on function core.wait_for_ingest(double precision) is
+'Waits until the transactions that store events now have ended, and says whether they have. Blocks nobody.
+
+seconds: how long it waits at most.';
+
 create or replace procedure core.refresh_rollups(
   job_id integer default null,
   config jsonb default null
@@ -346,11 +375,19 @@ begin
     return;
   end if;
   commit;
+  -- Whoever stores events from here on looks at a clock that shows this or later, and marks what is too late for the goal.
+  -- Who began before may have looked at it long ago, as where the clock has just been set forward.
+  v_goal := public.time_bucket(interval '15 minutes', clock_timestamp() - interval '30 minutes');
+  if not core.wait_for_ingest(coalesce((config->>'wait_seconds')::double precision, 30)) then
+    perform core.end_rollup();
+    commit;
+    return;
+  end if;
+  commit;
   loop
     -- Everything this snapshot sees is in what is refreshed from here on; marks it sees can go afterwards.
     v_snapshot := pg_current_snapshot();
     select s.materialized_until into v_from from core.rollup_state s;
-    v_goal := public.time_bucket(interval '15 minutes', clock_timestamp() - interval '30 minutes');
     -- a long history is taken in steps, so that no transaction is long
     v_from := greatest(v_from, least(v_goal, (
       select min(c.range_start) from timescaledb_information.chunks c
@@ -390,7 +427,7 @@ begin
 end
 $$;
 comment on procedure core.refresh_rollups(integer, jsonb) is
-'Brings the rollups up to 30 minutes before now and over every late mark, then moves rollup_state and clears the marks: the job behind counts that stay fast. Does nothing while another one is at it. Call it on its own, outside of a transaction.';
+'Brings the rollups up to 30 minutes before now and over every late mark, then moves rollup_state and clears the marks: the job behind counts that stay fast. Does nothing while another one is at it, or where a transaction that stores events goes on for longer than config.wait_seconds (30). Call it on its own, outside of a transaction.';
 
 create or replace procedure core.refresh_range(
   low timestamptz,

@@ -47,7 +47,8 @@ begin
     where p.during @> count_sensors.at
       and not exists (
         select from core.retirement r
-        where r.dpu_id = p.dpu_id and r.from_at <= count_sensors.at and (r.until_at is null or r.until_at > count_sensors.at))
+        where r.dpu_id = p.dpu_id and r.from_at <= least(count_sensors.at, count_sensors.known_at)
+          and (r.until_at is null or r.until_at > least(count_sensors.at, count_sensors.known_at)))
   ) p
   group by p.space_id;
 end
