@@ -47,11 +47,15 @@ async def test_it_is_left_out_of_lists_and_of_what_counts_say(client: httpx.Asyn
     assert await placed(client) == (0, 0)
     assert await placed(client, at=retired["retired_at"]) == (0, 0)
     assert await placed(client, at=before) == (1, 1)
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    assert await placed(client, at=now, known_at=before) == (1, 1), "nobody knew yet"
     again = await put(client, "dpus/dpu-1", retired=False)
     assert (again["retired_at"], again["state"]) == (None, "online")
     assert await placed(client) == (1, 1)
     assert await placed(client, at=retired["retired_at"]) == (0, 0)
     assert await placed(client, at=retired["retired_at"], known_at=retired["retired_at"]) == (0, 0)
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    assert await placed(client, at=now, known_at=retired["retired_at"]) == (0, 0), "nobody knew that it would come back"
     assert [dpu["id"] for dpu in body(await client.get("/v1/dpus"))["items"]] == ["dpu-1"]
 
 
