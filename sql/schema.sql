@@ -1831,6 +1831,12 @@ routine core.update_incidents(timestamp with time zone)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.wait_for_ingest(double precision)
+    arguments   seconds double precision
+    returns     boolean
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.was_polled(integer,timestamp with time zone)
     arguments   space_id integer, now_at timestamp with time zone
     returns     boolean
