@@ -126,11 +126,11 @@ async def test_it_refuses_arrays_of_different_lengths(connection: asyncpg.Connec
     assert refused.value.sqlstate == "PT422"
 
 
-async def test_a_space_that_was_polled_is_not_deleted(connection: asyncpg.Connection) -> None:
+async def test_a_space_that_was_polled_is_not_removed_but_retired(connection: asyncpg.Connection) -> None:
     await record(connection, [("a", NOON, True)])
-    with pytest.raises(asyncpg.PostgresError) as refused:
-        await calls.delete_space(connection, "a")
-    assert refused.value.sqlstate == "PT409"
+    await connection.execute("select api.delete_space('a')")
+    assert await connection.fetchval("select retired_at is not null from core.space where id = 'a'")
+    assert await connection.fetchval("select count(*) from core.poll") == 1
 
 
 @pytest.mark.concurrency
