@@ -1,7 +1,7 @@
 # Each target is what a person could type. PORT, DATABASE_URL and DEMO are honoured by run, TEST_DATABASE_URL by test.
 PYTHON ?= python3
-# Of the tests: each has a database of its own.
-WORKERS ?= 2
+# Of the tests: each has a database of its own. One more than the two cores of a small machine, since tests also wait.
+WORKERS ?= 3
 
 .PHONY: setup run test lint bench soak generate
 
@@ -19,7 +19,7 @@ run: setup
 	.venv/bin/headcount run
 
 test: setup
-	.venv/bin/pytest --numprocesses $(WORKERS) --dist loadfile
+	.venv/bin/pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: setup
 	.venv/bin/ruff check
