@@ -22,6 +22,7 @@ from service.logs import Seldom
 from service.metrics import Metrics
 from service.negotiation import Bodies
 from service.notices import Notices
+from service.openapi import Document
 from service.reader import Reader
 from service.replica import Replica
 from service.reports import Reports
@@ -117,6 +118,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
                 "bodies": bodies,
                 "leisure": leisure,
                 "metrics": metrics,
+                "document": Document(),
                 "overload": Seldom(),
             }
         ),

@@ -71,6 +71,7 @@ KINDS = {
         Kind(421, "misdirected", "The service does not answer by this name"),
         Kind(422, "invalid", "The request asks for something that cannot be"),
         Kind(429, "rate_limited", "This is more than the token may send"),
+        Kind(431, "head_too_large", "The head of the request is too large"),
         Kind(500, "internal", "The service made a mistake"),
         Kind(503, "clock_suspect", "The clock of the service looks wrong"),
         Kind(503, "unavailable", "The service cannot answer just now"),

@@ -25,6 +25,7 @@ from service.metrics import Metrics
 from service.negotiation import (
     JSON,
     HttpRequest,
+    count_items,
     decode_bytes,
     inflate,
     media_type,
@@ -107,9 +108,7 @@ def _check_number(body: bytes, format: str) -> None:
         if max(body.count(b"{") - 1, body.count(b",") // 4) > MAX_HEARTBEATS:
             raise _too_many()
         return
-    head = bytes(decode_bytes(body, HeartbeatsWhole, format).heartbeats)[:5]
-    width = {0xDC: 2, 0xDD: 4}.get(head[0], 0)
-    if width and int.from_bytes(head[1 : 1 + width]) > MAX_HEARTBEATS:
+    if count_items(decode_bytes(body, HeartbeatsWhole, format).heartbeats) > MAX_HEARTBEATS:
         raise _too_many()
 
 

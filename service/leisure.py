@@ -10,7 +10,7 @@ from typing import TypeVar
 
 THREADS = 2
 # What the event loop reads itself where it goes at once, and where each item has to be looked at.
-AT_ONCE_BYTES = 256 * 1024
+AT_ONCE_BYTES = 16 * 1024
 ONE_BY_ONE_BYTES = 2 * 1024
 # Long enough for another thread to wake up and take over.
 BREATH_SECONDS = 0.00005

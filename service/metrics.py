@@ -1,5 +1,6 @@
 """What /metrics shows. Each app has a registry of its own; every label has few values."""
 
+import math
 import time
 from collections import Counter as Counted
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from service.messages import DeliveryState, EventsRecordedOut, HeartbeatRow, Ref
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 LAG_SECONDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0, 604_800.0)
+# How long the text is good for all who ask: to make it takes milliseconds.
+KEPT_SECONDS = 1.0
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
 
@@ -92,6 +95,7 @@ class Metrics:
         )
         # Looking a child up by its labels costs more than counting.
         self.children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self.kept, self.kept_at = b"", -math.inf
         self.groups = {kind: self.group.labels(kind) for kind in ("events", "counts", "heartbeats")}
 
     def watch(self, name: str, meaning: str, read: Callable[[], float]) -> None:
@@ -161,6 +165,13 @@ class Metrics:
     def text(self) -> bytes:
         """In Prometheus's own format."""
         return generate_latest(self.registry)
+
+    def kept_text(self) -> bytes:
+        """The same as of a second ago at most, however many ask."""
+        now = time.monotonic()
+        if now - self.kept_at >= KEPT_SECONDS:
+            self.kept, self.kept_at = self.text(), now
+        return self.kept
 
 
 class StreamMetrics:

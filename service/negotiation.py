@@ -35,6 +35,8 @@ MEMBERS_AT_ONCE = 16
 # What is said of one mistake.
 MAX_WORDS = 1_000
 MAX_PARAMETERS = 1_100
+# Of an address that takes no list of spaces: each of its parameters has some hundred bytes at most.
+MAX_QUERY = 4 * 1024
 # Of an Accept header: what comes later is not read.
 MAX_ACCEPT = 1_000
 # A piece of a CSV answer.
@@ -177,18 +179,31 @@ def decode_bytes(body: bytes, kind: type[T], format: str) -> T:
         raise Problem("malformed", f"{error}.") from None
 
 
+def count_items(packed: msgspec.Raw) -> int:
+    """How many items an array of MessagePack says that it has; 0 for what is none, or is short."""
+    head = bytes(packed)[:5]
+    width = {0xDC: 2, 0xDD: 4}.get(head[0], 0) if head else 0
+    return int.from_bytes(head[1 : 1 + width]) if width else 0
+
+
 def query(request: HttpRequest, kind: type[T]) -> T:
     """The query string as `kind`. Unknown parameters, and several of one where one is asked for, are refused."""
+    sent: bytes = request.scope["query_string"]
+    shape: Any = kind
+    if not sent and (defaults := _without_query(shape)) is not None:
+        found: T = defaults
+        return found
+    known, several = _parameters(shape)
+    if len(sent) > MAX_QUERY and not several:
+        raise invalid(f"The query parameters have more than {MAX_QUERY} bytes.")
     try:
         pairs = parse_qsl(
-            request.scope["query_string"].decode("latin-1"),
+            sent.decode("latin-1"),
             keep_blank_values=True,
             max_num_fields=MAX_PARAMETERS,
         )
     except ValueError:
         raise invalid(f"There are more than {MAX_PARAMETERS} query parameters.") from None
-    shape: Any = kind
-    known, several = _parameters(shape)
     single: dict[str, str] = {}
     lists: dict[str, list[str]] = {}
     for name, value in pairs:
@@ -413,6 +428,15 @@ def _decoder(kind: Any, format: str) -> msgspec.json.Decoder[Any] | msgspec.msgp
     if format == MSGPACK:
         return msgspec.msgpack.Decoder(kind, dec_hook=_instant)
     return msgspec.json.Decoder(kind, dec_hook=_instant)
+
+
+@cache
+def _without_query(kind: Any) -> Any:
+    """What an empty query string means: one for all, since nobody can change it. None where something is required."""
+    try:
+        return msgspec.convert({}, kind)
+    except msgspec.ValidationError:
+        return None
 
 
 @cache

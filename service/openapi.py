@@ -1,5 +1,6 @@
 """The OpenAPI document, made from what each handler declares with `described`."""
 
+import hashlib
 import inspect
 import json
 import re
@@ -95,6 +96,20 @@ def described(
     opt = {"scope": scope, "page": HTML in spec.media_types, "triggers": triggers, "described": spec}
     # What asks for a token and not for the database shows how this process is doing.
     return opt | {"is_probe": scope is not None and not spec.database}
+
+
+class Document:
+    """That of one app, made when it is first asked for: anybody may ask, as often as they like."""
+
+    def __init__(self) -> None:
+        self.made: tuple[bytes, str] | None = None
+
+    def get(self, app: Litestar) -> tuple[bytes, str]:
+        """The text, and an ETag of it."""
+        if self.made is None:
+            text = document(app)
+            self.made = text, f'"{hashlib.sha256(text).hexdigest()[:32]}"'
+        return self.made
 
 
 def document(app: Litestar) -> bytes:

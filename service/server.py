@@ -10,22 +10,32 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.edge import problem_answer
 from service.logs import Seldom
 
 # A client that stalls would hold its connection for ever: in the head of a request, in its body, in reading an answer.
 HEAD_SECONDS = 30.0
+# Where more than half of all connections are open, for one that was never let in.
+CROWD_SECONDS = 3.0
 BODY_SECONDS = 90.0
-ANSWER_SECONDS = 60.0
+# In so long a client has to take a quarter of what waits for it.
+ANSWER_SECONDS = 15.0
+# What the system holds of an answer beside us, of each connection.
+SEND_BYTES = 256 * 1024
 IDLE_SECONDS = 30
 GRACE_SECONDS = 3
 # All of a message that is not body: its head, the sizes of its chunks, its trailers.
 MAX_HEAD = 64 * 1024
+# Each line of a head costs time, and so does each part of a path: no client of ours sends half as many.
+MAX_HEADER_LINES = 100
+MAX_PATH = 2048
+# Requests that may wait on a connection for the answer to one before them.
+MAX_AHEAD = 16
 # More are told to come back: what an idle one takes is small, but not nothing.
 MAX_CONNECTIONS = 8192
-# Above that: they are closed at once.
+# Above that, where nobody can make room: they are closed at once.
 SPARE_CONNECTIONS = 64
 # That are open beside connections of clients: those to the database, of notices, logs.
 OTHER_FILES = 256
@@ -42,18 +52,33 @@ crowds = Seldom(10.0)
 class Refused(Exception):
     """Raised while a request is parsed; the text says what is wrong with it."""
 
+    def __init__(self, detail: str, code: str = "malformed") -> None:
+        super().__init__(detail)
+        self.code = code
+
 
 SAFE = (b"GET", b"HEAD")
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. uvicorn itself limits only how long it is idle between two requests."""
+    """One connection. uvicorn itself limits only how long it is idle between two requests.
 
+    Where all connections are taken, a new one takes the place of one that waits for a request: of the oldest that was
+    never let in, else of the oldest.
+    """
+
+    # Those that wait for a request, the oldest first: that were never let in, and others. Of each server its own.
+    strangers: dict["Connection", None]
+    idle: dict["Connection", None]
+    # A token was good here, for a request that was answered.
+    is_known = False
+    answering: RequestResponseCycle | None = None
     # What answers a GET, and whether anybody is there to take it.
     reading: asyncio.Task[Any] | None = None
     is_lost = False
     deadline: asyncio.TimerHandle | None = None
     unread: asyncio.TimerHandle | None = None
+    unread_bytes = 0
     overhead = 0
     max_connections = MAX_CONNECTIONS
 
@@ -63,6 +88,11 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self._make_room()
+        if 2 * len(self.connections) > self.max_connections:
+            self._limit(min(CROWD_SECONDS, HEAD_SECONDS))
+        self.strangers[self] = None
         if len(self.connections) > self.max_connections + SPARE_CONNECTIONS:
             # Those that are told to come back have to send their heads first, and might never do it.
             _note_crowd(len(self.connections))
@@ -70,7 +100,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.deadline is None and (self.cycle is None or self.cycle.response_complete):
-            self._limit(HEAD_SECONDS)
+            is_crowd = 2 * len(self.connections) > self.max_connections and not self.is_known
+            self._limit(min(CROWD_SECONDS, HEAD_SECONDS) if is_crowd else HEAD_SECONDS)
         self.overhead += len(data)
         self._unset_keepalive_if_required()
         try:
@@ -78,7 +109,7 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, Refused):
                 raise
-            self._refuse("malformed", str(error.__context__))
+            self._refuse(error.__context__.code, str(error.__context__))
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
         if self.overhead > MAX_HEAD and not self.transport.is_closing():
@@ -109,9 +140,18 @@ class Connection(HttpToolsProtocol):
                 lines.append(name + b": " + value)
         return b"\r\n".join((*lines, b"", b""))
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADER_LINES:
+            raise Refused(f"The head of the request has more than {MAX_HEADER_LINES} lines.", "head_too_large")
+
     def on_headers_complete(self) -> None:
         if self._asks_for_another_protocol():
             return
+        if len(self.url) > MAX_PATH and len(self.url.partition(b"?")[0]) > MAX_PATH:
+            raise Refused(f"The path of the request is longer than {MAX_PATH} bytes.", "head_too_large")
+        if len(self.pipeline) >= MAX_AHEAD:
+            raise Refused(f"More than {MAX_AHEAD} requests were sent before the first was answered.")
         # also what came in one read with the end of the head
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
             raise Refused(TOO_LONG)
@@ -119,7 +159,9 @@ class Connection(HttpToolsProtocol):
             raise Refused("HTTP/1.0 has no Transfer-Encoding. Send Content-Length, or HTTP/1.1.")
         self._limit(BODY_SECONDS)
         answer = self._answer if self.parser.get_method() in SAFE else self.config.loaded_app
-        self.app = too_many if len(self.connections) > self.max_connections else answer
+        is_too_many = len(self.connections) > self.max_connections and not self.is_known
+        self.app = too_many if is_too_many else answer
+        self._leave_line()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -133,6 +175,17 @@ class Connection(HttpToolsProtocol):
         self.overhead = 0
         self._unlimit()
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
+        self.answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        if self.answering and self.answering.scope.get("auth") is not None:
+            self.is_known = True
+        if not self.pipeline:
+            (self.idle if self.is_known else self.strangers)[self] = None
+        super().on_response_complete()
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         """For GET: nobody goes on reading for a client that is gone. What changes something is finished anyway."""
@@ -150,12 +203,28 @@ class Connection(HttpToolsProtocol):
         if self.reading:
             self.reading.cancel()
         self._unlimit()
+        self._leave_line()
+        self.pipeline.clear()
+        if self.answering and not self.answering.response_complete:
+            # uvicorn tells the last one that was sent ahead, and not the one that is being answered
+            self.answering.disconnected = True
+            self.answering.message_event.set()
         self.resume_writing()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self.unread = self.loop.call_later(ANSWER_SECONDS, self.transport.abort)
+        self._wait_for_reader()
         super().pause_writing()
+
+    def _wait_for_reader(self) -> None:
+        self.unread_bytes = self.transport.get_write_buffer_size()
+        self.unread = self.loop.call_later(ANSWER_SECONDS, self._look_at_reader)
+
+    def _look_at_reader(self) -> None:
+        if 4 * self.transport.get_write_buffer_size() > 3 * self.unread_bytes:
+            self.transport.abort()
+        else:
+            self._wait_for_reader()
 
     def resume_writing(self) -> None:
         if self.unread:
@@ -172,6 +241,17 @@ class Connection(HttpToolsProtocol):
 
     def _asks_for_another_protocol(self) -> bool:
         return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _make_room(self) -> None:
+        oldest = next(iter(self.strangers), None) or next(iter(self.idle), None)
+        if oldest:
+            oldest._leave_line()
+            self.connections.discard(oldest)
+            oldest.transport.abort()
+
+    def _leave_line(self) -> None:
+        self.strangers.pop(self, None)
+        self.idle.pop(self, None)
 
     def _limit(self, seconds: float) -> None:
         self._unlimit()
@@ -207,7 +287,11 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=type("Connection", (Connection,), {"max_connections": self.max_connections}),
+                http=type(
+                    "Connection",
+                    (Connection,),
+                    {"max_connections": self.max_connections, "strangers": {}, "idle": {}},
+                ),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -258,6 +342,8 @@ def listen(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # what is accepted has the same
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
             bound.bind(address)
             bound.listen(BACKLOG)
         except OSError:

@@ -4,12 +4,61 @@ from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from service.errors import Problem
 from service.messages import SiteIn, SitePlacementIn, SiteSpaceIn
+from service.negotiation import JSON, HttpRequest, count_items, decode_bytes, media_type, read_body
 
 MAX_ITEMS = 1_000
+# Bodies that are not worth a look before they are decoded, and more braces than there are in one that is good: those
+# of opening hours and of names, too.
+SMALL_BYTES = 64 * 1024
+MAX_BRACES = 400_000
+
+
+class SiteParts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a site has of each kind, none of it looked into."""
+
+    spaces: list[msgspec.Raw] = []
+    doorways: list[msgspec.Raw] = []
+    dpus: list[msgspec.Raw] = []
+    placements: list[msgspec.Raw] = []
+
+
+class SiteWhole(msgspec.Struct, frozen=True, kw_only=True):
+    """The same where each array says how long it is."""
+
+    spaces: msgspec.Raw = msgspec.Raw(b"")
+    doorways: msgspec.Raw = msgspec.Raw(b"")
+    dpus: msgspec.Raw = msgspec.Raw(b"")
+    placements: msgspec.Raw = msgspec.Raw(b"")
+
+
+async def decode_site(request: HttpRequest) -> SiteIn:
+    """The body of PUT /v1/site. Raises Problem (413) before objects are made of far more things than it can have."""
+    format = media_type(request)
+    return await read_body(request, lambda body: _decode(body, format))
+
+
+def _decode(body: bytes, format: str) -> SiteIn:
+    if len(body) > SMALL_BYTES and (number := _number(body, format)) > MAX_ITEMS:
+        raise _too_many(number)
+    site = decode_bytes(body, SiteIn, format)
+    check_size(site)
+    return site
+
+
+def _number(body: bytes, format: str) -> int:
+    """How many things a body has, without any being made."""
+    if format == JSON:
+        if (braces := body.count(b"{")) > MAX_BRACES:
+            return braces
+        parts = decode_bytes(body, SiteParts, format)
+        return len(parts.spaces) + len(parts.doorways) + len(parts.dpus) + len(parts.placements)
+    whole = decode_bytes(body, SiteWhole, format)
+    return sum(map(count_items, (whole.spaces, whole.doorways, whole.dpus, whole.placements)))
 
 
 def size_of(site: SiteIn) -> int:
@@ -20,12 +69,16 @@ def size_of(site: SiteIn) -> int:
 def check_size(site: SiteIn) -> None:
     """Raises Problem (413): nobody stores events while a floor plan is applied, so it must not take long."""
     if size_of(site) > MAX_ITEMS:
-        raise Problem(
-            "too_large",
-            f"The floor plan has {size_of(site):,} spaces, doorways, DPUs and placements; "
-            f"one request may have {MAX_ITEMS:,}. Send it in parts: spaces first, parents before what lies in them, "
-            "then doorways, DPUs and placements. `headcount apply --url` does that.",
-        )
+        raise _too_many(size_of(site))
+
+
+def _too_many(number: int) -> Problem:
+    return Problem(
+        "too_large",
+        f"The floor plan has {number:,} spaces, doorways, DPUs and placements; "
+        f"one request may have {MAX_ITEMS:,}. Send it in parts: spaces first, parents before what lies in them, "
+        "then doorways, DPUs and placements. `headcount apply --url` does that.",
+    )
 
 
 def parts_of(site: SiteIn, max_items: int = MAX_ITEMS) -> Iterator[SiteIn]:

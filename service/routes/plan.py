@@ -34,10 +34,10 @@ from service.messages import (
     SpacesQuery,
     ThingsQuery,
 )
-from service.negotiation import MAX_BODY, HttpRequest, answer, decode, no_query, nothing, path_id, query
+from service.negotiation import HttpRequest, answer, decode, no_query, nothing, path_id, query
 from service.openapi import described
 from service.previews import preview
-from service.sites import check_size
+from service.sites import decode_site
 
 
 async def _preview(
@@ -208,8 +208,7 @@ async def undo_placement(request: HttpRequest) -> Response[bytes]:
 async def apply_site(request: HttpRequest) -> Response[bytes]:
     """Brings a whole floor plan about, all or nothing. Up to 1,000 things at a time: send more in parts."""
     is_dry = query(request, DryRunQuery).dry_run
-    site = await decode(request, SiteIn, MAX_BODY)
-    check_size(site)
+    site = await decode_site(request)
     if is_dry:
         return await _preview(request, "apply_site", site, SiteOut)
     return answer(request, SiteOut(changes=await calls.apply_site(plan_database(request), site)))

@@ -7,9 +7,9 @@ from service.db import access_of, whole_database
 from service.errors import Problem
 from service.messages import HealthOut
 from service.metrics import Metrics
-from service.negotiation import JSON, HttpRequest, answer, no_query
+from service.negotiation import JSON, HttpRequest, answer, no_query, unless_known
 from service.notices import notices
-from service.openapi import described, document
+from service.openapi import Document, described
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -39,14 +39,16 @@ async def get_metrics(request: HttpRequest) -> Response[bytes]:
     metrics.note_rollups(await whole_database(request).rollups.get())
     metrics.note_refusals(await whole_database(request).refusals.get())
     metrics.note_deliveries(await notices(request).state.get())
-    return Response(metrics.text(), media_type=METRICS)
+    return Response(metrics.kept_text(), media_type=METRICS)
 
 
 @get("/schema", opt=described(None, scope=OPEN, database=False, media_types=(JSON,)))
 async def get_openapi(request: HttpRequest) -> Response[bytes]:
     """This document."""
     no_query(request)
-    return Response(document(request.app), media_type=JSON)
+    kept: Document = request.app.state.document
+    text, tag = kept.get(request.app)
+    return unless_known(request, Response(text, media_type=JSON, headers={"ETag": tag}))
 
 
 HANDLERS = [get_health, get_readiness, get_metrics, get_openapi]
