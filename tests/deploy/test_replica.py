@@ -95,6 +95,11 @@ def service_of(primary: str, replica: str, auth: str = "off") -> Litestar:
     )
 
 
+@pytest.fixture(autouse=True)
+def _metrics_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.metrics.KEPT_SECONDS", 0.0)
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def service(primary: Cluster, standby: Cluster) -> AsyncIterator[Service]:
     """With a hall, and a replica that is close."""

@@ -76,3 +76,12 @@ def test_all_else_that_was_an_id_is_one(name: str) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "a" * 65, "." * 65, "a b", "a/b", "..\n", "a\n", "ä"])
 def test_what_is_none_is_none(name: str) -> None:
     assert not ID.match(name)
+
+
+async def test_only_addresses_that_take_lists_of_spaces_take_long_queries(client: httpx.AsyncClient) -> None:
+    many = "&".join(f"space=s-{number:058}" for number in range(1_000))
+    for path in ("/v1/counts", "/v1/live"):
+        problem(await client.get(f"{path}?{many}"), 404, "not_found")
+    for path in ("/healthz", "/schema", "/v1/spaces", "/v1/spaces/s1/count"):
+        found = problem(await client.get(f"{path}?{'%41=%42&' * 1_000}"), 422, "invalid")
+        assert "4096 bytes" in found["detail"]

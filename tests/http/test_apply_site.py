@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from tests.http import body, event, problem, send
@@ -58,3 +59,30 @@ async def test_it_takes_all_or_nothing_and_names_the_place(
 ) -> None:
     problem(await client.put("/v1/site", json={**SITE, part: [*SITE[part], fields]}), 422, "invalid", where)
     assert body(await client.get("/v1/spaces"))["items"] == []
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/msgpack"])
+@pytest.mark.parametrize("part", ["spaces", "doorways", "dpus", "placements"])
+async def test_what_is_far_too_much_is_refused_before_it_is_looked_into(
+    client: httpx.AsyncClient, kind: str, part: str
+) -> None:
+    """None of these is a good one, and nobody has come so far as to notice."""
+    encode = msgspec.json.encode if kind.endswith("json") else msgspec.msgpack.encode
+    sent = encode({part: [{"x": "y" * 64}] * 1_001})
+    answer = await client.put("/v1/site", content=sent, headers={"content-type": kind})
+    assert "1,001" in problem(answer, 413, "too_large")["detail"]
+    answer = await client.put(
+        "/v1/site", content=encode({part: [{"x": "y" * 64}] * 1_000}), headers={"content-type": kind}
+    )
+    problem(answer, 422, "invalid")
+
+
+async def test_a_body_of_nothing_but_beginnings_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.put("/v1/site", content=b'{"spaces":[' + b"{}," * 400_000 + b"{}]}")
+    problem(answer, 413, "too_large")
+
+
+async def test_a_large_one_of_long_names_and_opening_hours_is_taken(client: httpx.AsyncClient) -> None:
+    hours = [{"day": day % 7, "open": "08:00", "close": "12:00"} for day in range(7)]
+    spaces = [{"id": f"s-{n}", "name": "{" * 200, "opening_hours": hours} for n in range(200)]
+    assert len(body(await client.put("/v1/site", json={"spaces": spaces}))["changes"]) == 200

@@ -296,3 +296,21 @@ async def test_a_thread_passes_on_what_goes_wrong() -> None:
     async with threads.lifespan(None):
         with pytest.raises(Problem, match="no good"):
             await threads.run("one", fail)
+
+
+async def test_only_what_is_read_in_no_time_is_read_by_the_event_loop(
+    app: Litestar, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: Leisure = app.state.leisure
+    run, read = threads.run, []
+
+    async def note(name: str | None, work: Any) -> Any:
+        read.append(name)
+        return await run(name, work)
+
+    monkeypatch.setattr(threads, "run", note)
+    for number, is_beside in ((1, False), (64, False), (100, False), (500, True)):
+        read.clear()
+        events = [event(sequence=place) for place in range(number)]
+        assert body(await client.post("/v1/events", json={"events": events}))["received"] == number
+        assert bool(read) is is_beside, number

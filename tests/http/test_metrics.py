@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import httpx
+import pytest
 import pytest_asyncio
 from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
 
+from service import metrics
 from service.settings import Settings
 from tests.factories import build_house
 from tests.http import event, problem, room_with_dpu, send
@@ -25,6 +27,21 @@ async def fresh(connection: asyncpg.Connection, database_url: str) -> AsyncItera
     """A client of an app of its own, which has counted nothing yet."""
     async with served(Settings(database_url=database_url, auth="off", jobs=False)) as client:
         yield client
+
+
+@pytest.fixture(autouse=True)
+def _made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "KEPT_SECONDS", 0.0)
+
+
+async def test_the_text_is_made_once_for_all_who_ask_within_a_second(
+    fresh: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "KEPT_SECONDS", 3600.0)
+    first = (await fresh.get("/metrics")).text
+    assert (await fresh.get("/metrics")).text == first
+    monkeypatch.setattr(metrics, "KEPT_SECONDS", 0.0)
+    assert (await fresh.get("/metrics")).text != first
 
 
 async def samples(client: httpx.AsyncClient) -> Samples:

@@ -118,3 +118,12 @@ async def test_a_parameter_that_must_be_given_is_required(client: httpx.AsyncCli
         required = [one["name"] for one in paths[path]["delete"]["parameters"] if one.get("required")]
         assert name in required, path
         assert "dry_run" not in required
+
+
+async def test_the_document_is_made_once_and_need_not_be_sent_again(app: Litestar, client: httpx.AsyncClient) -> None:
+    first = await client.get("/schema")
+    made = app.state.document.made
+    again = await client.get("/schema", headers={"If-None-Match": first.headers["etag"]})
+    assert app.state.document.made is made
+    assert (again.status_code, again.content) == (304, b"")
+    assert (await client.get("/schema")).content == first.content == made[0]

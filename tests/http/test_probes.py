@@ -1,6 +1,7 @@
 """GET /healthz and /readyz, and a service whose database comes and goes."""
 
 import asyncio
+import itertools
 import time
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -143,3 +144,23 @@ async def test_a_statement_that_takes_long_is_not_taken_for_a_database_that_hang
     database = Database(Settings(database_url=database_url, auth="off"))
     async with database.lifespan(None):
         assert len(await database.fetch("select pg_sleep(3)")) == 1
+
+
+async def test_that_we_stood_still_ourselves_says_nothing_of_the_database(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    database = Database(Settings(database_url=database_url, auth="off", pool_size=1))
+    async with database.lifespan(None):
+        database.watch.drop()
+        database.watch.seconds = 0.1
+        look = asyncio.create_task(database._look())
+        async with asyncio.timeout(20):
+            for _ in itertools.count():
+                if database.watch.connection:
+                    break
+                await asyncio.sleep(0)
+        time.sleep(0.6)  # noqa: ASYNC251
+        database.watch.seconds = 10.0
+        await look
+        assert database.fault is None
+        assert not database.is_silent

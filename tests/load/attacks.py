@@ -9,6 +9,7 @@ import gzip
 import itertools
 import json
 import os
+import resource
 import secrets
 import sys
 import time
@@ -184,6 +185,38 @@ async def slow_bodies(attack: Attack) -> None:
 async def half_heads(attack: Attack) -> None:
     """Connections whose requests never begin."""
     await attack.together(300, lambda _: attack.hang_up(b"GET /v1/counts HTTP/1.1\r\nHost: x\r\nX-", 1.0))
+
+
+async def crowd(attack: Attack) -> None:
+    """As many of these as there can be connections, and more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = min(hard, 10_000) if hard != resource.RLIM_INFINITY else 10_000
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    number = min(files - 100, int(attack.target.seconds * 300))
+    await attack.together(number, lambda _: attack.hang_up(b"GET /v1/counts HTTP/1.1\r\nHost: x\r\nX-", 5.0))
+
+
+async def pipe(attack: Attack) -> None:
+    """Requests without a token, thousands in one piece, of which nobody reads an answer."""
+    requests = b"GET /a HTTP/1.1\r\n\r\n" * 12_000
+    await attack.together(8, lambda _: attack.hang_up(requests, 0.1))
+
+
+async def schema(attack: Attack) -> None:
+    """The description of the API, which anybody may have."""
+    request = attack.head("GET", "/schema", "")
+    await attack.together(100, lambda _: attack.keep_asking(itertools.repeat(request)))
+
+
+async def large_heads(attack: Attack) -> None:
+    """Heads of thousands of lines, long paths and long queries, without a token."""
+    requests = [
+        attack.head("GET", "/", "", 0, *["a:b"] * 12_000),
+        attack.head("GET", "/a" * 30_000, ""),
+        attack.head("GET", "/healthz?" + "%41=%42&" * 1_000, ""),
+        attack.head("GET", "/" + "%C3%A4" * 10_000, ""),
+    ]
+    await attack.together(50, lambda place: attack.keep_asking(itertools.repeat(requests[place % len(requests)])))
 
 
 async def history(attack: Attack) -> None:
@@ -390,6 +423,10 @@ ATTACKS = (
     hostile_bodies,
     slow_bodies,
     half_heads,
+    crowd,
+    pipe,
+    schema,
+    large_heads,
     history,
     counts,
     old_resumes,
