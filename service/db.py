@@ -170,8 +170,11 @@ class Scout:
         except asyncpg.InterfaceError as error:
             self.drop()
             raise (TimeoutError() if is_late else error) from error
-        except BaseException:
+        except BaseException as error:
             self.drop()
+            # asyncpg stumbles where its connection goes away between two of its steps
+            if is_late and isinstance(error, Exception):
+                raise TimeoutError from error
             raise
         finally:
             self.was_late = loop.time() - begun - seconds > LATE_SECONDS

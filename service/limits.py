@@ -51,6 +51,10 @@ class Limiter:
 
     def _take(self, shares: Sequence[Share], is_ingest: bool, number: int) -> None:
         default = self.events_per_second if is_ingest else self.requests_per_second
+        if default is None and len(shares) == 1:
+            only = shares[0].events_per_second if is_ingest else shares[0].requests_per_second
+            if only is None:
+                return
         buckets = []
         for share in shares:
             rate = share.events_per_second if is_ingest else share.requests_per_second

@@ -304,6 +304,9 @@ async def read_body(request: HttpRequest, read: Callable[[bytes], T], limit: int
             async for piece in request.stream():
                 if len(body) + len(piece) > limit:
                     raise too_large(limit)
+                if len(piece) == length <= AT_ONCE_BYTES and not body:
+                    body += piece  # all of it, which nobody has to wait with
+                    continue
                 bodies.check(client, len(body) + len(piece), len(piece))
                 body += piece
                 bodies.hold(client, len(piece))
@@ -318,6 +321,9 @@ async def read_body(request: HttpRequest, read: Callable[[bytes], T], limit: int
                 return in_a_hurry(read, inflated)
             except TakesTime:
                 pass
+        if not held:
+            bodies.hold(client, len(whole))
+            held = len(whole)
         leisure: Leisure = request.app.state.leisure
         return await leisure.run(client, lambda: read(gunzip(whole, limit) if is_gzip else whole))
     except TimeoutError:
@@ -325,7 +331,8 @@ async def read_body(request: HttpRequest, read: Callable[[bytes], T], limit: int
     except HTTPException:
         raise Problem("malformed", "The connection ended before the body did.") from None
     finally:
-        bodies.hold(client, -held)
+        if held:
+            bodies.hold(client, -held)
 
 
 def client_of(request: HttpRequest) -> str | None:

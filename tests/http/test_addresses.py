@@ -79,9 +79,8 @@ def test_what_is_none_is_none(name: str) -> None:
 
 
 async def test_only_addresses_that_take_lists_of_spaces_take_long_queries(client: httpx.AsyncClient) -> None:
-    many = "&".join(f"space=s-{number:058}" for number in range(1_000))
-    for path in ("/v1/counts", "/v1/live"):
-        problem(await client.get(f"{path}?{many}"), 404, "not_found")
+    many = "&".join(f"space=s-{number:050}" for number in range(1_000))
+    problem(await client.get(f"/v1/counts?{many}"), 404, "not_found")
     for path in ("/healthz", "/schema", "/v1/spaces", "/v1/spaces/s1/count"):
         found = problem(await client.get(f"{path}?{'%41=%42&' * 1_000}"), 422, "invalid")
         assert "4096 bytes" in found["detail"]
