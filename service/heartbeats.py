@@ -34,6 +34,7 @@ from service.negotiation import (
 )
 from service.room import Room
 from service.settings import Settings
+from service.shares import OwnTurns
 
 MAX_HEARTBEATS = 10_000
 # As many as go together with others; more save nothing that could be measured.
@@ -160,6 +161,7 @@ class Heartbeats:
             for commit in (self._commit, self._backfill)
         )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
+        self.large_of = OwnTurns(LARGE_AT_A_TIME // 2)
         self.room = Room(settings, "heartbeats")
 
     async def record(
@@ -195,7 +197,7 @@ class Heartbeats:
             if not sent.heartbeats:
                 return []
             if len(sent.heartbeats) >= GROUP_HEARTBEATS or not is_whole(session):
-                async with self.large:
+                async with self.large_of.of(name_of(session)), self.large:
                     return (await self._commit([sent], session, backfill))[0]
             return await (self.backfilled if backfill else self.groups).ask(sent, name_of(session))
 

@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import takewhile
 from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
 
 from litestar.types import Receive, Scope, Send
 
@@ -29,7 +28,7 @@ from service.db import Database
 from service.errors import SQLSTATES, Problem, problem_in_words, problem_of
 from service.messages import ChangesRow, CountOut, DpuChangeOut, SelectionRow, SpaceChangeOut, TurnedRow
 from service.negotiation import HttpRequest, json_encoder
-from service.shares import Part
+from service.shares import OwnTurns, Part
 
 TICK_SECONDS = 0.25
 # Between two ticks when somebody joins, so that a thousand who come at once share a few.
@@ -327,8 +326,7 @@ class Live:
         # By event id and the tick in which they joined: whoever comes back alike shares one look.
         self.resuming: dict[tuple[str, int], asyncio.Task[Resumed]] = {}
         self.resume_turn = asyncio.Semaphore(RESUMES_AT_ONCE)
-        # Each is there for as long as its client uses it or waits for it.
-        self.resume_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.resume_turns_of = OwnTurns(RESUMES_AT_ONCE // 2)
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
@@ -591,8 +589,7 @@ class Live:
             done.exception()  # whoever waited for it may have left
 
     async def _list_since(self, last_id: str, client: str | None) -> Resumed:
-        own = asyncio.Lock() if client is None else self.resume_turns.setdefault(client, asyncio.Lock())
-        async with own, self.resume_turn:
+        async with self.resume_turns_of.of(client), self.resume_turn:
             changes = await calls.list_changes(self.database, last_id)
             tokens = [selection.asked.token for selection in self.selections.values()]
             return Resumed(changes, await self._list_turned(changes.dpus, tokens))

@@ -7,6 +7,7 @@ apart: what holds for all together holds.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from weakref import WeakValueDictionary
 
 from service.errors import Problem
 
@@ -54,6 +55,22 @@ class Part:
             self.held[client] = held
         else:
             self.held.pop(client, None)
+
+
+class OwnTurns:
+    """Of something that is done so many times at once, what each client may have of it; the others of it wait for that.
+
+    Taken before the turns of all, so that none of these waits for a client's own.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        # Each is there for as long as its client uses it or waits for it.
+        self.clients: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    def of(self, client: str | None) -> asyncio.Semaphore:
+        own = asyncio.Semaphore(self.most)
+        return own if client is None else self.clients.setdefault(client, own)
 
 
 class Turns:

@@ -18,6 +18,7 @@ from service.negotiation import HttpRequest
 from service.polls import PollBatch
 from service.room import Room
 from service.settings import Settings
+from service.shares import OwnTurns
 
 # As many as one request can have days; more together save nothing that could be measured.
 GROUP_EVENTS = 1_000
@@ -55,6 +56,7 @@ class Writer:
             )
         )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
+        self.large_of = OwnTurns(LARGE_AT_A_TIME // 2)
         self.room = Room(settings, "events")
 
     async def record(self, session: Database | Client, batch: Batch, *, backfill: bool = False) -> EventsRecordedOut:
@@ -67,7 +69,7 @@ class Writer:
                 return EventsRecordedOut(0, 0, 0, [])
             if batch.received < GROUP_EVENTS and is_whole(session):
                 return await self._group_of(batch, backfill).ask(batch, name_of(session))
-            async with self.large:
+            async with self.large_of.of(name_of(session)), self.large:
                 return (await self._commit([batch], session, backfill))[0]
 
     def _group_of(self, batch: Batch, backfill: bool) -> Groups[Batch, EventsRecordedOut]:
@@ -78,7 +80,7 @@ class Writer:
     async def record_polls(self, session: Database | Client, batch: PollBatch) -> EventsRecordedOut:
         """The same for polls. They come by the hour, so that each request has a transaction of its own."""
         with self.room.hold(batch.received, held_bytes(batch), name_of(session)):
-            async with self.large:
+            async with self.large_of.of(name_of(session)), self.large:
                 return await polls.record(session, batch, self.settings.auto_register)
 
     async def _commit(

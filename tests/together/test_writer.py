@@ -158,6 +158,23 @@ async def test_one_client_that_sends_much_is_not_before_the_others_with_all_of_i
     assert [set(group) for group in store.groups[:2]] == [{"greedy-0"}, {"greedy-1", "other"}]
 
 
+async def test_large_requests_of_one_client_leave_turns_to_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(monkeypatch)
+    store.may_commit.clear()
+    writer = make_writer()
+    greedy, other = Client(writer.database, "greedy"), Client(writer.database, "other")
+    asked = [
+        asyncio.create_task(writer.record(client, batch(*[name] * GROUP_EVENTS)))
+        for client, name in ((greedy, "1"), (greedy, "2"), (greedy, "3"), (greedy, "4"), (other, "5"))
+    ]
+    await turns(20)
+    assert [group[0] for group in store.groups] == ["1", "2", "5"]
+    store.may_commit.set()
+    await asyncio.gather(*asked)
+    assert len(store.groups) == 5
+    assert not writer.large_of.clients
+
+
 @pytest.mark.parametrize(
     ("settings", "held"),
     [
