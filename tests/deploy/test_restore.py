@@ -134,7 +134,8 @@ async def test_a_restored_dump_holds_and_says_the_same(original: Original, resto
 async def test_the_upkeep_of_a_restored_dump_is_done_with_its_late_marks(restored: Cluster) -> None:
     url = url_of(restored)
     (jobs,) = execute(
-        url, "select array_agg(proc_name order by 1) from timescaledb_information.jobs where proc_schema = 'core'"
+        url,
+        "select array_agg(proc_name order by proc_name) from timescaledb_information.jobs where proc_schema = 'core'",
     )
     assert jobs == ["end_long_reads", "run_upkeep"]
     drill.upkeep(url)
