@@ -46,9 +46,10 @@ async def test_nobody_else_in_the_group_has_to_come_again(
     assert [body(answer)["accepted"] for answer in answers] == [1] * 9
 
 
-async def test_our_own_clock_marks_no_sensor(client: httpx.AsyncClient) -> None:
+async def test_our_own_clock_marks_no_sensor(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
     dpus = ["a", "b", "c"]
     await send(client, *(event(dpu=dpu, timestamp=datetime.now(UTC).isoformat()) for dpu in dpus))
+    await trust(connection)
     events = {"events": [event(dpu=dpu, timestamp=ahead()) for dpu in dpus]}
     for _ in range(2):
         problem(await client.post("/v1/events", json=events), 503, "clock_suspect")
