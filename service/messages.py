@@ -582,6 +582,7 @@ class RejectedEventOut(Struct, frozen=True):
     """A refused event: `detail` says why. `timestamp`, `direction` and `sequence`: null where it could not be decoded.
 
     `body`: its text where it could not be decoded, the first 1,000 characters. `rerun_at`: when it went in after all.
+    `token`: the id of the token that sent it; null: it came without one, or a limited token asks.
     """
 
     id: str
@@ -595,6 +596,7 @@ class RejectedEventOut(Struct, frozen=True):
     sequence: int | None
     body: str | None
     rerun_at: datetime | None
+    token: str | None
 
 
 class RejectedQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):

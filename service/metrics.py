@@ -83,7 +83,7 @@ class Metrics:
         )
         self.dropped = Gauge(
             "headcount_refused_dropped",
-            "Refused events and polls that were dropped because 30 days had passed.",
+            "Refused events and polls that were dropped: 30 days had passed, or they were too many in an hour.",
             ("kind",),
             registry=self.registry,
         )

@@ -11,7 +11,7 @@ import pytest
 
 from service import calls
 from tests.http import Json, body, event, problem
-from tests.http.guarded import bearer, build_site, guarded, leaks, new_token
+from tests.http.guarded import bearer, build_site, guarded, leaks, new_token, token_id
 
 UNSET = "2000-01-01T00:14:31Z"
 
@@ -134,6 +134,46 @@ async def sensor(client: httpx.AsyncClient, dpu: str) -> tuple[int, str]:
     for other in (listed, shown):
         assert (other["rejected_last_day"], other["clock"]) == (one["rejected_last_day"], one["clock"])
     return one["rejected_last_day"], one["clock"]
+
+
+async def test_what_a_limited_token_sends_of_a_dpu_beyond_its_reach_is_kept_without_counting_for_it(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    await build_site(connection)
+    async with guarded(database_url) as client:
+        everything, own = await new_token(connection), await new_token(connection, "ingest", space="own")
+        other = await new_token(connection, "read", space="secret-b")
+        await send(client, event(dpu="secret-inner", timestamp=ahead()), headers=own)
+        (item,) = await rejected(client, headers=everything)
+        assert (item["code"], item["token"]) == ("unknown_dpu", await token_id(connection, own))
+        assert await rejected(client, headers=other) == []
+        # nor does it stand in the way of the DPU's own
+        await send(client, event(dpu="secret-inner", timestamp=ahead()), headers=everything)
+        (item,) = await rejected(client, headers=other)
+        assert (item["code"], item["token"]) == ("in_future", None)
+        for headers in (everything, other):
+            shown = body(await client.get("/v1/dpus/secret-inner", headers=headers))
+            assert shown["rejected_last_day"] == 1
+            (sensor,) = [s for s in body(await client.get("/sensors", headers=headers)) if s["id"] == "secret-inner"]
+            assert sensor["rejected_last_day"] == 1
+
+
+async def test_a_limited_token_counts_what_was_refused_while_a_dpu_hung_at_its_doorways(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    await build_site(connection)
+    async with guarded(database_url) as client:
+        everything, own = await new_token(connection), await new_token(connection, "read", space="own")
+        await send(client, event(dpu="secret-inner", timestamp=ahead()), headers=everything)
+        await connection.execute("update core.rejected_event set received_at = received_at - interval '1 minute'")
+        moment = datetime.now(UTC) - timedelta(seconds=5)
+        await calls.record_placement(connection, "secret-inner", "own-inner", "own", moment)
+        assert body(await client.get("/v1/dpus/secret-inner", headers=own))["rejected_last_day"] == 0
+        await send(
+            client, *(event(dpu="secret-inner", timestamp=ahead(), sequence=n) for n in (1, 2)), headers=everything
+        )
+        assert body(await client.get("/v1/dpus/secret-inner", headers=own))["rejected_last_day"] == 2
+        assert body(await client.get("/v1/dpus/secret-inner", headers=everything))["rejected_last_day"] == 3
 
 
 async def test_a_sensor_whose_clock_is_ahead_shows_it_until_an_event_goes_in(client: httpx.AsyncClient) -> None:

@@ -162,3 +162,37 @@ async def test_what_is_refused_again_says_nothing_of_the_clock(
     assert body(await client.get("/v1/dpus/door"))["clock"] == "ok"
     assert (await rerun(client))["accepted"] == 0
     assert body(await client.get("/v1/dpus/door"))["clock"] == "ok"
+
+
+async def test_what_a_limited_token_sent_goes_in_only_where_it_reaches(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    await build_site(connection)
+    async with guarded(database_url) as client:
+        everything, own = await new_token(connection), await new_token(connection, "ingest", space="own")
+        before = body(await client.get("/v1/dpus/secret-inner", headers=everything))
+        at = "2026-01-31T12:00:00Z"
+        await send(client, event(dpu="secret-inner", timestamp=at, direction=21), headers=own)
+        await send(client, event(dpu="invented", timestamp=at), headers=own)
+        await send(client, event(dpu="own-inner", timestamp=ahead()), headers=own)
+        await connection.execute(
+            "update core.rejected_event set time = time - interval '61 minutes' where dpu = 'own-inner'"
+        )
+        answer = body(await client.post("/v1/rejected/rerun", json={}, headers=everything))
+        assert (answer["received"], answer["accepted"]) == (3, 1)
+        assert [item["code"] for item in answer["rejected"]] == ["unknown_dpu"] * 2
+        assert "token that sent it" in answer["rejected"][0]["detail"]
+        assert body(await client.get("/v1/dpus/secret-inner", headers=everything)) == before
+        problem(await client.get("/v1/dpus/invented", headers=everything), 404, "not_found")
+        assert body(await client.get("/v1/dpus/own-inner", headers=everything))["rejected_last_day"] == 0
+
+
+async def test_dpus_that_a_rerun_registers_count_for_the_token_that_sent_them(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    async with guarded(database_url, auto_register=False) as client:
+        await send(client, *(event(dpu=dpu) for dpu in ("a", "b", "c")), headers=await new_token(connection, "ingest"))
+    await calls.set_registration(connection, 2, 1, 100)
+    async with connection.transaction():
+        rows = await calls.rerun_rejected(connection)
+    assert sorted(row.verdict or "" for row in rows) == ["", "", "unknown_dpu"]

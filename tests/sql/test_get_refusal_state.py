@@ -3,7 +3,9 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from service import calls
+from service.auth import digest_of
 from tests.factories import record
+from tests.http.guarded import build_site
 
 
 async def test_what_is_30_days_old_is_dropped_and_counted(connection: asyncpg.Connection) -> None:
@@ -18,3 +20,53 @@ async def test_what_is_30_days_old_is_dropped_and_counted(connection: asyncpg.Co
     assert [item.dpu for item in await calls.list_rejected(connection)] == ["new"]
     state = await calls.get_refusal_state(connection)
     assert (state.dropped_events, state.dropped_polls) == (1, 1)
+
+
+async def refuse(connection: asyncpg.Connection, dpu: str, number: int, token: str | None = None) -> None:
+    """So many events of a year in which nobody counted."""
+    async with connection.transaction():
+        await connection.execute("select set_config('headcount.token', $1, true)", token or "")
+        old = datetime(2005, 1, 1, tzinfo=UTC)
+        times = [old + timedelta(seconds=second) for second in range(number)]
+        verdicts = await calls.record_events(connection, [dpu] * number, times, [1] * number, [0] * number)
+        assert len(verdicts) == number
+
+
+async def dropped(connection: asyncpg.Connection) -> int:
+    return (await calls.get_refusal_state(connection)).dropped_events
+
+
+async def kept(connection: asyncpg.Connection) -> int:
+    return int(await connection.fetchval("select count(*) from core.rejected_event"))
+
+
+async def test_of_what_a_family_sends_beyond_its_reach_10_000_an_hour_are_kept(connection: asyncpg.Connection) -> None:
+    await build_site(connection)
+    first = (await calls.create_token(connection, digest_of("first"), ["ingest", "admin"], space="own")).id
+    async with connection.transaction():
+        await connection.execute("select set_config('headcount.token', $1, true)", first)
+        second = (await calls.create_token(connection, digest_of("second"), ["ingest"])).id
+    await refuse(connection, "secret-inner", 9_998, first)
+    await refuse(connection, "secret-b-front", 5, second)
+    assert (await kept(connection), await dropped(connection)) == (10_000, 3)
+    # what it may report, and what others send, is kept all the same
+    await connection.execute("select core.drop_refused()")
+    await refuse(connection, "secret-inner", 7)
+    assert (await kept(connection), await dropped(connection)) == (10_007, 3)
+
+
+async def test_of_what_a_dpu_has_refused_100_000_an_hour_are_kept(connection: asyncpg.Connection) -> None:
+    await refuse(connection, "door", 1)
+    await connection.execute("update core.refused_of_dpu set count = 99998")
+    await refuse(connection, "door", 5)
+    assert (await kept(connection), await dropped(connection)) == (3, 2)
+    await refuse(connection, "other", 5)
+    assert (await kept(connection), await dropped(connection)) == (8, 2)
+
+
+async def test_counting_what_was_refused_reads_none_of_it(connection: asyncpg.Connection) -> None:
+    """However much it is: the rows are gone, and the number is still known."""
+    await refuse(connection, "door", 3)
+    await connection.execute("delete from core.rejected_event")
+    assert (await calls.get_dpu(connection, "door")).rejected_last_day == 3
+    assert [sensor.rejected_last_day for sensor in await calls.list_sensors(connection)] == [3]

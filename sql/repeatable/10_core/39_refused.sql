@@ -13,6 +13,70 @@ $$;
 comment on function core.shorten_body(text) is
 'The text of something refused as it is kept: its first 1,000 characters. Services shorten it themselves, and leave room here for what they say of it.';
 
+create or replace function core.get_max_refused(
+  is_limited boolean,
+  is_within boolean
+)
+returns integer
+language sql immutable
+as $$ select case when not is_within then 10000 when is_limited then 100000 else 1000000 end $$;
+comment on function core.get_max_refused(boolean, boolean) is
+'How many refused events of a family of tokens are kept in an hour: of DPUs that it does not reach (is_within: false), of a limited family, or of any other. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.get_max_refused_of_dpu()
+returns integer
+language sql immutable
+as $$ select 100000 $$;
+comment on function core.get_max_refused_of_dpu() is
+'How many refused events of a DPU are kept in an hour. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.list_event_senders(
+  senders text[],
+  sender_sizes integer[]
+)
+returns text[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select coalesce(s.sender, nullif(current_setting('headcount.token', true), ''))
+    from unnest(senders, sender_sizes) with ordinality as s (sender, size, ordinal)
+    cross join generate_series(1, s.size) as n (place)
+    order by s.ordinal, n.place)
+$$;
+comment on function core.list_event_senders(text[], integer[]) is
+'The token that sent each event, from the tokens and how many each sent, in their order; null for those that came without one.';
+
+create or replace function core.are_reached_by_senders(
+  senders text[],
+  dpus integer[],
+  times timestamptz[]
+)
+returns boolean[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with sender as materialized (
+    select t.id, array(select core.list_subtree(t.space_id)) as within
+    from core.token t
+    where t.id = any (senders) and t.space_id is not null
+  ),
+  seen as materialized (
+    select s.id, p.dpu_id, range_agg(p.during) as during
+    from sender s
+    join core.doorway w on w.side_a_id = any (s.within) or w.side_b_id = any (s.within)
+    join core.placement p on p.doorway_id = w.doorway_id
+    where p.superseded_at is null and p.dpu_id = any (dpus)
+    group by s.id, p.dpu_id
+  )
+  select coalesce(array_agg(s.id is null or coalesce(e.during @> n.time, false) order by n.ordinal), '{}')
+  from unnest(senders, dpus, times) with ordinality as n (sender, dpu_id, time, ordinal)
+  left join sender s on s.id = n.sender
+  left join seen e on e.id = n.sender and e.dpu_id = n.dpu_id
+$$;
+comment on function core.are_reached_by_senders(text[], integer[], timestamptz[]) is
+'Whether the token that sent an event can report it, for each of the events in parallel arrays: it is not limited to a space, or the DPU hung above a doorway within its space at that time. A token that is no good any more reaches what it reached: the caller decides.';
+
 create or replace function core.refuse_events(
   received_at timestamptz,
   codes text[],
@@ -21,26 +85,93 @@ create or replace function core.refuse_events(
   times timestamptz[],
   directions integer[],
   sequences smallint[],
-  bodies text[]
+  bodies text[],
+  tokens text[],
+  are_within boolean[]
 )
 returns void
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-  insert into core.rejected_event (digest, received_at, code, detail, dpu, time, direction, sequence, body)
-  select distinct on (digest) r.digest, refuse_events.received_at, r.code, r.detail, r.dpu, r.time, r.direction, r.sequence, r.body
-  from (
-    select n.code, n.detail, n.dpu, n.time, n.direction, n.sequence, core.shorten_body(n.body) as body,
-      sha256(convert_to(jsonb_build_array(
-        n.code, n.dpu, extract(epoch from n.time), n.direction, n.sequence, n.body)::text, 'UTF8')) as digest
-    from unnest(codes, details, dpus, times, directions, sequences, bodies)
-      as n (code, detail, dpu, time, direction, sequence, body)
-  ) r
-  order by digest
-  on conflict (digest) do nothing
+#variable_conflict use_column
+begin
+  with sender as materialized (
+    select n.token, coalesce(core.get_family(n.token), 0) as family_id,
+      exists (select from core.token t where t.id = n.token and t.space_id is not null) as is_limited
+    from (select distinct n.token from unnest(tokens) as n (token)) n
+  ),
+  refused as materialized (
+    select distinct on (r.digest) r.*
+    from (
+      select n.code, n.detail, n.dpu, n.time, n.direction, n.sequence, core.shorten_body(n.body) as body, n.token, n.is_within,
+        -- what one token sends never stands in the way of what another one sends
+        sha256(convert_to((jsonb_build_array(
+          n.code, n.dpu, extract(epoch from n.time), n.direction, n.sequence, n.body)
+          || case when n.token is null then '[]' else jsonb_build_array(n.token) end)::text, 'UTF8')) as digest
+      from unnest(codes, details, dpus, times, directions, sequences, bodies, tokens, are_within)
+        as n (code, detail, dpu, time, direction, sequence, body, token, is_within)
+    ) r
+    where not exists (select from core.rejected_event k where k.digest = r.digest)
+    order by r.digest
+  ),
+  placed as materialized (
+    select r.*, s.family_id,
+      row_number() over (partition by s.family_id, r.is_within order by r.digest) + coalesce(f.count, 0)
+        <= core.get_max_refused(s.is_limited, r.is_within)
+      and (r.dpu is null or not r.is_within
+        or row_number() over (partition by r.dpu, r.is_within order by r.digest) + coalesce(d.count, 0)
+          <= core.get_max_refused_of_dpu()) as is_kept
+    from refused r
+    join sender s on s.token is not distinct from r.token
+    left join core.refused_of_family f
+      on f.family_id = s.family_id and f.is_within = r.is_within and f.hour = date_trunc('hour', refuse_events.received_at, 'UTC')
+    left join core.refused_of_dpu d on d.dpu = r.dpu and d.hour = date_trunc('hour', refuse_events.received_at, 'UTC')
+  ),
+  kept as (
+    insert into core.rejected_event
+      (digest, received_at, code, detail, dpu, time, direction, sequence, body, token, is_within)
+    select p.digest, refuse_events.received_at, p.code, p.detail, p.dpu, p.time, p.direction, p.sequence, p.body, p.token, p.is_within
+    from placed p
+    where p.is_kept
+    order by p.digest
+    on conflict (digest) do nothing
+    returning dpu, token, is_within
+  ),
+  -- in order, so that two transactions never wait for each other
+  of_dpus as (
+    insert into core.refused_of_dpu as c (dpu, hour, count)
+    select k.dpu, date_trunc('hour', refuse_events.received_at, 'UTC'), count(*)
+    from kept k
+    where k.dpu is not null and k.is_within
+    group by k.dpu
+    order by k.dpu
+    on conflict (dpu, hour) do update set count = c.count + excluded.count
+    returning 1
+  ),
+  of_families as (
+    insert into core.refused_of_family as c (family_id, hour, is_within, count)
+    select s.family_id, date_trunc('hour', refuse_events.received_at, 'UTC'), k.is_within, count(*)
+    from kept k
+    join sender s on s.token is not distinct from k.token
+    -- all of the DPUs before any of the families
+    where (select count(*) from of_dpus) >= 0
+    group by s.family_id, k.is_within
+    order by s.family_id, k.is_within
+    on conflict (family_id, hour, is_within) do update set count = c.count + excluded.count
+    returning 1
+  )
+  insert into core.dropped_refusal as d (kind, count)
+  select 'event', count(*)
+  from placed p
+  where not p.is_kept and (select count(*) from of_families) >= 0
+  having count(*) > 0
+  on conflict (kind) do update set count = d.count + excluded.count;
+end
 $$;
-comment on function core.refuse_events(timestamptz, text[], text[], text[], timestamptz[], integer[], smallint[], text[]) is
-'Keeps refused events with their reasons, from parallel arrays; each once, however often it is sent.';
+comment on function core.refuse_events(timestamptz, text[], text[], text[], timestamptz[], integer[], smallint[], text[], text[], boolean[]) is
+'Keeps refused events with their reasons, from parallel arrays; each once, however often its token sends it.
+
+tokens: who sent them (null: nobody known). are_within: false for what a limited token sent of DPUs beyond its reach. What is beyond core.get_max_refused and core.get_max_refused_of_dpu in an hour is dropped and counted; transactions at the same time may keep a little more.';
 
 create or replace function core.note_clocks(
   received_at timestamptz,
@@ -243,6 +374,8 @@ begin
   where r.digest in (
     select o.digest from core.rejected_poll o where o.received_at < v_before order by o.received_at limit 100000);
   get diagnostics v_polls = row_count;
+  delete from core.refused_of_dpu c where c.hour < clock_timestamp() - interval '26 hours';
+  delete from core.refused_of_family c where c.hour < clock_timestamp() - interval '2 hours';
   insert into core.dropped_refusal as d (kind, count)
   select n.kind, n.count from (values ('event', v_events), ('poll', v_polls)) as n (kind, count) where n.count > 0
   on conflict (kind) do update set count = d.count + excluded.count;
@@ -250,6 +383,20 @@ end
 $$;
 comment on function core.drop_refused() is
 'Drops events and polls that were refused more than 30 days ago, up to 100,000 of each at a time, and counts them.';
+
+create or replace function core.list_seen_periods()
+returns table (dpu text, during tstzrange)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select d.id, p.during
+  from core.list_seen_placements(
+    -- only who is limited needs them
+    array(select d.dpu_id from core.dpu d where core.get_reach() is not null)) p
+  join core.dpu d on d.dpu_id = p.dpu_id
+$$;
+comment on function core.list_seen_periods() is
+'Which DPUs a limited token reaches, and when they hung at its doorways; nothing for any other token.';
 
 create or replace function core.list_seen_refusals(
   dpu text,
@@ -273,22 +420,56 @@ as $$
     and (to_at is null or r.received_at < to_at)
     and (before_at is null or (r.received_at, r.rejected_id) < (before_at, before_id))
     and (r.rerun_at is not null) = rerun
-    and (core.get_reach() is null or exists (
-      select from core.dpu d
-      cross join lateral core.list_seen_placements(array[d.dpu_id]) p
-      where d.id = r.dpu and p.during @> r.received_at))
+    -- the DPUs that can be seen are looked up once, and when they could be only for what is theirs
+    and ((select core.get_reach()) is null or (
+      (r.is_within or r.token = (select current_setting('headcount.token', true)))
+      and r.dpu in (select p.dpu from core.list_seen_periods() p)
+      and exists (
+        select from core.dpu d
+        join core.placement p on p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> r.received_at
+        join core.doorway w on w.doorway_id = p.doorway_id
+        where d.id = r.dpu and (
+          w.side_a_id = any (array(select unnest(core.list_reach()))) or w.side_b_id = any (array(select unnest(core.list_reach()))))))
+    )
 $$;
 comment on function core.list_seen_refusals(text, text, text, timestamptz, timestamptz, timestamptz, bigint, boolean) is
-'Refused events that fit (nulls: any), as far as the token reaches: what DPUs sent while they hung at its doorways. rerun: those that went in later, or those that did not. Inlined by the planner: no search_path of its own.';
+'Refused events that fit (nulls: any), as far as the token reaches: what DPUs sent while they hung at its doorways. What another limited token sent of DPUs beyond its reach is left out. rerun: those that went in later, or those that did not. Inlined by the planner: no search_path of its own.';
 
-create or replace function core.count_refusals(at timestamptz)
+create or replace function core.count_refusals(
+  at timestamptz,
+  dpus text[] default null
+)
 returns table (dpu text, count bigint)
-language sql stable
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
 as $$
-  select r.dpu, count(*)
-  from core.list_seen_refusals(null, null, null, count_refusals.at - interval '24 hours', null, null, null, false) r
-  where r.dpu is not null
-  group by r.dpu
+#variable_conflict use_column
+declare
+  v_from timestamptz := date_trunc('hour', count_refusals.at - interval '24 hours', 'UTC');
+begin
+  if core.get_reach() is null then
+    return query
+    select c.dpu, greatest(sum(c.count), 0)::bigint
+    from core.refused_of_dpu c
+    where c.hour >= v_from and (dpus is null or c.dpu = any (dpus))
+    group by c.dpu;
+    return;
+  end if;
+  return query
+  select c.dpu, greatest(sum(
+    case when p.during @> tstzrange(c.hour, least(c.hour + interval '1 hour', count_refusals.at)) then c.count
+    else (
+      -- it was hung, or taken down, in this hour
+      select count(*) from core.rejected_event r
+      where r.dpu = c.dpu and r.received_at >= c.hour and r.received_at < c.hour + interval '1 hour'
+        and p.during @> r.received_at and r.is_within and r.rerun_at is null)
+    end), 0)::bigint
+  from core.list_seen_periods() p
+  join core.refused_of_dpu c on c.dpu = p.dpu and tstzrange(c.hour, c.hour + interval '1 hour') && p.during
+  where c.hour >= v_from and (dpus is null or c.dpu = any (dpus))
+  group by c.dpu;
+end
 $$;
-comment on function core.count_refusals(timestamptz) is
-'How many events of each DPU were refused in the 24 hours before an instant, and did not go in since; a DPU without any has no row. Inlined by the planner: no search_path of its own.';
+comment on function core.count_refusals(timestamptz, text[]) is
+'How many events of each DPU, or of these, were refused in the 24 hours before an instant and the rest of the hour before those, and did not go in since; a DPU without any has no row, or 0. Counted when they are refused, not when they are read. For a limited token: while the DPU hung at its doorways.';

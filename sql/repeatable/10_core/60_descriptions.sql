@@ -71,8 +71,7 @@ as $$
     p.recorded_at,
     t.cumulative_count,
     t.latest_time,
-    (select count(*) from core.list_seen_refusals(
-      d.id, null, null, describe_dpus.at - interval '24 hours', null, null, null, false)),
+    coalesce(f.count, 0),
     core.get_clock(k, s.latest_time),
     s.retired_at,
     d.offline_after_seconds,
@@ -82,6 +81,7 @@ as $$
   join core.dpu_state s on s.dpu_id = d.dpu_id
   join core.sum_dpus(dpus) t on t.dpu_id = d.dpu_id
   left join core.dpu_clock k on k.dpu_id = d.dpu_id
+  left join core.count_refusals(describe_dpus.at, array(select d.id from core.dpu d where d.dpu_id = any (dpus))) f on f.dpu = d.id
   left join core.placement p on p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> describe_dpus.at
   left join core.doorway w on w.doorway_id = p.doorway_id
   left join core.space m on m.space_id = case p.mounted_side when 1 then w.side_a_id else w.side_b_id end

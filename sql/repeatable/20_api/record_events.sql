@@ -35,6 +35,7 @@ declare
   v_repeats bigint[];   -- ordinals of those that came earlier in the arrays
   v_refused_dpus text[] := refused_dpus;
   v_unread integer[] := '{}';   -- beside v_refused_dpus
+  v_senders text[];             -- of the events, and of the refused_dpus behind them
   v_refused bigint[] := '{}';   -- ordinals, verdicts and details of what was not accepted
   v_verdicts text[] := '{}';
   v_details text[] := '{}';
@@ -127,16 +128,20 @@ begin
       array(select v_ids[o] from unnest(v_refused) as o), array(select times[o] from unnest(v_refused) as o), v_verdicts);
   end if;
   if keep_refused and (cardinality(v_refused) > 0 or cardinality(refused_bodies) > 0) then
+    v_senders := core.list_event_senders(senders, sender_sizes);
     perform core.refuse_events(v_now,
-      array_agg(n.verdict), array_agg(n.detail), array_agg(n.dpu), array_agg(n.time), array_agg(n.direction), array_agg(n.sequence), array_agg(n.body))
+      array_agg(n.verdict), array_agg(n.detail), array_agg(n.dpu), array_agg(n.time), array_agg(n.direction), array_agg(n.sequence), array_agg(n.body),
+      array_agg(coalesce(n.sender, nullif(current_setting('headcount.token', true), ''))), array_agg(n.is_within))
     from (
-      select r.verdict, r.detail, dpus[r.ordinal], times[r.ordinal], directions[r.ordinal], sequences[r.ordinal], null
+      select r.verdict, r.detail, dpus[r.ordinal], times[r.ordinal], directions[r.ordinal], sequences[r.ordinal], null,
+        v_senders[r.ordinal], v_ids[r.ordinal] is not null or core.get_reach() is null
       from unnest(v_refused, v_verdicts, v_details) as r (ordinal, verdict, detail)
       where r.verdict <> 'duplicate'
       union all
-      select 'invalid', r.detail, r.dpu, null, null, null, r.body
-      from unnest(refused_bodies, refused_details, v_refused_dpus) as r (body, detail, dpu)
-    ) as n (verdict, detail, dpu, time, direction, sequence, body)
+      select 'invalid', r.detail, r.dpu, null, null, null, r.body,
+        v_senders[v_count + r.ordinal], r.dpu is not null or core.get_reach() is null
+      from unnest(refused_bodies, refused_details, v_refused_dpus) with ordinality as r (body, detail, dpu, ordinal)
+    ) as n (verdict, detail, dpu, time, direction, sequence, body, sender, is_within)
     having count(*) > 0;
   end if;
 
@@ -151,7 +156,7 @@ comment on function api.record_events(text[], timestamptz[], integer[], smallint
 
 index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), clock_unset (within 2 days of the instant at which clocks that were never set begin), too_old (before the horizon, api.set_horizon, or before what is kept, api.get_retention), unknown_dpu (without auto_register, or beyond what core.registration allows: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why and, where it could be read, refused_dpus of which DPU (null: of none). An unknown DPU of those is registered too. keep_refused: false for what is kept there already; it says nothing of clocks again.
 A token that is limited to a space can report what DPUs saw above its doorways, at the event''s own time; everything else is unknown_dpu, and nothing is registered.
-senders, sender_sizes: the tokens that sent them and how many of the events each, in order, and then, for the refused_dpus in the same way, once more; each token can register so many unknown DPUs.
+senders, sender_sizes: the tokens that sent them and how many of the events each, in order, and then, for the refused_bodies with their refused_dpus in the same way, once more; each token can register so many unknown DPUs.
 Late, repeated and out-of-order events are all right, into compressed chunks too. Events of one DPU are stored by one transaction at a time.
 A sign of life of a DPU is each event that was accepted, at its device time unless that is ahead, and the receipt of whatever is no duplicate. backfill: the receipt is none, for what was kept for some time, is imported or is run again.
 Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths; PT503 with the constraint clock_suspect where most DPUs of the last minute are ahead (core.is_clock_suspect), but for backfill: nothing is stored.';

@@ -24,6 +24,10 @@ declare
   v_times timestamptz[];
   v_directions integer[];
   v_sequences smallint[];
+  v_tokens text[];      -- who sent them
+  v_hours timestamptz[];
+  v_within boolean[];
+  v_allowed boolean[];  -- whether who sent them can report them
   v_places integer[];   -- of those that can be run again, from 1
   v_indexes integer[];  -- what was not accepted of them, from 0
   v_verdicts text[];
@@ -32,8 +36,10 @@ begin
   select
     coalesce(array_agg(n.rejected_id order by n.rejected_id), '{}'), array_agg(n.code order by n.rejected_id),
     array_agg(n.detail order by n.rejected_id), array_agg(n.dpu order by n.rejected_id), array_agg(n.time order by n.rejected_id),
-    array_agg(n.direction order by n.rejected_id), array_agg(n.sequence order by n.rejected_id)
-  into v_ids, v_codes, v_details, v_dpus, v_times, v_directions, v_sequences
+    array_agg(n.direction order by n.rejected_id), array_agg(n.sequence order by n.rejected_id),
+    array_agg(n.token order by n.rejected_id), array_agg(date_trunc('hour', n.received_at, 'UTC') order by n.rejected_id),
+    array_agg(n.is_within order by n.rejected_id)
+  into v_ids, v_codes, v_details, v_dpus, v_times, v_directions, v_sequences, v_tokens, v_hours, v_within
   from (
     select r.*
     from core.list_seen_refusals(
@@ -42,13 +48,20 @@ begin
     order by r.rejected_id
     limit max_rows
   ) n;
+  -- what the reach of the caller hides of the sender's is judged by core.list_seen_refusals and api.record_events
+  perform core.share_plan();
+  v_allowed := core.are_reached_by_senders(v_tokens, core.list_dpu_ids(v_dpus), v_times);
   -- what could not be decoded has no fields
-  v_places := array(select o from generate_subscripts(v_ids, 1) as o where v_codes[o] <> 'invalid');
+  v_places := array(
+    select o from generate_subscripts(v_ids, 1) as o
+    where v_codes[o] <> 'invalid' and v_allowed[o] and (v_within[o] or v_tokens[o] is not null));
   select coalesce(array_agg(r.index), '{}'), array_agg(r.verdict), array_agg(r.detail) into v_indexes, v_verdicts, v_reasons
   from api.record_events(
     array(select v_dpus[o] from unnest(v_places) as o), array(select v_times[o] from unnest(v_places) as o),
     array(select v_directions[o] from unnest(v_places) as o), array(select v_sequences[o] from unnest(v_places) as o),
-    auto_register, keep_refused => false, backfill => true) r;
+    auto_register, keep_refused => false,
+    senders => array(select v_tokens[o] from unnest(v_places) as o), sender_sizes => array_fill(1, array[cardinality(v_places)]),
+    backfill => true) r;
 
   return query
   with told as (
@@ -59,6 +72,10 @@ begin
     select v_ids[o], 'invalid', v_details[o]
     from generate_subscripts(v_ids, 1) as o
     where v_codes[o] = 'invalid'
+    union all
+    select v_ids[o], 'unknown_dpu', 'The token that sent it cannot report this DPU at that time. Send it again with one that can.'
+    from generate_subscripts(v_ids, 1) as o
+    where v_codes[o] <> 'invalid' and not (v_allowed[o] and (v_within[o] or v_tokens[o] is not null))
   ),
   changed as (
     update core.rejected_event r set
@@ -68,6 +85,17 @@ begin
       rerun_at = case when t.verdict is null or t.verdict = 'duplicate' then clock_timestamp() end
     from told t
     where r.rejected_id = t.id
+  ),
+  -- in the order of core.refuse_events
+  uncounted as (
+    insert into core.refused_of_dpu as c (dpu, hour, count)
+    select v_dpus[o], v_hours[o], -count(*)
+    from generate_subscripts(v_ids, 1) as o
+    join told t on t.id = v_ids[o] and (t.verdict is null or t.verdict = 'duplicate')
+    where v_dpus[o] is not null and v_within[o] and v_hours[o] > clock_timestamp() - interval '26 hours'
+    group by v_dpus[o], v_hours[o]
+    order by v_dpus[o], v_hours[o]
+    on conflict (dpu, hour) do update set count = c.count + excluded.count
   )
   select t.id, t.verdict, t.detail from told t order by t.id;
 end
@@ -75,4 +103,4 @@ $$;
 comment on function api.rerun_rejected(text, text, text, timestamptz, timestamptz, bigint[], bigint, boolean, integer) is
 'Runs refused events again, in the order in which they were refused: those that api.list_rejected gives for the same filter, or those of them with these ids. Returns what became of each.
 
-verdict: null (accepted), or as api.record_events; what could not be decoded stays invalid. What is accepted or a duplicate by now leaves the list, and is kept with rerun_at for the rest of its 30 days; of the others the list has the new reason. An accepted event has the received_at of this run, and is no sign of life. after_id: the id behind which to go on. Errors: as api.record_events.';
+verdict: null (accepted), or as api.record_events; what could not be decoded stays invalid. What is accepted or a duplicate by now leaves the list, and is kept with rerun_at for the rest of its 30 days; of the others the list has the new reason. An accepted event has the received_at of this run, and is no sign of life. after_id: the id behind which to go on. What a limited token sent goes in only if that token could report it, and the caller can: else it is unknown_dpu. What registers a DPU counts for the token that sent it. Errors: as api.record_events.';
