@@ -266,10 +266,12 @@ def charge(connection: Connection, events: int) -> None:
 def _refuse_other_sites(connection: Connection) -> None:
     """Without tokens any page that is open in a browser of this machine could write; browsers say whose it is."""
     headers = connection.headers
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    if site is None and origin is not None:
-        # a browser of before 2023
-        site = "same-origin" if origin.partition("://")[2].lower() == headers.get("host", "").lower() else "cross-site"
+    site = headers.get("sec-fetch-site")
+    # a browser of before 2023 says less
+    asking = headers.get("origin", headers.get("referer"))
+    if site is None and asking is not None:
+        own = f"{connection.scope.get('scheme', 'http')}://{headers.get('host', '')}".lower()
+        site = "same-origin" if "/".join(asking.split("/", 3)[:3]).lower() == own else "cross-site"
     if site not in (None, "none", "same-origin"):
         raise Problem("forbidden", "A page of another site asks for this, and HEADCOUNT_AUTH is off.")
 

@@ -11,6 +11,7 @@ Whatever the replica does not answer, the primary does.
 import asyncio
 import logging
 import math
+import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -59,6 +60,21 @@ class Mark(msgspec.Struct, frozen=True):
 
 class NotThere(Exception):
     """The replica cannot answer now; the text says why."""
+
+
+def what_kind(error: Exception) -> str:
+    """What went wrong. Not in the words of others: they quote parts of an address that they cannot read."""
+    if isinstance(error, NotThere):
+        return str(error)
+    state = getattr(error, "sqlstate", None)
+    name = type(error).__name__
+    if state:
+        return f"{name}, SQLSTATE {state}"
+    if isinstance(error, OSError) and error.errno:
+        return f"{name}, {os.strerror(error.errno)}"
+    if isinstance(error, ValueError):
+        return f"{name}: HEADCOUNT_READ_URL may be no address; in a password, percent-encode `#`, `/`, `?` and `@`"
+    return name
 
 
 class Replica:
@@ -114,7 +130,7 @@ class Replica:
         self.has_failed = True
         if time.monotonic() >= self.complained + COMPLAIN_SECONDS:
             self.complained = time.monotonic()
-            log.warning("The replica is not read (%s: %s); the primary answers", type(error).__name__, error)
+            log.warning("The replica is not read (%s); the primary answers", what_kind(error))
 
     def _find_mark(self, max_staleness: float) -> Mark | None:
         """The oldest that is new enough."""

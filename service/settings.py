@@ -199,6 +199,9 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        # a zone (%) may be anything, and brackets are for IPv6 alone
+        if host.startswith("[") and host.endswith("]") and "%" not in host:
+            return ipaddress.IPv6Address(host[1:-1]).is_loopback
+        return "%" not in host and ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

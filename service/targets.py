@@ -50,10 +50,11 @@ FORBIDDEN = [
     )
 ]
 CONNECT_SECONDS = 3.0
+NOT_PUBLIC = "This is not a public address."
 
 
 class TargetRefused(Exception):
-    """The address may not be reached; the text says which one."""
+    """The address may not be reached. The text does not say which one: what names stand for here is not told."""
 
 
 async def look_up(host: str, port: int) -> list[str]:
@@ -86,7 +87,7 @@ class Targets:
         addresses = await look_up(host, port)
         for address in addresses:
             if not self.allows(address):
-                raise TargetRefused(f"{host} is {address}, which is not a public address.")
+                raise TargetRefused(NOT_PUBLIC)
         if not addresses:
             raise OSError(f"{host} has no address")
         return addresses

@@ -11,7 +11,6 @@ from typing import Any
 import asyncpg
 import click
 import msgspec
-from rich.table import Table
 
 from service import calls
 from service.commands.client import Client
@@ -91,11 +90,18 @@ def _print_counts(counts: Sequence[CountChange]) -> None:
     if not counts:
         click.echo("No count would change, at any instant up to now.")
         return
-    table = Table("space", "from", "to", "largest at", "now", "after")
-    for change in counts:
-        instants = (shortest(at) for at in (change.from_, change.to, change.at))
-        table.add_row(change.space, *instants, str(change.before), str(change.after))
-    print_table(table)
+    print_table(
+        ("space", "from", "to", "largest at", "now", "after"),
+        (
+            (
+                change.space,
+                *(shortest(at) for at in (change.from_, change.to, change.at)),
+                str(change.before),
+                str(change.after),
+            )
+            for change in counts
+        ),
+    )
     click.echo(
         "from, to: the first and the last instant up to now at which the count would be another one. "
         "largest at: the first instant at which it differs most. "

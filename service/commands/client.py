@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,7 @@ import httpx
 import msgspec
 
 from service.errors import ProblemOut
+from service.ingest import printable
 from service.instants import encoded
 from service.messages import EventsRecordedOut, SiteChange, SiteIn, SiteOut
 from service.simulation import Report, to_datetime
@@ -20,6 +22,8 @@ from service.sites import parts_of
 BATCH_EVENTS = 5_000
 GIVE_UP_SECONDS = 300.0
 LONGEST_PAUSE = 10.0
+# A server that wants us to wait for longer is given up after that.
+MOST_SECONDS = GIVE_UP_SECONDS
 HEARTBEAT_SECONDS = 60.0
 
 
@@ -100,7 +104,7 @@ class Client:
                 if answer.status_code not in (429, 503):
                     break
                 problem = f"{answer.status_code} {words_of(answer)}"
-                pause = max(pause, float(answer.headers.get("Retry-After", 0)))
+                pause = max(pause, seconds_of(answer.headers.get("Retry-After", "")))
             except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise click.UsageError(f"--url: {error}") from None
             except httpx.TransportError as error:
@@ -110,16 +114,34 @@ class Client:
             sleep(pause)
             waited += pause
             pause = min(2 * pause, LONGEST_PAUSE)
-        if answer.is_error:
+        if answer.is_redirect:
+            where = printable(answer.headers.get("Location", "")[:500])
+            raise click.ClickException(
+                f"{method} {path} was answered {answer.status_code}: it leads to {where or 'another address'}. "
+                "Redirects are not followed; give the service's own address with --url."
+            )
+        if not answer.is_success:
             raise click.ClickException(f"{method} {path} was refused: {answer.status_code} {words_of(answer)}")
         return answer.content
 
 
+def seconds_of(retry_after: str) -> float:
+    """How long to wait by a Retry-After, in seconds or as a date (RFC 9110, section 10.2.3); 0 where it is neither."""
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return float(min(int(text[:9]), MOST_SECONDS))
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    return min(max((at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0), MOST_SECONDS)
+
+
 def words_of(answer: httpx.Response) -> str:
-    """What went wrong and where, in a line."""
+    """What went wrong and where, in a line, without anything that a terminal would obey."""
     try:
         problem = msgspec.json.decode(answer.content, type=ProblemOut)
-    except msgspec.DecodeError:
-        return answer.text[:500]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return printable(answer.text[:500])
     where = problem.errors[0].where if problem.errors else ""
-    return f"{where}: {problem.detail}" if where and where not in problem.detail else problem.detail
+    return printable(f"{where}: {problem.detail}" if where and where not in problem.detail else problem.detail)

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-from rich.table import Table
 
 from service import calls, instants
 from service.auth import digest_of, make_token, scopes_of
@@ -108,19 +107,23 @@ def list_tokens() -> None:
                 found += rows
             return found
 
-    table = Table("id", "name", "scopes", "space", "created", "made by", "last used", "state")
-    for row in run_async(main(), url):
-        table.add_row(
-            row.id,
-            row.name,
-            ",".join(row.scopes),
-            row.space,
-            _day(row.created_at),
-            row.created_by,
-            _day(row.last_used_at),
-            _state(row),
-        )
-    print_table(table)
+    found = run_async(main(), url)
+    print_table(
+        ("id", "name", "scopes", "space", "created", "made by", "last used", "state"),
+        (
+            (
+                row.id,
+                row.name,
+                ",".join(row.scopes),
+                row.space,
+                _day(row.created_at),
+                row.created_by,
+                _day(row.last_used_at),
+                _state(row),
+            )
+            for row in found
+        ),
+    )
 
 
 @token.command

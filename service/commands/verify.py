@@ -1,5 +1,7 @@
 """`headcount verify`."""
 
+from collections.abc import Iterable, Sequence
+
 import click
 from rich.console import Console
 from rich.table import Table
@@ -7,6 +9,7 @@ from rich.text import Text
 
 from service import calls
 from service.commands.session import connected, offline_settings, run_async
+from service.ingest import printable
 from service.messages import Difference
 
 
@@ -21,11 +24,10 @@ def verify() -> None:
     if not differences:
         click.echo("Everything that is stored equals what the events add up to.")
         return
-    table = Table("check", "item", "stored", "recomputed")
-    for difference in differences:
-        values = (difference.check, difference.item, difference.stored, difference.recomputed)
-        table.add_row(*(Text(value or "") for value in values))
-    print_table(table)
+    print_table(
+        ("check", "item", "stored", "recomputed"),
+        ((each.check, each.item, each.stored, each.recomputed) for each in differences),
+    )
     raise click.ClickException(f"{len(differences)} difference{'s' if len(differences) > 1 else ''}.")
 
 
@@ -34,8 +36,14 @@ async def _list_differences(url: str) -> list[Difference]:
         return await calls.list_differences(connection)
 
 
-def print_table(table: Table) -> None:
-    """As wide as the terminal, but never cut where nobody looks at a terminal."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
+    """As wide as the terminal, but never cut where nobody looks at a terminal.
+
+    What somebody named is shown as it is: no markup, and nothing that a terminal would obey.
+    """
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(Text(printable(value or "")) for value in row))
     console = Console()
     if not console.is_terminal:
         console.width = 1000

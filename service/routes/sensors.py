@@ -7,6 +7,7 @@ from litestar import Response, get, post
 from service import calls, cursor
 from service.auth import charge
 from service.db import access_of, database
+from service.errors import Problem
 from service.heartbeats import decode_heartbeats, heartbeats
 from service.messages import (
     AvailabilityOut,
@@ -77,7 +78,9 @@ async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
 
 @get("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", query=HeartbeatQuery, triggers=True))
 async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
-    """The same for devices that can do no more than ask for an address."""
+    """The same for devices that can do no more than ask for an address. HEAD stores nothing, and is refused."""
+    if request.scope["state"]["is_head"]:
+        raise Problem("method_not_allowed", "This address takes GET, POST.", headers={"Allow": "GET, POST"})
     asked = query(request, HeartbeatQuery)
     charge(request, 1)
     return answer(request, await heartbeats(request).record_one(database(request), asked, access_of(request).token))

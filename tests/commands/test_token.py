@@ -115,3 +115,14 @@ async def test_serve_asks_for_tokens_by_default_and_takes_them(
         assert process.end() == 0
     assert '"route":"/v1/spaces"' in process.said
     assert token not in process.said
+
+
+async def test_it_shows_names_as_they_are(connection: asyncpg.Connection, database_url: str) -> None:
+    """Whoever may make tokens may not break the list of them, nor write to somebody's terminal."""
+    for name in ("[/x]", "[red]no colour", "\x1b]0;title\x07\x9b31m"):
+        await calls.create_token(connection, digest_of(name), ["read"], name)
+    listed = await headcount("token", "list", url=database_url)
+    assert listed.exit_code == 0, listed.output
+    assert "[/x]" in listed.stdout
+    assert "[red]no colour" in listed.stdout
+    assert not {"\x1b", "\x07", "\x9b"} & set(listed.stdout)

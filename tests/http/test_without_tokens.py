@@ -17,10 +17,27 @@ FOREIGN = [
     "10.0.0.1",
     "[::2]:80",
 ]
+NO_HOSTS = [
+    *("", ":8000", "localhost:x", "localhost, evil.example"),
+    *("[::1%evil.com]", "::1%1", "127.0.0.1]", "[127.0.0.1]"),
+]
 OWN = ["127.0.0.1", "127.0.0.1:8000", "localhost", "LOCALHOST:8523", "[::1]", "[::1]:8000", "127.0.0.2:1"]
 
 
-@pytest.mark.parametrize("host", [*FOREIGN, "", ":8000", "localhost:x", "localhost, evil.example"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *FOREIGN,
+        "",
+        ":8000",
+        "localhost:x",
+        "localhost, evil.example",
+        "[::1%evil.com]",
+        "::1%1",
+        "127.0.0.1]",
+        "[127.0.0.1]",
+    ],
+)
 async def test_it_answers_nothing_by_another_name(
     client: httpx.AsyncClient, connection: asyncpg.Connection, host: str
 ) -> None:
@@ -67,7 +84,11 @@ def changing(app: Litestar) -> list[tuple[str, str]]:
         {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"},
         {"Origin": "http://evil.example"},
         {"Origin": "http://localhost:1"},
+        {"Origin": "https://localhost"},
         {"Origin": "null"},
+        {"Referer": "http://evil.example/page"},
+        {"Referer": "https://localhost/"},
+        {"Referer": "http://localhost.evil.example/"},
     ],
 )
 async def test_a_page_of_another_site_changes_and_triggers_nothing(
@@ -82,7 +103,14 @@ async def test_a_page_of_another_site_changes_and_triggers_nothing(
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {"Origin": "http://localhost"}]
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "http://localhost"},
+        {"Referer": "http://localhost/sensors?x=/"},
+    ],
 )
 async def test_its_own_pages_and_programs_change_what_they_like(
     client: httpx.AsyncClient, connection: asyncpg.Connection, headers: dict[str, str]

@@ -145,6 +145,7 @@ async def test_a_name_that_changes_its_address_after_it_was_checked_reaches_noth
                 answer = (await client.post("/v1/channels/hook/test")).json()
                 assert answer["state"] == "failed"
                 assert "not a public address" in answer["tries"][0]["error"]
+                assert "127.0.0.1" not in answer["tries"][0]["error"]
             assert hook.seen == []
         await connection.execute("update core.notice set created_at = created_at - interval '1 minute'")
         said[0] = ["127.0.0.1"]

@@ -8,10 +8,10 @@ from core.dpu d
 left join core.dpu_state s on s.dpu_id = d.dpu_id
 left join core.dpu_clock k on k.dpu_id = d.dpu_id
 left join (
-  select e.dpu, count(*) as count
-  from core.rejected_event e
-  where e.received_at >= now() - interval '24 hours' and e.rerun_at is null and e.dpu is not null
-  group by e.dpu
+  select c.dpu, greatest(sum(c.count), 0)::bigint as count
+  from core.refused_of_dpu c
+  where c.hour >= date_trunc('hour', now() - interval '24 hours', 'UTC')
+  group by c.dpu
 ) r on r.dpu = d.id;
 comment on view bi.dpus is 'Sensors: one row each, placed or not.';
 comment on column bi.dpus.dpu is 'Id.';
@@ -26,4 +26,4 @@ comment on column bi.dpus.last_heartbeat_at is 'Its latest heartbeat; null: none
 comment on column bi.dpus.retired_at is 'From when on it is no longer in use; null: it is.';
 comment on column bi.dpus.offline_after_seconds is 'After how many seconds of silence it is offline, or quiet.';
 comment on column bi.dpus.clock is 'ok, ahead (more than 5 minutes), unset (nobody ever set it), behind (before the horizon) or stuck (it stands still), by its latest events and heartbeats.';
-comment on column bi.dpus.rejected_last_day is 'Events of it that were refused in the last 24 hours and did not go in since: bi.rejected_events.';
+comment on column bi.dpus.rejected_last_day is 'Events of it that were refused in the last 24 hours, and the rest of the hour before them, and did not go in since, without what a token sent that does not reach it.';
