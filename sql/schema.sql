@@ -338,7 +338,7 @@ routine api.list_readings(text,timestamp with time zone,timestamp with time zone
     grant       execute to headcount_service
 
 routine api.list_rejected(text,text,text,timestamp with time zone,timestamp with time zone,timestamp with time zone,bigint,boolean,integer)
-    arguments   INOUT dpu text DEFAULT NULL::text, INOUT source text DEFAULT NULL::text, INOUT code text DEFAULT NULL::text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, before_at timestamp with time zone DEFAULT NULL::timestamp with time zone, before_id bigint DEFAULT NULL::bigint, rerun boolean DEFAULT false, max_rows integer DEFAULT 100, OUT id bigint, OUT received_at timestamp with time zone, OUT detail text, OUT "time" timestamp with time zone, OUT direction integer, OUT sequence smallint, OUT body text, OUT rerun_at timestamp with time zone
+    arguments   INOUT dpu text DEFAULT NULL::text, INOUT source text DEFAULT NULL::text, INOUT code text DEFAULT NULL::text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, before_at timestamp with time zone DEFAULT NULL::timestamp with time zone, before_id bigint DEFAULT NULL::bigint, rerun boolean DEFAULT false, max_rows integer DEFAULT 100, OUT id bigint, OUT received_at timestamp with time zone, OUT detail text, OUT "time" timestamp with time zone, OUT direction integer, OUT sequence smallint, OUT body text, OUT rerun_at timestamp with time zone, OUT token text
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
@@ -600,6 +600,12 @@ routine core.admit_dpus(text[],integer[],text[],integer[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.are_reached_by_senders(text[],integer[],timestamp with time zone[])
+    arguments   senders text[], dpus integer[], times timestamp with time zone[]
+    returns     boolean[]
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.assume_time_zone(integer[],text)
     arguments   spaces integer[], time_zone text
     returns     void
@@ -708,10 +714,11 @@ routine core.count_quarters(integer,timestamp with time zone,timestamp with time
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_bi
 
-routine core.count_refusals(timestamp with time zone)
-    arguments   at timestamp with time zone
+routine core.count_refusals(timestamp with time zone,text[])
+    arguments   at timestamp with time zone, dpus text[] DEFAULT NULL::text[]
     returns     TABLE(dpu text, count bigint)
-    as          sql stable
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.count_sensors(integer[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
@@ -1044,6 +1051,15 @@ routine core.get_max_generations()
     returns     integer
     as          sql immutable
 
+routine core.get_max_refused(boolean,boolean)
+    arguments   is_limited boolean, is_within boolean
+    returns     integer
+    as          sql immutable
+
+routine core.get_max_refused_of_dpu()
+    returns     integer
+    as          sql immutable
+
 routine core.get_microseconds(timestamp with time zone,timestamp with time zone)
     arguments   from_at timestamp with time zone, until_at timestamp with time zone
     returns     bigint
@@ -1276,6 +1292,12 @@ routine core.list_dpu_sites(integer[],timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_event_senders(text[],integer[])
+    arguments   senders text[], sender_sizes integer[]
+    returns     text[]
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_flow_changes(integer[],integer[],integer[],timestamp with time zone[],timestamp with time zone[])
     arguments   numbers integer[], dpus integer[], signs integer[], froms timestamp with time zone[], untils timestamp with time zone[]
     returns     TABLE(number integer, at timestamp with time zone, net bigint)
@@ -1383,6 +1405,11 @@ routine core.list_schedules(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, time_zone text, reset_at text)
     as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_seen_periods()
+    returns     TABLE(dpu text, during tstzrange)
+    as          sql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_seen_placements(integer[])
@@ -1641,10 +1668,10 @@ routine core.refuse_depth(text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.refuse_events(timestamp with time zone,text[],text[],text[],timestamp with time zone[],integer[],smallint[],text[])
-    arguments   received_at timestamp with time zone, codes text[], details text[], dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], bodies text[]
+routine core.refuse_events(timestamp with time zone,text[],text[],text[],timestamp with time zone[],integer[],smallint[],text[],text[],boolean[])
+    arguments   received_at timestamp with time zone, codes text[], details text[], dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], bodies text[], tokens text[], are_within boolean[]
     returns     void
-    as          sql
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.refuse_polls(timestamp with time zone,text[],text[],text[],timestamp with time zone[],boolean[],text[])
@@ -2242,6 +2269,19 @@ table core.poll
     constraint  poll_pkey PRIMARY KEY (space_id, "time", is_active)
     hypertable  by time, chunks of 7 days
 
+table core.refused_of_dpu
+    column      dpu text not null
+    column      hour timestamp with time zone not null
+    column      count bigint not null
+    constraint  refused_of_dpu_pkey PRIMARY KEY (dpu, hour)
+
+table core.refused_of_family
+    column      family_id integer not null
+    column      hour timestamp with time zone not null
+    column      is_within boolean not null
+    column      count bigint not null
+    constraint  refused_of_family_pkey PRIMARY KEY (family_id, hour, is_within)
+
 table core.registrar
     column      token_id integer not null
     column      remaining double precision not null
@@ -2275,6 +2315,8 @@ table core.rejected_event
     column      rejected_id bigint not null generated always as identity
     column      source text
     column      rerun_at timestamp with time zone
+    column      token text
+    column      is_within boolean not null default true
     constraint  rejected_event_pkey PRIMARY KEY (digest)
     index       CREATE INDEX rejected_event_dpu_received_at_rejected_id_idx ON core.rejected_event USING btree (dpu, received_at, rejected_id) WHERE (dpu IS NOT NULL)
     index       CREATE INDEX rejected_event_received_at_rejected_id_idx ON core.rejected_event USING btree (received_at, rejected_id)
@@ -2524,6 +2566,7 @@ view bi.rejected_events
     column      body text
     column      source text
     column      rerun_at timestamp with time zone
+    column      token text
     grant       select to headcount_bi
 
 view bi.resets
