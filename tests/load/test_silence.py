@@ -53,16 +53,17 @@ class Sensors:
 
     async def _beat(self, client: httpx.AsyncClient, dpu: str) -> None:
         at = datetime.now(UTC)
-        self.signs[dpu].append(at)
-        body = {"heartbeats": [{"dpu": dpu, "timestamp": at.isoformat()}]}
+        body = {"dpu": dpu, "timestamp": at.isoformat()}
         while True:
             try:
-                answer = await client.post(f"http://127.0.0.1:{random.choice(self.ports)}/v1/heartbeats", json=body)
+                answer = await client.post(f"http://127.0.0.1:{random.choice(self.ports)}/heartbeat", json=body)
             except httpx.TransportError:
                 await asyncio.sleep(0.02)
                 continue
             assert answer.status_code in (200, 503), answer.text
             if answer.status_code == 200:
+                # sent, and received: the same for an answer that came again
+                self.signs[dpu] += [at, datetime.fromisoformat(answer.json()["last_seen"])]
                 break
             await asyncio.sleep(0.02)
         await asyncio.sleep(BEAT_SECONDS)

@@ -182,7 +182,8 @@ class World:
                 receipts.add(name)
             elif identity not in self.stored:
                 self.stored[identity] = direction
-                signs.append((name, min(time, self.clock)))
+                if time <= self.clock:
+                    signs.append((name, time))
                 receipts.add(name)
             elif self.stored[identity] != direction:
                 receipts.add(name)

@@ -747,3 +747,15 @@ async def test_any_number_of_processes_look_and_hear_at_once(
         kinds = [one.kind for one in told if one.incident == incident_id]
         assert kinds == (["offline"] if incident["absorbed_by"] else ["offline", "online"]), dict(incident)
     assert await differences(connection) == []
+
+
+async def test_a_repeated_event_whose_clock_was_ahead_is_no_sign_later(connection: asyncpg.Connection) -> None:
+    """Its device time has come by then, but nobody was heard at it."""
+    await build(connection, "d")
+    await tick(connection, NOON)
+    await report(connection, NOON + seconds(9), "d", received=NOON)
+    await listen(connection, NOON, NOON + seconds(60))
+    await tick(connection, NOON + seconds(60))
+    await report(connection, NOON + seconds(9), "d", received=NOON + seconds(61))
+    assert await flips(connection) == [("d", "offline", 2.0)]
+    assert await connection.fetchval("select last_seen_at from core.dpu_state") == NOON

@@ -259,13 +259,17 @@ $$;
 comment on function core.note_heard(integer[], timestamptz, boolean) is
 'Notes that DPUs were heard for the first time (is_receipt), or sent heartbeats for the first time, and arms those whose silence counts from now on. The caller holds their rows in core.dpu_state.';
 
-create or replace function core.hear_receipts(
+create or replace function core.hear_late(
   dpus integer[],
-  received_at timestamptz
+  signs timestamptz[],
+  received_at timestamptz,
+  backfill boolean
 )
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+-- the few rows by their key, however many it was planned for
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
@@ -273,8 +277,13 @@ declare
   v_turning integer[];
 begin
   with state as (
-    update core.dpu_state s set last_seen_at = greatest(s.last_seen_at, hear_receipts.received_at), earlier_seen_at = s.last_seen_at
-    where s.dpu_id = any (dpus) and (s.last_seen_at is null or s.last_seen_at < hear_receipts.received_at or s.first_heard_at is null)
+    update core.dpu_state s set
+      last_seen_at = greatest(s.last_seen_at, n.sign, case when not backfill then hear_late.received_at end),
+      earlier_seen_at = greatest(s.last_seen_at, n.sign)
+    from unnest(dpus, signs) as n (dpu_id, sign)
+    where s.dpu_id = n.dpu_id and (
+      s.last_seen_at is null or s.last_seen_at < n.sign
+      or (not backfill and (s.last_seen_at < hear_late.received_at or s.first_heard_at is null)))
     returning
       s.dpu_id, s.first_heard_at is null as is_new,
       s.offline_at is not null or s.earlier_seen_at is null or (s.armed_at is not null
@@ -283,16 +292,16 @@ begin
   select coalesce(array_agg(s.dpu_id) filter (where s.is_new), '{}'), coalesce(array_agg(s.dpu_id) filter (where s.is_turning), '{}')
   into v_new, v_turning
   from state s;
-  if cardinality(v_new) > 0 then
+  if not backfill and cardinality(v_new) > 0 then
     perform core.note_heard(v_new, received_at);
   end if;
-  if cardinality(v_turning) > 0 then
+  if not backfill and cardinality(v_turning) > 0 then
     perform core.settle_signs(v_turning, array_fill(received_at, array[cardinality(v_turning)]), received_at);
   end if;
 end
 $$;
-comment on function core.hear_receipts(integer[], timestamptz) is
-'Takes in that messages of DPUs were received, as signs of life, after the signs at their device times were settled. The caller holds the rows of these DPUs in core.dpu_state.';
+comment on function core.hear_late(integer[], timestamptz[], timestamptz, boolean) is
+'Takes in that DPUs were heard by messages of which it was not known at first whether they are duplicates. signs: beside each DPU the latest sign at device time, which was settled already; null: none. Their receipt is a sign as well, and settled here, unless they are backfilled. The caller holds the rows of these DPUs in core.dpu_state.';
 
 create or replace function core.end_silence(
   dpus integer[],
@@ -389,7 +398,7 @@ begin
       -- older than the latest one, but not known
       v_received := array(select distinct dpus[o] from unnest(v_found) as o except select unnest(v_heard));
       if cardinality(v_received) > 0 then
-        perform core.hear_receipts(v_received, received_at);
+        perform core.hear_late(v_received, array_fill(null::timestamptz, array[cardinality(v_received)]), received_at, false);
       end if;
     end if;
   end if;

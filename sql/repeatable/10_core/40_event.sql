@@ -286,8 +286,9 @@ begin
       first_time = least(s.first_time, n.first),
       latest_time = greatest(s.latest_time, n.latest),
       earlier_time = s.latest_time,
-      -- what is later than all before is no duplicate
-      last_seen_at = greatest(s.last_seen_at, n.latest_past, case
+      -- What is later than all before is no duplicate. Whether others are is not known yet, and what is backfilled is a sign
+      -- at its own time only: core.hear_late comes after.
+      last_seen_at = greatest(s.last_seen_at, case
         when not backfill and (n.is_refused or s.latest_time is null or n.latest > s.latest_time) then lock_dpus.received_at
       end),
       earlier_seen_at = s.last_seen_at
@@ -307,7 +308,8 @@ begin
       s.dpu_id, n.first, s.earlier_time, s.live_from, s.first_from, n.ordinals,
       not backfill and (n.is_refused or s.earlier_time is null or n.latest > s.earlier_time) as is_heard, s.first_heard_at is null as is_new,
       s.offline_at is not null or s.earlier_seen_at is null or least(n.first, lock_dpus.received_at) < s.steady_from or (s.armed_at is not null
-        and s.last_seen_at - s.earlier_seen_at >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second') as is_turning
+        and greatest(s.last_seen_at, n.latest_past) - s.earlier_seen_at
+          >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second') as is_turning
   )
   select
     coalesce(array_agg(o) filter (where times[o] <= s.earlier_time), '{}'),
@@ -352,6 +354,8 @@ declare
   v_opening bigint[];
   v_received integer[];
   v_new integer[];
+  v_heard integer[];
+  v_signs timestamptz[];
 begin
   doubles := '{}';
   stored := '{}';
@@ -376,14 +380,6 @@ begin
   if cardinality(v_new) > 0 then
     perform core.note_heard(v_new, store_events.received_at);
   end if;
-  if cardinality(v_turning) > 0 or cardinality(v_received) > 0 then
-    perform core.settle_signs(
-      array(select dpus[o] from unnest(v_turning) as o where times[o] <= store_events.received_at) || v_received,
-      array(select times[o] from unnest(v_turning) as o where times[o] <= store_events.received_at)
-        || array_fill(store_events.received_at, array[cardinality(v_received)]),
-      store_events.received_at);
-  end if;
-
   if cardinality(v_late) > 0 then
     select coalesce(array_agg(l.ordinal), '{}'), coalesce(array_agg(l.direction), '{}') into doubles, stored
     from unnest(v_late, core.find_events(
@@ -391,17 +387,6 @@ begin
       array(select times[o] from unnest(v_late) as o),
       array(select sequences[o] from unnest(v_late) as o))) as l (ordinal, direction)
     where l.direction is not null;
-    if not backfill then
-      -- the receipt of what was not stored, and of what contradicts what was, is a sign of life as well
-      perform core.hear_receipts(array(
-        select dpus[o] from unnest(v_late) as o where o not in (select unnest(doubles))
-        union
-        select n.dpu_id
-        from unnest(doubles, stored) as d (ordinal, direction)
-        join unnest(dpus, times, sequences, directions) as n (dpu_id, time, sequence, direction)
-          on n.dpu_id = dpus[d.ordinal] and n.time = times[d.ordinal] and n.sequence = sequences[d.ordinal]
-        where n.direction <> d.direction), store_events.received_at);
-    end if;
     if cardinality(doubles) > 0 then
       update core.dpu_state s set cumulative_count = s.cumulative_count - n.net
       from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(doubles) as o group by 1) n
@@ -411,8 +396,38 @@ begin
         where n.ordinal not in (select unnest(doubles))
         order by n.place);
       v_touching := array(select unnest(v_touching) except select unnest(doubles));
+      v_turning := array(select unnest(v_turning) except select unnest(doubles));
       v_opening := array(select unnest(v_opening) except select unnest(doubles));
     end if;
+  end if;
+
+  if cardinality(v_turning) > 0 or cardinality(v_received) > 0 then
+    perform core.settle_signs(
+      array(select dpus[o] from unnest(v_turning) as o where times[o] <= store_events.received_at) || v_received,
+      array(select times[o] from unnest(v_turning) as o where times[o] <= store_events.received_at)
+        || array_fill(store_events.received_at, array[cardinality(v_received)]),
+      store_events.received_at);
+  end if;
+
+  if cardinality(v_late) > 0 or backfill then
+    -- the receipt of what contradicts a stored event is a sign of life as well
+    select array_agg(h.dpu_id), array_agg(h.sign) into v_heard, v_signs
+    from (
+      select n.dpu_id, max(n.sign) as sign
+      from (
+        select dpus[o] as dpu_id, case when times[o] <= store_events.received_at then times[o] end as sign
+        from unnest(case when backfill then ordinals else v_late end) as o
+        where o not in (select unnest(doubles))
+        union all
+        select n.dpu_id, null
+        from unnest(doubles, stored) as d (ordinal, direction)
+        join unnest(dpus, times, sequences, directions) as n (dpu_id, time, sequence, direction)
+          on n.dpu_id = dpus[d.ordinal] and n.time = times[d.ordinal] and n.sequence = sequences[d.ordinal]
+        where n.direction <> d.direction and not backfill
+      ) n
+      group by 1
+    ) h;
+    perform core.hear_late(v_heard, v_signs, store_events.received_at, backfill);
   end if;
 
   insert into core.event (time, lag_ms, dpu_id, direction, sequence)
