@@ -1149,11 +1149,11 @@ routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time 
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
 
-routine core.hear_receipts(integer[],timestamp with time zone)
-    arguments   dpus integer[], received_at timestamp with time zone
+routine core.hear_late(integer[],timestamp with time zone[],timestamp with time zone,boolean)
+    arguments   dpus integer[], signs timestamp with time zone[], received_at timestamp with time zone, backfill boolean
     returns     void
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.include_scopes(text[])
     arguments   scopes text[]
