@@ -265,7 +265,8 @@ async def test_refused_events_are_told_as_the_api_lists_them(connection: asyncpg
         ("back", "ok", 0),
         ("front", "ahead", 1),
     ]
-    await connection.execute("update core.rejected_event set rerun_at = now()")
+    await connection.execute("update core.rejected_event set time = time - interval '61 minutes'")
+    await calls.rerun_rejected(connection)
     assert await connection.fetchval("select sum(rejected_last_day) from bi.dpus") == 0
 
 
