@@ -58,6 +58,7 @@ class Refused(Exception):
 
 
 SAFE = (b"GET", b"HEAD")
+VERSIONS = ("1.1", "1.0")
 
 
 class Connection(HttpToolsProtocol):
@@ -148,6 +149,8 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._asks_for_another_protocol():
             return
+        if self.parser.get_http_version() not in VERSIONS:
+            raise Refused("This server speaks HTTP/1.1 and HTTP/1.0.")
         if len(self.url) > MAX_PATH and len(self.url.partition(b"?")[0]) > MAX_PATH:
             raise Refused(f"The path of the request is longer than {MAX_PATH} bytes.", "head_too_large")
         if len(self.pipeline) >= MAX_AHEAD:
@@ -155,6 +158,8 @@ class Connection(HttpToolsProtocol):
         # also what came in one read with the end of the head
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
             raise Refused(TOO_LONG)
+        if not _has_path(self.url):
+            raise Refused("The request asks for no path of this server. This is no proxy.")
         if self.parser.get_http_version() == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
             raise Refused("HTTP/1.0 has no Transfer-Encoding. Send Content-Length, or HTTP/1.1.")
         self._limit(BODY_SECONDS)
@@ -269,6 +274,15 @@ class Connection(HttpToolsProtocol):
             lines = [b"HTTP/1.1 %d" % status, *(b"%b: %b" % header for header in headers), b"connection: close"]
             self.transport.write(b"\r\n".join((*lines, b"", body)))
         self.transport.close()
+
+
+def _has_path(target: bytes) -> bool:
+    """Whether a request can be for us: CONNECT names a host and a port, and some addresses nothing but a host."""
+    try:
+        path = httptools.parse_url(target).path
+    except httptools.HttpParserInvalidURLError:
+        return False
+    return path is not None and path.isascii()
 
 
 async def too_many(_scope: object, _receive: object, send: Callable[..., Any]) -> None:

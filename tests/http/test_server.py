@@ -404,7 +404,7 @@ async def test_what_is_chunked_in_http_1_0_is_refused() -> None:
         sent = b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
         answer = await exchange(port, sent)
         assert problem_in(answer)["code"] == "malformed"
-        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.count(b"problem+json") == 1
         assert b"5 bytes" in await exchange(port, b"POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello")
 
 
@@ -457,3 +457,22 @@ def test_it_has_no_more_connections_than_files_can_be_open(soft: int, hard: int,
     assert done.stdout.split() == [str(connections), str(files)]
     assert (f"{connections:,} connections" in done.stderr) is (connections < 8192)
     assert ("ulimit" in done.stderr) is (connections < 8192)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("CONNECT x:80 HTTP/1.1", "GET http://h?/metrics HTTP/1.1", "GET http://h HTTP/1.1"),
+        *("GET http:///x HTTP/1.1", "GET / HTTP/2.0", "GET / HTTP/0.9", "GET / HTTP/1.2"),
+    ],
+)
+async def test_a_request_for_nothing_of_ours_is_refused_without_a_word_in_the_log(
+    line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served() as (port, _):
+        answer = await exchange(port, f"{line}\r\nHost: x\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 400"), answer
+        assert answer.count(b"problem+json") == 1
+        assert b"200" in await exchange(port, b"GET http://h/now?x HTTP/1.0\r\nHost: h\r\n\r\n")
+    assert "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
