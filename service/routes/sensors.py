@@ -1,5 +1,6 @@
 """Sensors: heartbeats in; states, incidents and availability out."""
 
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from litestar import Response, get, post
@@ -7,8 +8,7 @@ from litestar import Response, get, post
 from service import calls, cursor
 from service.auth import charge
 from service.db import access_of, database
-from service.errors import Problem
-from service.heartbeats import decode_heartbeats, heartbeats
+from service.heartbeats import check, decode_heartbeats, heartbeats
 from service.messages import (
     AvailabilityOut,
     AvailabilityQuery,
@@ -78,10 +78,10 @@ async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
 
 @get("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", query=HeartbeatQuery, triggers=True))
 async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
-    """The same for devices that can do no more than ask for an address. HEAD stores nothing, and is refused."""
-    if request.scope["state"]["is_head"]:
-        raise Problem("method_not_allowed", "This address takes GET, POST.", headers={"Allow": "GET, POST"})
+    """The same for devices that can do no more than ask for an address. HEAD stores nothing."""
     asked = query(request, HeartbeatQuery)
+    if request.scope["state"]["is_head"]:
+        return answer(request, HeartbeatOut(check(asked).dpu or "", datetime.now(UTC)))
     charge(request, 1)
     return answer(request, await heartbeats(request).record_one(database(request), asked, access_of(request).token))
 

@@ -50,6 +50,5 @@ async def test_it_says_what_is_wrong(client: httpx.AsyncClient) -> None:
 
 async def test_head_registers_and_stores_nothing(client: httpx.AsyncClient) -> None:
     for address in ("/heartbeat?mac_address=00:11:22:33:44:55", "/heartbeat?dpu=x"):
-        refused = await client.head(address)
-        assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, POST")
+        assert (await client.head(address)).status_code == 200
     assert (await client.get("/sensors")).json() == []
