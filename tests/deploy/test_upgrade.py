@@ -23,7 +23,7 @@ from tests.commands.support import PATIENCE, environment, free_port, headcount, 
 from tests.deploy import drill
 from tests.deploy.apps import living
 from tests.deploy.releases import FIRST, LAST, Release, unpack
-from tests.factories import NOON, build_house, record
+from tests.factories import LONG_AGO, NOON, apply_site, build_house, record
 from tests.http import body, problem
 from tests.http.wire import Wire, until_ready
 from tests.load.test_crash import Clients, check
@@ -359,6 +359,16 @@ async def test_the_last_release_passes_on_what_this_one_refuses(own_database_url
     code = unpack(LAST, tmp_path / "code")
     now, ahead = drill.ago(), drill.ago(hours=-1)
     unset = "2000-01-01T00:14:31Z"
+    connection = await asyncpg.connect(own_database_url)
+    # the clocks of sensors that are placed speak for ours
+    await apply_site(
+        connection,
+        spaces=[{"id": "hall"}],
+        doorways=[{"id": dpu, "sides": [None, "hall"]} for dpu in "abc"],
+        dpus=[{"id": dpu} for dpu in "abc"],
+        placements=[{"dpu": dpu, "doorway": dpu, "mounted_in": "hall", "from": LONG_AGO.isoformat()} for dpu in "abc"],
+    )
+    await connection.close()
     of_three = [[{"dpu": dpu, "timestamp": at, "direction": 1} for dpu in ("a", "b", "c")] for at in (now, ahead)]
     asked: list[tuple[str, str, Any]] = [
         ("POST", "/v1/events", {"events": [{"dpu": "a", "timestamp": unset, "direction": 1}, "?" * 2000]}),
