@@ -72,11 +72,21 @@ async def test_invented_dpus_say_nothing_about_our_clock(connection: asyncpg.Con
 async def test_dpus_that_were_made_up_just_now_say_nothing_although_events_of_them_were_accepted(
     connection: asyncpg.Connection,
 ) -> None:
+    await hear(connection, "a")
     invented = [f"invented-{number}" for number in range(200)]
     assert await record(connection, [(dpu, now() - timedelta(seconds=1), 1) for dpu in invented]) == []
     await refuse(connection, *invented)
     await hear(connection)
     await suspect(connection, *invented)  # a day later
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+async def test_where_there_are_no_others_new_dpus_say_it(connection: asyncpg.Connection, is_heard: bool) -> None:
+    """An installation that has just been made, before anything is placed."""
+    dpus = ["a", "b", "c"]
+    if is_heard:
+        assert await record(connection, [(dpu, now() - timedelta(seconds=1), 1) for dpu in dpus]) == []
+    await suspect(connection, *dpus)
 
 
 async def test_nor_do_they_speak_for_our_clock(connection: asyncpg.Connection) -> None:

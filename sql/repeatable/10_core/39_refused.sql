@@ -295,26 +295,28 @@ as $$ select at + interval '100 years' $$;
 comment on function core.get_farthest_time(timestamptz) is
 'No clock of ours is behind by so much: what is from ahead of this instant speaks against the clock of the DPU alone. Inlined by the planner: no search_path of its own.';
 
-create or replace function core.list_trusted_clocks(
+create or replace function core.list_clock_trust(
   dpus integer[],
   at timestamptz
 )
-returns integer[]
+returns table (dpu_id integer, trust integer)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select array(
-    select s.dpu_id
-    from core.dpu_state s
-    join core.dpu d on d.dpu_id = s.dpu_id
-    where s.dpu_id = any (dpus) and s.latest_time is not null and (
-      d.registered_at < list_trusted_clocks.at - interval '1 day'
-      or exists (
-        select from core.placement p
-        where p.dpu_id = s.dpu_id and p.superseded_at is null and p.during @> list_trusted_clocks.at)))
+  select s.dpu_id, case
+    when s.latest_time is null then 0
+    when d.registered_at < list_clock_trust.at - interval '1 day' then 2
+    when exists (
+      select from core.placement p
+      where p.dpu_id = s.dpu_id and p.superseded_at is null and p.during @> list_clock_trust.at) then 2
+    else 1
+  end
+  from core.dpu_state s
+  join core.dpu d on d.dpu_id = s.dpu_id
+  where s.dpu_id = any (dpus)
 $$;
-comment on function core.list_trusted_clocks(integer[], timestamptz) is
-'Which of these DPUs can speak against our clock at an instant: an event of it was accepted before, and it is placed or was registered more than a day ago.
+comment on function core.list_clock_trust(integer[], timestamptz) is
+'How much the clock of each of these DPUs says of ours at an instant: 2, an event of it was accepted before, and it is placed or was registered more than a day ago; 1, an event of it was accepted before; 0, none was.
 
 Whoever may send events can invent any number of DPUs, and send an event of each that is accepted.';
 
@@ -338,8 +340,6 @@ declare
     select d from unnest(dpus) as d);
   v_others integer[];
 begin
-  -- invented DPUs say nothing
-  v_ahead := core.list_trusted_clocks(v_ahead, is_clock_suspect.at);
   if cardinality(v_ahead) < 3 then
     return false;
   end if;
@@ -350,11 +350,20 @@ begin
     cross join unnest(c.dpu_ids) as d (dpu_id)
     where c.changed_at > is_clock_suspect.at - interval '1 minute' and c.changed_at <= is_clock_suspect.at
     except select unnest(v_ahead));
-  return cardinality(v_ahead) > cardinality(core.list_trusted_clocks(v_others, is_clock_suspect.at));
+  -- those whom we trust most decide: DPUs that were made up just now are heard only where there are no others
+  return (
+    select t.ahead >= 3 and t.ahead > t.others
+    from (
+      select c.trust, count(*) filter (where c.dpu_id = any (v_ahead)) as ahead, count(*) filter (where c.dpu_id <> all (v_ahead)) as others
+      from core.list_clock_trust(v_ahead || v_others, is_clock_suspect.at) c
+      group by c.trust
+      order by c.trust desc
+      limit 1
+    ) t);
 end
 $$;
 comment on function core.is_clock_suspect(integer[], timestamptz) is
-'Whether it is our clock that is wrong: of the DPUs of the last minute at least three, and more than half, sent events from ahead of it. dpus: those that did so just now. Which DPUs count: core.list_trusted_clocks.';
+'Whether it is our clock that is wrong: of the DPUs of the last minute at least three, and more than half, sent events from ahead of it. dpus: those that did so just now. Only those count that are trusted most (core.list_clock_trust).';
 
 create or replace function core.drop_refused()
 returns void
