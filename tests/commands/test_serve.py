@@ -160,7 +160,8 @@ async def test_serve_says_so_when_the_port_is_in_use(database_url: str, tmp_path
 async def test_serve_says_in_one_line_what_keeps_it_from_starting(
     tmp_path: Path, variables: dict[str, str], words: str
 ) -> None:
-    chosen = {"HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(free_port())} | variables
+    given = {"DATABASE_URL": "postgresql://127.0.0.1:1/none", "HEADCOUNT_AUTH": "off"}
+    chosen = given | {"HEADCOUNT_PORT": str(free_port())} | variables
     with running(tmp_path, "serve", **chosen) as process:
         assert process.process.wait(PATIENCE) == 1
     assert words in process.said

@@ -197,6 +197,7 @@ class World:
         self.resets: list[Reset] = []
         self.received: list[Received] = []
         self.conflicts: list[Received] = []
+        self.refused: list[Received] = []  # conflicts as well: the receipt of each is a sign of life
         self.out_of_use: dict[str, datetime] = {}  # DPUs that are no longer in use, since when by the clock
         # What retention has dropped: the events of before, but for some quarter-hours of DPUs. Here they all stay.
         self.events_from: datetime | None = None
@@ -213,6 +214,7 @@ class World:
         other.resets = list(self.resets)
         other.received = list(self.received)
         other.conflicts = list(self.conflicts)
+        other.refused = list(self.refused)
         other.kept = set(self.kept)
         other.out_of_use = dict(self.out_of_use)
         return other
@@ -301,7 +303,13 @@ class World:
     def record(self, events: Sequence[Event], clock: datetime) -> list[str]:
         """One batch; `clock` is the service's. A verdict for each event, in their order."""
         self.now += 1
-        return [self.verdict(event, clock) for event in events]
+        verdicts = [self.verdict(event, clock) for event in events]
+        self.refused += [
+            Received(event, self.now, clock)
+            for event, verdict in zip(events, verdicts, strict=True)
+            if verdict not in ("accepted", "duplicate")
+        ]
+        return verdicts
 
     def verdict(self, event: Event, clock: datetime) -> str:
         if not -(2**31) <= event.direction < 2**31:
@@ -427,6 +435,10 @@ class World:
             received.event.dpu == dpu and min(received.event.time, received.clock) <= at
             for received in self.received
             if was_known(received.recorded, known_at)
+        ) or any(
+            refused.event.dpu == dpu and refused.clock <= at
+            for refused in self.refused
+            if was_known(refused.recorded, known_at)
         )
 
     def counted_since(self, space: str, known_at: int | None = None) -> datetime | None:

@@ -306,7 +306,7 @@ COLUMNS = {
     "events": "dpu time sequence direction received_at doorway",
     "incidents": "incident kind space dpu dpus started_at ended_at corrected absorbed_by",
     "placements": "dpu doorway mounted_in from_at until_at recorded_at",
-    "rejected_events": "id received_at dpu code detail time direction sequence body source rerun_at",
+    "rejected_events": "id received_at dpu code detail time direction sequence body source rerun_at token",
     "resets": "space at count recorded_at",
     "space_counts_15m": "space bucket count raw_count",
     "space_counts_now": "space at count raw_count since capacity utilization dpus_placed dpus_online counted "
