@@ -53,7 +53,7 @@ LOOK_SECONDS = 1.0
 # One that answers nothing at all for so long is away. Behind a socket of this machine no network can be cut, but the
 # embedded database may be there, which does one thing at a time.
 SILENT_SECONDS = 1.5
-SILENT_LOCAL_SECONDS = 10.0
+SILENT_LOCAL_SECONDS = 40.0
 CONNECT_SECONDS = 3.0
 # A time-out that comes so much too late says more of us than of the database.
 LATE_SECONDS = 0.3

@@ -95,7 +95,10 @@ async def test_it_keeps_to_its_description_whatever_it_is_sent(client: httpx.Asy
             **{name: value for name, value in sent.items() if name in ("method", "url", "params", "headers", "json")},
             content=content,
         )
-        response = asyncio.run_coroutine_threadsafe(request, loop).result(30)
+        try:
+            response = asyncio.run_coroutine_threadsafe(request, loop).result(60)
+        except httpx.InvalidURL:
+            return  # longer than the client can send
         case.validate_response(response, checks=checks)
 
     def explore(cases: st.SearchStrategy[Case[Any]]) -> None:
