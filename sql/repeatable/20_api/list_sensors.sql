@@ -50,7 +50,8 @@ begin
   left join core.space p
     on p.space_id = case when v_reach is null or h.space_id = any (v_reach) then h.space_id else h.other_id end
     and (v_reach is null or p.space_id = any (v_reach))
-  where (v_state = 'retired' or s.retired_at is null)
+  -- not by retired_at: without statistics the planner would expect a handful, and look for the placements of each
+  where (v_state = 'retired' or n.state <> 'retired')
     and (v_state is null or n.state = v_state)
     and (v_dpus is null or d.dpu_id = any (v_dpus))
   order by n.state = 'offline' desc, d.id;
