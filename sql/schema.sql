@@ -1274,6 +1274,12 @@ routine core.list_changed_facts(jsonb,jsonb)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_clock_trust(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone
+    returns     TABLE(dpu_id integer, trust integer)
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_counted_since(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, counted_since timestamp with time zone)
@@ -1481,12 +1487,6 @@ routine core.list_time_zones(text[])
     arguments   names text[]
     returns     text[]
     as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp
-
-routine core.list_trusted_clocks(integer[],timestamp with time zone)
-    arguments   dpus integer[], at timestamp with time zone
-    returns     integer[]
-    as          sql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_turned_spaces(timestamp with time zone,timestamp with time zone)
