@@ -14,13 +14,16 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright, expect
 
 from service.embedded import EmbeddedUnavailable
 from service.embedded.package import cache_folder, exclusive, find_node, npm_ci
 from tests.commands.support import free_port, serving
 from tests.http import put
 from tests.http.guarded import Headers
+
+# Several browsers and databases share two cores.
+expect.set_options(timeout=15_000)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
