@@ -55,8 +55,9 @@ LOOK_SECONDS = 1.0
 SILENT_SECONDS = 1.5
 SILENT_LOCAL_SECONDS = 40.0
 CONNECT_SECONDS = 3.0
-# A time-out that comes so much too late says more of us than of the database.
+# A time-out that comes so much too late says more of us than of the database: it is looked at again, so often in all.
 LATE_SECONDS = 0.3
+LOOKS = 4
 SILENT = "The database does not answer. Try again: nothing counts twice."
 
 log = logging.getLogger("headcount.db")
@@ -282,18 +283,22 @@ class Database:
         """Notes whether there is a database to speak to."""
         begun = time.monotonic()
         try:
-            try:
-                await self.check(self.watch)
-            except TimeoutError:
-                if not self.watch.was_late:
-                    raise
-                await self.check(self.watch)
+            await self._look_again_while_late()
         except Exception as error:
             self.fault = error
             if isinstance(error, TimeoutError) and self.heard_at < begun:
                 await self._lose()
         else:
             self.fault, self.is_silent = None, False
+
+    async def _look_again_while_late(self) -> None:
+        for is_last in (*[False] * (LOOKS - 1), True):
+            try:
+                await self.check(self.watch)
+                break
+            except TimeoutError:
+                if is_last or not self.watch.was_late:
+                    raise
 
     async def _lose(self) -> None:
         """Nobody waits any longer for a database that says nothing."""

@@ -395,13 +395,14 @@ class Live:
                 listener.end()
 
     async def _run(self) -> None:
-        """Ticks until nobody listens any more."""
-        checking = asyncio.create_task(self._check_tokens())
-        try:
-            await self._run_ticks()
-        finally:
-            checking.cancel()
-            await asyncio.gather(checking, return_exceptions=True)
+        """Ticks until nobody listens any more. Somebody may come while it ends: the end is one step."""
+        while self.listening:
+            checking = asyncio.create_task(self._check_tokens())
+            try:
+                await self._run_ticks()
+            finally:
+                checking.cancel()
+                await asyncio.gather(checking, return_exceptions=True)
 
     async def _run_ticks(self) -> None:
         self.cursor = BEGINNING

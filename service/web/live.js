@@ -48,7 +48,7 @@ export class Live {
   async #listen() {
     this.#abort = new AbortController();
     const headers = { Accept: "text/event-stream", ...(this.#lastId && { "Last-Event-ID": this.#lastId }) };
-    const answer = await request("/v1/live", { headers, signal: this.#abort.signal });
+    const answer = await this.#within(request("/v1/live", { headers, signal: this.#abort.signal }));
     if (!answer.ok) {
       const problem = await answer.json().catch(() => ({}));
       throw new Error(problem.detail ?? `the service answers ${answer.status}`);
@@ -60,13 +60,18 @@ export class Live {
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
-      const silence = setTimeout(() => this.#abort.abort(), SILENCE_MS);
-      const { value, done } = await reader.read().finally(() => clearTimeout(silence));
+      const { value, done } = await this.#within(reader.read());
       if (done) return;
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
       blocks.forEach((block) => this.#dispatch(block));
     }
+  }
+
+  // Gives up on a service that says nothing for too long.
+  #within(answer) {
+    const silence = setTimeout(() => this.#abort.abort(), SILENCE_MS);
+    return answer.finally(() => clearTimeout(silence));
   }
 
   #dispatch(block) {

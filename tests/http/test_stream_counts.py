@@ -14,6 +14,7 @@ from litestar import Litestar
 
 from service import calls, live
 from service.app import create_app
+from service.auth import EVERYTHING
 from service.settings import Settings
 from tests.commands.support import free_port, running, serving
 from tests.factories import hear, listen
@@ -51,6 +52,20 @@ async def test_it_gives_every_count_on_connect_just_as_the_counts_are(app: Lites
         assert stream.headers["x-request-id"]
         assert [one.id for one in found].count("0") == 1, "only the last of several that belong together says so"
         assert found[-1].id not in ("", "0")
+
+
+async def test_it_lets_in_who_comes_just_while_the_feed_ends(app: Litestar, client: httpx.AsyncClient) -> None:
+    await put(client, "spaces/hall")
+    feed = app.state.live
+    for steps in range(12):
+        last = await feed.listen(live.Asked(), EVERYTHING)
+        await asyncio.sleep(2 * live.JOIN_SECONDS)  # until the feed waits for its next tick
+        feed.leave(last)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            feed.leave(await feed.listen(live.Asked(), EVERYTHING))
+        await idle(app)
 
 
 @pytest.mark.parametrize(

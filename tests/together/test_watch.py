@@ -1,0 +1,36 @@
+"""The watch of the database, where the service itself stands still."""
+
+import asyncio
+import time
+
+from service import calls
+from service.db import LATE_SECONDS, Database
+from service.settings import Settings
+
+PATIENCE_SECONDS = 0.2
+
+
+async def test_it_does_not_take_for_silence_that_the_service_stood_still_several_times(database_url: str) -> None:
+    database = Database(Settings(database_url=database_url))
+    async with database.opened():
+        await database._look()
+        assert database.fault is None
+        database.watch.seconds = PATIENCE_SECONDS
+        check, stood_still = database.check, 0
+
+        async def check_and_stand_still(session: calls.Session) -> None:
+            nonlocal stood_still
+            if session is database.watch and stood_still < 3:
+                stood_still += 1
+                asking = asyncio.create_task(database.watch.fetch("select pg_sleep(0.8)"))
+                await asyncio.sleep(PATIENCE_SECONDS / 4)
+                time.sleep(PATIENCE_SECONDS + LATE_SECONDS)  # noqa: ASYNC251, that is what it is about
+                await asking
+            database.watch.seconds = 30.0
+            await check(session)
+
+        database.check = check_and_stand_still  # type: ignore[method-assign, assignment]
+        await database._look()
+        assert stood_still == 3
+        assert database.fault is None
+        assert not database.is_silent
