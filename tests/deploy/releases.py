@@ -27,9 +27,9 @@ FIRST = Release(
 )
 # The one before this: service N-1 of a rolling upgrade.
 LAST = Release(
-    "b21d62c8e0ef101185cff464c2bd6fe7d2b5fc9e",
-    11,
-    "91fe7a3aa9b2d66e5c0ba6978b74d1b0509212f0664c58c3f71fe26f325af7c1",
+    "eee45ad0f6f9668e5ba02b40f599dcc3b0144bc0",
+    12,
+    "45d637b6cca17e84f1f93025ac7f4699f74291b024696a577cf578b90e2bce9e",
 )
 
 

@@ -23,7 +23,7 @@ from tests.commands.support import PATIENCE, environment, free_port, headcount, 
 from tests.deploy import drill
 from tests.deploy.apps import living
 from tests.deploy.releases import FIRST, LAST, Release, unpack
-from tests.factories import LONG_AGO, NOON, apply_site, build_house, record
+from tests.factories import LONG_AGO, NOON, apply_site, build_house
 from tests.http import body, problem
 from tests.http.wire import Wire, until_ready
 from tests.load.test_crash import Clients, check
@@ -164,7 +164,11 @@ async def test_what_is_under_way_while_the_locks_change_is_waited_for(fresh_data
     migration: asyncio.Task[Any] | None = None
     try:
         await build_house(storing)
-        await record(storing, [("front", NOON, 1)])
+        # as a service of that release does it
+        recorded = (
+            "select * from api.record_events(array['front'], array[$1::timestamptz], array[1], array[0::smallint])"
+        )
+        assert not await storing.fetch(recorded, NOON)
         await until(planning, "select exists (select from pg_locks where locktype = 'advisory' and objid = 4742002)")
         await storing.execute("begin")
         await storing.execute("select core.share_plan()")
