@@ -13,7 +13,7 @@ import asyncpg
 
 from service import calls
 from service.auth import Access
-from service.errors import Problem, problem_of
+from service.errors import TOO_LARGE, Problem, ProblemItem, problem_of
 from service.negotiation import HttpRequest
 from service.plans import Plans
 from service.schema import SchemaMismatch, SchemaVersion, compare_schema, expected_schema
@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection | PoolConnectionProxy[asyncpg.Record]
 
 ROLE = "headcount_service"
-# Events wait while the floor plan changes; those who send them give up after 5 seconds. A token that is
-# limited to a space has less time.
-PLAN_SECONDS = 15.0
+# Events wait while the floor plan changes, so that is for a moment. Dry runs keep other changes waiting, and no events.
+PLAN_SECONDS = 1.5
 PREVIEW_SECONDS = 2.0
-LIMITED_SECONDS = 1.5
 # Who stores events waits behind a change that waits: so it waits for a moment only, and lets them pass between tries.
 PLAN_LOCK_SECONDS = 0.5
 PLAN_TRIES = 4
@@ -40,10 +38,11 @@ PLAN_IS_HELD = (
     "Nothing was changed: try again."
 )
 PLAN_IS_BUSY = (
-    "The floor plan could not be changed within {seconds} seconds. Nothing was changed: try again, or in smaller parts."
+    "The floor plan could not be changed within {seconds} seconds. Nothing was changed: "
+    "try again, or in smaller parts. What has no parts has longer with `headcount apply` on the database itself."
 )
 PREVIEW_IS_BUSY = (
-    "A dry run may hold the floor plan for {seconds} seconds, and this one would need longer. Nothing was changed. "
+    "A dry run may take {seconds} seconds, and this one would need longer. Nothing was changed. "
     "Try again when less is going on, or ask about fewer changes at once."
 )
 # Between two looks at what /metrics shows of it.
@@ -562,7 +561,8 @@ class Bounded:
                 except asyncpg.LockNotAvailableError as error:
                     failure = error
                 except asyncpg.QueryCanceledError as error:
-                    raise Problem("unavailable", self.words.format(seconds=f"{seconds:g}")) from error
+                    words = self.words.format(seconds=f"{seconds:g}")
+                    raise Problem("unavailable", words, [ProblemItem("request", TOO_LARGE, words)]) from error
         in_all = f"{PLAN_TRIES * PLAN_LOCK_SECONDS:g}"
         raise Problem("unavailable", PLAN_IS_HELD.format(tries=PLAN_TRIES, seconds=in_all)) from failure
 
@@ -598,14 +598,12 @@ def database(request: HttpRequest, *, is_slow: bool = False) -> Client:
 
 def plan_database(request: HttpRequest) -> Bounded:
     """As database, for a change of the floor plan."""
-    client = database(request)
-    return Bounded(client, LIMITED_SECONDS if client.limited_to else PLAN_SECONDS, PLAN_IS_BUSY)
+    return Bounded(database(request), PLAN_SECONDS, PLAN_IS_BUSY)
 
 
 def preview_database(request: HttpRequest) -> Bounded:
     """As database, for a dry run of such a change."""
-    client = database(request)
-    return Bounded(client, LIMITED_SECONDS if client.limited_to else PREVIEW_SECONDS, PREVIEW_IS_BUSY)
+    return Bounded(database(request), PREVIEW_SECONDS, PREVIEW_IS_BUSY)
 
 
 def database_of_token(request: HttpRequest) -> Client:

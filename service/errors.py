@@ -79,6 +79,9 @@ KINDS = {
 }
 BY_STATUS = {kind.status: kind for kind in KINDS.values()}
 
+# Beside 503: the request would be answered in smaller parts.
+TOO_LARGE = "too_large"
+
 # SQLSTATE, or the beginning of one, and the kind; the longest that fits decides. PT + status is raised by our
 # own functions and carries words for the user; all others come from PostgreSQL and keep their words to the log.
 SQLSTATES = {

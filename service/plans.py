@@ -1,4 +1,7 @@
-"""Changes of the floor plan: one at a time, and then a rest, since nobody stores events while one is made."""
+"""Changes of the floor plan: one at a time, and then a rest, since nobody stores events while one is made.
+
+Dry runs keep nobody from storing events, but have turns and rests as well: one client cannot make many at once.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

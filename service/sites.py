@@ -108,6 +108,12 @@ def parts_of(site: SiteIn, max_items: int = MAX_ITEMS) -> Iterator[SiteIn]:
         start = end
 
 
+def halves_of(site: SiteIn) -> list[SiteIn]:
+    """Smaller parts of one that took too long; none where it is a single thing."""
+    number = size_of(site)
+    return list(parts_of(site, (number + 1) // 2)) if number > 1 else []
+
+
 def _belong_together(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
     return one[0] == other[0] == "placements" and one[1].dpu == other[1].dpu
 

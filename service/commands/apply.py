@@ -1,11 +1,13 @@
 """`headcount apply`."""
 
+import asyncio
 import json
 import tomllib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import date, datetime, time
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -13,17 +15,28 @@ import click
 import msgspec
 
 from service import calls
-from service.commands.client import Client
+from service.commands.client import GIVE_UP_SECONDS, Client
 from service.commands.session import connected, offline_settings, run_async
 from service.commands.verify import print_table
-from service.db import PREVIEW_IS_BUSY, PREVIEW_SECONDS
+from service.db import PLAN_LOCK_SECONDS, PLAN_PAUSE_SECONDS, PLAN_SECONDS, PREVIEW_IS_BUSY, PREVIEW_SECONDS
 from service.errors import Problem
 from service.instants import encoded, shortest
 from service.messages import CountChange, SiteChange, SiteIn, SiteOut
 from service.negotiation import JSON, decode_bytes
-from service.sites import parts_of
+from service.plans import Plans
+from service.sites import halves_of, parts_of
 
 OUTSIDE = "outside"
+# What has no smaller parts may keep events waiting for longer: whoever has the database at hand has decided so.
+ALONE_SECONDS = 15.0
+TAKES_TOO_LONG = (
+    "A change of a single thing takes longer than {seconds} seconds, and events wait meanwhile. It was not made. "
+    "Try again when less is going on."
+)
+IS_HELD = (
+    "Somebody else used the floor plan each time that it was tried, for {minutes} minutes. "
+    "Look for transactions that take long, and try again."
+)
 
 
 @click.command
@@ -37,8 +50,9 @@ def apply(file: Path, dry_run: bool, url: str | None) -> None:
     changes nothing. TOML has no null: in sides and mounted_in, "" is the outside, and so is "outside" unless the
     file has a space of that name.
 
-    Up to 1,000 things are applied all or nothing. A larger file goes in parts, spaces first, then doorways, DPUs and
-    placements. Where a part fails those before it stay: mend the file and apply it again.
+    A file with more than 1,000 things, or of which the change takes longer than a moment, goes in parts: spaces first,
+    then doorways, DPUs and placements. Each part is all or nothing. Where one fails those before it stay: mend the file
+    and apply it again.
 
     Without --url it goes into the database at DATABASE_URL.
     """
@@ -53,10 +67,38 @@ def apply(file: Path, dry_run: bool, url: str | None) -> None:
 
 async def _apply(url: str, site: SiteIn) -> SiteOut:
     changes: list[SiteChange] = []
+    parts, plans = deque(parts_of(site)), Plans()
     async with connected(url) as connection:
-        for part in parts_of(site):
-            changes += await calls.apply_site(connection, part)
+        while parts:
+            part = parts.popleft()
+            halves = halves_of(part)
+            try:
+                changes += await _apply_part(connection, plans, part, PLAN_SECONDS if halves else ALONE_SECONDS)
+            except asyncpg.QueryCanceledError:
+                if not halves:
+                    raise click.ClickException(TAKES_TOO_LONG.format(seconds=f"{ALONE_SECONDS:g}")) from None
+                parts.extendleft(reversed(halves))
     return SiteOut(changes=changes)
+
+
+async def _apply_part(connection: asyncpg.Connection, plans: Plans, part: SiteIn, seconds: float) -> list[SiteChange]:
+    """As the service does: after a rest, and letting pass those who store events while it waits for the floor plan."""
+    deadline = monotonic() + GIVE_UP_SECONDS
+    while True:
+        async with plans.turn(None):
+            try:
+                async with connection.transaction():
+                    await connection.execute(
+                        "select set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)",
+                        f"{seconds:g}s",
+                        f"{PLAN_LOCK_SECONDS:g}s",
+                    )
+                    with plans.work(is_limited=False):
+                        return await calls.apply_site(connection, part)
+            except asyncpg.LockNotAvailableError:
+                if monotonic() > deadline:
+                    raise click.ClickException(IS_HELD.format(minutes=f"{GIVE_UP_SECONDS / 60:g}")) from None
+        await asyncio.sleep(PLAN_PAUSE_SECONDS)
 
 
 async def _preview(url: str, site: SiteIn) -> SiteOut:

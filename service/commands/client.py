@@ -1,6 +1,7 @@
 """The service as commands speak to it: at a URL, with the token in HEADCOUNT_TOKEN."""
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -12,12 +13,12 @@ import click
 import httpx
 import msgspec
 
-from service.errors import ProblemOut
+from service.errors import TOO_LARGE, ProblemOut
 from service.ingest import printable
 from service.instants import encoded
 from service.messages import EventsRecordedOut, SiteChange, SiteIn, SiteOut
 from service.simulation import Report, to_datetime
-from service.sites import parts_of
+from service.sites import halves_of, parts_of
 
 BATCH_EVENTS = 5_000
 GIVE_UP_SECONDS = 300.0
@@ -25,6 +26,10 @@ LONGEST_PAUSE = 10.0
 # A server that wants us to wait for longer is given up after that.
 MOST_SECONDS = GIVE_UP_SECONDS
 HEARTBEAT_SECONDS = 60.0
+
+
+class TooLarge(Exception):
+    """It would be answered in smaller parts."""
 
 
 class Client:
@@ -44,9 +49,18 @@ class Client:
         self.client.close()
 
     def apply_site(self, site: SiteIn) -> Iterator[SiteChange]:
-        """In parts, where it is a large one: what each of them has changed comes when it is done."""
-        for part in parts_of(site):
-            answer = self._request("PUT", "/v1/site", msgspec.json.encode(part, enc_hook=encoded))
+        """In parts, where it is a large one or takes too long: what each of them has changed comes when it is done."""
+        parts = deque(parts_of(site))
+        while parts:
+            part = parts.popleft()
+            halves = halves_of(part)
+            try:
+                answer = self._request(
+                    "PUT", "/v1/site", msgspec.json.encode(part, enc_hook=encoded), can_be_smaller=bool(halves)
+                )
+            except TooLarge:
+                parts.extendleft(reversed(halves))
+                continue
             yield from msgspec.json.decode(answer, type=SiteOut).changes
 
     def preview_site(self, site: SiteIn) -> SiteOut:
@@ -96,13 +110,24 @@ class Client:
             f"sent {self.received}, accepted {self.accepted}, duplicates {self.duplicates}, rejected {self.rejected}"
         )
 
-    def _request(self, method: str, path: str, body: bytes, give_up_seconds: float = GIVE_UP_SECONDS) -> bytes:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        give_up_seconds: float = GIVE_UP_SECONDS,
+        *,
+        can_be_smaller: bool = False,
+    ) -> bytes:
+        """Raises TooLarge, where it can be smaller, if it should be."""
         pause, waited = 0.2, 0.0
         while True:
             try:
                 answer = self.client.request(method, path, content=body, headers={"Content-Type": "application/json"})
                 if answer.status_code not in (429, 503):
                     break
+                if can_be_smaller and is_too_large(answer):
+                    raise TooLarge
                 problem = f"{answer.status_code} {words_of(answer)}"
                 pause = max(pause, seconds_of(answer.headers.get("Retry-After", "")))
             except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -135,6 +160,15 @@ def seconds_of(retry_after: str) -> float:
     except ValueError:
         return 0.0
     return min(max((at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0), MOST_SECONDS)
+
+
+def is_too_large(answer: httpx.Response) -> bool:
+    """Whether the same would be answered in smaller parts."""
+    try:
+        problem = msgspec.json.decode(answer.content, type=ProblemOut)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return any(item.code == TOO_LARGE for item in problem.errors)
 
 
 def words_of(answer: httpx.Response) -> str:

@@ -1,5 +1,6 @@
 """headcount apply."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.commands.support import free_port, headcount, serving
 from tests.factories import record
 from tests.http import problem
 from tests.http.guarded import new_token
+from tests.http.test_shares import until_waiting
 
 SITE = """
 [[spaces]]
@@ -270,3 +272,69 @@ async def test_a_large_floor_plan_goes_in_parts_that_can_be_applied_again(
     assert "created 3508, updated 0, unchanged 0" in result.stdout, result.output
     again = await headcount("apply", path, url=database_url)
     assert again.stdout == "created 0, updated 0, unchanged 3508\n"
+
+
+# A change takes half a second for each space, so that three are too many at once.
+SLOW = """
+create function public.wait() returns trigger language plpgsql as 'begin perform pg_sleep(0.5); return new; end';
+create trigger wait before update on core.space for each row execute function public.wait()
+"""
+TEN = {"spaces": [{"id": f"s{number}", "name": "S"} for number in range(10)]}
+
+
+@pytest.mark.concurrency
+@pytest.mark.parametrize("is_remote", [False, True])
+async def test_what_takes_too_long_goes_in_smaller_parts(
+    connection: asyncpg.Connection,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_remote: bool,
+) -> None:
+    path = write(tmp_path, json.dumps(TEN))
+    await connection.execute(SLOW)
+    try:
+        if is_remote:
+            port = free_port()
+            with serving(tmp_path, database_url, port, HEADCOUNT_AUTH="off"):
+                result = await headcount("apply", path, "--url", f"http://127.0.0.1:{port}", url="")
+        else:
+            result = await headcount("apply", path, url=database_url)
+    finally:
+        await connection.execute("drop function public.wait() cascade")
+    assert result.exit_code == 0, result.output
+    assert "created 10, updated 0, unchanged 0" in result.stdout
+    assert await connection.fetchval("select count(distinct xmin::text) from core.space") >= 4
+
+
+@pytest.mark.concurrency
+async def test_a_single_thing_may_take_longer_where_the_database_is_at_hand(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, json.dumps({"spaces": TEN["spaces"][:1]}))
+    await connection.execute(SLOW.replace("0.5", "2.5"))
+    try:
+        result = await headcount("apply", path, url=database_url)
+    finally:
+        await connection.execute("drop function public.wait() cascade")
+    assert "created 1, updated 0, unchanged 0" in result.stdout, result.output
+
+
+@pytest.mark.concurrency
+async def test_it_lets_pass_who_stores_events_while_it_waits_for_the_floor_plan(
+    connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    await record(connection, [("one", datetime(2026, 3, 2, tzinfo=UTC), 1)])
+    other, onlooker = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+    try:
+        async with other.transaction():
+            await other.execute("select core.share_plan()")
+            run = asyncio.create_task(headcount("apply", write(tmp_path, SITE), url=database_url))
+            await until_waiting(onlooker, 1)
+            assert await record(connection, [("one", datetime(2026, 3, 2, 1, tzinfo=UTC), 1)]) == []
+            assert not run.done(), "it tries again"
+        result = await run
+    finally:
+        await other.close()
+        await onlooker.close()
+    assert "created 8, updated 1, unchanged 0" in result.stdout, result.output

@@ -141,19 +141,23 @@ create trigger wait before insert on core.space for each row execute function pu
 
 
 @pytest.mark.concurrency
-@pytest.mark.parametrize("dry", ["", "?dry_run=true"])
-async def test_a_limited_token_holds_the_floor_plan_for_a_moment(
-    connection: asyncpg.Connection, database_url: str, dry: str
+@pytest.mark.parametrize("space", [None, "own"])
+@pytest.mark.parametrize(("dry", "seconds"), [("", "1.5"), ("?dry_run=true", "2")])
+async def test_a_token_holds_the_floor_plan_for_a_moment(
+    connection: asyncpg.Connection, database_url: str, dry: str, seconds: str, space: str | None
 ) -> None:
+    """Also one that may change everything; it is told that smaller parts would do."""
     await apply_site(connection, spaces=[{"id": "own"}])
-    limited = await new_token(connection, space="own")
+    token = await new_token(connection, space=space)
     await connection.execute(SLOW)
     try:
         async with guarded(database_url) as client:
-            refused = await client.put(f"/v1/spaces/new{dry}", json={}, headers=limited)
+            refused = await client.put(f"/v1/spaces/new{dry}", json={}, headers=token)
     finally:
         await connection.execute("drop function public.wait() cascade")
-    assert "1.5 seconds" in problem(refused, 503, "unavailable")["detail"]
+    found = problem(refused, 503, "unavailable")
+    assert f"{seconds} seconds" in found["detail"]
+    assert [error["code"] for error in found["errors"]] == ["too_large"]
 
 
 WRONG: list[tuple[str, Json, str]] = [

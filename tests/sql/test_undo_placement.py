@@ -114,3 +114,28 @@ async def test_it_is_a_change_of_its_own_time(connection: asyncpg.Connection) ->
     )
     assert row is not None
     assert timedelta() < row["now"] - row["recorded_at"] < timedelta(minutes=1)
+
+
+async def test_moves_can_be_taken_back_though_the_clock_was_put_back_between_them(
+    connection: asyncpg.Connection,
+) -> None:
+    """Of the database: the first one was recorded while it was an hour fast."""
+    await build_house(connection)
+    await place(connection, "front", "inner", "room", NOON)
+    await connection.execute(
+        """
+        update core.placement_change set recorded_at = recorded_at + interval '1 hour' where lower(during) = $1;
+        """.replace("$1", f"'{NOON}'")
+        + f"update core.placement set recorded_at = recorded_at + interval '1 hour' where lower(during) = '{NOON}'"
+    )
+    await place(connection, "front", "front", None, NOON)
+    await undo(connection, "front", NOON)
+    assert (await placements(connection, "front"))[-1] == ("inner", "room", NOON, None)
+    await place(connection, "front", "front", None, NOON + HOUR)
+    with pytest.raises(asyncpg.PostgresError) as caught:
+        await undo(connection, "front", NOON)
+    assert caught.value.sqlstate == "PT409"
+    await undo(connection, "front", NOON + HOUR)
+    await undo(connection, "front", NOON)
+    assert await placements(connection, "front") == [("front", "house", LONG_AGO, None)]
+    assert await differences(connection) == []

@@ -2,6 +2,7 @@
 -- the jobs. An advisory lock would be a number, and whoever may log in could hold it for as long as he likes.
 --
 -- core.lock_plan      exclusive: changes the floor plan. Row share: keeps it as it is (core.lock_plan, core.share_plan).
+--                     Share update exclusive: a dry run, which leaves alone who holds it in row share.
 -- core.lock_outage    exclusive: writes core.listening and looks for outages (core.lock_outage).
 -- core.lock_capacity  exclusive: looks for full spaces.
 -- core.lock_rollup    the one that is no lock but a row, since a refresh commits in between (core.begin_rollup).

@@ -458,6 +458,9 @@ declare
   v_dpus integer[];
   v_seconds integer[];
 begin
+  if core.is_dry_run() then
+    return;
+  end if;
   with hung as materialized (
     select d.dpu_id, h.space_id
     from unnest(dpus) as d (dpu_id)

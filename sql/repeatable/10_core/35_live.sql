@@ -38,6 +38,7 @@ declare
   v_now timestamptz := clock_timestamp();
   v_spaces integer[];
   v_sinces timestamptz[];
+  v_bases integer[];
   v_owners integer[];
   v_dpus integer[];
   v_signs smallint[];
@@ -45,18 +46,11 @@ declare
   v_untils timestamptz[];
   v_sum_froms timestamptz[];   -- froms and untils, narrowed to where there can be events; between quarter-hours, since a cut needs events
   v_sum_untils timestamptz[];
+  v_nets bigint[];
   v_touched integer[];
 begin
-  insert into core.live_space as l (space_id, since, base, until_at, counted_since)
-  select s.space_id, s.since, s.base, coalesce(core.get_next_scheduled_reset(v_now, h.time_zone, h.reset_at), 'infinity'), c.counted_since
-  from core.list_starts(spaces, v_now) s
-  join core.list_schedules(spaces) h on h.space_id = s.space_id
-  join core.derive_counted_since(spaces) c on c.space_id = s.space_id
-  on conflict (space_id) do update set since = excluded.since, base = excluded.base, until_at = excluded.until_at, counted_since = excluded.counted_since;
-
-  select array_agg(l.space_id), array_agg(l.since) into v_spaces, v_sinces
-  from core.live_space l
-  where l.space_id = any (spaces);
+  select array_agg(s.space_id), array_agg(s.since), array_agg(s.base) into v_spaces, v_sinces, v_bases
+  from core.list_starts(spaces, v_now) s;
   select
     array_agg(p.space_id), array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.from_at), array_agg(p.until_at),
     array_agg(greatest(p.from_at, public.time_bucket(interval '30 days', coalesce(s.first_time, p.from_at)))),
@@ -64,6 +58,21 @@ begin
   into v_owners, v_dpus, v_signs, v_froms, v_untils, v_sum_froms, v_sum_untils
   from core.list_live_parts(v_spaces, v_sinces) p
   join core.dpu_state s on s.dpu_id = p.dpu_id;
+  select array_agg(coalesce(n.net, 0) order by p.part) into v_nets
+  from generate_series(1, cardinality(v_dpus)) as p (part)
+  left join (
+    select s.part, sum(s.net) as net from core.sum_parts(v_dpus, v_sum_froms, v_sum_untils) s group by s.part
+  ) n on n.part = p.part;
+  if core.is_dry_run() then
+    return;
+  end if;
+
+  insert into core.live_space as l (space_id, since, base, until_at, counted_since)
+  select s.space_id, s.since, s.base, coalesce(core.get_next_scheduled_reset(v_now, h.time_zone, h.reset_at), 'infinity'), c.counted_since
+  from unnest(v_spaces, v_sinces, v_bases) as s (space_id, since, base)
+  join core.list_schedules(spaces) h on h.space_id = s.space_id
+  join core.derive_counted_since(spaces) c on c.space_id = s.space_id
+  on conflict (space_id) do update set since = excluded.since, base = excluded.base, until_at = excluded.until_at, counted_since = excluded.counted_since;
 
   with gone as (
     delete from core.live_flow f where f.space_id = any (spaces) returning dpu_id
@@ -72,12 +81,9 @@ begin
   insert into core.live_flow (space_id, dpu_id, sign, from_at, until_at, net)
   select
     p.space_id, p.dpu_id, p.sign, p.from_at, p.until_at,
-    coalesce(n.net, 0) - case when p.until_at = 'infinity' then s.cumulative_count else 0 end
-  from unnest(v_owners, v_dpus, v_signs, v_froms, v_untils) with ordinality as p (space_id, dpu_id, sign, from_at, until_at, part)
-  join core.dpu_state s on s.dpu_id = p.dpu_id
-  left join (
-    select s.part, sum(s.net) as net from core.sum_parts(v_dpus, v_sum_froms, v_sum_untils) s group by s.part
-  ) n on n.part = p.part;
+    p.net - case when p.until_at = 'infinity' then s.cumulative_count else 0 end
+  from unnest(v_owners, v_dpus, v_signs, v_froms, v_untils, v_nets) as p (space_id, dpu_id, sign, from_at, until_at, net)
+  join core.dpu_state s on s.dpu_id = p.dpu_id;
 
   update core.dpu_state s set live_from = n.live_from
   from (
@@ -90,7 +96,7 @@ begin
 end
 $$;
 comment on function core.rebase_live(integer[]) is
-'Derives the live rows of some spaces anew. The caller holds core.lock_plan, so that no event is stored meanwhile.';
+'Derives the live rows of some spaces anew. The caller holds core.lock_plan, so that no event is stored meanwhile. In a dry run nothing is written, only refused what would be.';
 
 create or replace function core.rebase_changed()
 returns void
@@ -105,7 +111,9 @@ begin
   )
   select array_agg(distinct c.space_id) into v_spaces from changed c;
   if v_spaces is not null then
-    perform core.derive_first_events(v_spaces);
+    if not core.is_dry_run() then
+      perform core.derive_first_events(v_spaces);
+    end if;
     perform core.rebase_live(v_spaces);
     perform core.note_change(spaces => v_spaces);
   end if;

@@ -77,6 +77,10 @@ as $$
 declare
   v_now timestamptz := clock_timestamp();
 begin
+  if core.is_dry_run() then
+    return exists (
+      select from core.dpu_state s where s.dpu_id = retire_dpu.dpu_id and (s.retired_at is not null) <> is_retired);
+  end if;
   update core.dpu_state s set
     retired_at = case when is_retired then v_now end,
     -- silence from before it was brought back counts no more
@@ -443,7 +447,9 @@ begin
     v_new.retired_at := case when v_space.retired_at is null then put_space.recorded_at end;
     if v_new.retired_at is not null then
       perform core.check_retirable(v_space.space_id, space, place || 'retired');
-      delete from core.full_space f where f.space_id = v_space.space_id;
+      if not core.is_dry_run() then
+        delete from core.full_space f where f.space_id = v_space.space_id;
+      end if;
     end if;
   end if;
   if v_new is distinct from v_space then
@@ -579,7 +585,7 @@ begin
     perform core.register_dpus(array[dpu]);
     v_change := 'created';
   end if;
-  select d.* into v_dpu from core.dpu d where d.id = put_dpu.dpu for update;
+  select d.* into v_dpu from core.dpu d where d.id = put_dpu.dpu for no key update;
   v_new := v_dpu;
   if patch ? 'name' then
     v_new.name := patch->>'name';
@@ -785,17 +791,18 @@ declare
   v_old record;
   v_doorways integer[];   -- above which it does not hang any more, or hangs again
 begin
+  -- in the order of change_id, in which they were made: the clock may have been put back between two of them
   select c.* into v_change
   from core.placement_change c
   where c.dpu_id = undo_placement.dpu_id and lower(c.during) = undo_placement.from_at and c.undone_at is null
-  order by c.recorded_at desc, c.change_id desc
+  order by c.change_id desc
   limit 1;
   if not found then
     -- what a later one left of it, after its end, was not told by itself
     select c.* into v_later
     from core.placement_change c
     where c.dpu_id = undo_placement.dpu_id and upper(c.during) = undo_placement.from_at and c.undone_at is null
-    order by c.recorded_at desc, c.change_id desc
+    order by c.change_id desc
     limit 1;
     raise exception using errcode = 'PT404', message = 'No placement of this DPU starts at that instant.', detail = 'from',
       hint = case
@@ -808,8 +815,8 @@ begin
   select c.* into v_later
   from core.placement_change c
   where c.dpu_id = undo_placement.dpu_id and c.during && v_change.during and c.undone_at is null
-    and (c.recorded_at, c.change_id) > (v_change.recorded_at, v_change.change_id)
-  order by c.recorded_at desc, c.change_id desc
+    and c.change_id > v_change.change_id
+  order by c.change_id desc
   limit 1;
   if found then
     raise exception using errcode = 'PT409', message = 'A later placement changed this period.', detail = 'from',

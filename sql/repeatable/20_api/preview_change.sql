@@ -21,6 +21,7 @@ begin
   end if;
   -- what this block locks and writes is let go of where it ends
   begin
+    perform core.begin_dry_run();
     perform core.lock_plan();
     if v_with_resets then
       v_spaces := array[core.find_space(arguments->>'space')];
@@ -64,4 +65,4 @@ $$;
 comment on function api.preview_change(text, jsonb) is
 'Does a change of the floor plan and rolls it back: returns what it would answer, and the facts that counts of spaces follow from where they would differ, for api.compare_counts.
 
-change: apply_site, put_space, record_placement, undo_placement, record_reset or undo_reset; arguments: those of that function by their names, and for apply_site the site itself. result: its row (apply_site: a list of rows), null where it returns none. Holds the lock of the floor plan until it returns and no longer: call it with a short statement_timeout. Errors: those of the change.';
+change: apply_site, put_space, record_placement, undo_placement, record_reset or undo_reset; arguments: those of that function by their names, and for apply_site the site itself. result: its row (apply_site: a list of rows), null where it returns none. Until it returns, and no longer, no other transaction changes the floor plan; others store events meanwhile. Call it with a short statement_timeout all the same: events of DPUs that it would register wait for it. Errors: those of the change.';
