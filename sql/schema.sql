@@ -612,6 +612,11 @@ routine core.assume_time_zone(integer[],text)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.begin_dry_run()
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.begin_rollup()
     returns     boolean
     as          plpgsql
@@ -1195,6 +1200,10 @@ routine core.is_dpu_seen(integer)
     returns     boolean
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.is_dry_run()
+    returns     boolean
+    as          sql stable
 
 routine core.is_far_behind(pg_snapshot,timestamp with time zone)
     arguments   snapshot pg_snapshot, at timestamp with time zone
