@@ -54,3 +54,36 @@ async def test_our_own_clock_marks_no_sensor(client: httpx.AsyncClient, connecti
     for _ in range(2):
         problem(await client.post("/v1/events", json=events), 503, "clock_suspect")
     assert [await sensor(client, dpu) for dpu in dpus] == [(0, "ok")] * 3
+
+
+async def test_three_sensors_alone_do_not_come_again_for_ever(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    """The three of one gateway, whose clock is wrong. Nothing is lost: it is kept, and can be run again."""
+    dpus = ["a", "b", "c"]
+    await send(client, *(event(dpu=dpu, timestamp=datetime.now(UTC).isoformat()) for dpu in dpus))
+    await trust(connection)
+    events = {"events": [event(dpu=dpu, timestamp=ahead()) for dpu in dpus]}
+    problem(await client.post("/v1/events", json=events), 503, "clock_suspect")
+    await connection.execute("update core.clock_suspicion set since_at = since_at - interval '11 minutes'")
+    answer = body(await client.post("/v1/events", json=events))
+    assert [rejection["code"] for rejection in answer["rejected"]] == ["in_future"] * 3
+    assert [await sensor(client, dpu) for dpu in dpus] == [(1, "ahead")] * 3
+    # their time has come: it was our clock after all, and is mended
+    await connection.execute("update core.rejected_event set time = time - interval '2 hours'")
+    rerun = body(await client.post("/v1/rejected/rerun", json={"code": "in_future"}))
+    assert rerun["accepted"] == 3
+    assert await rejected(client) == []
+
+
+async def test_heartbeats_that_are_right_speak_for_our_clock(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    dpus = ["a", "b", "c", "d", "e", "f"]
+    await send(client, *(event(dpu=dpu, timestamp=datetime.now(UTC).isoformat()) for dpu in dpus))
+    await trust(connection)
+    await connection.execute("truncate core.change")
+    events = {"events": [event(dpu=dpu, timestamp=ahead()) for dpu in dpus[:3]]}
+    heartbeats = [{"dpu": dpu, "timestamp": datetime.now(UTC).isoformat()} for dpu in dpus[3:]]
+    assert body(await client.post("/v1/heartbeats", json={"heartbeats": heartbeats}))["accepted"] == 3
+    assert len(body(await client.post("/v1/events", json=events))["rejected"]) == 3

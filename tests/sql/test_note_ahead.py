@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from service import calls
+from tests import factories
 from tests.factories import apply_site, record, trust
 
 HOUR = timedelta(hours=1)
@@ -131,3 +132,190 @@ async def test_events_of_the_past_are_stored_meanwhile(connection: asyncpg.Conne
     await hear(connection, "a", "b", "c")
     await suspect(connection, "a", "b", "c")
     await hear(connection, "a", "b", "c", "d")
+
+
+async def beat(connection: asyncpg.Connection, time: datetime | None, *dpus: str) -> list[str | None]:
+    return await factories.hear(connection, *((dpu, time) for dpu in dpus))
+
+
+async def test_heartbeats_that_agree_with_our_clock_speak_for_it(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b", "c", "d", "e", "f")
+    await connection.execute("truncate core.change")  # their events were long ago
+    await suspect(connection, "a", "b", "c")
+    assert await beat(connection, now() - timedelta(minutes=4), "d", "e", "f") == [None] * 3
+    await refuse(connection, "a", "b", "c")
+
+
+@pytest.mark.parametrize("time", [None, timedelta(minutes=-6)])
+async def test_heartbeats_without_a_time_and_old_ones_do_not(
+    connection: asyncpg.Connection, time: timedelta | None
+) -> None:
+    await hear(connection, "a", "b", "c", "d", "e", "f")
+    await connection.execute("truncate core.change")
+    assert await beat(connection, None if time is None else now() + time, "d", "e", "f") == [None] * 3
+    await suspect(connection, "a", "b", "c")
+
+
+async def test_nor_do_heartbeats_that_were_kept_for_later(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b", "c", "d", "e", "f")
+    await connection.execute("truncate core.change")
+    await connection.execute(
+        "select api.record_heartbeats($1, array[null, null, null], $2, backfill => true)",
+        ["d", "e", "f"],
+        [now()] * 3,
+    )
+    await suspect(connection, "a", "b", "c")
+
+
+async def test_heartbeats_of_dpus_that_were_made_up_just_now_do_not_outvote_others(
+    connection: asyncpg.Connection,
+) -> None:
+    await hear(connection, "a", "b", "c")
+    await beat(connection, now(), *(f"invented-{number}" for number in range(9)))
+    await suspect(connection, "a", "b", "c")
+
+
+async def test_sensors_that_never_sent_an_event_speak_for_our_clock_as_well(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b", "c")
+    await connection.execute("truncate core.change")
+    await beat(connection, now(), "d", "e", "f")
+    await trust(connection)
+    await refuse(connection, "a", "b", "c")
+
+
+async def test_heartbeats_from_ahead_speak_against_our_clock(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b", "c", "d")
+    await connection.execute("truncate core.change")
+    assert await beat(connection, now() + HOUR, "a", "b") == ["in_future"] * 2
+    await suspect(connection, "c")
+    assert await beat(connection, now(), "a") == [None]
+    await refuse(connection, "c")
+
+
+async def test_heartbeats_from_ahead_by_centuries_do_not(connection: asyncpg.Connection) -> None:
+    await hear(connection, "a", "b", "c")
+    await beat(connection, datetime(2999, 1, 1, tzinfo=UTC), "a", "b")
+    await refuse(connection, "c")
+
+
+async def test_a_dpu_whose_heartbeats_are_right_gives_its_events_a_wrong_time(connection: asyncpg.Connection) -> None:
+    """Such as local time that is called UTC."""
+    await hear(connection, "a", "b", "c")
+    await beat(connection, now(), "a", "b", "c")
+    await refuse(connection, "a", "b", "c")
+
+
+# Suspicion that lasts
+
+
+async def come_again(connection: asyncpg.Connection, *dpus: str) -> None:
+    """What the service does where events are told to come again."""
+    await suspect(connection, *dpus)
+    await calls.note_ahead(connection, dpus, [now() + HOUR] * len(dpus))
+
+
+async def let_pass(connection: asyncpg.Connection, time: timedelta) -> None:
+    """All that was noted of clocks was so much earlier."""
+    for table, columns in {
+        "core.clock_suspicion": ("since_at", "judged_at"),
+        "core.dpu_clock": ("refused_at", "suspected_at", "heartbeat_refused_at"),
+        "core.dpu_state": ("agreed_at", "last_seen_at"),
+        "core.change": ("changed_at",),
+    }.items():
+        moved = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
+        await connection.execute(f"update {table} set {moved}", time)
+
+
+MINUTE = timedelta(minutes=1)
+
+
+async def test_three_sensors_alone_are_told_to_come_again_for_ten_minutes(connection: asyncpg.Connection) -> None:
+    """The three of one gateway, whose clock is wrong; the others are silent."""
+    dpus = ("a", "b", "c")
+    await hear(connection, *dpus, "d", "e")
+    for _ in range(9):
+        await let_pass(connection, MINUTE)
+        await come_again(connection, *dpus)
+    await let_pass(connection, 2 * MINUTE)
+    await refuse(connection, *dpus)
+    # they are kept, with the reason, and can be run again; what comes then is not told to come again either
+    assert await connection.fetchval("select count(*) from core.rejected_event where code = 'in_future'") == 3
+    for _ in range(12):
+        await let_pass(connection, MINUTE)
+        await refuse(connection, *dpus)
+    await let_pass(connection, timedelta(minutes=59))
+    await refuse(connection, *dpus)
+    await let_pass(connection, timedelta(minutes=61))
+    await come_again(connection, *dpus)
+
+
+async def test_most_of_all_live_sensors_are_told_to_come_again_for_as_long_as_they_are_ahead(
+    connection: asyncpg.Connection,
+) -> None:
+    dpus = [f"sensor-{number}" for number in range(10)]
+    await hear(connection, *dpus, *(f"other-{number}" for number in range(9)))
+    for _ in range(30):
+        await let_pass(connection, MINUTE)
+        await come_again(connection, *dpus)
+
+
+async def test_as_many_sensors_as_are_right_are_not_most(connection: asyncpg.Connection) -> None:
+    dpus = [f"sensor-{number}" for number in range(10)]
+    await hear(connection, *dpus, *(f"other-{number}" for number in range(10)))
+    await let_pass(connection, MINUTE)
+    await come_again(connection, *dpus)
+    await let_pass(connection, timedelta(minutes=11))
+    await refuse(connection, *dpus)
+
+
+async def test_sensors_that_turn_out_to_be_ahead_later_bring_the_suspicion_back(connection: asyncpg.Connection) -> None:
+    few, others = ("a", "b", "c"), [f"other-{number}" for number in range(8)]
+    await hear(connection, *few, *others)
+    await let_pass(connection, MINUTE)
+    await come_again(connection, *few)
+    await let_pass(connection, timedelta(minutes=11))
+    await refuse(connection, *few)
+    await let_pass(connection, MINUTE)
+    # the first of them are refused, and kept
+    await refuse(connection, *others)
+    await come_again(connection, *few)
+    await come_again(connection, *others)
+
+
+async def test_that_our_clock_was_set_back_confirms_it_for_however_few(connection: asyncpg.Connection) -> None:
+    dpus = ("a", "b", "c")
+    await hear(connection, *dpus)
+    await connection.execute("select core.note_listening(clock_timestamp() + interval '1 hour')")
+    for _ in range(20):
+        await let_pass(connection, MINUTE)
+        await come_again(connection, *dpus)
+
+
+async def test_many_dpus_that_were_made_up_confirm_nothing(connection: asyncpg.Connection) -> None:
+    invented = [f"invented-{number}" for number in range(30)]
+    assert await record(connection, [(dpu, now() - timedelta(seconds=1), 1) for dpu in invented]) == []
+    await let_pass(connection, MINUTE)
+    await come_again(connection, *invented)
+    await let_pass(connection, timedelta(minutes=11))
+    await refuse(connection, *invented)
+
+
+async def test_many_whose_heartbeats_are_right_by_now_confirm_nothing(connection: asyncpg.Connection) -> None:
+    dpus = [f"sensor-{number}" for number in range(12)]
+    await hear(connection, *dpus)
+    await let_pass(connection, MINUTE)
+    await come_again(connection, *dpus)
+    await let_pass(connection, timedelta(minutes=11))
+    await beat(connection, now(), *dpus[:3])
+    await come_again(connection, *dpus[3:])  # it is judged anew
+    await refuse(connection, *dpus[3:])
+
+
+async def test_a_suspicion_from_before_our_clock_was_set_back_is_another_one(connection: asyncpg.Connection) -> None:
+    dpus = ("a", "b", "c")
+    await hear(connection, *dpus)
+    await come_again(connection, *dpus)
+    await let_pass(connection, -HOUR)
+    await connection.execute("truncate core.change")
+    await come_again(connection, *dpus)
+    assert await connection.fetchval("select since_at < clock_timestamp() from core.clock_suspicion")

@@ -326,7 +326,8 @@ create or replace function core.hear_dpus(
   times timestamptz[],
   received_at timestamptz,
   refused integer[] default '{}',
-  backfill boolean default false
+  backfill boolean default false,
+  are_own boolean[] default '{}'
 )
 returns bigint[]
 language plpgsql volatile
@@ -354,13 +355,17 @@ begin
         when not backfill and (n.is_refused or s.last_heartbeat_at is null or n.latest > s.last_heartbeat_at) then hear_dpus.received_at
       end),
       earlier_seen_at = s.last_seen_at,
+      agreed_at = case when n.agrees and not backfill then hear_dpus.received_at else s.agreed_at end,
       sends_heartbeats = true
     from (
-      select a.dpu_id, min(a.at) as first, max(a.at) as latest, array_agg(a.ordinal) filter (where a.ordinal is not null) as ordinals, bool_or(a.ordinal is null) as is_refused
+      select a.dpu_id, min(a.at) as first, max(a.at) as latest, array_agg(a.ordinal) filter (where a.ordinal is not null) as ordinals,
+        bool_or(a.ordinal is null) as is_refused, bool_or(a.is_own and a.at > hear_dpus.received_at - interval '5 minutes') as agrees
       from (
-        select h.dpu_id, h.at, h.ordinal from unnest(dpus, times) with ordinality as h (dpu_id, at, ordinal) where h.dpu_id is not null
+        select h.dpu_id, h.at, h.is_own, h.ordinal
+        from unnest(dpus, times, are_own) with ordinality as h (dpu_id, at, is_own, ordinal)
+        where h.dpu_id is not null
         union all
-        select r.dpu_id, null, null from unnest(refused) as r (dpu_id)
+        select r.dpu_id, null, false, null from unnest(refused) as r (dpu_id)
       ) a
       group by 1
       order by 1
@@ -405,8 +410,8 @@ begin
   return v_news;
 end
 $$;
-comment on function core.hear_dpus(integer[], timestamptz[], timestamptz, integer[], boolean) is
-'Takes in heartbeats, given as parallel arrays (null for dpu_id: left out), and returns the ordinals (from 1) of those that changed anything: newer than the latest one, or within what was taken for an outage. times: none later than received_at. refused: DPUs that sent others, which cannot be taken in. The receipt of both is a sign of life, unless they are backfilled. The caller holds, shared, the lock of the floor plan.';
+comment on function core.hear_dpus(integer[], timestamptz[], timestamptz, integer[], boolean, boolean[]) is
+'Takes in heartbeats, given as parallel arrays (null for dpu_id: left out), and returns the ordinals (from 1) of those that changed anything: newer than the latest one, or within what was taken for an outage. times: none later than received_at. refused: DPUs that sent others, which cannot be taken in. are_own: beside each time whether the DPU gave it; such a one that is no more than 5 minutes old agrees with our clock. The receipt of both is a sign of life, unless they are backfilled. The caller holds, shared, the lock of the floor plan.';
 
 create or replace function core.list_hung(at timestamptz)
 returns table (dpu_id integer, mounted_id integer, other_id integer, space_id integer)

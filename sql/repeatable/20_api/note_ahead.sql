@@ -23,9 +23,10 @@ begin
     where n.time > core.get_latest_time(v_now) and n.time < core.get_farthest_time(v_now))
   order by s.dpu_id
   on conflict (dpu_id) do update set suspected_at = excluded.suspected_at;
+  perform core.note_suspicion(v_now);
 end
 $$;
 comment on function api.note_ahead(text[], timestamptz[]) is
-'Notes of which DPUs these events, given as parallel arrays, come from ahead of our clock. For events that api.record_events refused as a whole (clock_suspect), and so could note nothing: it goes on refusing for as long as they come. It says nothing of the clocks of these DPUs.
+'Notes of which DPUs these events, given as parallel arrays, come from ahead of our clock. For events that api.record_events refused as a whole (clock_suspect), and so could note nothing: it goes on refusing for as long as they come and our clock is suspected (core.note_suspicion). It says nothing of the clocks of these DPUs.
 
 Left out are events of unknown DPUs, of such of which no event was ever accepted, and those that are not ahead, or by more than 100 years.';

@@ -39,6 +39,7 @@ declare
   v_refused bigint[] := '{}';   -- ordinals, verdicts and details of what was not accepted
   v_verdicts text[] := '{}';
   v_details text[] := '{}';
+  v_is_suspect boolean := false;  -- our clock may be wrong
 begin
   if cardinality(times) <> v_count or cardinality(directions) <> v_count or cardinality(sequences) <> v_count
     or cardinality(refused_details) <> cardinality(refused_bodies)
@@ -86,12 +87,12 @@ begin
       from unnest(v_ids, times) with ordinality as n (dpu_id, time, ordinal)
     ) n
     where n.verdict is not null;
-    if not backfill and 'in_future' = any (v_verdicts) and core.is_clock_suspect(
+    v_is_suspect := not backfill and 'in_future' = any (v_verdicts) and core.is_clock_suspect(
       array(
         select distinct v_ids[r.ordinal] from unnest(v_refused, v_verdicts) as r (ordinal, verdict)
         where r.verdict = 'in_future' and times[r.ordinal] < core.get_farthest_time(v_now)),
-      v_now)
-    then
+      v_now);
+    if v_is_suspect and not core.is_suspicion_over(v_now) then
       raise exception using errcode = 'PT503', constraint = 'clock_suspect',
         message = 'Most DPUs of the last minute are ahead of the clock of the service.',
         hint = 'Nothing was stored; send it again later. Whoever runs the service has to look at the clock of the database server.';
@@ -126,6 +127,9 @@ begin
   if keep_refused and cardinality(v_refused) > 0 then
     perform core.note_clocks(v_now,
       array(select v_ids[o] from unnest(v_refused) as o), array(select times[o] from unnest(v_refused) as o), v_verdicts);
+    if v_is_suspect then
+      perform core.note_suspicion(v_now);
+    end if;
   end if;
   if keep_refused and (cardinality(v_refused) > 0 or cardinality(refused_bodies) > 0) then
     v_senders := core.list_event_senders(senders, sender_sizes);
@@ -159,4 +163,4 @@ A token that is limited to a space can report what DPUs saw above its doorways, 
 senders, sender_sizes: the tokens that sent them and how many of the events each, in order, and then, for the refused_bodies with their refused_dpus in the same way, once more; each token can register so many unknown DPUs.
 Late, repeated and out-of-order events are all right, into compressed chunks too. Events of one DPU are stored by one transaction at a time.
 A sign of life of a DPU is each event that was accepted, at its device time unless that is ahead, and the receipt of whatever is no duplicate. backfill: the receipt is none, for what was kept for some time, is imported or is run again.
-Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths; PT503 with the constraint clock_suspect where most DPUs of the last minute are ahead (core.is_clock_suspect), but for backfill: nothing is stored.';
+Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths; PT503 with the constraint clock_suspect where most DPUs of the last minute are ahead (core.is_clock_suspect), but for backfill, and until that was so for 10 minutes and nothing confirmed it (core.is_suspicion_over): nothing is stored.';

@@ -57,7 +57,8 @@ begin
     array(
       select distinct n.dpu_id from unnest(v_ids, v_verdicts) as n (dpu_id, verdict)
       where n.verdict is not null and n.dpu_id is not null and not backfill),
-    backfill);
+    backfill,
+    are_own => array(select times[o] is not null from unnest(v_heard) as o));
   v_news := array(select v_heard[o] from unnest(v_news) as o);
   perform core.note_heartbeat_clocks(v_now, v_ids, times, v_verdicts);
 
@@ -78,5 +79,5 @@ $$;
 comment on function api.record_heartbeats(text[], text[], timestamptz[], boolean, text[], integer[], boolean) is
 'Takes in heartbeats, given as parallel arrays, and returns what became of each, in their order.
 
-Each names a DPU by its id or, where that is null, by its MAC address. What is refused for its time shows in the clock of its DPU (api.get_dpu). times: device time; null: now; what is ahead of the clock counts as now. verdict: null (accepted), duplicate (not newer than the latest one, and not within what was taken for an outage: nothing changed), in_future (more than 5 minutes ahead), clock_unset, too_old (before the horizon, api.set_horizon), unknown_dpu (without auto_register, or beyond what core.registration allows: otherwise it is registered; a MAC address that nobody has becomes the id of a new DPU, in lower case with colons). dpu: the id; last_seen: when the DPU was heard from last. index counts from 0. senders, sender_sizes: the tokens that sent them and how many each, in order; each token can register so many unknown DPUs.
+Each names a DPU by its id or, where that is null, by its MAC address. What is refused for its time shows in the clock of its DPU (api.get_dpu). One with a time within 5 minutes of ours says that our clock is right, one from further ahead that it may be wrong (core.is_clock_suspect). times: device time; null: now; what is ahead of the clock counts as now. verdict: null (accepted), duplicate (not newer than the latest one, and not within what was taken for an outage: nothing changed), in_future (more than 5 minutes ahead), clock_unset, too_old (before the horizon, api.set_horizon), unknown_dpu (without auto_register, or beyond what core.registration allows: otherwise it is registered; a MAC address that nobody has becomes the id of a new DPU, in lower case with colons). dpu: the id; last_seen: when the DPU was heard from last. index counts from 0. senders, sender_sizes: the tokens that sent them and how many each, in order; each token can register so many unknown DPUs.
 A late one settles the past: outages are corrected. The receipt of one that is no duplicate is a sign of life as well, also of a refused one; not with backfill, for what was kept for some time. Who sends heartbeats is armed: from then on its silence counts. A token that is limited to a space can report what hung above its doorways at that time; everything else is unknown_dpu. Errors: PT422 for arrays of different lengths.';
