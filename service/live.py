@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from litestar.types import Receive, Scope, Send
 
@@ -26,7 +26,15 @@ from service import calls
 from service.auth import Access, Gate
 from service.db import Database
 from service.errors import SQLSTATES, Problem, problem_in_words, problem_of
-from service.messages import ChangesRow, CountOut, DpuChangeOut, SelectionRow, SpaceChangeOut, TurnedRow
+from service.messages import (
+    ChangesRow,
+    CountOut,
+    DpuChangeOut,
+    ListAgainOut,
+    SelectionRow,
+    SpaceChangeOut,
+    TurnedRow,
+)
 from service.negotiation import HttpRequest, json_encoder
 from service.shares import OwnTurns, Part
 
@@ -58,6 +66,8 @@ KEEP_ALIVE = b": still here\n"
 # The id before the first batch is complete: after it, everything is sent.
 BEGINNING = "0"
 LONGEST_ID = 8_000
+# Instead of one that is longer than any of ours.
+UNREADABLE = "-"
 
 log = logging.getLogger("headcount.live")
 
@@ -100,6 +110,10 @@ def space_event(space: str, deleted: bool) -> bytes:
 def dpu_event(row: TurnedRow, space: str | None) -> bytes:
     told = DpuChangeOut(row.dpu, row.state, row.last_seen, row.at, space)
     return b"event: dpu\ndata: " + json_encoder.encode(told) + b"\n\n"
+
+
+def list_event(reason: Literal["last_event_id", "stalled"]) -> bytes:
+    return b"event: list\ndata: " + json_encoder.encode(ListAgainOut(reason)) + b"\n\n"
 
 
 def batch(events: list[bytes], old: str, new: str) -> bytes:
@@ -162,6 +176,8 @@ class Selection:
             # Let them ask again, and hear why.
             for listener in self.listeners:
                 listener.end()
+        if changes.is_all:  # who joins just now is not told: what it lists afterwards is as new
+            self._notice(("list", ""), list_event("stalled"), tick)
         if loaded is None and not (changed or changes.spaces or changes.deleted or turned):
             return False
         members = self.members(changes) if loaded is None else set() if isinstance(loaded, Problem) else set(loaded)
@@ -179,7 +195,7 @@ class Selection:
         flips = self.dpu_events(turned)
         for dpu, encoded in flips.items():
             self._notice(("dpu", dpu), encoded, tick)
-        return bool(lost or spoken_of or moved or flips)
+        return bool(changes.is_all or lost or spoken_of or moved or flips)
 
     def members(self, changes: ChangesRow) -> set[str]:
         """Its spaces after a change, where that can be told without asking the database."""
@@ -356,8 +372,9 @@ class Live:
         self.streams_of.check(access.client)
         asked = asked._replace(token=access.token if access.is_limited else None)
         selection = self.selections.setdefault(asked, Selection(asked))
-        resumes = last_id is not None and last_id != BEGINNING and len(last_id) <= LONGEST_ID
-        listener = Listener(self, selection, access, last_id if resumes else None)
+        if last_id and len(last_id) > LONGEST_ID:
+            last_id = UNREADABLE
+        listener = Listener(self, selection, access, last_id or None)
         selection.listeners.add(listener)
         self.listening += 1
         self.streams_of.add(access.client, 1)
@@ -600,7 +617,8 @@ class Live:
         selection, changes = listener.selection, since.changes
         spaces = [space for space in listener.spaces if space in selection.changed]
         if changes.is_all:
-            return batch([self.frames[space].encoded for space in spaces], BEGINNING, listener.cursor)
+            counts = [self.frames[space].encoded for space in spaces]
+            return batch([list_event("last_event_id"), *counts], BEGINNING, listener.cursor)
         told = [space_event(space, deleted=False) for space in changes.spaces if space in selection.changed]
         if selection.asked == Asked():  # of one that is gone nobody knows any more where it was
             retired = [space for space in changes.spaces if space not in selection.changed]

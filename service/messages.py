@@ -1052,6 +1052,15 @@ class SpaceChangeOut(Struct, frozen=True):
     deleted: bool
 
 
+class ListAgainOut(Struct, frozen=True):
+    """What listeners of the live stream are told where changes may have been missed: list spaces and sensors again.
+
+    `reason`: `last_event_id`, it was too old or is not known; `stalled`, the service did not follow for a while.
+    """
+
+    reason: Literal["last_event_id", "stalled"]
+
+
 class DpuChangeOut(Struct, frozen=True):
     """A DPU that went offline, came back or was heard from for the first time.
 

@@ -76,7 +76,9 @@ async def stream_counts(request: HttpRequest) -> ASGIApp:
     Server-sent events: `count` with what GET /v1/spaces/{id}/count answers, once for each space and then within a
     second of every change; `space` with `{space, deleted}` when a space itself was created, changed or deleted;
     `dpu` with `{dpu, state, last_seen, at, space}` when a sensor there goes offline, comes back or is new.
-    With `Last-Event-ID` only what changed since. A comment at least every 15 seconds.
+    `list` with `{reason}` when changes may have been missed: list spaces and sensors again. With `Last-Event-ID` only
+    what changed since, or `list` and all counts where that is longer ago than 2 minutes. A comment at least every 15
+    seconds.
     """
     asked = query(request, LiveQuery)
     spaces = tuple(dict.fromkeys(asked.space)) if asked.space is not None else None

@@ -7,7 +7,8 @@ const LONGEST_MS = 15000;
 // The service says something every 10 seconds; a line that is silent for longer is dead.
 const SILENCE_MS = 25000;
 
-// Calls back with every event (name, data), and on each change of state: connecting, live or waiting (and how long).
+// Calls back with every event (name, data), on each change of state: connecting, live or waiting (and how long), and
+// whenever what events do not tell has to be listed (onOpen): each time it begins, and where the service says so.
 export class Live {
   #lastId = "";
   #pause = SHORTEST_MS;
@@ -84,6 +85,7 @@ export class Live {
       else if (field === "data") data.push(value);
       else if (field === "id") this.#lastId = value;
     }
-    if (data.length) this.onEvent(name, JSON.parse(data.join("\n")));
+    if (name === "list") this.onOpen().catch(() => this.#abort.abort());
+    else if (data.length) this.onEvent(name, JSON.parse(data.join("\n")));
   }
 }

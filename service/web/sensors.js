@@ -200,6 +200,7 @@ const live = new Live({
   onEvent,
   onState: showState,
   async onOpen() {
+    details.refresh();
     await Promise.all([loadSensors(), loadSpaces()]);
   },
 });

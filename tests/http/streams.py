@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+import asyncpg
 import httpx
 from litestar import Litestar
 
@@ -117,6 +118,18 @@ async def listening(
             feed: Live = app.state.live
             if feed.task and not feed.listening:
                 await asyncio.wait({feed.task})  # what it reads would be in the way of the next test
+
+
+@asynccontextmanager
+async def behind(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Whoever asks what changed is told that it is too long ago, as if it had stood still for two minutes."""
+    text = await connection.fetchval("select pg_get_functiondef('core.is_far_behind'::regproc)")
+    head, _, _ = text.partition("AS $function$")
+    await connection.execute(f"{head} AS 'begin return true; end'")
+    try:
+        yield
+    finally:
+        await connection.execute(text)
 
 
 def hanging_up(app: Litestar) -> Callable[[Any, Any, Any], Awaitable[None]]:

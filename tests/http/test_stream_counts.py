@@ -20,7 +20,7 @@ from tests.commands.support import free_port, running, serving
 from tests.factories import hear, listen
 from tests.factories import heard as received
 from tests.http import body, event, problem, put, room_with_dpu, send
-from tests.http.streams import Stream, listening
+from tests.http.streams import Stream, behind, listening
 
 
 def now(later: timedelta = timedelta()) -> str:
@@ -133,7 +133,52 @@ async def test_it_gives_everything_after_an_id_that_is_too_old_or_not_its_own(
     await put(client, "spaces/hall")
     async with listening(app, last_id=last_id) as stream:
         await stream.wait_for(1)
-        assert stream.counts() == [("hall", 0)]
+        await stream.wait_until(lambda: stream.counts() == [("hall", 0)])
+        assert (stream.events[0].name, stream.events[0].data) == ("list", {"reason": "last_event_id"})
+
+
+async def test_it_says_to_list_again_where_spaces_and_sensors_may_have_changed_since(
+    app: Litestar, client: httpx.AsyncClient
+) -> None:
+    """More than two minutes ago, by the id: then nobody looks up what changed."""
+    await put(client, "spaces/hall")
+    await put(client, "spaces/shed")
+    async with listening(app) as stream:
+        last_id = (await stream.wait_for(2))[-1].id
+        assert [event.name for event in stream.events] == ["count", "count"], "who begins has to list anyway"
+    await put(client, "spaces/hall", name="Hall")
+    snapshot, at, checked_at, history = last_id.split("@")
+    long_ago = "@".join([snapshot, *(str(int(time) - 121_000_000) for time in (at, checked_at)), history])
+    async with listening(app, last_id=long_ago) as stream:
+        await stream.wait_for(3)
+        assert [(event.name, event.data.get("reason")) for event in stream.events] == [
+            ("list", "last_event_id"),
+            ("count", None),
+            ("count", None),
+        ]
+        assert [event.id == "0" for event in stream.events] == [True, True, False]
+        last_id = stream.events[-1].id
+    async with listening(app, last_id=last_id) as stream:
+        await put(client, "spaces/shed", name="Shed")
+        await stream.wait_for(1)
+        assert stream.events[0].data == {"space": "shed", "deleted": False}, "and then only what changes"
+
+
+async def test_it_says_so_as_well_where_the_service_did_not_follow_for_a_while(
+    app: Litestar, client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await put(client, "spaces/hall")
+    async with listening(app) as stream, listening(app, "space=hall") as other:
+        await stream.wait_for(1)
+        await other.wait_for(1)
+        async with behind(connection):
+            await stream.wait_until(lambda: len(stream.events) > 1)
+            await other.wait_until(lambda: len(other.events) > 1)
+            assert [(event.name, event.data) for event in (stream.events[1], other.events[1])] == [
+                ("list", {"reason": "stalled"})
+            ] * 2
+            async with listening(app, "space=hall") as late:
+                assert (await late.wait_for(1))[0].name == "count"
 
 
 async def test_it_tells_of_new_spaces_changed_ones_and_deleted_ones(app: Litestar, client: httpx.AsyncClient) -> None:

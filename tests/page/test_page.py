@@ -15,6 +15,7 @@ from service import calls
 from tests.commands.support import free_port, serving
 from tests.http import event, put, send
 from tests.http.guarded import build_site, new_token, token_id
+from tests.http.streams import behind
 from tests.page.conftest import RUN_AXE, Site, ago, answer_with
 
 # In the page: posts an event, and returns after how many milliseconds the count on display is another one.
@@ -76,6 +77,17 @@ async def test_a_new_space_appears_and_a_deleted_one_goes_without_a_reload(site:
     await api.delete("/v1/spaces/porch")
     await expect(page.locator(row("porch"))).to_have_count(0)
     assert await page.evaluate("window.wasHere")
+
+
+async def test_it_lists_the_spaces_again_where_the_stream_says_so(
+    site: Site, api: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    """The service did not follow for a while: nothing else tells the new name."""
+    page = await site.open()
+    await expect(page.locator(row("room"))).to_contain_text("Tea room")
+    await connection.execute("update core.space set name = 'Coffee room' where id = 'room'")
+    async with behind(connection):
+        await expect(page.locator(row("room"))).to_contain_text("Coffee room")
 
 
 async def test_it_says_what_to_do_where_there_are_no_spaces(site: Site) -> None:

@@ -18,6 +18,7 @@ from service import calls
 from tests.commands.support import free_port, serving
 from tests.http import body, put
 from tests.http.guarded import build_site, new_token, token_id
+from tests.http.streams import behind
 from tests.page.conftest import RUN_AXE, Site, ago, answer_with
 
 MANY = 10_000
@@ -275,6 +276,17 @@ async def test_new_ones_appear_and_changed_ones_change_without_a_reload(site: Si
     await place(sensors, mac, "gate", "yard")
     await expect(newcomer).to_have_text(re.compile(r"By the well .* Yard"), timeout=SOON_MS)
     assert await page.evaluate("window.wasHere")
+
+
+async def test_it_lists_the_spaces_again_where_the_stream_says_so(
+    site: Site, sensors: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    """The service did not follow for a while: nothing else tells the new name."""
+    page = await site.open("/sensors")
+    await expect(page.locator("#space")).to_contain_text("Yard")
+    await connection.execute("update core.space set name = 'Court' where name = 'Yard'")
+    async with behind(connection):
+        await expect(page.locator("#space")).to_contain_text("Court")
 
 
 async def test_it_asks_for_the_list_again_only_for_what_is_new_in_it(site: Site, sensors: httpx.AsyncClient) -> None:
