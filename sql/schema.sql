@@ -1148,8 +1148,8 @@ routine core.get_week(jsonb)
     as          plpgsql immutable
     set         search_path=pg_catalog, pg_temp
 
-routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time zone,integer[],boolean)
-    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone, refused integer[] DEFAULT '{}'::integer[], backfill boolean DEFAULT false
+routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time zone,integer[],boolean,boolean[])
+    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone, refused integer[] DEFAULT '{}'::integer[], backfill boolean DEFAULT false, are_own boolean[] DEFAULT '{}'::boolean[]
     returns     bigint[]
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
@@ -1235,6 +1235,18 @@ routine core.is_space_in_reach(integer)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.is_suspicion_confirmed(timestamp with time zone,timestamp with time zone)
+    arguments   since_at timestamp with time zone, at timestamp with time zone
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.is_suspicion_over(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     boolean
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.judge_event(integer,timestamp with time zone,timestamp with time zone,timestamp with time zone)
     arguments   dpu_id integer, event_time timestamp with time zone, received_at timestamp with time zone, oldest timestamp with time zone
     returns     text
@@ -1244,6 +1256,18 @@ routine core.list_above(integer[])
     arguments   spaces integer[]
     returns     TABLE(space_id integer, above_id integer, steps integer)
     as          plpgsql stable rows 20
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_agreeing(integer[],timestamp with time zone,timestamp with time zone)
+    arguments   dpus integer[], from_at timestamp with time zone, at timestamp with time zone
+    returns     SETOF integer
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_ahead(timestamp with time zone,timestamp with time zone)
+    arguments   from_at timestamp with time zone, at timestamp with time zone
+    returns     SETOF integer
+    as          sql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_asked_spaces(text[],text,boolean)
@@ -1569,6 +1593,12 @@ routine core.note_heartbeat_clocks(timestamp with time zone,integer[],timestamp 
     set         search_path=pg_catalog, pg_temp
 
 routine core.note_listening(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.note_suspicion(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     void
     as          plpgsql
@@ -1952,6 +1982,14 @@ table core.channel
     index       CREATE INDEX channel_under_id_idx ON core.channel USING btree (under_id)
     index       CREATE UNIQUE INDEX channel_id_idx ON core.channel USING btree (id) WHERE (deleted_at IS NULL)
 
+table core.clock_suspicion
+    column      is_only boolean not null default true
+    column      since_at timestamp with time zone not null
+    column      judged_at timestamp with time zone not null
+    column      is_confirmed boolean not null
+    constraint  clock_suspicion_is_only_check CHECK (is_only)
+    constraint  clock_suspicion_pkey PRIMARY KEY (is_only)
+
 table core.delivery
     column      delivery_id bigint not null generated always as identity
     column      notice_id bigint not null
@@ -2035,6 +2073,7 @@ table core.dpu_clock
     column      suspected_at timestamp with time zone
     column      heartbeat_refused_at timestamp with time zone
     column      heartbeat_code text
+    column      heartbeat_time timestamp with time zone
     constraint  dpu_clock_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id) ON DELETE CASCADE
     constraint  dpu_clock_pkey PRIMARY KEY (dpu_id)
     index       CREATE INDEX dpu_clock_heartbeat_refused_at_idx ON core.dpu_clock USING btree (dpu_id) WHERE (heartbeat_refused_at IS NOT NULL)
@@ -2060,6 +2099,7 @@ table core.dpu_state
     column      armed_at timestamp with time zone
     column      first_from timestamp with time zone not null default '-infinity'::timestamp with time zone
     column      retired_at timestamp with time zone
+    column      agreed_at timestamp with time zone
     option      fillfactor=40
     constraint  dpu_state_pkey PRIMARY KEY (dpu_id)
 
