@@ -23,6 +23,7 @@ import msgspec
 HOST = "127.0.0.1"
 MIB = 2**20
 PATIENCE = 40.0
+FROM = "2026-01-01T00:00:00Z"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -32,6 +33,7 @@ class Target(msgspec.Struct, frozen=True):
     read: str
     ingest: str
     limited: str
+    admin: str
 
 
 class Attack:
@@ -88,7 +90,7 @@ class Attack:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         if b"content-length:" in head:
             await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0]))
-        else:
+        elif not head.startswith(b"http/1.1 204"):
             raise asyncio.IncompleteReadError(b"", None)
         return head[9:12].decode()
 
@@ -315,6 +317,71 @@ async def dry_runs(attack: Attack) -> None:
     await attack.together(8, lambda _: attack.keep_asking(itertools.cycle(requests)))
 
 
+def whole_sites(attack: Attack, query: str = "") -> list[bytes]:
+    """Changes of the whole site, each as large as a request may be: zones, floors, sensors that move and retire."""
+
+    def site(**items: object) -> bytes:
+        body = json.dumps(items).encode()
+        return attack.post(f"/v1/site{query}", attack.target.admin, body, method="PUT")
+
+    def rooms(**more: object) -> bytes:
+        return site(spaces=[{"id": f"big-{number}", **more} for number in range(1_000)])
+
+    def moved(door: int) -> bytes:
+        return site(
+            placements=[
+                {"dpu": f"dpu-{number}", "doorway": f"door-{(number + door) % 10}", "mounted_in": "hall", "from": FROM}
+                for number in range(10, 1_010)
+            ]
+        )
+
+    def sensors(**more: object) -> bytes:
+        return site(dpus=[{"id": f"dpu-{number}", **more} for number in range(10, 1_010)])
+
+    return [
+        site(spaces=[{"id": "big"}, {"id": "floor", "parent": "big"}]),
+        rooms(parent="floor"),
+        site(spaces=[{"id": "big", "time_zone": "Asia/Tokyo", "reset_at": "03:00"}]),
+        rooms(time_zone="Europe/Berlin", reset_at="04:00"),
+        moved(0),
+        sensors(retired=True, offline_after_seconds=60),
+        site(spaces=[{"id": "floor", "parent": "hall"}]),
+        rooms(time_zone=None, reset_at=None, parent="big"),
+        moved(1),
+        sensors(retired=False, offline_after_seconds=None),
+        site(spaces=[{"id": "floor", "parent": "big"}, {"id": "big", "time_zone": "UTC", "reset_at": "never"}]),
+    ]
+
+
+async def whole_changes(attack: Attack) -> None:
+    """One who may change everything does so, all the time."""
+    requests = whole_sites(attack)
+    await attack.together(6, lambda _: attack.keep_asking(itertools.cycle(requests)))
+
+
+async def whole_dry_runs(attack: Attack) -> None:
+    """The same asks what would be."""
+    requests = whole_sites(attack, "?dry_run=true")
+    await attack.keep_asking(iter(whole_sites(attack)[:2]))
+    await attack.together(6, lambda place: attack.keep_asking(itertools.cycle(requests[place:] + requests[:place])))
+
+
+async def resets(attack: Attack) -> None:
+    """Resets of the hall, told and taken back, and their dry runs."""
+
+    def requests(place: int) -> Iterator[bytes]:
+        path = "/v1/spaces/hall/resets"
+        for second in itertools.count():
+            at = f"2026-01-05T{place:02}:{second // 60 % 60:02}:{second % 60:02}Z"
+            body = json.dumps({"count": 1, "at": at}).encode()
+            for query in ("?dry_run=true", ""):
+                yield attack.post(path + query, attack.target.admin, body)
+            for query in ("&dry_run=true", ""):
+                yield attack.post(f"{path}?at={at}{query}", attack.target.admin, b"", method="DELETE")
+
+    await attack.together(8, lambda place: attack.keep_asking(requests(place)))
+
+
 async def reruns(attack: Attack) -> None:
     """Refused events are run again while the floor plan changes: each waits for the other, and all others for both."""
     lines = "".join(f"1999-12-01T08:00:00Z,1,dpu-9,{number}\n" for number in range(10_000))
@@ -435,6 +502,9 @@ ATTACKS = (
     plan_changes,
     own_spaces,
     dry_runs,
+    whole_changes,
+    whole_dry_runs,
+    resets,
     reruns,
     unknown_sensors,
     sensors,

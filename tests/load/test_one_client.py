@@ -56,6 +56,7 @@ class Service(NamedTuple):
     read: str
     ingest: str
     limited: str
+    admin: str
 
 
 @asynccontextmanager
@@ -64,12 +65,12 @@ async def service_on(url: str) -> AsyncIterator[Service]:
     with psycopg.connect(url, autocommit=True) as owner:
         for statement in filter(str.strip, MORE.split(";\n")):
             owner.execute(statement)
-    tokens = [make_token() for _ in range(4)]
-    scopes = (["read", "ingest"], ["read"], ["ingest"], ["admin"])
+    tokens = [make_token() for _ in range(5)]
+    scopes = (["read", "ingest"], ["read"], ["ingest"], ["admin"], ["admin"])
+    spaces = (None, None, None, "limited", None)
     connection = await asyncpg.connect(url)
     try:
-        for token, scope in zip(tokens, scopes, strict=True):
-            space = "limited" if scope == ["admin"] else None
+        for token, scope, space in zip(tokens, scopes, spaces, strict=True):
             await calls.create_token(connection, digest_of(token), scope, space=space)
     finally:
         await connection.close()
@@ -127,7 +128,7 @@ async def tell(service: Service, is_over: asyncio.Event) -> Answers:
 
 async def attacked(service: Service, name: str) -> str:
     """What the hostile client says, once it is over."""
-    target = Target(service.port, SECONDS, service.read, service.ingest, service.limited)
+    target = Target(service.port, SECONDS, service.read, service.ingest, service.limited, service.admin)
     command = (sys.executable, "-m", "tests.load.attacks", name)
 
     def run() -> str:
