@@ -107,6 +107,9 @@ SQLSTATES = {
     "57014": "unavailable",
     "57P0": "unavailable",
 }
+# What PostgreSQL says without a SQLSTATE of its own (XX000) where something was replaced while it was used.
+IS_REPLACED = re.compile(r"cache lookup failed for |could not open relation with OID |tuple concurrently ")
+REPLACED = "The schema of the database is being changed just now (headcount migrate). Try again: nothing counts twice."
 WORDS = {
     "conflict": "Something else that is stored stands in the way.",
     "invalid": "The database refused a value.",
@@ -156,6 +159,8 @@ def problem_of(error: Exception) -> Problem:
 
 def problem_of_sqlstate(error: asyncpg.PostgresError) -> Problem:
     state = getattr(error, "sqlstate", None) or ""
+    if (state == "XX000" and IS_REPLACED.match(str(error))) or isinstance(error, asyncpg.InvalidCachedStatementError):
+        return Problem("unavailable", REPLACED)
     code = next((SQLSTATES[state[:n]] for n in range(len(state), 0, -1) if state[:n] in SQLSTATES), "internal")
     if not state.startswith("PT"):
         return Problem(code, WORDS[code])

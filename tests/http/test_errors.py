@@ -1,5 +1,6 @@
 """One shape of errors at every address, and one table of what becomes what, which docs/errors.md shows."""
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -73,6 +74,39 @@ async def test_it_hides_its_own_mistakes_and_logs_them_under_the_request_id(
     assert "Traceback" in caplog.text
 
 
+VANISHING = """
+create function public.vanishing() returns integer language plpgsql as 'begin return 1; end';
+create function public.holding() returns bigint language plpgsql as
+'begin perform pg_advisory_xact_lock(7); return count(*) from core.report; end';  -- at a table it hears of what is gone
+create or replace function core.find_space(space text, place text default 'space') returns integer
+language plpgsql as 'begin perform public.holding(), public.vanishing(); return 1; end';
+select pg_advisory_lock(7)
+"""
+
+
+@pytest.mark.concurrency
+async def test_what_a_migration_replaces_while_a_request_uses_it_is_no_mistake_of_ours(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    definition = await connection.fetchval("select pg_get_functiondef('core.find_space'::regproc)")
+    await connection.execute(VANISHING)
+    try:
+        asked = asyncio.create_task(client.get("/v1/spaces/room"))
+        async with asyncio.timeout(60):
+            while not await connection.fetchval("select exists (select from pg_locks where not granted)"):
+                assert not asked.done(), asked.result().text
+                await asyncio.sleep(0.02)
+        await connection.execute("drop function public.vanishing")
+    finally:
+        await connection.execute("select pg_advisory_unlock(7)")
+        await connection.execute(definition + "; drop function public.holding")
+    found = problem(await asked, 503, "unavailable")
+    assert "headcount migrate" in found["detail"]
+    (line,) = [record for record in caplog.records if record.name == "headcount.errors"]
+    assert "cache lookup failed for function" in line.getMessage()
+    assert line.exc_info is None
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -99,6 +133,11 @@ async def test_it_hides_its_own_mistakes_and_logs_them_under_the_request_id(
         (ConnectionResetError("m"), "unavailable"),
         (TimeoutError("m"), "unavailable"),
         (SchemaMismatch("m"), "unavailable"),
+        (asyncpg.PostgresError.new({"C": "XX000", "M": "cache lookup failed for function 4711"}), "unavailable"),
+        (asyncpg.PostgresError.new({"C": "XX000", "M": "could not open relation with OID 4711"}), "unavailable"),
+        (asyncpg.PostgresError.new({"C": "XX000", "M": "tuple concurrently updated"}), "unavailable"),
+        (asyncpg.PostgresError.new({"C": "XX000", "M": "unexpected: cache lookup failed for"}), "internal"),
+        (asyncpg.InvalidCachedStatementError("m"), "unavailable"),
         (asyncpg.UndefinedTableError("m"), "internal"),
         (asyncpg.InsufficientPrivilegeError("m"), "internal"),
         (KeyError("m"), "internal"),
