@@ -20,6 +20,7 @@ from litestar import Request
 from litestar.handlers import BaseRouteHandler
 
 from service import calls
+from service.door import Visit
 from service.errors import Problem, problem_of
 from service.limits import Limiter, Share
 from service.messages import TokenRow
@@ -195,20 +196,11 @@ class Gate:
         self.tokens = tokens
         self.limiter = limiter
 
-    async def admit(self, authorization: str, scope: str, *, away_seconds: float = 0.0) -> Access:
-        """The access of a request. Raises Problem: 401 without a good token, 403 without the scope, 429, 503."""
+    async def identify(self, authorization: str, scope: str, *, away_seconds: float = 0.0) -> Access:
+        """The access of a request. Raises Problem: 401 without a good token, 503. `scope`: it needs that."""
         tokens = self.tokens
-        access = EVERYTHING if tokens is None else await self._identify(tokens, authorization, scope, away_seconds)
-        if scope not in access.scopes:
-            has = ", ".join(f"`{has}`" for has in SCOPES if has in access.scopes)
-            raise Problem(
-                "forbidden",
-                f"The token is valid but lacks the scope `{scope}`; it has {has}. {how_to_get(scope)}",
-                headers={"WWW-Authenticate": f'Bearer realm="headcount", error="insufficient_scope", scope="{scope}"'},
-            )
-        return access
-
-    async def _identify(self, tokens: Tokens, authorization: str, scope: str, away_seconds: float) -> Access:
+        if tokens is None:
+            return EVERYTHING
         given = BEARER.fullmatch(authorization)
         if given is None:
             raise _unauthorized(
@@ -233,6 +225,15 @@ def how_to_get(scope: str) -> str:
     return f"To make a token that can do this, run: headcount token create --scope {scope}"
 
 
+def _forbidden(access: Access, scope: str) -> Problem:
+    has = ", ".join(f"`{has}`" for has in SCOPES if has in access.scopes)
+    return Problem(
+        "forbidden",
+        f"The token is valid but lacks the scope `{scope}`; it has {has}. {how_to_get(scope)}",
+        headers={"WWW-Authenticate": f'Bearer realm="headcount", error="insufficient_scope", scope="{scope}"'},
+    )
+
+
 def _unauthorized(detail: str, error: str) -> Problem:
     return Problem("unauthorized", detail, headers={"WWW-Authenticate": f'Bearer realm="headcount"{error}'})
 
@@ -251,9 +252,21 @@ async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
     if gate.tokens is None and (method != "GET" or scope != "read" or handler.opt.get("triggers")):
         _refuse_other_sites(connection)
     away_seconds = AWAY_SECONDS if handler.opt.get("is_probe") else 0.0
-    access = await gate.admit(connection.headers.get("authorization", ""), scope, away_seconds=away_seconds)
+    access = await gate.identify(connection.headers.get("authorization", ""), scope, away_seconds=away_seconds)
     connection.scope["auth"] = access
+    visit: Visit | None = connection.scope["state"].get("visit")
+    if visit is not None and visit.is_strangers():
+        await visit.meet(access.client)
+    if scope not in access.scopes:
+        raise _forbidden(access, scope)
     gate.limiter.admit(access.shares, is_ingest=scope == "ingest")
+
+
+def leave_door(connection: Connection) -> None:
+    """For answers that go on and on: they have bounds of their own."""
+    visit: Visit | None = connection.scope["state"].get("visit")
+    if visit is not None:
+        visit.leave()
 
 
 def charge(connection: Connection, events: int) -> None:

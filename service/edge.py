@@ -137,9 +137,8 @@ def completed(headers: Iterable[Header], identity: str, as_of: datetime | None =
     return found + [header for header in HEADERS if header[0] not in names]
 
 
-def problem_answer(code: str, detail: str) -> tuple[int, list[Header], bytes]:
+def problem_answer(problem: Problem) -> tuple[int, list[Header], bytes]:
     """Status, headers and body for what was refused before it was a request."""
-    problem = Problem(code, detail)
     body = encode_problem(problem)
     headers = [
         (b"content-type", PROBLEM_JSON.encode()),

@@ -12,8 +12,11 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.edge import problem_answer
+from service.door import Door, Share, Visit
+from service.edge import Header, problem_answer
+from service.errors import Problem
 from service.logs import Seldom
+from service.shares import too_much
 
 # A client that stalls would hold its connection for ever: in the head of a request, in its body, in reading an answer.
 HEAD_SECONDS = 30.0
@@ -74,12 +77,18 @@ class Connection(HttpToolsProtocol):
     # A token was good here, for a request that was answered.
     is_known = False
     answering: RequestResponseCycle | None = None
+    # Of each server its own; None where nobody can be told apart.
+    door: Door | None = None
+    # The request that is answered, or waits to be; and the one that waits until the answer before it was taken.
+    visit: Visit | None = None
+    deferred: tuple[RequestResponseCycle, Callable[..., Any]] | None = None
     # What answers a GET, and whether anybody is there to take it.
     reading: asyncio.Task[Any] | None = None
     is_lost = False
     deadline: asyncio.TimerHandle | None = None
     unread: asyncio.TimerHandle | None = None
     unread_bytes = 0
+    unread_of: Share | None = None
     overhead = 0
     max_connections = MAX_CONNECTIONS
 
@@ -142,7 +151,10 @@ class Connection(HttpToolsProtocol):
         return b"\r\n".join((*lines, b"", b""))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
         if len(self.headers) > MAX_HEADER_LINES:
             raise Refused(f"The head of the request has more than {MAX_HEADER_LINES} lines.", "head_too_large")
 
@@ -182,8 +194,44 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
+        if self.flow.write_paused:
+            self.deferred = (cycle, app)  # it would make another answer that waits
+            return
         self.answering = cycle
-        super()._start_asgi_task(cycle, app)
+        if self.door is None:
+            self._run(cycle, app).add_done_callback(self.tasks.discard)
+            return
+        authorization = None
+        for name, value in cycle.scope["headers"]:
+            if name == b"authorization":
+                authorization = hash(value)
+                break
+        visit = cycle.scope["state"]["visit"] = self.visit = Visit(self.door, self, (cycle, app), authorization)
+        self.door.enter(visit)
+
+    def begin(self, visit: Visit) -> None:
+        task = self._run(*visit.what)
+        task.add_done_callback(visit.leave)
+        task.add_done_callback(self.tasks.discard)
+
+    def refuse(self, visit: Visit, detail: str) -> None:
+        async def wait_and_answer(_scope: object, _receive: object, send: Callable[..., Any]) -> None:
+            self.reading = asyncio.current_task()
+            try:
+                await visit.door.hold_back(visit.share)
+                await _send_problem(send, *problem_answer(too_much(detail)))
+            except asyncio.CancelledError:
+                if not self.is_lost:
+                    raise
+            finally:
+                self.reading = None
+
+        self._run(visit.what[0], wait_and_answer).add_done_callback(self.tasks.discard)
+
+    def _run(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> asyncio.Task[None]:
+        task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(task)
+        return task
 
     def on_response_complete(self) -> None:
         if self.answering and self.answering.scope.get("auth") is not None:
@@ -222,8 +270,28 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
 
     def _wait_for_reader(self) -> None:
-        self.unread_bytes = self.transport.get_write_buffer_size()
+        size = self.transport.get_write_buffer_size()
+        if self.visit:
+            self._count_unread(self.visit.share, size)
+        self.unread_bytes = size
         self.unread = self.loop.call_later(ANSWER_SECONDS, self._look_at_reader)
+
+    def _count_unread(self, share: Share, size: int) -> None:
+        """Answers that wait for this client, and closes the connection where those are far too many."""
+        if self.unread_of is None:
+            self.unread_of = share
+            share.unread_answers += 1
+            share.unread_bytes += size
+        else:
+            self.unread_of.unread_bytes += size - self.unread_bytes
+        if share.is_far_beyond():
+            self.transport.abort()
+
+    def _discount_unread(self) -> None:
+        if self.unread_of:
+            self.unread_of.unread_answers -= 1
+            self.unread_of.unread_bytes -= self.unread_bytes
+            self.unread_of = None
 
     def _look_at_reader(self) -> None:
         if 4 * self.transport.get_write_buffer_size() > 3 * self.unread_bytes:
@@ -234,7 +302,13 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         if self.unread:
             self.unread.cancel()
+            self.unread = None
+        self._discount_unread()
         super().resume_writing()
+        if self.deferred and not self.is_lost:
+            cycle, app = self.deferred
+            self.deferred = None
+            self._start_asgi_task(cycle, app)
 
     def shutdown(self) -> None:
         """A client that stalls must not keep the service from stopping."""
@@ -270,7 +344,7 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, code: str, detail: str) -> None:
         """Ends the connection; with an answer, unless one has begun."""
         if self.cycle is None or self.cycle.response_complete:
-            status, headers, body = problem_answer(code, detail)
+            status, headers, body = problem_answer(Problem(code, detail))
             lines = [b"HTTP/1.1 %d" % status, *(b"%b: %b" % header for header in headers), b"connection: close"]
             self.transport.write(b"\r\n".join((*lines, b"", body)))
         self.transport.close()
@@ -287,16 +361,23 @@ def _has_path(target: bytes) -> bool:
 
 async def too_many(_scope: object, _receive: object, send: Callable[..., Any]) -> None:
     """Answers that there are too many connections (503)."""
-    status, headers, body = problem_answer("unavailable", "Too many connections are open. Try again.")
-    headers = [*headers, (b"connection", b"close")]
+    status, headers, body = problem_answer(Problem("unavailable", "Too many connections are open. Try again."))
+    await _send_problem(send, status, [*headers, (b"connection", b"close")], body)
+
+
+async def _send_problem(send: Callable[..., Any], status: int, headers: list[Header], body: bytes) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 class Server(uvicorn.Server):
-    """One that leaves signals to us. `serve(sockets=[...])` runs until `should_exit`, and answers what is open."""
+    """One that leaves signals to us. `serve(sockets=[...])` runs until `should_exit`, and answers what is open.
 
-    def __init__(self, app: Callable[..., Any]) -> None:
+    `is_guarded`: the app asks for tokens, so that clients can be told apart.
+    """
+
+    def __init__(self, app: Callable[..., Any], *, is_guarded: bool = False) -> None:
+        self.door = Door() if is_guarded else None
         self.max_connections = fitting_connections()
         super().__init__(
             uvicorn.Config(
@@ -304,7 +385,12 @@ class Server(uvicorn.Server):
                 http=type(
                     "Connection",
                     (Connection,),
-                    {"max_connections": self.max_connections, "strangers": {}, "idle": {}},
+                    {
+                        "max_connections": self.max_connections,
+                        "strangers": {},
+                        "idle": {},
+                        "door": self.door,
+                    },
                 ),
                 ws="none",
                 lifespan="off",

@@ -62,7 +62,7 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
     stop = asyncio.Event()
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = Server(app)
+    server = Server(app, is_guarded=settings.auth == "required")
     # The lifespan is ours, so that what it raises is what we see.
     async with app.lifespan():
         serving = asyncio.create_task(server.serve(sockets=[listen_on(settings)]))

@@ -8,6 +8,7 @@ from litestar.response import Stream
 from litestar.types import ASGIApp
 
 from service import calls, live
+from service.auth import leave_door
 from service.db import access_of, database
 from service.messages import (
     BucketOut,
@@ -83,7 +84,9 @@ async def stream_counts(request: HttpRequest) -> ASGIApp:
     asked = query(request, LiveQuery)
     spaces = tuple(dict.fromkeys(asked.space)) if asked.space is not None else None
     last_id = request.headers.get("last-event-id")
-    return await live.feed(request).listen(live.Asked(spaces, asked.under), access_of(request), last_id)
+    listener = await live.feed(request).listen(live.Asked(spaces, asked.under), access_of(request), last_id)
+    leave_door(request)
+    return listener
 
 
 HANDLERS = [get_count, list_counts, list_space_counts, stream_counts]

@@ -633,7 +633,7 @@ async def test_an_answer_that_lasts_can_ask_whether_its_token_is_still_good(
     token = await new_token(connection, "read")
     async with app.lifespan():
         gate: auth.Gate = app.state.gate
-        access = await gate.admit(token["Authorization"], "read")
+        access = await gate.identify(token["Authorization"], "read")
         assert await gate.is_still_good(access)
         await calls.revoke_token(connection, await token_id(connection, token))
         assert not await gate.is_still_good(access)

@@ -122,7 +122,7 @@ async def listening(database_url: str) -> AsyncIterator[str]:
     """A service over real sockets; its address."""
     app = create_app(Settings(database_url=database_url, jobs=False, send_notices=False))
     async with app.lifespan():
-        server = Server(app)
+        server = Server(app, is_guarded=True)
         with listen("127.0.0.1", 0) as socket:
             task = asyncio.create_task(server.serve(sockets=[socket]))
             try:

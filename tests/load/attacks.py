@@ -484,6 +484,88 @@ async def forged_resumes(attack: Attack) -> None:
     await attack.together(100, come_back)
 
 
+class Blast(asyncio.Protocol):
+    """A connection with so many requests ahead, and another one for each answer, of which only the status is read."""
+
+    def __init__(self, attack: Attack, requests: Iterator[bytes], ahead: int) -> None:
+        self.attack = attack
+        self.requests = requests
+        self.ahead = ahead
+        self.is_lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.write(b"".join(itertools.islice(self.requests, self.ahead)))
+
+    def data_received(self, data: bytes) -> None:
+        _, *answers = data.split(b"HTTP/1.1 ")
+        for answer in answers:
+            self.attack.answers[answer[:3].decode()] += 1
+        self.transport.write(b"".join(itertools.islice(self.requests, len(answers))))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost.set()
+
+
+async def blast(attack: Attack, connections: int, requests: Iterator[bytes], ahead: int) -> None:
+    """As fast as one process can, on so many connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    async def send(_: int) -> None:
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.create_connection(
+            lambda: Blast(attack, requests, ahead), HOST, attack.target.port
+        )
+        try:
+            await protocol.is_lost.wait()
+            attack.answers["cut"] += 1
+        finally:
+            transport.abort()
+
+    await attack.together(connections, send)
+
+
+def small_requests(attack: Attack) -> Iterator[bytes]:
+    """The smallest ones that cost a whole one: an event of now each."""
+    for number in itertools.count():
+        at = datetime.now(UTC) - timedelta(microseconds=number % 900_000)
+        body = b'{"events":[{"dpu":"dpu-8","timestamp":"%b","direction":1}]}' % at.isoformat().encode()
+        yield attack.post("/v1/events", attack.target.ingest, body)
+
+
+async def small_events(attack: Attack) -> None:
+    """One event a request, on two thousand connections, each again as soon as it is answered, whatever that says."""
+    await blast(attack, 2_000, small_requests(attack), 1)
+
+
+async def small_events_ahead(attack: Attack) -> None:
+    """The same on hundreds of them, as many ahead as there may be."""
+    await blast(attack, 400, small_requests(attack), 16)
+
+
+async def small_counts(attack: Attack) -> None:
+    """The count of one space, on two thousand connections."""
+    await blast(attack, 2_000, itertools.repeat(attack.get("/v1/spaces/hall/count")), 1)
+
+
+async def nothings(attack: Attack) -> None:
+    """What is refused at once, as many ahead as there may be: no scope, no such address, no such page."""
+    requests = [
+        attack.post("/v1/events", attack.target.read, b"{}"),
+        attack.get("/v1/nothing"),
+        attack.get("/v1/spaces?a=1"),
+    ]
+    await blast(attack, 400, itertools.cycle(requests), 16)
+
+
+async def unread_answers(attack: Attack) -> None:
+    """Large answers, several asked for ahead on each connection, of which nobody reads anything."""
+    large = [attack.get("/v1/counts"), attack.get("/sensors"), attack.get("/v1/events?dpu=dpu-1&limit=1000")]
+    await attack.together(300, lambda place: attack.hang_up(large[place % 3] * 16, 10.0))
+
+
 ATTACKS = (
     probe_flood,
     strangers,
@@ -514,6 +596,11 @@ ATTACKS = (
     fresh,
     sensors_apart,
     forged_resumes,
+    small_events,
+    small_events_ahead,
+    small_counts,
+    nothings,
+    unread_answers,
 )
 
 

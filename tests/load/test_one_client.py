@@ -2,6 +2,7 @@
 
 HEADCOUNT_SOAK_SECONDS: for how long each attack goes on, and then how soon is a matter too (make soak: 60). Without it
 each goes on for two seconds, and the others have only to be answered: how soon depends on what else the machine does.
+HEADCOUNT_SOAK_ATTACKS: the names of those that are tried, with spaces between them; all without it.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from tests.load.attacks import ATTACKS, PATIENCE, Target
 
 SECONDS = float(os.environ.get("HEADCOUNT_SOAK_SECONDS", "2"))
 IS_SOAKED = "HEADCOUNT_SOAK_SECONDS" in os.environ
+NAMES = os.environ.get("HEADCOUNT_SOAK_ATTACKS", "").split()
 ANSWER_SECONDS = 0.5
 STORE_SECONDS = 2.0
 PAUSE_SECONDS = 0.02
@@ -155,7 +157,7 @@ async def test_whatever_one_client_does_the_others_are_answered(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     late, refused = [], []
-    for attack in ATTACKS:
+    for attack in (attack for attack in ATTACKS if not NAMES or attack.__name__ in NAMES):
         is_over = asyncio.Event()
         asking, telling = asyncio.create_task(ask(service, is_over)), asyncio.create_task(tell(service, is_over))
         said = await attacked(service, attack.__name__)

@@ -1,0 +1,276 @@
+"""How much of one client is under way at once: service/door.py, by itself and over real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from service import door as doors
+from service.app import create_app
+from service.door import UNREAD_ANSWERS, Door, Visit
+from service.errors import Problem
+from service.server import Server, listen
+from service.settings import Settings
+from tests.http import body, event, problem
+from tests.http.guarded import new_token
+from tests.http.streams import PATIENCE
+from tests.http.test_server import until
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+
+class Caller:
+    """A connection with one request."""
+
+    def __init__(self, door: Door, authorization: int | None) -> None:
+        self.is_lost = False
+        self.begun = 0
+        self.refused = ""
+        self.visit = Visit(door, self, None, authorization)
+        door.enter(self.visit)
+
+    def begin(self, visit: Visit) -> None:
+        self.begun += 1
+
+    def refuse(self, visit: Visit, detail: str) -> None:
+        self.refused = detail
+
+
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch) -> Door:
+    """With room for few, where two headers are of one client and a third is of another one."""
+    monkeypatch.setattr(doors, "UNDER_WAY", 2)
+    monkeypatch.setattr(doors, "WAITING", 3)
+    monkeypatch.setattr(doors, "REFUSE_SECONDS", 0.0)
+    door = Door()
+    for authorization, client in ((1, "one"), (11, "one"), (2, "two")):
+        door.learn(authorization, client)
+    return door
+
+
+def test_what_is_beyond_a_clients_part_waits_for_its_own_and_then_is_refused(door: Door) -> None:
+    callers = [Caller(door, number) for number in (1, 11, 1, 11, 1, 1)]
+    assert [caller.begun for caller in callers] == [1, 1, 0, 0, 0, 0]
+    assert [bool(caller.refused) for caller in callers] == [False] * 5 + [True]
+    assert Caller(door, 2).begun, "others come in meanwhile"
+    callers[1].visit.leave()
+    callers[1].visit.leave()
+    assert [caller.begun for caller in callers] == [1, 1, 1, 0, 0, 0], "the first that waited has the place"
+
+
+def test_whoever_went_away_takes_no_turn(door: Door) -> None:
+    first, _, gone, last = (Caller(door, 1) for _ in range(4))
+    gone.is_lost = True
+    first.visit.leave()
+    assert (gone.begun, last.begun) == (0, 1)
+
+
+def test_strangers_wait_and_are_never_refused(door: Door) -> None:
+    callers = [Caller(door, None) for _ in range(100)]
+    assert sum(caller.begun for caller in callers) == 2
+    for caller in callers:
+        caller.visit.leave()
+    assert all(caller.begun == 1 and not caller.refused for caller in callers)
+    assert door.strangers.under_way == 0
+
+
+async def test_who_turns_out_to_be_a_client_has_its_part_and_leaves_that_of_strangers(door: Door) -> None:
+    first, second, third = (Caller(door, 99) for _ in range(3))
+    assert (first.begun, second.begun, third.begun) == (1, 1, 0)
+    await first.visit.meet("one")
+    share = door.known[1]
+    assert third.begun, "it is known whose it is by now"
+    assert (door.strangers.under_way, share.under_way) == (1, 2)
+    meeting = asyncio.create_task(second.visit.meet("one"))
+    await asyncio.sleep(0)
+    assert not meeting.done(), "it waits with the others of its client"
+    assert door.strangers.under_way == 0
+    third.visit.leave()
+    await meeting
+    assert share.under_way == 2
+    second.visit.leave()
+    first.visit.leave()
+    assert share.under_way == 0
+
+
+async def test_headers_that_nobody_has_seen_are_no_way_round_a_clients_part(door: Door) -> None:
+    callers = [Caller(door, 1) for _ in range(5)]
+    stranger = Caller(door, 12345)
+    with pytest.raises(Problem, match="requests of this token wait") as refused:
+        await stranger.visit.meet("one")
+    assert refused.value.headers == {"Retry-After": "1"}
+    stranger.visit.leave()
+    assert door.known[1].under_way == 2
+    assert len(callers) == 5
+
+
+def test_a_client_that_takes_no_answers_is_told_to_come_back(door: Door) -> None:
+    share = door.known[1]
+    share.unread_answers = UNREAD_ANSWERS
+    assert "read them" in Caller(door, 11).refused
+    assert Caller(door, 2).begun
+    share.unread_answers = 0
+    assert Caller(door, 11).begun
+
+
+@asynccontextmanager
+async def guarded_server(database_url: str) -> AsyncIterator[tuple[Server, int]]:
+    app = create_app(Settings(database_url=database_url, jobs=False, send_notices=False))
+    async with app.lifespan():
+        server = Server(app, is_guarded=True)
+        with listen("127.0.0.1", 0) as socket:
+            task = asyncio.create_task(server.serve(sockets=[socket]))
+            try:
+                yield server, socket.getsockname()[1]
+            finally:
+                server.should_exit = True
+                await task
+
+
+def http(port: int, **headers: str) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=None)
+    return httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=PATIENCE, limits=limits, trust_env=False
+    )
+
+
+async def test_a_client_has_some_requests_under_way_and_others_are_answered_meanwhile(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "UNDER_WAY", 3)
+    monkeypatch.setattr(doors, "WAITING", 2)
+    monkeypatch.setattr(doors, "REFUSE_SECONDS", 0.0)
+    one, other = await new_token(connection, "ingest"), await new_token(connection, "ingest", "read")
+    async with guarded_server(database_url) as (server, port), http(port) as client:
+        assert server.door
+        body(await client.post("/v1/events", json={"events": [event()]}, headers=one))
+
+        async def never_sent() -> asyncio.StreamWriter:
+            """A request whose body does not come."""
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            token = one["Authorization"]
+            writer.write(
+                f"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length: 9\r\n\r\n".encode()
+            )
+            return writer
+
+        share = server.door.known[hash(one["Authorization"].encode())]
+        writers = [await never_sent() for _ in range(3)]
+        await until(lambda: share.under_way == 3)
+        waiting = [await never_sent() for _ in range(2)]
+        await until(lambda: len(share.waiting) == 2)
+        refused = await client.post("/v1/events", json={"events": [event()]}, headers=one)
+        assert "More than" in problem(refused, 429, "rate_limited")["detail"]
+        assert refused.headers["retry-after"] == "1"
+        body(await client.post("/v1/events", json={"events": [event()]}, headers=other))
+        body(await client.get("/healthz"))
+        for writer in (*writers, *waiting):
+            writer.close()
+        await until(lambda: share.under_way == 0 and not share.waiting)
+        body(await client.post("/v1/events", json={"events": [event()]}, headers=one))
+        assert server.door.strangers.under_way == 0
+
+
+async def test_streams_take_no_place_of_those_that_are_under_way(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "UNDER_WAY", 1)
+    token = await new_token(connection, "read")
+    async with (
+        guarded_server(database_url) as (_, port),
+        http(port, **token) as client,
+        client.stream("GET", "/v1/live") as first,
+        client.stream("GET", "/v1/live") as second,
+    ):
+        assert (first.status_code, second.status_code) == (200, 200)
+        body(await client.get("/v1/spaces"))
+
+
+LARGE = 4 * 1024 * 1024
+ASK = b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: one\r\n\r\n"
+
+
+class Talker:
+    """An app whose answers are long. `begun`: how many there were."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
+        self.begun += 1
+        await self.go.wait()
+        headers = [(b"content-length", b"%d" % LARGE)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * LARGE})
+
+
+@asynccontextmanager
+async def talking() -> AsyncIterator[tuple[Talker, Door, int]]:
+    """With a client whose header is `one`."""
+    app = Talker()
+    server = Server(app, is_guarded=True)
+    assert server.door
+    server.door.learn(hash(b"one"), "one")
+    with listen("127.0.0.1", 0) as socket:
+        task = asyncio.create_task(server.serve(sockets=[socket]))
+        try:
+            yield app, server.door, socket.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await task
+
+
+async def test_of_requests_ahead_the_next_is_not_begun_before_the_last_answer_was_taken() -> None:
+    async with talking() as (app, door, port):
+        share = door.known[hash(b"one")]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**12)
+        try:
+            writer.write(ASK * 16)
+            await until(lambda: bool(share.unread_answers))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert app.begun < 16
+            assert (share.unread_answers, share.under_way) == (1, 0)
+            assert 0 < share.unread_bytes <= LARGE
+            for _ in range(16):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+                await reader.readexactly(LARGE)
+            await until(lambda: (share.unread_answers, share.unread_bytes, share.under_way) == (0, 0, 0))
+            assert app.begun == 16
+        finally:
+            writer.close()
+
+
+async def test_a_client_that_reads_nothing_is_refused_and_of_far_too_many_answers_connections_are_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doors, "UNREAD_ANSWERS", 1)
+    monkeypatch.setattr(doors, "REFUSE_SECONDS", 0.0)
+    async with talking() as (app, door, port):
+        share = door.known[hash(b"one")]
+        app.go.clear()
+        opened = [await asyncio.open_connection("127.0.0.1", port, limit=2**12) for _ in range(5)]
+        try:
+            for _, writer in opened:
+                writer.write(ASK * 3)
+            await until(lambda: share.under_way == 5)
+            app.go.set()
+            # all were begun before any of them waited to be read
+            await until(lambda: share.under_way == 0 and share.unread_answers > 0)
+            assert share.unread_answers <= 2
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            opened.append((reader, writer))
+            writer.write(ASK)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+            assert head.startswith(b"HTTP/1.1 429")
+            assert b"retry-after: 1" in head
+        finally:
+            for _, writer in opened:
+                writer.close()
+        await until(lambda: (share.unread_answers, share.unread_bytes, share.under_way) == (0, 0, 0))
