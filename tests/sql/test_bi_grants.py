@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from service.migrate import migrate
+from service.migrate import LOCK_KEY, migrate
 from tests.factories import NOON, build_house, heard, listen, record, seconds, tick
 from tests.sql.test_locks import bi_login, open_transaction, session, until
 
@@ -119,7 +119,9 @@ DENIED_THOUGH_NOT_READ_ONLY = [
     "select lo_put(1, 0, 'x')",
     "select pg_advisory_lock(4742001)",
     "select pg_advisory_lock_shared(1, 2)",
-    "select pg_advisory_xact_lock(7522525896800957806)",
+    f"select pg_advisory_xact_lock({LOCK_KEY})",  # of headcount migrate
+    f"select pg_try_advisory_lock({LOCK_KEY + 1})",
+    "select pg_advisory_xact_lock(hashtextextended('events.csv', 0))",  # of headcount import
     "select pg_try_advisory_lock(1)",
     "select pg_try_advisory_xact_lock_shared(1)",
     "select pg_logical_emit_message(false, 'x', 'x')",
@@ -149,6 +151,19 @@ async def test_a_login_of_bi_can_fill_nothing_and_lock_nothing(
         await reader.execute("select pg_advisory_unlock_all()")
         await reader.execute("discard all")
         assert await reader.fetchval("select count(*) from bi.spaces") == 0
+
+
+async def test_there_is_no_way_for_bi_to_hold_an_advisory_lock(connection: asyncpg.Connection) -> None:
+    """Whatever functions for that this PostgreSQL has."""
+    found = await connection.fetch(
+        """
+        select p.oid::regprocedure::text as name, has_function_privilege('headcount_bi', p.oid, 'execute') as may
+        from pg_proc p
+        where p.pronamespace = 'pg_catalog'::regnamespace and p.proname ~ 'advisory' and p.proname !~ 'unlock'
+        """
+    )
+    assert len(found) >= 16
+    assert [row["name"] for row in found if row["may"]] == []
 
 
 async def test_the_role_of_bi_has_bounds_that_it_cannot_lift(connection: asyncpg.Connection) -> None:
