@@ -38,7 +38,10 @@ begin
   -- all spaces first, so that their order does not matter
   with added as (
     insert into core.space (id, parent_id)
-    select distinct i.value->>'id', core.get_reach() from jsonb_array_elements(site->'spaces') i
+    -- in order, as polls do, which may come while this is a dry run: else two could wait for each other
+    select n.id, core.get_reach()
+    from (select distinct i.value->>'id' as id from jsonb_array_elements(site->'spaces') i) n
+    order by n.id
     on conflict (id) do nothing
     returning id
   )
