@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -31,6 +31,7 @@ class Cluster:
         self.data = data
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}  # beside that of the test
         self.user = _ordinary_user()
 
     @property
@@ -58,7 +59,7 @@ class Cluster:
         settings.write_text(settings.read_text() + f"\nport = {self.port}\n")
 
     def start(self) -> None:
-        """Returns when it answers, recovered from its last death."""
+        """Returns when it answers, recovered from its last death; at once where it lives."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             # one that finds children of its killed predecessor ends again
@@ -74,7 +75,13 @@ class Cluster:
     def _launch(self) -> None:
         with (self.data / "log").open("ab") as log:
             arguments = (self.programs / "postgres", "-D", self.data)
-            self.process = subprocess.Popen(arguments, stdout=log, stderr=log, user=self.user, cwd="/")
+            environment = os.environ | self.environment
+            self.process = subprocess.Popen(arguments, stdout=log, stderr=log, user=self.user, cwd="/", env=environment)
+
+    def run(self, statement: str) -> None:
+        """Whatever becomes of it: the server may end meanwhile."""
+        with suppress(psycopg.OperationalError), psycopg.connect(self.url, connect_timeout=5) as connection:
+            connection.execute(statement)
 
     def kill(self) -> None:
         """kill -9, at the postmaster; its children end when they notice."""
