@@ -466,6 +466,9 @@ begin
   if core.is_dry_run() then
     return;
   end if;
+  -- the incident of one that hangs nowhere any more is over
+  update core.outage o set pending = true
+  where o.dpu_id = any (dpus) and o.superseded_at is null and o.back_at is null and o.incident_id is not null and not o.pending;
   with hung as materialized (
     select d.dpu_id, h.space_id
     from unnest(dpus) as d (dpu_id)
@@ -530,6 +533,7 @@ begin
       end if;
     end if;
   end if;
+  perform core.mark_moved(v_low, rebase_moved.at);
   update core.listening l set ticked_at = rebase_moved.at
   where l.from_at = (select max(p.from_at) from core.listening p);
 end

@@ -90,6 +90,44 @@ $$;
 comment on function core.tell_incidents(text[], bigint[], timestamptz) is
 'Has notices made of what happened to incidents, given as parallel arrays: offline, online or correction.';
 
+create or replace function core.list_down_at(
+  dpu_id integer,
+  started_at timestamptz,
+  at timestamptz
+)
+returns table (down_at timestamptz)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case when not coalesce(bool_or(p.during @> list_down_at.at), false) then
+    greatest(list_down_at.started_at, coalesce(max(upper(p.during)) filter (where upper(p.during) <= list_down_at.at), list_down_at.at))
+  end
+  from core.placement p
+  where p.dpu_id = list_down_at.dpu_id and p.superseded_at is null
+$$;
+comment on function core.list_down_at(integer, timestamptz, timestamptz) is
+'When a DPU that hangs nowhere at an instant was taken down, but not before its incident began: one row; null where it hangs somewhere.';
+
+create or replace function core.mark_moved(
+  from_at timestamptz,
+  at timestamptz
+)
+returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  update core.outage o set pending = true
+  from core.dpu_state s
+  where s.offline_at is not null and o.dpu_id = s.dpu_id and o.offline_at = s.offline_at
+    and o.superseded_at is null and o.back_at is null and o.incident_id is not null and not o.pending and exists (
+      select from core.placement p
+      where p.dpu_id = o.dpu_id and p.superseded_at is null and (
+        (upper(p.during) > from_at and upper(p.during) <= mark_moved.at)
+        or (lower(p.during) > from_at and lower(p.during) <= mark_moved.at)))
+$$;
+comment on function core.mark_moved(timestamptz, timestamptz) is
+'Has the incidents looked at again of DPUs that are offline and were taken down or hung up as planned, after from_at and up to at. What is told of it only later is marked by core.rebase_offline_after.';
+
 create or replace function core.open_site_incident(
   site_id integer,
   outages bigint[],
@@ -178,22 +216,23 @@ begin
     group by i.incident_id
   ),
   ended as (
-    -- that it comes back while it is retired ends nothing: its incident was over when it was retired
-    select t.*, r.from_at as retired_at
+    -- that it comes back while it is retired or hangs nowhere ends nothing: its incident was over before
+    select t.*, least(r.from_at, d.down_at) as gone_at
     from touched t
     join core.incident i on i.incident_id = t.incident_id
     left join core.retirement r on r.dpu_id = i.dpu_id
       and tstzrange(r.from_at, r.until_at) @> coalesce(t.back_at, 'infinity')
+    cross join lateral core.list_down_at(i.dpu_id, i.started_at, coalesce(t.back_at, update_incidents.at)) d
   ),
   changed as (
     update core.incident i set
       started_at = coalesce(t.started_at, i.started_at),
-      ended_at = case when t.outages = 0 then coalesce(i.ended_at, update_incidents.at) else coalesce(t.retired_at, t.back_at) end,
+      ended_at = case when t.outages = 0 then coalesce(i.ended_at, update_incidents.at) else coalesce(t.gone_at, t.back_at) end,
       corrected = t.outages = 0
     from ended t
     where i.incident_id = t.incident_id
     returning
-      i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.lasting = 0 and t.ended_at is null and t.retired_at is null as is_ended
+      i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.lasting = 0 and t.ended_at is null and t.gone_at is null as is_ended
   )
   select
     coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_ended), '{}'),
@@ -251,8 +290,12 @@ begin
     having count(distinct o.dpu_id) >= 3 and count(distinct o.dpu_id) * 2 > (
       select count(*)
       from core.list_hung(update_incidents.at) h
-      join core.dpu_state s on s.dpu_id = h.dpu_id and s.retired_at is null
-      where h.space_id in (select core.list_subtree(v_site.site_id)));
+      join core.dpu_state s on s.dpu_id = h.dpu_id
+      cross join lateral core.get_dpu_state(
+        s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), update_incidents.at,
+        s.retired_at) n (state)
+      -- silence of the others means nothing
+      where n.state in ('online', 'offline') and h.space_id in (select core.list_subtree(v_site.site_id)));
     if v_site.outages is not null then
       v_opened := v_opened || core.open_site_incident(v_site.site_id, v_site.outages, at);
       v_new := array(select unnest(v_new) except select unnest(v_site.outages));
@@ -271,7 +314,11 @@ begin
         select count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting, max(o.back_at) as back_at
         from core.incident_dpu d
         left join core.outage o on o.incident_id = d.incident_id and o.dpu_id = d.dpu_id and o.superseded_at is null
-        where d.incident_id = i.incident_id and d.dpu_id not in (select s.dpu_id from core.dpu_state s where s.retired_at is not null)
+        where d.incident_id = i.incident_id
+          and d.dpu_id not in (select s.dpu_id from core.dpu_state s where s.retired_at is not null)
+          and exists (
+            select from core.placement p
+            where p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> update_incidents.at)
         group by d.dpu_id
       ) n
     ) m
@@ -279,7 +326,7 @@ begin
   ),
   changed as (
     update core.incident i set
-      -- of those that are retired nothing is told, and where none is left it is over
+      -- of those that are retired or hang nowhere nothing is told, and where none is left it is over
       ended_at = coalesce(i.ended_at, case when t.members = 0 or t.outages = 0 then update_incidents.at else t.backs[(t.members + 1) / 2] end),
       corrected = coalesce(t.outages = 0, i.corrected)
     from touched t
