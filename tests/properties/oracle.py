@@ -199,6 +199,7 @@ class World:
         self.conflicts: list[Received] = []
         self.refused: list[Received] = []  # conflicts as well: the receipt of each is a sign of life
         self.out_of_use: dict[str, datetime] = {}  # DPUs that are no longer in use, since when by the clock
+        self.retired_spaces: set[str] = set()
         # What retention has dropped: the events of before, but for some quarter-hours of DPUs. Here they all stay.
         self.events_from: datetime | None = None
         self.kept: set[tuple[str, int]] = set()
@@ -217,6 +218,7 @@ class World:
         other.refused = list(self.refused)
         other.kept = set(self.kept)
         other.out_of_use = dict(self.out_of_use)
+        other.retired_spaces = set(self.retired_spaces)
         return other
 
     # Facts in
@@ -234,6 +236,22 @@ class World:
                 self.now,
             )
         )
+
+    def retire_space(self, space: str, retired: bool) -> None:
+        """It stays in all counts; lists of what lies below another one leave it out."""
+        in_use = {child for child, parent in self.parents.items() if parent == space} - self.retired_spaces
+        if retired and space not in self.retired_spaces and in_use:
+            raise Refused(409)
+        self.put_space(space, {})
+        self.retired_spaces.discard(space)
+        if retired:
+            self.retired_spaces.add(space)
+
+    def retire_doorway(self, doorway: str) -> None:
+        """No count knows of that."""
+        if doorway not in self.doorways:
+            raise Refused(422)
+        self.now += 1
 
     def check_tree(self) -> None:
         """To be called when a change is complete: refuses rings and parents that are not there."""
@@ -349,6 +367,10 @@ class World:
 
     def subtree(self, space: str) -> list[str]:
         return sorted(other for other in self.parents if self.lies_in(other, space))
+
+    def asked_under(self, space: str) -> list[str]:
+        """It and those below it that are in use."""
+        return [below for below in self.subtree(space) if below == space or below not in self.retired_spaces]
 
     def schedule(self, space: str, known_at: int | None = None) -> tuple[str, str]:
         """Zone and local time of the daily reset, each of the nearest space upwards that says one."""

@@ -146,6 +146,18 @@ class Retire:
 
 
 @dataclass(frozen=True)
+class RetireSpace:
+    space: str
+    retired: bool
+
+
+@dataclass(frozen=True)
+class RetireDoorway:
+    doorway: str
+    retired: bool
+
+
+@dataclass(frozen=True)
 class UndoReset:
     which: int
 
@@ -230,6 +242,8 @@ Step = (
     | Undo
     | UndoReset
     | Retire
+    | RetireSpace
+    | RetireDoorway
     | Send
     | SendAgain
     | Remember
@@ -269,6 +283,10 @@ def apply(step: Step, world: World, clock: datetime, sent: Sequence[Send]) -> tu
             world.out_of_use.pop(step.dpu, None)
             if step.retired:
                 world.out_of_use[step.dpu] = clock
+        case RetireSpace():
+            world.retire_space(step.space, step.retired)
+        case RetireDoorway():
+            world.retire_doorway(step.doorway)
         case Undo() if world.placements:
             placement = world.placements[step.which % len(world.placements)]
             world.undo_placement(placement.dpu, placement.start)
@@ -542,6 +560,10 @@ class Player:
                 return "DELETE", path, None
             case Retire():
                 return "PUT", f"/v1/dpus/{self.named(step.dpu)}", {"retired": step.retired}
+            case RetireSpace():
+                return "PUT", f"/v1/spaces/{self.named(step.space)}", {"retired": step.retired}
+            case RetireDoorway():
+                return "PUT", f"/v1/doorways/{self.named(step.doorway)}", {"retired": step.retired}
             case UndoReset():
                 reset = self.world.resets[step.which % len(self.world.resets)]
                 return "DELETE", f"/v1/spaces/{self.named(reset.space)}/resets?at={show(reset.at)}", None
@@ -549,7 +571,11 @@ class Player:
 
     async def preview(self, step: Step, refused: Refused | None, after: World) -> None:
         """A dry run says what the change then does: how counts differ over all of time, by the oracle."""
-        if isinstance(step, Send | PutDoorway | Retire) or self.world.events_from or not self.has_previews:
+        if (
+            isinstance(step, Send | PutDoorway | Retire | RetireDoorway)
+            or self.world.events_from
+            or not self.has_previews
+        ):
             return
         method, path, body = self.change(step)
         path += "&dry_run=true" if "?" in path else "?dry_run=true"
@@ -691,7 +717,7 @@ class Player:
             wanted = spaces
             one = spaces[turn % len(spaces)]
             if turn % 3 == 1:
-                wanted = self.world.subtree(one)
+                wanted = self.world.asked_under(one)
                 asked = [("under", f"{self.named(one)}")]
             else:
                 asked = [("space", f"{self.named(space)}") for space in spaces]
@@ -1057,6 +1083,8 @@ def scripts(draw: st.DrawFn) -> Script:
         st.builds(Undo, st.integers(0, 20)),
         st.builds(UndoReset, st.integers(0, 20)),
         st.builds(Retire, st.sampled_from(dpus), st.booleans()),
+        st.builds(RetireSpace, st.sampled_from(spaces), st.booleans()),
+        st.builds(RetireDoorway, st.sampled_from(doorways), st.booleans()),
     ]
     step = st.one_of([option.map(lambda one: [one]) for option in options] + [corrected, rescheduled])
     steps = [one for _ in range(3) for some in draw(st.lists(step, max_size=8)) for one in some]
