@@ -1319,6 +1319,12 @@ routine core.list_counted_since(integer[],timestamp with time zone)
     as          plpgsql stable rows 10
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
+routine core.list_down_at(integer,timestamp with time zone,timestamp with time zone)
+    arguments   dpu_id integer, started_at timestamp with time zone, at timestamp with time zone
+    returns     TABLE(down_at timestamp with time zone)
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_dpu_ids(text[])
     arguments   dpus text[]
     returns     integer[]
@@ -1555,6 +1561,12 @@ routine core.look_ahead(integer,timestamp with time zone,timestamp with time zon
     returns     bigint
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.mark_moved(timestamp with time zone,timestamp with time zone)
+    arguments   from_at timestamp with time zone, at timestamp with time zone
+    returns     void
+    as          sql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.measure(tstzmultirange)
     arguments   during tstzmultirange
