@@ -458,12 +458,13 @@ async def record_polls(
     refused_bodies: Sequence[str] = (),
     refused_details: Sequence[str] = (),
     numbers: Sequence[int] | None = None,
+    sender: str | None = None,
 ) -> list[messages.Verdict]:
     """Only of the polls that were not accepted."""
     rows = await session.fetch(
         "select * from api.record_polls("
         "spaces => $1, times => $2, are_active => $3, auto_register => $4, "
-        "assumed_zone => $5, refused_bodies => $6, refused_details => $7, numbers => $8)",
+        "assumed_zone => $5, refused_bodies => $6, refused_details => $7, numbers => $8, sender => $9)",
         spaces,
         times,
         are_active,
@@ -472,6 +473,7 @@ async def record_polls(
         refused_bodies,
         refused_details,
         numbers,
+        sender,
     )
     return [messages.Verdict(*row) for row in rows]
 

@@ -25,6 +25,7 @@ from service.metrics import Metrics
 from service.negotiation import (
     JSON,
     HttpRequest,
+    check_rate,
     count_items,
     decode_bytes,
     inflate,
@@ -74,7 +75,7 @@ def check(heartbeat: HeartbeatIn) -> HeartbeatIn:
 async def decode_heartbeats(request: HttpRequest) -> Batch:
     """The body of POST /v1/heartbeats."""
     format = media_type(request)
-    return await read_body(request, lambda body: decode_batch(body, format))
+    return await read_body(request, lambda body: decode_batch(body, format), check=lambda: check_rate(request))
 
 
 def decode_batch(body: bytes, format: str) -> Batch:

@@ -40,6 +40,7 @@ from service.negotiation import (
     JSON,
     MSGPACK,
     HttpRequest,
+    check_rate,
     decode_bytes,
     inflate,
     media_type,
@@ -243,7 +244,7 @@ async def decode_readings(request: HttpRequest) -> Batch:
 
 async def decode_body(request: HttpRequest, formats: Mapping[str, Callable[[bytes], AnyBatch]]) -> AnyBatch:
     """The body of a request, whatever its format."""
-    return await read_body(request, formats[media_type(request, formats)])
+    return await read_body(request, formats[media_type(request, formats)], check=lambda: check_rate(request))
 
 
 def _sent(request: HttpRequest, batch: Batch) -> Batch:

@@ -48,6 +48,10 @@ def breathe(number: int) -> None:
         time.sleep(BREATH_SECONDS)
 
 
+def no_check() -> None:
+    """Nothing speaks against the work."""
+
+
 class Leisure:
     """The threads."""
 
@@ -63,8 +67,11 @@ class Leisure:
         finally:
             self.pool.shutdown(wait=False, cancel_futures=True)
 
-    async def run(self, client: str | None, work: Callable[[], Done]) -> Done:
-        """What `work` returns or raises. It is finished even if whoever asked goes away."""
+    async def run(self, client: str | None, work: Callable[[], Done], check: Callable[[], None] = no_check) -> Done:
+        """What `work` returns or raises. It is finished even if whoever asked goes away.
+
+        `check` is called once its turn has come, by the event loop: what it raises is raised instead.
+        """
         turn = self.turns.setdefault(client, Turn()) if client is not None else Turn()
         turn.users += 1
         try:
@@ -72,14 +79,17 @@ class Leisure:
         except BaseException:
             self._leave(client, turn)
             raise
-        task = asyncio.create_task(self._work(client, turn, work))
+        task = asyncio.create_task(self._work(client, turn, work, check))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(task)
 
-    async def _work(self, client: str | None, turn: "Turn", work: Callable[[], Done]) -> Done:
+    async def _work(
+        self, client: str | None, turn: "Turn", work: Callable[[], Done], check: Callable[[], None]
+    ) -> Done:
         loop = asyncio.get_running_loop()
         pause = 0.0
         try:
+            check()
             async with self.free:
                 begun = loop.time()
                 try:

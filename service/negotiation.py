@@ -21,7 +21,7 @@ from litestar.response import Stream
 
 from service import instants
 from service.errors import Problem, ProblemItem, invalid
-from service.leisure import AT_ONCE_BYTES, Leisure, TakesTime, in_a_hurry
+from service.leisure import AT_ONCE_BYTES, Leisure, TakesTime, in_a_hurry, no_check
 from service.messages import ID_PATTERN, PATTERNS_IN_WORDS, NoQuery
 from service.shares import Part, too_much
 
@@ -278,12 +278,18 @@ class Bodies:
         self.of_client.add(client, more)
 
 
-async def read_body(request: HttpRequest, read: Callable[[bytes], T], limit: int = MAX_BODY) -> T:
+async def read_body(
+    request: HttpRequest,
+    read: Callable[[bytes], T],
+    limit: int = MAX_BODY,
+    check: Callable[[], None] = no_check,
+) -> T:
     """What `read` makes of the whole body, inflated if it is gzip. Never holds more than the limit and one piece.
 
     How much all requests hold together is bounded as well, and how much those of one client: 503 or 429 beyond that,
     and before anything is held for a body that says how long it is. A body is inflated when it is there as a whole.
-    What takes long is done by a thread (service/leisure.py).
+    What takes long is done by a thread (service/leisure.py). `check` is called when the body is there, before anything
+    is made of it: what it raises is raised.
     """
     is_gzip = is_compressed(request.headers.get("content-encoding", ""))
     bodies: Bodies = request.app.state.bodies
@@ -311,6 +317,7 @@ async def read_body(request: HttpRequest, read: Callable[[bytes], T], limit: int
                 body += piece
                 bodies.hold(client, len(piece))
                 held += len(piece)
+        check()
         whole = bytes(body)
         if len(whole) <= AT_ONCE_BYTES:
             try:
@@ -325,7 +332,7 @@ async def read_body(request: HttpRequest, read: Callable[[bytes], T], limit: int
             bodies.hold(client, len(whole))
             held = len(whole)
         leisure: Leisure = request.app.state.leisure
-        return await leisure.run(client, lambda: read(gunzip(whole, limit) if is_gzip else whole))
+        return await leisure.run(client, lambda: read(gunzip(whole, limit) if is_gzip else whole), check)
     except TimeoutError:
         raise Problem("malformed", f"The body did not arrive within {BODY_SECONDS:.0f} seconds.") from None
     except HTTPException:
@@ -333,6 +340,11 @@ async def read_body(request: HttpRequest, read: Callable[[bytes], T], limit: int
     finally:
         if held:
             bodies.hold(client, -held)
+
+
+def check_rate(request: HttpRequest) -> None:
+    """Others of its token may have used up its rate since it was let in. Raises Problem (429)."""
+    request.app.state.gate.limiter.admit(request.auth.shares, is_ingest=True)
 
 
 def client_of(request: HttpRequest) -> str | None:

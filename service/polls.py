@@ -47,6 +47,8 @@ class PollBatch(msgspec.Struct, frozen=True):
     are_active: Sequence[bool]
     indexes: Sequence[int] | None = None
     refusals: Sequence[Refusal] = ()
+    # The id of the token that sent it.
+    sender: str | None = None
 
     @property
     def size(self) -> int:
@@ -128,6 +130,7 @@ async def record(
         refused_bodies=[refusal.body for refusal in batch.refusals],
         refused_details=[refusal.detail for refusal in batch.refusals],
         numbers=[numbers[space] for space in batch.spaces],
+        sender=batch.sender,
     )
     return recorded(batch, verdicts)
 
@@ -136,7 +139,7 @@ async def decode_polls(request: HttpRequest) -> PollBatch:
     """The body of POST /v1/polls, whatever its format."""
     batch = await decode_body(request, POLLS.formats)
     check_days(batch.times)
-    return batch
+    return msgspec.structs.replace(batch, sender=request.auth.token)
 
 
 # The files that an import takes besides

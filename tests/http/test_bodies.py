@@ -304,9 +304,9 @@ async def test_only_what_is_read_in_no_time_is_read_by_the_event_loop(
     threads: Leisure = app.state.leisure
     run, read = threads.run, []
 
-    async def note(name: str | None, work: Any) -> Any:
+    async def note(name: str | None, work: Any, check: Any) -> Any:
         read.append(name)
-        return await run(name, work)
+        return await run(name, work, check)
 
     monkeypatch.setattr(threads, "run", note)
     for number, is_beside in ((1, False), (64, False), (100, False), (500, True)):

@@ -1,12 +1,15 @@
 """How much one token may send, and what it is told beyond that."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
-from service import calls, limits
+from service import calls, ingest, limits
 from service.auth import digest_of, make_token
 from service.errors import Problem
 from service.limits import BURST_SECONDS, Limiter, Share
@@ -146,3 +149,33 @@ async def test_the_service_has_limits_for_tokens_that_have_none(
 async def test_without_limits_nothing_is_refused(client: httpx.AsyncClient) -> None:
     for _ in range(50):
         body(await client.get("/healthz"))
+
+
+async def test_what_came_in_before_the_rate_was_used_up_is_refused_before_it_is_decoded(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are let in, and the body of the second comes when the first has taken everything."""
+    token = await new_token(connection, "ingest")
+    arrived = asyncio.Event()
+    decoded = 0
+    fast = ingest.EVENT_FORMATS["application/json"]
+
+    def count(body: bytes) -> ingest.Batch:
+        nonlocal decoded
+        decoded += 1
+        return fast(body)
+
+    monkeypatch.setitem(ingest.EVENT_FORMATS, "application/json", count)
+    content = msgspec.json.encode({"events": [event(timestamp=f"2026-01-05T08:00:0{second}Z") for second in range(9)]})
+
+    async def late() -> AsyncIterator[bytes]:
+        await arrived.wait()
+        yield content
+
+    async with guarded(database_url, events_per_second=1) as client:
+        second = asyncio.create_task(client.post("/v1/events", content=late(), headers=token))
+        await asyncio.sleep(0.1)
+        body(await client.post("/v1/events", content=content, headers=token))
+        arrived.set()
+        problem(await second, 429, "rate_limited")
+        assert decoded == 1

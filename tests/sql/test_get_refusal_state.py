@@ -70,3 +70,31 @@ async def test_counting_what_was_refused_reads_none_of_it(connection: asyncpg.Co
     await connection.execute("delete from core.rejected_event")
     assert (await calls.get_dpu(connection, "door")).rejected_last_day == 3
     assert [sensor.rejected_last_day for sensor in await calls.list_sensors(connection)] == [3]
+
+
+async def test_refused_polls_of_a_family_are_bounded_as_its_refused_events_are(connection: asyncpg.Connection) -> None:
+    await build_site(connection)
+    own = (await calls.create_token(connection, digest_of("own"), ["ingest"], space="own")).id
+    other = (await calls.create_token(connection, digest_of("other"), ["ingest"])).id
+    now = datetime.now(UTC)
+
+    async def poll(spaces: list[str], times: list[datetime], limited_to: str = "", sender: str | None = None) -> None:
+        async with connection.transaction():
+            await connection.execute("select set_config('headcount.token', $1, true)", limited_to)
+            polls = await calls.record_polls(connection, spaces, times, [True] * len(spaces), sender=sender)
+            assert len(polls) == len(spaces)
+
+    async def polls() -> tuple[int, int]:
+        number = await connection.fetchval("select count(*) from core.rejected_poll")
+        return number, (await calls.get_refusal_state(connection)).dropped_polls
+
+    await refuse(connection, "secret-inner", 9_996, own)
+    await poll([f"unknown-{number}" for number in range(7)], [now] * 7, own)
+    assert await polls() == (4, 3)
+    # what stands there already is not counted again, and what others send is kept all the same
+    old = [datetime(2005, 1, 1, tzinfo=UTC) + timedelta(seconds=second) for second in range(5)]
+    for _ in range(2):
+        await poll(["polled"] * 5, old, sender=other)
+    assert await polls() == (9, 3)
+    counts = "select count from core.refused_of_family where is_within and family_id = core.get_family($1)"
+    assert await connection.fetchval(counts, other) == 5

@@ -547,6 +547,10 @@ language sql stable
 as $$
   select r.*
   from core.rejected_event r
+  -- once for all; nothing where the token is not limited
+  left join (
+    select p.dpu, range_agg(p.during) as during from core.list_seen_periods() p group by p.dpu
+  ) s on s.dpu = r.dpu
   where (list_seen_refusals.dpu is null or r.dpu = list_seen_refusals.dpu)
     and (list_seen_refusals.source is null or r.source = list_seen_refusals.source)
     and (list_seen_refusals.code is null or r.code = list_seen_refusals.code)
@@ -554,17 +558,8 @@ as $$
     and (to_at is null or r.received_at < to_at)
     and (before_at is null or (r.received_at, r.rejected_id) < (before_at, before_id))
     and (r.rerun_at is not null) = rerun
-    -- the DPUs that can be seen are looked up once, and when they could be only for what is theirs
     and ((select core.get_reach()) is null or (
-      (r.is_within or r.token = (select current_setting('headcount.token', true)))
-      and r.dpu in (select p.dpu from core.list_seen_periods() p)
-      and exists (
-        select from core.dpu d
-        join core.placement p on p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> r.received_at
-        join core.doorway w on w.doorway_id = p.doorway_id
-        where d.id = r.dpu and (
-          w.side_a_id = any (array(select unnest(core.list_reach()))) or w.side_b_id = any (array(select unnest(core.list_reach()))))))
-    )
+      s.during @> r.received_at and (r.is_within or r.token = (select current_setting('headcount.token', true)))))
 $$;
 comment on function core.list_seen_refusals(text, text, text, timestamptz, timestamptz, timestamptz, bigint, boolean) is
 'Refused events that fit (nulls: any), as far as the token reaches: what DPUs sent while they hung at its doorways. What another limited token sent of DPUs beyond its reach is left out. rerun: those that went in later, or those that did not. Inlined by the planner: no search_path of its own.';

@@ -210,22 +210,63 @@ create or replace function core.refuse_polls(
   spaces text[],
   times timestamptz[],
   are_active boolean[],
-  bodies text[]
+  bodies text[],
+  token text
 )
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+declare
+  v_family integer := coalesce(core.get_family(refuse_polls.token), 0);
+  v_is_limited boolean := exists (select from core.token t where t.id = refuse_polls.token and t.space_id is not null);
 begin
-  insert into core.rejected_poll (digest, received_at, code, detail, space, time, is_active, body)
-  select distinct on (digest) r.digest, refuse_polls.received_at, r.code, r.detail, r.space, r.time, r.is_active, r.body
-  from (
-    select n.*, sha256(convert_to(jsonb_build_array(n.code, n.space, extract(epoch from n.time), n.is_active, n.body)::text, 'UTF8')) as digest
-    from unnest(codes, details, spaces, times, are_active, bodies) as n (code, detail, space, time, is_active, body)
-  ) r
-  order by digest
-  on conflict (digest) do nothing;
+  with refused as materialized (
+    select distinct on (r.digest) r.*
+    from (
+      select n.*, not (v_is_limited and n.code = 'unknown_space') as is_within,
+        sha256(convert_to(jsonb_build_array(n.code, n.space, extract(epoch from n.time), n.is_active, n.body)::text, 'UTF8')) as digest
+      from unnest(codes, details, spaces, times, are_active, bodies) as n (code, detail, space, time, is_active, body)
+    ) r
+    where not exists (select from core.rejected_poll k where k.digest = r.digest)
+    order by r.digest
+  ),
+  placed as materialized (
+    select r.*, row_number() over (partition by r.is_within order by r.digest) + coalesce(f.count, 0)
+      <= core.get_max_refused(v_is_limited, r.is_within) as is_kept
+    from refused r
+    left join core.refused_of_family f on f.family_id = v_family and f.is_within = r.is_within
+      and f.hour = date_trunc('hour', refuse_polls.received_at, 'UTC')
+  ),
+  kept as (
+    insert into core.rejected_poll (digest, received_at, code, detail, space, time, is_active, body)
+    select p.digest, refuse_polls.received_at, p.code, p.detail, p.space, p.time, p.is_active, core.shorten_body(p.body)
+    from placed p
+    where p.is_kept
+    order by p.digest
+    on conflict (digest) do nothing
+    returning digest
+  ),
+  of_families as (
+    insert into core.refused_of_family as c (family_id, hour, is_within, count)
+    select v_family, date_trunc('hour', refuse_polls.received_at, 'UTC'), p.is_within, count(*)
+    from kept k
+    join placed p on p.digest = k.digest
+    group by p.is_within
+    order by p.is_within
+    on conflict (family_id, hour, is_within) do update set count = c.count + excluded.count
+    returning 1
+  )
+  insert into core.dropped_refusal as d (kind, count)
+  select 'poll', count(*)
+  from placed p
+  where not p.is_kept and (select count(*) from of_families) >= 0
+  having count(*) > 0
+  on conflict (kind) do update set count = d.count + excluded.count;
 end
 $$;
-comment on function core.refuse_polls(timestamptz, text[], text[], text[], timestamptz[], boolean[], text[]) is
-'Keeps refused polls with their reasons, from parallel arrays; each once, however often it is sent.';
+comment on function core.refuse_polls(timestamptz, text[], text[], text[], timestamptz[], boolean[], text[], text) is
+'Keeps refused polls with their reasons, from parallel arrays; each once, however often it is sent.
+
+token: who sent them; null: nobody known. Polls and events of a family share core.get_max_refused in an hour; those of spaces beyond its reach are the ones that are not within. What is beyond that is dropped and counted.';
