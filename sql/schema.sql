@@ -498,8 +498,8 @@ routine api.record_placement(text,text,text,timestamp with time zone,timestamp w
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.record_polls(text[],timestamp with time zone[],boolean[],boolean,text,text[],text[],integer[])
-    arguments   spaces text[], times timestamp with time zone[], are_active boolean[], auto_register boolean DEFAULT true, assumed_zone text DEFAULT NULL::text, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[], numbers integer[] DEFAULT NULL::integer[]
+routine api.record_polls(text[],timestamp with time zone[],boolean[],boolean,text,text[],text[],integer[],text)
+    arguments   spaces text[], times timestamp with time zone[], are_active boolean[], auto_register boolean DEFAULT true, assumed_zone text DEFAULT NULL::text, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[], numbers integer[] DEFAULT NULL::integer[], sender text DEFAULT NULL::text
     returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
@@ -1725,8 +1725,8 @@ routine core.refuse_events(timestamp with time zone,text[],text[],text[],timesta
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
-routine core.refuse_polls(timestamp with time zone,text[],text[],text[],timestamp with time zone[],boolean[],text[])
-    arguments   received_at timestamp with time zone, codes text[], details text[], spaces text[], times timestamp with time zone[], are_active boolean[], bodies text[]
+routine core.refuse_polls(timestamp with time zone,text[],text[],text[],timestamp with time zone[],boolean[],text[],text)
+    arguments   received_at timestamp with time zone, codes text[], details text[], spaces text[], times timestamp with time zone[], are_active boolean[], bodies text[], token text
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
