@@ -81,6 +81,16 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Retirement:
+    """A DPU went out of use, or came back."""
+
+    dpu: str
+    retired: bool
+    at: datetime
+    recorded: int
+
+
+@dataclass(frozen=True)
 class Reset:
     space: str
     at: datetime
@@ -198,7 +208,7 @@ class World:
         self.received: list[Received] = []
         self.conflicts: list[Received] = []
         self.refused: list[Received] = []  # conflicts as well: the receipt of each is a sign of life
-        self.out_of_use: dict[str, datetime] = {}  # DPUs that are no longer in use, since when by the clock
+        self.retirements: list[Retirement] = []
         self.retired_spaces: set[str] = set()
         # What retention has dropped: the events of before, but for some quarter-hours of DPUs. Here they all stay.
         self.events_from: datetime | None = None
@@ -217,7 +227,7 @@ class World:
         other.conflicts = list(self.conflicts)
         other.refused = list(self.refused)
         other.kept = set(self.kept)
-        other.out_of_use = dict(self.out_of_use)
+        other.retirements = list(self.retirements)
         other.retired_spaces = set(self.retired_spaces)
         return other
 
@@ -236,6 +246,11 @@ class World:
                 self.now,
             )
         )
+
+    def retire_dpu(self, dpu: str, retired: bool, clock: datetime) -> None:
+        """Takes it out of use, or brings it back, at the instant of the clock."""
+        self.now += 1
+        self.retirements.append(Retirement(dpu, retired, clock, self.now))
 
     def retire_space(self, space: str, retired: bool) -> None:
         """It stays in all counts; lists of what lies below another one leave it out."""
@@ -448,8 +463,14 @@ class World:
         dpus = {placement.dpu for placement in self.placements}
         return {dpu for dpu in dpus if self.sign(dpu, at, space, known_at) != 0}
 
-    def is_retired(self, dpu: str, at: datetime) -> bool:
-        return dpu in self.out_of_use and self.out_of_use[dpu] <= at
+    def is_retired(self, dpu: str, at: datetime, known_at: int | None = None) -> bool:
+        """What was said of it last then, as far as that was known."""
+        said = [
+            fact
+            for fact in self.retirements
+            if fact.dpu == dpu and fact.at <= at and was_known(fact.recorded, known_at)
+        ]
+        return bool(said) and said[-1].retired
 
     def is_online(self, dpu: str, at: datetime, known_at: int | None = None) -> bool:
         """Heard from before: nobody listens in these worlds, so nobody falls silent (outages.py is about that)."""
@@ -478,7 +499,7 @@ class World:
 
     def count(self, space: str, at: datetime, known_at: int | None = None) -> Counted:
         raw_count = self.raw_count(space, at, known_at)
-        outer = {dpu for dpu in self.outer_dpus(space, at, known_at) if not self.is_retired(dpu, at)}
+        outer = {dpu for dpu in self.outer_dpus(space, at, known_at) if not self.is_retired(dpu, at, known_at)}
         return Counted(
             count=max(0, raw_count),
             raw_count=raw_count,

@@ -405,3 +405,34 @@ def test_it_sees_the_count_at_the_ends_of_quarters_and_around_resets_in_a_long_r
     assert (noon_hour(world, "15m").min, noon_hour(world, "15m").max) == (-29, 20)
     world.reset("hall", -1, NOON)
     assert (noon_hour(world, "15m").min, noon_hour(world, "15m").max) == (-29, 20)
+
+
+def test_a_retired_dpu_is_out_of_use_from_then_on_as_far_as_that_was_known() -> None:
+    world = house()
+    walk(world, "d", 1)
+    before = world.now
+    world.retire_dpu("d", True, NOON + timedelta(hours=1))
+    retired = world.now
+    world.retire_dpu("d", False, NOON + timedelta(hours=2))
+
+    def placed(hours: float, known_at: int | None = None) -> int:
+        return world.count("house", NOON + timedelta(hours=hours), known_at).placed
+
+    assert [placed(hours) for hours in (0.9, 1, 1.9, 2)] == [1, 0, 0, 1]
+    assert [placed(hours, retired) for hours in (0.9, 1, 2)] == [1, 0, 0]
+    assert placed(1, before) == 1
+    assert world.raw_count("house", NOON + timedelta(hours=1)) == 1
+
+
+def test_a_space_is_retired_when_nothing_in_use_lies_in_it_and_goes_on_counting() -> None:
+    world = house()
+    walk(world, "d", 1)
+    with pytest.raises(Refused):
+        world.retire_space("hall", True)
+    world.retire_space("room", True)
+    world.retire_space("hall", True)
+    assert world.asked_under("house") == ["house"]
+    assert world.asked_under("hall") == ["hall"]
+    assert world.raw_count("hall", NOON) == 1
+    world.retire_space("hall", False)
+    assert world.asked_under("house") == ["hall", "house"]

@@ -279,10 +279,7 @@ def apply(step: Step, world: World, clock: datetime, sent: Sequence[Send]) -> tu
         case Reset():
             world.reset(step.space, step.count, step.at or clock)
         case Retire():
-            world.now += 1
-            world.out_of_use.pop(step.dpu, None)
-            if step.retired:
-                world.out_of_use[step.dpu] = clock
+            world.retire_dpu(step.dpu, step.retired, clock)
         case RetireSpace():
             world.retire_space(step.space, step.retired)
         case RetireDoorway():
