@@ -9,7 +9,7 @@ COPY pyproject.toml README.md ./
 COPY service service
 COPY sql sql
 # Node only serves the embedded database, which is for trying out.
-RUN python -m service.web \
+RUN python -m headcount.web \
  && pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir wheels . \
  && python -m venv /headcount \
  && /headcount/bin/pip install --quiet --no-cache-dir --no-index --find-links wheels headcount \

@@ -7,12 +7,12 @@ WORKERS ?= 3
 
 setup: .venv/installed
 
-.venv/installed: requirements.lock pyproject.toml service/web/package-lock.json
+.venv/installed: requirements.lock pyproject.toml service/headcount/web/package-lock.json
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headcount needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	-.venv/bin/python -m service.web
+	-.venv/bin/python -m headcount.web
 	touch $@
 
 run: setup

@@ -12,13 +12,13 @@ from unittest.mock import patch
 
 from litestar import Litestar
 
-from service.app import create_app
-from service.commands.serving import run_server
-from service.heartbeats import Heartbeats
-from service.ingest import Batch
-from service.messages import EventsRecordedOut, HeartbeatIn, HeartbeatRow
-from service.settings import Settings
-from service.writer import Writer
+from headcount.app import create_app
+from headcount.commands.serving import run_server
+from headcount.ingest.formats import Batch
+from headcount.ingest.heartbeats import Heartbeats
+from headcount.ingest.writer import Writer
+from headcount.settings import Settings
+from headcount.wire.messages import EventsRecordedOut, HeartbeatIn, HeartbeatRow
 
 
 def service() -> Litestar:

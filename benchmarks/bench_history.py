@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.database import server_url
 from benchmarks.machine import describe_machine
-from service.migrate import migrate
+from headcount.database.migrate import migrate
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

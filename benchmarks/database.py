@@ -9,7 +9,7 @@ from uuid import uuid4
 import click
 import psycopg
 
-from service.migrate import migrate
+from headcount.database.migrate import migrate
 
 VARIABLES = ("BENCH_DATABASE_URL", "TEST_DATABASE_URL")
 EMBEDDED = (

@@ -527,7 +527,7 @@ def main(runs: tuple[str, ...], dpus: int, consumers: int) -> None:
                 broker, consuming = None, list[Server]()
                 if way in ("nats", "gateways"):
                     broker = stack.enter_context(nats_server())
-                    consuming = [start("service.cli", "consume", HEADCOUNT_NATS_URL=broker) for _ in range(consumers)]
+                    consuming = [start("headcount.cli", "consume", HEADCOUNT_NATS_URL=broker) for _ in range(consumers)]
                 if not number:
                     seconds = uvloop.run(fleet.build(server.port))
                     console.print(f"{dpus:,} DPUs at {len(fleet.sites):,} sites: PUT /v1/site took {seconds:,.0f} s")

@@ -113,7 +113,7 @@ def through_nats(url: str, database_url: str, traffic: Traffic, size: int, secon
         "HEADCOUNT_METRICS_PORT": str(port),
         "HEADCOUNT_NATS_URL": url,
     }
-    with running(("service.cli", "consume"), port, environment):
+    with running(("headcount.cli", "consume"), port, environment):
         stored, taken = asyncio.run(watch(database_url, before + number * size))
     return stored / taken
 

@@ -21,7 +21,7 @@ from benchmarks.client import HOST
 from benchmarks.database import fresh_database, server_url
 from benchmarks.machine import describe_machine
 from benchmarks.processes import free_port, running
-from service import calls
+from headcount.database import calls
 
 SPACES = 1_000
 ADD = """

@@ -99,7 +99,7 @@ def import_file(url: str, path: Path) -> float:
     before = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         result = subprocess.run(
-            [sys.executable, "-m", "service.cli", "import", path],
+            [sys.executable, "-m", "headcount.cli", "import", path],
             env={"DATABASE_URL": url, "PYTHONPATH": str(Path(__file__).parents[1])},
             cwd=folder,
             capture_output=True,

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 from litestar import Litestar
 
-from service.app import create_app
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.settings import Settings
 from tests.http.streams import client_of
 from tests.lanes import Lane, choose_lane
 

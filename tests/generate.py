@@ -1,6 +1,6 @@
 """Writes what is generated and committed, from a freshly migrated database: `make generate`."""
 
-from service.sqldump import DOCS, SCHEMA, dump_docs, dump_schema, freeze
+from headcount.database.dump import DOCS, SCHEMA, dump_docs, dump_schema, freeze
 from tests.lanes import choose_lane
 
 

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
-from service.embedded import EmbeddedDatabase, copy_template, make_template
-from service.embedded.package import cache_folder
-from service.migrate import migrate
-from service.schema import SQL_DIR
+from headcount.database.migrate import migrate
+from headcount.database.schema import SQL_DIR
+from headcount.embedded import EmbeddedDatabase, copy_template, make_template
+from headcount.embedded.package import cache_folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,7 +72,11 @@ class EmbeddedLane:
     def _template(self, migrated: bool) -> Path:
         if not migrated:
             return make_template(cache_folder(), [], lambda _: None)
-        sources = [*sorted(SQL_DIR.rglob("*.sql")), ROOT / "service/migrate.py", ROOT / "service/schema.py"]
+        sources = [
+            *sorted(SQL_DIR.rglob("*.sql")),
+            ROOT / "service/headcount/database/migrate.py",
+            ROOT / "service/headcount/database/schema.py",
+        ]
         return make_template(cache_folder(), [path.read_bytes() for path in sources], lambda url: void(migrate(url)))
 
 

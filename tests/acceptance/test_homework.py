@@ -131,7 +131,7 @@ async def headcount(database_url: str, folder: Path, *arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "service.cli",
+        "headcount.cli",
         *arguments,
         cwd=folder,
         env=os.environ | {"DATABASE_URL": database_url, "PYTHONPATH": str(ROOT)},

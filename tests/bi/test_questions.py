@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service.demo import demo_site
+from headcount.demo.traffic import demo_site
 from tests.bi.conftest import OPTIONS
 
 DOCUMENT = Path(__file__).parents[2] / "docs/bi.md"

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from click.testing import CliRunner, Result
 
-from service.cli import main
+from headcount.cli import main
 
 PATIENCE = 120.0  # seconds, on a machine that is busy with other things
 
@@ -47,7 +47,7 @@ class Process:
         self.output = folder / f"output-{time.monotonic_ns()}"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "service.cli", *map(str, arguments)],
+                [sys.executable, "-u", "-m", "headcount.cli", *map(str, arguments)],
                 cwd=folder,
                 env=environment(**variables),
                 stdin=subprocess.DEVNULL,

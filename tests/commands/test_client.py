@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from service.commands.client import seconds_of
+from headcount.commands.client import seconds_of
 from tests.commands.support import headcount
 
 Answer = tuple[int, dict[str, str], bytes]

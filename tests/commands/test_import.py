@@ -246,7 +246,7 @@ async def test_its_memory_does_not_grow_with_the_file(
     connection: asyncpg.Connection, database_url: str, folder: Path
 ) -> None:
     measured = (
-        "import resource, sys; from service.cli import main; main(sys.argv[1:], standalone_mode=False);"
+        "import resource, sys; from headcount.cli import main; main(sys.argv[1:], standalone_mode=False);"
         "print('KiB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
 

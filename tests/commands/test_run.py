@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service import demo
+from headcount.demo import traffic
 from tests.commands.support import PATIENCE, Process, answers, free_port, running
 
 READY = "Ctrl-C stops everything"
@@ -66,7 +66,7 @@ def nothing_is_left(folder: Path, port: int) -> bool:
 )
 def test_the_demo_has_two_whole_days_at_any_hour(now: str) -> None:
     at = datetime.fromisoformat(now)
-    _, since = demo.site_at(at)
+    _, since = traffic.site_at(at)
     assert timedelta(days=2) <= at - since < timedelta(days=3)
     assert since <= (at - timedelta(days=2)).replace(hour=12, minute=0)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import asyncpg
 import httpx
 
-from service import calls
-from service.auth import TOKEN, digest_of
+from headcount.database import calls
+from headcount.http.auth import TOKEN, digest_of
 from tests.commands.support import free_port, headcount, running
 from tests.factories import build_house
 

@@ -10,8 +10,8 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from service.app import create_app
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.settings import Settings
 from tests.commands.support import headcount
 from tests.deploy.apps import living
 from tests.http import body

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Release(NamedTuple):
-    """newest: the number of its last migration; repeatable_sha256: of its functions (service/schema.py)."""
+    """newest: the number of its last migration; repeatable_sha256: of its functions (headcount.database.schema)."""
 
     commit: str
     newest: int

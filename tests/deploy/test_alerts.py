@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import Metrics, StreamMetrics
-from service.settings import VARIABLES
+from headcount.metrics import Metrics, StreamMetrics
+from headcount.settings import VARIABLES
 
 PRODUCTION = (Path(__file__).parents[2] / "docs" / "production.md").read_text()
 

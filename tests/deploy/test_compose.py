@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import yaml
 
-from service.settings import VARIABLES
+from headcount.settings import VARIABLES
 from tests.commands.support import answers, free_port, headcount, serving
 from tests.load.cluster import private_cluster
 from tests.nats.server import nats_program

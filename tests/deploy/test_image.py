@@ -56,7 +56,7 @@ def test_a_wheel_of_what_is_copied_has_every_file_of_the_packages(tmp_path: Path
     subprocess.run(command, check=True, cwd=tmp_path, timeout=120)
     [wheel] = tmp_path.glob("*.whl")
     assert set(tracked(*PACKAGES)) <= set(zipfile.ZipFile(wheel).namelist())
-    script = f"import sys; sys.path.insert(0, {str(wheel)!r}); import service.cli; print(service.cli.__file__)"
+    script = f"import sys; sys.path.insert(0, {str(wheel)!r}); import headcount.cli; print(headcount.cli.__file__)"
     command = [sys.executable, "-c", script]
     said = subprocess.run(command, check=True, cwd="/", capture_output=True, text=True, timeout=60).stdout
     assert said.startswith(str(wheel))
@@ -70,8 +70,8 @@ def test_it_installs_by_the_lock_file_with_its_hashes() -> None:
 
 
 def test_the_page_s_assets_are_fetched_while_it_is_built() -> None:
-    assert "python -m service.web" in BUILD
-    assert "service/web/uplot" in (ROOT / ".dockerignore").read_text().splitlines()
+    assert "python -m headcount.web" in BUILD
+    assert "service/headcount/web/uplot" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
 def test_the_result_holds_what_was_built_and_runs_as_nobody_in_particular() -> None:

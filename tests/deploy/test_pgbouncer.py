@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from litestar import Litestar
 
-from service.app import create_app
-from service.auth import digest_of, make_token
-from service.commands.session import connected, in_one_line
-from service.db import Database
-from service.migrate import migrate
-from service.schema import SchemaMismatch
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.commands.session import connected, in_one_line
+from headcount.database.migrate import migrate
+from headcount.database.pool import Database
+from headcount.database.schema import SchemaMismatch
+from headcount.http.auth import digest_of, make_token
+from headcount.settings import Settings
 from tests.commands.support import PATIENCE, answers, free_port, running
 from tests.deploy.apps import living
 from tests.deploy.pgbouncer import pgbouncer

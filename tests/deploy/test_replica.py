@@ -12,12 +12,12 @@ import pytest
 import pytest_asyncio
 from litestar import Litestar
 
-from service.app import create_app
-from service.auth import digest_of, make_token
-from service.messages import WalPosition
-from service.migrate import migrate
-from service.replica import CLOSE_SECONDS, Mark, Replica
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.database.migrate import migrate
+from headcount.database.replica import CLOSE_SECONDS, Mark, Replica
+from headcount.http.auth import digest_of, make_token
+from headcount.settings import Settings
+from headcount.wire.messages import WalPosition
 from tests.commands.support import PATIENCE
 from tests.deploy.apps import living
 from tests.load.cluster import Cluster, private_cluster
@@ -97,7 +97,7 @@ def service_of(primary: str, replica: str, auth: str = "off") -> Litestar:
 
 @pytest.fixture(autouse=True)
 def _metrics_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.metrics.KEPT_SECONDS", 0.0)
+    monkeypatch.setattr("headcount.metrics.KEPT_SECONDS", 0.0)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

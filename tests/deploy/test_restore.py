@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from service.migrate import migrate
+from headcount.database.migrate import migrate
 from tests.commands.support import PATIENCE, free_port, headcount, serving
 from tests.deploy import drill
 from tests.http import body

@@ -15,10 +15,10 @@ import httpx
 import psycopg
 import pytest
 
-from service.app import create_app
-from service.migrate import migrate
-from service.schema import expected_schema
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.database.migrate import migrate
+from headcount.database.schema import expected_schema
+from headcount.settings import Settings
 from tests.commands.support import PATIENCE, environment, free_port, headcount, running, serving
 from tests.deploy import drill
 from tests.deploy.apps import living
@@ -250,7 +250,7 @@ def signatures(document: Path) -> dict[str, Signature]:
 
 
 def calls_of(module: Path) -> dict[str, tuple[str, bool]]:
-    """The statement of each function of a service/calls.py, and whether it takes the columns as they come."""
+    """The statement of each function of a headcount.database.calls, and whether it takes the columns as they come."""
     found = {}
     for function in ast.parse(module.read_text()).body:
         if isinstance(function, ast.AsyncFunctionDef):

@@ -15,8 +15,8 @@ import pytest
 import pytest_asyncio
 from asyncpg.pool import PoolConnectionProxy
 
-from service.embedded import EmbeddedDatabase, copy_template, make_template
-from service.embedded.package import cache_folder
+from headcount.embedded import EmbeddedDatabase, copy_template, make_template
+from headcount.embedded.package import cache_folder
 
 
 class Connect(Protocol):

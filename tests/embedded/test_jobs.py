@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from service.embedded import jobs, run_jobs
+from headcount.embedded import jobs, run_jobs
 from tests.embedded.conftest import Connect, fetch_tuple, wait_until
 
 

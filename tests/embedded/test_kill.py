@@ -12,7 +12,7 @@ from functools import partial
 import asyncpg
 import pytest
 
-from service.embedded import EmbeddedDatabase
+from headcount.embedded import EmbeddedDatabase
 from tests.embedded.conftest import MakeDatabase, fetch_tuple, wait_until
 
 CYCLES = 3
@@ -98,7 +98,7 @@ def is_other_process(database: EmbeddedDatabase, process: int) -> bool:
 
 async def test_acknowledged_batches_survive_kills(make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kills the server in the middle of its work, every other time again while it recovers."""
-    monkeypatch.setattr("service.embedded.database.CRASH_LIMIT", 100)
+    monkeypatch.setattr("headcount.embedded.database.CRASH_LIMIT", 100)
     chance = random.Random(1)
     messages: list[str] = []
     database = make_database(on_message=messages.append)

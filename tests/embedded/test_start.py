@@ -22,7 +22,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service.embedded import EmbeddedDatabase, EmbeddedUnavailable, copy_template, package
+from headcount.embedded import EmbeddedDatabase, EmbeddedUnavailable, copy_template, package
 from tests.embedded.conftest import MakeDatabase, free_port
 
 RECURSE = """
@@ -206,12 +206,12 @@ def test_a_second_database_on_a_directory_is_refused(make_database: MakeDatabase
 
 @pytest.fixture
 def other_process(template: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path, str]]:
-    """`python -m service.embedded` with its directory and the URL that it printed."""
+    """`python -m headcount.embedded` with its directory and the URL that it printed."""
     directory = tmp_path / "other"
     copy_template(template, directory)
     # whoever runs the tests in the background has SIGINT ignored, and a child would, too
     command = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    command += "runpy.run_module('service.embedded', run_name='__main__', alter_sys=True)"
+    command += "runpy.run_module('headcount.embedded', run_name='__main__', alter_sys=True)"
     process = subprocess.Popen([sys.executable, "-c", command, str(directory)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     yield process, directory, process.stdout.readline().strip()
@@ -271,7 +271,7 @@ def test_deep_recursion_works_and_endless_recursion_ends_in_a_restart(make_datab
 def test_a_killed_server_is_started_again_but_not_for_ever(
     make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.embedded.database.CRASH_LIMIT", 2)
+    monkeypatch.setattr("headcount.embedded.database.CRASH_LIMIT", 2)
     messages: list[str] = []
     database = make_database(on_message=messages.append)
     database.start()

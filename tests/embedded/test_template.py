@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service.embedded import EmbeddedDatabase, copy_template, make_template, template
-from service.embedded.package import cache_folder
+from headcount.embedded import EmbeddedDatabase, copy_template, make_template, template
+from headcount.embedded.package import cache_folder
 
 
 class InstantDatabase:

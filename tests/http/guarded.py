@@ -12,9 +12,9 @@ from typing import Any
 import asyncpg
 import httpx
 
-from service import calls
-from service.auth import digest_of, make_token
-from service.settings import Settings
+from headcount.database import calls
+from headcount.http.auth import digest_of, make_token
+from headcount.settings import Settings
 from tests.factories import NOON, apply_site, record, seconds
 from tests.http.streams import served
 

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import httpx
 
-from service import calls
+from headcount.database import calls
 from tests.factories import apply_site
 from tests.http import body, poll
 

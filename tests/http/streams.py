@@ -10,9 +10,9 @@ import asyncpg
 import httpx
 from litestar import Litestar
 
-from service.app import create_app
-from service.live import Live
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.live.feed import Live
+from headcount.settings import Settings
 
 PATIENCE = 30.0  # seconds, on a machine that is busy with other things
 

@@ -4,8 +4,8 @@ import asyncpg
 import httpx
 import pytest
 
-from service.edge import is_canonical
-from service.negotiation import ID
+from headcount.http.asgi import is_canonical
+from headcount.wire.negotiation import ID
 from tests.http import body, event, problem, put, send
 
 

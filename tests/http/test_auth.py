@@ -15,11 +15,12 @@ import pytest
 from litestar import Litestar, get
 from litestar.routes import HTTPRoute
 
-from service import auth, calls
-from service.app import create_app
-from service.auth import Tokens, digest_of, make_token
-from service.messages import TokenRow
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.database import calls
+from headcount.http import auth
+from headcount.http.auth import Tokens, digest_of, make_token
+from headcount.settings import Settings
+from headcount.wire.messages import TokenRow
 from tests.http import body, event, poll, problem
 from tests.http.guarded import LONG_AGO, Headers, bearer, build_site, guarded, leaks, new_token, token_id
 from tests.notices.support import make_channel, tell
@@ -418,7 +419,7 @@ async def test_an_address_that_names_no_scope_asks_for_admin(
     async def forgotten() -> str:
         return "everything"
 
-    monkeypatch.setattr("service.app.HANDLERS", [forgotten])
+    monkeypatch.setattr("headcount.app.HANDLERS", [forgotten])
     reader, admin = await new_token(connection, "read"), await new_token(connection, "admin")
     async with guarded(database_url) as client:
         problem(await client.get("/forgotten"), 401, "unauthorized")
@@ -429,14 +430,14 @@ async def test_an_address_that_names_no_scope_asks_for_admin(
 async def test_an_open_address_cannot_reach_the_data(
     connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from service.db import database
-    from service.negotiation import HttpRequest
+    from headcount.database.pool import database
+    from headcount.wire.negotiation import HttpRequest
 
     @get("/careless", opt={"scope": auth.OPEN})
     async def careless(request: HttpRequest) -> str:
         return str(await calls.list_spaces(database(request)))
 
-    monkeypatch.setattr("service.app.HANDLERS", [careless])
+    monkeypatch.setattr("headcount.app.HANDLERS", [careless])
     async with guarded(database_url) as client:
         problem(await client.get("/careless"), 500, "internal")
 
@@ -492,7 +493,7 @@ class Counting:
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
     found = Counting(make_token())
-    monkeypatch.setattr("service.calls.find_tokens", found.find)
+    monkeypatch.setattr("headcount.database.calls.find_tokens", found.find)
     return found
 
 
@@ -560,7 +561,7 @@ async def test_nobody_is_let_in_on_a_remembered_answer_when_the_database_is_away
     async def away(*_: object) -> list[TokenRow]:
         raise OSError("away")
 
-    monkeypatch.setattr("service.calls.find_tokens", away)
+    monkeypatch.setattr("headcount.database.calls.find_tokens", away)
     monkeypatch.setattr(auth, "FRESH_SECONDS", 0.0)
     with pytest.raises(OSError, match="away"):
         await tokens.find(digest)

@@ -13,13 +13,14 @@ import msgspec
 import pytest
 from litestar import Litestar
 
-from service import heartbeats, ingest, leisure, polls
-from service.app import create_app
-from service.auth import EVERYTHING
-from service.errors import Problem
-from service.leisure import Leisure
-from service.negotiation import MAX_BODY, Bodies, HttpRequest
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.http.auth import EVERYTHING
+from headcount.ingest import formats, heartbeats, polls
+from headcount.settings import Settings
+from headcount.wire import threads
+from headcount.wire.negotiation import MAX_BODY, Bodies, HttpRequest
+from headcount.wire.problems import Problem
+from headcount.wire.threads import Leisure
 from tests.http import body, event, problem
 from tests.http.guarded import Headers, new_token, token_id
 from tests.http.streams import PATIENCE, client_of
@@ -94,29 +95,29 @@ ROOM = MAX_BODY - 100
 MANY_ODD = b'{"dpu":"' + b"\x01" * 780 + b'"}'
 HOSTILE: dict[str, tuple[Callable[[HttpRequest], Awaitable[Any]], str, bytes]] = {
     "control characters": (
-        ingest.decode_events,
+        formats.decode_events,
         "application/json",
         b'{"events":[' + b",".join([MANY_ODD] * 10_000) + b"]}",
     ),
-    "brackets": (ingest.decode_events, "application/json", b'{"events":[' + b"[" * ROOM),
+    "brackets": (formats.decode_events, "application/json", b'{"events":[' + b"[" * ROOM),
     "pairs of brackets": (
-        ingest.decode_events,
+        formats.decode_events,
         "application/json",
         b'{"events":[' + b"[" * 2_000 + b"[]," * (ROOM // 4),
     ),
-    "one long item": (ingest.decode_events, "application/json", b'{"events":[[' + b"{}," * (ROOM // 3) + b"{}]]}"),
+    "one long item": (formats.decode_events, "application/json", b'{"events":[[' + b"{}," * (ROOM // 3) + b"{}]]}"),
     "lines of commas": (
-        ingest.decode_events,
+        formats.decode_events,
         "text/csv",
         b"timestamp,direction,dpu_id\n" + (b"," * 800 + b'"\n') * 9_000,
     ),
     "lines of control characters": (
-        ingest.decode_events,
+        formats.decode_events,
         "application/x-ndjson",
         (MANY_ODD + b"\n") * 10_000,
     ),
     "maps": (
-        ingest.decode_events,
+        formats.decode_events,
         "application/msgpack",
         b"\x81\xa6events\xdc\x27\x10" + (b"\xdc\x03\x0c" + b"\x80" * 780) * 10_000,
     ),
@@ -145,7 +146,7 @@ async def test_the_event_loop_goes_on_while_a_large_body_is_decoded(app: Litesta
 
 async def test_a_small_body_that_has_to_be_read_item_by_item_does_not_stop_the_event_loop_either(app: Litestar) -> None:
     content = b'{"events":[' + b"0," * 9_999 + b"0]}"
-    found, turns = await count_turns(ingest.decode_events(request_of(app, content, "application/json")))
+    found, turns = await count_turns(formats.decode_events(request_of(app, content, "application/json")))
     assert not isinstance(found, Problem)
     assert found.received == len(found.refusals) == 10_000
     assert turns > 30
@@ -162,7 +163,7 @@ async def test_what_is_small_or_good_is_decoded_at_once(app: Litestar, monkeypat
         headers = {"content_encoding": "gzip"} if is_packed else {}
         if content.startswith(b'{"events":[{"dpu":"dpu-1"') and not content.endswith(b"]}"):
             content = content[: content.rindex(b"},{")] + b"}]}"
-        found, _ = await count_turns(ingest.decode_events(request_of(app, content, "application/json", **headers)))
+        found, _ = await count_turns(formats.decode_events(request_of(app, content, "application/json", **headers)))
         assert not isinstance(found, Problem)
 
 
@@ -257,8 +258,8 @@ async def test_bodies_that_never_end_are_in_the_way_of_their_own_token_only(
 async def test_of_one_client_one_body_is_decoded_at_a_time_and_those_of_others_beside_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(leisure, "MAX_PAUSE_SECONDS", 0.0)
-    threads = Leisure()
+    monkeypatch.setattr(threads, "MAX_PAUSE_SECONDS", 0.0)
+    some = Leisure()
     may_end = threading.Event()
     begun: list[str] = []
 
@@ -267,11 +268,11 @@ async def test_of_one_client_one_body_is_decoded_at_a_time_and_those_of_others_b
         may_end.wait(PATIENCE)
         return name
 
-    async with threads.lifespan(None):
-        first = [asyncio.create_task(threads.run("one", lambda: work("one"))) for _ in range(3)]
+    async with some.lifespan(None):
+        first = [asyncio.create_task(some.run("one", lambda: work("one"))) for _ in range(3)]
         for _ in range(10):
             await asyncio.sleep(0)
-        other = asyncio.create_task(threads.run("other", lambda: work("other")))
+        other = asyncio.create_task(some.run("other", lambda: work("other")))
         async with asyncio.timeout(PATIENCE):
             for _ in itertools.count():
                 if len(begun) == 2:
@@ -284,18 +285,18 @@ async def test_of_one_client_one_body_is_decoded_at_a_time_and_those_of_others_b
         assert [found[0], found[2], found[3]] == ["one", "one", "other"]
         assert isinstance(found[1], asyncio.CancelledError)
         await asyncio.sleep(0.01)
-        assert threads.turns == {}
+        assert some.turns == {}
 
 
 async def test_a_thread_passes_on_what_goes_wrong() -> None:
-    threads = Leisure()
+    some = Leisure()
 
     def fail() -> None:
         raise Problem("malformed", "It is no good.")
 
-    async with threads.lifespan(None):
+    async with some.lifespan(None):
         with pytest.raises(Problem, match="no good"):
-            await threads.run("one", fail)
+            await some.run("one", fail)
 
 
 async def test_only_what_is_read_in_no_time_is_read_by_the_event_loop(

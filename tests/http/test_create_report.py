@@ -6,8 +6,8 @@ import asyncpg
 import httpx
 import pytest
 
-from service import calls
-from service.reports import COLUMNS
+from headcount.database import calls
+from headcount.uptime.reports import COLUMNS
 from tests.factories import NOON, apply_site
 from tests.http import body, problem
 from tests.http.guarded import bearer, build_site, guarded, new_token

@@ -7,8 +7,8 @@ import asyncpg
 import httpx
 import pytest
 
-from service import calls
-from service.auth import digest_of, make_token
+from headcount.database import calls
+from headcount.http.auth import digest_of, make_token
 from tests.factories import build_house
 from tests.http import body, problem
 from tests.http.guarded import administered, bearer, guarded, new_token, token_id

@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service.spreadsheets import SpreadsheetEvents
+from headcount.ingest.spreadsheets import SpreadsheetEvents
 from tests.commands.support import headcount
 from tests.http import body, problem
 

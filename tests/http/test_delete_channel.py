@@ -3,7 +3,7 @@
 import asyncpg
 import httpx
 
-from service import calls
+from headcount.database import calls
 from tests.http import body, problem
 from tests.notices.support import log, make_channel, tell, tell_all
 

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import httpx
 
-from service import calls
+from headcount.database import calls
 from tests.factories import heard, listen, tick
 from tests.http import body, event, problem, put, room_with_dpu, send
 

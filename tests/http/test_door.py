@@ -1,4 +1,4 @@
-"""How much of one client is under way at once: service/door.py, by itself and over real sockets."""
+"""How much of one client is under way at once: headcount.http.door, by itself and over real sockets."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,12 +9,12 @@ import asyncpg
 import httpx
 import pytest
 
-from service import door as doors
-from service.app import create_app
-from service.door import UNREAD_ANSWERS, Door, Visit
-from service.errors import Problem
-from service.server import Server, listen
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.http import door as doors
+from headcount.http.door import UNREAD_ANSWERS, Door, Visit
+from headcount.http.server import Server, listen
+from headcount.settings import Settings
+from headcount.wire.problems import Problem
 from tests.http import body, event, problem
 from tests.http.guarded import new_token
 from tests.http.streams import PATIENCE

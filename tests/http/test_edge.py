@@ -14,8 +14,8 @@ import pytest
 from litestar import Litestar, get
 from litestar.response import ServerSentEvent
 
-from service.errors import Problem
-from service.logs import AccessLog, Seldom, configure_logs
+from headcount.logs import AccessLog, Seldom, configure_logs
+from headcount.wire.problems import Problem
 from tests.http import body, problem
 from tests.http.guarded import guarded, new_token, token_id
 from tests.http.test_auth import addresses
@@ -82,7 +82,7 @@ async def test_head_of_an_answer_without_an_end_comes_to_an_end(
     async def stream() -> ServerSentEvent:
         return ServerSentEvent(forever())
 
-    monkeypatch.setattr("service.app.HANDLERS", [stream])
+    monkeypatch.setattr("headcount.app.HANDLERS", [stream])
     async with guarded(database_url) as client:
         answer = await client.head("/stream")
         assert (answer.status_code, answer.content) == (200, b"")
@@ -189,7 +189,7 @@ async def test_a_mistake_of_ours_is_logged_as_one_line_that_names_the_request(
     async def fail(*_: Any) -> None:
         raise ZeroDivisionError("because")
 
-    monkeypatch.setattr("service.calls.list_counts", fail)
+    monkeypatch.setattr("headcount.database.calls.list_counts", fail)
     token = await new_token(connection, "read")
     async with guarded(database_url) as client:
         answer = await client.get("/v1/counts?under=secret", headers=token)
@@ -223,7 +223,7 @@ async def test_overload_is_logged_once_a_second_for_each_reason_with_how_often_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("service.logs.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("headcount.logs.time.monotonic", lambda: clock[0])
     seldom = Seldom()
     assert [seldom.admit(kind) for kind in ("full", "full", "full", "away")] == [0, None, None, 0]
     clock[0] += 1.0
@@ -238,7 +238,7 @@ async def test_overload_is_logged_once_a_second_for_each_reason_with_how_often_i
     async def fail(*_: Any) -> None:
         raise reasons[0]
 
-    monkeypatch.setattr("service.calls.list_spaces", fail)
+    monkeypatch.setattr("headcount.database.calls.list_spaces", fail)
     token = await new_token(connection, "read")
     async with guarded(database_url) as client:
         client.headers.update(token)

@@ -12,10 +12,10 @@ import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
-from service import errors
-from service.errors import KINDS, SQLSTATES, Problem, problem_of
-from service.openapi import document
-from service.schema import SchemaMismatch
+from headcount.database.schema import SchemaMismatch
+from headcount.http.openapi import document
+from headcount.wire import problems
+from headcount.wire.problems import KINDS, SQLSTATES, Problem, problem_of
 from tests.http import problem
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "errors.md"
@@ -65,7 +65,7 @@ async def test_it_hides_its_own_mistakes_and_logs_them_under_the_request_id(
     async def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("service.calls.get_space", fail)
+    monkeypatch.setattr("headcount.database.calls.get_space", fail)
     response = await client.get("/v1/spaces/room")
     found = problem(response, 500, "internal")
     assert "secret" not in json.dumps(found)
@@ -170,8 +170,8 @@ def test_the_docs_show_every_status_code_and_sqlstate_and_no_others() -> None:
 
 
 def test_every_kind_has_a_status_of_its_own_but_those_that_are_to_be_tried_again() -> None:
-    assert len(errors.BY_STATUS) == len(KINDS) - 1
-    assert errors.BY_STATUS[503].code == "unavailable"
+    assert len(problems.BY_STATUS) == len(KINDS) - 1
+    assert problems.BY_STATUS[503].code == "unavailable"
     for code, headers in (("unavailable", {"Retry-After": "1"}), ("clock_suspect", {"Retry-After": "10"})):
         assert Problem(code, "x").headers == headers
         assert Problem(code, "x").kind.status == 503

@@ -14,8 +14,8 @@ import asyncpg
 import httpx
 import pytest
 
-from service.embedded import EmbeddedUnavailable
-from service.embedded.package import find_node, npm_ci
+from headcount.embedded import EmbeddedUnavailable
+from headcount.embedded.package import find_node, npm_ci
 from tests.factories import apply_site
 from tests.http import body
 

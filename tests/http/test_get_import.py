@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from service import calls
+from headcount.database import calls
 
 
 async def test_it_knows_no_file_that_was_never_begun(connection: asyncpg.Connection) -> None:

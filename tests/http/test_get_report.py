@@ -3,7 +3,7 @@
 import asyncpg
 import httpx
 
-from service import calls
+from headcount.database import calls
 from tests.factories import NOON, apply_site
 from tests.http import body, problem
 from tests.http.guarded import build_site, guarded, new_token

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from service import calls
+from headcount.database import calls
 
 
 async def test_it_gives_how_far_the_rollups_have_come_and_what_came_late_since(connection: asyncpg.Connection) -> None:

@@ -2,8 +2,8 @@
 
 import asyncpg
 
-from service import calls
-from service.schema import expected_schema
+from headcount.database import calls
+from headcount.database.schema import expected_schema
 
 
 async def test_it_gives_the_migrations_that_ran_and_the_hash_of_the_repeatable_files(

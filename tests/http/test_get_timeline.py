@@ -4,7 +4,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import NOON, apply_site
 from tests.http import body, poll, problem
 from tests.http.guarded import build_site, guarded, new_token

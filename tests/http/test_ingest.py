@@ -1,4 +1,4 @@
-"""service/ingest.py by itself: four formats, a fast and a slow path, and one verdict."""
+"""service/headcount/ingest/formats.py by itself: four formats, a fast and a slow path, and one verdict."""
 
 import csv
 import io
@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service import ingest
-from service.errors import Problem
-from service.ingest import Batch
+from headcount.ingest import formats
+from headcount.ingest.formats import Batch
+from headcount.wire.problems import Problem
 from tests.http import problem
 
 Columns = tuple[list[str], list[datetime], list[int], list[int]]
@@ -91,13 +91,13 @@ EVENTS = st.lists(
 @example([{"dpu": "a", "timestamp": "0001-01-01T00:00:00+00:01", "direction": 1}])
 @example([{"dpu": "a\n", "timestamp": "2026-01-01T00:00:00Z", "direction": 1}])
 def test_its_fast_paths_and_slow_paths_agree_in_all_formats(events: list[dict[str, Any]]) -> None:
-    expected = verdict(ingest.decode_json(as_slow_json(events)))
-    assert verdict(ingest.decode_json(as_json(events))) == expected
-    assert verdict(ingest.decode_msgpack(msgspec.msgpack.encode({"events": events}))) == expected
-    assert verdict(ingest.decode_ndjson(as_ndjson(events))) == expected
+    expected = verdict(formats.decode_json(as_slow_json(events)))
+    assert verdict(formats.decode_json(as_json(events))) == expected
+    assert verdict(formats.decode_msgpack(msgspec.msgpack.encode({"events": events}))) == expected
+    assert verdict(formats.decode_ndjson(as_ndjson(events))) == expected
     if not any("\n" in event["dpu"] or event["dpu"] != event["dpu"].strip() for event in events):
-        assert verdict(ingest.decode_csv(as_csv(events))) == expected
-        assert verdict(ingest.decode_csv(as_csv(events, csv.QUOTE_ALL))) == expected
+        assert verdict(formats.decode_csv(as_csv(events))) == expected
+        assert verdict(formats.decode_csv(as_csv(events, csv.QUOTE_ALL))) == expected
 
 
 @given(
@@ -110,7 +110,7 @@ def test_its_fast_paths_and_slow_paths_agree_in_all_formats(events: list[dict[st
 )
 def test_it_never_fails_on_any_json_value(value: Any) -> None:
     for body in (json.dumps(value).encode(), json.dumps({"events": [value, value]}).encode()):
-        for decode in (ingest.decode_json, ingest.decode_ndjson, ingest.decode_csv, ingest.decode_readings_json):
+        for decode in (formats.decode_json, formats.decode_ndjson, formats.decode_csv, formats.decode_readings_json):
             assert is_verdict(decode, body)
 
 
@@ -119,7 +119,7 @@ def test_it_never_fails_on_any_json_value(value: Any) -> None:
 @example(b"\x81\xa6events\x91\xd6\xff")
 @example(b"\x81\xa6events\x91\x81\xa9timestamp\xd7\xff\xff\xff\xff\xff\xff\xff\xff\xff")
 def test_it_never_fails_on_any_bytes(body: bytes) -> None:
-    for decode in (*ingest.EVENT_FORMATS.values(), *ingest.READING_FORMATS.values()):
+    for decode in (*formats.EVENT_FORMATS.values(), *formats.READING_FORMATS.values()):
         assert is_verdict(decode, body)
 
 
@@ -137,7 +137,7 @@ def test_it_never_fails_on_any_bytes(body: bytes) -> None:
     ],
 )
 def test_it_reads_csv_as_programs_write_it(text: bytes) -> None:
-    batch = ingest.decode_csv(text)
+    batch = formats.decode_csv(text)
     assert columns(batch) == (["a"], [NEW_YEAR], [1], [0])
     assert not batch.refusals
 
@@ -154,7 +154,7 @@ def test_it_refuses_one_line_of_csv_and_takes_those_around_it() -> None:
     lines = [b"dpu_id,direction,timestamp"]
     for line in bad:
         lines += [b"a,1,2026-01-01T00:00:00Z", line]
-    batch = ingest.decode_csv(b"\n".join(lines))
+    batch = formats.decode_csv(b"\n".join(lines))
     assert len(batch.dpus) == len(bad)
     assert [refusal.index for refusal in batch.refusals] == [1, 3, 5, 7, 9, 11]
     assert batch.refusals[2].body == r"\xff,1,2026-01-01T00:00:00Z"
@@ -163,7 +163,7 @@ def test_it_refuses_one_line_of_csv_and_takes_those_around_it() -> None:
 
 def test_it_keeps_the_text_of_a_refused_event_as_it_came() -> None:
     body = b'{"events":[ {"dpu":"a" , "direction":1e999,"x":"\xff\\ud800\\u0000\x00"} ,7]}'
-    assert [refusal.body for refusal in ingest.decode_json(body).refusals] == [
+    assert [refusal.body for refusal in formats.decode_json(body).refusals] == [
         r'{"dpu":"a" , "direction":1e999,"x":"\xff\ud800\u0000\x00"}',
         "7",
     ]
@@ -172,18 +172,18 @@ def test_it_keeps_the_text_of_a_refused_event_as_it_came() -> None:
 def test_it_takes_a_timestamp_in_msgpack_as_text_or_as_an_extension() -> None:
     moment = NEW_YEAR + timedelta(microseconds=1)
     events = [{"dpu": "a", "timestamp": value, "direction": 1} for value in (moment, moment.isoformat())]
-    batch = ingest.decode_msgpack(msgspec.msgpack.encode({"events": events}))
+    batch = formats.decode_msgpack(msgspec.msgpack.encode({"events": events}))
     assert list(batch.times) == [moment, moment]
 
 
 def test_it_takes_ten_thousand_events_and_not_one_more() -> None:
     one = {"dpu": "a", "timestamp": "2026-01-01T00:00:00Z", "direction": 1}
     for encode, decode in (
-        (as_json, ingest.decode_json),
-        (as_slow_json, ingest.decode_json),
-        (as_ndjson, ingest.decode_ndjson),
-        (as_csv, ingest.decode_csv),
-        (lambda events: msgspec.msgpack.encode({"events": events}), ingest.decode_msgpack),
+        (as_json, formats.decode_json),
+        (as_slow_json, formats.decode_json),
+        (as_ndjson, formats.decode_ndjson),
+        (as_csv, formats.decode_csv),
+        (lambda events: msgspec.msgpack.encode({"events": events}), formats.decode_msgpack),
     ):
         assert decode(encode([one] * 10_000)).received == 10_000
         for events in ([one] * 10_001, [one] * 10_000 + [{**one, "direction": 1.5}]):
@@ -196,7 +196,7 @@ def test_it_reads_a_nested_string_without_end_in_linear_time() -> None:
     """Every quote in it could be a beginning: looked at one by one, this would take minutes."""
     hostile = b'{"events":[' + b"[" * 100_000 + b'"' + b'\\"' * 500_000
     with pytest.raises(Problem) as caught:
-        ingest.decode_json(hostile)
+        formats.decode_json(hostile)
     assert caught.value.kind.code == "malformed"
 
 

@@ -1,4 +1,4 @@
-"""service/instants.py: what is an instant, and which."""
+"""service/headcount/wire/instants.py: what is an instant, and which."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service import instants
-from service.instants import Instant
+from headcount.wire import instants
+from headcount.wire.instants import Instant
 
 
 def at(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0, micros: int = 0) -> datetime:

@@ -9,10 +9,12 @@ import httpx
 import msgspec
 import pytest
 
-from service import calls, ingest, limits
-from service.auth import digest_of, make_token
-from service.errors import Problem
-from service.limits import BURST_SECONDS, Limiter, Share
+from headcount.database import calls
+from headcount.http import rate_limits
+from headcount.http.auth import digest_of, make_token
+from headcount.http.rate_limits import BURST_SECONDS, Limiter, Share
+from headcount.ingest import formats
+from headcount.wire.problems import Problem
 from tests.http import body, event, problem
 from tests.http.guarded import bearer, guarded, new_token
 
@@ -28,7 +30,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(limits, "time", clock)
+    monkeypatch.setattr(rate_limits, "time", clock)
     return clock
 
 
@@ -108,7 +110,7 @@ def test_the_rate_of_the_service_is_for_a_family_as_a_whole(clock: Clock) -> Non
 
 
 def test_it_remembers_a_bounded_number_of_tokens(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_BUCKETS", 10)
+    monkeypatch.setattr(rate_limits, "MAX_BUCKETS", 10)
     limiter = Limiter(None, 1)
     for number in range(100):
         limiter.admit((Share(f"token-{number}"),), is_ingest=False)
@@ -158,14 +160,14 @@ async def test_what_came_in_before_the_rate_was_used_up_is_refused_before_it_is_
     token = await new_token(connection, "ingest")
     arrived = asyncio.Event()
     decoded = 0
-    fast = ingest.EVENT_FORMATS["application/json"]
+    fast = formats.EVENT_FORMATS["application/json"]
 
-    def count(body: bytes) -> ingest.Batch:
+    def count(body: bytes) -> formats.Batch:
         nonlocal decoded
         decoded += 1
         return fast(body)
 
-    monkeypatch.setitem(ingest.EVENT_FORMATS, "application/json", count)
+    monkeypatch.setitem(formats.EVENT_FORMATS, "application/json", count)
     content = msgspec.json.encode({"events": [event(timestamp=f"2026-01-05T08:00:0{second}Z") for second in range(9)]})
 
     async def late() -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.http import Json, body, event, problem
 from tests.http.guarded import bearer, build_site, guarded, leaks, new_token, token_id
 

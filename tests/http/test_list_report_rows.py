@@ -4,7 +4,8 @@ import asyncpg
 import httpx
 import pytest
 
-from service import calls, reports
+from headcount.database import calls
+from headcount.uptime import reports
 from tests.factories import NOON
 from tests.http.reporting import trigger, wait_for
 

@@ -3,7 +3,7 @@
 import asyncpg
 import httpx
 
-from service import calls
+from headcount.database import calls
 from tests.factories import NOON, seconds
 from tests.http import body, problem, put
 from tests.http.reporting import begun, trigger, wait_for

@@ -11,12 +11,12 @@ import httpx
 import msgspec
 import pytest
 
-from service import calls
-from service.app import create_app
-from service.messages import SensorOut
-from service.sensors import LONGEST_REST_SECONDS, Encoded, Sensors, encode
-from service.settings import Settings
-from service.web import FILES, FOLDER
+from headcount.app import create_app
+from headcount.database import calls
+from headcount.sensors.listing import LONGEST_REST_SECONDS, Encoded, Sensors, encode
+from headcount.settings import Settings
+from headcount.web import FILES, FOLDER
+from headcount.wire.messages import SensorOut
 from tests.factories import NOON, apply_site, heard, listen, seconds, tick
 from tests.http import body, problem
 from tests.http.guarded import build_site, guarded, new_token
@@ -221,7 +221,7 @@ class Gated:
         self.read = calls.list_sensors
         self.asked: asyncio.Queue[str | None] = asyncio.Queue()
         self.gate = asyncio.Event()
-        monkeypatch.setattr("service.calls.list_sensors", self.list)
+        monkeypatch.setattr("headcount.database.calls.list_sensors", self.list)
 
     async def list(self, session: calls.Session, space: str | None, state: str | None) -> list[SensorOut]:
         self.asked.put_nowait(state)
@@ -258,7 +258,7 @@ async def test_a_list_that_took_long_is_read_again_after_a_pause(
         await asyncio.sleep(0.3)
         return []
 
-    monkeypatch.setattr("service.calls.list_sensors", slow)
+    monkeypatch.setattr("headcount.database.calls.list_sensors", slow)
     session: Any = connection
     await sensors.list(session, None, None)
     (until,) = sensors.not_before.values()
@@ -276,7 +276,7 @@ async def test_long_lists_are_made_beside_the_event_loop(
         threads.append(threading.current_thread())
         return encode(sensors, as_msgpack)
 
-    monkeypatch.setattr("service.sensors.encode", noting)
+    monkeypatch.setattr("headcount.sensors.listing.encode", noting)
     await asyncio.gather(*(client.get("/sensors") for _ in range(8)))
     assert len(threads) == 1
     assert threading.main_thread() not in threads

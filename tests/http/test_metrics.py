@@ -11,8 +11,8 @@ import pytest_asyncio
 from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import metrics
-from service.settings import Settings
+from headcount import metrics
+from headcount.settings import Settings
 from tests.factories import build_house
 from tests.http import event, problem, room_with_dpu, send
 from tests.http.guarded import guarded, new_token

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from litestar import Litestar
 
-from service import negotiation
+from headcount.wire import negotiation
 from tests.http import body, problem
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.web import FILES, FOLDER
+from headcount.web import FILES, FOLDER
 from tests.http import problem
 
 
@@ -14,7 +14,7 @@ async def test_it_serves_the_page_where_there_is_one(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     page = tmp_path / "index.html"
-    monkeypatch.setattr("service.routes.page.PAGE", page)
+    monkeypatch.setattr("headcount.routes.page.PAGE", page)
     problem(await client.get("/"), 404, "not_found")
     page.write_text("<!doctype html><title>Café</title>", encoding="utf-8")
     response = await client.get("/")
@@ -51,7 +51,7 @@ async def test_it_says_what_to_do_where_the_charting_library_is_missing(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(FILES, "uPlot.esm.js", ("text/javascript", tmp_path / "uPlot.esm.js"))
-    assert "python -m service.web" in problem(await client.get("/web/uPlot.esm.js"), 404, "not_found")["detail"]
+    assert "python -m headcount.web" in problem(await client.get("/web/uPlot.esm.js"), 404, "not_found")["detail"]
 
 
 def test_it_has_nothing_inline_and_nothing_from_elsewhere() -> None:

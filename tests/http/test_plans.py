@@ -7,11 +7,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import asyncpg
 import pytest
 
-from service import rejected
-from service.app import create_app
-from service.errors import Problem
-from service.plans import LONGEST_REST_SECONDS, OWED_SECONDS, REST, REST_OF_LIMITED, Plans
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.database.plan_turns import LONGEST_REST_SECONDS, OWED_SECONDS, REST, REST_OF_LIMITED, Plans
+from headcount.ingest import rejected
+from headcount.settings import Settings
+from headcount.wire.problems import Problem
 from tests.factories import apply_site
 from tests.http import Json, body, event, problem
 from tests.http.guarded import guarded, new_token, token_id
@@ -217,7 +217,7 @@ async def test_a_limited_token_makes_spaces_up_to_a_bound(connection: asyncpg.Co
 async def test_counts_of_many_spaces_and_those_of_dry_runs_are_slow_reads(
     connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.reader.MANY_SPACES", 2)
+    monkeypatch.setattr("headcount.database.current_counts.MANY_SPACES", 2)
     await apply_site(connection, spaces=[{"id": name} for name in ("a", "b", "c")] + [{"id": "d", "parent": "a"}])
     one, other = await new_token(connection), await new_token(connection)
     name = await token_id(connection, one)

@@ -10,11 +10,11 @@ import asyncpg
 import httpx
 import pytest
 
-from service import auth
-from service.db import Database
-from service.errors import Problem
-from service.schema import SchemaMismatch
-from service.settings import Settings
+from headcount.database.pool import Database
+from headcount.database.schema import SchemaMismatch
+from headcount.http import auth
+from headcount.settings import Settings
+from headcount.wire.problems import Problem
 from tests.http import body, event, problem
 from tests.http.guarded import bearer, guarded, new_token
 from tests.http.streams import served

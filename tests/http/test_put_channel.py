@@ -144,7 +144,7 @@ async def test_names_are_looked_up_and_those_without_an_address_may_get_one(
             raise OSError("Name or service not known")
         return ["93.184.216.34", "192.168.1.1"]
 
-    monkeypatch.setattr("service.targets.look_up", look_up)
+    monkeypatch.setattr("headcount.notices.egress.look_up", look_up)
     inside = {"kind": "webhook", "url": "https://inside.example/"}
     problem(await client.put("/v1/channels/ops", json=inside), 422, "invalid", "url")
     unknown = {"kind": "webhook", "url": "https://unknown.example/"}

@@ -13,8 +13,8 @@ import httpx
 import msgspec
 import pytest
 
-from service import ingest
-from service.negotiation import MAX_BODY
+from headcount.ingest import formats
+from headcount.wire.negotiation import MAX_BODY
 from tests.http import Json, body, event, problem, room_with_dpu, send
 
 GOOD = event(timestamp="2026-01-05T08:00:00Z")
@@ -68,8 +68,8 @@ async def test_it_refuses_one_event_and_takes_those_around_it(
 async def test_it_knows_no_dpu_by_itself_where_registration_is_switched_off(
     connection: asyncpg.Connection,
 ) -> None:
-    batch = ingest.decode_json(json.dumps({"events": [GOOD]}).encode())
-    answer = await ingest.record(connection, batch, auto_register=False)
+    batch = formats.decode_json(json.dumps({"events": [GOOD]}).encode())
+    answer = await formats.record(connection, batch, auto_register=False)
     assert [(item.index, item.code) for item in answer.rejected] == [(0, "unknown_dpu")]
 
 

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from service.settings import Settings
+from headcount.settings import Settings
 from tests.http import body, problem, put
 from tests.http.streams import served
 

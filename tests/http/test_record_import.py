@@ -2,8 +2,8 @@
 
 import asyncpg
 
-from service import calls
-from service.messages import ImportRow
+from headcount.database import calls
+from headcount.wire.messages import ImportRow
 
 
 async def test_it_keeps_the_latest_state_of_an_import(connection: asyncpg.Connection) -> None:

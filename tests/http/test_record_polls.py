@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from service.polls import POLLS
+from headcount.ingest.polls import POLLS
 from tests.http import body, poll, problem
 from tests.http.guarded import build_site, guarded, new_token
 

@@ -4,7 +4,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.http import body, problem
 from tests.http.guarded import build_site, guarded, new_token
 from tests.notices.support import (

@@ -5,8 +5,8 @@ import logging
 import asyncpg
 import pytest
 
-from service.replica import what_kind
-from service.settings import Settings
+from headcount.database.replica import what_kind
+from headcount.settings import Settings
 from tests.http.streams import served
 
 

@@ -6,7 +6,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import differences
 from tests.http import Json, body, event, problem
 from tests.http.guarded import build_site, guarded, new_token

@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service import calls
-from service.auth import digest_of
+from headcount.database import calls
+from headcount.http.auth import digest_of
 from tests.factories import build_house
 from tests.http import body, problem
 from tests.http.guarded import Headers, administered, bearer, guarded, new_token, token_id

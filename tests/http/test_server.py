@@ -1,4 +1,4 @@
-"""What a client can do to its connection: service/server.py over real sockets, with a small app behind it."""
+"""What a client can do to its connection: headcount.http.server over real sockets, with a small app behind it."""
 
 import asyncio
 import itertools
@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from service import server
-from service.server import Server, listen
+from headcount.http import server
+from headcount.http.server import Server, listen
 
 PATIENCE = 20.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -442,7 +442,7 @@ LIMITED = """
 import logging, resource, sys
 logging.basicConfig(level=logging.WARNING)
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
-from service.server import Server
+from headcount.http.server import Server
 print(Server(None).max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 

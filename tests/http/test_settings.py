@@ -1,10 +1,10 @@
-"""service/settings.py: what the service refuses to start with."""
+"""service/headcount/settings.py: what the service refuses to start with."""
 
 from datetime import UTC, datetime
 
 import pytest
 
-from service.settings import Settings, SettingsRefused
+from headcount.settings import Settings, SettingsRefused
 
 
 def read(environment: dict[str, str]) -> Settings:

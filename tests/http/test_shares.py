@@ -9,12 +9,12 @@ import asyncpg
 import httpx
 import pytest
 
-from service.app import create_app
-from service.db import Database
-from service.errors import Problem
-from service.server import Server, listen
-from service.settings import Settings
-from service.shares import Part, Shares
+from headcount.app import create_app
+from headcount.database.pool import Database
+from headcount.database.shares import Part, Shares
+from headcount.http.server import Server, listen
+from headcount.settings import Settings
+from headcount.wire.problems import Problem
 from tests.factories import NOON, apply_site, record
 from tests.http import body, event, problem
 from tests.http.guarded import LONG_AGO, guarded, new_token, token_id

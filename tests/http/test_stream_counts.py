@@ -12,10 +12,11 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from service import calls, live
-from service.app import create_app
-from service.auth import EVERYTHING
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.database import calls
+from headcount.http.auth import EVERYTHING
+from headcount.live import feed
+from headcount.settings import Settings
 from tests.commands.support import free_port, running, serving
 from tests.factories import hear, listen
 from tests.factories import heard as received
@@ -58,13 +59,13 @@ async def test_it_lets_in_who_comes_just_while_the_feed_ends(app: Litestar, clie
     await put(client, "spaces/hall")
     feed = app.state.live
     for steps in range(12):
-        last = await feed.listen(live.Asked(), EVERYTHING)
-        await asyncio.sleep(2 * live.JOIN_SECONDS)  # until the feed waits for its next tick
+        last = await feed.listen(feed.Asked(), EVERYTHING)
+        await asyncio.sleep(2 * feed.JOIN_SECONDS)  # until the feed waits for its next tick
         feed.leave(last)
         for _ in range(steps):
             await asyncio.sleep(0)
         async with asyncio.timeout(30):
-            feed.leave(await feed.listen(live.Asked(), EVERYTHING))
+            feed.leave(await feed.listen(feed.Asked(), EVERYTHING))
         await idle(app)
 
 
@@ -325,7 +326,7 @@ async def test_it_asks_the_database_nothing_while_nobody_listens_and_the_same_fo
     await send(client, event())
     await idle(app)
     asked.clear()
-    await asyncio.sleep(3 * live.TICK_SECONDS)
+    await asyncio.sleep(3 * feed.TICK_SECONDS)
     assert asked == []
     async with listening(app) as one, listening(app) as two:
         await one.wait_for(1)
@@ -336,19 +337,19 @@ async def test_it_asks_the_database_nothing_while_nobody_listens_and_the_same_fo
         await two.wait_for(2)
         assert asked.count("list_counts") == 1
         asked.clear()
-        await asyncio.sleep(4 * live.TICK_SECONDS)
+        await asyncio.sleep(4 * feed.TICK_SECONDS)
         assert 1 <= len(asked) <= 5
         assert set(asked) == {"list_changes"}
     await idle(app)
     asked.clear()
-    await asyncio.sleep(3 * live.TICK_SECONDS)
+    await asyncio.sleep(3 * feed.TICK_SECONDS)
     assert asked == []
 
 
 async def test_it_drops_who_takes_nothing_and_keeps_no_more_for_them_than_the_newest_count(
     app: Litestar, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "WRITE_SECONDS", 2.0)
+    monkeypatch.setattr(feed, "WRITE_SECONDS", 2.0)
     await room_with_dpu(client)
     await send(client, event(timestamp="2026-01-05T07:00:00Z", direction=0))
     async with listening(app) as slow, listening(app) as dead, listening(app) as quick:
@@ -372,8 +373,8 @@ async def test_it_drops_who_takes_nothing_and_keeps_no_more_for_them_than_the_ne
 async def test_it_says_that_it_is_still_there(
     app: Litestar, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert live.KEEP_ALIVE_SECONDS < 15
-    monkeypatch.setattr(live, "KEEP_ALIVE_SECONDS", 0.05)
+    assert feed.KEEP_ALIVE_SECONDS < 15
+    monkeypatch.setattr(feed, "KEEP_ALIVE_SECONDS", 0.05)
     async with listening(app) as stream:
         await stream.wait_until(lambda: "\n:" in stream.text)
 
@@ -412,7 +413,7 @@ async def test_its_streams_survive_a_hiccup_of_the_database_and_end_when_it_stay
         monkeypatch.setattr(calls, "list_changes", real)
         await stream.wait_for(2)
         assert stream.counts() == [("room", 0), ("room", 1)]
-        monkeypatch.setattr(live, "AWAY_SECONDS", 0.1)
+        monkeypatch.setattr(feed, "AWAY_SECONDS", 0.1)
         monkeypatch.setattr(calls, "list_changes", away)
         await stream.wait_for_end()
 

@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 from litestar import Litestar
 
-from service import calls, live
-from service.app import create_app
-from service.messages import ChangesRow
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.database import calls
+from headcount.live import feed
+from headcount.settings import Settings
+from headcount.wire.messages import ChangesRow
 from tests.factories import NOON, apply_site, record, seconds
 from tests.http.guarded import bearer, build_site, leaks, new_token, token_id
 from tests.http.streams import Stream, listening
@@ -201,7 +202,7 @@ async def test_whether_tokens_are_good_is_asked_once_for_all_streams_and_not_at_
         while len(asked) < 2:
             await asyncio.sleep(0.05)
             assert time.monotonic() - begun < 30
-        assert len(asked) <= (time.monotonic() - begun) / live.TOKEN_SECONDS
+        assert len(asked) <= (time.monotonic() - begun) / feed.TOKEN_SECONDS
 
 
 async def test_its_streams_end_when_nobody_can_tell_for_a_while_whether_their_token_is_good(
@@ -210,8 +211,8 @@ async def test_its_streams_end_when_nobody_can_tell_for_a_while_whether_their_to
     async def away(_access: object) -> bool:
         raise OSError("away")
 
-    monkeypatch.setattr(live, "TOKEN_SECONDS", 0.05)
-    monkeypatch.setattr(live, "AWAY_SECONDS", 0.5)
+    monkeypatch.setattr(feed, "TOKEN_SECONDS", 0.05)
+    monkeypatch.setattr(feed, "AWAY_SECONDS", 0.5)
     monkeypatch.setattr(asking.state.gate, "is_still_good", away)
     async with listening(asking, headers=await new_token(connection, "read")) as stream:
         begun = time.monotonic()

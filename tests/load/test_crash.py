@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service.migrate import migrate
+from headcount.database.migrate import migrate
 from tests.commands.support import PATIENCE, Process, free_port, headcount, serving
 from tests.load.cluster import private_cluster
 

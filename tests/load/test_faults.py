@@ -18,7 +18,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service.migrate import migrate
+from headcount.database.migrate import migrate
 from tests.commands.support import PATIENCE, headcount
 from tests.factories import LONG_AGO, apply_site
 from tests.load.cluster import Cluster, private_cluster

@@ -25,8 +25,8 @@ import pytest_asyncio
 
 from benchmarks.processes import free_port, running
 from benchmarks.traffic import make_site
-from service import calls
-from service.auth import digest_of, make_token
+from headcount.database import calls
+from headcount.http.auth import digest_of, make_token
 from tests.http.guarded import bearer
 from tests.load.attacks import ATTACKS, PATIENCE, Target
 
@@ -56,7 +56,7 @@ class Service(NamedTuple):
     port: int
     good: str
     read: str
-    ingest: str
+    writing: str
     limited: str
     admin: str
 
@@ -77,7 +77,7 @@ async def service_on(url: str) -> AsyncIterator[Service]:
     finally:
         await connection.close()
     port = free_port()
-    with running(("service.cli", "serve"), port, {"DATABASE_URL": url, "HEADCOUNT_PORT": str(port)}):
+    with running(("headcount.cli", "serve"), port, {"DATABASE_URL": url, "HEADCOUNT_PORT": str(port)}):
         yield Service(port, *tokens)
 
 
@@ -130,7 +130,7 @@ async def tell(service: Service, is_over: asyncio.Event) -> Answers:
 
 async def attacked(service: Service, name: str) -> str:
     """What the hostile client says, once it is over."""
-    target = Target(service.port, SECONDS, service.read, service.ingest, service.limited, service.admin)
+    target = Target(service.port, SECONDS, service.read, service.writing, service.limited, service.admin)
     command = (sys.executable, "-m", "tests.load.attacks", name)
 
     def run() -> str:

@@ -16,7 +16,7 @@ async def test_it_refuses_what_is_too_much_loses_nothing_and_is_itself_again_at_
     make_site(own_database_url)
     port = free_port()
     environment = {"DATABASE_URL": own_database_url, "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(port)}
-    with running(("service.cli", "serve"), port, environment) as server:
+    with running(("headcount.cli", "serve"), port, environment) as server:
         flood = await flood_with(server, own_database_url, Requests(), SECONDS)
     assert flood.times_too_much >= 10, flood
     assert set(flood.statuses) <= {200, 429, 503}, flood

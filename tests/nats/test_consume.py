@@ -16,8 +16,8 @@ import pytest
 from nats.aio.client import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.consumer import connected_to
-from service.settings import Settings
+from headcount.ingest.nats import connected_to
+from headcount.settings import Settings
 from tests.commands.support import PATIENCE, free_port, headcount, running
 from tests.nats.load import consuming, events
 from tests.nats.server import NatsServer, nats_server

@@ -15,9 +15,9 @@ from nats.aio.client import Client
 from nats.js import api
 from prometheus_client import CollectorRegistry
 
-from service.consumer import Body, Consumer, Misconfigured, Source
-from service.errors import Problem
-from service.metrics import StreamMetrics
+from headcount.ingest.nats import Body, Consumer, Misconfigured, Source
+from headcount.metrics import StreamMetrics
+from headcount.wire.problems import Problem
 from tests.commands.support import PATIENCE
 from tests.nats.server import NatsServer, nats_server
 
@@ -272,7 +272,7 @@ async def test_nothing_is_a_dead_letter_when_everything_is_refused(client: Clien
 async def test_what_is_ahead_of_a_clock_that_is_wrong_comes_again_and_holds_up_nothing(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.consumer.LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr("headcount.ingest.nats.LONGEST_PAUSE", 0.2)
     store = Store()
     store.fault = lambda text: Problem("clock_suspect", "Most DPUs are ahead.") if text == "ahead" else None
     async with consuming(client, store) as consumer:

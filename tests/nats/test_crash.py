@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.migrate import migrate
+from headcount.database.migrate import migrate
 from tests.load.cluster import private_cluster
 from tests.nats.load import Consumers, crash_under_load
 from tests.nats.server import nats_cluster, nats_server

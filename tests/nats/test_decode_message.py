@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from service.errors import Problem
-from service.ingest import decode_message
+from headcount.ingest.formats import decode_message
+from headcount.wire.problems import Problem
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 EVENT = {"dpu": "dpu-1", "timestamp": "2026-03-04T12:00:00Z", "direction": 1}

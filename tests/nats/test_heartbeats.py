@@ -10,8 +10,8 @@ import msgspec
 import nats
 import pytest
 
-from service.errors import Problem
-from service.heartbeats import decode_message
+from headcount.ingest.heartbeats import decode_message
+from headcount.wire.problems import Problem
 from tests.nats.load import consuming
 from tests.nats.server import nats_server
 from tests.nats.test_consumer import until

@@ -10,9 +10,9 @@ import asyncpg
 import httpx
 from standardwebhooks import Webhook
 
-from service import calls
-from service.messages import DeliveryOut
-from service.settings import Settings
+from headcount.database import calls
+from headcount.settings import Settings
+from headcount.wire.messages import DeliveryOut
 from tests.http.streams import served
 
 LOCAL = ("127.0.0.0/8", "::1/128")

@@ -9,8 +9,8 @@ import asyncpg
 import httpx
 import pytest
 
-from service import channels
-from service.settings import APPRISE_SCHEMES
+from headcount.notices import channels
+from headcount.settings import APPRISE_SCHEMES
 from tests.http import problem
 from tests.notices.support import always, never, put_channel, receiver, service, tell, until_settled
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service.messages import ChannelPutOut
-from service.settings import VARIABLES
+from headcount.settings import VARIABLES
+from headcount.wire.messages import ChannelPutOut
 from tests.acceptance.test_readme import parse
 from tests.http import body
 
@@ -41,7 +41,7 @@ async def test_its_channel_can_be_made_and_looks_like_that(
     async def look_up(host: str, port: int) -> list[str]:
         return ["93.184.216.34"]
 
-    monkeypatch.setattr("service.targets.look_up", look_up)
+    monkeypatch.setattr("headcount.notices.egress.look_up", look_up)
     ((command, answer),) = re.findall(r"```sh\n(curl .*?)\n```\n```json\n(.*?)\n```", DOCS, re.DOTALL)
     method, path, headers, content = parse(command.replace("\\\n", ""))
     made = body(await client.request(method, path, headers=headers, content=content), 201)

@@ -15,9 +15,9 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from service.channels import mail_of
-from service.messages import ClaimRow
-from service.settings import Settings
+from headcount.notices.channels import mail_of
+from headcount.settings import Settings
+from headcount.wire.messages import ClaimRow
 from tests.commands.support import free_port
 from tests.notices.support import impatience, make_channel, put_channel, service, tell, until_settled
 

@@ -1,4 +1,4 @@
-"""service/messengers.py: what an address of Apprise may carry. Nothing here reaches any service."""
+"""service/headcount/notices/messengers.py: what an address of Apprise may carry. Nothing here reaches any service."""
 
 import inspect
 import io
@@ -14,9 +14,9 @@ import asyncpg
 import httpx
 import pytest
 
-from service import messengers
-from service.messengers import COMMON, OPTIONS, AddressRefused, messenger, options_of
-from service.settings import APPRISE_SCHEMES
+from headcount.notices import messengers
+from headcount.notices.messengers import COMMON, OPTIONS, AddressRefused, messenger, options_of
+from headcount.settings import APPRISE_SCHEMES
 from tests.http import body, problem
 from tests.notices.support import always, make_channel, receiver, service
 

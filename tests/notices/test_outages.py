@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from service import calls
+from headcount.database import calls
 from tests.factories import NOON, seconds
 from tests.notices.support import log, make_channel
 from tests.sql.test_detect_outages import beat, build, run

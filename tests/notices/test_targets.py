@@ -1,10 +1,10 @@
-"""service/targets.py: which addresses may be reached."""
+"""service/headcount/notices/egress.py: which addresses may be reached."""
 
 import ipaddress
 
 import pytest
 
-from service.targets import TargetRefused, Targets, is_public
+from headcount.notices.egress import TargetRefused, Targets, is_public
 
 REFUSED = [
     "0.0.0.0",

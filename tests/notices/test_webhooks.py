@@ -9,8 +9,9 @@ import asyncpg
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service import calls, channels
-from service.messages import ClaimRow
+from headcount.database import calls
+from headcount.notices import channels
+from headcount.wire.messages import ClaimRow
 from tests.commands.support import free_port
 from tests.notices.support import (
     Answer,
@@ -137,7 +138,7 @@ async def test_a_name_that_changes_its_address_after_it_was_checked_reaches_noth
         assert host == "receiver.example"
         return said[0]
 
-    monkeypatch.setattr("service.targets.look_up", look_up)
+    monkeypatch.setattr("headcount.notices.egress.look_up", look_up)
     async with receiver() as hook:
         async with service(database_url, private_targets=(), send_notices=False) as client:
             await put_channel(client, "hook", kind="webhook", url=f"http://receiver.example:{hook.port}/")
@@ -161,7 +162,7 @@ async def test_where_one_address_does_not_answer_the_next_one_is_tried(
     async def look_up(host: str, port: int) -> list[str]:
         return ["127.0.0.2", "127.0.0.1"]
 
-    monkeypatch.setattr("service.targets.look_up", look_up)
+    monkeypatch.setattr("headcount.notices.egress.look_up", look_up)
     async with receiver() as hook, service(database_url, send_notices=False) as client:
         await put_channel(client, "hook", kind="webhook", url=f"http://receiver.example:{hook.port}/")
         assert (await client.post("/v1/channels/hook/test")).json()["state"] == "delivered"
@@ -219,8 +220,8 @@ async def test_it_goes_on_after_the_database_was_away(
     async def detect(*_: Any) -> int:
         raise OSError("The database is away.")
 
-    monkeypatch.setattr("service.notices.calls.claim_deliveries", claim)
-    monkeypatch.setattr("service.notices.calls.detect_over_capacity", detect)
+    monkeypatch.setattr("headcount.notices.sender.calls.claim_deliveries", claim)
+    monkeypatch.setattr("headcount.notices.sender.calls.detect_over_capacity", detect)
     async with receiver() as hook:
         await make_channel(connection, url=hook.url)
         await tell(connection, "offline")
@@ -244,7 +245,7 @@ async def test_what_was_sent_is_noted_even_if_the_database_is_away_for_a_moment(
             raise OSError("The database is away.")
         return await finish_delivery(*arguments)
 
-    monkeypatch.setattr("service.notices.calls.finish_delivery", finish)
+    monkeypatch.setattr("headcount.notices.sender.calls.finish_delivery", finish)
     async with receiver() as hook, service(database_url) as client:
         await put_channel(client, "hook", kind="webhook", url=hook.url)
         await tell(connection, "offline")

@@ -16,8 +16,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright, expect
 
-from service.embedded import EmbeddedUnavailable
-from service.embedded.package import cache_folder, exclusive, find_node, npm_ci
+from headcount.embedded import EmbeddedUnavailable
+from headcount.embedded.package import cache_folder, exclusive, find_node, npm_ci
 from tests.commands.support import free_port, serving
 from tests.http import put
 from tests.http.guarded import Headers

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from service import calls
+from headcount.database import calls
 from tests.commands.support import free_port, serving
 from tests.http import event, put, send
 from tests.http.guarded import build_site, new_token, token_id
@@ -271,7 +271,7 @@ async def test_it_says_how_to_get_the_curve_where_the_library_is_missing(site: S
     page = await context.new_page()
     await page.route("**/web/uPlot.esm.js", lambda route: route.fulfill(status=404))
     await page.goto(f"{site.url}/#house")
-    await expect(page.locator("#curve-text")).to_contain_text("python -m service.web")
+    await expect(page.locator("#curve-text")).to_contain_text("python -m headcount.web")
     await expect(page.locator("#count")).to_have_text(DASH)
 
 

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from service import calls
+from headcount.database import calls
 from tests.commands.support import free_port, serving
 from tests.factories import apply_site
 from tests.http import body, poll, put

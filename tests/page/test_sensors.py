@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from service import calls
+from headcount.database import calls
 from tests.commands.support import free_port, serving
 from tests.http import body, put
 from tests.http.guarded import build_site, new_token, token_id

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from service import calls
+from headcount.database import calls
 from tests.conftest import EMPTY
 
 from . import rollups

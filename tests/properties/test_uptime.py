@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service import calls
+from headcount.database import calls
 
 from .oracle import read_timestamp
 from .uptime_oracle import EPOCH, HOUR, MICROSECOND, MINUTE, WINDOWS, Hours, Site, micros

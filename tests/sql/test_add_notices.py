@@ -5,7 +5,7 @@ from datetime import UTC, datetime, time, timedelta
 import asyncpg
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import apply_site
 from tests.notices.support import log, make_channel, tell, tell_all
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from service.migrate import LOCK_KEY, migrate
+from headcount.database.migrate import LOCK_KEY, migrate
 from tests.factories import NOON, build_house, heard, listen, record, seconds, tick
 from tests.sql.test_locks import bi_login, open_transaction, session, until
 

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import LONG_AGO, NOON, apply_site, build_house, record, seconds
 from tests.http.reporting import begun
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 
-from service import calls
-from service.messages import ClaimRow
+from headcount.database import calls
+from headcount.wire.messages import ClaimRow
 from tests.factories import NOON
 from tests.notices.support import hasten, log, make_channel, tell, tell_all
 from tests.sql.test_large_fleet import read_by

@@ -6,7 +6,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.http.reporting import begun, wait_for
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import NOON, apply_site
 from tests.http.guarded import new_token, token_id
 

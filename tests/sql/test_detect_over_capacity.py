@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import apply_site, build_house, record
 from tests.notices.support import log, make_channel
 

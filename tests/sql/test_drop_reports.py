@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from service import calls
+from headcount.database import calls
 from tests.http.guarded import new_token, token_id
 from tests.http.reporting import begun
 

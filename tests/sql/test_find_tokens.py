@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from service import calls
-from service.auth import digest_of
+from headcount.database import calls
+from headcount.http.auth import digest_of
 from tests.factories import build_house
 
 

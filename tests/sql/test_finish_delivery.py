@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import asyncpg
 
-from service import calls
+from headcount.database import calls
 from tests.factories import NOON
 from tests.notices.support import hasten, make_channel, tell
 

@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from service import calls
+from headcount.database import calls
 from tests.notices.support import make_channel, tell
 
 

@@ -2,8 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from service import calls
-from service.auth import digest_of
+from headcount.database import calls
+from headcount.http.auth import digest_of
 from tests.factories import record
 from tests.http.guarded import build_site
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from service import calls
+from headcount.database import calls
 from tests.factories import build_house
 
 

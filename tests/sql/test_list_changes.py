@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from service import calls
-from service.messages import ChangesRow
+from headcount.database import calls
+from headcount.wire.messages import ChangesRow
 from tests.factories import LONG_AGO, NOON, apply_site, build_house, heard, listen, record, seconds, tick
 from tests.sql.test_large_fleet import read_by
 

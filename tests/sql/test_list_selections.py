@@ -5,7 +5,7 @@ from typing import Any
 
 import asyncpg
 
-from service import calls
+from headcount.database import calls
 from tests.factories import apply_site
 from tests.http.guarded import build_site, new_token, token_id
 

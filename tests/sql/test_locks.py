@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import NOON, apply_site, build_house, hear, listen, record, seconds
 from tests.notices.support import make_channel
 

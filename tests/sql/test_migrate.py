@@ -13,9 +13,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from service import migrate as migrator
-from service.migrate import MigrationReport, check_server, migrate
-from service.schema import (
+from headcount.database import migrate as migrator
+from headcount.database.dump import FROZEN, dump_schema, freeze
+from headcount.database.migrate import MigrationReport, check_server, migrate
+from headcount.database.schema import (
     POLICIES,
     SQL_DIR,
     MigrationRefused,
@@ -24,7 +25,6 @@ from service.schema import (
     compare_schema,
     expected_schema,
 )
-from service.sqldump import FROZEN, dump_schema, freeze
 
 GET_SCHEMA = """
 create or replace function api.get_schema() returns table (number integer, sha256 text, breaking boolean)
@@ -539,7 +539,7 @@ def test_it_has_frozen_every_numbered_file() -> None:
     found = [f"{m.sha256}  {m.name}" for m in expected_schema().migrations.values()]
     assert found == lines, (
         "A numbered file that was merged never changes: put the change into a new file. "
-        "For a new file run `python -m service.sqldump frozen`."
+        "For a new file run `python -m headcount.database.dump frozen`."
     )
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests import factories
 from tests.factories import apply_site, record, trust
 

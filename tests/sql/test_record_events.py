@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import NOON, differences, hear, record, seconds, stored_events
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import apply_site
 
 Row = tuple[str, int, str, str]

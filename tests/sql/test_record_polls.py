@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import NOON, apply_site, differences, seconds
 
 Poll = tuple[str, datetime, bool]

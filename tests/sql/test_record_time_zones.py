@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from service import calls
+from headcount.database import calls
 from tests.factories import NOON, apply_site, differences
 
 

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from service.migrate import migrate
+from headcount.database.migrate import migrate
 
 
 def test_it_lets_an_owner_who_is_no_superuser_act_as_the_service(fresh_database_url: str, is_embedded: bool) -> None:

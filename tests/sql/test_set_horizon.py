@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import differences, record
 
 OLD = datetime(2005, 7, 24, 12, tzinfo=UTC)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import NOON, apply_site, hear
 from tests.http.guarded import new_token, token_id
 

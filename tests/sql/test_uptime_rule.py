@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import asyncpg
 import pytest
 
-from service import calls
+from headcount.database import calls
 from tests.factories import apply_site
 
 HOUR = 60.0

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import asyncpg
 import pytest
 
-from service.errors import Problem
-from service.groups import Groups
+from headcount.database.batching import Groups
+from headcount.wire.problems import Problem
 
 
 class Server:

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service import calls
-from service.app import create_app
-from service.errors import Problem
-from service.heartbeats import GROUP_HEARTBEATS, Batch, Heartbeats
-from service.messages import EventsRecordedOut, HeartbeatIn, HeartbeatOut, HeartbeatRow, Rejection
-from service.settings import Settings
+from headcount.app import create_app
+from headcount.database import calls
+from headcount.ingest.heartbeats import GROUP_HEARTBEATS, Batch, Heartbeats
+from headcount.settings import Settings
+from headcount.wire.messages import EventsRecordedOut, HeartbeatIn, HeartbeatOut, HeartbeatRow, Rejection
+from headcount.wire.problems import Problem
 from tests.together.test_groups import turns
 
 NOW = datetime.now(UTC)

@@ -4,17 +4,18 @@ import asyncio
 
 import pytest
 
-from service import calls, jobs
-from service.db import Database
-from service.jobs import Jobs
-from service.settings import Settings
+from headcount.database import calls
+from headcount.database.pool import Database
+from headcount.sensors import outages
+from headcount.sensors.outages import Jobs
+from headcount.settings import Settings
 from tests.together.test_groups import turns
 
 
 async def test_it_looks_again_and_again_also_after_the_database_was_away(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(outages, "LOOK_SECONDS", 0.001)
     looks = asyncio.Semaphore(0)
     failures = iter([OSError("away"), OSError("away"), None, TimeoutError()])
 

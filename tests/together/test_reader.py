@@ -8,7 +8,8 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from service import calls, messages
+from headcount.database import calls
+from headcount.wire import messages
 from tests.http import Json, body, problem, put, send
 from tests.together.test_groups import turns
 

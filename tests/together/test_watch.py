@@ -3,9 +3,9 @@
 import asyncio
 import time
 
-from service import calls
-from service.db import LATE_SECONDS, Database
-from service.settings import Settings
+from headcount.database import calls
+from headcount.database.pool import LATE_SECONDS, Database
+from headcount.settings import Settings
 
 PATIENCE_SECONDS = 0.2
 

@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from service import calls
-from service.app import create_app
-from service.db import Client
-from service.errors import Problem
-from service.ingest import Batch, Refusal
-from service.messages import EventsRecordedOut, Rejection, Verdict
-from service.settings import Settings
-from service.writer import GROUP_EVENTS, Writer
+from headcount.app import create_app
+from headcount.database import calls
+from headcount.database.pool import Client
+from headcount.ingest.formats import Batch, Refusal
+from headcount.ingest.writer import GROUP_EVENTS, Writer
+from headcount.settings import Settings
+from headcount.wire.messages import EventsRecordedOut, Rejection, Verdict
+from headcount.wire.problems import Problem
 from tests.together.test_groups import turns
 
 NOW = datetime.now(UTC)

@@ -1,0 +1,156 @@
+"""`headcount run`: everything that `make run` starts, and stops, in one process."""
+
+import asyncio
+import os
+import shlex
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import psycopg
+
+from headcount.commands.serve import address
+from headcount.commands.serving import Task, check_port, run_server
+from headcount.commands.session import in_one_line, open_connection, quiet_logs, with_database
+from headcount.database import calls
+from headcount.database.migrate import migrate
+from headcount.database.schema import MigrationRefused
+from headcount.demo import traffic
+from headcount.embedded import EmbeddedDatabase, EmbeddedUnavailable, run_jobs
+from headcount.settings import Settings, SettingsRefused
+from headcount.wire.instants import shortest
+
+PAUSE_SECONDS = 2.0
+
+
+@click.command
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".data"),
+    show_default=True,
+    help="Where the embedded database lives.",
+)
+def run(data: Path) -> None:
+    """Try headcount out: database, schema, demo and service at once, until Ctrl-C.
+
+    Without DATABASE_URL an embedded TimescaleDB is started, for trying out only. An empty database gets a demo site
+    with two days of traffic, and simulated people keep walking through it; DEMO=0 leaves that out. PORT (8000) is where
+    the service listens.
+    """
+    quiet_logs()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, until the server takes over
+    try:
+        settings = _settings()
+        check_port(settings)
+        with _database(data) as embedded:
+            url = embedded.url if embedded else settings.database_url
+            _migrate(url)
+            settings = with_database(settings, url)
+            tasks: list[Task] = [lambda: _demo_and_urls(settings)]
+            if embedded:
+                tasks += [lambda: run_jobs(url), lambda: _watch(embedded)]
+            run_server(settings, _announce(settings), tuple(tasks))
+            click.echo("Stopping.")
+    except KeyboardInterrupt:
+        click.echo("Stopped.")
+    except EmbeddedUnavailable as unavailable:
+        raise click.ClickException(str(unavailable)) from None
+
+
+def _settings() -> Settings:
+    environment = dict(os.environ)
+    environment.setdefault("HEADCOUNT_AUTH", "off")
+    if port := environment.get("PORT"):
+        environment["HEADCOUNT_PORT"] = port
+    try:
+        return Settings.from_environment(environment, needs_database=False)  # it starts one
+    except SettingsRefused as refused:
+        raise click.ClickException(str(refused)) from None
+
+
+@contextmanager
+def _database(data: Path) -> Iterator[EmbeddedDatabase | None]:
+    """The embedded database where DATABASE_URL names none."""
+    if os.environ.get("DATABASE_URL"):
+        yield None
+        return
+    click.echo(f"Starting the embedded TimescaleDB in {data} (to try things out; never for production).")
+    with EmbeddedDatabase(data, on_message=lambda message: click.echo(message, err=True)) as embedded:
+        yield embedded
+
+
+def _migrate(url: str) -> None:
+    try:
+        report = migrate(url, on_step=lambda _: None)
+    except (MigrationRefused, psycopg.Error, OSError) as error:
+        raise in_one_line(error, url) from None
+    if report.applied or report.repeatable:
+        click.echo("The database is at the current schema now.")
+
+
+def _announce(settings: Settings) -> Callable[[], None]:
+    return lambda: click.echo(f"Serving on {address(settings)}")
+
+
+async def _watch(embedded: EmbeddedDatabase) -> None:
+    """Raises ClickException when the embedded database has crashed for good."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def wait() -> None:
+        try:
+            embedded.wait()
+        except EmbeddedUnavailable as error:
+            loop.call_soon_threadsafe(ended.set_exception, click.ClickException(str(error)))
+
+    # Not one of the loop's threads: those are waited for before the database is stopped.
+    threading.Thread(target=wait, daemon=True).start()
+    await ended
+
+
+async def _demo_and_urls(settings: Settings) -> None:
+    """Loads the demo into an empty database, prints what to look at, and keeps the demo's people walking."""
+    wanted = os.environ.get("DEMO", "1") != "0"
+    shown = False
+    while True:
+        try:
+            connection = await open_connection(settings.database_url)
+            try:
+                if wanted and await traffic.is_empty(connection):
+                    click.echo("Loading the demo site with two days of traffic ...")
+                    click.echo(f"Loaded {await traffic.load(connection)} events.")
+                if not shown:
+                    await _print_urls(connection, settings)
+                    shown = True
+                if not wanted or not await traffic.is_demo(connection):
+                    return
+                await traffic.walk(connection)
+            finally:
+                connection.terminate()
+        except Exception as error:
+            if not traffic.passes(error):
+                raise
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _print_urls(connection: calls.Session, settings: Settings) -> None:
+    base = address(settings)
+    spaces = await calls.list_spaces(connection, max_rows=1000)
+    click.echo(f"\n  Page      {base}/")
+    if spaces:
+        root = next((space.id for space in spaces if space.parent is None), spaces[0].id)
+        parents = {space.parent for space in spaces}
+        inner = next((space.id for space in spaces if space.parent == root and space.id in parents), root)
+        noon = shortest((datetime.now(UTC) - timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0))
+        click.echo(f"  Count     {base}/v1/spaces/{root}/count")
+        click.echo(f"  Below     {base}/v1/counts?under={inner}")
+        click.echo(f"  Then      {base}/v1/spaces/{root}/count?at={noon}")
+    click.echo(f"  Sensors   {base}/v1/dpus")
+    click.echo(f"  Schema    {base}/schema")
+    click.echo(f"  SQL       psql {shlex.quote(settings.database_url)}")
+    click.echo("\nCtrl-C stops everything; the data is kept.")

@@ -1,0 +1,322 @@
+"""Who may do what: tokens, looked up by their digests, and the scope that each address asks for.
+
+How far a token that is limited to a space reaches is decided in sql/repeatable/10_core/15_reach.sql.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import math
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+from litestar import Request
+from litestar.handlers import BaseRouteHandler
+
+from headcount.database import calls
+from headcount.http.door import Visit
+from headcount.http.rate_limits import Limiter, Share
+from headcount.settings import is_loopback
+from headcount.wire.messages import TokenRow
+from headcount.wire.negotiation import Connection, prefers_html
+from headcount.wire.problems import Problem, problem_of
+
+# `admin` includes `read`: core.include_scopes says so for every token.
+SCOPES = ("ingest", "read", "admin")
+OPEN = None  # instead of a scope, for what anybody may see
+
+TOKEN = re.compile(r"hc_[A-Za-z0-9_-]{43}")
+PORT = re.compile(r":[0-9]*\Z")
+BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+
+# How long an answer of the database is good for. A revoked token is refused everywhere this much later.
+FRESH_SECONDS = 2.0
+# How long while the database is away, for what shows only how the process is doing.
+AWAY_SECONDS = 3600.0
+# Tokens that are remembered, and strangers that may wait for one look into the database.
+MAX_KNOWN = 10_000
+MAX_STRANGERS = 1_000
+# Between the beginnings of two looks.
+PAUSE_SECONDS = 0.02
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request may do. `token`: the id of its token, None where nobody asks for one."""
+
+    token: str | None = None
+    digest: bytes = b""
+    scopes: frozenset[str] = frozenset(SCOPES)
+    # To a space: its statements have to say on whose behalf they are.
+    is_limited: bool = False
+    expires_at: datetime | None = None
+    # Whose limits it shares: its own, and those of the tokens that made it.
+    shares: tuple[Share, ...] = (Share(None),)
+
+    @property
+    def client(self) -> str | None:
+        """Whose part of what all share its requests have (database.shares): that of the first of its family."""
+        return self.shares[-1].token
+
+
+EVERYTHING = Access()
+
+
+def make_token() -> str:
+    """A new one: 256 random bits, behind a prefix by which secret scanners know it."""
+    return f"hc_{secrets.token_urlsafe(32)}"
+
+
+def digest_of(token: str) -> bytes:
+    """What is stored of a token. It is random, so there is nothing that a slow hash or a salt would protect."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+class Known(msgspec.Struct, frozen=True):
+    access: Access
+    looked_up: float
+
+
+class Look(msgspec.Struct, eq=False):
+    """One statement that looks several tokens up; found by digest, once the task has ended."""
+
+    digests: dict[bytes, None]
+    strangers: int = 0
+    task: asyncio.Task[dict[bytes, Access]] | None = None
+
+
+class Tokens:
+    """Looks tokens up and remembers the good ones for FRESH_SECONDS.
+
+    Whoever asks meanwhile waits for the same look, and there is one at a time: however many tokens are made up,
+    the database sees at most one statement every PAUSE_SECONDS, and nothing of them is kept.
+    """
+
+    def __init__(self, session: calls.Session) -> None:
+        self.session = session
+        self.known: OrderedDict[bytes, Known] = OrderedDict()
+        self.next: Look | None = None
+        self.looks: set[asyncio.Task[dict[bytes, Access]]] = set()
+        self.turn = asyncio.Lock()
+        self.last_look = 0.0
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """No look outlives the service."""
+        try:
+            yield
+        finally:
+            for look in self.looks:
+                look.cancel()
+            await asyncio.gather(*self.looks, return_exceptions=True)
+
+    async def find(self, digest: bytes, *, away_seconds: float = 0.0) -> Access | None:
+        """The access of the token with this digest; None unless it is good.
+
+        Raises Problem (503) if nobody knows. While the database is away it may have been good `away_seconds` ago.
+        """
+        known = self.known.get(digest)
+        if known and time.monotonic() - known.looked_up < FRESH_SECONDS:
+            access: Access | None = known.access
+        else:
+            try:
+                access = await self._look_up(digest, is_stranger=known is None)
+            except Exception as error:
+                is_away = problem_of(error).kind.code == "unavailable"
+                if known is None or not is_away or time.monotonic() - known.looked_up > away_seconds:
+                    raise
+                access = known.access
+        # The digest decides, in constant time; which one it is was found by an index over digests.
+        if access is None or not hmac.compare_digest(access.digest, digest):
+            return None
+        return None if access.expires_at and access.expires_at <= datetime.now(UTC) else access
+
+    def doubt(self) -> None:
+        """All that are remembered are to be looked up again before they are taken."""
+        self.known = OrderedDict((digest, Known(known.access, -math.inf)) for digest, known in self.known.items())
+
+    async def _look_up(self, digest: bytes, is_stranger: bool) -> Access | None:
+        look = self.next
+        if look is None or look.task is None:
+            look = self.next = Look({})
+            look.task = asyncio.create_task(self._run(look))
+            self.looks.add(look.task)
+            look.task.add_done_callback(self._end)
+        if digest not in look.digests:
+            if is_stranger and look.strangers >= MAX_STRANGERS:
+                raise Problem(
+                    "unavailable", "Too many unknown tokens wait to be looked up. Nothing was stored; try again."
+                )
+            look.strangers += is_stranger
+            look.digests[digest] = None
+        # Whoever goes away does not take the look away from the others.
+        return (await asyncio.shield(look.task)).get(digest)
+
+    def _end(self, done: asyncio.Task[dict[bytes, Access]]) -> None:
+        self.looks.discard(done)
+        if not done.cancelled():
+            done.exception()  # whoever waited for it may have left
+
+    async def _run(self, look: Look) -> dict[bytes, Access]:
+        async with self.turn:
+            await asyncio.sleep(self.last_look + PAUSE_SECONDS - time.monotonic())
+            if self.next is look:
+                self.next = None
+            begun = self.last_look = time.monotonic()
+            found = {row.digest: _access(row) for row in await calls.find_tokens(self.session, list(look.digests))}
+            for digest in look.digests:
+                self.known.pop(digest, None)
+            self.known |= {digest: Known(access, begun) for digest, access in found.items()}
+            while len(self.known) > MAX_KNOWN:
+                self.known.popitem(last=False)
+            return found
+
+
+def _access(row: TokenRow) -> Access:
+    return Access(
+        token=row.id,
+        digest=row.digest,
+        scopes=frozenset(row.scopes),
+        is_limited=row.is_limited,
+        expires_at=row.expires_at,
+        shares=tuple(map(Share, row.family, row.family_events, row.family_requests))
+        or (Share(row.id, row.events_per_second, row.requests_per_second),),
+    )
+
+
+class Gate:
+    """What stands before every address; `tokens` is None where the service asks for none (HEADCOUNT_AUTH=off)."""
+
+    def __init__(self, tokens: Tokens | None, limiter: Limiter) -> None:
+        self.tokens = tokens
+        self.limiter = limiter
+
+    async def identify(self, authorization: str, scope: str, *, away_seconds: float = 0.0) -> Access:
+        """The access of a request. Raises Problem: 401 without a good token, 503. `scope`: it needs that."""
+        tokens = self.tokens
+        if tokens is None:
+            return EVERYTHING
+        given = BEARER.fullmatch(authorization)
+        if given is None:
+            raise _unauthorized(
+                f"A token is required. Send it in the header Authorization: Bearer hc_... {how_to_get(scope)}", ""
+            )
+        # What cannot be a token is not worth a look.
+        is_token = TOKEN.fullmatch(given[1]) is not None
+        access = await tokens.find(digest_of(given[1]), away_seconds=away_seconds) if is_token else None
+        if access is None:
+            raise _unauthorized(
+                f"The token is unknown, has expired or was revoked. {how_to_get(scope)}", ', error="invalid_token"'
+            )
+        return access
+
+    async def is_still_good(self, access: Access) -> bool:
+        """For answers that last longer than a look: ask this every few seconds. Raises Problem (503)."""
+        return self.tokens is None or await self.tokens.find(access.digest) is not None
+
+
+def how_to_get(scope: str) -> str:
+    """The command that makes a token with this scope."""
+    return f"To make a token that can do this, run: headcount token create --scope {scope}"
+
+
+def _forbidden(access: Access, scope: str) -> Problem:
+    has = ", ".join(f"`{has}`" for has in SCOPES if has in access.scopes)
+    return Problem(
+        "forbidden",
+        f"The token is valid but lacks the scope `{scope}`; it has {has}. {how_to_get(scope)}",
+        headers={"WWW-Authenticate": f'Bearer realm="headcount", error="insufficient_scope", scope="{scope}"'},
+    )
+
+
+def _unauthorized(detail: str, error: str) -> Problem:
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": f'Bearer realm="headcount"{error}'})
+
+
+async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Guard of every address: its `opt` says which scope it asks for; one that says nothing asks for admin."""
+    method = connection.method if isinstance(connection, Request) else "GET"
+    if method == "OPTIONS":
+        return
+    scope = handler.opt.get("scope", "admin")
+    # A page is files; what it shows it asks for with a token, as soon as it has one.
+    if scope is OPEN or (handler.opt.get("page") and prefers_html(connection)):
+        connection.scope["auth"] = None
+        return
+    gate: Gate = connection.app.state.gate
+    if gate.tokens is None and (method != "GET" or scope != "read" or handler.opt.get("triggers")):
+        _refuse_other_sites(connection)
+    away_seconds = AWAY_SECONDS if handler.opt.get("is_probe") else 0.0
+    access = await gate.identify(connection.headers.get("authorization", ""), scope, away_seconds=away_seconds)
+    connection.scope["auth"] = access
+    visit: Visit | None = connection.scope["state"].get("visit")
+    if visit is not None and visit.is_strangers():
+        await visit.meet(access.client)
+    if scope not in access.scopes:
+        raise _forbidden(access, scope)
+    gate.limiter.admit(access.shares, is_ingest=scope == "ingest")
+
+
+def leave_door(connection: Connection) -> None:
+    """For answers that go on and on: they have bounds of their own."""
+    visit: Visit | None = connection.scope["state"].get("visit")
+    if visit is not None:
+        visit.leave()
+
+
+def charge(connection: Connection, events: int) -> None:
+    """Counts the events of a request against its token's limit. Raises Problem (429) if that is used up."""
+    access: Access = connection.auth
+    gate: Gate = connection.app.state.gate
+    gate.limiter.charge(access.shares, events)
+
+
+def _refuse_other_sites(connection: Connection) -> None:
+    """Without tokens any page that is open in a browser of this machine could write; browsers say whose it is."""
+    headers = connection.headers
+    site = headers.get("sec-fetch-site")
+    # a browser of before 2023 says less
+    asking = headers.get("origin", headers.get("referer"))
+    if site is None and asking is not None:
+        own = f"{connection.scope.get('scheme', 'http')}://{headers.get('host', '')}".lower()
+        site = "same-origin" if "/".join(asking.split("/", 3)[:3]).lower() == own else "cross-site"
+    if site not in (None, "none", "same-origin"):
+        raise Problem("forbidden", "A page of another site asks for this, and HEADCOUNT_AUTH is off.")
+
+
+def refuse_foreign_host(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Without tokens a page could reach us by a name of its own that its owner has made stand for this machine.
+
+    Raises Problem (421) where the request asks for another host than a loopback one.
+    """
+    for name, value in headers:
+        if name == b"host" and not is_loopback(PORT.sub("", value.decode("latin-1").lower())):
+            raise Problem(
+                "misdirected",
+                "HEADCOUNT_AUTH is off, so this service answers only as localhost, 127.0.0.1 or [::1]. "
+                "To reach it by another name, have it ask for tokens.",
+            )
+
+
+def refuse_without_tokens(connection: Connection) -> None:
+    """A token made while nobody is asked for one would be good later, when tokens are asked for: 403."""
+    gate: Gate = connection.app.state.gate
+    if gate.tokens is None:
+        raise Problem(
+            "forbidden",
+            "HEADCOUNT_AUTH is off: tokens are made on this machine, with `headcount token create --scope ...`.",
+        )
+
+
+def scopes_of(text: str) -> Sequence[str]:
+    """`ingest,read` as a list. Raises ValueError for anything else."""
+    found = [scope.strip() for scope in text.split(",")]
+    for scope in found:
+        if scope not in SCOPES:
+            raise ValueError(f"{scope!r} is not a scope; there are {', '.join(SCOPES)}")
+    return found

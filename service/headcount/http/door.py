@@ -1,0 +1,177 @@
+"""What one client may have under way at once, before anything is done for it: the others of its requests wait their
+turn here, where they cost nothing, and beyond that they are told to come back.
+
+A client is a token, or a family of them (headcount.database.shares). Whose a request is shows by its Authorization
+header, once a token was good in it. All others together are strangers: they take turns too, and none of them is refused here.
+Without tokens (HEADCOUNT_AUTH=off) there is no door.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+from headcount.database.shares import too_much
+from headcount.logs import Seldom
+
+# Requests of a client that are under way, and that wait to be.
+UNDER_WAY = 64
+WAITING = 448
+# Answers of a client that it does not take, and their bytes: with so many it is told to come back, and where it has
+# twice as many, those that were under way, its connections are closed.
+UNREAD_ANSWERS = 32
+UNREAD_BYTES = 32 * 1024 * 1024
+# Who is refused is told so after a while, which grows with their number: else to refuse them would be all we do.
+REFUSED_A_SECOND = 500
+REFUSE_SECONDS = 1.0
+MAX_REFUSE_SECONDS = 5.0
+# Headers of which we know whose they are.
+MAX_KNOWN = 20_000
+TOO_MANY = f"More than {UNDER_WAY + WAITING} requests of this token wait or are under way."
+UNREAD = "Too many answers wait for this token to read them."
+
+log = logging.getLogger("headcount.door")
+
+
+class Share:
+    """What a client has here."""
+
+    __slots__ = ("__weakref__", "refused", "under_way", "unread_answers", "unread_bytes", "waiting")
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.waiting: deque[Visit] = deque()
+        self.refused = 0
+        self.unread_answers = 0
+        self.unread_bytes = 0
+
+    def find_fault(self) -> str | None:
+        """Why nothing more is taken in."""
+        if len(self.waiting) >= WAITING:
+            return TOO_MANY
+        return UNREAD if self.unread_answers >= UNREAD_ANSWERS or self.unread_bytes >= UNREAD_BYTES else None
+
+    def is_far_beyond(self) -> bool:
+        """Whether more wait to be read than could be by its own doing alone; who has one may have anything."""
+        return self.unread_answers > 1 and (
+            self.unread_answers > 2 * UNREAD_ANSWERS or self.unread_bytes > 2 * UNREAD_BYTES
+        )
+
+
+class Visitor(Protocol):
+    """A connection, as the door sees it."""
+
+    is_lost: bool
+
+    def begin(self, visit: "Visit") -> None: ...
+
+    def refuse(self, visit: "Visit", detail: str) -> None: ...
+
+
+class Visit:
+    """A request, from when its head is there until nothing is done for it any more. `what`: the connection's own."""
+
+    __slots__ = ("authorization", "door", "is_inside", "share", "turn", "visitor", "what")
+
+    def __init__(self, door: "Door", visitor: Visitor, what: Any, authorization: int | None) -> None:
+        self.door = door
+        self.visitor = visitor
+        self.what = what
+        self.authorization = authorization
+        self.share = door.strangers
+        self.is_inside = False
+        # Of one that began as a stranger's and waits for its turn as somebody's.
+        self.turn: asyncio.Future[None] | None = None
+
+    def is_strangers(self) -> bool:
+        return self.share is self.door.strangers
+
+    async def meet(self, client: str | None) -> None:
+        """Once it is known whose it is, of one that came in as a stranger's. Raises Problem (429)."""
+        if client is None:
+            return
+        share = self.door.learn(self.authorization, client)
+        self.leave()
+        self.share = share
+        if detail := share.find_fault():
+            await self.door.hold_back(share)
+            raise too_much(detail)
+        if share.under_way < UNDER_WAY:
+            share.under_way += 1
+            self.is_inside = True
+            return
+        self.turn = asyncio.get_running_loop().create_future()
+        share.waiting.append(self)
+        await self.turn
+
+    def leave(self, _task: object = None) -> None:
+        """Gives its place to the next; again and again does no harm."""
+        if self.is_inside:
+            self.is_inside = False
+            share = self.share
+            share.under_way -= 1
+            if share.waiting:
+                self.door.admit_next(share)
+
+    def is_over(self) -> bool:
+        """Whether nobody waits for its turn any more."""
+        return self.visitor.is_lost if self.turn is None else self.turn.done()
+
+    def begin(self) -> None:
+        self.is_inside = True
+        self.share.under_way += 1
+        if self.turn is None:
+            self.visitor.begin(self)
+        else:
+            self.turn.set_result(None)
+
+
+class Door:
+    def __init__(self) -> None:
+        self.strangers = Share()
+        # By the hash of an Authorization header, which nobody outside can know: no token is kept here.
+        self.known: dict[int | None, Share] = {}
+        self.shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
+        self.seldom = Seldom(10.0)
+
+    def enter(self, visit: Visit) -> None:
+        """Begins it, lets it wait, or refuses it."""
+        share = visit.share = self.known.get(visit.authorization, self.strangers) if self.known else self.strangers
+        if share is not self.strangers and (detail := share.find_fault()):
+            visit.visitor.refuse(visit, detail)
+        elif share.under_way < UNDER_WAY:
+            visit.begin()
+        else:
+            share.waiting.append(visit)
+
+    def admit_next(self, share: Share) -> None:
+        while share.waiting and share.under_way < UNDER_WAY:
+            visit = share.waiting.popleft()
+            if visit.is_over():
+                continue
+            if share is self.strangers and visit.authorization in self.known:
+                self.enter(visit)  # somebody's by now
+            else:
+                visit.begin()
+
+    def learn(self, authorization: int | None, client: str) -> Share:
+        share = self.shares.get(client)
+        if share is None:
+            share = self.shares[client] = Share()
+        if authorization is not None:
+            self.known[authorization] = share
+            if len(self.known) > MAX_KNOWN:
+                del self.known[next(iter(self.known))]
+        return share
+
+    async def hold_back(self, share: Share) -> None:
+        """Before one is refused."""
+        left_out = self.seldom.admit("")
+        if left_out is not None:
+            log.warning("A token has too many requests under way, or reads no answers: others of it are refused")
+        share.refused += 1
+        try:
+            await asyncio.sleep(min(MAX_REFUSE_SECONDS, max(REFUSE_SECONDS, share.refused / REFUSED_A_SECOND)))
+        finally:
+            share.refused -= 1

@@ -1,0 +1,453 @@
+"""The HTTP server: uvicorn in our own event loop, with limits on what a client may leave open or unread."""
+
+import asyncio
+import contextlib
+import logging
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from headcount.database.shares import too_much
+from headcount.http.asgi import Header, problem_answer
+from headcount.http.door import Door, Share, Visit
+from headcount.logs import Seldom
+from headcount.wire.problems import Problem
+
+# A client that stalls would hold its connection for ever: in the head of a request, in its body, in reading an answer.
+HEAD_SECONDS = 30.0
+# Where more than half of all connections are open, for one that was never let in.
+CROWD_SECONDS = 3.0
+BODY_SECONDS = 90.0
+# In so long a client has to take a quarter of what waits for it.
+ANSWER_SECONDS = 15.0
+# What the system holds of an answer beside us, of each connection.
+SEND_BYTES = 256 * 1024
+IDLE_SECONDS = 30
+GRACE_SECONDS = 3
+# All of a message that is not body: its head, the sizes of its chunks, its trailers.
+MAX_HEAD = 64 * 1024
+# Each line of a head costs time, and so does each part of a path: no client of ours sends half as many.
+MAX_HEADER_LINES = 100
+MAX_PATH = 2048
+# Requests that may wait on a connection for the answer to one before them.
+MAX_AHEAD = 16
+# More are told to come back: what an idle one takes is small, but not nothing.
+MAX_CONNECTIONS = 8192
+# Above that, where nobody can make room: they are closed at once.
+SPARE_CONNECTIONS = 64
+# That are open beside connections of clients: those to the database, of notices, logs.
+OTHER_FILES = 256
+BACKLOG = 2048
+TOO_LONG = f"The head of the request is longer than {MAX_HEAD} bytes."
+# What belongs to the wish for another protocol.
+HOP_BY_HOP = (b"upgrade", b"http2-settings")
+
+
+log = logging.getLogger("headcount.server")
+crowds = Seldom(10.0)
+
+
+class Refused(Exception):
+    """Raised while a request is parsed; the text says what is wrong with it."""
+
+    def __init__(self, detail: str, code: str = "malformed") -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+SAFE = (b"GET", b"HEAD")
+VERSIONS = ("1.1", "1.0")
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. uvicorn itself limits only how long it is idle between two requests.
+
+    Where all connections are taken, a new one takes the place of one that waits for a request: of the oldest that was
+    never let in, else of the oldest.
+    """
+
+    # Those that wait for a request, the oldest first: that were never let in, and others. Of each server its own.
+    strangers: dict["Connection", None]
+    idle: dict["Connection", None]
+    # A token was good here, for a request that was answered.
+    is_known = False
+    answering: RequestResponseCycle | None = None
+    # Of each server its own; None where nobody can be told apart.
+    door: Door | None = None
+    # The request that is answered, or waits to be; and the one that waits until the answer before it was taken.
+    visit: Visit | None = None
+    deferred: tuple[RequestResponseCycle, Callable[..., Any]] | None = None
+    # What answers a GET, and whether anybody is there to take it.
+    reading: asyncio.Task[Any] | None = None
+    is_lost = False
+    deadline: asyncio.TimerHandle | None = None
+    unread: asyncio.TimerHandle | None = None
+    unread_bytes = 0
+    unread_of: Share | None = None
+    overhead = 0
+    max_connections = MAX_CONNECTIONS
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._limit(HEAD_SECONDS)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self._make_room()
+        if 2 * len(self.connections) > self.max_connections:
+            self._limit(min(CROWD_SECONDS, HEAD_SECONDS))
+        self.strangers[self] = None
+        if len(self.connections) > self.max_connections + SPARE_CONNECTIONS:
+            # Those that are told to come back have to send their heads first, and might never do it.
+            _note_crowd(len(self.connections))
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self.deadline is None and (self.cycle is None or self.cycle.response_complete):
+            is_crowd = 2 * len(self.connections) > self.max_connections and not self.is_known
+            self._limit(min(CROWD_SECONDS, HEAD_SECONDS) if is_crowd else HEAD_SECONDS)
+        self.overhead += len(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, Refused):
+                raise
+            self._refuse(error.__context__.code, str(error.__context__))
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        if self.overhead > MAX_HEAD and not self.transport.is_closing():
+            self._refuse("malformed", TOO_LONG)
+
+    def _parse(self, data: bytes) -> None:
+        """The parser ends with a request that asks for another protocol, and leaves its body alone. Such a request may
+        be answered as any other (RFC 9110, section 7.8): it is parsed again without that."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if self.parser.get_method() == b"CONNECT":
+                    return
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                # as uvicorn does it: an answer may end the connection while more is on its way
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [token.strip() for token in value.split(b",")]
+                value = b", ".join(token for token in tokens if token.lower() not in HOP_BY_HOP)
+            if name not in HOP_BY_HOP:
+                lines.append(name + b": " + value)
+        return b"\r\n".join((*lines, b"", b""))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+        if len(self.headers) > MAX_HEADER_LINES:
+            raise Refused(f"The head of the request has more than {MAX_HEADER_LINES} lines.", "head_too_large")
+
+    def on_headers_complete(self) -> None:
+        if self._asks_for_another_protocol():
+            return
+        if self.parser.get_http_version() not in VERSIONS:
+            raise Refused("This server speaks HTTP/1.1 and HTTP/1.0.")
+        if len(self.url) > MAX_PATH and len(self.url.partition(b"?")[0]) > MAX_PATH:
+            raise Refused(f"The path of the request is longer than {MAX_PATH} bytes.", "head_too_large")
+        if len(self.pipeline) >= MAX_AHEAD:
+            raise Refused(f"More than {MAX_AHEAD} requests were sent before the first was answered.")
+        # also what came in one read with the end of the head
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
+            raise Refused(TOO_LONG)
+        if not _has_path(self.url):
+            raise Refused("The request asks for no path of this server. This is no proxy.")
+        if self.parser.get_http_version() == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
+            raise Refused("HTTP/1.0 has no Transfer-Encoding. Send Content-Length, or HTTP/1.1.")
+        self._limit(BODY_SECONDS)
+        answer = self._answer if self.parser.get_method() in SAFE else self.config.loaded_app
+        is_too_many = len(self.connections) > self.max_connections and not self.is_known
+        self.app = too_many if is_too_many else answer
+        self._leave_line()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        # Twice: the sizes of small chunks take as much as what is in them.
+        self.overhead = max(0, self.overhead - 2 * len(body))
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._asks_for_another_protocol():
+            return
+        self.overhead = 0
+        self._unlimit()
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
+        if self.flow.write_paused:
+            self.deferred = (cycle, app)  # it would make another answer that waits
+            return
+        self.answering = cycle
+        if self.door is None:
+            self._run(cycle, app).add_done_callback(self.tasks.discard)
+            return
+        authorization = None
+        for name, value in cycle.scope["headers"]:
+            if name == b"authorization":
+                authorization = hash(value)
+                break
+        visit = cycle.scope["state"]["visit"] = self.visit = Visit(self.door, self, (cycle, app), authorization)
+        self.door.enter(visit)
+
+    def begin(self, visit: Visit) -> None:
+        task = self._run(*visit.what)
+        task.add_done_callback(visit.leave)
+        task.add_done_callback(self.tasks.discard)
+
+    def refuse(self, visit: Visit, detail: str) -> None:
+        async def wait_and_answer(_scope: object, _receive: object, send: Callable[..., Any]) -> None:
+            self.reading = asyncio.current_task()
+            try:
+                await visit.door.hold_back(visit.share)
+                await _send_problem(send, *problem_answer(too_much(detail)))
+            except asyncio.CancelledError:
+                if not self.is_lost:
+                    raise
+            finally:
+                self.reading = None
+
+        self._run(visit.what[0], wait_and_answer).add_done_callback(self.tasks.discard)
+
+    def _run(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> asyncio.Task[None]:
+        task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(task)
+        return task
+
+    def on_response_complete(self) -> None:
+        if self.answering and self.answering.scope.get("auth") is not None:
+            self.is_known = True
+        if not self.pipeline:
+            (self.idle if self.is_known else self.strangers)[self] = None
+        super().on_response_complete()
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        """For GET: nobody goes on reading for a client that is gone. What changes something is finished anyway."""
+        self.reading = asyncio.current_task()
+        try:
+            await self.config.loaded_app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.is_lost:
+                raise
+        finally:
+            self.reading = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        if self.reading:
+            self.reading.cancel()
+        self._unlimit()
+        self._leave_line()
+        self.pipeline.clear()
+        if self.answering and not self.answering.response_complete:
+            # uvicorn tells the last one that was sent ahead, and not the one that is being answered
+            self.answering.disconnected = True
+            self.answering.message_event.set()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._wait_for_reader()
+        super().pause_writing()
+
+    def _wait_for_reader(self) -> None:
+        size = self.transport.get_write_buffer_size()
+        if self.visit:
+            self._count_unread(self.visit.share, size)
+        self.unread_bytes = size
+        self.unread = self.loop.call_later(ANSWER_SECONDS, self._look_at_reader)
+
+    def _count_unread(self, share: Share, size: int) -> None:
+        """Answers that wait for this client, and closes the connection where those are far too many."""
+        if self.unread_of is None:
+            self.unread_of = share
+            share.unread_answers += 1
+            share.unread_bytes += size
+        else:
+            self.unread_of.unread_bytes += size - self.unread_bytes
+        if share.is_far_beyond():
+            self.transport.abort()
+
+    def _discount_unread(self) -> None:
+        if self.unread_of:
+            self.unread_of.unread_answers -= 1
+            self.unread_of.unread_bytes -= self.unread_bytes
+            self.unread_of = None
+
+    def _look_at_reader(self) -> None:
+        if 4 * self.transport.get_write_buffer_size() > 3 * self.unread_bytes:
+            self.transport.abort()
+        else:
+            self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        if self.unread:
+            self.unread.cancel()
+            self.unread = None
+        self._discount_unread()
+        super().resume_writing()
+        if self.deferred and not self.is_lost:
+            cycle, app = self.deferred
+            self.deferred = None
+            self._start_asgi_task(cycle, app)
+
+    def shutdown(self) -> None:
+        """A client that stalls must not keep the service from stopping."""
+        self.loop.call_later(GRACE_SECONDS, self.transport.abort)
+        super().shutdown()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse("malformed", msg)
+
+    def _asks_for_another_protocol(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _make_room(self) -> None:
+        oldest = next(iter(self.strangers), None) or next(iter(self.idle), None)
+        if oldest:
+            oldest._leave_line()
+            self.connections.discard(oldest)
+            oldest.transport.abort()
+
+    def _leave_line(self) -> None:
+        self.strangers.pop(self, None)
+        self.idle.pop(self, None)
+
+    def _limit(self, seconds: float) -> None:
+        self._unlimit()
+        self.deadline = self.loop.call_later(seconds, lambda: self.transport.close())
+
+    def _unlimit(self) -> None:
+        if self.deadline:
+            self.deadline.cancel()
+            self.deadline = None
+
+    def _refuse(self, code: str, detail: str) -> None:
+        """Ends the connection; with an answer, unless one has begun."""
+        if self.cycle is None or self.cycle.response_complete:
+            status, headers, body = problem_answer(Problem(code, detail))
+            lines = [b"HTTP/1.1 %d" % status, *(b"%b: %b" % header for header in headers), b"connection: close"]
+            self.transport.write(b"\r\n".join((*lines, b"", body)))
+        self.transport.close()
+
+
+def _has_path(target: bytes) -> bool:
+    """Whether a request can be for us: CONNECT names a host and a port, and some addresses nothing but a host."""
+    try:
+        path = httptools.parse_url(target).path
+    except httptools.HttpParserInvalidURLError:
+        return False
+    return path is not None and path.isascii()
+
+
+async def too_many(_scope: object, _receive: object, send: Callable[..., Any]) -> None:
+    """Answers that there are too many connections (503)."""
+    status, headers, body = problem_answer(Problem("unavailable", "Too many connections are open. Try again."))
+    await _send_problem(send, status, [*headers, (b"connection", b"close")], body)
+
+
+async def _send_problem(send: Callable[..., Any], status: int, headers: list[Header], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Server(uvicorn.Server):
+    """One that leaves signals to us. `serve(sockets=[...])` runs until `should_exit`, and answers what is open.
+
+    `is_guarded`: the app asks for tokens, so that clients can be told apart.
+    """
+
+    def __init__(self, app: Callable[..., Any], *, is_guarded: bool = False) -> None:
+        self.door = Door() if is_guarded else None
+        self.max_connections = fitting_connections()
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=type(
+                    "Connection",
+                    (Connection,),
+                    {
+                        "max_connections": self.max_connections,
+                        "strangers": {},
+                        "idle": {},
+                        "door": self.door,
+                    },
+                ),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=IDLE_SECONDS,
+                timeout_graceful_shutdown=GRACE_SECONDS + 1,
+                backlog=BACKLOG,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def fitting_connections() -> int:
+    """How many connections can be open, at most MAX_CONNECTIONS. Raises the limit of open files as far as it may."""
+    wanted = MAX_CONNECTIONS + SPARE_CONNECTIONS + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return MAX_CONNECTIONS
+    fitting = max(soft - SPARE_CONNECTIONS - OTHER_FILES, soft // 4)
+    log.warning(
+        "There is room for %s connections, since only %s files can be open. Raise the limit of open files "
+        "(`ulimit -Hn`, LimitNOFILE of systemd) to %s for %s.",
+        *(f"{number:,}" for number in (fitting, soft, wanted, MAX_CONNECTIONS)),
+    )
+    return fitting
+
+
+def _note_crowd(number: int) -> None:
+    left_out = crowds.admit("")
+    if left_out is not None:
+        log.warning("%s connections are open: more are closed at once", f"{number:,}")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that clients can connect to from now on. Raises OSError."""
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[:1]:
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # what is accepted has the same
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+            bound.bind(address)
+            bound.listen(BACKLOG)
+        except OSError:
+            bound.close()
+            raise
+        return bound
+    raise OSError(f"{host} has no address")

@@ -1,0 +1,91 @@
+"""What was taken in and waits for its commit: bounded, and let out before the service stops."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+from headcount.database.batching import STOPPED
+from headcount.database.pool import access_of
+from headcount.database.shares import Part
+from headcount.settings import Settings
+from headcount.wire.negotiation import HttpRequest, discard_body
+from headcount.wire.problems import Problem
+
+
+class Room:
+    """Room for so many items and bytes: more is refused (503), best before its body is read. One client has half of it
+    at most (429).
+
+    `what`: the items, as people call them.
+    """
+
+    def __init__(self, settings: Settings, what: str) -> None:
+        self.settings = settings
+        self.what = what
+        self.items = 0
+        self.bytes = 0
+        self.requests = 0
+        self.items_of = Part(max(1, settings.max_waiting_events // 2), what)
+        self.bytes_of = Part(max(1, settings.max_waiting_bytes // 2), "bytes")
+        self.is_stopping = False
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """Ends when all that was accepted is committed."""
+        try:
+            yield
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Accepts nothing more; returns when everything that was accepted is committed, or the database is too slow."""
+        if not self.is_stopping:
+            self.is_stopping = True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.is_idle.wait(), self.settings.statement_seconds)
+
+    async def admit(self, request: HttpRequest) -> None:
+        """Raises Problem (503, 429) if there is no room for anything more, and holds nothing of the body then."""
+        try:
+            self.check()
+            self.items_of.check(access_of(request).client)
+            self.bytes_of.check(access_of(request).client)
+        except Problem:
+            await discard_body(request)
+            raise
+
+    def check(self) -> None:
+        """Raises Problem (503) if there is no room for anything more."""
+        if self.is_stopping:
+            raise Problem("unavailable", STOPPED)
+        if self.items >= self.settings.max_waiting_events or self.bytes >= self.settings.max_waiting_bytes:
+            raise Problem("unavailable", f"Too many {self.what} wait for the database. Nothing was stored; try again.")
+
+    def is_half_full(self) -> bool:
+        """Of items: for whoever can wait with more."""
+        return 2 * self.items >= self.settings.max_waiting_events
+
+    @contextmanager
+    def hold(self, items: int, size: int = 0, client: str | None = None) -> Iterator[None]:
+        """While a request waits and is stored. Raises Problem (503, 429) if there is no room for anything more."""
+        self.check()
+        self.items_of.check(client, items)
+        self.bytes_of.check(client, size)
+        self._add(client, items, size)
+        self.requests += 1
+        self.is_idle.clear()
+        try:
+            yield
+        finally:
+            self._add(client, -items, -size)
+            self.requests -= 1
+            if not self.requests:
+                self.is_idle.set()
+
+    def _add(self, client: str | None, items: int, size: int) -> None:
+        self.items += items
+        self.bytes += size
+        self.items_of.add(client, items)
+        self.bytes_of.add(client, size)

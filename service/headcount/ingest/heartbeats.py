@@ -1,0 +1,231 @@
+"""Heartbeats: decoded one by one where they have to be, and stored together with what else arrives just then."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import accumulate, chain, pairwise
+from typing import NamedTuple
+
+import msgspec
+
+from headcount.database import calls
+from headcount.database.batching import Groups
+from headcount.database.pool import Client, Database, is_whole, name_of
+from headcount.database.shares import OwnTurns
+from headcount.ingest.backpressure import Room
+from headcount.metrics import Metrics
+from headcount.settings import Settings
+from headcount.wire.messages import (
+    EventsRecordedOut,
+    HeartbeatIn,
+    HeartbeatOut,
+    HeartbeatRow,
+    HeartbeatsIn,
+    Rejection,
+)
+from headcount.wire.negotiation import (
+    JSON,
+    HttpRequest,
+    check_rate,
+    count_items,
+    decode_bytes,
+    inflate,
+    media_type,
+    parse_media_type,
+    read_body,
+)
+from headcount.wire.problems import Problem
+from headcount.wire.threads import breathe, take_time
+
+MAX_HEARTBEATS = 10_000
+# As many as go together with others; more save nothing that could be measured.
+GROUP_HEARTBEATS = 1_000
+# Transactions for requests that go alone, large ones and those of limited tokens, that run at a time.
+LARGE_AT_A_TIME = 2
+NAMES_ONE = "It must name its DPU by `dpu` or by `mac_address`, and not by both."
+
+
+class HeartbeatsShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    heartbeats: list[msgspec.Raw]
+
+
+class HeartbeatsWhole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    heartbeats: msgspec.Raw
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Decoded heartbeats; `indexes`: which of the request each was. `refused`: what could not be decoded."""
+
+    heartbeats: Sequence[HeartbeatIn]
+    indexes: Sequence[int]
+    refused: Sequence[Rejection] = ()
+
+    @property
+    def received(self) -> int:
+        return len(self.heartbeats) + len(self.refused)
+
+
+def check(heartbeat: HeartbeatIn) -> HeartbeatIn:
+    """Raises Problem (422) unless it names one DPU in one way."""
+    if (heartbeat.dpu is None) == (heartbeat.mac_address is None):
+        raise Problem("invalid", NAMES_ONE)
+    return heartbeat
+
+
+async def decode_heartbeats(request: HttpRequest) -> Batch:
+    """The body of POST /v1/heartbeats."""
+    format = media_type(request)
+    return await read_body(request, lambda body: decode_batch(body, format), check=lambda: check_rate(request))
+
+
+def decode_batch(body: bytes, format: str) -> Batch:
+    """All at once where all are good; else each by itself, so that a bad one costs no other."""
+    if len(body) > MAX_HEARTBEATS:
+        _check_number(body, format)
+    try:
+        found = [check(heartbeat) for heartbeat in decode_bytes(body, HeartbeatsIn, format).heartbeats]
+        return Batch(found, range(len(found)))
+    except Problem as problem:
+        if problem.kind.code != "invalid":
+            raise
+    take_time(len(body))
+    parts = decode_bytes(body, HeartbeatsShape, format).heartbeats
+    if len(parts) > MAX_HEARTBEATS:
+        raise _too_many()
+    heartbeats, indexes, refused = [], [], []
+    for index, part in enumerate(parts):
+        breathe(index)
+        try:
+            heartbeats.append(check(decode_bytes(bytes(part), HeartbeatIn, format)))
+            indexes.append(index)
+        except Problem as problem:
+            refused.append(Rejection(index, "invalid", problem.detail))
+    return Batch(heartbeats, indexes, refused)
+
+
+def _check_number(body: bytes, format: str) -> None:
+    """Before millions of small objects are made. Raises Problem (413)."""
+    if format == JSON:
+        # one has three fields, and a comma after it
+        if max(body.count(b"{") - 1, body.count(b",") // 4) > MAX_HEARTBEATS:
+            raise _too_many()
+        return
+    if count_items(decode_bytes(body, HeartbeatsWhole, format).heartbeats) > MAX_HEARTBEATS:
+        raise _too_many()
+
+
+def _too_many() -> Problem:
+    return Problem("too_large", f"A request can have {MAX_HEARTBEATS:,} heartbeats; send them in parts.")
+
+
+def decode_message(body: bytes, content_type: str, content_encoding: str, at: datetime) -> Batch:
+    """The body of POST /v1/heartbeats where it comes by another way, or one heartbeat alone.
+
+    `at`: the time of those that have none.
+    """
+    format = parse_media_type(content_type)
+    body = inflate(body, content_encoding)
+    try:
+        found = Batch([check(decode_bytes(body, HeartbeatIn, format))], [0])
+    except Problem as problem:
+        if problem.kind.code != "invalid":
+            raise
+        found = decode_batch(body, format)
+    timed = [
+        heartbeat if heartbeat.timestamp else msgspec.structs.replace(heartbeat, timestamp=at)
+        for heartbeat in found.heartbeats
+    ]
+    return Batch(timed, found.indexes, found.refused)
+
+
+class Sent(NamedTuple):
+    """Heartbeats, and the id of the token that sent them."""
+
+    heartbeats: Sequence[HeartbeatIn]
+    sender: str | None
+
+
+class Heartbeats:
+    """Stores the heartbeats of requests, each answered for itself after its commit.
+
+    Small requests are gathered while others are being committed; large ones, and those of sessions that are limited to
+    a space, have a transaction of their own. What is held is bounded (`room`).
+    """
+
+    def __init__(self, database: Database, settings: Settings, metrics: Metrics) -> None:
+        self.database = database
+        self.settings = settings
+        self.metrics = metrics
+        # What is backfilled is no sign of life when it is received, so that it goes with nothing else.
+        self.groups, self.backfilled = (
+            Groups(commit, callers=1, max_weight=GROUP_HEARTBEATS, weigh=lambda sent: len(sent.heartbeats))
+            for commit in (self._commit, self._backfill)
+        )
+        self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
+        self.large_of = OwnTurns(LARGE_AT_A_TIME // 2)
+        self.room = Room(settings, "heartbeats")
+
+    async def record(
+        self, session: Database | Client, batch: Batch, sender: str | None = None, *, backfill: bool = False
+    ) -> EventsRecordedOut:
+        """What became of them, after the commit."""
+        rows = await self._store(session, Sent(batch.heartbeats, sender), backfill)
+        rejected = [
+            *batch.refused,
+            *(
+                Rejection(index, row.verdict, row.detail or "")
+                for index, row in zip(batch.indexes, rows, strict=True)
+                if row.verdict not in (None, "duplicate")
+            ),
+        ]
+        rejected.sort(key=lambda rejection: rejection.index)
+        duplicates = sum(row.verdict == "duplicate" for row in rows)
+        return EventsRecordedOut(batch.received, batch.received - duplicates - len(rejected), duplicates, rejected)
+
+    async def record_one(
+        self, session: Database | Client, heartbeat: HeartbeatIn, sender: str | None = None
+    ) -> HeartbeatOut:
+        """Raises Problem: 404 for a DPU that is not registered, 422 for an impossible clock."""
+        row = (await self._store(session, Sent([check(heartbeat)], sender)))[0]
+        if row.verdict not in (None, "duplicate"):
+            raise Problem("not_found" if row.verdict == "unknown_dpu" else "invalid", row.detail or "")
+        if row.dpu is None or row.last_seen is None:
+            raise LookupError("a heartbeat without a DPU was accepted")
+        return HeartbeatOut(row.dpu, row.last_seen)
+
+    async def _store(self, session: Database | Client, sent: Sent, backfill: bool = False) -> Sequence[HeartbeatRow]:
+        with self.room.hold(len(sent.heartbeats), client=name_of(session)):
+            if not sent.heartbeats:
+                return []
+            if len(sent.heartbeats) >= GROUP_HEARTBEATS or not is_whole(session):
+                async with self.large_of.of(name_of(session)), self.large:
+                    return (await self._commit([sent], session, backfill))[0]
+            return await (self.backfilled if backfill else self.groups).ask(sent, name_of(session))
+
+    async def _commit(
+        self, asked: Sequence[Sent], session: Database | Client | None = None, backfill: bool = False
+    ) -> list[Sequence[HeartbeatRow]]:
+        sizes = [len(sent.heartbeats) for sent in asked]
+        heartbeats = [*chain.from_iterable(sent.heartbeats for sent in asked)]
+        rows = await calls.record_heartbeats(
+            session or self.database,
+            [heartbeat.dpu for heartbeat in heartbeats],
+            [heartbeat.mac_address for heartbeat in heartbeats],
+            [heartbeat.timestamp for heartbeat in heartbeats],
+            self.settings.auto_register,
+            [sent.sender for sent in asked],
+            sizes,
+            backfill,
+        )
+        self.metrics.note_heartbeats(len(asked), rows)
+        bounds = accumulate(sizes, initial=0)
+        return [rows[begin:end] for begin, end in pairwise(bounds)]
+
+    async def _backfill(self, asked: Sequence[Sent]) -> list[Sequence[HeartbeatRow]]:
+        return await self._commit(asked, backfill=True)
+
+
+def heartbeats(request: HttpRequest) -> Heartbeats:
+    """The one that belongs to the request's app."""
+    found: Heartbeats = request.app.state.heartbeats
+    return found

@@ -1,0 +1,57 @@
+"""Refused events that are run again."""
+
+import asyncpg
+
+from headcount.database import calls
+from headcount.database.pool import database
+from headcount.ingest.writer import writer
+from headcount.wire import paging
+from headcount.wire.messages import RejectionAgain, RerunIn, RerunOut, RerunQuery, RerunRow
+from headcount.wire.negotiation import HttpRequest, decode, query
+from headcount.wire.problems import Problem
+
+# Events in one transaction.
+AT_A_TIME = 500
+
+
+async def decode_rerun(request: HttpRequest) -> RerunIn:
+    """Which ones, from the body or from the address."""
+    if not request.scope["query_string"]:
+        return await decode(request, RerunIn)
+    if request.headers.get("content-length", "0") != "0":
+        raise Problem("invalid", "The filter stands in the body or in the address, not in both.")
+    return query(request, RerunQuery)
+
+
+async def rerun(request: HttpRequest, asked: RerunIn) -> RerunOut:
+    """Runs up to `limit` of them, the oldest first; `next` says where the rest begins.
+
+    Each few have a transaction of their own: nobody changes the floor plan while one goes on. Where one fails after
+    others were committed, the answer is what these came to, and `next` leads on to it.
+    """
+    session, auto_register = database(request, is_slow=True), writer(request).settings.auto_register
+    ids = None if asked.ids is None else [*map(int, asked.ids)]
+    after = paging.read(asked.after, int) if asked.after else None
+    rows: list[RerunRow] = []
+    is_more = True
+    while is_more and len(rows) < asked.limit:
+        number = min(AT_A_TIME, asked.limit - len(rows))
+        try:
+            found = await calls.rerun_rejected(
+                session, asked.dpu, asked.source, asked.code, asked.from_, asked.to, ids, after, auto_register, number
+            )
+        except (Problem, asyncpg.PostgresError):
+            if not rows:
+                raise
+            break
+        rows += found
+        is_more = len(found) == number
+        after = found[-1].id if found else after
+    verdicts = [row.verdict for row in rows]
+    rejected = [
+        RejectionAgain(index, row.verdict, row.detail or "", str(row.id))
+        for index, row in enumerate(rows)
+        if row.verdict and row.verdict != "duplicate"
+    ]
+    following = paging.write(rows[-1].id) if is_more and rows else None
+    return RerunOut(len(rows), verdicts.count(None), verdicts.count("duplicate"), rejected, following)

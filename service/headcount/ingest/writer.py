@@ -1,0 +1,125 @@
+"""How events get into the database: requests that arrive together share a transaction, and nobody waits for long."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+
+from headcount.database import calls
+from headcount.database.batching import Groups
+from headcount.database.pool import Client, Database, is_whole, name_of
+from headcount.database.shares import OwnTurns
+from headcount.ingest import formats, polls
+from headcount.ingest.backpressure import Room
+from headcount.ingest.formats import Batch, Decoded
+from headcount.ingest.polls import PollBatch
+from headcount.metrics import Metrics
+from headcount.settings import Settings
+from headcount.wire.messages import EventsRecordedOut
+from headcount.wire.negotiation import HttpRequest
+from headcount.wire.problems import problem_of
+
+# As many as one request can have days; more together save nothing that could be measured.
+GROUP_EVENTS = 1_000
+# After a transaction for a few requests there is a pause as long as it took, and so long after it began at most the
+# next one begins: each costs the database as much as many events, whatever is in it.
+APART_SECONDS = 0.01
+# Older ones may have to wait for a chunk that is being compressed, or make one: they are gathered by themselves.
+LATE = timedelta(days=1)
+# Such ones can make the clock suspect, which divides their group: they are gathered by themselves as well.
+AHEAD = timedelta(minutes=4)
+# Transactions for requests that go alone, large ones and those of limited tokens, that run at a time.
+LARGE_AT_A_TIME = 4
+# What an event takes, decoded.
+EVENT_BYTES = 200
+
+
+class Writer:
+    """Stores the events of requests, each answered for itself after its commit.
+
+    Small requests are gathered while others are being committed, and where a few come for as long again, up to 10 ms;
+    large ones have a transaction of their own.
+    What is held is bounded (`room`).
+    """
+
+    def __init__(self, database: Database, settings: Settings, metrics: Metrics) -> None:
+        self.database = database
+        self.settings = settings
+        self.metrics = metrics
+        # What is backfilled is no sign of life when it is received, so that it goes with nothing else.
+        self.fresh, self.late, self.ahead, self.backfilled = (
+            Groups(commit, callers=callers, max_weight=GROUP_EVENTS, weigh=count_events, apart=APART_SECONDS)
+            for commit, callers in (
+                *((self._commit, settings.writers), (self._commit, 1), (self._commit, 1)),
+                (self._backfill, 1),
+            )
+        )
+        self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
+        self.large_of = OwnTurns(LARGE_AT_A_TIME // 2)
+        self.room = Room(settings, "events")
+
+    async def record(self, session: Database | Client, batch: Batch, *, backfill: bool = False) -> EventsRecordedOut:
+        """Stores a batch, refusals included, and answers after the commit.
+
+        A session that is limited to a space has a transaction of its own: others would reach only as far.
+        """
+        with self.room.hold(batch.received, held_bytes(batch), name_of(session)):
+            if not batch.received:
+                return EventsRecordedOut(0, 0, 0, [])
+            if batch.received < GROUP_EVENTS and is_whole(session):
+                return await self._group_of(batch, backfill).ask(batch, name_of(session))
+            async with self.large_of.of(name_of(session)), self.large:
+                return (await self._commit([batch], session, backfill))[0]
+
+    def _group_of(self, batch: Batch, backfill: bool) -> Groups[Batch, EventsRecordedOut]:
+        if backfill:
+            return self.backfilled
+        return self.ahead if is_ahead(batch) else self.late if is_late(batch) else self.fresh
+
+    async def record_polls(self, session: Database | Client, batch: PollBatch) -> EventsRecordedOut:
+        """The same for polls. They come by the hour, so that each request has a transaction of its own."""
+        with self.room.hold(batch.received, held_bytes(batch), name_of(session)):
+            async with self.large_of.of(name_of(session)), self.large:
+                return await polls.record(session, batch, self.settings.auto_register)
+
+    async def _commit(
+        self, batches: Sequence[Batch], session: Database | Client | None = None, backfill: bool = False
+    ) -> list[EventsRecordedOut]:
+        session = session or self.database
+        try:
+            recorded = await formats.record_all(session, batches, self.settings.auto_register, backfill)
+        except asyncpg.PostgresError as error:
+            # What failed for our clock could leave no trace of that itself. A group is divided first.
+            if len(batches) == 1 and problem_of(error).kind.code == "clock_suspect":
+                await calls.note_ahead(session, batches[0].dpus, batches[0].times)
+            raise
+        self.metrics.note_events(batches, recorded)
+        return recorded
+
+    async def _backfill(self, batches: Sequence[Batch]) -> list[EventsRecordedOut]:
+        return await self._commit(batches, backfill=True)
+
+
+def held_bytes(batch: Decoded) -> int:
+    """About how much memory a batch takes."""
+    return batch.size * EVENT_BYTES + sum(sys.getsizeof(refusal.body) for refusal in batch.refusals)
+
+
+def count_events(batch: Batch) -> int:
+    return batch.received
+
+
+def is_late(batch: Batch) -> bool:
+    return bool(batch.times) and min(batch.times) < datetime.now(UTC) - LATE
+
+
+def is_ahead(batch: Batch) -> bool:
+    return bool(batch.times) and max(batch.times) > datetime.now(UTC) + AHEAD
+
+
+def writer(request: HttpRequest) -> Writer:
+    """The one that belongs to the request's app."""
+    found: Writer = request.app.state.writer
+    return found

@@ -1,0 +1,258 @@
+"""The ways a notice goes out: a signed webhook, an e-mail, a service that Apprise speaks to.
+
+Each takes a claimed delivery and says what came of it; none raises, and none takes longer than TRY_SECONDS.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+import httpx
+import msgspec
+from standardwebhooks import Webhook
+
+from headcount.notices import messengers
+from headcount.notices.egress import CONNECT_SECONDS, CheckedTransport, TargetRefused, Targets
+from headcount.notices.messengers import TRY_SECONDS, AddressRefused, messenger, scheme_of
+from headcount.settings import Settings
+from headcount.wire.instants import shortest
+from headcount.wire.messages import ChannelIn, ClaimRow
+from headcount.wire.problems import Problem, ProblemItem
+
+# For the addresses of a name, when a channel is made.
+LOOK_UP_SECONDS = 3.0
+# It begins what stands for other characters (RFC 2047): an address with it could name somebody else.
+ENCODED_WORD = "=?"
+ANSWER_BYTES = 2_000
+ANSWER_CHARACTERS = 500
+
+TYPES = {
+    "offline": "sensor.offline",
+    "online": "sensor.online",
+    "correction": "sensor.correction",
+    "over_capacity": "space.over_capacity",
+    "capacity_ok": "space.capacity_ok",
+    "test": "channel.test",
+}
+
+T = TypeVar("T")
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a try. `status`: of HTTP."""
+
+    is_delivered: bool
+    status: int | None = None
+    answer: str | None = None
+    error: str | None = None
+
+
+class Channels:
+    """Sends by all kinds of channels. Use it between `open` and `close`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.targets = Targets(settings.private_targets)
+        self.client: httpx.AsyncClient | None = None
+
+    def open(self) -> None:
+        self.client = httpx.AsyncClient(
+            transport=CheckedTransport(self.targets),
+            timeout=httpx.Timeout(TRY_SECONDS, connect=CONNECT_SECONDS),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        if self.client:
+            await self.client.aclose()
+
+    async def send(self, claim: ClaimRow) -> Outcome:
+        """One try."""
+        ways = {"webhook": self._post, "email": self._mail, "apprise": self._notify}
+        try:
+            async with asyncio.timeout(TRY_SECONDS):
+                return await ways[claim.channel_kind](claim)
+        except TimeoutError:
+            return Outcome(is_delivered=False, error=f"No answer within {TRY_SECONDS:g} seconds.")
+        except Exception as error:
+            return Outcome(is_delivered=False, error=_clean(f"{type(error).__name__}: {error}"))
+
+    async def check(self, patch: ChannelIn) -> None:
+        """Raises Problem (422) for a target that this service would not send to."""
+        if patch.to and not self.settings.smtp_url:
+            raise _refused("to", "This service sends no e-mail: it has no HEADCOUNT_SMTP_URL.")
+        if not patch.url:
+            return
+        url, scheme = patch.url, scheme_of(patch.url)
+        if scheme in ("http", "https"):
+            await self._check_target(url)
+        elif scheme not in self.settings.apprise_schemes:
+            known = ", ".join(self.settings.apprise_schemes)
+            raise _refused(
+                "url", f"This service sends to https, http and, by Apprise, {known} (HEADCOUNT_APPRISE_SCHEMES)."
+            )
+        else:
+            try:
+                await in_thread(lambda: messenger(url, self.settings.apprise_schemes))
+            except AddressRefused as refused:
+                raise _refused("url", str(refused)) from None
+
+    async def _check_target(self, text: str) -> None:
+        try:
+            url = httpx.URL(text)
+        except httpx.InvalidURL:
+            raise _refused("url", "This is no address of the web.") from None
+        if not url.host:
+            raise _refused("url", "The address names no host.")
+        if url.port is not None and not 1 <= url.port <= 65535:
+            raise _refused("url", "The address names a port that there is not.")
+        if url.userinfo:
+            raise _refused("url", "Keep passwords out of the address: the signature says who sends it.")
+        try:
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                await self.targets.resolve(url.raw_host.decode("ascii"), url.port or 443)
+        except TargetRefused as refused:
+            raise _refused("url", f"{refused} HEADCOUNT_PRIVATE_TARGETS can allow it.") from None
+        except (OSError, UnicodeError):
+            pass  # it may get an address later; it is checked again whenever something is sent
+
+    async def _post(self, claim: ClaimRow) -> Outcome:
+        body = body_of(claim)
+        now = datetime.now(UTC)
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": "headcount",
+            "webhook-id": claim.notice,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Webhook(claim.secret or "").sign(claim.notice, now, body),
+        }
+        if self.client is None:
+            raise RuntimeError("not open")
+        async with self.client.stream("POST", claim.url or "", content=body, headers=headers) as response:
+            answer = b""
+            async for piece in response.aiter_raw():
+                answer += piece
+                if len(answer) >= ANSWER_BYTES:
+                    break
+        is_delivered = response.is_success
+        return Outcome(
+            is_delivered=is_delivered,
+            status=response.status_code,
+            answer=_clean(answer[:ANSWER_BYTES].decode("utf-8", "replace")),
+            error=None if is_delivered else f"The receiver answered {response.status_code}.",
+        )
+
+    async def _mail(self, claim: ClaimRow) -> Outcome:
+        if not self.settings.smtp_url:
+            return Outcome(is_delivered=False, error="This service has no HEADCOUNT_SMTP_URL.")
+        if any(ENCODED_WORD in address for address in claim.recipients or []):
+            return Outcome(is_delivered=False, error="An address holds =?, which a mail program takes for another one.")
+        server = urlsplit(self.settings.smtp_url)
+        refused, answer = await aiosmtplib.send(
+            mail_of(claim, self.settings.smtp_from),
+            hostname=server.hostname,
+            port=server.port,
+            username=unquote(server.username) if server.username else None,
+            password=unquote(server.password) if server.password else None,
+            use_tls=server.scheme == "smtps",
+            start_tls={"smtps": False, "smtp+starttls": True}.get(server.scheme),
+            timeout=TRY_SECONDS,
+        )
+        others = "".join(f" {address} was refused: {response.message}" for address, response in refused.items())
+        return Outcome(is_delivered=True, answer=_clean(answer + others))
+
+    async def _notify(self, claim: ClaimRow) -> Outcome:
+        url, schemes, (title, text) = claim.url or "", self.settings.apprise_schemes, words_of(claim)
+        try:
+            sent = await in_thread(lambda: messengers.send(url, schemes, title, text))
+        except AddressRefused as refused:
+            return Outcome(is_delivered=False, error=f"{refused} Give the channel another url.")
+        except Exception as error:
+            # its words may hold the address
+            return Outcome(is_delivered=False, error=f"Apprise could not send it ({type(error).__name__}).")
+        return Outcome(is_delivered=sent.is_delivered, status=sent.status, error=sent.error)
+
+
+def body_of(claim: ClaimRow) -> str:
+    """The body of a webhook: the same in every try."""
+    return msgspec.json.encode(
+        {"type": TYPES[claim.kind], "timestamp": claim.occurred_at, "data": msgspec.Raw(claim.details.encode())}
+    ).decode()
+
+
+def mail_of(claim: ClaimRow, sender: str) -> EmailMessage:
+    """The mail. Its Message-ID is the same in every try, so that mailboxes can know a repetition."""
+    title, text = words_of(claim)
+    mail = EmailMessage()
+    mail["From"] = sender
+    mail["To"] = ", ".join(claim.recipients or [])
+    mail["Subject"] = title
+    mail["Date"] = format_datetime(datetime.now(UTC))
+    mail["Message-ID"] = f"<{claim.notice}.{claim.delivery}@{sender.rpartition('@')[2]}>"
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content(text)
+    return mail
+
+
+def words_of(claim: ClaimRow) -> tuple[str, str]:
+    """A notice for people: one line, and all there is to say."""
+    data: dict[str, Any] = msgspec.json.decode(claim.details)
+    space = data.get("name") or data.get("space") or "the site"
+    dpus = data.get("dpus") or ["?"]
+    number = data.get("dpu_count") or len(dpus)
+    sensors, are, were = (
+        (f"Sensor {dpus[0]}", "is", "was") if number == 1 else (f"{number} sensors of {space}", "are", "were")
+    )
+    count = f"{data.get('count')} people, capacity {data.get('capacity')}"
+    title = {
+        "offline": f"{sensors} {are} offline",
+        "online": f"{sensors} {are} online again",
+        "correction": f"{sensors} {were} not offline",
+        "over_capacity": f"{space} is over capacity: {count}",
+        "capacity_ok": f"{space} is no longer over capacity: {count}",
+        "test": f"Test of channel {claim.channel}",
+    }[claim.kind]
+    title = "".join(character if character.isprintable() else " " for character in title)
+    lines = [f"{title}.", "", f"At: {shortest(claim.occurred_at)}"]
+    lines += [f"Space: {data['space']}"] if data.get("space") else []
+    lines += [f"Sensors: {', '.join(dpus)}{' ...' if number > len(dpus) else ''}"] if data.get("dpus") else []
+    lines += ["", f"Notice {claim.notice}"]
+    return title, "\n".join(lines)
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """In a thread of its own, which nobody waits for when the service stops."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def settle(set_result: Callable[[Any], None], value: object) -> None:
+        if not result.done():
+            set_result(value)
+
+    def run() -> None:
+        try:
+            value = call()
+        except Exception as error:
+            loop.call_soon_threadsafe(settle, result.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(settle, result.set_result, value)
+
+    threading.Thread(target=run, daemon=True, name="apprise").start()
+    return await result
+
+
+def _clean(text: str) -> str:
+    """As the database can keep it."""
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")[:ANSWER_CHARACTERS]
+
+
+def _refused(where: str, detail: str) -> Problem:
+    return Problem("invalid", detail, [ProblemItem(where, "invalid", detail)])

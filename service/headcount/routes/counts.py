@@ -1,0 +1,93 @@
+"""How many people are, or were, in a space."""
+
+from datetime import UTC, datetime
+
+import msgspec
+from litestar import Response, get
+from litestar.response import Stream
+from litestar.types import ASGIApp
+
+from headcount.database import calls
+from headcount.database.current_counts import reader
+from headcount.database.pool import access_of, database
+from headcount.database.replica import reading
+from headcount.http.auth import leave_door
+from headcount.http.openapi import described
+from headcount.live import feed
+from headcount.wire.messages import (
+    BucketOut,
+    CountOut,
+    CountQuery,
+    CountsOut,
+    CountsQuery,
+    LiveQuery,
+    SpaceCountsOut,
+    SpaceCountsQuery,
+)
+from headcount.wire.negotiation import CSV, JSON, MSGPACK, HttpRequest, answer, csv_answer, path_id, prefers_csv, query
+
+
+@get("/v1/spaces/{space:str}/count", opt=described(CountOut, 404, scope="read", query=CountQuery))
+async def get_count(request: HttpRequest) -> Response[bytes]:
+    """The count of a space at an instant (without `at`: now), from what was known at `known_at`."""
+    asked = query(request, CountQuery)
+    is_now = asked.at is None and asked.known_at is None
+    session = reading(request, asked.max_staleness, is_now=is_now, is_slow=asked.known_at is not None)
+    space = path_id(request, "space")
+    return answer(request, await reader(request).get_count(session, space, asked.at, asked.known_at))
+
+
+@get("/v1/counts", opt=described(CountsOut, 404, scope="read", query=CountsQuery))
+async def list_counts(request: HttpRequest) -> Response[bytes]:
+    """The counts of the spaces named, or of a space and all below it, or of all, from one snapshot."""
+    asked = query(request, CountsQuery)
+    is_now = asked.at is None and asked.known_at is None
+    limited_to = database(request).limited_to
+    is_slow = not is_now or reader(request).is_slow(limited_to, asked.space, asked.under)
+    session = reading(request, asked.max_staleness, is_now=is_now, is_slow=is_slow)
+    counts = await reader(request).list_counts(session, asked.space, asked.under, asked.at, asked.known_at)
+    if asked.space is None:
+        reader(request).note_number(limited_to, asked.under, len(counts))
+    return answer(request, CountsOut(counts[0].at if counts else asked.at or datetime.now(UTC), counts))
+
+
+@get(
+    "/v1/spaces/{space:str}/counts",
+    opt=described(SpaceCountsOut, 404, scope="read", query=SpaceCountsQuery, media_types=(JSON, MSGPACK, CSV)),
+)
+async def list_space_counts(request: HttpRequest) -> Response[bytes] | Stream:
+    """How the count of a space went: the buckets of local time that overlap [from, to), at most 10,000.
+
+    `to`: now, if absent; `from`: 24 hours before `to`; `time_zone`: the space's own. Days, weeks (from Monday) and
+    months begin at local midnight; a day can have 23 or 25 hours. A bucket that is not over is told as far as it
+    has come. As CSV with `Accept: text/csv` or `format=csv`.
+    """
+    asked = query(request, SpaceCountsQuery)
+    session = reading(request, asked.max_staleness, is_slow=True)
+    space = path_id(request, "space")
+    found = await calls.list_space_counts(session, space, asked.from_, asked.to, asked.interval, asked.time_zone)
+    if asked.format == "csv" or (asked.format is None and prefers_csv(request)):
+        return csv_answer(BucketOut.__struct_fields__, [msgspec.structs.astuple(bucket) for bucket in found.buckets])
+    return answer(request, found)
+
+
+@get("/v1/live", opt=described(None, 404, scope="read", query=LiveQuery, media_types=(feed.MEDIA_TYPE,)))
+async def stream_counts(request: HttpRequest) -> ASGIApp:
+    """The counts of the spaces named, or of a space and all below it, or of all: now, and whenever they change.
+
+    Server-sent events: `count` with what GET /v1/spaces/{id}/count answers, once for each space and then within a
+    second of every change; `space` with `{space, deleted}` when a space itself was created, changed or deleted;
+    `dpu` with `{dpu, state, last_seen, at, space}` when a sensor there goes offline, comes back or is new.
+    `list` with `{reason}` when changes may have been missed: list spaces and sensors again. With `Last-Event-ID` only
+    what changed since, or `list` and all counts where that is longer ago than 2 minutes. A comment at least every 15
+    seconds.
+    """
+    asked = query(request, LiveQuery)
+    spaces = tuple(dict.fromkeys(asked.space)) if asked.space is not None else None
+    last_id = request.headers.get("last-event-id")
+    listener = await feed.feed(request).listen(feed.Asked(spaces, asked.under), access_of(request), last_id)
+    leave_door(request)
+    return listener
+
+
+HANDLERS = [get_count, list_counts, list_space_counts, stream_counts]

@@ -1,0 +1,93 @@
+"""Events in and out."""
+
+from datetime import datetime
+
+from litestar import Response, get, post
+
+from headcount.database import calls
+from headcount.database.pool import database
+from headcount.database.replica import reading
+from headcount.http.auth import charge
+from headcount.http.openapi import described
+from headcount.ingest import formats, rejected
+from headcount.ingest.writer import writer
+from headcount.wire import paging
+from headcount.wire.messages import (
+    BackfillQuery,
+    EventOut,
+    EventsIn,
+    EventsQuery,
+    EventsRecordedOut,
+    Id,
+    Page,
+    RejectedEventOut,
+    RejectedQuery,
+    RerunIn,
+    RerunOut,
+    RerunQuery,
+)
+from headcount.wire.negotiation import HttpRequest, answer, query
+
+
+@post("/v1/events", opt=described(EventsRecordedOut, scope="ingest", query=BackfillQuery, body=EventsIn))
+async def record_events(request: HttpRequest) -> Response[bytes]:
+    """Stores events and answers after the commit, with a verdict for each that was not accepted.
+
+    JSON, MessagePack, NDJSON or CSV, each also as gzip; up to 10,000 events or 8 MiB inflated.
+    One bad event never costs the good ones beside it. With `backfill=true` their receipt is no sign of life.
+    """
+    asked = query(request, BackfillQuery)
+    await writer(request).room.admit(request)
+    batch = await formats.decode_events(request)
+    charge(request, batch.received)
+    return answer(request, await writer(request).record(database(request), batch, backfill=asked.backfill))
+
+
+@get("/v1/events", opt=described(Page[EventOut], 404, scope="read", query=EventsQuery))
+async def list_events(request: HttpRequest) -> Response[bytes]:
+    """Raw events of a DPU, or those that counted for a space, in [from, to), in time order."""
+    asked = query(request, EventsQuery)
+    none = (None, None, None)
+    time, dpu, sequence = paging.read(asked.after, tuple[datetime, Id, int]) if asked.after else none
+    session = reading(request, asked.max_staleness, is_slow=True)
+    rows = await calls.list_events(
+        session, asked.dpu, asked.space, asked.from_, asked.to, time, dpu, sequence, asked.limit + 1
+    )
+    return answer(request, paging.page(rows, asked.limit, lambda e: (e.timestamp, e.dpu, e.sequence)))
+
+
+@get("/v1/rejected", opt=described(Page[RejectedEventOut], scope="read", query=RejectedQuery))
+async def list_rejected(request: HttpRequest) -> Response[bytes]:
+    """Refused events with their reasons, the latest receipt first. They are kept for 30 days."""
+    asked = query(request, RejectedQuery)
+    at, id = paging.read(asked.after, tuple[datetime, int]) if asked.after else (None, None)
+    rows = await calls.list_rejected(
+        database(request),
+        asked.dpu,
+        asked.source,
+        asked.code,
+        asked.from_,
+        asked.to,
+        at,
+        id,
+        asked.rerun,
+        asked.limit + 1,
+    )
+    return answer(request, paging.page(rows, asked.limit, lambda e: (e.received_at, int(e.id))))
+
+
+@post(
+    "/v1/rejected/rerun",
+    status_code=200,
+    opt=described(RerunOut, scope="admin", query=RerunQuery, body=RerunIn),
+)
+async def rerun_rejected(request: HttpRequest) -> Response[bytes]:
+    """Runs refused events again, once the reason is mended: those that fit the filter, or those with these ids.
+
+    The filter comes in the body or in the address. What goes in leaves the list; it is no sign of life.
+    Events that could not be decoded stay: send them again, corrected.
+    """
+    return answer(request, await rejected.rerun(request, await rejected.decode_rerun(request)))
+
+
+HANDLERS = [record_events, list_events, list_rejected, rerun_rejected]

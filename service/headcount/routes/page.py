@@ -1,0 +1,61 @@
+"""The page for people: files, the same for everybody. What it shows it asks of the API, as anybody would."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from litestar import MediaType, Response, get
+
+from headcount.http.asgi import page_policy
+from headcount.http.auth import OPEN
+from headcount.http.openapi import described
+from headcount.web import FILES, FOLDER, SCRIPT, STYLE
+from headcount.wire.negotiation import HttpRequest, no_query, path_id, unless_known
+from headcount.wire.problems import Problem
+
+PAGE = FOLDER / "index.html"
+REPORTS = FOLDER / "reports.html"
+
+
+@get("/", opt=described(None, 404, scope=OPEN, database=False, media_types=("text/html",)))
+async def get_page(request: HttpRequest) -> Response[bytes]:
+    """The page."""
+    return page_answer(request, PAGE)
+
+
+@get("/reports", opt=described(None, 404, scope=OPEN, database=False, media_types=("text/html",)))
+async def get_reports_page(request: HttpRequest) -> Response[bytes]:
+    """The page of uptime reports; what it shows is at /v1/reports."""
+    return page_answer(request, REPORTS)
+
+
+@get(
+    "/web/{file:str}",
+    opt=described(None, 404, scope=OPEN, database=False, media_types=(SCRIPT, STYLE, "image/svg+xml")),
+)
+async def get_page_file(request: HttpRequest) -> Response[bytes]:
+    """What the page is made of."""
+    no_query(request)
+    media_type, path = FILES.get(path_id(request, "file"), (None, None))
+    if media_type is None or path is None or not path.is_file():
+        raise Problem("not_found", "The page has no such file; uPlot is fetched by `python -m headcount.web`.")
+    return _file(request, path.read_bytes(), media_type)
+
+
+def page_answer(request: HttpRequest, path: Path) -> Response[bytes]:
+    """One of the pages, whatever its address is asked for."""
+    if not path.is_file():
+        raise Problem("not_found", "This installation has no page; /schema describes the API.")
+    html = path.read_bytes()
+    return _file(request, html, MediaType.HTML, {"Content-Security-Policy": page_policy(html)})
+
+
+def _file(
+    request: HttpRequest, content: bytes, media_type: str, more: Mapping[str, str] = MappingProxyType({})
+) -> Response[bytes]:
+    """Browsers ask each time, and get it only when it has changed: page and service always fit together."""
+    headers = {"Cache-Control": "no-cache", **more}
+    return unless_known(request, Response(content, media_type=media_type, headers=headers))
+
+
+HANDLERS = [get_page, get_reports_page, get_page_file]

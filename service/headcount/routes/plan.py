@@ -1,0 +1,285 @@
+"""The floor plan: spaces, doorways, DPUs, where they are, and resets."""
+
+from datetime import datetime
+
+from litestar import Response, delete, get, post, put
+from msgspec import Struct, convert
+
+from headcount.database import calls
+from headcount.database.pool import database, plan_database, preview_database
+from headcount.database.previews import preview
+from headcount.http.openapi import described
+from headcount.ingest.sites import decode_site
+from headcount.wire import paging
+from headcount.wire.messages import (
+    DoorwayIn,
+    DoorwayOut,
+    DpuIn,
+    DpuOut,
+    DpusQuery,
+    DryRunOut,
+    DryRunQuery,
+    Id,
+    Page,
+    PlacementIn,
+    PlacementOut,
+    PlacementSavedOut,
+    PlacementUndoQuery,
+    ResetIn,
+    ResetRow,
+    ResetSavedOut,
+    ResetsQuery,
+    ResetUndoQuery,
+    SiteIn,
+    SiteOut,
+    SpaceIn,
+    SpaceOut,
+    SpaceSavedOut,
+    SpacesQuery,
+    ThingsQuery,
+)
+from headcount.wire.negotiation import HttpRequest, answer, decode, no_query, nothing, path_id, query
+
+
+async def _preview(
+    request: HttpRequest, change: str, arguments: object, kind: type[Struct] = DryRunOut
+) -> Response[bytes]:
+    """What the change would answer, and the counts that would be others."""
+    fields, counts = await preview(preview_database(request), database(request, is_slow=True), change, arguments)
+    return answer(request, convert({**fields, "dry_run": True, "counts": counts}, kind))
+
+
+def _after(text: str | None) -> str | None:
+    return paging.read(text, Id) if text else None
+
+
+@put(
+    "/v1/spaces/{space:str}",
+    opt=described(SpaceSavedOut, 404, 409, scope="admin", created=True, body=SpaceIn, query=DryRunQuery),
+)
+async def put_space(request: HttpRequest) -> Response[bytes]:
+    """Makes or changes a space. What is absent stays as it is; null clears it."""
+    is_dry = query(request, DryRunQuery).dry_run
+    space, body = path_id(request, "space"), await decode(request, SpaceIn)
+    if is_dry:
+        return await _preview(request, "put_space", {"space": space, "patch": body}, SpaceSavedOut)
+    created, result = await calls.put_space(plan_database(request), space, body)
+    return answer(request, result, 201 if created else 200)
+
+
+@get("/v1/spaces/{space:str}", opt=described(SpaceOut, 404, scope="read"))
+async def get_space(request: HttpRequest) -> Response[bytes]:
+    """One space."""
+    no_query(request)
+    return answer(request, await calls.get_space(database(request), path_id(request, "space")))
+
+
+@get("/v1/spaces", opt=described(Page[SpaceOut], 404, scope="read", query=SpacesQuery))
+async def list_spaces(request: HttpRequest) -> Response[bytes]:
+    """The spaces, or those right below a parent, by id."""
+    asked = query(request, SpacesQuery)
+    rows = await calls.list_spaces(database(request), asked.parent, _after(asked.after), asked.limit + 1, asked.retired)
+    return answer(request, paging.page(rows, asked.limit, lambda space: space.id))
+
+
+@delete("/v1/spaces/{space:str}", status_code=200, opt=described(SpaceOut, 404, 409, scope="admin", undone=True))
+async def delete_space(request: HttpRequest) -> Response[bytes]:
+    """Retires a space that has facts (200), or removes one that has none (204)."""
+    no_query(request)
+    space = path_id(request, "space")
+    if not await calls.delete_space(plan_database(request), space):
+        return nothing()
+    return answer(request, await calls.get_space(database(request), space))
+
+
+@put("/v1/doorways/{doorway:str}", opt=described(DoorwayOut, 404, 409, scope="admin", created=True, body=DoorwayIn))
+async def put_doorway(request: HttpRequest) -> Response[bytes]:
+    """Makes or changes a doorway. Its sides are fixed once a DPU was placed there."""
+    no_query(request)
+    created, result = await calls.put_doorway(
+        plan_database(request), path_id(request, "doorway"), await decode(request, DoorwayIn)
+    )
+    return answer(request, result, 201 if created else 200)
+
+
+@get("/v1/doorways/{doorway:str}", opt=described(DoorwayOut, 404, scope="read"))
+async def get_doorway(request: HttpRequest) -> Response[bytes]:
+    """One doorway."""
+    no_query(request)
+    return answer(request, await calls.get_doorway(database(request), path_id(request, "doorway")))
+
+
+@delete("/v1/doorways/{doorway:str}", status_code=200, opt=described(DoorwayOut, 404, scope="admin", undone=True))
+async def delete_doorway(request: HttpRequest) -> Response[bytes]:
+    """Retires a doorway at which a DPU was placed (200), or removes one that has no such facts (204)."""
+    no_query(request)
+    doorway = path_id(request, "doorway")
+    if not await calls.delete_doorway(plan_database(request), doorway):
+        return nothing()
+    return answer(request, await calls.get_doorway(database(request), doorway))
+
+
+@get("/v1/doorways", opt=described(Page[DoorwayOut], scope="read", query=ThingsQuery))
+async def list_doorways(request: HttpRequest) -> Response[bytes]:
+    """The doorways, by id."""
+    asked = query(request, ThingsQuery)
+    rows = await calls.list_doorways(database(request), _after(asked.after), asked.limit + 1, asked.retired)
+    return answer(request, paging.page(rows, asked.limit, lambda doorway: doorway.id))
+
+
+@put("/v1/dpus/{dpu:str}", opt=described(DpuOut, 404, 409, scope="admin", created=True, body=DpuIn))
+async def put_dpu(request: HttpRequest) -> Response[bytes]:
+    """Registers or changes a DPU."""
+    no_query(request)
+    created, result = await calls.put_dpu(plan_database(request), path_id(request, "dpu"), await decode(request, DpuIn))
+    return answer(request, result, 201 if created else 200)
+
+
+@delete("/v1/dpus/{dpu:str}", status_code=200, opt=described(DpuOut, 404, scope="admin", undone=True))
+async def delete_dpu(request: HttpRequest) -> Response[bytes]:
+    """Retires a DPU that was placed or heard from (200), or removes one that has no such facts (204)."""
+    no_query(request)
+    dpu = path_id(request, "dpu")
+    if not await calls.delete_dpu(plan_database(request), dpu):
+        return nothing()
+    return answer(request, await calls.get_dpu(database(request), dpu))
+
+
+@get("/v1/dpus/{dpu:str}", opt=described(DpuOut, 404, scope="read"))
+async def get_dpu(request: HttpRequest) -> Response[bytes]:
+    """One DPU: its state, where it is, and what its events add up to."""
+    no_query(request)
+    return answer(request, await calls.get_dpu(database(request), path_id(request, "dpu")))
+
+
+@get("/v1/dpus", opt=described(Page[DpuOut], 404, scope="read", query=DpusQuery))
+async def list_dpus(request: HttpRequest) -> Response[bytes]:
+    """The DPUs, by id."""
+    asked = query(request, DpusQuery)
+    rows = await calls.list_dpus(
+        database(request),
+        asked.space,
+        asked.state,
+        asked.placed,
+        _after(asked.after),
+        asked.limit + 1,
+        asked.retired,
+    )
+    return answer(request, paging.page(rows, asked.limit, lambda dpu: dpu.id))
+
+
+@get("/v1/dpus/{dpu:str}/placements", opt=described(Page[PlacementOut], 404, scope="read"))
+async def list_placements(request: HttpRequest) -> Response[bytes]:
+    """Where a DPU was and is, as believed now, oldest first."""
+    no_query(request)
+    return answer(request, Page(await calls.list_placements(database(request), path_id(request, "dpu"))))
+
+
+@post(
+    "/v1/dpus/{dpu:str}/placements",
+    opt=described(PlacementSavedOut, 404, 409, scope="admin", created=True, body=PlacementIn, query=DryRunQuery),
+)
+async def record_placement(request: HttpRequest) -> Response[bytes]:
+    """Places a DPU, back-dated if need be. What was believed of that period is trimmed or replaced."""
+    is_dry = query(request, DryRunQuery).dry_run
+    body = await decode(request, PlacementIn)
+    asked = (path_id(request, "dpu"), body.doorway, body.mounted_in, body.from_, body.until)
+    if is_dry:
+        arguments = dict(zip(("dpu", "doorway", "mounted_in", "from_at", "until_at"), asked, strict=True))
+        return await _preview(request, "record_placement", arguments, PlacementSavedOut)
+    return answer(request, await calls.record_placement(plan_database(request), *asked), 201)
+
+
+@delete(
+    "/v1/dpus/{dpu:str}/placements",
+    status_code=200,
+    opt=described(DryRunOut, 404, 409, scope="admin", undone=True, query=PlacementUndoQuery),
+)
+async def undo_placement(request: HttpRequest) -> Response[bytes]:
+    """Takes back what was told of the DPU from an instant on: what it trimmed or replaced holds again."""
+    asked = query(request, PlacementUndoQuery)
+    dpu = path_id(request, "dpu")
+    if asked.dry_run:
+        return await _preview(request, "undo_placement", {"dpu": dpu, "from_at": asked.from_})
+    await calls.undo_placement(plan_database(request), dpu, asked.from_)
+    return nothing()
+
+
+@put("/v1/site", opt=described(SiteOut, 404, 409, scope="admin", body=SiteIn, query=DryRunQuery))
+async def apply_site(request: HttpRequest) -> Response[bytes]:
+    """Brings a whole floor plan about, all or nothing. Up to 1,000 things at a time: send more in parts."""
+    is_dry = query(request, DryRunQuery).dry_run
+    site = await decode_site(request)
+    if is_dry:
+        return await _preview(request, "apply_site", site, SiteOut)
+    return answer(request, SiteOut(changes=await calls.apply_site(plan_database(request), site)))
+
+
+@post(
+    "/v1/spaces/{space:str}/resets",
+    opt=described(ResetSavedOut, 404, 409, scope="admin", created=True, body=ResetIn, query=DryRunQuery),
+)
+async def record_reset(request: HttpRequest) -> Response[bytes]:
+    """Records that the space held exactly this many people at an instant."""
+    is_dry = query(request, DryRunQuery).dry_run
+    space, body = path_id(request, "space"), await decode(request, ResetIn)
+    if is_dry:
+        return await _preview(
+            request, "record_reset", {"space": space, "count": body.count, "at": body.at}, ResetSavedOut
+        )
+    return answer(request, await calls.record_reset(plan_database(request), space, body.count, body.at), 201)
+
+
+@delete(
+    "/v1/spaces/{space:str}/resets",
+    status_code=200,
+    opt=described(DryRunOut, 404, scope="admin", undone=True, query=ResetUndoQuery),
+)
+async def undo_reset(request: HttpRequest) -> Response[bytes]:
+    """Takes back a recorded reset: the one that it replaced holds again, if there was one."""
+    asked = query(request, ResetUndoQuery)
+    space = path_id(request, "space")
+    if asked.dry_run:
+        return await _preview(request, "undo_reset", {"space": space, "at": asked.at})
+    await calls.undo_reset(plan_database(request), space, asked.at)
+    return nothing()
+
+
+@get("/v1/spaces/{space:str}/resets", opt=described(Page[ResetRow], 404, scope="read", query=ResetsQuery))
+async def list_resets(request: HttpRequest) -> Response[bytes]:
+    """The resets of a space in [from, to), oldest first; with `scheduled` the daily ones as well."""
+    asked = query(request, ResetsQuery)
+    after = paging.read(asked.after, datetime) if asked.after else None
+    rows = await calls.list_resets(
+        database(request),
+        path_id(request, "space"),
+        asked.from_,
+        asked.to,
+        asked.scheduled,
+        after,
+        asked.limit + 1,
+    )
+    return answer(request, paging.page(rows, asked.limit, lambda reset: reset.at))
+
+
+HANDLERS = [
+    put_space,
+    get_space,
+    list_spaces,
+    delete_space,
+    put_doorway,
+    delete_doorway,
+    get_doorway,
+    list_doorways,
+    put_dpu,
+    delete_dpu,
+    get_dpu,
+    list_dpus,
+    list_placements,
+    record_placement,
+    undo_placement,
+    apply_site,
+    record_reset,
+    undo_reset,
+    list_resets,
+]

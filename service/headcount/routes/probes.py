@@ -1,0 +1,54 @@
+"""What keeps the service running asks here, and what describes it."""
+
+from litestar import Response, get
+
+from headcount.database.pool import access_of, whole_database
+from headcount.http.auth import OPEN
+from headcount.http.openapi import Document, described
+from headcount.metrics import Metrics
+from headcount.notices.sender import notices
+from headcount.wire.messages import HealthOut
+from headcount.wire.negotiation import JSON, HttpRequest, answer, no_query, unless_known
+from headcount.wire.problems import Problem
+
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@get("/healthz", opt=described(HealthOut, scope=OPEN, database=False))
+async def get_health(request: HttpRequest) -> Response[bytes]:
+    """The process is up. Never asks the database."""
+    no_query(request)
+    return answer(request, HealthOut())
+
+
+@get("/readyz", opt=described(HealthOut, scope=OPEN))
+async def get_readiness(request: HttpRequest) -> Response[bytes]:
+    """The database answers and its schema is one that this release can speak to: as of a second ago at most."""
+    no_query(request)
+    whole_database(request).check_readiness()
+    return answer(request, HealthOut())
+
+
+@get("/metrics", opt=described(None, scope="read", database=False, media_types=(METRICS,)))
+async def get_metrics(request: HttpRequest) -> Response[bytes]:
+    """How much there is to do and how long it takes, for Prometheus. Not for a token that is limited to a space."""
+    no_query(request)
+    if access_of(request).is_limited:
+        raise Problem("forbidden", "This is about the whole installation, and the token is limited to a space.")
+    metrics: Metrics = request.app.state.metrics
+    metrics.note_rollups(await whole_database(request).rollups.get())
+    metrics.note_refusals(await whole_database(request).refusals.get())
+    metrics.note_deliveries(await notices(request).state.get())
+    return Response(metrics.kept_text(), media_type=METRICS)
+
+
+@get("/schema", opt=described(None, scope=OPEN, database=False, media_types=(JSON,)))
+async def get_openapi(request: HttpRequest) -> Response[bytes]:
+    """This document."""
+    no_query(request)
+    kept: Document = request.app.state.document
+    text, tag = kept.get(request.app)
+    return unless_known(request, Response(text, media_type=JSON, headers={"ETag": tag}))
+
+
+HANDLERS = [get_health, get_readiness, get_metrics, get_openapi]

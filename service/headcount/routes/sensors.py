@@ -1,0 +1,148 @@
+"""Sensors: heartbeats in; states, incidents and availability out."""
+
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
+from litestar import Response, get, post
+
+from headcount.database import calls
+from headcount.database.pool import access_of, database
+from headcount.http.auth import charge
+from headcount.http.openapi import described
+from headcount.ingest.heartbeats import check, decode_heartbeats, heartbeats
+from headcount.routes.page import page_answer
+from headcount.sensors.listing import Listed, Place, place_of, sensors
+from headcount.web import FOLDER
+from headcount.wire import paging
+from headcount.wire.messages import (
+    AvailabilityOut,
+    AvailabilityQuery,
+    BackfillQuery,
+    EventsRecordedOut,
+    HeartbeatIn,
+    HeartbeatOut,
+    HeartbeatQuery,
+    HeartbeatsIn,
+    IncidentOut,
+    IncidentsQuery,
+    Page,
+    SensorOut,
+    SensorsQuery,
+)
+from headcount.wire.negotiation import (
+    HTML,
+    JSON,
+    MAX_SMALL_BODY,
+    MSGPACK,
+    HttpRequest,
+    answer,
+    decode,
+    no_query,
+    path_id,
+    prefers_html,
+    prefers_msgpack,
+    query,
+    unless_known,
+)
+
+PAGE = FOLDER / "sensors.html"
+PAGE_SENSORS = 100
+
+
+@post("/v1/heartbeats", opt=described(EventsRecordedOut, scope="ingest", query=BackfillQuery, body=HeartbeatsIn))
+async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
+    """Takes in signs of life of DPUs and answers after the commit, with a verdict for each that was not accepted.
+
+    Up to 10,000. Each names its DPU by `dpu` or by `mac_address`; a MAC address that nobody has is registered.
+    A duplicate is one that tells nothing new. One bad heartbeat never costs the good ones beside it.
+    With `backfill=true` their receipt is no sign of life, only what they tell of their own times.
+    """
+    asked = query(request, BackfillQuery)
+    await heartbeats(request).room.admit(request)
+    batch = await decode_heartbeats(request)
+    charge(request, batch.received)
+    found = await heartbeats(request).record(
+        database(request), batch, access_of(request).token, backfill=asked.backfill
+    )
+    return answer(request, found)
+
+
+@post("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", body=HeartbeatIn))
+async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
+    """A sign of life of one DPU. A MAC address that nobody has is registered."""
+    no_query(request)
+    await heartbeats(request).room.admit(request)
+    heartbeat = await decode(request, HeartbeatIn, MAX_SMALL_BODY)
+    charge(request, 1)
+    return answer(request, await heartbeats(request).record_one(database(request), heartbeat, access_of(request).token))
+
+
+@get("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", query=HeartbeatQuery, triggers=True))
+async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
+    """The same for devices that can do no more than ask for an address. HEAD stores nothing."""
+    asked = query(request, HeartbeatQuery)
+    if request.scope["state"]["is_head"]:
+        return answer(request, HeartbeatOut(check(asked).dpu or "", datetime.now(UTC)))
+    charge(request, 1)
+    return answer(request, await heartbeats(request).record_one(database(request), asked, access_of(request).token))
+
+
+@get(
+    "/sensors",
+    opt=described(list[SensorOut], 404, scope="read", query=SensorsQuery, media_types=(JSON, MSGPACK, HTML)),
+)
+async def list_sensors(request: HttpRequest) -> Response[bytes]:
+    """All sensors, those that are offline first, then by id; who prefers text/html gets the page that shows them.
+
+    With `limit` or `after` it is a page of them, and where there are more, the header Link has the address of the next
+    one (rel="next"). A sensor that goes offline or comes back between two pages changes its place.
+    """
+    if prefers_html(request):
+        return page_answer(request, PAGE)
+    asked = query(request, SensorsQuery)
+    listed = await sensors(request).list(database(request, is_slow=True), asked.space, asked.state)
+    if asked.is_paged:
+        return unless_known(request, page_of(request, listed, asked))
+    return unless_known(request, await whole(request, listed))
+
+
+async def whole(request: HttpRequest, listed: Listed) -> Response[bytes]:
+    as_msgpack = prefers_msgpack(request)
+    content, tag = await listed.encoded(as_msgpack)
+    return Response(content, media_type=MSGPACK if as_msgpack else JSON, headers={"ETag": tag})
+
+
+def page_of(request: HttpRequest, listed: Listed, asked: SensorsQuery) -> Response[bytes]:
+    limit = asked.limit or PAGE_SENSORS
+    found = listed.after(paging.read(asked.after, Place) if asked.after else None, limit + 1)
+    response = answer(request, found[:limit])
+    if len(found) > limit:
+        more = {
+            "space": asked.space,
+            "state": asked.state,
+            "limit": limit,
+            "after": paging.write(place_of(found[limit - 1])),
+        }
+        given = urlencode({name: value for name, value in more.items() if value is not None})
+        response.headers["Link"] = f'<{request.url.path}?{given}>; rel="next"'
+    return response
+
+
+@get("/v1/incidents", opt=described(Page[IncidentOut], scope="read", query=IncidentsQuery))
+async def list_incidents(request: HttpRequest) -> Response[bytes]:
+    """Outages of sensors that people were told of, the newest first; with `open=true` those that last."""
+    asked = query(request, IncidentsQuery)
+    after = paging.read(asked.after, int) if asked.after else None
+    rows = await calls.list_incidents(database(request), asked.open, after, asked.limit + 1)
+    return answer(request, paging.page(rows, asked.limit, lambda incident: int(incident.id)))
+
+
+@get("/v1/dpus/{dpu:str}/availability", opt=described(AvailabilityOut, 404, scope="read", query=AvailabilityQuery))
+async def get_availability(request: HttpRequest) -> Response[bytes]:
+    """How much of [from, to) a DPU was online, and when it was not; by default of the last 24 hours."""
+    asked = query(request, AvailabilityQuery)
+    session, dpu = database(request, is_slow=True), path_id(request, "dpu")
+    return answer(request, await calls.get_availability(session, dpu, asked.from_, asked.to))
+
+
+HANDLERS = [record_heartbeats, record_heartbeat, get_heartbeat, list_sensors, list_incidents, get_availability]

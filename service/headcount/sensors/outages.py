@@ -1,0 +1,51 @@
+"""What runs in the background of every process of the service."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from headcount.database import calls
+from headcount.database.pool import Database
+
+# Between two looks at which sensors are silent. More than 5 seconds without any count as nobody having listened.
+LOOK_SECONDS = 1.0
+# Between two lines in the log about a database that is away.
+COMPLAIN_SECONDS = 60.0
+
+log = logging.getLogger("headcount.jobs")
+
+
+class Jobs:
+    """Once a second, notes that somebody listens and turns silent sensors offline. Survives the database's being away.
+
+    All processes do it; the database lets one at a time.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.run()) if self.database.settings.jobs else None
+        try:
+            yield
+        finally:
+            if task:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def run(self) -> None:
+        complained = -COMPLAIN_SECONDS
+        while True:
+            began = time.monotonic()
+            try:
+                await calls.detect_outages(self.database)
+            except Exception as error:
+                if began >= complained + COMPLAIN_SECONDS:
+                    complained = began
+                    log.warning("Silent sensors cannot be looked for (%s: %s)", type(error).__name__, error)
+            # A database that is slow is not kept busy with this alone.
+            took = time.monotonic() - began
+            await asyncio.sleep(max(LOOK_SECONDS - took, took))

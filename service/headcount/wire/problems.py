@@ -1,0 +1,244 @@
+"""What goes wrong, and how it is told: one shape (RFC 9457) and one table from SQLSTATE to HTTP."""
+
+import asyncio
+import logging
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import asyncpg
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import Scope
+
+from headcount.database.schema import SchemaMismatch
+
+PROBLEM_JSON = "application/problem+json"
+# Where whoever raises the problem knows no better.
+RETRY_AFTER = {
+    "unavailable": {"Retry-After": "1"},
+    "clock_suspect": {"Retry-After": "10"},
+    "rate_limited": {"Retry-After": "10"},
+}
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+log = logging.getLogger("headcount.errors")
+
+
+class ProblemItem(msgspec.Struct, frozen=True):
+    """One thing that is wrong: where in the request (such as `spaces[3].parent`), its code, and in words."""
+
+    where: str
+    code: str
+    detail: str
+
+
+class ProblemOut(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of every error."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: tuple[ProblemItem, ...] = ()
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A kind of error. Its code is for programs and never changes; the title is for people."""
+
+    status: int
+    code: str
+    title: str
+
+
+# Every kind there is; docs/errors.md shows an example of each.
+KINDS = {
+    kind.code: kind
+    for kind in (
+        Kind(400, "malformed", "The request cannot be read"),
+        Kind(401, "unauthorized", "A valid token is required"),
+        Kind(403, "forbidden", "Not allowed"),
+        Kind(404, "not_found", "There is no such thing"),
+        Kind(405, "method_not_allowed", "This address does not take this method"),
+        Kind(409, "conflict", "This contradicts what is stored"),
+        Kind(413, "too_large", "The request is too large"),
+        Kind(415, "unsupported_media_type", "The body is in a format that is not understood here"),
+        Kind(421, "misdirected", "The service does not answer by this name"),
+        Kind(422, "invalid", "The request asks for something that cannot be"),
+        Kind(429, "rate_limited", "This is more than the token may send"),
+        Kind(431, "head_too_large", "The head of the request is too large"),
+        Kind(500, "internal", "The service made a mistake"),
+        Kind(503, "clock_suspect", "The clock of the service looks wrong"),
+        Kind(503, "unavailable", "The service cannot answer just now"),
+    )
+}
+BY_STATUS = {kind.status: kind for kind in KINDS.values()}
+
+# Beside 503: the request would be answered in smaller parts.
+TOO_LARGE = "too_large"
+
+# SQLSTATE, or the beginning of one, and the kind; the longest that fits decides. PT + status is raised by our
+# own functions and carries words for the user; all others come from PostgreSQL and keep their words to the log.
+SQLSTATES = {
+    "PT403": "forbidden",
+    "PT404": "not_found",
+    "PT409": "conflict",
+    "PT422": "invalid",
+    "PT429": "rate_limited",
+    "PT503": "unavailable",
+    "22": "invalid",
+    "23": "invalid",
+    "23503": "conflict",
+    "23505": "conflict",
+    "23P01": "conflict",
+    "08": "unavailable",
+    "25006": "unavailable",  # a standby, after a failover
+    "28": "unavailable",
+    "3D000": "unavailable",
+    "40001": "unavailable",
+    "40P01": "unavailable",
+    "53": "unavailable",
+    "55P03": "unavailable",
+    "57014": "unavailable",
+    "57P0": "unavailable",
+}
+# What PostgreSQL says without a SQLSTATE of its own (XX000) where something was replaced while it was used.
+IS_REPLACED = re.compile(r"cache lookup failed for |could not open relation with OID |tuple concurrently ")
+REPLACED = "The schema of the database is being changed just now (headcount migrate). Try again: nothing counts twice."
+WORDS = {
+    "conflict": "Something else that is stored stands in the way.",
+    "invalid": "The database refused a value.",
+    "unavailable": "The database cannot be reached, or is too busy. Try again: nothing counts twice.",
+    "internal": "The mistake is on our side and was logged under this request's X-Request-Id.",
+}
+
+
+class Problem(Exception):
+    """Raised anywhere below a route; becomes the answer."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        errors: Sequence[ProblemItem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = KINDS[code]
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = RETRY_AFTER.get(code, {}) | dict(headers or {})
+
+
+def invalid(detail: str, where: str = "") -> Problem:
+    """A 422 that names the place."""
+    return Problem("invalid", detail, [ProblemItem(where, "invalid", detail)] if where else ())
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that an exception amounts to."""
+    match error:
+        case Problem():
+            return error
+        case asyncpg.PostgresError():
+            return problem_of_sqlstate(error)
+        case HTTPException():
+            return problem_of_status(error)
+        case SchemaMismatch():
+            return Problem("unavailable", str(error))
+        # What asyncpg, the pool and the socket raise when the database goes away.
+        case asyncpg.InterfaceError() | asyncpg.InternalClientError() | OSError() | asyncio.TimeoutError():
+            return Problem("unavailable", WORDS["unavailable"])
+    return Problem("internal", WORDS["internal"])
+
+
+def problem_of_sqlstate(error: asyncpg.PostgresError) -> Problem:
+    state = getattr(error, "sqlstate", None) or ""
+    if (state == "XX000" and IS_REPLACED.match(str(error))) or isinstance(error, asyncpg.InvalidCachedStatementError):
+        return Problem("unavailable", REPLACED)
+    code = next((SQLSTATES[state[:n]] for n in range(len(state), 0, -1) if state[:n] in SQLSTATES), "internal")
+    if not state.startswith("PT"):
+        return Problem(code, WORDS[code])
+    # a narrower code than the status tells
+    narrow = getattr(error, "constraint_name", None)
+    code = narrow if narrow in KINDS else code
+    return problem_in_words(code, *(getattr(error, name, None) for name in ("message", "detail", "hint")))
+
+
+def problem_in_words(code: str, message: str | None, where: str | None, hint: str | None) -> Problem:
+    """What SQL refuses in its own words: the place, where it names one, and the remedy."""
+    message = message or ""
+    items = [ProblemItem(where, code, message)] if where else []
+    return Problem(code, f"{message.rstrip('.')}. {hint}" if hint else message, items)
+
+
+def problem_of_status(error: HTTPException) -> Problem:
+    """Litestar's own errors: no such route, method not allowed, a broken head of a request."""
+    kind = BY_STATUS.get(error.status_code, KINDS["malformed" if error.status_code < 500 else "internal"])
+    allow = (error.headers or {}).get("allow")
+    detail = {
+        "not_found": "There is nothing at this address.",
+        "method_not_allowed": f"This address takes {allow}.",
+        "internal": WORDS["internal"],
+    }.get(kind.code, error.detail)
+    return Problem(kind.code, detail, headers={"Allow": allow} if allow else None)
+
+
+def request_id(scope: Scope) -> str:
+    """The caller's X-Request-Id if it is a sane one, else one of ours; the same throughout a request."""
+    state = scope.setdefault("state", {})
+    if "request_id" not in state:
+        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+        state["request_id"] = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    return str(state["request_id"])
+
+
+def encode_problem(problem: Problem) -> bytes:
+    """The body of the answer."""
+    body = ProblemOut(
+        type=f"urn:headcount:error:{problem.kind.code}",
+        title=problem.kind.title,
+        status=problem.kind.status,
+        detail=problem.detail,
+        code=problem.kind.code,
+        errors=problem.errors,
+    )
+    return msgspec.json.encode(body)
+
+
+def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The one place where an exception becomes an answer."""
+    problem = problem_of(error)
+    if problem.kind.status >= 500:
+        _log(request, problem, error)
+    return Response(
+        encode_problem(problem),
+        status_code=HTTPStatus(problem.kind.status),
+        media_type=PROBLEM_JSON,
+        headers=problem.headers,
+    )
+
+
+def _log(request: Request[Any, Any, Any], problem: Problem, error: Exception) -> None:
+    """Every mistake of ours; overload once a second for each reason, or its lines would be a load of their own."""
+    left_out: int | None = 0
+    if problem.kind.code == "unavailable":
+        left_out = request.app.state.overload.admit(f"{type(error).__name__}: {problem.detail}")
+    if left_out is None:
+        return
+    log.error(
+        "%s %s: %s (%s: %s), request %s%s",
+        request.method,
+        request.url.path,
+        problem.kind.code,
+        type(error).__name__,
+        error,
+        request_id(request.scope),
+        f"; and {left_out} alike since the last line like this" if left_out else "",
+        exc_info=error if problem.kind.code == "internal" else None,
+    )
