@@ -1,11 +1,9 @@
 """The Dockerfile: that the image gets all it needs, and little else. Nothing here needs a Docker engine."""
 
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,9 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 BUILD, RESULT = re.split(r"(?m)^FROM ", DOCKERFILE)[1:]
-PACKAGES: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
-    "wheel"
-]["packages"]
+# What the package is made of.
+SOURCES = {"service", "sql"}
 # What a checkout has and an image does not need.
 ELSEWHERE = {".ci", "benchmarks", "deploy", "docs", "tests"}
 
@@ -40,26 +37,12 @@ def tracked(*paths: str) -> list[str]:
 
 def test_it_gets_every_folder_that_is_not_known_to_be_for_elsewhere() -> None:
     folders = {path.split("/")[0] for path in tracked() if "/" in path}
-    assert folders - ELSEWHERE == set(PACKAGES)
-    assert set(PACKAGES) <= copied()
+    assert folders - ELSEWHERE == SOURCES
+    assert copied() >= SOURCES
 
 
 def test_it_gets_what_is_copied_and_nothing_else_is_sent_to_the_engine() -> None:
     assert copied() == kept()
-
-
-def test_a_wheel_of_what_is_copied_has_every_file_of_the_packages(tmp_path: Path) -> None:
-    for path in tracked(*copied()):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / path, tmp_path / path)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "."]
-    subprocess.run(command, check=True, cwd=tmp_path, timeout=120)
-    [wheel] = tmp_path.glob("*.whl")
-    assert set(tracked(*PACKAGES)) <= set(zipfile.ZipFile(wheel).namelist())
-    script = f"import sys; sys.path.insert(0, {str(wheel)!r}); import headcount.cli; print(headcount.cli.__file__)"
-    command = [sys.executable, "-c", script]
-    said = subprocess.run(command, check=True, cwd="/", capture_output=True, text=True, timeout=60).stdout
-    assert said.startswith(str(wheel))
 
 
 def test_it_installs_by_the_lock_file_with_its_hashes() -> None:

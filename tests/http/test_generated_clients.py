@@ -14,8 +14,7 @@ import asyncpg
 import httpx
 import pytest
 
-from headcount.embedded import EmbeddedUnavailable
-from headcount.embedded.package import find_node, npm_ci
+from headcount.npm import NodeMissing, find_node, npm_ci
 from tests.factories import apply_site
 from tests.http import body
 
@@ -120,7 +119,7 @@ def install_from_npm(folder: Path) -> Path:
     try:
         npm = npm_ci(find_node(), folder)
         reason = npm.stdout.strip() if npm.returncode else None
-    except (EmbeddedUnavailable, subprocess.TimeoutExpired) as error:
+    except (NodeMissing, subprocess.TimeoutExpired) as error:
         reason = str(error)
     if reason is not None:
         reason = f"openapi-typescript cannot be fetched from npm: {reason}"

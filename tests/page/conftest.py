@@ -16,8 +16,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright, expect
 
-from headcount.embedded import EmbeddedUnavailable
-from headcount.embedded.package import cache_folder, exclusive, find_node, npm_ci
+from headcount.embedded.package import cache_folder, exclusive
+from headcount.npm import NodeMissing, find_node, npm_ci
 from tests.commands.support import free_port, serving
 from tests.http import put
 from tests.http.guarded import Headers
@@ -150,6 +150,6 @@ def axe() -> str:
                     if npm.returncode != 0:
                         pytest.skip(f"axe-core cannot be fetched: {npm.stdout.strip()}")
                     shutil.copy(Path(folder) / "node_modules/axe-core/axe.min.js", script)
-            except (EmbeddedUnavailable, subprocess.TimeoutExpired) as error:
+            except (NodeMissing, subprocess.TimeoutExpired) as error:
                 pytest.skip(f"axe-core cannot be fetched: {error}")
     return script.read_text()

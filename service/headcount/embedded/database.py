@@ -19,7 +19,8 @@ from typing import IO, Self
 from urllib.parse import quote
 
 from headcount.embedded.errors import EmbeddedUnavailable
-from headcount.embedded.package import NODE_FILES, fetch_package, find_node
+from headcount.embedded.package import NODE_FILES, fetch_package
+from headcount.npm import NodeMissing, find_node
 
 SOCKET_NAME = ".s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 100  # bytes; the limit is 107 on Linux and 103 on macOS
@@ -90,7 +91,13 @@ class EmbeddedDatabase:
             raise RuntimeError("this embedded database is already started")
         self._stopping.clear()
         self._failure = None
-        self._node = find_node()
+        try:
+            self._node = find_node()
+        except NodeMissing as missing:
+            raise EmbeddedUnavailable(
+                f"The embedded database cannot run: {missing} Or install headcount with it "
+                "(`pip install 'headcount[embedded]'`), or use a TimescaleDB server (docs/embedded.md)."
+            ) from missing
         self._package = fetch_package(self._node, self._on_message)
         try:
             self._take_directory()

