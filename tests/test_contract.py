@@ -87,10 +87,8 @@ async def test_its_arguments_in_python_are_those_of_the_function_and_of_its_type
         parameters = list(signature.parameters.values())[1:]
         assert [parameter.name for parameter in parameters] == list(row["arguments"])
         for parameter, kind in zip(parameters, row["types"], strict=True):
-            annotation = inspect.formatannotation(parameter.annotation, base_module="headcount.wire.messages")
-            spelled = re.sub(
-                r"\b(?:collections\.abc|datetime|headcount\.wire\.messages|headcount)\.(?=\w)", "", annotation
-            )
+            annotation = inspect.formatannotation(parameter.annotation)
+            spelled = re.sub(r"\b(?:collections\.abc|datetime|headcount\.wire)\.(?=\w)", "", annotation)
             assert spelled in PYTHON_TYPES[kind], f"{row['name']}: {parameter.name} is {kind}, not {spelled}"
             optional = parameter.default is not inspect.Parameter.empty
             if not optional:

@@ -10,14 +10,14 @@ from typing import Any
 
 import httpx
 
-try:
+try:  # up to 0.1.2
+    from service.app import create_app  # type: ignore[import-not-found]
+    from service.migrate import migrate  # type: ignore[import-not-found]
+    from service.settings import Settings  # type: ignore[import-not-found]
+except ImportError:
     from headcount.app import create_app
     from headcount.database.migrate import migrate
     from headcount.settings import Settings
-except ImportError:  # up to 0.1.2
-    from service.app import create_app  # type: ignore[import-not-found, no-redef]
-    from service.migrate import migrate  # type: ignore[import-not-found, no-redef]
-    from service.settings import Settings  # type: ignore[import-not-found, no-redef]
 
 
 async def speak(url: str, requests: list[tuple[str, str, Any]]) -> list[tuple[int, Any]]:

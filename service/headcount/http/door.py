@@ -2,7 +2,9 @@
 turn here, where they cost nothing, and beyond that they are told to come back.
 
 A client is a token, or a family of them (headcount.database.shares). Whose a request is shows by its Authorization
-header, once a token was good in it. All others together are strangers: they take turns too, and none of them is refused here.
+header, once a token was good in it.
+
+All others together are strangers: they take turns too, and none of them is refused here.
 Without tokens (HEADCOUNT_AUTH=off) there is no door.
 """
 
