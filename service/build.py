@@ -1,4 +1,4 @@
-"""While the wheel is built: fetches from npm what the page is made of, unless it is there."""
+"""While the wheel is built: puts sql/ into it, and fetches from npm what the page is made of, unless it is there."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,8 @@ class FetchPage(BuildHookInterface):  # type: ignore[type-arg]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Raises RuntimeError where npm cannot fetch: a page without its charts is no whole product."""
-        if version == "editable" or is_fetched():
+        if version == "editable":
             return
-        if reason := fetch():
+        build_data["force_include"][str(Path(self.root) / "sql")] = "headcount/sql"
+        if not is_fetched() and (reason := fetch()):
             raise RuntimeError(f"uPlot, which the page needs for its charts, could not be fetched from npm.\n{reason}")
