@@ -3,7 +3,7 @@
 A lane makes databases and drops them again:
 - server: TEST_DATABASE_URL names a server on which databases may be created (real concurrency);
 - container: the image that compose.yaml pins, if a Docker engine answers;
-- embedded: neither is there (one session; docs/embedded.md).
+- embedded: neither is there (one session; docs/explanation/embedded-database.md).
 """
 
 import os

@@ -1,8 +1,8 @@
 -- What everybody may do in a database, and a login of BI must not. PostgreSQL lets everybody lock numbers, make temporary
 -- tables and large objects, write to the log. TimescaleDB lets everybody call its own functions, and some drop a chunk
 -- without asking whose it is. It is taken from PUBLIC, for this database alone. Runs with every migration, changed or
--- not: a new version of TimescaleDB brings functions that everybody may call. docs/bi.md says how an administrator does
--- it where the role that migrates may not, and what cannot be forbidden.
+-- not: a new version of TimescaleDB brings functions that everybody may call. docs/how-to/bi-tools.md says how an
+-- administrator does it where the role that migrates may not, and what cannot be forbidden.
 do $$
 declare
   v_function record;
@@ -66,7 +66,8 @@ begin
   ) w;
   if v_left is not null then
     raise warning 'headcount_bi may still %.', v_left
-      using errcode = '01HC0', hint = 'Let a superuser run what docs/bi.md says under "What a login can and cannot do".';
+      using errcode = '01HC0',
+        hint = 'Let a superuser run what docs/how-to/bi-tools.md says under "What a login can and cannot do".';
   end if;
 
   -- There it may make temporary tables and large objects. Of no concern while nobody can log in with its rights.

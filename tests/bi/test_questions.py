@@ -1,4 +1,4 @@
-"""The questions of docs/bi.md, asked."""
+"""The questions of docs/how-to/bi-tools.md, asked."""
 
 import json
 import re
@@ -11,8 +11,8 @@ import pytest
 from headcount.demo.traffic import demo_site
 from tests.bi.conftest import OPTIONS
 
-DOCUMENT = Path(__file__).parents[2] / "docs/bi.md"
-BOARD = json.loads((DOCUMENT.parents[1] / "deploy/grafana/dashboards/occupancy.json").read_text())
+DOCUMENT = Path(__file__).parents[2] / "docs/how-to/bi-tools.md"
+BOARD = json.loads((DOCUMENT.parents[2] / "deploy/grafana/dashboards/occupancy.json").read_text())
 QUESTIONS = dict(
     re.findall(r"^### (.+?)\n(?:(?!^#).)*?```sql\n(.+?)```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
 )

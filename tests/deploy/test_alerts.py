@@ -1,4 +1,4 @@
-"""What docs/production.md says to watch is there to be watched."""
+"""What docs/how-to/production.md says to watch is there to be watched."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from headcount.metrics import Metrics, StreamMetrics
 from headcount.settings import VARIABLES
 
-PRODUCTION = (Path(__file__).parents[2] / "docs" / "production.md").read_text()
+PRODUCTION = (Path(__file__).parents[2] / "docs/how-to/production.md").read_text()
 
 
 async def test_every_metric_that_is_named_is_measured(client: httpx.AsyncClient) -> None:

@@ -145,7 +145,8 @@ def test_grafana_can_use_tls() -> None:
 
 
 def test_production_md_makes_every_password_that_it_needs() -> None:
-    found = re.search(r"^for name in ([A-Z ]+); do echo .*> \.env$", (ROOT / "docs/production.md").read_text(), re.M)
+    text = (ROOT / "docs/how-to/production.md").read_text()
+    found = re.search(r"^for name in ([A-Z ]+); do echo .*> \.env$", text, re.M)
     assert found
     assert {f"{name}_PASSWORD" for name in found[1].split()} == set(PASSWORDS)
 

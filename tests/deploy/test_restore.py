@@ -1,4 +1,4 @@
-"""Backups are restored by the commands of docs/production.md, and the copies say what the originals said."""
+"""Backups are restored by the commands of docs/how-to/production.md, and the copies say what the originals said."""
 
 import asyncio
 import os

@@ -392,7 +392,7 @@ async def test_statement_timeout_ends_a_statement(connect: Connect) -> None:
     assert await a.fetchval("select 1") == 1
 
 
-# What one session for all cannot hide (docs/embedded.md tells people so)
+# What one session for all cannot hide (docs/explanation/embedded-database.md tells people so)
 
 
 async def test_temporary_tables_are_seen_by_all_and_go_with_the_last_who_uses_them(connect: Connect) -> None:

@@ -1,4 +1,4 @@
-"""One shape of errors at every address, and one table of what becomes what, which docs/errors.md shows."""
+"""One shape of errors at every address, and one table of what becomes what, which docs/reference/errors.md shows."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from headcount.wire import problems
 from headcount.wire.problems import KINDS, SQLSTATES, Problem, problem_of
 from tests.http import problem
 
-DOCS = Path(__file__).parent.parent.parent / "docs" / "errors.md"
+DOCS = Path(__file__).parent.parent.parent / "docs/reference/errors.md"
 
 
 def addresses(app: Litestar) -> list[tuple[str, str, bool]]:

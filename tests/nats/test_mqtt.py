@@ -61,7 +61,7 @@ async def test_events_over_mqtt_with_qos_1_arrive_and_count_once(own_database_ur
 async def test_what_mqtt_acknowledged_is_stored_once_however_often_the_server_is_killed(
     own_database_url: str, tmp_path: Path
 ) -> None:
-    """By way of the stream in which the server keeps what it acknowledges, as docs/nats.md tells."""
+    """By way of the stream in which the server keeps what it acknowledges, as docs/how-to/nats.md tells."""
     with nats_cluster(tmp_path) as servers, ExitStack() as stack:
         urls = [server.url for server in servers]
         with device(servers[0], "first"):

@@ -1,4 +1,4 @@
-"""What docs/notices.md tells receivers to do."""
+"""What docs/how-to/notices.md tells receivers to do."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from headcount.wire.messages import ChannelPutOut
 from tests.acceptance.test_readme import parse
 from tests.http import body
 
-DOCS = (Path(__file__).parent.parent.parent / "docs/notices.md").read_text()
+DOCS = (Path(__file__).parent.parent.parent / "docs/how-to/notices.md").read_text()
 SECRET = "whsec_" + "QUJD" * 8
 
 

@@ -1,6 +1,6 @@
 """The definition of the count, slowly and in plain Python: what every number of the service is held against.
 
-Written from the text of the definition alone (docs/live-and-historical-counts.md), not from any SQL: nothing
+Written from the text of the definition alone (docs/explanation/counts.md), not from any SQL: nothing
 here is indexed, summed beforehand or trimmed. Facts are kept in the order in which they were recorded, and
 every question looks at all of them again.
 """

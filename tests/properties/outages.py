@@ -1,7 +1,7 @@
 """When a sensor was offline, slowly and in plain Python: what core.outage is held against.
 
-Written from the definition alone (docs/sensors.md): every question looks at all signs of life and at all time in which
-somebody listened and silence counted.
+Written from the definition alone (docs/explanation/sensors.md): every question looks at all signs of life and at all
+time in which somebody listened and silence counted.
 """
 
 from collections.abc import Iterable, Sequence

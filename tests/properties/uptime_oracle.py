@@ -1,7 +1,7 @@
 """The definition of uptime, slowly and in plain Python: what every report is held against.
 
-Written from the text of the rule alone (docs/uptime.md), not from any SQL. An instant is asked whether it is business
-time and which observation is nearest to it; time is only cut up so that the answer holds for a whole piece.
+Written from the text of the rule alone (docs/explanation/uptime.md), not from any SQL. An instant is asked whether it
+is business time and which observation is nearest to it; time is only cut up so that the answer holds for a whole piece.
 Instants and durations are integers: microseconds since 1970, UTC.
 """
 

@@ -429,7 +429,7 @@ async def test_logins_have_no_business_in_other_databases(connection: asyncpg.Co
     """The statement of deploy/logins.sh, on a database of this test's own."""
     statement = "revoke connect on database postgres, template1 from public;"
     assert statement in (ROOT / "deploy/logins.sh").read_text()
-    assert statement in (ROOT / "docs/bi.md").read_text()
+    assert statement in (ROOT / "docs/how-to/bi-tools.md").read_text()
     name = f"headcount_test_{secrets.token_hex(4)}"
     await connection.execute(f"create database {name}")
     try:
@@ -443,8 +443,8 @@ async def test_logins_have_no_business_in_other_databases(connection: asyncpg.Co
 
 
 async def test_a_superuser_can_take_away_what_the_one_that_migrates_may_not(connection: asyncpg.Connection) -> None:
-    """The block of docs/bi.md does what 95_public.sql does."""
-    (block,) = re.findall(r"```sql\n(do .*?)```", (ROOT / "docs/bi.md").read_text(), re.DOTALL)
+    """The block of docs/how-to/bi-tools.md does what 95_public.sql does."""
+    (block,) = re.findall(r"```sql\n(do .*?)```", (ROOT / "docs/how-to/bi-tools.md").read_text(), re.DOTALL)
     denied = """
         select count(*) from core.list_risky_routines() p (oid)
         where not has_function_privilege('headcount_bi', oid, 'execute')

@@ -71,7 +71,7 @@ def consume(
     batch: int,
     deliveries: int,
 ) -> None:
-    """Take events, or heartbeats, from NATS JetStream into the database (docs/nats.md).
+    """Take events, or heartbeats, from NATS JetStream into the database (docs/how-to/nats.md).
 
     A message is what POST /v1/events takes, or one event alone, and is acknowledged after the commit. Any number of
     processes share the work. Each answers /metrics, /healthz and /readyz on HEADCOUNT_HOST (127.0.0.1) and

@@ -15,7 +15,7 @@ def retain(days: int | None, forever: bool) -> None:
 
     What is dropped does not come back, and events from before are refused as too old. Counts, entries and exits of
     the time before stay known at quarter-hours; instants within one, known_at and single events do not.
-    docs/live-and-historical-counts.md tells what that means.
+    docs/explanation/counts.md tells what that means.
     """
     if forever and days is not None:
         raise click.UsageError("--days and --forever exclude each other.")

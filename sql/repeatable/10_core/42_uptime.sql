@@ -1,4 +1,4 @@
--- Uptime within opening hours (docs/uptime.md), one function a step of the rule:
+-- Uptime within opening hours (docs/explanation/uptime.md), one function a step of the rule:
 -- opening hours -> core.get_week -> core.list_business_times -> core.list_observations -> core.list_up_times -> core.sum_uptimes.
 
 create or replace function core.list_sites(space_id integer default null)

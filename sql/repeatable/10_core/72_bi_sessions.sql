@@ -1,4 +1,4 @@
--- Sessions of BI: what they must not call, what they are refused, and when they are ended (docs/bi.md).
+-- Sessions of BI: what they must not call, what they are refused, and when they are ended (docs/how-to/bi-tools.md).
 
 create or replace function core.list_risky_routines()
 returns setof oid

@@ -9,4 +9,4 @@ $$;
 comment on function api.get_retention() is
 'How long events are kept, and from which instant on all of them are there.
 
-keep_days null: for ever. events_from null: none were dropped. Of the time before events_from quarter-hours are left: docs/live-and-historical-counts.md says what that means.';
+keep_days null: for ever. events_from null: none were dropped. Of the time before events_from quarter-hours are left: docs/explanation/counts.md says what that means.';
