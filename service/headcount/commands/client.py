@@ -17,8 +17,8 @@ from headcount.demo.simulation import Report, to_datetime
 from headcount.ingest.formats import printable
 from headcount.ingest.sites import halves_of, parts_of
 from headcount.wire.instants import encoded
-from headcount.wire.messages import EventsRecordedOut, SiteChange, SiteIn, SiteOut
-from headcount.wire.problems import TOO_LARGE, ProblemOut
+from headcount.wire.messages import EventsRecordedOut, ProblemOut, SiteChange, SiteIn, SiteOut
+from headcount.wire.problems import TOO_LARGE
 
 BATCH_EVENTS = 5_000
 GIVE_UP_SECONDS = 300.0

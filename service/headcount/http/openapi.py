@@ -1,4 +1,8 @@
-"""The OpenAPI document, made from what each handler declares with `described`."""
+"""The OpenAPI document, made from what each handler declares with `described`.
+
+What a field or a parameter means is said where its type is (headcount.wire.messages), what an operation does in the
+docstring of its handler.
+"""
 
 import hashlib
 import inspect
@@ -12,23 +16,140 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
 from headcount.wire.instants import Instant
-from headcount.wire.messages import ID_PATTERN, EventIn, EventsIn, NoQuery, PollIn, PollsIn, ReadingsIn
-from headcount.wire.problems import BY_STATUS, PROBLEM_JSON, ProblemOut
+from headcount.wire.messages import (
+    ID_PATTERN,
+    EventIn,
+    EventsIn,
+    HeartbeatsIn,
+    NoQuery,
+    PollIn,
+    PollsIn,
+    ProblemOut,
+    ReadingsIn,
+)
+from headcount.wire.problems import KINDS, PROBLEM_JSON, Kind
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 CSV = "text/csv"
 HTML = "text/html"
-CSV_ANSWER = {"schema": {"type": "string", "description": "A line of the items' field names, then a line an item."}}
+
+ABOUT = """\
+People counting: sensors above doorways (DPUs) send events, and the service answers how many people are in a space,
+now and at any instant.
+
+- Bodies are JSON or MessagePack in both directions. Ask for MessagePack with `Accept: application/msgpack`.
+- Instants are RFC 3339 with an offset on the way in, and UTC with `Z` on the way out, to the microsecond.
+- Ids are chosen by you: 1 to 64 of `A-Z a-z 0-9 . _ : -`, but not `.` or `..`.
+- Every error is `application/problem+json` (RFC 9457). Besides those that an operation lists, any address may answer
+  404 (no such address), 405 (with `Allow`), 421 (not a name of this service) and 431 (the head of the
+  request is too large).
+- Retries are safe: what was stored counts once, however often it is sent. After 429 and 503 wait for `Retry-After`.
+- An unknown field or parameter is refused (422). An answer may gain fields, so ignore those that you do not know.
+"""
+# By module of headcount.routes: what its operations are about.
+TAGS = {
+    "counts": ("Counts", "How many people are, or were, in a space."),
+    "events": ("Events", "Events in and out, and those that were rejected."),
+    "plan": ("Floor plan", "Spaces, doorways, DPUs, where DPUs are, and resets."),
+    "sensors": ("Sensors", "Heartbeats, states of sensors, incidents and availability."),
+    "devices": ("Devices", "Devices with readings: an event by another name."),
+    "polls": ("Uptime", "How long sites were up within their opening hours: polls, reports, timelines."),
+    "reports": ("Uptime", "How long sites were up within their opening hours: polls, reports, timelines."),
+    "notices": ("Notices", "Channels (webhooks, e-mail, chat) and what was sent by them."),
+    "tokens": ("Tokens", "Tokens: who may do what."),
+    "probes": ("Service", "The service itself: probes, metrics and this document."),
+    "page": ("Pages", "Pages for people, and the files they are made of."),
+}
+# By name, what is in a path.
+PATH_PARAMETERS = {
+    "space": ("Id of the space.", "cafe"),
+    "doorway": ("Id of the doorway.", "front-door"),
+    "dpu": ("Id of the DPU.", "dpu-1"),
+    "device": ("Id of the device (DPU).", "1234"),
+    "report": ("Id of the report.", "0f9a2c54-7d0e-4c7f-9d3a-2b1f0c9e8d7a"),
+    "channel": ("Id of the channel.", "facilities"),
+    "delivery": ("Id of the delivery.", "17"),
+    "token": ("Id of the token (not its secret).", "tok_1"),
+    "file": ("Name of the file.", "page.css"),
+}
 TOKEN_SCHEME = {
     "type": "http",
     "scheme": "bearer",
     "description": "A token (hc_...) with the scope that the operation names: ingest, read or admin (includes read). "
-    "One that is limited to a space sees that space and what lies below it. Not asked for with HEADCOUNT_AUTH=off.",
+    "A token that is limited to a space sees that space and everything below it. Not needed with HEADCOUNT_AUTH=off.",
 }
-AS_OF = {
-    "description": "The answer has everything that was committed before this instant.",
-    "schema": {"type": "string", "format": "date-time"},
+INSTANT = {"type": "string", "format": "date-time"}
+# Headers of answers, by the name under which they stand among the components.
+HEADERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "RequestId": (
+        "X-Request-Id",
+        "Id of this request: yours, if you sent one of 1 to 64 `A-Z a-z 0-9 . _ : -`. The service's log names it.",
+        {"type": "string", "examples": ["6f1c2a0e-54ce-4b0b-a1cf-6c2f4f0a3d11"]},
+    ),
+    "DataAsOf": ("X-Data-As-Of", "The answer has everything that was committed before this instant.", INSTANT),
+    "RetryAfter": ("Retry-After", "In how many seconds to try again.", {"type": "integer", "examples": [1]}),
+    "Authenticate": (
+        "WWW-Authenticate",
+        "What the token lacks (RFC 6750).",
+        {"type": "string", "examples": ['Bearer realm="headcount", error="invalid_token"']},
+    ),
+    "Tag": (
+        "ETag",
+        "Send it as `If-None-Match` to get 304 while nothing has changed.",
+        {"type": "string", "examples": ['"0123456789abcdef0123456789abcdef"']},
+    ),
+    "NextPage": (
+        "Link",
+        'Address of the next page, with `rel="next"`; absent on the last page.',
+        {"type": "string", "examples": ['</sensors?limit=100&after=...>; rel="next"']},
+    ),
+    "ReportState": (
+        "X-Report-Status",
+        "How far the report is.",
+        {"type": "string", "enum": ["Running", "Complete", "Failed"]},
+    ),
+}
+IF_NONE_MATCH = "If-None-Match"
+LAST_EVENT_ID = "Last-Event-ID"
+# Headers of requests that an operation can name.
+REQUEST_HEADERS = {
+    IF_NONE_MATCH: "The `ETag` of the answer that you have: 304 without a body while it is still good.",
+    LAST_EVENT_ID: "The `id` of the last event that you got: only what changed since is sent.",
+}
+HEADERS_OF_PROBLEMS = {401: ("Authenticate",), 403: ("Authenticate",), 429: ("RetryAfter",), 503: ("RetryAfter",)}
+# What a problem of each kind can say; docs/errors.md has more of each.
+DETAILS = {
+    "malformed": "Input data was truncated.",
+    "unauthorized": "A token is required. Send it in the header Authorization: Bearer hc_...",
+    "forbidden": "The token is valid but lacks the scope `admin`; it has `read`.",
+    "not_found": "There is no space 'room'. Create it with PUT /v1/spaces/{id}, or look at GET /v1/spaces.",
+    "method_not_allowed": "This address takes GET, OPTIONS.",
+    "conflict": "'house' is in use: the space 'room' lies in it.",
+    "too_large": "A request can have 10,000 events; send them in parts.",
+    "unsupported_media_type": "The body came as 'text/plain'; send application/json, application/msgpack.",
+    "misdirected": "HEADCOUNT_AUTH is off, so this service answers only as localhost, 127.0.0.1 or [::1].",
+    "invalid": "`nmae`: is not a field here.",
+    "rate_limited": "This token can send 100 events a second. Nothing was stored; try again.",
+    "head_too_large": "The head of the request is longer than 65536 bytes.",
+    "internal": "The mistake is on our side and was logged under this request's X-Request-Id.",
+    "clock_suspect": "The clock of the service is more than 5 minutes behind that of the database.",
+    "unavailable": "The database cannot be reached, or is too busy. Try again: nothing counts twice.",
+}
+STATUSES = {200: "OK", 201: "Created", 202: "Accepted", 204: "Done; the answer has no body."}
+# Answers that are no JSON, by media type.
+OTHER_ANSWERS: dict[str, dict[str, Any]] = {
+    CSV: {
+        "schema": {"type": "string", "description": "A line with the names of the fields, then a line for each item."}
+    },
+    HTML: {"schema": {"type": "string", "description": "The page."}},
+    "text/event-stream": {
+        "schema": {"type": "string", "description": "Server-sent events. The `data` of each is one line of JSON."},
+        "example": 'id: 9113:9113:@1772625600123456\nevent: count\ndata: {"space":"cafe","count":3,"raw_count":3}\n\n',
+    },
+    "image/svg+xml": {"schema": {"type": "string", "description": "A picture."}},
+    "text/javascript": {"schema": {"type": "string", "description": "A script."}},
+    "text/css": {"schema": {"type": "string", "description": "A style sheet."}},
 }
 EVENT_TEXT = {
     "application/x-ndjson": {
@@ -44,7 +165,6 @@ EVENT_TEXT = {
         "example": "timestamp,direction,dpu_id\n2026-01-31T12:00:00Z,1,dpu-1\n",
     },
 }
-
 POLL_TEXT = {
     "application/x-ndjson": {
         "schema": {"type": "string", "description": "One poll object a line."},
@@ -68,10 +188,13 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     scope: str | None
     query: type[msgspec.Struct] = NoQuery
     body: type[msgspec.Struct] | None = None
-    answers: dict[int, type[msgspec.Struct] | None]
+    answers: dict[int, Any]
     problems: tuple[int, ...] = ()
     database: bool = True
     media_types: tuple[str, ...] = (JSON, MSGPACK)
+    # Of the request, and (by their names among the components) of the answer.
+    takes_headers: tuple[str, ...] = ()
+    gives_headers: tuple[str, ...] = ()
 
 
 def described(
@@ -80,18 +203,22 @@ def described(
     scope: str | None,
     created: bool = False,
     undone: bool = False,
+    cached: bool = False,
     triggers: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
     """For a handler's `opt`: what it takes and gives, and the scope that headcount.http.auth asks for (OPEN: none).
 
-    With `created` the answer may come as 201 as well as 200, with `undone` there may be none (204). Where text/html
-    is one of its media types, who prefers that gets a page, and needs no token for it. `triggers`: it changes
-    something, although it is a GET.
+    With `created` the answer may come as 201 as well as 200, with `undone` there may be none (204). With `cached` it
+    has an ETag. Where text/html is one of its media types, who prefers that gets a page, and needs no token for it.
+    `triggers`: it changes something, although it is a GET.
     """
     answers = {200: answer, 201: answer} if created else {more.pop("status", 200): answer}
     if undone:
         answers[204] = None
+    if cached:
+        more["takes_headers"] = (IF_NONE_MATCH, *more.get("takes_headers", ()))
+        more["gives_headers"] = ("Tag", *more.get("gives_headers", ()))
     spec = Described(answers=answers, problems=problems, scope=scope, **more)
     opt = {"scope": scope, "page": HTML in spec.media_types, "triggers": triggers, "described": spec}
     # What asks for a token and not for the database shows how this process is doing.
@@ -137,15 +264,30 @@ def document(app: Litestar) -> bytes:
     for path, method, handler in handlers:
         paths.setdefault(path, {})[method] = _operation(path, handler, references, components)
     _bound_events(components)
+    responses = {
+        _name_of(status): _problem(status, references[str(ProblemOut)])
+        for status in sorted({kind.status for kind in KINDS.values()})
+        if f"responses/{_name_of(status)}" in json.dumps(paths)
+    }
+    tags = dict(TAGS[_topic(handler)] for *_, handler in handlers)
     whole = {
         "openapi": "3.1.0",
         "info": {
             "title": "Headcount",
             "version": "1",
-            "description": "People counting. Every body can be JSON or MessagePack; errors are RFC 9457 problems.",
+            "summary": "People counting on TimescaleDB.",
+            "description": ABOUT,
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
+        "servers": [{"url": ".", "description": "The service that this document came from."}],
+        "tags": [{"name": name, "description": tags[name]} for name, _ in dict.fromkeys(TAGS.values()) if name in tags],
         "paths": paths,
-        "components": {"schemas": _used(paths, components), "securitySchemes": {"token": TOKEN_SCHEME}},
+        "components": {
+            "schemas": _used([paths, responses], components),
+            "responses": responses,
+            "headers": {key: {"description": text, "schema": schema} for key, (_, text, schema) in HEADERS.items()},
+            "securitySchemes": {"token": TOKEN_SCHEME},
+        },
     }
     # Patterns end in Python's \Z here, which JSON Schema writes $.
     return json.dumps(_plain(whole)).replace('\\\\Z"', '$"').encode()
@@ -153,14 +295,14 @@ def document(app: Litestar) -> bytes:
 
 def _schema(kind: type) -> dict[str, Any]:
     if kind is Instant:
-        return {"type": "string", "format": "date-time"}
+        return dict(INSTANT)
     raise NotImplementedError(kind)
 
 
-def _used(paths: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
-    """The components that an operation refers to, itself or by others: query Structs became parameters."""
+def _used(users: Any, components: dict[str, Any]) -> dict[str, Any]:
+    """The schemas that an operation refers to, itself or by others: query Structs became parameters."""
     used: dict[str, Any] = {}
-    found = REFERENCE.findall(json.dumps(paths))
+    found = REFERENCE.findall(json.dumps(users))
     while found:
         name = found.pop()
         if name not in used:
@@ -173,7 +315,7 @@ def _plain(schema: Any) -> Any:
     """The same as generators of clients understand it.
 
     Tuples are arrays of a fixed length, since many do not know `items: false`. What is null by default is optional
-    and no more: with a default, some would have it given always.
+    and no more: with a default, some would have it given always. Words are of type string, which msgspec leaves out.
     """
     if isinstance(schema, list):
         return [_plain(part) for part in schema]
@@ -184,15 +326,23 @@ def _plain(schema: Any) -> Any:
         if any(other != first for other in others):
             raise ValueError(f"the parts of a tuple differ, which many generators cannot read: {schema}")
         schema = {name: value for name, value in schema.items() if name != "prefixItems"} | {"items": first}
+    if isinstance(schema.get("enum"), list) and "type" not in schema:
+        schema = {"type": "string", **schema}
+    if isinstance(schema.get("description"), str):
+        schema = {**schema, "description": inspect.cleandoc(schema["description"])}
     return {name: _plain(value) for name, value in schema.items() if (name, value) != ("default", None)}
 
 
 def _bound_events(components: dict[str, Any]) -> None:
     """What headcount.ingest.formats checks for a whole batch, and therefore the Structs do not say."""
     for item, name in ((EventIn, "dpu"), (PollIn, "space")):
-        components[item.__name__]["properties"][name] = {"type": "string", "pattern": ID_PATTERN}
+        components[item.__name__]["properties"][name]["pattern"] = ID_PATTERN
     for kind, name in ((EventsIn, "events"), (ReadingsIn, "readings"), (PollsIn, "polls")):
         components[kind.__name__]["properties"][name]["maxItems"] = 10_000
+
+
+def _topic(handler: HTTPRouteHandler) -> str:
+    return handler.fn.__module__.rpartition(".")[2]
 
 
 def _operation(
@@ -200,58 +350,129 @@ def _operation(
 ) -> dict[str, Any]:
     spec: Described = handler.opt["described"]
     summary, _, rest = inspect.cleandoc(handler.fn.__doc__ or "").partition("\n")
+    needs = f"Needs a token with the scope `{spec.scope}`." if spec.scope else "Needs no token."
     operation: dict[str, Any] = {
         "operationId": handler.handler_name,
         "summary": summary,
+        "description": f"{rest.strip()}\n\n{needs}".strip(),
+        "tags": [TAGS[_topic(handler)][0]],
         "parameters": [
-            {
-                "name": name,
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string", "pattern": ID_PATTERN},
-            }
-            for name in re.findall(r"\{(\w+)\}", path)
+            *map(_path_parameter, re.findall(r"\{(\w+)\}", path)),
+            *_query_parameters(components.get(spec.query.__name__, {})),
+            *map(_header_parameter, spec.takes_headers),
         ],
         "responses": {},
         "security": [{"token": [spec.scope]}] if spec.scope else [],
     }
-    if rest.strip():
-        operation["description"] = rest.strip()
-    query = components.get(spec.query.__name__, {})
-    for name, schema in query.get("properties", {}).items():
-        parameter = {"name": name, "in": "query", "schema": _without_null(schema)}
-        if name in query.get("required", ()):
-            parameter["required"] = True
-        operation["parameters"].append(parameter)
     if spec.body is not None:
-        content: dict[str, Any] = {kind: {"schema": references[str(spec.body)]} for kind in (JSON, MSGPACK)}
-        content |= TEXTS.get(spec.body, {})
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = _body(spec.body, references[str(spec.body)], components)
     for status, answer in spec.answers.items():
-        response: dict[str, Any] = {"description": "Created" if status == 201 else "Done"}
-        if answer is not None:
-            other: dict[str, Any] = {CSV: CSV_ANSWER, HTML: {}}
-            response["content"] = {
-                kind: other.get(kind, {"schema": references[str(answer)]}) for kind in spec.media_types
-            }
-        elif status == 200:
-            response["content"] = {kind: {} for kind in spec.media_types}
-        if "max_staleness" in query.get("properties", {}):
-            response["headers"] = {"X-Data-As-Of": AS_OF}
-        operation["responses"][str(status)] = response
+        operation["responses"][str(status)] = _answer(spec, status, answer, references)
+    if IF_NONE_MATCH in spec.takes_headers:
+        operation["responses"]["304"] = {
+            "description": "Nothing has changed; the answer has no body.",
+            "headers": _headers(*spec.gives_headers),
+        }
     problems = {422, 500, *spec.problems}
     problems |= {400, 413, 415} if spec.body is not None else set()
     problems |= {503} if spec.database else set()
     problems |= {401, 403, 429, 503} if spec.scope else set()
     for status in sorted(problems):
-        operation["responses"][str(status)] = {
-            "description": BY_STATUS[status].title,
-            "content": {PROBLEM_JSON: {"schema": references[str(ProblemOut)]}},
-        }
+        operation["responses"][str(status)] = {"$ref": f"#/components/responses/{_name_of(status)}"}
     return operation
 
 
+def _path_parameter(name: str) -> dict[str, Any]:
+    text, example = PATH_PARAMETERS[name]
+    schema = {"type": "string", "pattern": ID_PATTERN, "examples": [example]}
+    return {"name": name, "in": "path", "description": text, "required": True, "schema": schema}
+
+
+def _query_parameters(query: dict[str, Any]) -> list[dict[str, Any]]:
+    parameters = []
+    for name, schema in query.get("properties", {}).items():
+        text = schema.get("description", "")
+        parameter = {"name": name, "in": "query", "description": text, "schema": _without_null(schema)}
+        if name in query.get("required", ()):
+            parameter["required"] = True
+        parameters.append(parameter)
+    return parameters
+
+
+def _header_parameter(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": REQUEST_HEADERS[name], "schema": {"type": "string"}}
+
+
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A query parameter is absent rather than null."""
+    """A query parameter is absent rather than null. What it means is said beside its schema."""
+    schema = {name: value for name, value in schema.items() if name != "description"}
     options = [option for option in schema.get("anyOf", []) if option != {"type": "null"}]
-    return options[0] if len(options) == 1 else schema
+    if len(options) != 1:
+        return schema
+    return {**options[0], **({"examples": schema["examples"]} if "examples" in schema else {})}
+
+
+def _body(body: type[msgspec.Struct], reference: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {kind: {"schema": reference} for kind in (JSON, MSGPACK)}
+    content |= TEXTS.get(body, {})
+    text = components[body.__name__]["description"]
+    if body in (EventsIn, ReadingsIn, PollsIn, HeartbeatsIn):
+        text += " Up to 10,000 items and 8 MiB, inflated. With `Content-Encoding: gzip` the body can be gzip."
+    return {"description": text, "required": True, "content": content}
+
+
+def _answer(spec: Described, status: int, answer: Any, references: dict[str, Any]) -> dict[str, Any]:
+    text = inspect.getdoc(answer) if isinstance(answer, type) and issubclass(answer, msgspec.Struct) else None
+    response: dict[str, Any] = {"description": f"{STATUSES[status]}: {text}" if text else STATUSES[status]}
+    names = ["RequestId", *spec.gives_headers]
+    if "max_staleness" in spec.query.__struct_fields__:
+        names.append("DataAsOf")
+    response["headers"] = _headers(*names)
+    if status == 204:
+        return response
+    shown = {"schema": references[str(answer)]} if answer is not None else {}
+    response["content"] = {
+        kind: OTHER_ANSWERS[kind] if kind in OTHER_ANSWERS else shown or _text(kind) for kind in spec.media_types
+    }
+    return response
+
+
+def _text(kind: str) -> dict[str, Any]:
+    if kind == JSON:
+        return {"schema": {"type": "object", "description": "The OpenAPI document."}}
+    return {"schema": {"type": "string", "description": f"Text, as {kind}."}}
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {HEADERS[name][0]: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _kinds_of(status: int) -> list[Kind]:
+    return [kind for kind in KINDS.values() if kind.status == status]
+
+
+def _name_of(status: int) -> str:
+    """The name of a problem's response among the components: its code, of several the last one's."""
+    return _kinds_of(status)[-1].code
+
+
+def _problem(status: int, reference: dict[str, Any]) -> dict[str, Any]:
+    kinds = _kinds_of(status)
+    examples = {
+        kind.code: {
+            "summary": kind.title,
+            "value": {
+                "type": f"urn:headcount:error:{kind.code}",
+                "title": kind.title,
+                "status": kind.status,
+                "detail": DETAILS[kind.code],
+                "code": kind.code,
+            },
+        }
+        for kind in kinds
+    }
+    return {
+        "description": " ".join(f"`{kind.code}`: {kind.title.rstrip('.')}." for kind in kinds),
+        "headers": _headers("RequestId", *HEADERS_OF_PROBLEMS.get(status, ())),
+        "content": {PROBLEM_JSON: {"schema": reference, "examples": examples}},
+    }

@@ -22,8 +22,8 @@ from headcount.notices.egress import CONNECT_SECONDS, CheckedTransport, TargetRe
 from headcount.notices.messengers import TRY_SECONDS, AddressRefused, messenger, scheme_of
 from headcount.settings import Settings
 from headcount.wire.instants import shortest
-from headcount.wire.messages import ChannelIn, ClaimRow
-from headcount.wire.problems import Problem, ProblemItem
+from headcount.wire.messages import ChannelIn, ClaimRow, ProblemItem
+from headcount.wire.problems import Problem
 
 # For the addresses of a name, when a channel is made.
 LOOK_UP_SECONDS = 3.0

@@ -12,7 +12,7 @@ from headcount.database.current_counts import reader
 from headcount.database.pool import access_of, database
 from headcount.database.replica import reading
 from headcount.http.auth import leave_door
-from headcount.http.openapi import described
+from headcount.http.openapi import LAST_EVENT_ID, described
 from headcount.live import feed
 from headcount.wire.messages import (
     BucketOut,
@@ -71,7 +71,12 @@ async def list_space_counts(request: HttpRequest) -> Response[bytes] | Stream:
     return answer(request, found)
 
 
-@get("/v1/live", opt=described(None, 404, scope="read", query=LiveQuery, media_types=(feed.MEDIA_TYPE,)))
+@get(
+    "/v1/live",
+    opt=described(
+        None, 404, scope="read", query=LiveQuery, takes_headers=(LAST_EVENT_ID,), media_types=(feed.MEDIA_TYPE,)
+    ),
+)
 async def stream_counts(request: HttpRequest) -> ASGIApp:
     """The counts of the spaces named, or of a space and all below it, or of all: now, and whenever they change.
 

@@ -17,13 +17,13 @@ PAGE = FOLDER / "index.html"
 REPORTS = FOLDER / "reports.html"
 
 
-@get("/", opt=described(None, 404, scope=OPEN, database=False, media_types=("text/html",)))
+@get("/", opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
 async def get_page(request: HttpRequest) -> Response[bytes]:
     """The page."""
     return page_answer(request, PAGE)
 
 
-@get("/reports", opt=described(None, 404, scope=OPEN, database=False, media_types=("text/html",)))
+@get("/reports", opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
 async def get_reports_page(request: HttpRequest) -> Response[bytes]:
     """The page of uptime reports; what it shows is at /v1/reports."""
     return page_answer(request, REPORTS)
@@ -31,7 +31,7 @@ async def get_reports_page(request: HttpRequest) -> Response[bytes]:
 
 @get(
     "/web/{file:str}",
-    opt=described(None, 404, scope=OPEN, database=False, media_types=(SCRIPT, STYLE, "image/svg+xml")),
+    opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=(SCRIPT, STYLE, "image/svg+xml")),
 )
 async def get_page_file(request: HttpRequest) -> Response[bytes]:
     """What the page is made of."""

@@ -42,7 +42,7 @@ async def get_metrics(request: HttpRequest) -> Response[bytes]:
     return Response(metrics.kept_text(), media_type=METRICS)
 
 
-@get("/schema", opt=described(None, scope=OPEN, database=False, media_types=(JSON,)))
+@get("/schema", opt=described(None, scope=OPEN, database=False, cached=True, media_types=(JSON,)))
 async def get_openapi(request: HttpRequest) -> Response[bytes]:
     """This document."""
     no_query(request)

@@ -61,7 +61,12 @@ async def trigger_report(request: HttpRequest) -> Response[bytes]:
     return answer(request, ReportStartedOut(started))
 
 
-@get("/get_report", opt=described(ReportStatusOut, 404, scope="read", query=ReportQuery, media_types=ALL))
+@get(
+    "/get_report",
+    opt=described(
+        ReportStatusOut, 404, scope="read", query=ReportQuery, gives_headers=("ReportState",), media_types=ALL
+    ),
+)
 async def get_report_or_csv(request: HttpRequest) -> Response[bytes] | Stream:
     """How far a report is; when it is complete, the CSV itself, or for who prefers JSON where to get it."""
     session, asked = database(request, is_slow=True), query(request, ReportQuery)

@@ -89,7 +89,15 @@ async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
 
 @get(
     "/sensors",
-    opt=described(list[SensorOut], 404, scope="read", query=SensorsQuery, media_types=(JSON, MSGPACK, HTML)),
+    opt=described(
+        list[SensorOut],
+        404,
+        scope="read",
+        query=SensorsQuery,
+        cached=True,
+        gives_headers=("NextPage",),
+        media_types=(JSON, MSGPACK, HTML),
+    ),
 )
 async def list_sensors(request: HttpRequest) -> Response[bytes]:
     """All sensors, those that are offline first, then by id; who prefers text/html gets the page that shows them.

@@ -1,6 +1,7 @@
 """The wire shapes. `...In` comes from outside and refuses unknown fields, `...Query` is a query string,
 `...Out` goes out.
 
+Every field of theirs says with `about` what it means: GET /schema is made of that.
 Instants are RFC 3339 with an offset on the way in, UTC with `Z` on the way out.
 """
 
@@ -20,15 +21,19 @@ TEXT_PATTERN = r"^[^\x00]*\Z"
 MAC_PATTERN = r"^(?:[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{12})\Z"
 CLOCK_PATTERN = r"^(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?\Z"
 RESET_PATTERN = r"^(?:never|(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?)\Z"
-INTERVAL_PATTERN = r"^(?:15m|30m|1h|1d|1w|1mo)\Z"
-FORMAT_PATTERN = r"^(?:json|csv)\Z"
-STATE_PATTERN = r"^(?:online|offline|quiet|never_seen|retired)\Z"
+INTERVALS = ("15m", "30m", "1h", "1d", "1w", "1mo")
+INTERVAL_PATTERN = rf"^(?:{'|'.join(INTERVALS)})\Z"
+FORMATS = ("json", "csv")
+FORMAT_PATTERN = rf"^(?:{'|'.join(FORMATS)})\Z"
+STATES = ("online", "offline", "quiet", "never_seen", "retired")
+STATE_PATTERN = rf"^(?:{'|'.join(STATES)})\Z"
 URL_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]{0,30}://[\x21-\x7e]{1,2000}\Z"
 # Without =?, which begins what stands for other characters (RFC 2047): it could name somebody else.
 ADDRESS_PATTERN = r"^(?:[A-Za-z0-9.!#$%&'*+/?^_`{|}~-]|=+[A-Za-z0-9.!#$%&'*+/^_`{|}~-]){1,64}=*@[A-Za-z0-9.-]{1,190}\Z"
 SECRET_PATTERN = r"^whsec_[A-Za-z0-9+/]{32,86}={0,2}\Z"
 NUMBER_PATTERN = r"^[0-9]{1,18}\Z"
-REFUSAL_PATTERN = r"^(?:invalid|conflict|in_future|clock_unset|too_old|unknown_dpu)\Z"
+REFUSALS = ("invalid", "conflict", "in_future", "clock_unset", "too_old", "unknown_dpu")
+REFUSAL_PATTERN = rf"^(?:{'|'.join(REFUSALS)})\Z"
 PATTERNS_IN_WORDS = {
     ID_PATTERN: "must be an id: 1 to 64 of A-Z a-z 0-9 . _ : -, but not `.` or `..`",
     TEXT_PATTERN: "must not hold the character NUL",
@@ -45,12 +50,26 @@ PATTERNS_IN_WORDS = {
     SECRET_PATTERN: "must be whsec_ and 24 to 64 random bytes in base64",
 }
 
+
+def about(description: str, *examples: object) -> Meta:
+    """What a field means, for GET /schema; checks nothing."""
+    return Meta(description=description, examples=list(examples) or None)
+
+
+def words(*choices: str) -> Meta:
+    """Which words a text can be, for GET /schema; checks nothing."""
+    return Meta(extra_json_schema={"enum": list(choices)})
+
+
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 Text = Annotated[str, Meta(max_length=200, pattern=TEXT_PATTERN)]
 MacAddress = Annotated[str, Meta(pattern=MAC_PATTERN)]
 Clock = Annotated[str, Meta(pattern=CLOCK_PATTERN)]
-State = Annotated[str, Meta(pattern=STATE_PATTERN)]
-RefusalCode = Annotated[str, Meta(pattern=REFUSAL_PATTERN)]
+State = Annotated[str, Meta(pattern=STATE_PATTERN), words(*STATES)]
+StateOut = Annotated[str, words(*STATES)]
+RefusalCode = Annotated[str, Meta(pattern=REFUSAL_PATTERN), words(*REFUSALS)]
+Interval = Annotated[str, Meta(pattern=INTERVAL_PATTERN), words(*INTERVALS)]
+Format = Annotated[str, Meta(pattern=FORMAT_PATTERN), words(*FORMATS)]
 OfflineAfter = Annotated[int, Meta(ge=1, le=2_678_400)]
 ResetAt = Annotated[str, Meta(pattern=RESET_PATTERN)]
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
@@ -58,19 +77,26 @@ Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Sequence = Annotated[int, Meta(ge=0, le=2**15 - 1)]
 Limit = Annotated[int, Meta(ge=1, le=1000)]
 MAX_STALENESS = 300
-Staleness = Annotated[int, Meta(ge=0, le=MAX_STALENESS)]
+Staleness = Annotated[
+    int,
+    Meta(ge=0, le=MAX_STALENESS),
+    about("How many seconds old the answer may be. Above 0 a read replica may answer; see `X-Data-As-Of`."),
+]
 Cursor = Annotated[str, Meta(max_length=400)]
 # msgspec reads it; headcount.ingest.formats makes sure that it reads as headcount.wire.instants does.
 Timestamp = Annotated[datetime, Meta(tz=True)]
+# An instant that goes out, in UTC.
+Moment = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
+ShortMoment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 Item = TypeVar("Item")
 
 
 class Page(Struct, Generic[Item], frozen=True):
-    """One page of a list; `next` goes into `?after=`, null at the end."""
+    """One page of a list."""
 
-    items: list[Item]
-    next: str | None = None
+    items: Annotated[list[Item], about("The items of this page.")]
+    next: Annotated[str | None, about("Send this as `after` to get the next page; null on the last page.")] = None
 
 
 class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,216 +104,326 @@ class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PageQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    limit: Limit = 100
-    after: Cursor | None = None
+    limit: Annotated[Limit, about("How many items a page has at most.")] = 100
+    after: Annotated[Cursor | None, about("The `next` of the page before; absent for the first page.")] = None
+
+
+class ProblemItem(Struct, frozen=True):
+    """One thing that is wrong with the request."""
+
+    where: Annotated[
+        str,
+        about("Where it is: a path into the body, such as `spaces[3].parent`, or the name of a parameter.", "space"),
+    ]
+    code: Annotated[str, about("What kind of mistake it is, for programs.", "not_found")]
+    detail: Annotated[str, about("What is wrong, in words.", "There is no space 'room'.")]
+
+
+class ProblemOut(Struct, frozen=True, omit_defaults=True):
+    """The body of every error (RFC 9457)."""
+
+    type: Annotated[str, about("`urn:headcount:error:` and the code.", "urn:headcount:error:not_found")]
+    title: Annotated[str, about("The kind of error, for people; always the same for one code.", "Not found")]
+    status: Annotated[int, about("The HTTP status once more.", 404)]
+    detail: Annotated[
+        str,
+        about(
+            "What is wrong with this request and what to do, for people.",
+            "There is no space 'room'. Create it with PUT /v1/spaces/{id}.",
+        ),
+    ]
+    code: Annotated[str, about("The kind of error, for programs. It never changes; more values may come.", "not_found")]
+    errors: Annotated[tuple[ProblemItem, ...], about("The places that are wrong, where they are known.")] = ()
 
 
 # The floor plan
 
 
 class OpeningHours(Struct, frozen=True, forbid_unknown_fields=True):
-    """Local time; day 0 is Monday; `close` at or before `open` is on the following day."""
+    """One opening, in the space's local time. A `close` at or before `open` is on the following day."""
 
-    day: Annotated[int, Meta(ge=0, le=6)]
-    open: Clock
-    close: Clock
+    day: Annotated[int, Meta(ge=0, le=6), about("Day of the week on which it opens: 0 is Monday, 6 is Sunday.", 0)]
+    open: Annotated[Clock, about("Local time at which it opens.", "09:00")]
+    close: Annotated[Clock, about("Local time at which it closes.", "18:30")]
 
 
 class SpaceIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is absent stays as it is; null clears it."""
+    """A space. An absent field stays as it is; null clears it."""
 
-    name: Text | UnsetType | None = UNSET
-    parent: Id | UnsetType | None = UNSET
-    time_zone: Text | UnsetType | None = UNSET
-    capacity: Count | UnsetType | None = UNSET
-    reset_at: ResetAt | UnsetType | None = UNSET
-    opening_hours: Annotated[list[OpeningHours], Meta(max_length=1000)] | UnsetType | None = UNSET
-    offline_after_seconds: OfflineAfter | UnsetType | None = UNSET
-    retired: bool | UnsetType = UNSET
+    name: Annotated[Text | UnsetType | None, about("Name for people.", "Café")] = UNSET
+    parent: Annotated[
+        Id | UnsetType | None, about("Id of the space in which this one lies; null: it lies in none.", "ground-floor")
+    ] = UNSET
+    time_zone: Annotated[
+        Text | UnsetType | None, about("IANA name of the time zone; null: that of the parent, or UTC.", "Europe/Berlin")
+    ] = UNSET
+    capacity: Annotated[
+        Count | UnsetType | None, about("How many people may be inside; null: no limit is known.", 40)
+    ] = UNSET
+    reset_at: Annotated[
+        ResetAt | UnsetType | None,
+        about("Local time of the daily reset to 0, or `never`; null: that of the parent, or `never`.", "04:00"),
+    ] = UNSET
+    opening_hours: Annotated[
+        Annotated[list[OpeningHours], Meta(max_length=1000)] | UnsetType | None,
+        about("Weekly opening hours, used for uptime and notices; null: those of the parent, or always open."),
+    ] = UNSET
+    offline_after_seconds: Annotated[
+        OfflineAfter | UnsetType | None,
+        about("A DPU here is offline after so many seconds of silence; null: as the parent says, or 600.", 300),
+    ] = UNSET
+    retired: Annotated[bool | UnsetType, about("True takes the space out of use, false brings it back.")] = UNSET
 
 
 class SpaceOut(Struct, frozen=True):
-    """`effective_...`: what holds for the space, itself or by its parents."""
+    """A space. The fields `effective_...` say what holds for it, by itself or by its parents."""
 
-    id: str
-    name: str | None
-    parent: str | None
-    time_zone: str | None
-    capacity: int | None
-    reset_at: str | None
-    opening_hours: list[OpeningHours] | None
-    effective_time_zone: str
-    effective_reset_at: str
-    offline_after_seconds: int | None
-    effective_offline_after_seconds: int
-    retired_at: datetime | None
+    id: Annotated[str, about("Id of the space.", "cafe")]
+    name: Annotated[str | None, about("Name for people; null: none was given.", "Café")]
+    parent: Annotated[
+        str | None, about("Id of the space in which this one lies; null: it lies in none.", "ground-floor")
+    ]
+    time_zone: Annotated[
+        str | None, about("IANA name of its own time zone; null: that of the parent holds.", "Europe/Berlin")
+    ]
+    capacity: Annotated[int | None, about("How many people may be inside; null: no limit is known.", 40)]
+    reset_at: Annotated[
+        str | None, about("Its own local time of the daily reset, or `never`; null: that of the parent holds.", "04:00")
+    ]
+    opening_hours: Annotated[
+        list[OpeningHours] | None, about("Its own weekly opening hours; null: those of the parent hold.")
+    ]
+    effective_time_zone: Annotated[str, about("The time zone that holds.", "Europe/Berlin")]
+    effective_reset_at: Annotated[str, about("The local time of the daily reset that holds, or `never`.", "04:00")]
+    offline_after_seconds: Annotated[
+        int | None,
+        about("Its own seconds of silence after which a sensor is offline; null: those of the parent hold.", 300),
+    ]
+    effective_offline_after_seconds: Annotated[int, about("The seconds of silence that hold.", 300)]
+    retired_at: Annotated[Moment | None, about("When it was taken out of use; null: it is in use.")]
 
 
 class CountChange(Struct, frozen=True):
-    """How the raw count of a space would change: `from` and `to` are the first and the last instant at which it would
-    be another one, `at` is the first instant of the largest change, `before` and `after` are the raw count then."""
+    """How the raw count of one space would change."""
 
-    space: str
-    from_: datetime = field(name="from")
-    to: datetime
-    largest_change: int
-    at: datetime
-    before: int
-    after: int
+    space: Annotated[str, about("Id of the space.", "cafe")]
+    from_: Annotated[
+        Moment, about("The first instant at which its raw count would differ.", "2026-03-02T11:00:00Z")
+    ] = field(name="from")
+    to: Annotated[Moment, about("The last instant at which it would differ.", "2026-03-02T12:00:00Z")]
+    largest_change: Annotated[int, about("By how many people it would differ at most; below 0: fewer people.", -3)]
+    at: Annotated[Moment, about("The first instant at which it would differ by that many.", "2026-03-02T11:30:00Z")]
+    before: Annotated[int, about("The raw count at `at` as it is.", 5)]
+    after: Annotated[int, about("The raw count at `at` as it would be.", 2)]
+
+
+DryRun = Annotated[bool | UnsetType, about("True: nothing was changed. Absent: it was.", True)]
+CountChanges = Annotated[
+    list[CountChange] | UnsetType,
+    about("The spaces whose counts would change, the largest change first. Absent: this was no dry run."),
+]
 
 
 class DryRunOut(Struct, frozen=True, kw_only=True):
-    """With `?dry_run=true`: nothing was changed, and these counts would be others."""
+    """The answer to `dry_run=true`: nothing was changed."""
 
-    dry_run: bool | UnsetType = UNSET
-    counts: list[CountChange] | UnsetType = UNSET
+    dry_run: DryRun = UNSET
+    counts: CountChanges = UNSET
 
 
 class SpaceSavedOut(SpaceOut, frozen=True, kw_only=True):
-    """With the fields of DryRunOut."""
+    """The space as it is now; with `dry_run=true` as it would be."""
 
-    dry_run: bool | UnsetType = UNSET
-    counts: list[CountChange] | UnsetType = UNSET
+    dry_run: DryRun = UNSET
+    counts: CountChanges = UNSET
 
 
 class DryRunQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    dry_run: bool = False
+    dry_run: Annotated[bool, about("True: change nothing, and tell which counts would change.")] = False
 
 
 class ThingsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """With `retired`: those that are no longer in use, and no others."""
+    """Which of them to list."""
 
-    retired: bool = False
+    retired: Annotated[bool, about("True: list those that are no longer in use, and no others.")] = False
 
 
 class SpacesQuery(ThingsQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    parent: Id | None = None
+    parent: Annotated[Id | None, about("List only the spaces directly below this one.", "ground-floor")] = None
 
 
 class DoorwayIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A side is a space, or null for the outside."""
+    """A doorway. An absent field stays as it is; null clears it."""
 
-    name: Text | UnsetType | None = UNSET
-    sides: tuple[Id | None, Id | None] | UnsetType = UNSET
-    retired: bool | UnsetType = UNSET
+    name: Annotated[Text | UnsetType | None, about("Name for people.", "Front door")] = UNSET
+    sides: Annotated[
+        tuple[Id | None, Id | None] | UnsetType,
+        about(
+            "The two spaces that it connects; null is the outside. Fixed once a DPU was placed there.",
+            [None, "cafe"],
+        ),
+    ] = UNSET
+    retired: Annotated[bool | UnsetType, about("True takes the doorway out of use, false brings it back.")] = UNSET
 
 
 class DoorwayOut(Struct, frozen=True):
-    id: str
-    name: str | None
-    sides: tuple[str | None, str | None]
-    retired_at: datetime | None
+    """A doorway between two spaces, or between a space and the outside."""
+
+    id: Annotated[str, about("Id of the doorway.", "front-door")]
+    name: Annotated[str | None, about("Name for people; null: none was given.", "Front door")]
+    sides: Annotated[
+        tuple[str | None, str | None], about("The two spaces that it connects; null is the outside.", [None, "cafe"])
+    ]
+    retired_at: Annotated[Moment | None, about("When it was taken out of use; null: it is in use.")]
 
 
 class DpuIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is absent stays as it is; null clears it. `offline_after_seconds` null: as its space says."""
+    """A DPU (the sensor above a doorway). An absent field stays as it is; null clears it."""
 
-    name: Text | UnsetType | None = UNSET
-    mac_address: MacAddress | UnsetType | None = UNSET
-    offline_after_seconds: OfflineAfter | UnsetType | None = UNSET
-    retired: bool | UnsetType = UNSET
+    name: Annotated[Text | UnsetType | None, about("Name for people.", "Above the front door")] = UNSET
+    mac_address: Annotated[
+        MacAddress | UnsetType | None, about("Its MAC address, by which heartbeats can name it.", "02:00:00:00:00:01")
+    ] = UNSET
+    offline_after_seconds: Annotated[
+        OfflineAfter | UnsetType | None,
+        about("It is offline after so many seconds of silence; null: as its space says.", 300),
+    ] = UNSET
+    retired: Annotated[bool | UnsetType, about("True takes the DPU out of use, false brings it back.")] = UNSET
 
 
 class PlacementOut(Struct, frozen=True):
-    """`mounted_in`: the side it is mounted on, null for the outside; `until`: null while it lasts."""
+    """Where a DPU is or was for a time."""
 
-    doorway: str | None
-    mounted_in: str | None
-    from_: datetime = field(name="from")
-    until: datetime | None
-    recorded_at: datetime
+    doorway: Annotated[
+        str | None, about("Id of the doorway above which it is mounted; null: it was taken down.", "front-door")
+    ]
+    mounted_in: Annotated[
+        str | None, about("The side of the doorway on which it is mounted; null: the outside.", "cafe")
+    ]
+    from_: Annotated[Moment, about("From this instant on.", "2026-01-01T00:00:00Z")] = field(name="from")
+    until: Annotated[Moment | None, about("Before this instant; null: until further notice.")]
+    recorded_at: Annotated[Moment, about("When the service was told.", "2026-01-01T09:12:44.120000Z")]
 
 
 class DpuOut(Struct, frozen=True):
-    """`placement`: where it is now; `cumulative_count`: the sum of all its directions.
+    """A DPU: its state, where it is, and what its events add up to."""
 
-    `state`: online, offline, quiet or never_seen. `effective_offline_after_seconds`: by itself, or by its space.
-    `rejected_last_day`: events of it that were refused in the last 24 hours. `clock`: ok, ahead, unset, behind or
-    stuck (all its latest events carry one instant). `first_heard`: when the first message of it came that was not
-    backfilled or imported; null: none did, and its silence means nothing yet.
-    """
-
-    id: str
-    name: str | None
-    mac_address: str | None
-    state: str
-    last_seen: datetime | None
-    placement: PlacementOut | None
-    cumulative_count: int
-    latest_timestamp: datetime | None
-    rejected_last_day: int
-    clock: str
-    retired_at: datetime | None
-    offline_after_seconds: int | None
-    effective_offline_after_seconds: int
-    first_heard: datetime | None
+    id: Annotated[str, about("Id of the DPU.", "dpu-1")]
+    name: Annotated[str | None, about("Name for people; null: none was given.", "Above the front door")]
+    mac_address: Annotated[str | None, about("Its MAC address; null: not known.", "02:00:00:00:00:01")]
+    state: Annotated[
+        StateOut,
+        about(
+            "Whether it is heard from. `quiet`: silent, but that means nothing. `never_seen`: no message came yet.",
+            "online",
+        ),
+    ]
+    last_seen: Annotated[Moment | None, about("When it was heard from last; null: never.")]
+    placement: Annotated[PlacementOut | None, about("Where it is now; null: nowhere.")]
+    cumulative_count: Annotated[int, about("The sum of the directions of all its events.", 42)]
+    latest_timestamp: Annotated[Moment | None, about("The latest instant of its events; null: it has none.")]
+    rejected_last_day: Annotated[int, about("How many of its events were rejected in the last 24 hours.", 0)]
+    clock: Annotated[
+        str,
+        about("Its clock: `ok`, `ahead`, `behind`, `unset` or `stuck` (at one instant). More values may come.", "ok"),
+    ]
+    retired_at: Annotated[Moment | None, about("When it was taken out of use; null: it is in use.")]
+    offline_after_seconds: Annotated[
+        int | None, about("Its own seconds of silence after which it is offline; null: those of its space hold.", 300)
+    ]
+    effective_offline_after_seconds: Annotated[int, about("The seconds of silence that hold.", 300)]
+    first_heard: Annotated[
+        Moment | None, about("When its first live message came, neither backfilled nor imported; null: none came yet.")
+    ]
 
 
 class DpusQuery(ThingsQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    space: Id | None = None
-    state: State | None = None
-    placed: bool | None = None
+    space: Annotated[Id | None, about("List only DPUs at doorways of this space.", "cafe")] = None
+    state: Annotated[State | None, about("List only DPUs in this state.", "offline")] = None
+    placed: Annotated[
+        bool | None, about("True: list only DPUs that are at a doorway now; false: only those that are not.")
+    ] = None
 
 
 class PlacementIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """From `from` (default: now) until `until` (default: further notice); `doorway` null takes the DPU down."""
+    """Where a DPU is from `from` until `until`. What was recorded for that time before is trimmed or replaced."""
 
-    doorway: Id | None
-    mounted_in: Id | None = None
-    from_: Instant | None = field(name="from", default=None)
-    until: Instant | None = None
+    doorway: Annotated[Id | None, about("Id of the doorway; null takes the DPU down.", "front-door")]
+    mounted_in: Annotated[
+        Id | None,
+        about("The side of the doorway on which it is mounted: an id of a space, or null for the outside.", "cafe"),
+    ] = None
+    from_: Annotated[Instant | None, about("From this instant on; absent or null: now.", "2026-01-01T00:00:00Z")] = (
+        field(name="from", default=None)
+    )
+    until: Annotated[Instant | None, about("Before this instant; absent or null: until further notice.")] = None
 
 
 class SiteSpaceIn(SpaceIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    id: Id
+    """A space of a floor plan. An absent field stays as it is; null clears it."""
+
+    id: Annotated[Id, about("Id of the space.", "cafe")]
 
 
 class SiteDoorwayIn(DoorwayIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    id: Id
+    """A doorway of a floor plan. An absent field stays as it is; null clears it."""
+
+    id: Annotated[Id, about("Id of the doorway.", "front-door")]
 
 
 class SiteDpuIn(DpuIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    id: Id
+    """A DPU of a floor plan. An absent field stays as it is; null clears it."""
+
+    id: Annotated[Id, about("Id of the DPU.", "dpu-1")]
 
 
 class PlacementSavedOut(PlacementOut, frozen=True, kw_only=True):
-    """With the fields of DryRunOut."""
+    """The placement as it is now; with `dry_run=true` as it would be."""
 
-    dry_run: bool | UnsetType = UNSET
-    counts: list[CountChange] | UnsetType = UNSET
+    dry_run: DryRun = UNSET
+    counts: CountChanges = UNSET
 
 
 class PlacementUndoQuery(DryRunQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    from_: Instant = field(name="from")
+    from_: Annotated[
+        Instant, about("The `from` of the placement to take back, to the microsecond.", "2026-01-01T00:00:00Z")
+    ] = field(name="from")
 
 
 class SitePlacementIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    dpu: Id
-    doorway: Id | None
-    mounted_in: Id | None = None
-    from_: Instant = field(name="from")
-    until: Instant | None = None
+    """Where a DPU is from `from` until `until`, in a floor plan."""
+
+    dpu: Annotated[Id, about("Id of the DPU.", "dpu-1")]
+    doorway: Annotated[Id | None, about("Id of the doorway; null takes the DPU down.", "front-door")]
+    mounted_in: Annotated[
+        Id | None,
+        about("The side of the doorway on which it is mounted: an id of a space, or null for the outside.", "cafe"),
+    ] = None
+    from_: Annotated[Instant, about("From this instant on.", "2026-01-01T00:00:00Z")] = field(name="from")
+    until: Annotated[Instant | None, about("Before this instant; absent or null: until further notice.")] = None
 
 
 class SiteIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A whole floor plan, all or nothing."""
+    """A whole floor plan, all or nothing. It names what it changes; everything else stays as it is."""
 
-    spaces: list[SiteSpaceIn] = []
-    doorways: list[SiteDoorwayIn] = []
-    dpus: list[SiteDpuIn] = []
-    placements: list[SitePlacementIn] = []
+    spaces: Annotated[list[SiteSpaceIn], about("The spaces, in any order.")] = []
+    doorways: Annotated[list[SiteDoorwayIn], about("The doorways.")] = []
+    dpus: Annotated[list[SiteDpuIn], about("The DPUs.")] = []
+    placements: Annotated[list[SitePlacementIn], about("Where the DPUs are.")] = []
 
 
 class SiteChange(Struct, frozen=True):
-    """kind: space, doorway, dpu or placement; change: created, updated or unchanged."""
+    """What became of one item of the floor plan."""
 
-    kind: str
-    id: str
-    change: str
+    kind: Annotated[str, words("space", "doorway", "dpu", "placement"), about("What it is.", "space")]
+    id: Annotated[str, about("Its id; of a placement, that of the DPU.", "cafe")]
+    change: Annotated[str, words("created", "updated", "unchanged"), about("What became of it.", "created")]
 
 
 class SiteOut(DryRunOut, frozen=True, kw_only=True):
-    changes: list[SiteChange]
+    """What the floor plan changed, or with `dry_run=true` would change."""
+
+    changes: Annotated[list[SiteChange], about("One entry for each item of the floor plan.")]
 
 
 class Preview(Struct, frozen=True):
@@ -298,43 +434,47 @@ class Preview(Struct, frozen=True):
 
 
 class ResetIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """At this instant (default: now) the space held exactly this many people."""
+    """At this instant the space held exactly this many people."""
 
-    count: Count
-    at: Instant | None = None
+    count: Annotated[Count, about("How many people were inside.", 12)]
+    at: Annotated[Instant | None, about("When; absent or null: now.", "2026-03-02T12:00:00Z")] = None
 
 
 class ResetOut(Struct, frozen=True):
-    space: str
-    at: datetime
-    count: int
-    recorded_at: datetime
+    """A recorded reset of a space's count."""
+
+    space: Annotated[str, about("Id of the space.", "cafe")]
+    at: Annotated[Moment, about("When the space held that many people.", "2026-03-02T12:00:00Z")]
+    count: Annotated[int, about("How many people were inside.", 12)]
+    recorded_at: Annotated[Moment, about("When the service was told.", "2026-03-02T12:00:03.500000Z")]
 
 
 class ResetSavedOut(ResetOut, frozen=True, kw_only=True):
-    """With the fields of DryRunOut."""
+    """The reset as recorded; with `dry_run=true` as it would be."""
 
-    dry_run: bool | UnsetType = UNSET
-    counts: list[CountChange] | UnsetType = UNSET
+    dry_run: DryRun = UNSET
+    counts: CountChanges = UNSET
 
 
 class ResetUndoQuery(DryRunQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    at: Instant
+    at: Annotated[Instant, about("The `at` of the reset to take back, to the microsecond.", "2026-03-02T12:00:00Z")]
 
 
 class ResetRow(Struct, frozen=True):
-    """`recorded_at` is null for the scheduled ones, which are not stored."""
+    """A reset of a space's count: recorded, or the daily one."""
 
-    at: datetime
-    count: int
-    scheduled: bool
-    recorded_at: datetime | None
+    at: Annotated[Moment, about("When the space held that many people.", "2026-03-02T12:00:00Z")]
+    count: Annotated[int, about("How many people were inside; 0 for a daily reset.", 12)]
+    scheduled: Annotated[bool, about("True: the daily reset. False: somebody recorded it.", False)]
+    recorded_at: Annotated[
+        Moment | None, about("When the service was told; null for daily resets, which are not stored.")
+    ]
 
 
 class ResetsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    from_: Instant | None = field(name="from", default=None)
-    to: Instant | None = None
-    scheduled: bool = False
+    from_: Annotated[Instant | None, about("List resets at or after this instant.")] = field(name="from", default=None)
+    to: Annotated[Instant | None, about("List resets before this instant.")] = None
+    scheduled: Annotated[bool, about("True: list the daily resets of the range as well.")] = False
 
 
 # Tokens
@@ -344,42 +484,54 @@ Rate = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 class TokenIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`space`: reaches this one and all below it only. A rate that is absent is the one that the service sets."""
+    """A token to make. Absent or null: no limit of its own."""
 
-    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=10)]
-    name: Text | None = None
-    space: Id | None = None
-    expires_at: Instant | None = None
-    events_per_second: Rate | None = None
-    requests_per_second: Rate | None = None
+    scopes: Annotated[
+        list[Scope],
+        Meta(min_length=1, max_length=10),
+        about("What it may do: `ingest` sends, `read` reads, `admin` changes (and includes `read`).", ["read"]),
+    ]
+    name: Annotated[Text | None, about("Name for people.", "Dashboard in the lobby")] = None
+    space: Annotated[Id | None, about("Limits it to this space and everything below.", "cafe")] = None
+    expires_at: Annotated[
+        Instant | None, about("When it stops working; absent or null: never.", "2027-01-01T00:00:00Z")
+    ] = None
+    events_per_second: Annotated[
+        Rate | None, about("How many events a second it may send; absent or null: the limit of the service.", 1000)
+    ] = None
+    requests_per_second: Annotated[
+        Rate | None, about("How many requests a second it may make; absent or null: the limit of the service.", 50)
+    ] = None
 
 
 class TokenOut(Struct, frozen=True, kw_only=True):
-    """`id` is not secret. `last_used_at`: to the minute. `created_by`: the token on whose behalf it was made."""
+    """A token, without its secret."""
 
-    id: str
-    name: str | None
-    scopes: list[str]
-    space: str | None
-    events_per_second: int | None
-    requests_per_second: int | None
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None
-    created_by: str | None
+    id: Annotated[str, about("Id of the token; not secret.", "tok_1")]
+    name: Annotated[str | None, about("Name for people; null: none was given.", "Dashboard in the lobby")]
+    scopes: Annotated[list[Annotated[str, words("ingest", "read", "admin")]], about("What it may do.", ["read"])]
+    space: Annotated[str | None, about("The space to which it is limited; null: it is not limited.", "cafe")]
+    events_per_second: Annotated[int | None, about("Its own limit; null: the limit of the service holds.", 1000)]
+    requests_per_second: Annotated[int | None, about("Its own limit; null: the limit of the service holds.", 50)]
+    created_at: Annotated[Moment, about("When it was made.", "2026-01-01T00:00:00Z")]
+    expires_at: Annotated[Moment | None, about("When it stops working; null: never.")]
+    revoked_at: Annotated[Moment | None, about("When it was revoked; null: it was not.")]
+    last_used_at: Annotated[Moment | None, about("When it was used last, to the minute; null: never.")]
+    created_by: Annotated[str | None, about("Id of the token that made it; null: a command did.")]
 
 
 class TokenMadeOut(TokenOut, frozen=True, kw_only=True):
-    """`token` is what to send as `Authorization: Bearer ...`; nobody can tell it a second time."""
+    """A new token with its secret, which no other answer contains."""
 
-    token: str
+    token: Annotated[
+        str, about("Send this as `Authorization: Bearer hc_...`. Keep it: it is shown only once.", "hc_...")
+    ]
 
 
 class RevokeQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`descendants`: also the tokens that were made on behalf of this one, and on theirs."""
+    """What to revoke."""
 
-    descendants: bool = True
+    descendants: Annotated[bool, about("True: also revoke the tokens that this one made, and theirs.")] = True
 
 
 class TokenRow(Struct, frozen=True):
@@ -410,41 +562,77 @@ Secret = Annotated[str, Meta(pattern=SECRET_PATTERN)]
 
 
 class ChannelIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is absent stays as it is; null clears it. A new one needs `kind`, and `url` or (e-mail) `to`.
+    """A channel for notices. An absent field stays as it is; null clears it."""
 
-    `secret` signs webhooks; without one, or with null, the service makes one. `under`: only about this space and
-    those below it.
-    """
-
-    kind: ChannelKind | UnsetType = UNSET
-    url: Url | UnsetType | None = UNSET
-    to: Address | Annotated[list[Address], Meta(min_length=1, max_length=50)] | UnsetType | None = UNSET
-    secret: Secret | UnsetType | None = UNSET
-    events: Annotated[list[ChannelEvent], Meta(min_length=1, max_length=10)] | UnsetType = UNSET
-    under: Id | UnsetType | None = UNSET
-    only_in_opening_hours: bool | UnsetType | None = UNSET
-    muted_until: Instant | UnsetType | None = UNSET
+    kind: Annotated[ChannelKind | UnsetType, about("How notices are sent. Required for a new channel.", "webhook")] = (
+        UNSET
+    )
+    url: Annotated[
+        Url | UnsetType | None,
+        about(
+            "Address of the webhook, or the Apprise URL. A new channel needs it, unless it is for e-mail.",
+            "https://example.org/hook",
+        ),
+    ] = UNSET
+    to: Annotated[
+        Address | Annotated[list[Address], Meta(min_length=1, max_length=50)] | UnsetType | None,
+        about(
+            "E-mail addresses to which notices go: one, or a list. A new channel for e-mail needs it.",
+            ["facilities@example.org"],
+        ),
+    ] = UNSET
+    secret: Annotated[
+        Secret | UnsetType | None,
+        about("Secret with which webhooks are signed (Standard Webhooks); absent or null: the service makes one."),
+    ] = UNSET
+    events: Annotated[
+        Annotated[list[ChannelEvent], Meta(min_length=1, max_length=10)] | UnsetType,
+        about("What to tell.", ["offline", "online"]),
+    ] = UNSET
+    under: Annotated[Id | UnsetType | None, about("Only tell about this space and everything below.", "cafe")] = UNSET
+    only_in_opening_hours: Annotated[
+        bool | UnsetType | None, about("True: tell nothing outside the opening hours of the space.")
+    ] = UNSET
+    muted_until: Annotated[
+        Instant | UnsetType | None, about("Tell nothing until this instant.", "2026-03-02T18:00:00Z")
+    ] = UNSET
 
 
 class ChannelOut(Struct, frozen=True, kw_only=True):
-    """`url`: of an Apprise channel the scheme alone. `failing_since`: null while the last try went well."""
+    """A channel for notices, without its secret."""
 
-    id: str
-    kind: str
-    url: str | None
-    to: list[str] | None
-    events: list[str]
-    under: str | None
-    only_in_opening_hours: bool
-    muted_until: datetime | None
-    created_at: datetime
-    failing_since: datetime | None
+    id: Annotated[str, about("Id of the channel.", "facilities")]
+    kind: Annotated[str, words("webhook", "email", "apprise"), about("How notices are sent.", "webhook")]
+    url: Annotated[
+        str | None,
+        about(
+            "Address of the webhook; of an Apprise channel only the scheme; null for e-mail.",
+            "https://example.org/hook",
+        ),
+    ]
+    to: Annotated[list[str] | None, about("E-mail addresses to which notices go; null for other kinds.")]
+    events: Annotated[
+        list[Annotated[str, words("offline", "online", "over_capacity")]],
+        about("What it tells.", ["offline", "online"]),
+    ]
+    under: Annotated[str | None, about("The space to which it is limited; null: it tells about all.")]
+    only_in_opening_hours: Annotated[
+        bool, about("True: it tells nothing outside the opening hours of the space.", False)
+    ]
+    muted_until: Annotated[Moment | None, about("It tells nothing until this instant; null: it is not muted.")]
+    created_at: Annotated[Moment, about("When it was made.", "2026-01-01T00:00:00Z")]
+    failing_since: Annotated[Moment | None, about("Since when tries fail; null: the last one was delivered.")]
 
 
 class ChannelPutOut(ChannelOut, frozen=True, kw_only=True):
-    """`secret`: only if the service has just made it; nobody can tell it a second time."""
+    """The channel as it is now."""
 
-    secret: str | UnsetType = UNSET
+    secret: Annotated[
+        str | UnsetType,
+        about(
+            "The secret that the service made for it. Keep it: it is shown only once. Absent: the service made none."
+        ),
+    ] = UNSET
 
 
 class ClaimRow(Struct, frozen=True):
@@ -467,41 +655,51 @@ class ClaimRow(Struct, frozen=True):
 
 
 class TryOut(Struct, frozen=True):
-    """`status`: of HTTP. `answer` and `error`: the first 500 characters."""
+    """One try to deliver a notice."""
 
-    at: datetime
-    duration_ms: int
-    delivered: bool
-    status: int | None
-    answer: str | None
-    error: str | None
+    at: Annotated[Moment, about("When the try began.", "2026-03-02T12:00:00Z")]
+    duration_ms: Annotated[int, about("How long it took, in milliseconds.", 120)]
+    delivered: Annotated[bool, about("True: the receiver took it.", True)]
+    status: Annotated[int | None, about("HTTP status of the receiver's answer; null: there was none.", 200)]
+    answer: Annotated[str | None, about("The first 500 characters of the receiver's answer; null: there was none.")]
+    error: Annotated[str | None, about("The first 500 characters of the error; null: there was none.")]
 
 
 class DeliveryOut(Struct, frozen=True, kw_only=True):
-    """A notice on its way by one channel. `notice`: what receivers see as `webhook-id`; `data`: and as `data`.
+    """A notice that one channel sends, with its tries."""
 
-    `state`: pending, delivered, failed, suppressed or cancelled; `reason` of the last two: muted, closed, not_told,
-    corrected, channel_deleted.
-    """
-
-    id: str
-    channel: str
-    notice: str
-    kind: str
-    space: str | None
-    occurred_at: datetime
-    data: dict[str, Any]
-    state: str
-    reason: str | None
-    created_at: datetime
-    settled_at: datetime | None
-    next_try_at: datetime | None
-    tries: list[TryOut]
+    id: Annotated[str, about("Id of the delivery.", "17")]
+    channel: Annotated[str, about("Id of the channel.", "facilities")]
+    notice: Annotated[str, about("Id of the notice; receivers see it as `webhook-id`.")]
+    kind: Annotated[
+        str,
+        about(
+            "`offline`, `online`, `correction`, `over_capacity`, `capacity_ok` or `test`. More values may come.",
+            "offline",
+        ),
+    ]
+    space: Annotated[str | None, about("The space that it is about; null: none.")]
+    occurred_at: Annotated[Moment, about("When what it tells happened.", "2026-03-02T12:00:00Z")]
+    data: Annotated[dict[str, Any], about("What receivers see as `data`.")]
+    state: Annotated[
+        str, words("pending", "delivered", "failed", "suppressed", "cancelled"), about("How far it is.", "delivered")
+    ]
+    reason: Annotated[
+        str | None,
+        about("Why it is suppressed or cancelled: muted, closed, not_told, corrected or channel_deleted; else null."),
+    ]
+    created_at: Annotated[Moment, about("When it was put in the queue.", "2026-03-02T12:00:00Z")]
+    settled_at: Annotated[Moment | None, about("When it was delivered or given up; null: it is pending.")]
+    next_try_at: Annotated[Moment | None, about("When the next try is due; null: none is.")]
+    tries: Annotated[list[TryOut], about("The tries so far, oldest first.")]
 
 
 class DeliveriesQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    channel: Id | None = None
-    state: Literal["pending", "delivered", "failed", "suppressed", "cancelled"] | None = None
+    channel: Annotated[Id | None, about("List only deliveries of this channel.", "facilities")] = None
+    state: Annotated[
+        Literal["pending", "delivered", "failed", "suppressed", "cancelled"] | None,
+        about("List only deliveries in this state.", "failed"),
+    ] = None
 
 
 class DeliveryState(Struct, frozen=True):
@@ -515,48 +713,60 @@ class DeliveryState(Struct, frozen=True):
 
 
 class EventIn(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One report of a DPU. `dpu` is an id; headcount.ingest.formats checks the ids of a whole batch at once."""
+    """One report of a DPU: so many people passed, in this direction."""
 
-    dpu: str
-    timestamp: Timestamp
-    direction: Int32
-    sequence: Sequence = 0
+    dpu: Annotated[str, about("Id of the DPU. An unknown one is registered, without a placement.", "dpu-1")]
+    timestamp: Annotated[Timestamp, about("When it happened, by the DPU's clock.", "2026-03-02T11:58:00.250Z")]
+    direction: Annotated[
+        Int32,
+        about(
+            "How many people: above 0 towards the DPU (into the side on which it is mounted), below 0 away from it.", 1
+        ),
+    ]
+    sequence: Annotated[Sequence, about("Tells apart several events of one DPU at one instant.", 0)] = 0
 
 
 class EventsIn(Struct, frozen=True, forbid_unknown_fields=True):
-    events: list[EventIn]
+    """Events in any order, of any number of DPUs."""
+
+    events: Annotated[list[EventIn], about("The events; up to 10,000.")]
 
 
 class ReadingIn(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """An event of one device whose direction is `count`."""
+    """An event of one device, whose direction is its count."""
 
-    timestamp: Timestamp
-    count: Int32
+    timestamp: Annotated[Timestamp, about("When it happened, by the device's clock.", "2026-03-02T11:58:00Z")]
+    count: Annotated[Int32, about("How many people: above 0 towards the device, below 0 away from it.", 3)]
 
 
 class ReadingsIn(Struct, frozen=True, forbid_unknown_fields=True):
-    id: Id
-    readings: list[ReadingIn]
+    """Readings of one device."""
+
+    id: Annotated[Id, about("Id of the device (DPU).", "1234")]
+    readings: Annotated[list[ReadingIn], about("The readings; up to 10,000.")]
 
 
 class Rejection(Struct, frozen=True):
-    """`index`: which event of the request, from 0.
+    """An item of the request that was rejected, and why."""
 
-    `code`: invalid, conflict, in_future, too_old, clock_unset or unknown_dpu.
-    """
-
-    index: int
-    code: str
-    detail: str
+    index: Annotated[int, about("Which item of the request, counted from 0.", 3)]
+    code: Annotated[
+        str,
+        about(
+            "Why: `invalid`, `conflict`, `in_future`, `too_old`, `clock_unset` or `unknown_dpu`. More values may come.",
+            "invalid",
+        ),
+    ]
+    detail: Annotated[str, about("Why, in words.", "`direction` is missing.")]
 
 
 class EventsRecordedOut(Struct, frozen=True):
-    """received = accepted + duplicates + rejected."""
+    """What became of the items: received = accepted + duplicates + rejected."""
 
-    received: int
-    accepted: int
-    duplicates: int
-    rejected: list[Rejection]
+    received: Annotated[int, about("How many items the request had.", 4)]
+    accepted: Annotated[int, about("How many are stored now and were not before.", 2)]
+    duplicates: Annotated[int, about("How many were stored before; they count once.", 1)]
+    rejected: Annotated[list[Rejection], about("The items that were rejected, with reasons.")]
 
 
 class Verdict(Struct, frozen=True):
@@ -568,59 +778,68 @@ class Verdict(Struct, frozen=True):
 
 
 class EventOut(Struct, frozen=True):
-    """`sign`: how it counted for the space asked for (1, -1 or 0); absent without one."""
+    """A stored event."""
 
-    dpu: str
-    timestamp: datetime
-    direction: int
-    sequence: int
-    received_at: datetime
-    sign: int | UnsetType = UNSET
+    dpu: Annotated[str, about("Id of the DPU.", "dpu-1")]
+    timestamp: Annotated[Moment, about("When it happened, by the DPU's clock.", "2026-03-02T11:58:00.250000Z")]
+    direction: Annotated[int, about("How many people: above 0 towards the DPU, below 0 away from it.", 1)]
+    sequence: Annotated[int, about("Tells apart several events of one DPU at one instant.", 0)]
+    received_at: Annotated[Moment, about("When the service received it.", "2026-03-02T11:58:01.010000Z")]
+    sign: Annotated[
+        int | UnsetType,
+        about("How it counted for the space asked for: 1 in, -1 out, 0 not at all. Absent: no space was asked for.", 1),
+    ] = UNSET
 
 
 class RejectedEventOut(Struct, frozen=True):
-    """A refused event: `detail` says why. `timestamp`, `direction` and `sequence`: null where it could not be decoded.
+    """A rejected event. `timestamp`, `direction` and `sequence` are null where it could not be decoded."""
 
-    `body`: its text where it could not be decoded, the first 1,000 characters. `rerun_at`: when it went in after all.
-    `token`: the id of the token that sent it; null: it came without one, or a limited token asks.
-    """
-
-    id: str
-    received_at: datetime
-    code: str
-    detail: str
-    dpu: str | None
-    source: str | None
-    timestamp: datetime | None
-    direction: int | None
-    sequence: int | None
-    body: str | None
-    rerun_at: datetime | None
-    token: str | None
+    id: Annotated[str, about("Id of the rejected event.", "17")]
+    received_at: Annotated[Moment, about("When the service received it.", "2026-03-02T12:00:01Z")]
+    code: Annotated[str, about("Why it was rejected; see `code` of a rejection. More values may come.", "in_future")]
+    detail: Annotated[str, about("Why, in words.")]
+    dpu: Annotated[str | None, about("Id of the DPU; null: not known.")]
+    source: Annotated[str | None, about("Where it came from, if not over HTTP; else null.")]
+    timestamp: Annotated[Moment | None, about("When it happened, by the DPU's clock.")]
+    direction: Annotated[int | None, about("How many people, and in which direction.")]
+    sequence: Annotated[int | None, about("Tells apart several events of one DPU at one instant.")]
+    body: Annotated[str | None, about("The first 1,000 characters of the text that could not be decoded; else null.")]
+    rerun_at: Annotated[Moment | None, about("When it was stored after all; null: it was not.")]
+    token: Annotated[
+        str | None,
+        about("Id of the token that sent it; null: sent without one, or the asking token is limited to a space."),
+    ]
 
 
 class RejectedQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Those received in [from, to). `rerun`: instead those that were run again and went in."""
+    """Which rejected events to list."""
 
-    dpu: Id | None = None
-    source: Id | None = None
-    code: RefusalCode | None = None
-    from_: Instant | None = field(name="from", default=None)
-    to: Instant | None = None
-    rerun: bool = False
+    dpu: Annotated[Id | None, about("List only events of this DPU.", "dpu-1")] = None
+    source: Annotated[Id | None, about("List only events from this source.")] = None
+    code: Annotated[RefusalCode | None, about("List only events rejected for this reason.", "in_future")] = None
+    from_: Annotated[Instant | None, about("List events received at or after this instant.")] = field(
+        name="from", default=None
+    )
+    to: Annotated[Instant | None, about("List events received before this instant.")] = None
+    rerun: Annotated[bool, about("True: list instead those that were run again and stored.")] = False
 
 
 class RerunIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which refused events to run again: as for GET /v1/rejected, or those of them with these ids."""
+    """Which rejected events to run again: the filter of GET /v1/rejected, or ids."""
 
-    dpu: Id | None = None
-    source: Id | None = None
-    code: RefusalCode | None = None
-    from_: Instant | None = field(name="from", default=None)
-    to: Instant | None = None
-    ids: Annotated[list[Annotated[str, Meta(pattern=NUMBER_PATTERN)]], Meta(max_length=10_000)] | None = None
-    limit: Annotated[int, Meta(ge=1, le=10_000)] = 10_000
-    after: Cursor | None = None
+    dpu: Annotated[Id | None, about("Run only events of this DPU.", "dpu-1")] = None
+    source: Annotated[Id | None, about("Run only events from this source.")] = None
+    code: Annotated[RefusalCode | None, about("Run only events rejected for this reason.", "in_future")] = None
+    from_: Annotated[Instant | None, about("Run events received at or after this instant.")] = field(
+        name="from", default=None
+    )
+    to: Annotated[Instant | None, about("Run events received before this instant.")] = None
+    ids: Annotated[
+        Annotated[list[Annotated[str, Meta(pattern=NUMBER_PATTERN)]], Meta(max_length=10_000)] | None,
+        about("Run those with these ids, of those that fit the filter.", ["17", "18"]),
+    ] = None
+    limit: Annotated[int, Meta(ge=1, le=10_000), about("How many to run at most.")] = 10_000
+    after: Annotated[Cursor | None, about("The `next` of the answer before; absent for the first.")] = None
 
 
 class RerunQuery(RerunIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -628,22 +847,24 @@ class RerunQuery(RerunIn, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class RejectionAgain(Struct, frozen=True):
-    """`index`: which of those that were run, from 0; `id`: which refused event that is."""
+    """An event that was rejected again, and why."""
 
-    index: int
-    code: str
-    detail: str
-    id: str
+    index: Annotated[int, about("Which of those that were run, counted from 0.", 0)]
+    code: Annotated[
+        str, about("Why it was rejected again; see `code` of a rejection. More values may come.", "conflict")
+    ]
+    detail: Annotated[str, about("Why, in words.")]
+    id: Annotated[str, about("Id of the rejected event.", "17")]
 
 
 class RerunOut(Struct, frozen=True):
-    """received = accepted + duplicates + rejected. `next`: where to go on, if there are more than `limit`."""
+    """What became of the events: received = accepted + duplicates + rejected."""
 
-    received: int
-    accepted: int
-    duplicates: int
-    rejected: list[RejectionAgain]
-    next: str | None
+    received: Annotated[int, about("How many were run again.", 2)]
+    accepted: Annotated[int, about("How many are stored now and were not before.", 1)]
+    duplicates: Annotated[int, about("How many were stored before.", 0)]
+    rejected: Annotated[list[RejectionAgain], about("Those that were rejected again, with reasons.")]
+    next: Annotated[str | None, about("Send this as `after` to go on; null: all are done.")]
 
 
 class RerunRow(Struct, frozen=True):
@@ -662,16 +883,18 @@ class RefusalState(Struct, frozen=True):
 
 
 class BackfillQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`backfill`: what was kept for some time. That it is received now is no sign of life."""
+    """How the items came here."""
 
-    backfill: bool = False
+    backfill: Annotated[
+        bool, about("True: they were kept for some time, so that they come now is no sign that their DPUs are alive.")
+    ] = False
 
 
 class EventsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    dpu: Id | None = None
-    space: Id | None = None
-    from_: Instant | None = field(name="from", default=None)
-    to: Instant | None = None
+    dpu: Annotated[Id | None, about("List the events of this DPU.", "dpu-1")] = None
+    space: Annotated[Id | None, about("List the events that counted for this space.", "cafe")] = None
+    from_: Annotated[Instant | None, about("List events at or after this instant.")] = field(name="from", default=None)
+    to: Annotated[Instant | None, about("List events before this instant.")] = None
     max_staleness: Staleness = 0
 
 
@@ -679,15 +902,21 @@ class EventsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class HeartbeatIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A sign of life of the DPU with this id, or with this MAC address; `timestamp`: now, if absent."""
+    """A sign of life of one DPU, named by `dpu` or by `mac_address`."""
 
-    dpu: Id | None = None
-    mac_address: MacAddress | None = None
-    timestamp: Instant | None = None
+    dpu: Annotated[Id | None, about("Id of the DPU.", "dpu-1")] = None
+    mac_address: Annotated[
+        MacAddress | None, about("MAC address of the DPU. An unknown one is registered.", "02:00:00:00:00:01")
+    ] = None
+    timestamp: Annotated[Instant | None, about("When it was alive; absent or null: now.", "2026-03-02T12:00:00Z")] = (
+        None
+    )
 
 
 class HeartbeatsIn(Struct, frozen=True, forbid_unknown_fields=True):
-    heartbeats: Annotated[list[HeartbeatIn], Meta(max_length=10_000)]
+    """Signs of life of any number of DPUs."""
+
+    heartbeats: Annotated[list[HeartbeatIn], Meta(max_length=10_000), about("The heartbeats; up to 10,000.")]
 
 
 class HeartbeatQuery(HeartbeatIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -704,38 +933,43 @@ class HeartbeatRow(Struct, frozen=True):
 
 
 class HeartbeatOut(Struct, frozen=True):
-    """`last_seen`: when the DPU was heard from last."""
+    """The DPU that the heartbeat was of."""
 
-    dpu: str
-    last_seen: datetime
+    dpu: Annotated[str, about("Id of the DPU.", "dpu-1")]
+    last_seen: Annotated[Moment, about("When it was heard from last.", "2026-03-02T12:00:00Z")]
 
 
 class SensorOut(Struct, frozen=True, gc=False):
-    """`last_seen`: when it was heard from last; `since`: from when on it is in this state, null for never_seen.
+    """A sensor (DPU), and whether it is heard from."""
 
-    `state`: online, offline, quiet (silent, but that means nothing) or never_seen.
-    `space`: the one that it is mounted in, or, mounted outside, the other side's; null: it hangs nowhere.
-    """
-
-    id: str
-    mac_address: str | None
-    last_heartbeat: datetime | None
-    state: str
-    space: str | None
-    name: str | None
-    last_seen: datetime | None
-    since: datetime | None
-    rejected_last_day: int
-    clock: str
+    id: Annotated[str, about("Id of the sensor.", "dpu-1")]
+    mac_address: Annotated[str | None, about("Its MAC address; null: not known.", "02:00:00:00:00:01")]
+    last_heartbeat: Annotated[Moment | None, about("When its last heartbeat came; null: none did.")]
+    state: Annotated[
+        StateOut,
+        about(
+            "Whether it is heard from. `quiet`: silent, but that means nothing. `never_seen`: no message came yet.",
+            "online",
+        ),
+    ]
+    space: Annotated[
+        str | None,
+        about("The space in which it is mounted, or that on the other side if it is outside; null: not placed."),
+    ]
+    name: Annotated[str | None, about("Name for people; null: none was given.")]
+    last_seen: Annotated[Moment | None, about("When it was heard from last; null: never.")]
+    since: Annotated[Moment | None, about("Since when it is in this state; null: never seen.")]
+    rejected_last_day: Annotated[int, about("How many of its events were rejected in the last 24 hours.", 0)]
+    clock: Annotated[str, about("Its clock: `ok`, `ahead`, `behind`, `unset` or `stuck`. More values may come.", "ok")]
 
 
 class SensorsQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """With `limit` or `after` a page of so many (100), else all."""
+    """Which sensors to list. With `limit` or `after` the answer is one page (100), else all."""
 
-    space: Id | None = None
-    state: State | None = None
-    limit: Limit | None = None
-    after: Cursor | None = None
+    space: Annotated[Id | None, about("List only sensors at doorways of this space.", "cafe")] = None
+    state: Annotated[State | None, about("List only sensors in this state.", "offline")] = None
+    limit: Annotated[Limit | None, about("How many sensors a page has at most.")] = None
+    after: Annotated[Cursor | None, about("Where the next page begins; take it from the header `Link`.")] = None
 
     @property
     def is_paged(self) -> bool:
@@ -743,23 +977,26 @@ class SensorsQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class IncidentOut(Struct, frozen=True):
-    """`kind`: dpu_offline, or site_offline (most of a site at once); `ended_at`: null while it lasts.
+    """An outage of sensors of which people were told."""
 
-    `corrected`: there was no such outage; `absorbed_by`: the incident of the site that took its place.
-    """
-
-    id: str
-    kind: str
-    dpus: list[str]
-    space: str | None
-    started_at: datetime
-    ended_at: datetime | None
-    corrected: bool
-    absorbed_by: str | None
+    id: Annotated[str, about("Id of the incident.", "17")]
+    kind: Annotated[
+        str,
+        words("dpu_offline", "site_offline"),
+        about("`dpu_offline`: one DPU; `site_offline`: most of a site at once.", "dpu_offline"),
+    ]
+    dpus: Annotated[list[str], about("Ids of the DPUs.", ["dpu-1"])]
+    space: Annotated[str | None, about("The space that it is about; null: none.")]
+    started_at: Annotated[Moment, about("When it began.", "2026-03-02T12:00:00Z")]
+    ended_at: Annotated[Moment | None, about("When it ended; null: it lasts.")]
+    corrected: Annotated[bool, about("True: later data showed that there was no such outage.", False)]
+    absorbed_by: Annotated[
+        str | None, about("Id of the incident of the whole site that took its place; null: none did.")
+    ]
 
 
 class IncidentsQuery(PageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    open: bool | None = None
+    open: Annotated[bool | None, about("True: list those that last; false: those that are over.")] = None
 
 
 class AvailabilityRow(Struct, frozen=True):
@@ -775,27 +1012,31 @@ class AvailabilityRow(Struct, frozen=True):
 
 
 class OutageOut(Struct, frozen=True):
-    """Offline in [from, until), as far as that lies in the range asked for."""
+    """The DPU was offline in [from, until), as far as that lies in the range asked for."""
 
-    from_: datetime = field(name="from")
-    until: datetime
+    from_: Annotated[Moment, about("When it went offline.", "2026-03-02T11:00:00Z")] = field(name="from")
+    until: Annotated[Moment, about("When it came back, or the end of the range.", "2026-03-02T11:20:00Z")]
 
 
 class AvailabilityOut(Struct, frozen=True):
-    """Of [from, to), from the DPU's first sign of life up to now. `availability`: online / (online + offline)."""
+    """How much of [from, to) a DPU was online, counted from its first sign of life up to now."""
 
-    dpu: str
-    from_: datetime = field(name="from")
-    to: datetime
-    online_seconds: float
-    offline_seconds: float
-    availability: float | None
-    outages: list[OutageOut]
+    dpu: Annotated[str, about("Id of the DPU.", "dpu-1")]
+    from_: Annotated[Moment, about("Begin of the range.", "2026-03-01T12:00:00Z")] = field(name="from")
+    to: Annotated[Moment, about("End of the range.", "2026-03-02T12:00:00Z")]
+    online_seconds: Annotated[float, about("How long it was online, in seconds.", 85200.0)]
+    offline_seconds: Annotated[float, about("How long it was offline, in seconds.", 1200.0)]
+    availability: Annotated[
+        float | None, about("online / (online + offline), 0 to 1; null: there is no time to look at.", 0.986)
+    ]
+    outages: Annotated[list[OutageOut], about("When it was offline, oldest first.")]
 
 
 class AvailabilityQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    from_: Instant | None = field(name="from", default=None)
-    to: Instant | None = None
+    from_: Annotated[Instant | None, about("Begin of the range; absent: 24 hours before `to`.")] = field(
+        name="from", default=None
+    )
+    to: Annotated[Instant | None, about("End of the range; absent: now.")] = None
 
 
 # Polls
@@ -804,28 +1045,39 @@ class AvailabilityQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 class PollIn(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """At this instant the space was active or inactive."""
 
-    space: str
-    timestamp: Timestamp
-    status: Literal["active", "inactive"]
+    space: Annotated[str, about("Id of the space.", "store-1")]
+    timestamp: Annotated[Timestamp, about("When it was polled.", "2026-01-31T12:00:00Z")]
+    status: Annotated[Literal["active", "inactive"], about("What the poll found.", "active")]
 
 
 class PollsIn(Struct, frozen=True, forbid_unknown_fields=True):
-    polls: list[PollIn]
+    """Polls in any order, of any number of spaces."""
+
+    polls: Annotated[list[PollIn], about("The polls; up to 10,000.")]
 
 
 # Uptime
 
 
-class ReportIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`now`: the end of its windows, by default the latest poll; `under`: of this space and all below it only."""
+ReportStatus = Annotated[str, words("Running", "Complete", "Failed")]
 
-    now: Instant | None = None
-    under: Id | None = None
-    format: Annotated[str, Meta(pattern=FORMAT_PATTERN)] = "csv"
+
+class ReportIn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which report to make."""
+
+    now: Annotated[
+        Instant | None, about("End of its hour, day and week; absent or null: the latest poll.", "2026-03-02T12:00:00Z")
+    ] = None
+    under: Annotated[Id | None, about("Only this space and everything below; absent or null: all.", "cafe")] = None
+    format: Annotated[Format, about("What GET /get_report answers by default when the report is complete.", "csv")] = (
+        "csv"
+    )
 
 
 class ReportStartedOut(Struct, frozen=True):
-    report_id: str
+    """The report that is being made."""
+
+    report_id: Annotated[str, about("Id of the report, for GET /get_report.", "0f9a2c54-7d0e-4c7f-9d3a-2b1f0c9e8d7a")]
 
 
 class ReportRow(Struct, frozen=True, kw_only=True):
@@ -844,35 +1096,46 @@ class ReportRow(Struct, frozen=True, kw_only=True):
 
 
 class ReportOut(Struct, frozen=True, kw_only=True):
-    """`status`: Running, Complete or Failed (`detail` says why). `now` is null until somebody computes it.
+    """A report on the uptime of all sites."""
 
-    `csv_url` and `rows` are null until it is complete.
-    """
-
-    id: str
-    status: str
-    progress: float
-    now: datetime | None
-    under: str | None
-    created_at: datetime
-    finished_at: datetime | None
-    rows: int | None
-    csv_url: str | None
-    detail: str | None
+    id: Annotated[str, about("Id of the report.", "0f9a2c54-7d0e-4c7f-9d3a-2b1f0c9e8d7a")]
+    status: Annotated[ReportStatus, about("How far it is.", "Complete")]
+    progress: Annotated[float, about("How much of it is done, 0 to 1.", 1.0)]
+    now: Annotated[Moment | None, about("End of its hour, day and week; null: nobody has begun it.")]
+    under: Annotated[str | None, about("The space to which it is limited; null: all.")]
+    created_at: Annotated[Moment, about("When it was asked for.", "2026-03-02T12:00:00Z")]
+    finished_at: Annotated[Moment | None, about("When it was complete or failed; null: it is running.")]
+    rows: Annotated[int | None, about("How many rows it has; null until it is complete.", 240)]
+    csv_url: Annotated[
+        str | None,
+        about(
+            "Where to get its rows as CSV; null until it is complete.",
+            "/v1/reports/0f9a2c54-7d0e-4c7f-9d3a-2b1f0c9e8d7a/csv",
+        ),
+    ]
+    detail: Annotated[str | None, about("Why it failed; null: it did not.")]
 
 
 class ReportStatusOut(Struct, frozen=True, omit_defaults=True):
-    """`status`: Running (with `progress`), Complete (with `csv_url` and `rows`) or Failed (with `detail`)."""
+    """How far a report is. Absent fields say nothing."""
 
-    status: str
-    progress: float | None = None
-    csv_url: str | None = None
-    rows: int | None = None
-    detail: str | None = None
+    status: Annotated[
+        ReportStatus,
+        about(
+            "How far it is: Running (with `progress`), Complete (with `csv_url` and `rows`) or Failed (with `detail`).",
+            "Running",
+        ),
+    ]
+    progress: Annotated[float | None, about("How much of it is done, 0 to 1.", 0.4)] = None
+    csv_url: Annotated[str | None, about("Where to get its rows as CSV.")] = None
+    rows: Annotated[int | None, about("How many rows it has.")] = None
+    detail: Annotated[str | None, about("Why it failed.")] = None
 
 
 class ReportQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    report_id: Id
+    """Which report."""
+
+    report_id: Annotated[Id, about("Id of the report.", "0f9a2c54-7d0e-4c7f-9d3a-2b1f0c9e8d7a")]
 
 
 class ReportClaim(Struct, frozen=True):
@@ -900,38 +1163,37 @@ class SiteUptimeRow(Struct, frozen=True):
 
 
 class UptimeOut(Struct, frozen=True):
-    """Business time in [start, end), in seconds: active, and the rest."""
+    """Business time in [start, end): active, and the rest."""
 
-    start: datetime
-    end: datetime
-    uptime_seconds: float
-    downtime_seconds: float
+    start: Annotated[Moment, about("Begin of the bucket.", "2026-03-02T00:00:00Z")]
+    end: Annotated[Moment, about("End of the bucket.", "2026-03-03T00:00:00Z")]
+    uptime_seconds: Annotated[
+        float, about("How long the space was active within its opening hours, in seconds.", 32400.0)
+    ]
+    downtime_seconds: Annotated[float, about("How long it was not, within its opening hours, in seconds.", 3600.0)]
 
 
 class SpaceUptimeOut(Struct, frozen=True):
-    """`polled`: whether it was ever polled; if not, all its business time is downtime, which says nothing about it."""
+    """How long a space was up within its opening hours."""
 
-    space: str
-    time_zone: str
-    buckets: list[UptimeOut]
-    polled: bool
+    space: Annotated[str, about("Id of the space.", "store-1")]
+    time_zone: Annotated[str, about("IANA name of the time zone of the buckets.", "Europe/Berlin")]
+    buckets: Annotated[list[UptimeOut], about("The buckets in time order.")]
+    polled: Annotated[bool, about("False: the space was never polled, so its downtime says nothing about it.", True)]
 
 
 class ReportSiteOut(Struct, frozen=True):
-    """A row of a report. `polled`: whether the site was ever polled; if not, its downtime says nothing about it.
+    """One site of a report: minutes of the last hour, hours of the last day and week; two decimals."""
 
-    Minutes of the last hour, hours of the last day and week; two decimals.
-    """
-
-    space: str
-    name: str | None
-    polled: bool
-    uptime_last_hour_minutes: float
-    uptime_last_day_hours: float
-    uptime_last_week_hours: float
-    downtime_last_hour_minutes: float
-    downtime_last_day_hours: float
-    downtime_last_week_hours: float
+    space: Annotated[str, about("Id of the space.", "store-1")]
+    name: Annotated[str | None, about("Name for people; null: none was given.")]
+    polled: Annotated[bool, about("False: the site was never polled, so its downtime says nothing about it.", True)]
+    uptime_last_hour_minutes: Annotated[float, about("Minutes of uptime in the last hour.", 60.0)]
+    uptime_last_day_hours: Annotated[float, about("Hours of uptime in the last day.", 23.5)]
+    uptime_last_week_hours: Annotated[float, about("Hours of uptime in the last week.", 166.25)]
+    downtime_last_hour_minutes: Annotated[float, about("Minutes of downtime in the last hour.", 0.0)]
+    downtime_last_day_hours: Annotated[float, about("Hours of downtime in the last day.", 0.5)]
+    downtime_last_week_hours: Annotated[float, about("Hours of downtime in the last week.", 1.75)]
 
 
 class TimelineRow(Struct, frozen=True):
@@ -958,98 +1220,109 @@ class TimelineRow(Struct, frozen=True):
 
 
 class PeriodOut(Struct, frozen=True):
-    """[start, end)."""
+    """The time [start, end)."""
 
-    start: datetime
-    end: datetime
+    start: Annotated[Moment, about("Begin of the period.", "2026-03-02T08:00:00Z")]
+    end: Annotated[Moment, about("End of the period.", "2026-03-02T18:00:00Z")]
 
 
 class TimelinePollOut(Struct, frozen=True):
-    """Polls outside opening hours do not count."""
+    """One poll. Polls outside opening hours do not count."""
 
-    timestamp: datetime
-    status: Literal["active", "inactive"]
-    in_opening_hours: bool
+    timestamp: Annotated[Moment, about("When the space was polled.", "2026-03-02T12:00:00Z")]
+    status: Annotated[Literal["active", "inactive"], about("What the poll found.", "active")]
+    in_opening_hours: Annotated[bool, about("True: the space was open then.", True)]
 
 
 class TimelineOut(Struct, frozen=True, kw_only=True):
-    """Of [from, to): `up` and `down` make up `open`.
+    """When a space was open, up and down in [from, to): `up` and `down` make up `open`."""
 
-    `days` are whole local ones, with the seconds of what lies in the range. `polls` are the newest 10,000 of
-    `poll_count`. `polled`: whether it was ever polled; if not, `down` says nothing about it.
-    """
-
-    space: str
-    time_zone: str
-    from_: datetime = field(name="from")
-    to: datetime
-    days: list[UptimeOut]
-    open: list[PeriodOut]
-    up: list[PeriodOut]
-    down: list[PeriodOut]
-    poll_count: int
-    polls: list[TimelinePollOut]
-    polled: bool
+    space: Annotated[str, about("Id of the space.", "store-1")]
+    time_zone: Annotated[str, about("IANA name of the space's time zone.", "Europe/Berlin")]
+    from_: Annotated[Moment, about("Begin of the range.", "2026-02-23T12:00:00Z")] = field(name="from")
+    to: Annotated[Moment, about("End of the range.", "2026-03-02T12:00:00Z")]
+    days: Annotated[list[UptimeOut], about("Whole local days, each with the seconds of its part in the range.")]
+    open: Annotated[list[PeriodOut], about("When it was open.")]
+    up: Annotated[list[PeriodOut], about("When it was up.")]
+    down: Annotated[list[PeriodOut], about("When it was down.")]
+    poll_count: Annotated[int, about("How many polls the range has.", 168)]
+    polls: Annotated[list[TimelinePollOut], about("The newest polls, up to 10,000, in time order.")]
+    polled: Annotated[bool, about("False: the space was never polled, so `down` says nothing about it.", True)]
 
 
 class TimelineQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    from_: Instant | None = field(name="from", default=None)
-    to: Instant | None = None
+    from_: Annotated[Instant | None, about("Begin of the range; absent: 168 hours before `to`.")] = field(
+        name="from", default=None
+    )
+    to: Annotated[Instant | None, about("End of the range; absent: the latest poll.")] = None
 
 
 class SpaceUptimeQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    from_: Instant | None = field(name="from", default=None)
-    to: Instant | None = None
-    interval: Annotated[str, Meta(pattern=INTERVAL_PATTERN)] | None = None
-    format: Annotated[str, Meta(pattern=FORMAT_PATTERN)] | None = None
+    from_: Annotated[Instant | None, about("Begin of the range; absent: 168 hours before `to`.")] = field(
+        name="from", default=None
+    )
+    to: Annotated[Instant | None, about("End of the range; absent: the latest poll. Later polls do not count.")] = None
+    interval: Annotated[
+        Interval | None, about("Size of the buckets; absent: one bucket for the whole range.", "1d")
+    ] = None
+    format: Annotated[Format | None, about("Form of the answer; absent: as `Accept` says.", "json")] = None
 
 
 # Counts
 
 
 class DpusOut(Struct, frozen=True):
-    """How complete a count is: DPUs at the outer doorways, and how many of them were online."""
+    """How complete a count is."""
 
-    placed: int
-    online: int
+    placed: Annotated[int, about("How many DPUs are placed at the outer doorways of the space.", 2)]
+    online: Annotated[int, about("How many of them are online.", 2)]
 
 
 class CountOut(Struct, frozen=True):
-    """`count` is `raw_count`, but never below 0. `since`: the reset it counts from; `utilization`: of the capacity.
+    """How many people are, or were, in a space."""
 
-    `counted`: whether anything counts for the space yet; `counted_since`: its first event at an outer doorway, or
-    explicit reset; null where nothing counts for it.
-    """
-
-    space: str
-    at: datetime
-    count: int
-    raw_count: int
-    since: datetime | None
-    capacity: int | None
-    utilization: float | None
-    dpus: DpusOut
-    counted: bool
-    counted_since: datetime | None
+    space: Annotated[str, about("Id of the space.", "cafe")]
+    at: Annotated[Moment, about("The instant of this count.", "2026-03-02T12:00:00Z")]
+    count: Annotated[int, about("How many people are inside: `raw_count`, but never below 0.", 2)]
+    raw_count: Annotated[
+        int, about("What resets and events add up to; below 0 where exits were counted without entries.", 2)
+    ]
+    since: Annotated[Moment | None, about("The reset from which it counts; null: there was none.")]
+    capacity: Annotated[int | None, about("How many people may be inside; null: no limit is known.", 40)]
+    utilization: Annotated[float | None, about("`count` divided by `capacity`; null: no limit is known.", 0.05)]
+    dpus: Annotated[DpusOut, about("How complete the count is.")]
+    counted: Annotated[
+        bool,
+        about('True: there is something that counts for the space at that instant. False: 0 means "not known".', True),
+    ]
+    counted_since: Annotated[
+        Moment | None,
+        about("Its first event at an outer doorway or first recorded reset; null: nothing counts for it."),
+    ]
 
 
 class CountsOut(Struct, frozen=True):
-    """One snapshot for all of them."""
+    """Counts of several spaces from one snapshot."""
 
-    at: datetime
-    counts: list[CountOut]
+    at: Annotated[Moment, about("The instant of the counts.", "2026-03-02T12:00:00Z")]
+    counts: Annotated[list[CountOut], about("The counts, by id of the space.")]
 
 
 class LiveQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    space: Annotated[list[Id], Meta(max_length=1000)] | None = None
-    under: Id | None = None
+    """Which spaces to listen to; without both: all."""
+
+    space: Annotated[
+        Annotated[list[Id], Meta(max_length=1000)] | None,
+        about("Ids of spaces; give the parameter several times for several spaces.", ["cafe"]),
+    ] = None
+    under: Annotated[Id | None, about("This space and everything below.", "ground-floor")] = None
 
 
 class SpaceChangeOut(Struct, frozen=True):
-    """Something about the space itself changed: look it up; `deleted`: it is gone from what was asked for."""
+    """Something about the space itself changed: look it up."""
 
-    space: str
-    deleted: bool
+    space: Annotated[str, about("Id of the space.", "cafe")]
+    deleted: Annotated[bool, about("True: it is gone from what was asked for.", False)]
 
 
 class ListAgainOut(Struct, frozen=True):
@@ -1062,16 +1335,16 @@ class ListAgainOut(Struct, frozen=True):
 
 
 class DpuChangeOut(Struct, frozen=True):
-    """A DPU that went offline, came back or was heard from for the first time.
+    """A DPU that went offline, came back or was heard from for the first time."""
 
-    `at`: from when on it is in this state; `space`: the one that it is mounted in, or else the other side's.
-    """
-
-    dpu: str
-    state: str
-    last_seen: datetime | None
-    at: datetime | None
-    space: str | None
+    dpu: Annotated[str, about("Id of the DPU.", "dpu-1")]
+    state: Annotated[StateOut, about("Its state now.", "offline")]
+    last_seen: Annotated[Moment | None, about("When it was heard from last; null: never.")]
+    at: Annotated[Moment | None, about("Since when it is in this state.")]
+    space: Annotated[
+        str | None,
+        about("The space in which it is mounted, or that on the other side if it is outside; null: not placed."),
+    ]
 
 
 class ChangesRow(Struct, frozen=True):
@@ -1114,48 +1387,63 @@ class SelectionRow(Struct, frozen=True):
 
 
 class CountQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`max_staleness`: how many seconds old the answer may be; X-Data-As-Of tells up to when it has everything."""
+    """Which count."""
 
-    at: Instant | None = None
-    known_at: Instant | None = None
+    at: Annotated[Instant | None, about("The instant; absent: now.", "2026-03-02T12:00:00Z")] = None
+    known_at: Annotated[
+        Instant | None,
+        about("Count only what was known at this instant; absent: all that is known now.", "2026-03-02T12:30:00Z"),
+    ] = None
     max_staleness: Staleness = 0
 
 
 class CountsQuery(CountQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    space: Annotated[list[Id], Meta(max_length=1000)] | None = None
-    under: Id | None = None
+    space: Annotated[
+        Annotated[list[Id], Meta(max_length=1000)] | None,
+        about("Ids of spaces; give the parameter several times for several spaces.", ["cafe"]),
+    ] = None
+    under: Annotated[Id | None, about("This space and everything below.", "ground-floor")] = None
 
 
 class BucketOut(Struct, frozen=True):
-    """What happened in [start, end): `count` at its end; `min`, `max` and `average` of the raw count over it."""
+    """What happened in [start, end)."""
 
-    start: datetime
-    end: datetime
-    count: int
-    raw_count: int
-    min: int
-    max: int
-    average: float
-    entries: int
-    exits: int
-    utilization: float | None
+    start: Annotated[Moment, about("Begin of the bucket.", "2026-03-02T11:00:00Z")]
+    end: Annotated[Moment, about("End of the bucket.", "2026-03-02T12:00:00Z")]
+    count: Annotated[int, about("How many people were inside at its end: `raw_count`, but never below 0.", 2)]
+    raw_count: Annotated[int, about("The raw count at its end.", 2)]
+    min: Annotated[int, about("Lowest raw count in the bucket; see `resolution`.", 0)]
+    max: Annotated[int, about("Highest raw count in the bucket; see `resolution`.", 2)]
+    average: Annotated[float, about("Average of the raw count over its time.", 0.0416)]
+    entries: Annotated[int, about("How many people came in.", 2)]
+    exits: Annotated[int, about("How many people left.", 0)]
+    utilization: Annotated[float | None, about("`count` divided by the capacity; null: no limit is known.", 0.05)]
 
 
 class SpaceCountsOut(Struct, frozen=True):
-    """How the count went. `resolution`: `event` where `min` and `max` are exact, `15m` where over quarter-hours."""
+    """How the count of a space went."""
 
-    space: str
-    time_zone: str
-    resolution: str
-    buckets: list[BucketOut]
+    space: Annotated[str, about("Id of the space.", "cafe")]
+    time_zone: Annotated[str, about("IANA name of the time zone of the buckets.", "Europe/Berlin")]
+    resolution: Annotated[
+        str,
+        words("event", "15m"),
+        about("`event`: `min` and `max` are exact; `15m`: they are taken at the ends of quarter-hours.", "event"),
+    ]
+    buckets: Annotated[list[BucketOut], about("The buckets in time order.")]
 
 
 class SpaceCountsQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    from_: Instant | None = field(name="from", default=None)
-    to: Instant | None = None
-    interval: Annotated[str, Meta(pattern=INTERVAL_PATTERN)] = "1h"
-    time_zone: Text | None = None
-    format: Annotated[str, Meta(pattern=FORMAT_PATTERN)] | None = None
+    from_: Annotated[
+        Instant | None, about("Begin of the range; absent: 24 hours before `to`.", "2026-03-02T00:00:00Z")
+    ] = field(name="from", default=None)
+    to: Annotated[Instant | None, about("End of the range; absent: now.", "2026-03-03T00:00:00Z")] = None
+    interval: Annotated[Interval, about("Size of the buckets.", "1h")] = "1h"
+    time_zone: Annotated[
+        Text | None,
+        about("IANA name of the time zone in which buckets begin; absent: that of the space.", "Europe/Berlin"),
+    ] = None
+    format: Annotated[Format | None, about("Form of the answer; absent: as `Accept` says.", "json")] = None
     max_staleness: Staleness = 0
 
 
@@ -1177,32 +1465,44 @@ class ReadingsRow(Struct, frozen=True):
 
 
 class DeviceOut(Struct, frozen=True):
-    """`data`: count by timestamp, in time order."""
+    """Readings of a device."""
 
-    data: dict[str, int]
-    latest_timestamp: str | None
-    cumulative_count: int
+    data: Annotated[dict[str, int], about("The counts by timestamp, in time order.", {"2023-01-01T00:00:00Z": 3})]
+    latest_timestamp: Annotated[
+        ShortMoment | None, about("The latest instant of its readings; null: it has none.", "2023-01-01T00:00:00Z")
+    ]
+    cumulative_count: Annotated[int, about("The sum of all its readings.", 5)]
 
 
 class LatestTimestampOut(Struct, frozen=True):
-    latest_timestamp: str | None
+    """The latest reading of a device."""
+
+    latest_timestamp: Annotated[
+        ShortMoment | None, about("The latest instant of its readings; null: it has none.", "2023-01-01T00:00:00Z")
+    ]
 
 
 class CumulativeCountOut(Struct, frozen=True):
-    cumulative_count: int
+    """The sum of a device's readings."""
+
+    cumulative_count: Annotated[int, about("The sum of all its readings.", 300)]
 
 
 class DeviceQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    from_: Instant | None = field(name="from", default=None)
-    to: Instant | None = None
-    limit: Annotated[int, Meta(ge=1, le=10_000)] = 10_000
+    from_: Annotated[Instant | None, about("List readings at or after this instant.")] = field(
+        name="from", default=None
+    )
+    to: Annotated[Instant | None, about("List readings before this instant.")] = None
+    limit: Annotated[int, Meta(ge=1, le=10_000), about("How many readings to list at most: the newest.")] = 10_000
 
 
 # The service itself
 
 
 class HealthOut(Struct, frozen=True):
-    status: str = "ok"
+    """The service answers."""
+
+    status: Annotated[str, words("ok"), about("Always `ok`; what is not ok is a problem.", "ok")] = "ok"
 
 
 class SchemaRow(Struct, frozen=True):

@@ -21,8 +21,8 @@ from litestar.response import Stream
 
 from headcount.database.shares import Part, too_much
 from headcount.wire import instants
-from headcount.wire.messages import ID_PATTERN, PATTERNS_IN_WORDS, NoQuery
-from headcount.wire.problems import Problem, ProblemItem, invalid
+from headcount.wire.messages import ID_PATTERN, PATTERNS_IN_WORDS, NoQuery, ProblemItem
+from headcount.wire.problems import Problem, invalid
 from headcount.wire.threads import AT_ONCE_BYTES, Leisure, TakesTime, in_a_hurry, no_check
 
 # Of events, polls, heartbeats and whole sites; of what is about one thing of the floor plan; of what has a few fields.

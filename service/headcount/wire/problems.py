@@ -15,6 +15,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import Scope
 
 from headcount.database.schema import SchemaMismatch
+from headcount.wire.messages import ProblemItem, ProblemOut
 
 PROBLEM_JSON = "application/problem+json"
 # Where whoever raises the problem knows no better.
@@ -27,25 +28,6 @@ RETRY_AFTER = {
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 log = logging.getLogger("headcount.errors")
-
-
-class ProblemItem(msgspec.Struct, frozen=True):
-    """One thing that is wrong: where in the request (such as `spaces[3].parent`), its code, and in words."""
-
-    where: str
-    code: str
-    detail: str
-
-
-class ProblemOut(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of every error."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    errors: tuple[ProblemItem, ...] = ()
 
 
 class Kind(msgspec.Struct, frozen=True):
