@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -70,13 +72,43 @@ async def test_openapi_python_client_makes_a_client_that_works(
 
     ours = importlib.import_module("made_client").Client(base_url=str(client.base_url))
     ours.set_async_httpx_client(client)
-    count = await importlib.import_module("made_client.api.default.get_count").asyncio("hall", client=ours)
+    models = importlib.import_module("made_client.models")
+
+    def operation(place: str) -> Any:
+        return importlib.import_module(f"made_client.api.{place}").asyncio
+
+    count = await operation("counts.get_count")("hall", client=ours)
     assert (count.space, count.count, count.capacity, count.dpus.placed) == ("hall", 0, 8, 0)
-    doorway = importlib.import_module("made_client.models").DoorwayIn(sides=[None, "hall"])
-    put = importlib.import_module("made_client.api.default.put_doorway")
-    assert (await put.asyncio("front", client=ours, body=doorway)).sides == [None, "hall"]
-    problem = await importlib.import_module("made_client.api.default.get_space").asyncio("cellar", client=ours)
+    doorway = models.DoorwayIn(sides=[None, "hall"])
+    assert (await operation("floor_plan.put_doorway")("front", client=ours, body=doorway)).sides == [None, "hall"]
+    problem = await operation("floor_plan.get_space")("cellar", client=ours)
     assert (problem.status, problem.code) == (404, "not_found")
+
+    space = await operation("floor_plan.put_space")("nook", client=ours, body=models.SpaceIn(parent="hall", capacity=2))
+    assert (space.id, space.parent, space.capacity) == ("nook", "hall", 2)
+    placement = models.PlacementIn(doorway="front", mounted_in="hall", from_=datetime(2026, 1, 1, tzinfo=UTC))
+    placed = await operation("floor_plan.record_placement")("dpu-1", client=ours, body=placement)
+    assert placed.code == "not_found"
+    await operation("floor_plan.put_dpu")("dpu-1", client=ours, body=models.DpuIn())
+    placed = await operation("floor_plan.record_placement")("dpu-1", client=ours, body=placement)
+    assert (placed.doorway, placed.from_) == ("front", datetime(2026, 1, 1, tzinfo=UTC))
+    noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    events = [models.EventIn("dpu-1", noon - timedelta(minutes=1), direction) for direction in (3, 2**20)]
+    events[1].sequence = 1
+    sent = await operation("events.record_events")(client=ours, body=models.EventsIn(events=events[:1] * 2))
+    assert (sent.received, sent.accepted, sent.duplicates, sent.rejected) == (2, 1, 1, [])
+    at = await operation("counts.get_count")("hall", client=ours, at=noon)
+    assert (at.count, at.at, at.dpus.placed) == (3, noon, 1)
+    await operation("events.record_events")(client=ours, body=models.EventsIn(events=events))
+    page = await operation("events.list_events")(client=ours, dpu="dpu-1", limit=1)
+    assert [(event.direction, event.timestamp) for event in page.items] == [(3, events[0].timestamp)]
+    rest = await operation("events.list_events")(client=ours, dpu="dpu-1", after=page.next_)
+    assert [event.direction for event in rest.items] == [2**20]
+    assert rest.next_ is None
+    states = await operation("floor_plan.list_dpus")(client=ours, state=models.ListDpusState.ONLINE)
+    assert [(dpu.id, dpu.state) for dpu in states.items] == [("dpu-1", "online")]
+    refused = await operation("counts.get_count")("hall", client=ours, at=datetime.now(UTC) + timedelta(hours=1))
+    assert (refused.status, refused.code) == (422, "invalid")
 
 
 async def test_datamodel_code_generator_makes_models_that_read_our_answers(
