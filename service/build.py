@@ -1,4 +1,4 @@
-"""While the wheel is built: puts sql/ into it, and fetches from npm what the page is made of, unless it is there."""
+"""While the wheel is built: puts sql/ into it, and fetches from npm what the pages are made of, unless it is there."""
 
 import sys
 from pathlib import Path
@@ -22,9 +22,9 @@ class FetchPage(BuildHookInterface):  # type: ignore[type-arg]
         return []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Raises RuntimeError where npm cannot fetch: a page without its charts is no whole product."""
+        """Raises RuntimeError where npm cannot fetch: pages without charts and API are no whole product."""
         if version == "editable":
             return
         build_data["force_include"][str(Path(self.root) / "sql")] = "headcount/sql"
         if not is_fetched() and (reason := fetch()):
-            raise RuntimeError(f"uPlot, which the page needs for its charts, could not be fetched from npm.\n{reason}")
+            raise RuntimeError(f"uPlot and Swagger UI, which the pages need, could not be fetched from npm.\n{reason}")

@@ -43,6 +43,7 @@ PLACED = {"doorway": "own-inner", "mounted_in": "own"}
 EVERY_ADDRESS: dict[str, tuple[str | None, Sequence[Try]]] = {
     "GET /": (None, []),
     "GET /reports": (None, []),
+    "GET /docs": (None, []),
     "GET /web/{file}": (None, []),
     "GET /healthz": (None, []),
     "GET /readyz": (None, []),

@@ -15,6 +15,7 @@ from headcount.wire.problems import Problem
 
 PAGE = FOLDER / "index.html"
 REPORTS = FOLDER / "reports.html"
+DOCS = FOLDER / "docs.html"
 
 
 @get("/", opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
@@ -29,6 +30,12 @@ async def get_reports_page(request: HttpRequest) -> Response[bytes]:
     return page_answer(request, REPORTS)
 
 
+@get("/docs", opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
+async def get_docs_page(request: HttpRequest) -> Response[bytes]:
+    """The page that shows this document."""
+    return page_answer(request, DOCS)
+
+
 @get(
     "/web/{file:str}",
     opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=(SCRIPT, STYLE, "image/svg+xml")),
@@ -38,7 +45,7 @@ async def get_page_file(request: HttpRequest) -> Response[bytes]:
     no_query(request)
     media_type, path = FILES.get(path_id(request, "file"), (None, None))
     if media_type is None or path is None or not path.is_file():
-        raise Problem("not_found", "The page has no such file; uPlot is fetched by `python -m headcount.web`.")
+        raise Problem("not_found", "The pages have no such file; libraries are fetched by `python -m headcount.web`.")
     return _file(request, path.read_bytes(), media_type)
 
 
@@ -58,4 +65,4 @@ def _file(
     return unless_known(request, Response(content, media_type=media_type, headers=headers))
 
 
-HANDLERS = [get_page, get_reports_page, get_page_file]
+HANDLERS = [get_page, get_reports_page, get_docs_page, get_page_file]

@@ -1,4 +1,6 @@
-"""Fetches uPlot, which draws the curves of the page, from npm: checked by the hash in package-lock.json.
+"""Fetches what the pages are made of from npm, checked by the hashes in package-lock.json.
+
+uPlot draws the curves; Swagger UI shows GET /schema at /docs.
 
 Needs nothing but the standard library, since it is also used while the wheel is built.
 """
@@ -9,13 +11,27 @@ import tempfile
 from pathlib import Path
 
 from headcount.npm import NodeMissing, find_node, npm_ci
-from headcount.web import FOLDER, UPLOT
+from headcount.web import FOLDER, SWAGGER_UI, UPLOT
 
-WANTED = ("dist/uPlot.esm.js", "dist/uPlot.min.css", "LICENSE", "package.json")
+# Of each package: the folder beside the pages, and which of its files go there.
+WANTED = {
+    "uplot": (UPLOT, ("dist/uPlot.esm.js", "dist/uPlot.min.css", "LICENSE", "package.json")),
+    "swagger-ui-dist": (
+        SWAGGER_UI,
+        (
+            "swagger-ui-bundle.js",
+            "swagger-ui-bundle.js.LICENSE.txt",
+            "swagger-ui.css",
+            "LICENSE",
+            "NOTICE",
+            "package.json",
+        ),
+    ),
+}
 
 
 def fetch() -> str | None:
-    """Puts uPlot beside the page. Returns why that was not possible, or None."""
+    """Puts them beside the pages. Returns why that was not possible, or None."""
     try:
         node = find_node()
         with tempfile.TemporaryDirectory() as folder:
@@ -24,14 +40,15 @@ def fetch() -> str | None:
             npm = npm_ci(node, Path(folder))
             if npm.returncode != 0:
                 return npm.stdout.strip() or f"npm ended with {npm.returncode}"
-            shutil.rmtree(UPLOT, ignore_errors=True)
-            UPLOT.mkdir()
-            for name in WANTED:
-                shutil.copy(Path(folder) / "node_modules/uplot" / name, UPLOT)
+            for package, (target, names) in WANTED.items():
+                shutil.rmtree(target, ignore_errors=True)
+                target.mkdir()
+                for name in names:
+                    shutil.copy(Path(folder) / "node_modules" / package / name, target)
     except (OSError, NodeMissing, subprocess.TimeoutExpired) as error:
         return str(error)
     return None
 
 
 def is_fetched() -> bool:
-    return all((UPLOT / Path(name).name).is_file() for name in WANTED)
+    return all((target / Path(name).name).is_file() for target, names in WANTED.values() for name in names)
