@@ -606,12 +606,12 @@ def frame(series: SpaceCountsOut) -> "pandas.DataFrame":
 
     The index `start` is in the series' time zone. Columns: `end`, `count` and `raw_count` at the bucket's end, `min`,
     `max`, `average`, `entries`, `exits` (people) and `utilization` (share of the capacity; NaN where none is known).
-    Raises ImportError without pandas: `pip install 'headcount[pandas]'`.
+    Raises ImportError without pandas, which headcount itself does not need.
     """
     try:
         import pandas
     except ImportError as error:
-        raise ImportError("frame() needs pandas: pip install 'headcount[pandas]'") from error
+        raise ImportError("frame() needs pandas: pip install pandas") from error
     names = BucketOut.__struct_fields__
     table = pandas.DataFrame([msgspec.structs.astuple(bucket) for bucket in series.buckets], columns=list(names))
     for name in ("start", "end"):

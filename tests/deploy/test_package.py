@@ -24,7 +24,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
     is_needed = os.environ.get("HEADCOUNT_REQUIRED") == "npm"
     if "could not be fetched from npm" in built.stderr and not is_needed:
-        pytest.skip("uPlot cannot be fetched from npm here")
+        pytest.skip("uPlot and Swagger UI cannot be fetched from npm here")
     assert built.returncode == 0, built.stderr
     [made] = folder.glob("*.whl")
     return made
@@ -65,6 +65,9 @@ def test_it_has_one_thing_at_top_level_and_in_it_all_that_is_needed(wheel: Path)
     sources = {path.removeprefix("service/") for path in tracked("service") if path.startswith("service/headcount/")}
     assert names >= sources | {f"headcount/{path}" for path in tracked("sql")}
     assert names >= {"headcount/web/uplot/uPlot.esm.js", "headcount/web/uplot/uPlot.min.css"}
+    viewer = {"swagger-ui-bundle.js", "swagger-ui.css", "LICENSE", "NOTICE"}
+    assert names >= {f"headcount/web/swagger-ui/{name}" for name in viewer}
+    assert "headcount/py.typed" in names
 
 
 def test_it_migrates_and_serves_with_page_and_charts_from_any_folder(
@@ -84,7 +87,7 @@ def test_it_migrates_and_serves_with_page_and_charts_from_any_folder(
                 break
         assert served.poll() is None, lines
         with httpx.Client(base_url=f"http://127.0.0.1:{variables['HEADCOUNT_PORT']}", timeout=30) as client:
-            for path in ("/", "/web/uPlot.esm.js", "/schema", "/v1/spaces"):
+            for path in ("/", "/web/uPlot.esm.js", "/docs", "/web/swagger-ui.css", "/schema", "/v1/spaces"):
                 assert client.get(path).status_code == 200, path
     finally:
         served.terminate()

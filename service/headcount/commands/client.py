@@ -4,7 +4,6 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
@@ -13,6 +12,7 @@ import click
 import httpx
 import msgspec
 
+from headcount import client
 from headcount.demo.simulation import Report, to_datetime
 from headcount.ingest.formats import printable
 from headcount.ingest.sites import halves_of, parts_of
@@ -151,15 +151,8 @@ class Client:
 
 
 def seconds_of(retry_after: str) -> float:
-    """How long to wait by a Retry-After, in seconds or as a date (RFC 9110, section 10.2.3); 0 where it is neither."""
-    text = retry_after.strip()
-    if text.isascii() and text.isdigit():
-        return float(min(int(text[:9]), MOST_SECONDS))
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return 0.0
-    return min(max((at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0), MOST_SECONDS)
+    """How long to wait by a Retry-After, and no longer than a command waits."""
+    return min(client.seconds_of(retry_after), MOST_SECONDS)
 
 
 def is_too_large(answer: httpx.Response) -> bool:
