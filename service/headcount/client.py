@@ -44,6 +44,7 @@ from headcount.wire.messages import (
     EventIn,
     EventOut,
     EventsRecordedOut,
+    ListAgainOut,
     Page,
     ProblemItem,
     ProblemOut,
@@ -67,6 +68,7 @@ __all__ = [
     "EventOut",
     "EventsRecordedOut",
     "HeadcountError",
+    "ListAgainOut",
     "Live",
     "ProblemError",
     "ProblemItem",
@@ -88,8 +90,13 @@ PAGE_EVENTS = 1_000
 SILENT_SECONDS = 30.0
 BUSY = frozenset({429, 502, 503, 504})
 
-Change = CountOut | SpaceChangeOut | DpuChangeOut
-CHANGES: dict[str, type[Change]] = {"count": CountOut, "space": SpaceChangeOut, "dpu": DpuChangeOut}
+Change = CountOut | SpaceChangeOut | DpuChangeOut | ListAgainOut
+CHANGES: dict[str, type[Change]] = {
+    "count": CountOut,
+    "space": SpaceChangeOut,
+    "dpu": DpuChangeOut,
+    "list": ListAgainOut,
+}
 
 # As httpx has it.
 Params = list[tuple[str, str | int | float | bool | None]]
@@ -527,10 +534,11 @@ class Live:
 
     - CountOut: the count of a space, for each space once at the beginning and then within a second of every change,
     - SpaceChangeOut: a space itself was created or changed, or is gone (`deleted`),
-    - DpuChangeOut: a sensor went offline, came back or is new.
+    - DpuChangeOut: a sensor went offline, came back or is new,
+    - ListAgainOut: spaces and sensors may have changed unnoticed, so list them again.
 
-    When the connection is cut, or silent for 30 s, it connects again and goes on where it was: nothing is left out, but
-    an item may come twice. It ends only with an error: ProblemError, such as `unauthorized` for a token that was
+    When the connection is cut, or silent for 30 s, it connects again and goes on where it was: no count is left out,
+    but an item may come twice. It ends only with an error: ProblemError, such as `unauthorized` for a token that was
     revoked, or Unavailable once the service has been away for the client's `patience`.
     `last_id`: how far it has come; give it to `AsyncClient.live` to go on there, within 2 minutes.
     """

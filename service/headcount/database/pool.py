@@ -17,8 +17,9 @@ from headcount.database.schema import SchemaMismatch, SchemaVersion, compare_sch
 from headcount.database.shares import Shares
 from headcount.http.auth import Access
 from headcount.settings import Settings
+from headcount.wire.messages import ProblemItem
 from headcount.wire.negotiation import HttpRequest
-from headcount.wire.problems import TOO_LARGE, Problem, ProblemItem, problem_of
+from headcount.wire.problems import TOO_LARGE, Problem, problem_of
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy

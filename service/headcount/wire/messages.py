@@ -1320,12 +1320,9 @@ class SpaceChangeOut(Struct, frozen=True):
 
 
 class ListAgainOut(Struct, frozen=True):
-    """What listeners of the live stream are told where changes may have been missed: list spaces and sensors again.
+    """What listeners of the live stream are told where changes may have been missed: list spaces and sensors again."""
 
-    `reason`: `last_event_id`, it was too old or is not known; `stalled`, the service did not follow for a while.
-    """
-
-    reason: Literal["last_event_id", "stalled"]
+    reason: Annotated[str, about("last_event_id (it was too old or is not known) or stalled.", "stalled")]
 
 
 class DpuChangeOut(Struct, frozen=True):
