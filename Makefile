@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Of the tests: each has a database of its own. One more than the two cores of a small machine, since tests also wait.
 WORKERS ?= 3
 
-.PHONY: setup run test lint bench soak generate
+.PHONY: setup run test lint docs bench soak generate
 
 setup: .venv/installed
 
@@ -25,6 +25,9 @@ lint: setup
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build
 
 bench: setup
 	.venv/bin/python -m benchmarks

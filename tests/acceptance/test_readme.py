@@ -25,8 +25,12 @@ def parse(command: str) -> tuple[str, str, dict[str, str], str | None]:
             case "-H":
                 name, _, value = words.pop(0).partition(": ")
                 headers[name] = value
-            case "-d":
+            case "-d" | "--json" | "--data-binary" as option:
                 body = words.pop(0)
+                if body.startswith("@"):
+                    body = Path(body[1:]).read_text()
+                if option == "--json":
+                    headers["Content-Type"] = "application/json"
                 method = "POST" if method == "GET" else method
             case word:
                 url = word
@@ -35,7 +39,7 @@ def parse(command: str) -> tuple[str, str, dict[str, str], str | None]:
 
 
 async def test_it_answers_as_the_readme_says(client: httpx.AsyncClient) -> None:
-    assert len(REQUESTS) == 4
+    assert len(REQUESTS) == 3
     for command, expected in REQUESTS:
         method, path, headers, body = parse(command)
         answer = await client.request(method, path, headers=headers, content=body)

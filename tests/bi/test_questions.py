@@ -1,4 +1,4 @@
-"""The questions of docs/how-to/bi-tools.md, asked."""
+"""The questions of docs/how-to/bi-questions.md, asked."""
 
 import json
 import re
@@ -11,10 +11,10 @@ import pytest
 from headcount.demo.traffic import demo_site
 from tests.bi.conftest import OPTIONS
 
-DOCUMENT = Path(__file__).parents[2] / "docs/how-to/bi-tools.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/how-to/bi-questions.md"
 BOARD = json.loads((DOCUMENT.parents[2] / "deploy/grafana/dashboards/occupancy.json").read_text())
 QUESTIONS = dict(
-    re.findall(r"^### (.+?)\n(?:(?!^#).)*?```sql\n(.+?)```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+    re.findall(r"^## (.+?)\n(?:(?!^#).)*?```sql\n(.+?)```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
 )
 
 
@@ -41,7 +41,7 @@ def test_nothing_calls_a_peak_of_quarter_hours_exact() -> None:
         [panel] = [panel for panel in BOARD["panels"] if panel["title"] == name]
         assert "end of" in panel["description"]
         assert "Between two ends" in panel["description"]
-    section = DOCUMENT.read_text().split("### How high is the peak")[1].split("```")[0]
+    section = DOCUMENT.read_text().split("## How high is the peak")[1].split("```")[0]
     assert "at the end of a quarter-hour" in section
 
 

@@ -17,7 +17,7 @@ from tests.deploy.apps import living
 from tests.http import body
 from tests.http.reporting import trigger, wait_for
 
-PRODUCTION = Path(__file__).parents[2] / "docs/how-to/production.md"
+BACKUPS = Path(__file__).parents[2] / "docs/how-to/back-up-and-restore.md"
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAYS = 25
 KEPT_DAYS = 20
@@ -33,8 +33,8 @@ def ago(**width: float) -> str:
 
 
 def blocks(heading: str, language: str = "sh") -> list[str]:
-    """The commands under a heading of docs/how-to/production.md."""
-    section = re.split(rf"^#+ {heading}\n", PRODUCTION.read_text(), flags=re.MULTILINE)[1]
+    """The commands under a heading of docs/how-to/back-up-and-restore.md."""
+    section = re.split(rf"^#+ {heading}\n", BACKUPS.read_text(), flags=re.MULTILINE)[1]
     section = re.split(r"^##", section, flags=re.MULTILINE)[0]
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
 

@@ -144,8 +144,8 @@ def test_grafana_can_use_tls() -> None:
     assert environment["HEADCOUNT_DB_SSLMODE"] == "${GRAFANA_DB_SSLMODE:-disable}"
 
 
-def test_production_md_makes_every_password_that_it_needs() -> None:
-    text = (ROOT / "docs/how-to/production.md").read_text()
+def test_the_guide_makes_every_password_that_it_needs() -> None:
+    text = (ROOT / "docs/how-to/install.md").read_text()
     found = re.search(r"^for name in ([A-Z ]+); do echo .*> \.env$", text, re.M)
     assert found
     assert {f"{name}_PASSWORD" for name in found[1].split()} == set(PASSWORDS)

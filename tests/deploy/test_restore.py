@@ -1,4 +1,7 @@
-"""Backups are restored by the commands of docs/how-to/production.md, and the copies say what the originals said."""
+"""Backups are restored by the commands of the guide, and the copies say what the originals said.
+
+The guide is docs/how-to/back-up-and-restore.md.
+"""
 
 import asyncio
 import os

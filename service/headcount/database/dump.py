@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 
@@ -209,9 +210,10 @@ def dump_docs(url: str) -> str:
         functions = connection.execute(FUNCTIONS).fetchall()
         views = connection.execute(VIEWS).fetchall()
     text = [
-        "# The SQL side",
+        "# SQL API and BI views",
         f"<!-- {NOTICE} -->",
-        "What the service calls (`api`) and what people and BI tools read (`bi`).",
+        "The functions that the service calls (schema `api`) and the views that people and BI tools\n"
+        "read (`bi`). Both come from the comments in the database.",
         "## Functions",
     ]
     for _, name, arguments, result, comment, roles in sorted(functions):
@@ -237,7 +239,13 @@ def dump_docs(url: str) -> str:
 
 def _comment(comment: str | None) -> tuple[str, list[str]]:
     summary, _, rest = (comment or "(no comment)").strip().partition("\n")
-    return summary, [rest.strip()] if rest.strip() else []
+    return _wrapped(summary), [_wrapped(rest)] if rest.strip() else []
+
+
+def _wrapped(text: str) -> str:
+    """Each line of a comment at 100 columns."""
+    lines = (textwrap.wrap(line, 100, break_long_words=False, break_on_hyphens=False) for line in text.split("\n"))
+    return "\n".join("\n".join(line) for line in lines).strip()
 
 
 def _names(roles: list[str]) -> str:

@@ -98,13 +98,13 @@ async def check_session(connection: calls.Session, statement_seconds: float) -> 
         login = session["login"] if session else "nobody"
         raise SchemaMismatch(
             f"The sessions are those of {login}, and not of {ROLE}. Let the service log in as {ROLE}, "
-            f"or have an administrator run: alter role {login} set role = {ROLE} (docs/how-to/production.md)."
+            f"or have an administrator run: alter role {login} set role = {ROLE} (docs/how-to/pgbouncer.md)."
         )
     if session["jit"] != "off" or not 0 < session["statement_seconds"] <= statement_seconds:
         raise SchemaMismatch(
             f"The sessions are without limits. Have an administrator run: alter role {session['login']} "
             f"set jit = off; alter role {session['login']} set statement_timeout = '{statement_seconds:g}s' "
-            "(docs/how-to/production.md)."
+            "(docs/how-to/pgbouncer.md)."
         )
 
 
