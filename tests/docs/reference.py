@@ -53,6 +53,7 @@ def http_api() -> str:
     """Every operation and every object of the OpenAPI document."""
     document = asyncio.run(_document())
     schemas: Json = document["components"]["schemas"]
+    about = {tag["name"]: tag.get("description", "") for tag in document.get("tags", ())}
     text = [
         "# HTTP API",
         NOTICE,
@@ -65,7 +66,7 @@ def http_api() -> str:
         ),
     ]
     for group, operations in _groups(document):
-        text.append(f"## {group}")
+        text += [f"## {group}", wrapped(about.get(group, ""))]
         for path, method, operation in operations:
             text += _operation(path, method, operation, document)
     text.append("## Objects")
@@ -101,7 +102,8 @@ def _operation(path: str, method: str, operation: Json, document: Json) -> list[
     text = [f"### {method.upper()} {path}", wrapped(operation.get("summary", "")) or ""]
     text.append(wrapped(operation.get("description", "")))
     scopes = [scope for one in operation.get("security", ()) for scopes in one.values() for scope in scopes]
-    text.append(f"Scope: {', '.join(f'`{scope}`' for scope in scopes)}." if scopes else "No token is needed.")
+    if "token" not in operation.get("description", ""):
+        text.append(f"Scope: {', '.join(f'`{scope}`' for scope in scopes)}." if scopes else "No token is needed.")
     parameters = [_resolved(parameter, document) for parameter in operation.get("parameters", ())]
     text += table(
         ("Parameter", "In", "Type", "Default", "Meaning"),
