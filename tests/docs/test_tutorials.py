@@ -1,6 +1,7 @@
 """What the tutorials tell readers to do gives what the tutorials print."""
 
 import asyncio
+import contextlib
 import json
 import re
 import subprocess
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.test_readme import parse
-from tests.commands.support import headcount
+from tests.commands.support import free_port, headcount, serving
 
 TUTORIALS = Path(__file__).parents[2] / "docs/tutorials"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
@@ -38,6 +39,18 @@ def same(found: Any, printed: Any, name: str = "") -> bool:
     if name in INSTANTS and isinstance(found, str):
         return bool(datetime.fromisoformat(found) and datetime.fromisoformat(printed))
     return bool(found == printed)
+
+
+def run(program: str, database_url: str, folder: Path) -> str:
+    """What it prints; if it asks the service, there is one."""
+    port, url = free_port(), database_url.replace("postgresql://", "postgresql+psycopg://")
+    program = program.replace(SOCKET, repr(url)).replace("http://127.0.0.1:8000", f"http://127.0.0.1:{port}")
+    with serving(folder, database_url, port) if f":{port}" in program else contextlib.nullcontext() as service:
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        if service:
+            service.end()
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def save(file: Path, content: str) -> None:
@@ -78,10 +91,8 @@ async def test_every_command_answers_as_printed(
                 names = [column.name for column in cursor.description or ()]
                 assert [names, *([str(cell) for cell in row] for row in cursor)] == cells(printed)
         elif kind == "python":
-            url = database_url.replace("postgresql://", "postgresql+psycopg://")
-            program = [sys.executable, "-c", content.replace(SOCKET, repr(url))]
-            done = await asyncio.to_thread(subprocess.run, program, capture_output=True, text=True, check=False)
-            assert done.stdout.strip() == printed.strip(), done.stderr
+            said = await asyncio.to_thread(run, content, database_url, tmp_path)
+            assert [line.rstrip() for line in said.splitlines()] == printed.splitlines()
     assert len(watched) == len(WATCHED[tutorial])
     for command, known in zip(watched, WATCHED[tutorial], strict=True):
         assert command.startswith(known)
