@@ -3,6 +3,7 @@
 from headcount.database.dump import DOCS, SCHEMA, dump_docs, dump_schema, freeze
 from tests.docs import reference
 from tests.lanes import choose_lane
+from tests.reference import SETTINGS, settings_page
 
 
 def main() -> None:
@@ -11,6 +12,8 @@ def main() -> None:
         DOCS.write_text(dump_docs(url))
     freeze()
     reference.write()
+    SETTINGS.parent.mkdir(exist_ok=True)
+    SETTINGS.write_text(settings_page())
 
 
 if __name__ == "__main__":

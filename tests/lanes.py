@@ -66,7 +66,7 @@ class EmbeddedLane:
     def database(self, *, migrated: bool) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="headcount-") as folder:
             copy_template(self._template(migrated), Path(folder) / "database")
-            with EmbeddedDatabase(Path(folder) / "database") as embedded:
+            with EmbeddedDatabase(Path(folder) / "database", durable=False) as embedded:
                 yield embedded.url
 
     def _template(self, migrated: bool) -> Path:

@@ -1,11 +1,13 @@
-"""What the service is told by its environment. Wrong values are refused before anything starts."""
+"""What the service is told by its environment. Wrong names and values are refused before anything starts."""
 
+import difflib
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Self
+from pathlib import Path
+from typing import Annotated, Any, Self, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,7 +20,7 @@ NO_DATABASE = (
     "Set it: DATABASE_URL=postgresql://USER:PASSWORD@HOST/headcount. "
     "Without a database of your own, `headcount run` (make run) starts one for trying out."
 )
-
+KUBERNETES = "Kubernetes sets such variables for a Service named headcount: set enableServiceLinks: false for the pod."
 
 APPRISE_SCHEMES = (
     "discord",
@@ -51,67 +53,156 @@ class SettingsRefused(Exception):
     """The environment asks for something the service will not do; the text says what to do instead."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """`auth` is `required` or `off`; times are in seconds."""
+def says(meaning: str, unit: str = "", *, secret: bool = False) -> Meta:
+    """What docs/reference/settings.md says of a setting. A secret one can also be read from a file."""
+    return Meta(description=meaning, extra={"unit": unit, "secret": secret})
 
-    database_url: str = ""
-    host: str = "127.0.0.1"
-    port: int = 8000
-    auth: str = "required"
-    # Whether DATABASE_URL is that of a pooler (PgBouncer), where every transaction may be on another session.
-    pooled: bool = False
-    # A streaming replica that shares the reading; None: there is none.
-    read_url: str | None = None
-    pool_size: int = 10
-    # Requests that may wait for a connection; more than that are told to come back (503).
-    max_waiting: int = 200
-    # Transactions for small requests with events that run at a time.
-    writers: int = 1
-    # Events, and bytes of them, that may wait to be stored, and bytes of bodies that may be underway: 503 beyond.
-    max_waiting_events: int = 50_000
-    max_waiting_bytes: int = 64 * 1024 * 1024
-    max_body_bytes: int = 64 * 1024 * 1024
-    acquire_seconds: float = 5.0
-    statement_seconds: float = 30.0
-    auto_register: bool = True
-    # From when on events are taken: written to the database, for all processes. None: what holds there.
-    events_from: datetime | None = None
-    # DPUs that a token may register by what it sends, at once and an hour beyond, and those that may be there in all
-    # while nobody has placed or named them. In the database: the process that started last decides for all.
-    register_burst: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 20_000
-    register_per_hour: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 1_000
-    max_unplaced_dpus: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 100_000
-    # Whether this process also does what runs in the background: it notices sensors that fall silent.
-    jobs: bool = True
-    # What one token may send to one process, unless it has limits of its own; None: as much as it likes.
-    events_per_second: Annotated[int, Meta(ge=1)] | None = None
-    requests_per_second: Annotated[int, Meta(ge=1)] | None = None
-    # Pages of other origins that may use the API.
-    cors_origins: tuple[str, ...] = ()
-    # Streams of GET /v1/live that may be open at once.
-    max_listeners: int = 4000
-    # Whether this process sends notices, and looks for spaces that are over their capacity.
-    send_notices: bool = True
-    # Networks that webhooks may reach although they are not public, such as 10.1.0.0/16.
-    private_targets: tuple[str, ...] = ()
-    # Apprise services that channels may name: by default those that reach nothing but the provider's own hosts.
-    apprise_schemes: tuple[str, ...] = APPRISE_SCHEMES
-    # smtp://, smtp+starttls:// or smtps://[user:password@]host[:port]; None: there is no e-mail.
-    smtp_url: str | None = None
-    smtp_from: str = "headcount@localhost"
-    # Reports that are computed at a time, may wait to be (a quarter of them of one token), and are kept of each token
-    # although they are older than an hour; and for how many one token can ask an hour.
-    report_workers: int = 2
-    max_reports: int = 100
-    keep_reports: int = 100
-    reports_per_hour: int = 1000
-    # For `headcount consume`: servers, separated by commas, each with its user and password or token; files in PEM.
-    nats_url: str | None = None
-    nats_ca: str | None = None
-    nats_certificate: str | None = None
-    nats_key: str | None = None
-    # Where it answers /metrics.
-    metrics_port: int = 8001
+
+AtLeastOne = Annotated[int, Meta(ge=1)]
+Dpus = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """One field for each variable. What they mean is in docs/reference/settings.md, which is made from here."""
+
+    database_url: Annotated[
+        str,
+        says(
+            "The database, as `postgresql://USER:PASSWORD@HOST/NAME`. Every command needs it but `headcount run`.",
+            secret=True,
+        ),
+    ] = ""
+    pooled: Annotated[
+        bool,
+        says(
+            "Whether `DATABASE_URL` leads to a pooler (PgBouncer in transaction mode), where each transaction may get "
+            "another session."
+        ),
+    ] = False
+    read_url: Annotated[
+        str | None, says("A streaming replica that answers part of the reads. Not set: there is none.", secret=True)
+    ] = None
+    pool_size: Annotated[int, says("Connections to the database in each process.", "connections")] = 10
+    max_waiting: Annotated[int, says("Requests that may wait for a connection. Further ones get 503.", "requests")] = (
+        200
+    )
+    acquire_seconds: Annotated[
+        float, says("How long a request waits for a connection before it gets 503.", "seconds")
+    ] = 5.0
+    statement_seconds: Annotated[float, says("How long a statement may run before it is cancelled.", "seconds")] = 30.0
+    host: Annotated[str, says("The address on which the service listens.")] = "127.0.0.1"
+    port: Annotated[int, says("The port on which the service listens.")] = 8000
+    auth: Annotated[
+        str,
+        says("`required`: every request needs a token. `off`: none does; only accepted on a loopback address."),
+    ] = "required"
+    cors_origins: Annotated[
+        tuple[str, ...],
+        says("Origins of web pages that may call the API, such as `https://example.org`; `*` for all."),
+    ] = ()
+    events_per_second: Annotated[
+        AtLeastOne | None,
+        says(
+            "Events that one token may send to one process, unless the token has a limit of its own. "
+            "Not set: no limit.",
+            "events per second",
+        ),
+    ] = None
+    requests_per_second: Annotated[
+        AtLeastOne | None,
+        says(
+            "Requests that one token may send to one process, unless the token has a limit of its own. "
+            "Not set: no limit.",
+            "requests per second",
+        ),
+    ] = None
+    max_listeners: Annotated[
+        int, says("Live streams (`GET /v1/live`) that one process keeps open at once.", "streams")
+    ] = 4000
+    writers: Annotated[
+        int, says("Transactions that store small requests with events at the same time.", "transactions")
+    ] = 1
+    max_waiting_events: Annotated[
+        int, says("Events that may wait to be stored. Further requests get 503.", "events")
+    ] = 50_000
+    max_waiting_bytes: Annotated[
+        int, says("Bytes of events that may wait to be stored. Further requests get 503.", "bytes")
+    ] = 64 * 1024 * 1024
+    max_body_bytes: Annotated[
+        int, says("Bytes of request bodies that may be on their way at once. Further requests get 503.", "bytes")
+    ] = 64 * 1024 * 1024
+    events_from: Annotated[
+        datetime | None,
+        says(
+            "Events before this are refused. A date (begins in UTC) or an instant with its offset. It is written to "
+            "the database and holds for all processes. Not set: what holds there."
+        ),
+    ] = None
+    auto_register: Annotated[
+        bool, says("Whether an event of an unknown DPU registers the DPU. Otherwise the event is rejected.")
+    ] = True
+    register_burst: Annotated[
+        Dpus,
+        says(
+            "DPUs that one token may register at once by what it sends. This and the next two are written to the "
+            "database: the process that started last decides for all.",
+            "DPUs",
+        ),
+    ] = 20_000
+    register_per_hour: Annotated[
+        Dpus, says("DPUs that one token may register an hour, once the burst is used up.", "DPUs per hour")
+    ] = 1_000
+    max_unplaced_dpus: Annotated[Dpus, says("DPUs that may exist that nobody has placed or named.", "DPUs")] = 100_000
+    jobs: Annotated[
+        bool, says("Whether this process also does the periodic work: it notices sensors that fall silent.")
+    ] = True
+    send_notices: Annotated[
+        bool, says("Whether this process sends notices and looks for spaces over their capacity.")
+    ] = True
+    private_targets: Annotated[
+        tuple[str, ...],
+        says("Networks that webhooks may reach although they are not public, such as `10.1.0.0/16`."),
+    ] = ()
+    apprise_schemes: Annotated[
+        tuple[str, ...],
+        says(
+            "Apprise services that channels may use. Those of the default reach nothing but the provider's own hosts."
+        ),
+    ] = APPRISE_SCHEMES
+    smtp_url: Annotated[
+        str | None,
+        says(
+            "The mail server: `smtp://`, `smtp+starttls://` or `smtps://` and `[user:password@]host[:port]`. "
+            "Not set: there is no e-mail.",
+            secret=True,
+        ),
+    ] = None
+    smtp_from: Annotated[str, says("The sender of e-mail.")] = "headcount@localhost"
+    report_workers: Annotated[int, says("Reports that one process computes at the same time.", "reports")] = 2
+    max_reports: Annotated[
+        int, says("Reports that may wait to be computed; a quarter of them for one token.", "reports")
+    ] = 100
+    keep_reports: Annotated[
+        int, says("Reports of one token that are kept although they are older than an hour.", "reports")
+    ] = 100
+    reports_per_hour: Annotated[int, says("Reports that one token may ask for in an hour.", "reports per hour")] = 1000
+    nats_url: Annotated[
+        str | None,
+        says(
+            "For `headcount consume`: NATS servers, separated by commas, each with its user and password or token.",
+            secret=True,
+        ),
+    ] = None
+    nats_ca: Annotated[
+        str | None, says("For `headcount consume`: a PEM file with the authorities that sign the server's certificate.")
+    ] = None
+    nats_certificate: Annotated[
+        str | None, says("For `headcount consume`: a PEM file with the client's own certificate.")
+    ] = None
+    nats_key: Annotated[str | None, says("For `headcount consume`: a PEM file with the key to it.")] = None
+    metrics_port: Annotated[
+        int, says("The port on which `headcount consume` answers `/metrics`, `/healthz` and `/readyz`.")
+    ] = 8001
 
     def __post_init__(self) -> None:
         """Every way to make settings comes through here, so no service runs unprotected by mistake."""
@@ -153,20 +244,63 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, *, needs_database: bool = True) -> Self:
         """Reads DATABASE_URL and HEADCOUNT_*; an empty variable counts as not set."""
-        if needs_database and not environment.get("DATABASE_URL"):
+        check_names(environment)
+        given = {name: read_variable(variable, environment) for name, variable in VARIABLES.items()}
+        if needs_database and given["database_url"] is None:
             raise SettingsRefused(NO_DATABASE)
-        given = {name: environment[variable] for name, variable in VARIABLES.items() if environment.get(variable)}
         types = {field.name: field.type for field in msgspec.structs.fields(cls)}
         values = {}
         for name, text in given.items():
+            if text is None:
+                continue
             try:
                 value = [part.strip() for part in text.split(",")] if name in LISTS else text
                 if name == "events_from":
                     value = _instant(text)
                 values[name] = msgspec.convert(value, types[name], strict=False)
             except msgspec.ValidationError as error:
-                raise SettingsRefused(f"{VARIABLES[name]} is {text!r}: {error}") from None
+                hint = f" {KUBERNETES}" if "://" in text else ""
+                raise SettingsRefused(f"{VARIABLES[name]} is {text!r}: {error}.{hint}") from None
         return cls(**values)
+
+
+def check_names(environment: Mapping[str, str] = os.environ) -> None:
+    """Raises SettingsRefused for a HEADCOUNT_ variable that does not exist: what it should change would not be so."""
+    known = {*VARIABLES.values(), *OTHERS, *(f"{variable}_FILE" for variable in SECRETS)}
+    for variable in sorted(environment):
+        if not variable.startswith("HEADCOUNT_") or variable in known or not environment[variable]:
+            continue
+        if variable.removesuffix("_FILE") in known:
+            raise SettingsRefused(
+                f"{variable}: {variable.removesuffix('_FILE')} is no secret, so it cannot be read from a file. Set it."
+            )
+        if re.fullmatch(r"HEADCOUNT_(SERVICE_(HOST|PORT.*)|PORT_\d+_(TCP|UDP).*)", variable):
+            raise SettingsRefused(f"{variable} is no setting. {KUBERNETES}")
+        names = [name.removeprefix("HEADCOUNT_") for name in known]
+        near = difflib.get_close_matches(variable.removeprefix("HEADCOUNT_"), names, n=1)
+        advice = f"Did you mean HEADCOUNT_{near[0]}?" if near else "docs/reference/settings.md lists all settings."
+        raise SettingsRefused(f"{variable} is no setting. {advice}")
+
+
+def read_variable(variable: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """What the variable says or, where it is a secret, the file that VARIABLE_FILE names; None: neither is set.
+
+    Raises SettingsRefused if both are set, and where the file cannot be read or is empty.
+    """
+    value = environment.get(variable) or None
+    path = environment.get(f"{variable}_FILE") if variable in SECRETS else None
+    if not path:
+        return value
+    if value:
+        raise SettingsRefused(f"{variable} and {variable}_FILE are both set. Unset one of them.")
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsRefused(f"{variable}_FILE is {path!r}, which cannot be read: {reason}.") from None
+    if not text:
+        raise SettingsRefused(f"{variable}_FILE is {path!r}, which is empty.")
+    return text
 
 
 def _instant(text: str) -> str:
@@ -182,6 +316,30 @@ LISTS = ("cors_origins", "private_targets", "apprise_schemes")
 VARIABLES = {
     name: "DATABASE_URL" if name == "database_url" else f"HEADCOUNT_{name.upper()}"
     for name in Settings.__struct_fields__
+}
+# Variables with the same beginning that say nothing to the service.
+OTHERS = {
+    "HEADCOUNT_TOKEN": "The token with which `simulate`, `import --url` and `apply --url` speak to a service.",
+    "HEADCOUNT_CACHE": "Where the embedded database's files are kept; `~/.cache/headcount` by default.",
+    "HEADCOUNT_VERSION": "For `compose.yaml`: the tag of the image.",
+    "HEADCOUNT_DB": "For Grafana: the database, as `host:port`.",
+    "HEADCOUNT_DB_SSLMODE": "For Grafana: `disable`, `require`, `verify-ca` or `verify-full`.",
+}
+
+
+def annotation_of(kind: Any) -> Iterator[Meta]:
+    """What the annotations of a field's type say, the outermost last."""
+    if get_origin(kind) is Annotated:
+        inner, *said = get_args(kind)
+        yield from annotation_of(inner)
+        yield from (meta for meta in said if isinstance(meta, Meta))
+
+
+# By field: what it means, its unit and whether it is a secret.
+MEANINGS = {field.name: [*annotation_of(field.type)][-1] for field in msgspec.structs.fields(Settings)}
+SECRETS = {
+    "HEADCOUNT_TOKEN",
+    *(VARIABLES[name] for name, meaning in MEANINGS.items() if meaning.extra and meaning.extra["secret"]),
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.commands import support
 from tests.commands.support import free_port
 from tests.deploy.test_image import ROOT, copied, tracked
 
@@ -52,7 +53,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(installed: Path, folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     """`headcount` as it was installed, from a folder that is not ours."""
-    environment = {**os.environ, **variables, "PYTHONPATH": str(installed)}
+    environment = support.environment(**variables, PYTHONPATH=str(installed))
     command = [sys.executable, "-m", "headcount.cli", *arguments]
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

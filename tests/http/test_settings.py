@@ -1,10 +1,13 @@
 """service/headcount/settings.py: what the service refuses to start with."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from headcount.settings import Settings, SettingsRefused
+from headcount.cli import main
+from headcount.settings import SECRETS, VARIABLES, Settings, SettingsRefused
 
 
 def read(environment: dict[str, str]) -> Settings:
@@ -93,3 +96,102 @@ def test_it_goes_unprotected_nowhere_else(host: str) -> None:
 def test_it_refuses_a_wrong_value_and_names_the_variable(variable: str, value: str) -> None:
     with pytest.raises(SettingsRefused, match=variable):
         read({"HEADCOUNT_AUTH": "off", variable: value})
+
+
+@pytest.mark.parametrize(
+    ("variable", "advice"),
+    [
+        ("HEADCOUNT_SMPT_URL", "Did you mean HEADCOUNT_SMTP_URL?"),
+        ("HEADCOUNT_POOLSIZE", "Did you mean HEADCOUNT_POOL_SIZE?"),
+        ("HEADCOUNT_NATS_URL_FIEL", "Did you mean HEADCOUNT_NATS_URL_FILE?"),
+        ("HEADCOUNT_XYZZY", "docs/reference/settings.md"),
+        ("HEADCOUNT_PORT_FILE", "HEADCOUNT_PORT is no secret"),
+        ("HEADCOUNT_SERVICE_HOST", "enableServiceLinks: false"),
+        ("HEADCOUNT_PORT_8000_TCP_ADDR", "enableServiceLinks: false"),
+    ],
+)
+def test_it_refuses_a_variable_that_does_not_exist_and_says_which_was_meant(variable: str, advice: str) -> None:
+    with pytest.raises(SettingsRefused) as refused:
+        read({variable: "x"})
+    assert variable in str(refused.value)
+    assert advice in str(refused.value)
+    assert read({variable: ""}) == read({})
+
+
+def test_it_says_where_a_port_that_nobody_set_comes_from() -> None:
+    with pytest.raises(SettingsRefused, match="enableServiceLinks"):
+        read({"HEADCOUNT_PORT": "tcp://10.0.0.1:8000"})
+
+
+def test_it_takes_variables_that_are_for_others() -> None:
+    for variable in ("HEADCOUNT_TOKEN", "HEADCOUNT_TOKEN_FILE", "HEADCOUNT_CACHE", "HEADCOUNT_VERSION"):
+        assert read({variable: "x"}) == read({})
+
+
+COMMANDS = {
+    "serve": ["serve"],
+    "consume": ["consume"],
+    "run": ["run"],
+    "migrate": ["migrate"],
+    "import": ["import", __file__],
+    "apply": ["apply", __file__],
+    "apply by url": ["apply", __file__, "--url", "http://127.0.0.1:9"],
+    "token": ["token", "list"],
+    "retain": ["retain"],
+    "verify": ["verify"],
+    "simulate": ["simulate", "--url", "http://127.0.0.1:9"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_refuses_a_misspelt_variable(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "site.toml"
+    file.write_text("")
+    arguments = [str(file) if argument == __file__ else argument for argument in COMMANDS[command]]
+    done = CliRunner().invoke(main, arguments, env={"DATABASE_URL": "postgresql://x/y", "HEADCOUNT_SMPT_URL": "x"})
+    assert done.exit_code == 1, done.output
+    assert "Did you mean HEADCOUNT_SMTP_URL?" in done.output
+
+
+NEEDY = [name for name in COMMANDS if name not in ("run", "apply by url", "simulate")]
+
+
+@pytest.mark.parametrize("command", NEEDY)
+def test_every_command_but_run_needs_a_database(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "site.toml"
+    file.write_text("")
+    arguments = [str(file) if argument == __file__ else argument for argument in COMMANDS[command]]
+    done = CliRunner().invoke(main, arguments, env={"DATABASE_URL": None})
+    assert done.exit_code == 1, done.output
+    assert "DATABASE_URL is not set" in done.output
+
+
+def test_what_holds_a_password_can_come_from_a_file(tmp_path: Path) -> None:
+    assert {variable for variable in VARIABLES.values() if variable.endswith("_URL")} | {"HEADCOUNT_TOKEN"} == SECRETS
+    path = tmp_path / "secret"
+    path.write_text("postgresql://u:p@h/d\n")
+    for variable in SECRETS - {"HEADCOUNT_TOKEN", "HEADCOUNT_SMTP_URL"}:
+        name = next(name for name, known in VARIABLES.items() if known == variable)
+        found = Settings.from_environment({f"{variable}_FILE": str(path)}, needs_database=False)
+        assert getattr(found, name) == "postgresql://u:p@h/d"
+
+
+def test_it_says_what_is_wrong_with_a_secret_s_file_and_not_what_is_in_it(tmp_path: Path) -> None:
+    secret, empty = tmp_path / "secret", tmp_path / "empty"
+    secret.write_text("smtp://mail.example:s3cret")
+    empty.write_text("\n")
+    for given, said in (
+        ({"HEADCOUNT_SMTP_URL_FILE": str(tmp_path / "nothing")}, "No such file"),
+        ({"HEADCOUNT_SMTP_URL_FILE": str(tmp_path)}, "Is a directory"),
+        ({"HEADCOUNT_SMTP_URL_FILE": str(empty)}, "empty"),
+        ({"HEADCOUNT_SMTP_URL_FILE": str(secret)}, "must be smtp://"),
+        ({"HEADCOUNT_SMTP_URL_FILE": str(secret), "HEADCOUNT_SMTP_URL": "smtp://h"}, "both set"),
+    ):
+        with pytest.raises(SettingsRefused, match="HEADCOUNT_SMTP_URL") as refused:
+            read(given)
+        assert said in str(refused.value)
+        assert "s3cret" not in str(refused.value)

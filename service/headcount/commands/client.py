@@ -1,6 +1,5 @@
 """The service as commands speak to it: at a URL, with the token in HEADCOUNT_TOKEN."""
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from headcount import client
 from headcount.demo.simulation import Report, to_datetime
 from headcount.ingest.formats import printable
 from headcount.ingest.sites import halves_of, parts_of
+from headcount.settings import SettingsRefused, check_names, read_variable
 from headcount.wire.instants import encoded
 from headcount.wire.messages import EventsRecordedOut, ProblemOut, SiteChange, SiteIn, SiteOut
 from headcount.wire.problems import TOO_LARGE
@@ -36,7 +36,11 @@ class Client:
     """Sends to the service, again and again while it is away or busy. Nothing is lost and nothing counts twice."""
 
     def __init__(self, url: str) -> None:
-        token = os.environ.get("HEADCOUNT_TOKEN")
+        try:
+            check_names()
+            token = read_variable("HEADCOUNT_TOKEN")
+        except SettingsRefused as refused:
+            raise click.ClickException(str(refused)) from None
         headers = {"Authorization": f"Bearer {token}"} if token else None
         self.client = httpx.Client(base_url=url, timeout=60, headers=headers)
         self.received = self.accepted = self.duplicates = self.rejected = 0

@@ -47,7 +47,7 @@ def run(data: Path) -> None:
     try:
         settings = _settings()
         check_port(settings)
-        with _database(data) as embedded:
+        with _database(data, settings) as embedded:
             url = embedded.url if embedded else settings.database_url
             _migrate(url)
             settings = with_database(settings, url)
@@ -74,9 +74,9 @@ def _settings() -> Settings:
 
 
 @contextmanager
-def _database(data: Path) -> Iterator[EmbeddedDatabase | None]:
+def _database(data: Path, settings: Settings) -> Iterator[EmbeddedDatabase | None]:
     """The embedded database where DATABASE_URL names none."""
-    if os.environ.get("DATABASE_URL"):
+    if settings.database_url:
         yield None
         return
     click.echo(f"Starting the embedded TimescaleDB in {data} (to try things out; never for production).")

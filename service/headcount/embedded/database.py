@@ -42,7 +42,8 @@ class EmbeddedDatabase:
 
     `url` is right before, between and after starts, for asyncpg and psycopg alike. With `port`, the server
     also listens at postgresql://postgres@127.0.0.1:<port>/<database>, for psql and BI tools, where every user
-    of this machine is let in without a password.
+    of this machine is let in without a password. With `durable=False` commits do not wait for the disk: a power cut
+    may break the directory. That is for databases that nobody keeps, such as those of tests.
     """
 
     url: str
@@ -55,6 +56,7 @@ class EmbeddedDatabase:
         database: str = "headcount",
         idle_in_transaction_seconds: float = 60,
         checkpoint_seconds: float = 300,
+        durable: bool = True,
         on_message: Callable[[str], None] = print_message,
     ) -> None:
         self._directory = directory.absolute()
@@ -63,6 +65,7 @@ class EmbeddedDatabase:
         self._database = database
         self._idle_in_transaction_seconds = idle_in_transaction_seconds
         self._checkpoint_seconds = checkpoint_seconds
+        self._durable = durable
         self._on_message = on_message
         self._socket_directory = _socket_directory(self._directory)
         self.url = f"postgresql://postgres@/{quote(database, safe='')}?host={quote(str(self._socket_directory))}"
@@ -206,6 +209,7 @@ class EmbeddedDatabase:
             "port": self._port,
             "idleInTransactionSeconds": self._idle_in_transaction_seconds,
             "checkpointSeconds": self._checkpoint_seconds,
+            "durable": self._durable,
         }
         with self._launching:
             if self._stopping.is_set():

@@ -20,10 +20,11 @@ let postgres = null // the WebAssembly module, once it runs
 
 // ---- what is changed in the build before it runs ----
 
-// fdatasync does nothing in the build: a commit has to reach the disk.
+// fdatasync does nothing in the build: a commit has to reach the disk, unless nobody keeps the database.
+const { durable } = workerData
 function fdatasync(descriptor) {
   const hostDescriptor = postgres?.FS.getStream(descriptor)?.nfd
-  if (hostDescriptor !== undefined) fs.fdatasyncSync(hostDescriptor)
+  if (durable && hostDescriptor !== undefined) fs.fdatasyncSync(hostDescriptor)
   return 0
 }
 
@@ -61,7 +62,7 @@ const stack = postgres._malloc(STACK_BYTES)
 postgres.___stack_pointer.value = (stack + STACK_BYTES) & ~15
 
 postgres.FS.filesystems.NODEFS.stream_ops.fsync = (stream) => {
-  if (stream.nfd !== undefined) fs.fsyncSync(stream.nfd)
+  if (durable && stream.nfd !== undefined) fs.fsyncSync(stream.nfd)
   return 0
 }
 
