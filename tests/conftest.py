@@ -13,6 +13,9 @@ from headcount.app import create_app
 from headcount.settings import Settings
 from tests.http.streams import client_of
 from tests.lanes import Lane, choose_lane
+from tests.skips import pytest_sessionfinish, pytest_terminal_summary
+
+__all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]
 
 
 @pytest.fixture(scope="session")

@@ -156,20 +156,6 @@ def test_every_command_refuses_a_misspelt_variable(
     assert "Did you mean HEADCOUNT_SMTP_URL?" in done.output
 
 
-NEEDY = [name for name in COMMANDS if name not in ("run", "apply by url", "simulate")]
-
-
-@pytest.mark.parametrize("command", NEEDY)
-def test_every_command_but_run_needs_a_database(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "site.toml"
-    file.write_text("")
-    arguments = [str(file) if argument == __file__ else argument for argument in COMMANDS[command]]
-    done = CliRunner().invoke(main, arguments, env={"DATABASE_URL": None})
-    assert done.exit_code == 1, done.output
-    assert "DATABASE_URL is not set" in done.output
-
-
 def test_what_holds_a_password_can_come_from_a_file(tmp_path: Path) -> None:
     assert {variable for variable in VARIABLES.values() if variable.endswith("_URL")} | {"HEADCOUNT_TOKEN"} == SECRETS
     path = tmp_path / "secret"
