@@ -113,6 +113,39 @@ def restored(original: Original, dump: Path) -> Iterator[Cluster]:
         yield cluster
 
 
+BACKUP = f"{Path(__file__).parents[2] / 'deploy/backup.sh'}"
+
+
+def test_the_backups_of_compose_are_kept_checked_and_restored(original: Original, tmp_path: Path) -> None:
+    def backup(*arguments: str, cluster: Cluster = original.cluster) -> str:
+        return run(f"BACKUP_FOLDER={tmp_path} BACKUP_KEEP=2 {BACKUP} {' '.join(arguments)}", cluster, tmp_path)
+
+    with pytest.raises(AssertionError):
+        backup("check")
+    (tmp_path / "unfinished-headcount-1").mkdir()
+    for older in ("headcount-20200101T000000Z", "headcount-20200102T000000Z"):
+        (tmp_path / older).mkdir()
+    backup("once")
+    backup("check")
+    kept = backup("list").split()
+    assert len(kept) == 2
+    assert kept[0] == "headcount-20200102T000000Z", "the oldest goes"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*kept, "last"]
+    with pytest.raises(AssertionError, match="These exist"):
+        backup("restore", "headcount-1")
+    with pytest.raises(AssertionError, match="holds data"):
+        backup("restore", kept[1])
+    with private_cluster(fill=quiet) as cluster:
+        execute(cluster.url, "create database headcount", "create role headcount_service login password 'other'")
+        assert "Restored" in backup("restore", kept[1], cluster=cluster)
+        assert drill.digests(url_of(cluster)) == drill.digests(original.url)
+        said = run(drill.blocks("A dump")[2], cluster, tmp_path)
+        assert said.splitlines() == [
+            "The database was current already.",
+            "Everything that is stored equals what the events add up to.",
+        ]
+
+
 async def test_a_dump_holds_something_of_everything(original: Original) -> None:
     counts = {name: rows for name, (rows, _) in drill.digests(original.url).items()}
     for name in ("event", "late_mark", "kept_event", "rejected_event", "change", "token", "poll", "report", "channel"):
