@@ -5,7 +5,7 @@ COPY requirements.lock ./
 # All of the lock file, checked by its hashes, so that there is one lock file: what the service needs is taken from it.
 RUN pip download --quiet --no-cache-dir --require-hashes --only-binary :all: --dest wheels --requirement requirements.lock \
  && pip install --quiet --no-cache-dir --no-index --find-links wheels --require-hashes --requirement requirements.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY sql sql
 # Node only serves the embedded database, which is for trying out.

@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Of the tests: each has a database of its own. One more than the two cores of a small machine, since tests also wait.
 WORKERS ?= 3
 
-.PHONY: setup run test lint docs bench soak generate
+.PHONY: setup run test check lint docs bench soak generate
 
 setup: .venv/installed
 
@@ -18,6 +18,10 @@ setup: .venv/installed
 run: setup
 	.venv/bin/headcount run
 
+# The part of the suite that takes two minutes: what most changes can break.
+check: setup
+	.venv/bin/pytest --numprocesses $(WORKERS) --dist worksteal tests/sql tests/http
+
 test: setup
 	.venv/bin/pytest --numprocesses $(WORKERS) --dist worksteal
 
@@ -25,6 +29,7 @@ lint: setup
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/typos
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build

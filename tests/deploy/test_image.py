@@ -14,7 +14,7 @@ BUILD, RESULT = re.split(r"(?m)^FROM ", DOCKERFILE)[1:]
 # What the package is made of.
 SOURCES = {"service", "sql"}
 # What a checkout has and an image does not need.
-ELSEWHERE = {".ci", "benchmarks", "deploy", "docs", "tests"}
+ELSEWHERE = {".ci", ".github", "benchmarks", "deploy", "docs", "tests"}
 
 
 def copied() -> set[str]:
