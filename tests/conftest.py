@@ -56,14 +56,39 @@ def own_database_url(lane: Lane) -> Iterator[str]:
         yield url
 
 
+# Truncating makes new files for a table and each of its indexes, ten times the work of deleting a few rows.
 EMPTY = """
 do $$
+declare
+  r record;
 begin
   execute (
-    select 'truncate ' || string_agg(format('%I.%I', schemaname, tablename), ', ') || ' restart identity'
+    select 'lock table ' || string_agg(format('%I.%I', schemaname, tablename), ', ') || ' in access exclusive mode'
     from pg_tables where schemaname = 'core' and tablename <> 'rollup_state'
   );
-  truncate core.dpu_flow_15m_v1, core.dpu_flow_1d_v1, core.dpu_flow_30d_v1;
+  set local session_replication_role = replica;  -- no triggers and no foreign keys
+  for r in
+    select c.oid::regclass as name, pg_relation_size(c.oid) as bytes,
+      exists (select from pg_inherits i where i.inhparent = c.oid) as has_chunks
+    from pg_class c
+    where c.relnamespace = 'core'::regnamespace and c.relkind in ('r', 'p') and c.relname <> 'rollup_state'
+  loop
+    if r.has_chunks or r.bytes > 262144 then
+      execute format('truncate %s cascade', r.name);
+    elsif r.bytes > 0 then
+      execute format('delete from %s', r.name);
+    end if;
+  end loop;
+  perform setval(format('%I.%I', s.schemaname, s.sequencename)::regclass, s.start_value, false)
+  from pg_sequences s where s.schemaname = 'core' and s.last_value is not null;
+  if exists (
+    select from timescaledb_information.continuous_aggregates c
+    join pg_inherits i on i.inhparent =
+      format('%I.%I', c.materialization_hypertable_schema, c.materialization_hypertable_name)::regclass
+    where c.view_schema = 'core'
+  ) then
+    truncate core.dpu_flow_15m_v1, core.dpu_flow_1d_v1, core.dpu_flow_30d_v1;
+  end if;
   update core.rollup_state
   set materialized_until = '2000-01-01 00:00:00+00', keep_days = null, events_from = '-infinity', retired_at = null,
     horizon_at = '2010-01-01 00:00:00+00';
