@@ -3,7 +3,6 @@
 from headcount.database.dump import DOCS, SCHEMA, dump_docs, dump_schema, freeze
 from tests.docs import reference
 from tests.lanes import choose_lane
-from tests.reference import SETTINGS, settings_page
 
 
 def main() -> None:
@@ -12,8 +11,6 @@ def main() -> None:
         DOCS.write_text(dump_docs(url))
     freeze()
     reference.write()
-    SETTINGS.parent.mkdir(exist_ok=True)
-    SETTINGS.write_text(settings_page())
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from headcount.app import create_app
 from headcount.cli import main
 from headcount.metrics import Metrics, StreamMetrics
 from headcount.settings import Settings
+from tests.docs.settings import settings_page
 from tests.http.streams import client_of
 
 FOLDER = Path(__file__).parents[2] / "docs/reference"
@@ -273,7 +274,12 @@ def _metrics(found: Metrics) -> dict[str, tuple[str, str, str, str]]:
     return dict(sorted(rows.items()))
 
 
-PAGES: dict[str, Callable[[], str]] = {"http-api.md": http_api, "commands.md": commands, "metrics.md": metrics}
+PAGES: dict[str, Callable[[], str]] = {
+    "http-api.md": http_api,
+    "commands.md": commands,
+    "metrics.md": metrics,
+    "settings.md": settings_page,
+}
 
 
 def write() -> None:
