@@ -36,6 +36,7 @@ import httpx
 import msgspec
 
 from headcount.wire.messages import (
+    LIVE_EVENTS,
     BucketOut,
     CountOut,
     CountsOut,
@@ -91,12 +92,6 @@ SILENT_SECONDS = 30.0
 BUSY = frozenset({429, 502, 503, 504})
 
 Change = CountOut | SpaceChangeOut | DpuChangeOut | ListAgainOut
-CHANGES: dict[str, type[Change]] = {
-    "count": CountOut,
-    "space": SpaceChangeOut,
-    "dpu": DpuChangeOut,
-    "list": ListAgainOut,
-}
 
 # As httpx has it.
 Params = list[tuple[str, str | int | float | bool | None]]
@@ -594,7 +589,7 @@ class Live:
     def _take(self, block: bytes) -> Change | None:
         """The change that an event tells; None for one of a kind that is not known here."""
         fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line and line[:1] != b":")
-        kind = CHANGES.get(fields.get(b"event", b"").decode())
+        kind = LIVE_EVENTS.get(fields.get(b"event", b"").decode())
         change = msgspec.json.decode(fields[b"data"], type=kind) if kind and b"data" in fields else None
         if b"id" in fields:
             self.last_id = fields[b"id"].decode()

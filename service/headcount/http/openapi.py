@@ -18,6 +18,7 @@ from litestar.routes import HTTPRoute
 from headcount.wire.instants import Instant
 from headcount.wire.messages import (
     ID_PATTERN,
+    LIVE_EVENTS,
     EventIn,
     EventsIn,
     HeartbeatsIn,
@@ -33,6 +34,7 @@ JSON = "application/json"
 MSGPACK = "application/msgpack"
 CSV = "text/csv"
 HTML = "text/html"
+EVENT_STREAM = "text/event-stream"
 
 ABOUT = """\
 People counting: sensors above doorways (DPUs) send events, and the service answers how many people are in a space,
@@ -143,8 +145,7 @@ OTHER_ANSWERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "description": "A line with the names of the fields, then a line for each item."}
     },
     HTML: {"schema": {"type": "string", "description": "The page."}},
-    "text/event-stream": {
-        "schema": {"type": "string", "description": "Server-sent events. The `data` of each is one line of JSON."},
+    EVENT_STREAM: {
         "example": 'id: 9113:9113:@1772625600123456\nevent: count\ndata: {"space":"cafe","count":3,"raw_count":3}\n\n',
     },
     "image/svg+xml": {"schema": {"type": "string", "description": "A picture."}},
@@ -252,7 +253,7 @@ def document(app: Litestar) -> bytes:
         ),
         key=lambda found: found[:2],
     )
-    kinds: list[Any] = [ProblemOut]
+    kinds: list[Any] = [ProblemOut, *LIVE_EVENTS.values()]
     for *_, handler in handlers:
         spec: Described = handler.opt["described"]
         kinds += [kind for kind in (spec.query, spec.body, *spec.answers.values()) if kind]
@@ -431,10 +432,34 @@ def _answer(spec: Described, status: int, answer: Any, references: dict[str, Any
     if status == 204:
         return response
     shown = {"schema": references[str(answer)]} if answer is not None else {}
+    if EVENT_STREAM in spec.media_types:
+        response["content"] = {EVENT_STREAM: {"itemSchema": _event(references), **OTHER_ANSWERS[EVENT_STREAM]}}
+        return response
     response["content"] = {
         kind: OTHER_ANSWERS[kind] if kind in OTHER_ANSWERS else shown or _text(kind) for kind in spec.media_types
     }
     return response
+
+
+def _event(references: dict[str, Any]) -> dict[str, Any]:
+    """One server-sent event, as OpenAPI 3.2 describes them; tools for 3.1 take this name or pass over it."""
+    data = [references[str(kind)] for kind in LIVE_EVENTS.values()]
+    names = ", ".join(LIVE_EVENTS)
+    return {
+        "type": "object",
+        "description": "A server-sent event.",
+        "required": ["event", "data", "id"],
+        "properties": {
+            "id": {"type": "string", "description": "Send it as `Last-Event-ID` to go on after this event."},
+            "event": {"type": "string", "description": f"What `data` is: {names}.", "examples": ["count"]},
+            "data": {
+                "type": "string",
+                "description": "JSON, on one line.",
+                "contentMediaType": JSON,
+                "contentSchema": {"anyOf": data},
+            },
+        },
+    }
 
 
 def _text(kind: str) -> dict[str, Any]:

@@ -1338,6 +1338,15 @@ class DpuChangeOut(Struct, frozen=True):
     ]
 
 
+# By name, what the `data` of an event of the live stream is.
+LIVE_EVENTS: dict[str, type[CountOut | SpaceChangeOut | DpuChangeOut | ListAgainOut]] = {
+    "count": CountOut,
+    "space": SpaceChangeOut,
+    "dpu": DpuChangeOut,
+    "list": ListAgainOut,
+}
+
+
 class ChangesRow(Struct, frozen=True):
     """Spaces whose counts may have changed, those that changed themselves, those that are gone; or `is_all`.
 
