@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from unittest.mock import patch
 
-from litestar import Litestar
-
 from headcount.app import create_app
 from headcount.commands.serving import run_server
+from headcount.http.asgi import App
 from headcount.ingest.formats import Batch
 from headcount.ingest.heartbeats import Heartbeats
 from headcount.ingest.writer import Writer
@@ -21,12 +20,12 @@ from headcount.settings import Settings
 from headcount.wire.messages import EventsRecordedOut, HeartbeatIn, HeartbeatRow
 
 
-def service() -> Litestar:
+def service() -> App:
     """The service as it is."""
     return create_app(Settings.from_environment())
 
 
-def validate_only() -> Litestar:
+def validate_only() -> App:
     """The service, except that it stores nothing: it decodes, validates and answers that all is accepted."""
     store_nothing()
     return service()

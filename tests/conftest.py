@@ -7,9 +7,9 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from litestar import Litestar
 
 from headcount.app import create_app
+from headcount.http.asgi import App
 from headcount.settings import Settings
 from tests.http.streams import client_of
 from tests.lanes import Lane, choose_lane
@@ -112,11 +112,11 @@ async def connection(_owner: asyncpg.Connection) -> asyncpg.Connection:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def app(database_url: str) -> AsyncIterator[Litestar]:
+async def app(database_url: str) -> AsyncIterator[App]:
     app = create_app(Settings(database_url=database_url, auth="off", jobs=False, send_notices=False))
     is_up, may_stop = asyncio.Event(), asyncio.Event()
 
-    async def live() -> None:  # begun and ended in one task, as Litestar's own task group wants it
+    async def live() -> None:  # begun and ended in one task, as App's own task group wants it
         async with app.lifespan():
             is_up.set()
             await may_stop.wait()
@@ -130,7 +130,7 @@ async def app(database_url: str) -> AsyncIterator[Litestar]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def client(app: Litestar, connection: asyncpg.Connection) -> AsyncIterator[httpx.AsyncClient]:
+async def client(app: App, connection: asyncpg.Connection) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the service in process; all tables are empty."""
     async with client_of(app) as client:
         yield client

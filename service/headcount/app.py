@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from typing import Any, Self
 
-from litestar import Litestar
 from litestar.config.cors import CORSConfig
-from litestar.datastructures import State
 from litestar.events import BaseEventEmitterBackend
 from litestar.types import ControllerRouterHandler
 
 from headcount.database.current_counts import Reader
 from headcount.database.pool import Database
 from headcount.database.replica import Replica
-from headcount.http.asgi import Edge
+from headcount.http.asgi import App
 from headcount.http.auth import Gate, Tokens, authorize
+from headcount.http.errors import problem_response
 from headcount.http.openapi import Document
 from headcount.http.rate_limits import Limiter
+from headcount.http.services import Services
 from headcount.ingest.heartbeats import Heartbeats
 from headcount.ingest.writer import Writer
 from headcount.live.feed import Live
@@ -27,8 +27,7 @@ from headcount.sensors.listing import Sensors
 from headcount.sensors.outages import Jobs
 from headcount.settings import Settings
 from headcount.uptime.reports import Reports
-from headcount.wire.negotiation import Bodies
-from headcount.wire.problems import problem_response
+from headcount.wire.bodies import Bodies
 from headcount.wire.threads import Leisure
 
 
@@ -60,7 +59,7 @@ def cross_origin(settings: Settings) -> CORSConfig | None:
     )
 
 
-def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] | None = None) -> Litestar:
+def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] | None = None) -> App:
     """The ASGI application. Its lifespan opens the pool and raises SchemaMismatch on a schema it cannot speak to.
 
     By default it answers all addresses; `headcount consume` has some of them only,
@@ -89,7 +88,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
     metrics.watch("pool_waiting", "Calls that wait for a connection.", database.get_waiting)
     if replica:
         metrics.watch("replica_lag_seconds", "Everything committed so long ago is on the replica.", replica.get_lag)
-    return Edge(
+    app = App(
         route_handlers=handlers or HANDLERS,
         guards=[authorize],
         # ended in the opposite order: the pool last
@@ -103,31 +102,30 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
             heartbeats.room.lifespan,
             *(() if handlers else (live.lifespan, notices.lifespan, reports.lifespan)),
         ],
-        state=State(
-            {
-                "database": database,
-                "gate": gate,
-                "writer": writer,
-                "heartbeats": heartbeats,
-                "live": live,
-                "notices": notices,
-                "replica": replica,
-                "reports": reports,
-                "reader": Reader(database, metrics),
-                "sensors": Sensors(),
-                "bodies": bodies,
-                "leisure": leisure,
-                "metrics": metrics,
-                "document": Document(),
-                "overload": Seldom(),
-            }
-        ),
         exception_handlers={Exception: problem_response},
         before_send=[metrics.note_answer],
         cors_config=cross_origin(settings),
         event_emitter_backend=NoEvents,
-        # headcount.wire.negotiation has limits of its own, which count inflated bytes too.
+        # headcount.wire.bodies has limits of its own, which count inflated bytes too.
         request_max_body_size=None,
         openapi_config=None,
         logging_config=None,
     )
+    app.services = Services(
+        database=database,
+        gate=gate,
+        writer=writer,
+        heartbeats=heartbeats,
+        live=live,
+        notices=notices,
+        replica=replica,
+        reports=reports,
+        reader=Reader(database, metrics),
+        sensors=Sensors(),
+        bodies=bodies,
+        leisure=leisure,
+        metrics=metrics,
+        document=Document(),
+        overload=Seldom(),
+    )
+    return app

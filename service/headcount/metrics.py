@@ -5,12 +5,12 @@ import time
 from collections import Counter as Counted
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 from litestar.types import Message, Scope
 from nats.js.api import ConsumerInfo
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from headcount.ingest.formats import Batch
 from headcount.wire.messages import DeliveryState, EventsRecordedOut, HeartbeatRow, RefusalState, RollupState
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
@@ -19,6 +19,16 @@ LAG_SECONDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 8
 # How long the text is good for all who ask: to make it takes milliseconds.
 KEPT_SECONDS = 1.0
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+
+
+class Received(Protocol):
+    """Of a batch of events: how many came, and of when those are that can be counted."""
+
+    @property
+    def times(self) -> Sequence[datetime]: ...
+
+    @property
+    def received(self) -> int: ...
 
 
 class Metrics:
@@ -126,7 +136,7 @@ class Metrics:
         """by: replica or primary."""
         self.reads.labels(by).inc()
 
-    def note_events(self, batches: Sequence[Batch], recorded: Sequence[EventsRecordedOut]) -> None:
+    def note_events(self, batches: Sequence[Received], recorded: Sequence[EventsRecordedOut]) -> None:
         """After the commit of some requests' events."""
         self.note_group("events", len(batches))
         self.transaction.observe(sum(batch.received for batch in batches))

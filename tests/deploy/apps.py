@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-from litestar import Litestar
 
+from headcount.http.asgi import App
 from tests.http.streams import client_of
 
 
 @asynccontextmanager
-async def living(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+async def living(app: App) -> AsyncIterator[httpx.AsyncClient]:
     async with app.lifespan(), client_of(app) as client:
         yield client

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from litestar import Litestar
 
 from headcount.app import create_app
 from headcount.commands.session import connected, in_one_line
 from headcount.database.migrate import migrate
 from headcount.database.pool import Database
-from headcount.database.schema import SchemaMismatch
+from headcount.http.asgi import App
 from headcount.http.auth import digest_of, make_token
 from headcount.settings import Settings
+from headcount.wire.problems import SchemaMismatch
 from tests.commands.support import PATIENCE, answers, free_port, running
 from tests.deploy.apps import living
 from tests.deploy.pgbouncer import pgbouncer
@@ -49,7 +49,7 @@ def pooler(cluster: Cluster) -> Iterator[str]:
         yield address
 
 
-def pooled(address: str, user: str = "headcount_service", auth: str = "off") -> Litestar:
+def pooled(address: str, user: str = "headcount_service", auth: str = "off") -> App:
     url = f"postgresql://{user}@{address}"
     return create_app(Settings(database_url=url, pooled=True, auth=auth, jobs=False, send_notices=False))
 

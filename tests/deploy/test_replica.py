@@ -10,11 +10,11 @@ import msgspec
 import psycopg
 import pytest
 import pytest_asyncio
-from litestar import Litestar
 
 from headcount.app import create_app
 from headcount.database.migrate import migrate
-from headcount.database.replica import CLOSE_SECONDS, Mark, Replica
+from headcount.database.replica import CLOSE_SECONDS, Mark
+from headcount.http.asgi import App
 from headcount.http.auth import digest_of, make_token
 from headcount.settings import Settings
 from headcount.wire.messages import WalPosition
@@ -48,8 +48,9 @@ def standby(primary: Cluster) -> Iterator[Cluster]:
 class Service:
     """A service with a replica, and what a test wants to know of it."""
 
-    def __init__(self, app: Litestar, client: httpx.AsyncClient) -> None:
-        self.replica: Replica = app.state.replica
+    def __init__(self, app: App, client: httpx.AsyncClient) -> None:
+        assert app.services.replica
+        self.replica = app.services.replica
         self.client = client
         self.entered = 0
 
@@ -89,7 +90,7 @@ class Service:
         return {"replica": 0, "primary": 0} | {by: int(float(number)) for by, number in found}
 
 
-def service_of(primary: str, replica: str, auth: str = "off") -> Litestar:
+def service_of(primary: str, replica: str, auth: str = "off") -> App:
     return create_app(
         Settings(database_url=primary, read_url=replica, auth=auth, jobs=False, send_notices=False, pool_size=4)
     )

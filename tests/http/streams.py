@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import httpx
-from litestar import Litestar
 
 from headcount.app import create_app
+from headcount.http.asgi import App
 from headcount.live.feed import Live
 from headcount.settings import Settings
 
@@ -82,7 +82,7 @@ def parse(block: str) -> Event:
 
 @asynccontextmanager
 async def listening(
-    app: Litestar,
+    app: App,
     query: str = "",
     last_id: str | None = None,
     headers: Mapping[str, str] | None = None,
@@ -115,7 +115,7 @@ async def listening(
         stream.may_send.set()
         async with asyncio.timeout(PATIENCE):
             await task
-            feed: Live = app.state.live
+            feed: Live = app.services.live
             if feed.task and not feed.listening:
                 await asyncio.wait({feed.task})  # what it reads would be in the way of the next test
 
@@ -132,7 +132,7 @@ async def behind(connection: asyncpg.Connection) -> AsyncIterator[None]:
         await connection.execute(text)
 
 
-def hanging_up(app: Litestar) -> Callable[[Any, Any, Any], Awaitable[None]]:
+def hanging_up(app: App) -> Callable[[Any, Any, Any], Awaitable[None]]:
     """The app as httpx can ask it: who asks for a stream hangs up when the first piece of it has come."""
 
     async def asgi(scope: Any, receive: Any, send: Any) -> None:
@@ -157,7 +157,7 @@ def hanging_up(app: Litestar) -> Callable[[Any, Any, Any], Awaitable[None]]:
     return asgi
 
 
-def client_of(app: Litestar) -> httpx.AsyncClient:
+def client_of(app: App) -> httpx.AsyncClient:
     """A client of the service in process."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=hanging_up(app)), base_url="http://localhost")
 

@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from headcount.http.asgi import is_canonical
-from headcount.wire.negotiation import ID
+from headcount.http.requests import ID
 from tests.http import body, event, problem, put, send
 
 

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import asyncpg
 import httpx
 import pytest
-from litestar import Litestar, get
+from litestar import get
 from litestar.routes import HTTPRoute
 
 from headcount.app import create_app
 from headcount.database import calls
 from headcount.http import auth
+from headcount.http.asgi import App
 from headcount.http.auth import Tokens, digest_of, make_token
 from headcount.settings import Settings
 from headcount.wire.messages import TokenRow
@@ -264,7 +265,7 @@ EVERY_ADDRESS: dict[str, tuple[str | None, Sequence[Try]]] = {
 }
 
 
-def addresses(app: Litestar) -> list[tuple[str, str]]:
+def addresses(app: App) -> list[tuple[str, str]]:
     return [
         (str(method), route.path_format)
         for route in app.routes
@@ -274,7 +275,7 @@ def addresses(app: Litestar) -> list[tuple[str, str]]:
     ]
 
 
-def test_every_address_is_in_the_matrix(app: Litestar) -> None:
+def test_every_address_is_in_the_matrix(app: App) -> None:
     assert {f"{method} {path}" for method, path in addresses(app)} == set(EVERY_ADDRESS)
 
 
@@ -431,8 +432,8 @@ async def test_an_address_that_names_no_scope_asks_for_admin(
 async def test_an_open_address_cannot_reach_the_data(
     connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headcount.database.pool import database
-    from headcount.wire.negotiation import HttpRequest
+    from headcount.http.requests import HttpRequest
+    from headcount.http.sessions import database
 
     @get("/careless", opt={"scope": auth.OPEN})
     async def careless(request: HttpRequest) -> str:
@@ -634,7 +635,7 @@ async def test_an_answer_that_lasts_can_ask_whether_its_token_is_still_good(
     app = create_app(Settings(database_url=database_url, jobs=False))
     token = await new_token(connection, "read")
     async with app.lifespan():
-        gate: auth.Gate = app.state.gate
+        gate: auth.Gate = app.services.gate
         access = await gate.identify(token["Authorization"], "read")
         assert await gate.is_still_good(access)
         await calls.revoke_token(connection, await token_id(connection, token))

@@ -11,14 +11,15 @@ import asyncpg
 import httpx
 import msgspec
 import pytest
-from litestar import Litestar
 
 from headcount.app import create_app
-from headcount.http.auth import EVERYTHING
-from headcount.ingest import formats, heartbeats, polls
+from headcount.http import decoding
+from headcount.http.asgi import App
+from headcount.http.requests import HttpRequest
 from headcount.settings import Settings
 from headcount.wire import threads
-from headcount.wire.negotiation import MAX_BODY, Bodies, HttpRequest
+from headcount.wire.access import EVERYTHING
+from headcount.wire.bodies import MAX_BODY, Bodies
 from headcount.wire.problems import Problem
 from headcount.wire.threads import Leisure
 from tests.http import body, event, problem
@@ -63,7 +64,7 @@ async def test_each_address_takes_bodies_as_long_as_it_needs_and_no_longer(
 class Sent:
     """As much of a request as reading its body takes."""
 
-    def __init__(self, app: Litestar, content: bytes, kind: str, **headers: str) -> None:
+    def __init__(self, app: App, content: bytes, kind: str, **headers: str) -> None:
         self.app = app
         self.content = content
         self.headers = {"content-type": kind, **{name.replace("_", "-"): value for name, value in headers.items()}}
@@ -74,7 +75,7 @@ class Sent:
         yield self.content
 
 
-def request_of(app: Litestar, content: bytes, kind: str, **headers: str) -> HttpRequest:
+def request_of(app: App, content: bytes, kind: str, **headers: str) -> HttpRequest:
     return cast(HttpRequest, Sent(app, content, kind, **headers))
 
 
@@ -95,35 +96,35 @@ ROOM = MAX_BODY - 100
 MANY_ODD = b'{"dpu":"' + b"\x01" * 780 + b'"}'
 HOSTILE: dict[str, tuple[Callable[[HttpRequest], Awaitable[Any]], str, bytes]] = {
     "control characters": (
-        formats.decode_events,
+        decoding.decode_events,
         "application/json",
         b'{"events":[' + b",".join([MANY_ODD] * 10_000) + b"]}",
     ),
-    "brackets": (formats.decode_events, "application/json", b'{"events":[' + b"[" * ROOM),
+    "brackets": (decoding.decode_events, "application/json", b'{"events":[' + b"[" * ROOM),
     "pairs of brackets": (
-        formats.decode_events,
+        decoding.decode_events,
         "application/json",
         b'{"events":[' + b"[" * 2_000 + b"[]," * (ROOM // 4),
     ),
-    "one long item": (formats.decode_events, "application/json", b'{"events":[[' + b"{}," * (ROOM // 3) + b"{}]]}"),
+    "one long item": (decoding.decode_events, "application/json", b'{"events":[[' + b"{}," * (ROOM // 3) + b"{}]]}"),
     "lines of commas": (
-        formats.decode_events,
+        decoding.decode_events,
         "text/csv",
         b"timestamp,direction,dpu_id\n" + (b"," * 800 + b'"\n') * 9_000,
     ),
     "lines of control characters": (
-        formats.decode_events,
+        decoding.decode_events,
         "application/x-ndjson",
         (MANY_ODD + b"\n") * 10_000,
     ),
     "maps": (
-        formats.decode_events,
+        decoding.decode_events,
         "application/msgpack",
         b"\x81\xa6events\xdc\x27\x10" + (b"\xdc\x03\x0c" + b"\x80" * 780) * 10_000,
     ),
-    "polls": (polls.decode_polls, "text/csv", b"store_id,status,timestamp_utc\n" + b"\xff,,\n" * 10_000),
+    "polls": (decoding.decode_polls, "text/csv", b"store_id,status,timestamp_utc\n" + b"\xff,,\n" * 10_000),
     "heartbeats": (
-        heartbeats.decode_heartbeats,
+        decoding.decode_heartbeats,
         "application/json",
         b'{"heartbeats":[' + b",".join([b'{"dpu":"' + b"a" * 780 + b'"}'] * 10_000) + b"]}",
     ),
@@ -132,7 +133,7 @@ HOSTILE: dict[str, tuple[Callable[[HttpRequest], Awaitable[Any]], str, bytes]] =
 
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("is_packed", [False, True])
-async def test_the_event_loop_goes_on_while_a_large_body_is_decoded(app: Litestar, name: str, is_packed: bool) -> None:
+async def test_the_event_loop_goes_on_while_a_large_body_is_decoded(app: App, name: str, is_packed: bool) -> None:
     decode, kind, content = HOSTILE[name]
     assert len(content) <= MAX_BODY
     sent = gzip.compress(content, 1) if is_packed else content
@@ -141,18 +142,18 @@ async def test_the_event_loop_goes_on_while_a_large_body_is_decoded(app: Litesta
     assert turns > 30
     if not isinstance(found, Problem):
         assert found.received <= 10_000
-    assert app.state.bodies.held == 0
+    assert app.services.bodies.held == 0
 
 
-async def test_a_small_body_that_has_to_be_read_item_by_item_does_not_stop_the_event_loop_either(app: Litestar) -> None:
+async def test_a_small_body_that_has_to_be_read_item_by_item_does_not_stop_the_event_loop_either(app: App) -> None:
     content = b'{"events":[' + b"0," * 9_999 + b"0]}"
-    found, turns = await count_turns(formats.decode_events(request_of(app, content, "application/json")))
+    found, turns = await count_turns(decoding.decode_events(request_of(app, content, "application/json")))
     assert not isinstance(found, Problem)
     assert found.received == len(found.refusals) == 10_000
     assert turns > 30
 
 
-async def test_what_is_small_or_good_is_decoded_at_once(app: Litestar, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_small_or_good_is_decoded_at_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a thread was asked")
 
@@ -163,7 +164,7 @@ async def test_what_is_small_or_good_is_decoded_at_once(app: Litestar, monkeypat
         headers = {"content_encoding": "gzip"} if is_packed else {}
         if content.startswith(b'{"events":[{"dpu":"dpu-1"') and not content.endswith(b"]}"):
             content = content[: content.rindex(b"},{")] + b"}]}"
-        found, _ = await count_turns(formats.decode_events(request_of(app, content, "application/json", **headers)))
+        found, _ = await count_turns(decoding.decode_events(request_of(app, content, "application/json", **headers)))
         assert not isinstance(found, Problem)
 
 
@@ -241,18 +242,18 @@ async def test_bodies_that_never_end_are_in_the_way_of_their_own_token_only(
         waiting += [send("/v1/events", b" " * 200_000, slow)]
         async with asyncio.timeout(PATIENCE):
             for _ in itertools.count():
-                if app.state.bodies.held >= 200_000 + 8 * len(bomb):
+                if app.services.bodies.held >= 200_000 + 8 * len(bomb):
                     break
                 await asyncio.sleep(0.01)
-        assert app.state.bodies.held == 200_000 + 8 * len(bomb)
-        assert app.state.bodies.of_client.held[await token_id(connection, slow)] == 200_000
+        assert app.services.bodies.held == 200_000 + 8 * len(bomb)
+        assert app.services.bodies.of_client.held[await token_id(connection, slow)] == 200_000
         refused = await client.post("/v1/events", content=b" " * 100_000, headers=JSON | slow)
         assert "of this token" in problem(refused, 429, "rate_limited")["detail"]
         stored = await client.post("/v1/events", json={"events": [event()]}, headers=writer)
         assert body(stored)["accepted"] == 1
         may_end.set()
         await asyncio.gather(*waiting)
-        assert app.state.bodies.held == 0
+        assert app.services.bodies.held == 0
 
 
 async def test_of_one_client_one_body_is_decoded_at_a_time_and_those_of_others_beside_it(
@@ -300,9 +301,9 @@ async def test_a_thread_passes_on_what_goes_wrong() -> None:
 
 
 async def test_only_what_is_read_in_no_time_is_read_by_the_event_loop(
-    app: Litestar, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: App, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads: Leisure = app.state.leisure
+    threads: Leisure = app.services.leisure
     run, read = threads.run, []
 
     async def note(name: str | None, work: Any, check: Any) -> Any:

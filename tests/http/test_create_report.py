@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from headcount.database import calls
-from headcount.uptime.reports import COLUMNS
+from headcount.routes.reports import COLUMNS
 from tests.factories import NOON, apply_site
 from tests.http import body, problem
 from tests.http.guarded import bearer, build_site, guarded, new_token

@@ -5,8 +5,8 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from litestar import Litestar
 
+from headcount.http.asgi import App
 from tests.http import body, event, problem, put, room_with_dpu, send
 from tests.http.guarded import new_token
 from tests.http.reporting import trigger, wait_for
@@ -106,7 +106,7 @@ async def test_it_is_left_out_of_what_lies_under_another_but_answers_by_its_name
 
 
 @pytest.mark.parametrize("query", ["", "under=house"])
-async def test_the_live_stream_leaves_it_out(app: Litestar, client: httpx.AsyncClient, query: str) -> None:
+async def test_the_live_stream_leaves_it_out(app: App, client: httpx.AsyncClient, query: str) -> None:
     """At once where it was told before, and from the beginning of later streams."""
     await put(client, "spaces/house")
     await room_with_dpu(client)
@@ -132,7 +132,7 @@ async def test_the_live_stream_leaves_it_out(app: Litestar, client: httpx.AsyncC
             await stream.wait_until(lambda: any(one.data == gone for one in stream.events))
 
 
-async def test_the_live_stream_tells_it_to_who_names_it(app: Litestar, client: httpx.AsyncClient) -> None:
+async def test_the_live_stream_tells_it_to_who_names_it(app: App, client: httpx.AsyncClient) -> None:
     await room_with_dpu(client)
     await send(client, event())
     body(await client.delete("/v1/spaces/room"))

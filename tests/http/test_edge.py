@@ -11,9 +11,10 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from litestar import Litestar, get
+from litestar import get
 from litestar.response import ServerSentEvent
 
+from headcount.http.asgi import App
 from headcount.logs import AccessLog, Seldom, configure_logs
 from headcount.wire.problems import Problem
 from tests.http import body, problem
@@ -52,9 +53,7 @@ async def test_the_page_may_run_its_own_scripts_and_no_others(client: httpx.Asyn
     assert not re.search(r"""\son\w+=|\sstyle=|javascript:|https?://(?!www\.w3\.org)""", answer.text)
 
 
-async def test_head_is_answered_wherever_get_is_as_get_without_the_body(
-    app: Litestar, client: httpx.AsyncClient
-) -> None:
+async def test_head_is_answered_wherever_get_is_as_get_without_the_body(app: App, client: httpx.AsyncClient) -> None:
     for method, path in addresses(app):
         path = re.sub(r"\{\w+\}", "room", path)
         # streams, and what goes on by itself: the report that GET /trigger_report asked for

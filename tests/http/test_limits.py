@@ -12,8 +12,9 @@ import pytest
 from headcount.database import calls
 from headcount.http import rate_limits
 from headcount.http.auth import digest_of, make_token
-from headcount.http.rate_limits import BURST_SECONDS, Limiter, Share
+from headcount.http.rate_limits import BURST_SECONDS, Limiter
 from headcount.ingest import formats
+from headcount.wire.access import Share
 from headcount.wire.problems import Problem
 from tests.http import body, event, problem
 from tests.http.guarded import bearer, guarded, new_token

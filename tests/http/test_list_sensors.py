@@ -308,7 +308,7 @@ async def test_lists_of_one_client_leave_room_for_those_of_others(
         async with asyncio.timeout(30):
             while True:
                 await asyncio.sleep(0.01)
-                if [*app.state.sensors.lists_of.held.values()] == [4]:
+                if [*app.services.sensors.lists_of.held.values()] == [4]:
                     break
         refused = await client.get("/sensors?space=room-4", headers=one)
         assert "lists of sensors of this token" in problem(refused, 429, "rate_limited")["detail"]

@@ -8,8 +8,8 @@ import asyncpg
 import httpx
 import msgspec
 import pytest
-from litestar import Litestar
 
+from headcount.http.asgi import App
 from tests.http import Json, body, event, problem, put, room_with_dpu, send
 from tests.properties.rollups import refresh
 
@@ -168,7 +168,7 @@ async def test_it_gives_10_000_buckets_and_no_more(client: httpx.AsyncClient) ->
     problem(await client.get("/v1/spaces/room/counts", params=asked), 422, "invalid", "interval")
 
 
-async def test_it_sends_long_csv_piece_by_piece(client: httpx.AsyncClient, app: Litestar) -> None:
+async def test_it_sends_long_csv_piece_by_piece(client: httpx.AsyncClient, app: App) -> None:
     await put(client, "spaces/room")
     pieces = list[bytes]()
     is_over = asyncio.Event()

@@ -8,10 +8,10 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
 
 from headcount import metrics
+from headcount.http.asgi import App
 from headcount.settings import Settings
 from tests.factories import build_house
 from tests.http import event, problem, room_with_dpu, send
@@ -142,7 +142,7 @@ async def test_it_answers_without_a_database_and_each_app_counts_for_itself() ->
         assert not [name for name in await samples(second) if "healthz" in name]
 
 
-async def test_it_tells_how_many_listen(app: Litestar, client: httpx.AsyncClient) -> None:
+async def test_it_tells_how_many_listen(app: App, client: httpx.AsyncClient) -> None:
     assert (await samples(client))["headcount_listeners"] == 0
     async with listening(app), listening(app):
         assert (await samples(client))["headcount_listeners"] == 2

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import httpx
 import msgspec
 import pytest
-from litestar import Litestar
 
-from headcount.wire import negotiation
+from headcount.http import requests
+from headcount.http.asgi import App
 from tests.http import body, problem
 
 
@@ -102,7 +102,7 @@ async def test_it_takes_gzip_everywhere(client: httpx.AsyncClient) -> None:
 
 
 async def test_it_gives_up_on_a_body_that_stalls(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(negotiation, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(requests, "BODY_SECONDS", 0.1)
 
     async def stalling() -> AsyncIterator[bytes]:
         yield b'{"events": ['
@@ -115,9 +115,9 @@ async def test_it_gives_up_on_a_body_that_stalls(client: httpx.AsyncClient, monk
 
 
 async def test_it_bounds_what_all_bodies_underway_take_together(
-    client: httpx.AsyncClient, app: Litestar, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bodies = app.state.bodies
+    bodies = app.services.bodies
     monkeypatch.setattr(bodies, "limit", 1_000)
     arrived, may_end = asyncio.Event(), asyncio.Event()
 
@@ -144,9 +144,9 @@ async def test_it_bounds_what_all_bodies_underway_take_together(
 
 
 async def test_it_refuses_events_when_too_many_wait_and_takes_the_body_off_the_line(
-    client: httpx.AsyncClient, app: Litestar, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = app.state.writer
+    writer = app.services.writer
     monkeypatch.setattr(writer.room, "items", writer.settings.max_waiting_events)
     taken = 0
 

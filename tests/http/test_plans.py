@@ -226,7 +226,7 @@ async def test_counts_of_many_spaces_and_those_of_dry_runs_are_slow_reads(
         body(await client.get("/v1/counts", headers=one))
         async with AsyncExitStack() as stack:
             for _ in range(2):
-                await stack.enter_async_context(app.state.database.shares.turn(name, is_slow=True))
+                await stack.enter_async_context(app.services.database.shares.turn(name, is_slow=True))
             problem(await client.get("/v1/counts", headers=one), 429, "rate_limited")
             problem(await client.put("/v1/spaces/a?dry_run=true", json={}, headers=one), 429, "rate_limited")
             for path in ("/v1/counts?under=a", "/v1/counts?space=a&space=b", "/v1/spaces/a/count"):

@@ -11,10 +11,9 @@ import httpx
 import pytest
 
 from headcount.database.pool import Database
-from headcount.database.schema import SchemaMismatch
 from headcount.http import auth
 from headcount.settings import Settings
-from headcount.wire.problems import Problem
+from headcount.wire.problems import Problem, SchemaMismatch
 from tests.http import body, event, problem
 from tests.http.guarded import bearer, guarded, new_token
 from tests.http.streams import served

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from headcount.ingest import formats
-from headcount.wire.negotiation import MAX_BODY
+from headcount.wire.bodies import MAX_BODY
 from tests.http import Json, body, event, problem, room_with_dpu, send
 
 GOOD = event(timestamp="2026-01-05T08:00:00Z")

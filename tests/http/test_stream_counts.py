@@ -10,13 +10,13 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-from litestar import Litestar
 
 from headcount.app import create_app
 from headcount.database import calls
-from headcount.http.auth import EVERYTHING
+from headcount.http.asgi import App
 from headcount.live import feed
 from headcount.settings import Settings
+from headcount.wire.access import EVERYTHING
 from tests.commands.support import free_port, running, serving
 from tests.factories import hear, listen
 from tests.factories import heard as received
@@ -32,14 +32,14 @@ def is_told(stream: Stream, last: object) -> bool:
     return bool(stream.events[-1].data == last)
 
 
-async def idle(app: Litestar) -> None:
+async def idle(app: App) -> None:
     """Until nobody listens and the feed has ended."""
-    task = app.state.live.task
+    task = app.services.live.task
     if task:
         await asyncio.wait_for(asyncio.shield(task), 30)
 
 
-async def test_it_gives_every_count_on_connect_just_as_the_counts_are(app: Litestar, client: httpx.AsyncClient) -> None:
+async def test_it_gives_every_count_on_connect_just_as_the_counts_are(app: App, client: httpx.AsyncClient) -> None:
     await room_with_dpu(client)
     await put(client, "spaces/hall")
     await send(client, event(direction=4))
@@ -55,17 +55,17 @@ async def test_it_gives_every_count_on_connect_just_as_the_counts_are(app: Lites
         assert found[-1].id not in ("", "0")
 
 
-async def test_it_lets_in_who_comes_just_while_the_feed_ends(app: Litestar, client: httpx.AsyncClient) -> None:
+async def test_it_lets_in_who_comes_just_while_the_feed_ends(app: App, client: httpx.AsyncClient) -> None:
     await put(client, "spaces/hall")
-    feed = app.state.live
+    joined = app.services.live
     for steps in range(12):
-        last = await feed.listen(feed.Asked(), EVERYTHING)
+        last = await joined.listen(feed.Asked(), EVERYTHING)
         await asyncio.sleep(2 * feed.JOIN_SECONDS)  # until the feed waits for its next tick
-        feed.leave(last)
+        joined.leave(last)
         for _ in range(steps):
             await asyncio.sleep(0)
         async with asyncio.timeout(30):
-            feed.leave(await feed.listen(feed.Asked(), EVERYTHING))
+            joined.leave(await joined.listen(feed.Asked(), EVERYTHING))
         await idle(app)
 
 
@@ -74,7 +74,7 @@ async def test_it_lets_in_who_comes_just_while_the_feed_ends(app: Litestar, clie
     [("", ["house", "room", "shed"]), ("under=house", ["house", "room"]), ("space=shed", ["shed"])],
 )
 async def test_it_listens_to_the_spaces_named_or_below_one_or_to_all(
-    app: Litestar, client: httpx.AsyncClient, query: str, expected: list[str]
+    app: App, client: httpx.AsyncClient, query: str, expected: list[str]
 ) -> None:
     await put(client, "spaces/house")
     await put(client, "spaces/room", parent="house")
@@ -83,9 +83,7 @@ async def test_it_listens_to_the_spaces_named_or_below_one_or_to_all(
         assert [one.data["space"] for one in await stream.wait_for(len(expected))] == expected
 
 
-async def test_it_tells_a_change_within_a_second_and_only_what_changed(
-    app: Litestar, client: httpx.AsyncClient
-) -> None:
+async def test_it_tells_a_change_within_a_second_and_only_what_changed(app: App, client: httpx.AsyncClient) -> None:
     await room_with_dpu(client)
     await put(client, "spaces/hall")
     await send(client, event(timestamp="2026-01-05T07:00:00Z", direction=0))
@@ -108,7 +106,7 @@ async def test_it_tells_a_change_within_a_second_and_only_what_changed(
         assert len({one.id for one in stream.events if one.name == "count"}) == 8, "the id moves on"
 
 
-async def test_it_goes_on_where_the_last_event_id_says(app: Litestar, client: httpx.AsyncClient) -> None:
+async def test_it_goes_on_where_the_last_event_id_says(app: App, client: httpx.AsyncClient) -> None:
     await room_with_dpu(client)
     await put(client, "spaces/hall")
     await put(client, "spaces/shed")
@@ -129,7 +127,7 @@ async def test_it_goes_on_where_the_last_event_id_says(app: Litestar, client: ht
 
 @pytest.mark.parametrize("last_id", ["0", "nonsense", "1:1:@1@1", "x" * 10_000])
 async def test_it_gives_everything_after_an_id_that_is_too_old_or_not_its_own(
-    app: Litestar, client: httpx.AsyncClient, last_id: str
+    app: App, client: httpx.AsyncClient, last_id: str
 ) -> None:
     await put(client, "spaces/hall")
     async with listening(app, last_id=last_id) as stream:
@@ -139,7 +137,7 @@ async def test_it_gives_everything_after_an_id_that_is_too_old_or_not_its_own(
 
 
 async def test_it_says_to_list_again_where_spaces_and_sensors_may_have_changed_since(
-    app: Litestar, client: httpx.AsyncClient
+    app: App, client: httpx.AsyncClient
 ) -> None:
     """More than two minutes ago, by the id: then nobody looks up what changed."""
     await put(client, "spaces/hall")
@@ -166,7 +164,7 @@ async def test_it_says_to_list_again_where_spaces_and_sensors_may_have_changed_s
 
 
 async def test_it_says_so_as_well_where_the_service_did_not_follow_for_a_while(
-    app: Litestar, client: httpx.AsyncClient, connection: asyncpg.Connection
+    app: App, client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
     await put(client, "spaces/hall")
     async with listening(app) as stream, listening(app, "space=hall") as other:
@@ -182,7 +180,7 @@ async def test_it_says_so_as_well_where_the_service_did_not_follow_for_a_while(
                 assert (await late.wait_for(1))[0].name == "count"
 
 
-async def test_it_tells_of_new_spaces_changed_ones_and_deleted_ones(app: Litestar, client: httpx.AsyncClient) -> None:
+async def test_it_tells_of_new_spaces_changed_ones_and_deleted_ones(app: App, client: httpx.AsyncClient) -> None:
     await put(client, "spaces/house")
     async with listening(app, "under=house") as stream, listening(app, "space=house") as other:
         await stream.wait_for(1)
@@ -208,7 +206,7 @@ async def test_it_tells_of_new_spaces_changed_ones_and_deleted_ones(app: Litesta
         assert other.events[-1].data["capacity"] == 1, "it came back"
 
 
-async def test_it_tells_of_a_space_that_is_hung_elsewhere(app: Litestar, client: httpx.AsyncClient) -> None:
+async def test_it_tells_of_a_space_that_is_hung_elsewhere(app: App, client: httpx.AsyncClient) -> None:
     await put(client, "spaces/house")
     await put(client, "spaces/room", parent="house")
     async with listening(app, "under=house") as stream:
@@ -219,7 +217,7 @@ async def test_it_tells_of_a_space_that_is_hung_elsewhere(app: Litestar, client:
         assert [one.data["space"] for one in (await stream.wait_for(5))[3:]] == ["room", "room"]
 
 
-async def test_it_tells_of_a_changed_capacity(app: Litestar, client: httpx.AsyncClient) -> None:
+async def test_it_tells_of_a_changed_capacity(app: App, client: httpx.AsyncClient) -> None:
     await put(client, "spaces/hall")
     async with listening(app) as stream:
         await stream.wait_for(1)
@@ -229,7 +227,7 @@ async def test_it_tells_of_a_changed_capacity(app: Litestar, client: httpx.Async
         assert found[1].data["capacity"] == 9
 
 
-async def test_it_tells_when_an_event_from_ahead_of_the_clock_is_due(app: Litestar, client: httpx.AsyncClient) -> None:
+async def test_it_tells_when_an_event_from_ahead_of_the_clock_is_due(app: App, client: httpx.AsyncClient) -> None:
     await room_with_dpu(client)
     async with listening(app) as stream:
         await stream.wait_for(1)
@@ -242,7 +240,7 @@ async def test_it_tells_when_an_event_from_ahead_of_the_clock_is_due(app: Litest
 
 
 async def test_it_tells_when_a_daily_reset_is_due(
-    app: Litestar, client: httpx.AsyncClient, connection: asyncpg.Connection
+    app: App, client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
     await room_with_dpu(client)
     await send(client, event(timestamp=now(-timedelta(minutes=10)), direction=5))
@@ -257,7 +255,7 @@ async def test_it_tells_when_a_daily_reset_is_due(
 
 
 async def test_it_tells_when_a_sensor_falls_silent_and_when_it_is_back(
-    app: Litestar, client: httpx.AsyncClient, connection: asyncpg.Connection
+    app: App, client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
     await room_with_dpu(client)
     heard = datetime.now(UTC) - timedelta(minutes=11)
@@ -299,7 +297,7 @@ async def test_it_tells_when_a_sensor_falls_silent_and_when_it_is_back(
     ],
 )
 async def test_it_refuses_what_it_cannot_listen_to_and_goes_on_for_the_others(
-    app: Litestar, client: httpx.AsyncClient, query: str, status: int, code: str, where: str
+    app: App, client: httpx.AsyncClient, query: str, status: int, code: str, where: str
 ) -> None:
     await put(client, "spaces/hall")
     async with listening(app) as stream:
@@ -311,7 +309,7 @@ async def test_it_refuses_what_it_cannot_listen_to_and_goes_on_for_the_others(
 
 
 async def test_it_asks_the_database_nothing_while_nobody_listens_and_the_same_for_two_as_for_one(
-    app: Litestar, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: App, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
     for name in ("list_changes", "list_counts"):
@@ -347,7 +345,7 @@ async def test_it_asks_the_database_nothing_while_nobody_listens_and_the_same_fo
 
 
 async def test_it_drops_who_takes_nothing_and_keeps_no_more_for_them_than_the_newest_count(
-    app: Litestar, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: App, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "WRITE_SECONDS", 2.0)
     await room_with_dpu(client)
@@ -371,7 +369,7 @@ async def test_it_drops_who_takes_nothing_and_keeps_no_more_for_them_than_the_ne
 
 
 async def test_it_says_that_it_is_still_there(
-    app: Litestar, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: App, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert feed.KEEP_ALIVE_SECONDS < 15
     monkeypatch.setattr(feed, "KEEP_ALIVE_SECONDS", 0.05)
@@ -389,14 +387,14 @@ async def test_it_takes_no_more_listeners_than_it_is_told_to(database_url: str, 
 async def test_its_streams_end_when_the_service_stops(database_url: str, connection: asyncpg.Connection) -> None:
     app = create_app(Settings(database_url=database_url, auth="off", jobs=False))
     async with app.lifespan(), listening(app) as stream:
-        app.state.live.stop()
+        app.services.live.stop()
         await stream.wait_for_end()
         async with listening(app) as late:
             assert late.status == 503
 
 
 async def test_its_streams_survive_a_hiccup_of_the_database_and_end_when_it_stays_away(
-    app: Litestar, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: App, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await room_with_dpu(client)
     real = calls.list_changes
@@ -424,7 +422,7 @@ async def change(connection: asyncpg.Connection, dpu: str, at: datetime) -> None
 
 @pytest.mark.concurrency
 async def test_it_misses_nothing_that_commits_out_of_order(
-    app: Litestar, client: httpx.AsyncClient, database_url: str
+    app: App, client: httpx.AsyncClient, database_url: str
 ) -> None:
     """Writers that hold their transactions for a while: those that begin first commit last."""
     writers = 6

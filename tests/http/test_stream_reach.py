@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 import pytest_asyncio
-from litestar import Litestar
 
 from headcount.app import create_app
 from headcount.database import calls
+from headcount.http.asgi import App
 from headcount.live import feed
 from headcount.settings import Settings
+from headcount.wire.access import Access
 from headcount.wire.messages import ChangesRow
 from tests.factories import NOON, apply_site, record, seconds
 from tests.http.guarded import bearer, build_site, leaks, new_token, token_id
@@ -22,7 +23,7 @@ from tests.http.streams import Stream, listening
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def asking(connection: asyncpg.Connection, database_url: str) -> AsyncIterator[Litestar]:
+async def asking(connection: asyncpg.Connection, database_url: str) -> AsyncIterator[App]:
     """A service that asks for tokens, and the site of build_site."""
     await build_site(connection)
     app = create_app(Settings(database_url=database_url, jobs=False))
@@ -48,7 +49,7 @@ async def pass_through(connection: asyncpg.Connection, *dpus: str, after: int) -
     [("", ["own", "own-room"]), ("under=own-room", ["own-room"]), ("space=own-room", ["own-room"])],
 )
 async def test_it_tells_of_the_tokens_part_and_of_nothing_else(
-    asking: Litestar, connection: asyncpg.Connection, query: str, expected: list[str]
+    asking: App, connection: asyncpg.Connection, query: str, expected: list[str]
 ) -> None:
     here, everywhere = await new_token(connection, "read", space="own"), await new_token(connection, "read")
     async with (
@@ -81,7 +82,7 @@ async def test_it_tells_of_the_tokens_part_and_of_nothing_else(
 
 
 async def test_it_tells_what_comes_into_the_tokens_part_and_what_goes(
-    asking: Litestar, connection: asyncpg.Connection
+    asking: App, connection: asyncpg.Connection
 ) -> None:
     token = await new_token(connection, "read", space="own")
     async with listening(asking, headers=token) as stream:
@@ -105,7 +106,7 @@ async def test_it_tells_what_comes_into_the_tokens_part_and_what_goes(
 
 
 async def test_after_a_last_event_id_it_says_nothing_of_what_happened_elsewhere(
-    asking: Litestar, connection: asyncpg.Connection
+    asking: App, connection: asyncpg.Connection
 ) -> None:
     token = await new_token(connection, "read", space="own")
     async with listening(asking, headers=token) as stream:
@@ -122,7 +123,7 @@ async def test_after_a_last_event_id_it_says_nothing_of_what_happened_elsewhere(
 
 @pytest.mark.parametrize("query", ["space=own-room", "under=own-room"])
 async def test_it_ends_when_what_was_asked_for_is_beyond_the_token_now(
-    asking: Litestar, connection: asyncpg.Connection, query: str
+    asking: App, connection: asyncpg.Connection, query: str
 ) -> None:
     token = await new_token(connection, "read", space="own")
     async with listening(asking, query, headers=token) as stream:
@@ -135,7 +136,7 @@ async def test_it_ends_when_what_was_asked_for_is_beyond_the_token_now(
 
 
 async def test_who_has_the_same_token_shares_one_look_and_others_do_not_share_their_spaces(
-    asking: Litestar, connection: asyncpg.Connection
+    asking: App, connection: asyncpg.Connection
 ) -> None:
     own, secret = await new_token(connection, space="own"), await new_token(connection, space="secret-b")
     everywhere = [await new_token(connection), await new_token(connection)]
@@ -150,13 +151,13 @@ async def test_who_has_the_same_token_shares_one_look_and_others_do_not_share_th
             await stream.wait_for(2)
         assert told(one) == told(two)
         assert {space for _, space, _ in told(three)} == {"secret-b", "secret-room"}
-        assert len(asking.state.live.selections) == 3
+        assert len(asking.services.live.selections) == 3
 
 
 @pytest.mark.parametrize("end", ["revoked_at", "expires_at"])
 @pytest.mark.parametrize("space", [None, "own"])
 async def test_its_streams_end_within_five_seconds_when_their_token_is_revoked_or_expires(
-    asking: Litestar, connection: asyncpg.Connection, space: str | None, end: str
+    asking: App, connection: asyncpg.Connection, space: str | None, end: str
 ) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=2)
     token = await new_token(connection, "read", space=space, expires_at=soon if end == "expires_at" else None)
@@ -186,17 +187,17 @@ async def test_its_streams_end_within_five_seconds_when_their_token_is_revoked_o
 
 
 async def test_whether_tokens_are_good_is_asked_once_for_all_streams_and_not_at_every_tick(
-    asking: Litestar, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    asking: App, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = await new_token(connection, "read")
     asked = []
-    real = asking.state.gate.is_still_good
+    real = asking.services.gate.is_still_good
 
-    async def spy(access: object) -> bool:
+    async def spy(access: Access) -> bool:
         asked.append(access)
         return bool(await real(access))
 
-    monkeypatch.setattr(asking.state.gate, "is_still_good", spy)
+    monkeypatch.setattr(asking.services.gate, "is_still_good", spy)
     begun = time.monotonic()
     async with listening(asking, headers=token), listening(asking, "under=own", headers=token):
         while len(asked) < 2:
@@ -206,14 +207,14 @@ async def test_whether_tokens_are_good_is_asked_once_for_all_streams_and_not_at_
 
 
 async def test_its_streams_end_when_nobody_can_tell_for_a_while_whether_their_token_is_good(
-    asking: Litestar, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    asking: App, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(_access: object) -> bool:
         raise OSError("away")
 
     monkeypatch.setattr(feed, "TOKEN_SECONDS", 0.05)
     monkeypatch.setattr(feed, "AWAY_SECONDS", 0.5)
-    monkeypatch.setattr(asking.state.gate, "is_still_good", away)
+    monkeypatch.setattr(asking.services.gate, "is_still_good", away)
     async with listening(asking, headers=await new_token(connection, "read")) as stream:
         begun = time.monotonic()
         await stream.wait_for_end()
@@ -222,17 +223,17 @@ async def test_its_streams_end_when_nobody_can_tell_for_a_while_whether_their_to
 
 @pytest.mark.parametrize(("scopes", "status"), [(["read"], 200), (["admin"], 200), (["ingest"], 403), ([], 401)])
 async def test_head_says_what_get_would_and_ends_although_the_client_stays(
-    asking: Litestar, connection: asyncpg.Connection, scopes: list[str], status: int
+    asking: App, connection: asyncpg.Connection, scopes: list[str], status: int
 ) -> None:
     token = await new_token(connection, *scopes) if scopes else bearer("hc_none")
     async with listening(asking, headers=token, method="HEAD") as stream:
         await asyncio.wait_for(stream.dropped.wait(), 30)
         assert (stream.status, stream.is_over, stream.events, stream.text) == (status, True, [], "")
-        assert asking.state.live.listening == 0
+        assert asking.services.live.listening == 0
 
 
 async def test_of_a_sensor_it_names_the_side_that_the_token_reaches(
-    asking: Litestar, connection: asyncpg.Connection
+    asking: App, connection: asyncpg.Connection
 ) -> None:
     """own-front is mounted in secret-campus, own-inner in own; who asks for own-room alone may know of own too."""
     token = await new_token(connection, "read", space="own")
@@ -256,7 +257,7 @@ def sensors(stream: Stream) -> set[tuple[str, str | None]]:
 
 
 async def test_when_the_tree_changes_all_limited_tokens_are_looked_at_in_one_call(
-    asking: Litestar, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    asking: App, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     for name in ("list_selections", "list_counts"):
@@ -276,32 +277,32 @@ async def test_when_the_tree_changes_all_limited_tokens_are_looked_at_in_one_cal
         await apply_site(connection, spaces=[{"id": "own-new", "parent": "own"}])
         for stream in listeners:
             await stream.wait_until(lambda stream=stream: ("own-new", 0) in stream.counts())  # type: ignore[misc]
-        assert len(asking.state.live.selections) == 8
+        assert len(asking.services.live.selections) == 8
         assert asked.count("list_selections") == 1
         assert asked.count("list_counts") == 1
 
 
-async def test_counts_of_deleted_spaces_are_forgotten(asking: Litestar, connection: asyncpg.Connection) -> None:
+async def test_counts_of_deleted_spaces_are_forgotten(asking: App, connection: asyncpg.Connection) -> None:
     token = await new_token(connection, "read")
     async with listening(asking, headers=token) as stream:
         await stream.wait_for(5)
         await apply_site(connection, spaces=[{"id": "shed"}])
         await stream.wait_until(lambda: ("shed", 0) in stream.counts())
-        assert "shed" in asking.state.live.frames
+        assert "shed" in asking.services.live.frames
         await calls.delete_space(connection, "shed")
         await stream.wait_until(lambda: ("space", "shed", True) in told(stream))
-        assert "shed" not in asking.state.live.frames
+        assert "shed" not in asking.services.live.frames
 
 
 async def test_who_comes_back_delays_nobody(
-    asking: Litestar, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    asking: App, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What changed since their ids is read beside the feed, and while that takes long the others hear all the same."""
     token = await new_token(connection, "read")
     may_go_on = asyncio.Event()
     list_changes = calls.list_changes
     async with listening(asking, headers=token) as stream:
-        feed = asking.state.live
+        feed = asking.services.live
         last_id = (await stream.wait_for(5))[-1].id
 
         async def slow(session: calls.Session, cursor: str | None = None) -> ChangesRow:
@@ -323,7 +324,7 @@ async def test_who_comes_back_delays_nobody(
             assert ("own-room", -1) in counts, "with what changed while they waited"
 
 
-async def come_back(asking: Litestar, token: dict[str, str], last_id: str) -> set[tuple[str, int]]:
+async def come_back(asking: App, token: dict[str, str], last_id: str) -> set[tuple[str, int]]:
     async with listening(asking, headers=token, last_id=last_id) as stream:
         await stream.wait_for(1)
         return set(stream.counts())
@@ -347,12 +348,12 @@ async def test_nothing_is_left_when_the_service_stops_while_somebody_comes_back(
 
         monkeypatch.setattr(calls, "list_changes", never)
         back = asyncio.create_task(come_back(app, token, last_id))
-        while not app.state.live.resuming:  # noqa: ASYNC110
+        while not app.services.live.resuming:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     async with asyncio.timeout(30):
         assert await back == set(), "it is refused"
-    assert app.state.live.resuming == {}
-    assert app.state.live.listening == 0
+    assert app.services.live.resuming == {}
+    assert app.services.live.listening == 0
 
 
 async def test_one_client_has_a_quarter_of_the_streams_its_tokens_together(
@@ -373,7 +374,7 @@ async def test_one_client_has_a_quarter_of_the_streams_its_tokens_together(
         async with asyncio.timeout(30):
             while True:
                 await asyncio.sleep(0.01)
-                if not app.state.live.streams_of.held:
+                if not app.services.live.streams_of.held:
                     break
 
 

@@ -3,9 +3,9 @@
 import asyncpg
 import httpx
 import pytest
-from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from headcount.http.asgi import App
 from tests.http import body, problem
 from tests.http.guarded import guarded
 
@@ -64,7 +64,7 @@ async def test_where_tokens_are_asked_for_any_name_will_do(connection: asyncpg.C
         body(await client.get("/healthz", headers={"Host": "counts.example"}))
 
 
-def changing(app: Litestar) -> list[tuple[str, str]]:
+def changing(app: App) -> list[tuple[str, str]]:
     """All that changes or triggers something: each method but GET, and those GETs."""
     found = {
         (str(method), route.path.replace(":str}", "}"))
@@ -92,7 +92,7 @@ def changing(app: Litestar) -> list[tuple[str, str]]:
     ],
 )
 async def test_a_page_of_another_site_changes_and_triggers_nothing(
-    app: Litestar, client: httpx.AsyncClient, connection: asyncpg.Connection, headers: dict[str, str]
+    app: App, client: httpx.AsyncClient, connection: asyncpg.Connection, headers: dict[str, str]
 ) -> None:
     for method, path in changing(app):
         problem(await client.request(method, path.replace("{", "").replace("}", ""), headers=headers), 403, "forbidden")

@@ -16,15 +16,8 @@ from psycopg.conninfo import conninfo_to_dict
 from headcount.database import migrate as migrator
 from headcount.database.dump import FROZEN, dump_schema, freeze
 from headcount.database.migrate import MigrationReport, check_server, migrate
-from headcount.database.schema import (
-    POLICIES,
-    SQL_DIR,
-    MigrationRefused,
-    SchemaMismatch,
-    check_schema,
-    compare_schema,
-    expected_schema,
-)
+from headcount.database.schema import POLICIES, SQL_DIR, MigrationRefused, check_schema, compare_schema, expected_schema
+from headcount.wire.problems import SchemaMismatch
 
 GET_SCHEMA = """
 create or replace function api.get_schema() returns table (number integer, sha256 text, breaking boolean)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import asyncpg
 import httpx
 import pytest
-from litestar import Litestar
 
 from headcount.database import calls
+from headcount.http.asgi import App
 from headcount.wire import messages
 from tests.http import Json, body, problem, put, send
 from tests.together.test_groups import turns
@@ -89,12 +89,12 @@ async def test_an_unknown_space_is_a_404_for_its_own_request_only(
 
 
 async def test_an_answer_is_never_older_than_its_request(
-    client: httpx.AsyncClient, app: Litestar, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await two_rooms(client)
     watched = Watched(monkeypatch)
     watched.may_begin.clear()
-    callers = app.state.reader.groups.callers
+    callers = app.services.reader.groups.callers
     early = []
     for _ in range(callers):  # each in a call of its own, until all callers are busy
         early.append(asyncio.create_task(client.get("/v1/spaces/room-1/count")))

@@ -27,9 +27,9 @@ from headcount.database.pool import (
     PREVIEW_SECONDS,
 )
 from headcount.ingest.sites import halves_of, parts_of
+from headcount.wire.bodies import JSON, decode_bytes
 from headcount.wire.instants import encoded, shortest
 from headcount.wire.messages import CountChange, SiteChange, SiteIn, SiteOut
-from headcount.wire.negotiation import JSON, decode_bytes
 from headcount.wire.problems import Problem
 
 OUTSIDE = "outside"

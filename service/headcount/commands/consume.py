@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 import click
 import msgspec
-from litestar import Litestar
 from nats.aio.client import Client
 from nats.errors import ConnectionClosedError
 
 from headcount.app import create_app
 from headcount.commands.serve import address
 from headcount.commands.serving import run_server
+from headcount.http.asgi import App
 from headcount.ingest import formats, heartbeats
 from headcount.ingest.heartbeats import Heartbeats
 from headcount.ingest.nats import (
@@ -127,9 +127,9 @@ def _is_url(server: str) -> bool:
         return False
 
 
-async def _consume(app: Litestar, settings: Settings, source: Source, what: str) -> None:
+async def _consume(app: App, settings: Settings, source: Source, what: str) -> None:
     """Raises ClickException for what will never work."""
-    measures = StreamMetrics(app.state.metrics.registry)
+    measures = StreamMetrics(app.services.metrics.registry)
     try:
         while True:
             async with connected_to(settings) as client:
@@ -140,9 +140,9 @@ async def _consume(app: Litestar, settings: Settings, source: Source, what: str)
         raise click.ClickException(f"NATS refuses stream {source.stream} as it is asked for: {error}.") from None
 
 
-def _consumer(app: Litestar, client: Client, source: Source, measures: StreamMetrics, what: str) -> Consumer[Any]:
+def _consumer(app: App, client: Client, source: Source, measures: StreamMetrics, what: str) -> Consumer[Any]:
     store: Writer | Heartbeats
-    store, decode = (app.state.writer, _events) if what == "events" else (app.state.heartbeats, _heartbeats)
+    store, decode = (app.services.writer, _events) if what == "events" else (app.services.heartbeats, _heartbeats)
     return Consumer(
         client,
         source,

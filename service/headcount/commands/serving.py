@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 import uvloop
-from litestar import Litestar
 
 from headcount.app import create_app
 from headcount.commands.session import in_one_line
+from headcount.http.asgi import App
 from headcount.http.server import Server, listen
 from headcount.settings import Settings
 
@@ -42,7 +42,7 @@ def check_port(settings: Settings) -> None:
 
 
 def run_server(
-    settings: Settings, on_ready: Callable[[], None], background: tuple[Task, ...] = (), app: Litestar | None = None
+    settings: Settings, on_ready: Callable[[], None], background: tuple[Task, ...] = (), app: App | None = None
 ) -> None:
     """Serves until SIGINT or SIGTERM, running `background` beside it; open requests are answered first.
 
@@ -58,7 +58,7 @@ def run_server(
         raise in_one_line(error, settings.database_url) from error
 
 
-async def _serve(settings: Settings, on_ready: Callable[[], None], background: tuple[Task, ...], app: Litestar) -> None:
+async def _serve(settings: Settings, on_ready: Callable[[], None], background: tuple[Task, ...], app: App) -> None:
     stop = asyncio.Event()
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -82,8 +82,8 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            app.state.live.stop()
-            await asyncio.gather(app.state.writer.room.close(), app.state.heartbeats.room.close())
+            app.services.live.stop()
+            await asyncio.gather(app.services.writer.room.close(), app.services.heartbeats.room.close())
             stopping.cancel()
             server.should_exit = True
             await asyncio.gather(serving, return_exceptions=True)

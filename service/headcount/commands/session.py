@@ -15,10 +15,10 @@ import psycopg
 
 from headcount.database import calls
 from headcount.database.pool import ROLE, session_options
-from headcount.database.schema import MigrationRefused, SchemaMismatch, check_schema
+from headcount.database.schema import MigrationRefused, check_schema
 from headcount.logs import configure_logs
 from headcount.settings import Settings, SettingsRefused
-from headcount.wire.problems import Problem, problem_of
+from headcount.wire.problems import Problem, SchemaMismatch, problem_of
 
 CONNECT_SECONDS = 10.0
 

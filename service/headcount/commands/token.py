@@ -10,9 +10,9 @@ from headcount.commands.session import connected, offline_settings, run_async
 from headcount.commands.verify import print_table
 from headcount.database import calls
 from headcount.http.auth import digest_of, make_token, scopes_of
+from headcount.http.requests import ID
 from headcount.wire import instants
 from headcount.wire.messages import TokenOut
-from headcount.wire.negotiation import ID
 
 PAGE_ROWS = 1000
 DAYS = 36_500

@@ -6,11 +6,10 @@ from datetime import datetime
 from headcount.database import calls
 from headcount.database.batching import Groups
 from headcount.database.pool import Database, is_whole, name_of
-from headcount.database.shares import Part
 from headcount.metrics import Metrics
 from headcount.wire.messages import CountOut
-from headcount.wire.negotiation import HttpRequest
 from headcount.wire.problems import Problem, problem_in_words
+from headcount.wire.shares import Part
 
 # Spaces in one call; more than one request can name.
 GROUP_SPACES = 1_000
@@ -19,7 +18,7 @@ MAX_WAITING = 2_000
 MAX_WAITING_OF_A_CLIENT = 500
 MAX_SPACES_OF_A_CLIENT = 5_000
 FEW_SPACES = 100
-# Current counts of more spaces than that are a slow read (headcount.database.shares).
+# Current counts of more spaces than that are a slow read (headcount.wire.shares).
 MANY_SPACES = 300
 CALLERS = 2
 
@@ -95,9 +94,3 @@ def pick(found: Mapping[str, CountOut], spaces: Iterable[str]) -> list[CountOut]
             )
             return problem_in_words("not_found", *words)
     return [found[space] for space in spaces]
-
-
-def reader(request: HttpRequest) -> Reader:
-    """The one that belongs to the request's app."""
-    found: Reader = request.app.state.reader
-    return found

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from headcount.database.shares import Shares
+from headcount.wire.shares import Shares
 
 # Changes that may wait for their turn, a quarter of them of one client, and for how long.
 MAX_WAITING = 100

@@ -13,13 +13,11 @@ import asyncpg
 
 from headcount.database import calls
 from headcount.database.plan_turns import Plans
-from headcount.database.schema import SchemaMismatch, SchemaVersion, compare_schema, expected_schema
-from headcount.database.shares import Shares
-from headcount.http.auth import Access
+from headcount.database.schema import SchemaVersion, compare_schema, expected_schema
 from headcount.settings import Settings
 from headcount.wire.messages import ProblemItem
-from headcount.wire.negotiation import HttpRequest
-from headcount.wire.problems import TOO_LARGE, Problem, problem_of
+from headcount.wire.problems import TOO_LARGE, Problem, SchemaMismatch, problem_of
+from headcount.wire.shares import Shares
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -578,43 +576,3 @@ class Bounded:
             )
             with self.database.plans.work(is_limited=limited_to is not None):
                 return await ask(connection)
-
-
-def access_of(request: HttpRequest) -> Access:
-    """What the request's token may do. Raises where nobody has asked for one: an open address has no business here."""
-    access = request.auth
-    if not isinstance(access, Access):
-        raise RuntimeError(f"{request.url.path} asks for no token, so it must not read or write")
-    return access
-
-
-def database(request: HttpRequest, *, is_slow: bool = False) -> Client:
-    """The one that belongs to the request's app, as far as the request's token reaches. Raises as access_of.
-
-    `is_slow`: what is asked may take seconds; of these one client has few at a time.
-    """
-    access = access_of(request)
-    limited_to = access.token if access.is_limited else None
-    return Client(whole_database(request), access.client, limited_to, is_slow=is_slow)
-
-
-def plan_database(request: HttpRequest) -> Bounded:
-    """As database, for a change of the floor plan."""
-    return Bounded(database(request), PLAN_SECONDS, PLAN_IS_BUSY)
-
-
-def preview_database(request: HttpRequest) -> Bounded:
-    """As database, for a dry run of such a change."""
-    return Bounded(database(request), PREVIEW_SECONDS, PREVIEW_IS_BUSY)
-
-
-def database_of_token(request: HttpRequest) -> Client:
-    """As database; its statements know the token that asks also where that is not limited."""
-    access = access_of(request)
-    return Client(whole_database(request), access.client, access.token)
-
-
-def whole_database(request: HttpRequest) -> Database:
-    """For what nobody needs a token for: whether it is there."""
-    found: Database = request.app.state.database
-    return found

@@ -24,10 +24,9 @@ import msgspec
 
 from headcount.database import calls
 from headcount.database.batching import Groups
-from headcount.database.pool import Client, Database, database
+from headcount.database.pool import Client, Database
 from headcount.metrics import Metrics
 from headcount.wire.messages import MAX_STALENESS, WalPosition
-from headcount.wire.negotiation import HttpRequest
 from headcount.wire.problems import problem_of
 
 LOOK_SECONDS = 1.0
@@ -228,24 +227,3 @@ class Reading:
         self.replica.metrics.note_read("primary")
         self.note(datetime.now(UTC))
         return await run(self.primary)
-
-
-def reading(
-    request: HttpRequest, max_staleness: int, *, is_now: bool = False, is_slow: bool = False
-) -> Client | Reading:
-    """Where a request reads that allows its answer to be so many seconds old, within the reach of its token.
-
-    What is asked of this very moment (`is_now`) is cheap, and leaves the primary only if it may be old. The answer
-    says in X-Data-As-Of up to when it has everything. `is_slow`: as headcount.database.pool.database says.
-    """
-    state = request.scope["state"]
-
-    def note(at: datetime) -> None:
-        state["as_of"] = at
-
-    note(datetime.now(UTC))
-    session = database(request, is_slow=is_slow)
-    replica: Replica | None = request.app.state.replica
-    if replica is None or (is_now and not max_staleness):
-        return session
-    return Reading(replica, session, max_staleness, note)

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import asyncpg
 
+from headcount.wire.problems import SchemaMismatch
+
 # In an installed package beside the modules, in a checkout at the top.
 PACKAGED = Path(__file__).parents[1] / "sql"
 SQL_DIR = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[3] / "sql"
@@ -33,10 +35,6 @@ class MigrationRefused(RuntimeError):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.remedy}"
-
-
-class SchemaMismatch(RuntimeError):
-    """The service cannot speak to the schema it found; the text ends with the remedy."""
 
 
 @dataclass(frozen=True)

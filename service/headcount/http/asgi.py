@@ -14,9 +14,11 @@ from litestar import Litestar
 from litestar.types import HTTPReceiveMessage, Message, Receive, Send
 
 from headcount.http.auth import refuse_foreign_host
+from headcount.http.errors import request_id
+from headcount.http.services import Services
 from headcount.logs import log_request
 from headcount.wire.instants import shortest
-from headcount.wire.problems import PROBLEM_JSON, Problem, encode_problem, request_id
+from headcount.wire.problems import PROBLEM_JSON, Problem, encode_problem
 
 Header = tuple[bytes, bytes]
 
@@ -38,8 +40,10 @@ INLINE = re.compile(rb"<(script|style)\b([^>]*)>(.*?)</\1>", re.DOTALL | re.IGNO
 CLIENT_GONE = 499
 
 
-class Edge(Litestar):
+class App(Litestar):
     """Litestar, with X-Request-Id and headers for safety on every answer, HEAD, and a line in the log."""
+
+    services: Services
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -80,7 +84,7 @@ class Edge(Litestar):
         if not is_canonical(scope.get("raw_path") or scope["path"].encode()):
             return Problem("not_found", "There is nothing at this address.")
         try:
-            if self.state.gate.tokens is None:
+            if self.services.gate.tokens is None:
                 refuse_foreign_host(scope["headers"])
         except Problem as problem:
             return problem

@@ -21,14 +21,14 @@ from litestar.handlers import BaseRouteHandler
 
 from headcount.database import calls
 from headcount.http.door import Visit
-from headcount.http.rate_limits import Limiter, Share
+from headcount.http.rate_limits import Limiter
+from headcount.http.requests import Connection, prefers_html
+from headcount.http.services import services
 from headcount.settings import is_loopback
+from headcount.wire.access import EVERYTHING, SCOPES, Access, Share
 from headcount.wire.messages import TokenRow
-from headcount.wire.negotiation import Connection, prefers_html
 from headcount.wire.problems import Problem, problem_of
 
-# `admin` includes `read`: core.include_scopes says so for every token.
-SCOPES = ("ingest", "read", "admin")
 OPEN = None  # instead of a scope, for what anybody may see
 
 TOKEN = re.compile(r"hc_[A-Za-z0-9_-]{43}")
@@ -44,27 +44,6 @@ MAX_KNOWN = 10_000
 MAX_STRANGERS = 1_000
 # Between the beginnings of two looks.
 PAUSE_SECONDS = 0.02
-
-
-class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request may do. `token`: the id of its token, None where nobody asks for one."""
-
-    token: str | None = None
-    digest: bytes = b""
-    scopes: frozenset[str] = frozenset(SCOPES)
-    # To a space: its statements have to say on whose behalf they are.
-    is_limited: bool = False
-    expires_at: datetime | None = None
-    # Whose limits it shares: its own, and those of the tokens that made it.
-    shares: tuple[Share, ...] = (Share(None),)
-
-    @property
-    def client(self) -> str | None:
-        """Whose part of what all share its requests have (database.shares): that of the first of its family."""
-        return self.shares[-1].token
-
-
-EVERYTHING = Access()
 
 
 def make_token() -> str:
@@ -248,7 +227,7 @@ async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
     if scope is OPEN or (handler.opt.get("page") and prefers_html(connection)):
         connection.scope["auth"] = None
         return
-    gate: Gate = connection.app.state.gate
+    gate = services(connection).gate
     if gate.tokens is None and (method != "GET" or scope != "read" or handler.opt.get("triggers")):
         _refuse_other_sites(connection)
     away_seconds = AWAY_SECONDS if handler.opt.get("is_probe") else 0.0
@@ -272,7 +251,7 @@ def leave_door(connection: Connection) -> None:
 def charge(connection: Connection, events: int) -> None:
     """Counts the events of a request against its token's limit. Raises Problem (429) if that is used up."""
     access: Access = connection.auth
-    gate: Gate = connection.app.state.gate
+    gate = services(connection).gate
     gate.limiter.charge(access.shares, events)
 
 
@@ -305,7 +284,7 @@ def refuse_foreign_host(headers: Iterable[tuple[bytes, bytes]]) -> None:
 
 def refuse_without_tokens(connection: Connection) -> None:
     """A token made while nobody is asked for one would be good later, when tokens are asked for: 403."""
-    gate: Gate = connection.app.state.gate
+    gate = services(connection).gate
     if gate.tokens is None:
         raise Problem(
             "forbidden",

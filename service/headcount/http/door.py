@@ -1,7 +1,7 @@
 """What one client may have under way at once, before anything is done for it: the others of its requests wait their
 turn here, where they cost nothing, and beyond that they are told to come back.
 
-A client is a token, or a family of them (headcount.database.shares). Whose a request is shows by its Authorization
+A client is a token, or a family of them (headcount.wire.shares). Whose a request is shows by its Authorization
 header, once a token was good in it.
 
 All others together are strangers: they take turns too, and none of them is refused here.
@@ -14,8 +14,8 @@ from collections import deque
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
-from headcount.database.shares import too_much
 from headcount.logs import Seldom
+from headcount.wire.shares import too_much
 
 # Requests of a client that are under way, and that wait to be.
 UNDER_WAY = 64

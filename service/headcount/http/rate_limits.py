@@ -7,19 +7,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from headcount.wire.access import Share
 from headcount.wire.problems import Problem
 
 # What may come at once after a pause, in seconds' worth of the rate.
 BURST_SECONDS = 5.0
 MAX_BUCKETS = 20_000
-
-
-class Share(msgspec.Struct, frozen=True):
-    """A token whose limits a request counts against. Rates: its own, None for none."""
-
-    token: str | None
-    events_per_second: int | None = None
-    requests_per_second: int | None = None
 
 
 class Bucket(msgspec.Struct):

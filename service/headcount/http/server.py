@@ -12,11 +12,11 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from headcount.database.shares import too_much
 from headcount.http.asgi import Header, problem_answer
 from headcount.http.door import Door, Share, Visit
 from headcount.logs import Seldom
 from headcount.wire.problems import Problem
+from headcount.wire.shares import too_much
 
 # A client that stalls would hold its connection for ever: in the head of a request, in its body, in reading an answer.
 HEAD_SECONDS = 30.0

@@ -5,11 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from headcount.database.batching import STOPPED
-from headcount.database.pool import access_of
-from headcount.database.shares import Part
 from headcount.settings import Settings
-from headcount.wire.negotiation import HttpRequest, discard_body
 from headcount.wire.problems import Problem
+from headcount.wire.shares import Part
 
 
 class Room:
@@ -46,15 +44,11 @@ class Room:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.is_idle.wait(), self.settings.statement_seconds)
 
-    async def admit(self, request: HttpRequest) -> None:
-        """Raises Problem (503, 429) if there is no room for anything more, and holds nothing of the body then."""
-        try:
-            self.check()
-            self.items_of.check(access_of(request).client)
-            self.bytes_of.check(access_of(request).client)
-        except Problem:
-            await discard_body(request)
-            raise
+    def admit(self, client: str | None) -> None:
+        """Before a body is read. Raises Problem (503, 429) if there is no room for anything more."""
+        self.check()
+        self.items_of.check(client)
+        self.bytes_of.check(client)
 
     def check(self) -> None:
         """Raises Problem (503) if there is no room for anything more."""

@@ -12,7 +12,7 @@ import csv
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import chain
 from operator import methodcaller
@@ -22,6 +22,7 @@ import msgspec
 
 from headcount.database import calls
 from headcount.wire import instants
+from headcount.wire.bodies import JSON, MSGPACK, decode_bytes, inflate, parse_media_type
 from headcount.wire.messages import (
     ID_PATTERN,
     PATTERNS_IN_WORDS,
@@ -34,17 +35,6 @@ from headcount.wire.messages import (
     Rejection,
     Timestamp,
     Verdict,
-)
-from headcount.wire.negotiation import (
-    JSON,
-    MSGPACK,
-    HttpRequest,
-    check_rate,
-    decode_bytes,
-    inflate,
-    media_type,
-    parse_media_type,
-    read_body,
 )
 from headcount.wire.problems import Problem, invalid
 from headcount.wire.threads import breathe, take_time
@@ -225,34 +215,15 @@ def recorded(batch: Decoded, verdicts: Sequence[Verdict], begin: int = 0) -> Eve
     return EventsRecordedOut(batch.received, accepted, len(verdicts) - len(others), rejected)
 
 
-async def decode_events(request: HttpRequest) -> Batch:
-    """The body of POST /v1/events, whatever its format."""
-    return _sent(request, await decode_body(request, EVENT_FORMATS))
-
-
 def decode_message(body: bytes, content_type: str = "", content_encoding: str = "") -> Batch:
     """The body of POST /v1/events where it comes by another way; JSON and MessagePack may also be one event alone."""
     format = parse_media_type(content_type, EVENT_FORMATS)
     body = inflate(body, content_encoding)
     decode_one = ONE_EVENT_FORMATS.get(format)
-    return _check_days((decode_one and decode_one(body)) or EVENT_FORMATS[format](body))
+    return check_batch_days((decode_one and decode_one(body)) or EVENT_FORMATS[format](body))
 
 
-async def decode_readings(request: HttpRequest) -> Batch:
-    """The body of POST /ingest."""
-    return _sent(request, await decode_body(request, READING_FORMATS))
-
-
-async def decode_body(request: HttpRequest, formats: Mapping[str, Callable[[bytes], AnyBatch]]) -> AnyBatch:
-    """The body of a request, whatever its format."""
-    return await read_body(request, formats[media_type(request, formats)], check=lambda: check_rate(request))
-
-
-def _sent(request: HttpRequest, batch: Batch) -> Batch:
-    return msgspec.structs.replace(_check_days(batch), sender=request.auth.token)
-
-
-def _check_days(batch: Batch) -> Batch:
+def check_batch_days(batch: Batch) -> Batch:
     check_days(batch.times)
     return batch
 

@@ -11,10 +11,10 @@ import msgspec
 from headcount.database import calls
 from headcount.database.batching import Groups
 from headcount.database.pool import Client, Database, is_whole, name_of
-from headcount.database.shares import OwnTurns
 from headcount.ingest.backpressure import Room
 from headcount.metrics import Metrics
 from headcount.settings import Settings
+from headcount.wire.bodies import JSON, count_items, decode_bytes, inflate, parse_media_type
 from headcount.wire.messages import (
     EventsRecordedOut,
     HeartbeatIn,
@@ -23,18 +23,8 @@ from headcount.wire.messages import (
     HeartbeatsIn,
     Rejection,
 )
-from headcount.wire.negotiation import (
-    JSON,
-    HttpRequest,
-    check_rate,
-    count_items,
-    decode_bytes,
-    inflate,
-    media_type,
-    parse_media_type,
-    read_body,
-)
 from headcount.wire.problems import Problem
+from headcount.wire.shares import OwnTurns
 from headcount.wire.threads import breathe, take_time
 
 MAX_HEARTBEATS = 10_000
@@ -70,12 +60,6 @@ def check(heartbeat: HeartbeatIn) -> HeartbeatIn:
     if (heartbeat.dpu is None) == (heartbeat.mac_address is None):
         raise Problem("invalid", NAMES_ONE)
     return heartbeat
-
-
-async def decode_heartbeats(request: HttpRequest) -> Batch:
-    """The body of POST /v1/heartbeats."""
-    format = media_type(request)
-    return await read_body(request, lambda body: decode_batch(body, format), check=lambda: check_rate(request))
 
 
 def decode_batch(body: bytes, format: str) -> Batch:
@@ -223,9 +207,3 @@ class Heartbeats:
 
     async def _backfill(self, asked: Sequence[Sent]) -> list[Sequence[HeartbeatRow]]:
         return await self._commit(asked, backfill=True)
-
-
-def heartbeats(request: HttpRequest) -> Heartbeats:
-    """The one that belongs to the request's app."""
-    found: Heartbeats = request.app.state.heartbeats
-    return found

@@ -17,9 +17,7 @@ from headcount.ingest.formats import (
     Unreadable,
     are_ids,
     are_instants,
-    check_days,
     check_encoding,
-    decode_body,
     fields_of,
     id_of,
     instant_of,
@@ -27,7 +25,6 @@ from headcount.ingest.formats import (
     recorded,
 )
 from headcount.wire.messages import CLOCK_PATTERN, PATTERNS_IN_WORDS, EventsRecordedOut, PollIn, PollsIn, Timestamp
-from headcount.wire.negotiation import HttpRequest
 from headcount.wire.problems import Problem
 
 # What an import takes for the zone of a site of which nobody said one.
@@ -133,13 +130,6 @@ async def record(
         sender=batch.sender,
     )
     return recorded(batch, verdicts)
-
-
-async def decode_polls(request: HttpRequest) -> PollBatch:
-    """The body of POST /v1/polls, whatever its format."""
-    batch = await decode_body(request, POLLS.formats)
-    check_days(batch.times)
-    return msgspec.structs.replace(batch, sender=request.auth.token)
 
 
 # The files that an import takes besides

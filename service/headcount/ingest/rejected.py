@@ -3,33 +3,20 @@
 import asyncpg
 
 from headcount.database import calls
-from headcount.database.pool import database
-from headcount.ingest.writer import writer
 from headcount.wire import paging
-from headcount.wire.messages import RejectionAgain, RerunIn, RerunOut, RerunQuery, RerunRow
-from headcount.wire.negotiation import HttpRequest, decode, query
+from headcount.wire.messages import RejectionAgain, RerunIn, RerunOut, RerunRow
 from headcount.wire.problems import Problem
 
 # Events in one transaction.
 AT_A_TIME = 500
 
 
-async def decode_rerun(request: HttpRequest) -> RerunIn:
-    """Which ones, from the body or from the address."""
-    if not request.scope["query_string"]:
-        return await decode(request, RerunIn)
-    if request.headers.get("content-length", "0") != "0":
-        raise Problem("invalid", "The filter stands in the body or in the address, not in both.")
-    return query(request, RerunQuery)
-
-
-async def rerun(request: HttpRequest, asked: RerunIn) -> RerunOut:
+async def rerun(session: calls.Session, asked: RerunIn, *, auto_register: bool) -> RerunOut:
     """Runs up to `limit` of them, the oldest first; `next` says where the rest begins.
 
     Each few have a transaction of their own: nobody changes the floor plan while one goes on. Where one fails after
     others were committed, the answer is what these came to, and `next` leads on to it.
     """
-    session, auto_register = database(request, is_slow=True), writer(request).settings.auto_register
     ids = None if asked.ids is None else [*map(int, asked.ids)]
     after = paging.read(asked.after, int) if asked.after else None
     rows: list[RerunRow] = []

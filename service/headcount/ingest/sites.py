@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from headcount.wire.bodies import JSON, count_items, decode_bytes
 from headcount.wire.messages import SiteIn, SitePlacementIn, SiteSpaceIn
-from headcount.wire.negotiation import JSON, HttpRequest, count_items, decode_bytes, media_type, read_body
 from headcount.wire.problems import Problem
 
 MAX_ITEMS = 1_000
@@ -36,13 +36,8 @@ class SiteWhole(msgspec.Struct, frozen=True, kw_only=True):
     placements: msgspec.Raw = msgspec.Raw(b"")
 
 
-async def decode_site(request: HttpRequest) -> SiteIn:
+def decode_site_bytes(body: bytes, format: str) -> SiteIn:
     """The body of PUT /v1/site. Raises Problem (413) before objects are made of far more things than it can have."""
-    format = media_type(request)
-    return await read_body(request, lambda body: _decode(body, format))
-
-
-def _decode(body: bytes, format: str) -> SiteIn:
     if len(body) > SMALL_BYTES and (number := _number(body, format)) > MAX_ITEMS:
         raise _too_many(number)
     site = decode_bytes(body, SiteIn, format)

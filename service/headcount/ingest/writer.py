@@ -10,7 +10,6 @@ import asyncpg
 from headcount.database import calls
 from headcount.database.batching import Groups
 from headcount.database.pool import Client, Database, is_whole, name_of
-from headcount.database.shares import OwnTurns
 from headcount.ingest import formats, polls
 from headcount.ingest.backpressure import Room
 from headcount.ingest.formats import Batch, Decoded
@@ -18,8 +17,8 @@ from headcount.ingest.polls import PollBatch
 from headcount.metrics import Metrics
 from headcount.settings import Settings
 from headcount.wire.messages import EventsRecordedOut
-from headcount.wire.negotiation import HttpRequest
 from headcount.wire.problems import problem_of
+from headcount.wire.shares import OwnTurns
 
 # As many as one request can have days; more together save nothing that could be measured.
 GROUP_EVENTS = 1_000
@@ -117,9 +116,3 @@ def is_late(batch: Batch) -> bool:
 
 def is_ahead(batch: Batch) -> bool:
     return bool(batch.times) and max(batch.times) > datetime.now(UTC) + AHEAD
-
-
-def writer(request: HttpRequest) -> Writer:
-    """The one that belongs to the request's app."""
-    found: Writer = request.app.state.writer
-    return found

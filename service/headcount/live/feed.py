@@ -18,14 +18,14 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import takewhile
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from litestar.types import Receive, Scope, Send
 
 from headcount.database import calls
 from headcount.database.pool import Database
-from headcount.database.shares import OwnTurns, Part
-from headcount.http.auth import Access, Gate
+from headcount.wire.access import Access
+from headcount.wire.bodies import json_encoder
 from headcount.wire.messages import (
     ChangesRow,
     CountOut,
@@ -35,8 +35,8 @@ from headcount.wire.messages import (
     SpaceChangeOut,
     TurnedRow,
 )
-from headcount.wire.negotiation import HttpRequest, json_encoder
 from headcount.wire.problems import SQLSTATES, Problem, problem_in_words, problem_of
+from headcount.wire.shares import OwnTurns, Part
 
 TICK_SECONDS = 0.25
 # Between two ticks when somebody joins, so that a thousand who come at once share a few.
@@ -227,6 +227,12 @@ class Selection:
         return self.batches[told]
 
 
+class Guard(Protocol):
+    """What knows whether a token is still good. Raises Problem (503) where nobody knows."""
+
+    async def is_still_good(self, access: Access) -> bool: ...
+
+
 class Listener:
     """One stream. What it was told ends at tick `told`, whose cursor is `cursor`."""
 
@@ -326,7 +332,7 @@ class Resumed(NamedTuple):
 class Live:
     """The feed. Asks nothing of the database while nobody listens."""
 
-    def __init__(self, database: Database, gate: Gate) -> None:
+    def __init__(self, database: Database, gate: Guard) -> None:
         self.database = database
         self.gate = gate
         self.selections: dict[Asked, Selection] = {}
@@ -636,9 +642,3 @@ def spaces_of(row: SelectionRow) -> list[str] | Problem:
     if row.error is not None:
         return problem_in_words(SQLSTATES[row.error], row.message, row.place, row.hint)
     return row.spaces or []
-
-
-def feed(request: HttpRequest) -> Live:
-    """The one that belongs to the request's app."""
-    found: Live = request.app.state.live
-    return found

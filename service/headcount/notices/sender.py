@@ -17,7 +17,6 @@ from headcount.logs import Seldom
 from headcount.metrics import Metrics
 from headcount.notices.channels import Channels, Outcome
 from headcount.wire.messages import ClaimRow
-from headcount.wire.negotiation import HttpRequest
 
 TICK_SECONDS = 0.5
 DETECT_SECONDS = 1.0
@@ -142,9 +141,3 @@ class Notices:
     def _complain(self, what: str, error: Exception) -> None:
         if self.seldom.admit(f"{what.split()[0]} {type(error).__name__}") is not None:
             log.warning("Cannot %s (%s: %s); trying again", what, type(error).__name__, error)
-
-
-def notices(request: HttpRequest) -> Notices:
-    """The one that belongs to the request's app."""
-    found: Notices = request.app.state.notices
-    return found

@@ -8,12 +8,13 @@ from litestar.response import Stream
 from litestar.types import ASGIApp
 
 from headcount.database import calls
-from headcount.database.current_counts import reader
-from headcount.database.pool import access_of, database
-from headcount.database.replica import reading
 from headcount.http.auth import leave_door
 from headcount.http.openapi import LAST_EVENT_ID, described
+from headcount.http.requests import HttpRequest, answer, csv_answer, path_id, prefers_csv, query
+from headcount.http.services import services
+from headcount.http.sessions import access_of, database, reading
 from headcount.live import feed
+from headcount.wire.bodies import CSV, JSON, MSGPACK
 from headcount.wire.messages import (
     BucketOut,
     CountOut,
@@ -24,7 +25,6 @@ from headcount.wire.messages import (
     SpaceCountsOut,
     SpaceCountsQuery,
 )
-from headcount.wire.negotiation import CSV, JSON, MSGPACK, HttpRequest, answer, csv_answer, path_id, prefers_csv, query
 
 
 @get("/v1/spaces/{space:str}/count", opt=described(CountOut, 404, scope="read", query=CountQuery))
@@ -34,7 +34,7 @@ async def get_count(request: HttpRequest) -> Response[bytes]:
     is_now = asked.at is None and asked.known_at is None
     session = reading(request, asked.max_staleness, is_now=is_now, is_slow=asked.known_at is not None)
     space = path_id(request, "space")
-    return answer(request, await reader(request).get_count(session, space, asked.at, asked.known_at))
+    return answer(request, await services(request).reader.get_count(session, space, asked.at, asked.known_at))
 
 
 @get("/v1/counts", opt=described(CountsOut, 404, scope="read", query=CountsQuery))
@@ -43,11 +43,11 @@ async def list_counts(request: HttpRequest) -> Response[bytes]:
     asked = query(request, CountsQuery)
     is_now = asked.at is None and asked.known_at is None
     limited_to = database(request).limited_to
-    is_slow = not is_now or reader(request).is_slow(limited_to, asked.space, asked.under)
+    is_slow = not is_now or services(request).reader.is_slow(limited_to, asked.space, asked.under)
     session = reading(request, asked.max_staleness, is_now=is_now, is_slow=is_slow)
-    counts = await reader(request).list_counts(session, asked.space, asked.under, asked.at, asked.known_at)
+    counts = await services(request).reader.list_counts(session, asked.space, asked.under, asked.at, asked.known_at)
     if asked.space is None:
-        reader(request).note_number(limited_to, asked.under, len(counts))
+        services(request).reader.note_number(limited_to, asked.under, len(counts))
     return answer(request, CountsOut(counts[0].at if counts else asked.at or datetime.now(UTC), counts))
 
 
@@ -90,7 +90,7 @@ async def stream_counts(request: HttpRequest) -> ASGIApp:
     asked = query(request, LiveQuery)
     spaces = tuple(dict.fromkeys(asked.space)) if asked.space is not None else None
     last_id = request.headers.get("last-event-id")
-    listener = await feed.feed(request).listen(feed.Asked(spaces, asked.under), access_of(request), last_id)
+    listener = await services(request).live.listen(feed.Asked(spaces, asked.under), access_of(request), last_id)
     leave_door(request)
     return listener
 

@@ -5,11 +5,12 @@ from datetime import datetime
 from litestar import Response, get, post
 
 from headcount.database import calls
-from headcount.database.pool import database
 from headcount.http.auth import charge
+from headcount.http.decoding import admit, decode_readings
 from headcount.http.openapi import described
-from headcount.ingest import formats
-from headcount.ingest.writer import writer
+from headcount.http.requests import HttpRequest, answer, no_query, path_id, query
+from headcount.http.services import services
+from headcount.http.sessions import database
 from headcount.wire.instants import shortest
 from headcount.wire.messages import (
     BackfillQuery,
@@ -20,7 +21,6 @@ from headcount.wire.messages import (
     LatestTimestampOut,
     ReadingsIn,
 )
-from headcount.wire.negotiation import HttpRequest, answer, no_query, path_id, query
 
 
 def _shortest(moment: datetime | None) -> str | None:
@@ -31,10 +31,10 @@ def _shortest(moment: datetime | None) -> str | None:
 async def record_readings(request: HttpRequest) -> Response[bytes]:
     """Stores the readings of one device, as POST /v1/events does."""
     asked = query(request, BackfillQuery)
-    await writer(request).room.admit(request)
-    batch = await formats.decode_readings(request)
+    await admit(request, services(request).writer.room)
+    batch = await decode_readings(request)
     charge(request, batch.received)
-    return answer(request, await writer(request).record(database(request), batch, backfill=asked.backfill))
+    return answer(request, await services(request).writer.record(database(request), batch, backfill=asked.backfill))
 
 
 @get("/devices/{device:str}/latest_timestamp", opt=described(LatestTimestampOut, 404, scope="read"))

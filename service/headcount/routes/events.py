@@ -5,12 +5,13 @@ from datetime import datetime
 from litestar import Response, get, post
 
 from headcount.database import calls
-from headcount.database.pool import database
-from headcount.database.replica import reading
 from headcount.http.auth import charge
+from headcount.http.decoding import admit, decode_events, decode_rerun
 from headcount.http.openapi import described
-from headcount.ingest import formats, rejected
-from headcount.ingest.writer import writer
+from headcount.http.requests import HttpRequest, answer, query
+from headcount.http.services import services
+from headcount.http.sessions import database, reading
+from headcount.ingest import rejected
 from headcount.wire import paging
 from headcount.wire.messages import (
     BackfillQuery,
@@ -26,7 +27,6 @@ from headcount.wire.messages import (
     RerunOut,
     RerunQuery,
 )
-from headcount.wire.negotiation import HttpRequest, answer, query
 
 
 @post("/v1/events", opt=described(EventsRecordedOut, scope="ingest", query=BackfillQuery, body=EventsIn))
@@ -37,10 +37,10 @@ async def record_events(request: HttpRequest) -> Response[bytes]:
     One bad event never costs the good ones beside it. With `backfill=true` their receipt is no sign of life.
     """
     asked = query(request, BackfillQuery)
-    await writer(request).room.admit(request)
-    batch = await formats.decode_events(request)
+    await admit(request, services(request).writer.room)
+    batch = await decode_events(request)
     charge(request, batch.received)
-    return answer(request, await writer(request).record(database(request), batch, backfill=asked.backfill))
+    return answer(request, await services(request).writer.record(database(request), batch, backfill=asked.backfill))
 
 
 @get("/v1/events", opt=described(Page[EventOut], 404, scope="read", query=EventsQuery))
@@ -87,7 +87,9 @@ async def rerun_rejected(request: HttpRequest) -> Response[bytes]:
     The filter comes in the body or in the address. What goes in leaves the list; it is no sign of life.
     Events that could not be decoded stay: send them again, corrected.
     """
-    return answer(request, await rejected.rerun(request, await rejected.decode_rerun(request)))
+    auto_register = services(request).writer.settings.auto_register
+    asked = await decode_rerun(request)
+    return answer(request, await rejected.rerun(database(request, is_slow=True), asked, auto_register=auto_register))
 
 
 HANDLERS = [record_events, list_events, list_rejected, rerun_rejected]

@@ -3,9 +3,10 @@
 from litestar import Response, delete, get, post, put
 
 from headcount.database import calls
-from headcount.database.pool import database, database_of_token
 from headcount.http.openapi import described
-from headcount.notices.sender import notices
+from headcount.http.requests import HttpRequest, answer, decode, no_query, path_id, query
+from headcount.http.services import services
+from headcount.http.sessions import database, database_of_token
 from headcount.wire import paging
 from headcount.wire.messages import (
     ChannelIn,
@@ -17,7 +18,6 @@ from headcount.wire.messages import (
     Page,
     PageQuery,
 )
-from headcount.wire.negotiation import HttpRequest, answer, decode, no_query, path_id, query
 
 # In a minute, over all processes: each goes to up to 50 mailboxes.
 CHANNEL_TESTS = 3
@@ -35,7 +35,7 @@ async def put_channel(request: HttpRequest) -> Response[bytes]:
     """
     no_query(request)
     patch = await decode(request, ChannelIn)
-    await notices(request).channels.check(patch)
+    await services(request).notices.channels.check(patch)
     created, channel = await calls.put_channel(database(request), path_id(request, "channel"), patch)
     return answer(request, channel, 201 if created else 200)
 
@@ -71,7 +71,7 @@ async def try_channel(request: HttpRequest) -> Response[bytes]:
     claim = await calls.try_channel(
         session, path_id(request, "channel"), channel_tests=CHANNEL_TESTS, token_tests=TOKEN_TESTS
     )
-    await notices(request).try_once(claim)
+    await services(request).notices.try_once(claim)
     rows = await calls.list_deliveries(database(request), claim.channel, before=claim.delivery + 1, max_rows=1)
     return answer(request, rows[0])
 
@@ -90,7 +90,7 @@ async def replay_delivery(request: HttpRequest) -> Response[bytes]:
     """Has a notice sent once more, at once and with the same id, whatever became of it before."""
     no_query(request)
     delivery = await calls.replay_delivery(database(request), path_id(request, "delivery"))
-    notices(request).wake()
+    services(request).notices.wake()
     return answer(request, delivery)
 
 

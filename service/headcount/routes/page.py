@@ -9,8 +9,8 @@ from litestar import MediaType, Response, get
 from headcount.http.asgi import page_policy
 from headcount.http.auth import OPEN
 from headcount.http.openapi import described
+from headcount.http.requests import HttpRequest, no_query, path_id, unless_known
 from headcount.web import FILES, FOLDER, SCRIPT, STYLE
-from headcount.wire.negotiation import HttpRequest, no_query, path_id, unless_known
 from headcount.wire.problems import Problem
 
 PAGE = FOLDER / "index.html"

@@ -6,10 +6,11 @@ from litestar import Response, delete, get, post, put
 from msgspec import Struct, convert
 
 from headcount.database import calls
-from headcount.database.pool import database, plan_database, preview_database
 from headcount.database.previews import preview
+from headcount.http.decoding import decode_site
 from headcount.http.openapi import described
-from headcount.ingest.sites import decode_site
+from headcount.http.requests import HttpRequest, answer, decode, no_query, nothing, path_id, query
+from headcount.http.sessions import database, plan_database, preview_database
 from headcount.wire import paging
 from headcount.wire.messages import (
     DoorwayIn,
@@ -38,7 +39,6 @@ from headcount.wire.messages import (
     SpacesQuery,
     ThingsQuery,
 )
-from headcount.wire.negotiation import HttpRequest, answer, decode, no_query, nothing, path_id, query
 
 
 async def _preview(

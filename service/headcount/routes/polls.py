@@ -2,13 +2,13 @@
 
 from litestar import Response, post
 
-from headcount.database.pool import database
 from headcount.http.auth import charge
+from headcount.http.decoding import admit, decode_polls
 from headcount.http.openapi import described
-from headcount.ingest import polls
-from headcount.ingest.writer import writer
+from headcount.http.requests import HttpRequest, answer, no_query
+from headcount.http.services import services
+from headcount.http.sessions import database
 from headcount.wire.messages import EventsRecordedOut, PollsIn
-from headcount.wire.negotiation import HttpRequest, answer, no_query
 
 
 @post("/v1/polls", opt=described(EventsRecordedOut, scope="ingest", body=PollsIn))
@@ -19,10 +19,10 @@ async def record_polls(request: HttpRequest) -> Response[bytes]:
     instant that disagree are both kept. One bad poll never costs the good ones beside it.
     """
     no_query(request)
-    await writer(request).room.admit(request)
-    batch = await polls.decode_polls(request)
+    await admit(request, services(request).writer.room)
+    batch = await decode_polls(request)
     charge(request, batch.received)
-    return answer(request, await writer(request).record_polls(database(request), batch))
+    return answer(request, await services(request).writer.record_polls(database(request), batch))
 
 
 HANDLERS = [record_polls]

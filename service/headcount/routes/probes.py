@@ -2,13 +2,13 @@
 
 from litestar import Response, get
 
-from headcount.database.pool import access_of, whole_database
 from headcount.http.auth import OPEN
-from headcount.http.openapi import Document, described
-from headcount.metrics import Metrics
-from headcount.notices.sender import notices
+from headcount.http.openapi import described
+from headcount.http.requests import HttpRequest, answer, no_query, unless_known
+from headcount.http.services import services
+from headcount.http.sessions import access_of, whole_database
+from headcount.wire.bodies import JSON
 from headcount.wire.messages import HealthOut
-from headcount.wire.negotiation import JSON, HttpRequest, answer, no_query, unless_known
 from headcount.wire.problems import Problem
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -35,10 +35,10 @@ async def get_metrics(request: HttpRequest) -> Response[bytes]:
     no_query(request)
     if access_of(request).is_limited:
         raise Problem("forbidden", "This is about the whole installation, and the token is limited to a space.")
-    metrics: Metrics = request.app.state.metrics
+    metrics = services(request).metrics
     metrics.note_rollups(await whole_database(request).rollups.get())
     metrics.note_refusals(await whole_database(request).refusals.get())
-    metrics.note_deliveries(await notices(request).state.get())
+    metrics.note_deliveries(await services(request).notices.state.get())
     return Response(metrics.kept_text(), media_type=METRICS)
 
 
@@ -46,8 +46,7 @@ async def get_metrics(request: HttpRequest) -> Response[bytes]:
 async def get_openapi(request: HttpRequest) -> Response[bytes]:
     """This document."""
     no_query(request)
-    kept: Document = request.app.state.document
-    text, tag = kept.get(request.app)
+    text, tag = services(request).document.get(request.app)
     return unless_known(request, Response(text, media_type=JSON, headers={"ETag": tag}))
 
 

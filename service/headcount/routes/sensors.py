@@ -6,14 +6,28 @@ from urllib.parse import urlencode
 from litestar import Response, get, post
 
 from headcount.database import calls
-from headcount.database.pool import access_of, database
 from headcount.http.auth import charge
+from headcount.http.decoding import admit, decode_heartbeats
 from headcount.http.openapi import described
-from headcount.ingest.heartbeats import check, decode_heartbeats, heartbeats
+from headcount.http.requests import (
+    HttpRequest,
+    answer,
+    decode,
+    no_query,
+    path_id,
+    prefers_html,
+    prefers_msgpack,
+    query,
+    unless_known,
+)
+from headcount.http.services import services
+from headcount.http.sessions import access_of, database
+from headcount.ingest.heartbeats import check
 from headcount.routes.page import page_answer
-from headcount.sensors.listing import Listed, Place, place_of, sensors
+from headcount.sensors.listing import Listed, Place, place_of
 from headcount.web import FOLDER
 from headcount.wire import paging
+from headcount.wire.bodies import HTML, JSON, MAX_SMALL_BODY, MSGPACK
 from headcount.wire.messages import (
     AvailabilityOut,
     AvailabilityQuery,
@@ -29,21 +43,6 @@ from headcount.wire.messages import (
     SensorOut,
     SensorsQuery,
 )
-from headcount.wire.negotiation import (
-    HTML,
-    JSON,
-    MAX_SMALL_BODY,
-    MSGPACK,
-    HttpRequest,
-    answer,
-    decode,
-    no_query,
-    path_id,
-    prefers_html,
-    prefers_msgpack,
-    query,
-    unless_known,
-)
 
 PAGE = FOLDER / "sensors.html"
 PAGE_SENSORS = 100
@@ -58,10 +57,10 @@ async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
     With `backfill=true` their receipt is no sign of life, only what they tell of their own times.
     """
     asked = query(request, BackfillQuery)
-    await heartbeats(request).room.admit(request)
+    await admit(request, services(request).heartbeats.room)
     batch = await decode_heartbeats(request)
     charge(request, batch.received)
-    found = await heartbeats(request).record(
+    found = await services(request).heartbeats.record(
         database(request), batch, access_of(request).token, backfill=asked.backfill
     )
     return answer(request, found)
@@ -71,10 +70,12 @@ async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
 async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
     """A sign of life of one DPU. A MAC address that nobody has is registered."""
     no_query(request)
-    await heartbeats(request).room.admit(request)
+    await admit(request, services(request).heartbeats.room)
     heartbeat = await decode(request, HeartbeatIn, MAX_SMALL_BODY)
     charge(request, 1)
-    return answer(request, await heartbeats(request).record_one(database(request), heartbeat, access_of(request).token))
+    return answer(
+        request, await services(request).heartbeats.record_one(database(request), heartbeat, access_of(request).token)
+    )
 
 
 @get("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", query=HeartbeatQuery, triggers=True))
@@ -84,7 +85,9 @@ async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
     if request.scope["state"]["is_head"]:
         return answer(request, HeartbeatOut(check(asked).dpu or "", datetime.now(UTC)))
     charge(request, 1)
-    return answer(request, await heartbeats(request).record_one(database(request), asked, access_of(request).token))
+    return answer(
+        request, await services(request).heartbeats.record_one(database(request), asked, access_of(request).token)
+    )
 
 
 @get(
@@ -108,7 +111,7 @@ async def list_sensors(request: HttpRequest) -> Response[bytes]:
     if prefers_html(request):
         return page_answer(request, PAGE)
     asked = query(request, SensorsQuery)
-    listed = await sensors(request).list(database(request, is_slow=True), asked.space, asked.state)
+    listed = await services(request).sensors.list(database(request, is_slow=True), asked.space, asked.state)
     if asked.is_paged:
         return unless_known(request, page_of(request, listed, asked))
     return unless_known(request, await whole(request, listed))

@@ -4,12 +4,13 @@ import msgspec
 from litestar import Response, delete, get, post
 
 from headcount.database import calls
-from headcount.database.pool import database, database_of_token
-from headcount.http.auth import Gate, digest_of, make_token, refuse_without_tokens
+from headcount.http.auth import digest_of, make_token, refuse_without_tokens
 from headcount.http.openapi import described
+from headcount.http.requests import HttpRequest, answer, decode, no_query, path_id, query
+from headcount.http.services import services
+from headcount.http.sessions import database, database_of_token
 from headcount.wire import paging
 from headcount.wire.messages import Id, Page, PageQuery, RevokeQuery, TokenIn, TokenMadeOut, TokenOut
-from headcount.wire.negotiation import HttpRequest, answer, decode, no_query, path_id, query
 
 
 @post("/v1/tokens", opt=described(TokenMadeOut, scope="admin", status=201, body=TokenIn))
@@ -42,7 +43,7 @@ async def list_tokens(request: HttpRequest) -> Response[bytes]:
 async def revoke_token(request: HttpRequest) -> None:
     """Ends a token for good, here at once and in other processes within seconds, and with it those it made."""
     asked = query(request, RevokeQuery)
-    gate: Gate = request.app.state.gate
+    gate = services(request).gate
     await calls.revoke_token(database(request), path_id(request, "token"), asked.descendants)
     if gate.tokens:
         gate.tokens.doubt()

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from headcount.database import calls
 from headcount.database.pool import Client, name_of
-from headcount.database.shares import Part
+from headcount.wire.bodies import json_encoder, msgpack_encoder
 from headcount.wire.messages import SensorOut
-from headcount.wire.negotiation import HttpRequest, json_encoder, msgpack_encoder
 from headcount.wire.problems import Problem
+from headcount.wire.shares import Part
 
 # Reads at a time, and lists that may wait for theirs.
 READS = 2
@@ -120,9 +120,3 @@ class Sensors:
             ended = loop.time()
             self.not_before = {key: until for key, until in self.not_before.items() if until > ended}
             self.not_before[key] = ended + min(REST * (ended - begun), LONGEST_REST_SECONDS)
-
-
-def sensors(request: HttpRequest) -> Sensors:
-    """Those that belong to the request's app."""
-    found: Sensors = request.app.state.sensors
-    return found

@@ -7,32 +7,14 @@ more, the transaction is gone, and the report is taken again.
 """
 
 import asyncio
-import csv
-import io
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-import msgspec
-from litestar import Response
-from litestar.response import Stream
-
 from headcount.database import calls
-from headcount.database.pool import Database, access_of, database
+from headcount.database.pool import Database
 from headcount.settings import Settings
-from headcount.wire.messages import ReportClaim, ReportIn, ReportOut, ReportRow, ReportStatusOut, SiteUptimeRow
-from headcount.wire.negotiation import (
-    CSV,
-    JSON,
-    MAX_SMALL_BODY,
-    HttpRequest,
-    answer,
-    decode,
-    no_query,
-    prefers,
-    prefers_csv,
-    query,
-)
+from headcount.wire.messages import ReportClaim, ReportIn, ReportOut, ReportRow
 from headcount.wire.problems import problem_of
 
 # Sites whose rows are computed by one statement: a fraction of a second.
@@ -42,17 +24,6 @@ STATEMENT_SECONDS = 300.0
 LEASE_SECONDS = 30.0
 # Between two looks for reports that others asked for, or left behind.
 IDLE_SECONDS = 5.0
-CSV_ROWS = 1_000
-# Without blanks after the commas; `update` is how whoever wrote the task spelled it.
-COLUMNS = (
-    "store_id",
-    "uptime_last_hour(in minutes)",
-    "uptime_last_day(in hours)",
-    "update_last_week(in hours)",
-    "downtime_last_hour(in minutes)",
-    "downtime_last_day(in hours)",
-    "downtime_last_week(in hours)",
-)
 
 log = logging.getLogger("headcount.reports")
 
@@ -78,11 +49,11 @@ class Reports:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def create(self, request: HttpRequest, asked: ReportIn) -> str:
+    async def create(self, session: calls.Session, asked: ReportIn, token: str | None) -> str:
         """Asks for a report and returns its id. Raises Problem: 404 for `under`, 503 where too many wait,
         429 where too many of the token do."""
-        bounds = (self.settings.max_reports, access_of(request).token, self.settings.reports_per_hour)
-        report = await calls.create_report(database(request), asked.now, asked.under, asked.format, *bounds)
+        bounds = (self.settings.max_reports, token, self.settings.reports_per_hour)
+        report = await calls.create_report(session, asked.now, asked.under, asked.format, *bounds)
         self.wake.set()
         return report
 
@@ -134,24 +105,6 @@ class Reports:
             log.warning("Nobody was told how far report %s is (%s: %s)", claim.id, type(error).__name__, error)
 
 
-def reports(request: HttpRequest) -> Reports:
-    """The one that belongs to the request's app."""
-    found: Reports = request.app.state.reports
-    return found
-
-
-async def decode_report(request: HttpRequest) -> ReportIn:
-    """What is asked for, in the body of a POST or in the query string; nothing at all is fine."""
-    if request.method == "POST" and (body_follows(request) or not request.scope["query_string"]):
-        no_query(request)
-        return await decode(request, ReportIn, MAX_SMALL_BODY) if body_follows(request) else ReportIn()
-    return query(request, ReportIn)
-
-
-def body_follows(request: HttpRequest) -> bool:
-    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-
-
 def shown(report: ReportRow) -> ReportOut:
     is_complete = report.status == "Complete"
     return ReportOut(
@@ -170,43 +123,3 @@ def shown(report: ReportRow) -> ReportOut:
 
 def csv_url(report: ReportRow) -> str:
     return f"/v1/reports/{report.id}/csv"
-
-
-async def status_answer(request: HttpRequest, session: calls.Session, report: ReportRow) -> Response[bytes] | Stream:
-    """GET /get_report: the CSV itself when it is complete, unless JSON is preferred."""
-    wants_csv = prefers_csv(request) or (report.format == "csv" and not prefers(request, (JSON,), (CSV,)))
-    if report.status == "Complete" and wants_csv:
-        return await csv_stream(session, report)
-    status = ReportStatusOut(report.status)
-    if report.status == "Running":
-        status = ReportStatusOut(report.status, progress=report.progress)
-    elif report.status == "Failed":
-        status = ReportStatusOut(report.status, detail=report.detail)
-    else:
-        status = ReportStatusOut(report.status, csv_url=csv_url(report), rows=report.row_count)
-    response = answer(request, status)
-    response.headers["X-Report-Status"] = report.status
-    return response
-
-
-async def csv_stream(session: calls.Session, report: ReportRow) -> Stream:
-    """The rows as CSV, a page at a time as the client takes them. Raises Problem: 404, or 409 while it runs."""
-    first = await calls.list_report_rows(session, report.id, None, CSV_ROWS)
-    headers = {
-        "X-Report-Status": report.status,
-        "Content-Disposition": f'attachment; filename="uptime-{report.id}.csv"',
-    }
-    return Stream(_pages(session, report.id, first), media_type=CSV, headers=headers)
-
-
-async def _pages(session: calls.Session, report: str, rows: Sequence[SiteUptimeRow]) -> AsyncIterator[str]:
-    yield _csv([COLUMNS])
-    while rows:
-        yield _csv([msgspec.structs.astuple(row) for row in rows])
-        rows = await calls.list_report_rows(session, report, rows[-1].site, CSV_ROWS) if len(rows) == CSV_ROWS else []
-
-
-def _csv(rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

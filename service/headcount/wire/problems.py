@@ -3,18 +3,11 @@
 import asyncio
 import logging
 import re
-import uuid
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
-from typing import Any
 
 import asyncpg
 import msgspec
-from litestar import Request, Response
-from litestar.exceptions import HTTPException
-from litestar.types import Scope
 
-from headcount.database.schema import SchemaMismatch
 from headcount.wire.messages import ProblemItem, ProblemOut
 
 PROBLEM_JSON = "application/problem+json"
@@ -25,7 +18,6 @@ RETRY_AFTER = {
     "rate_limited": {"Retry-After": "10"},
 }
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 log = logging.getLogger("headcount.errors")
 
@@ -129,8 +121,6 @@ def problem_of(error: Exception) -> Problem:
             return error
         case asyncpg.PostgresError():
             return problem_of_sqlstate(error)
-        case HTTPException():
-            return problem_of_status(error)
         case SchemaMismatch():
             return Problem("unavailable", str(error))
         # What asyncpg, the pool and the socket raise when the database goes away.
@@ -159,27 +149,6 @@ def problem_in_words(code: str, message: str | None, where: str | None, hint: st
     return Problem(code, f"{message.rstrip('.')}. {hint}" if hint else message, items)
 
 
-def problem_of_status(error: HTTPException) -> Problem:
-    """Litestar's own errors: no such route, method not allowed, a broken head of a request."""
-    kind = BY_STATUS.get(error.status_code, KINDS["malformed" if error.status_code < 500 else "internal"])
-    allow = (error.headers or {}).get("allow")
-    detail = {
-        "not_found": "There is nothing at this address.",
-        "method_not_allowed": f"This address takes {allow}.",
-        "internal": WORDS["internal"],
-    }.get(kind.code, error.detail)
-    return Problem(kind.code, detail, headers={"Allow": allow} if allow else None)
-
-
-def request_id(scope: Scope) -> str:
-    """The caller's X-Request-Id if it is a sane one, else one of ours; the same throughout a request."""
-    state = scope.setdefault("state", {})
-    if "request_id" not in state:
-        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
-        state["request_id"] = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
-    return str(state["request_id"])
-
-
 def encode_problem(problem: Problem) -> bytes:
     """The body of the answer."""
     body = ProblemOut(
@@ -193,34 +162,5 @@ def encode_problem(problem: Problem) -> bytes:
     return msgspec.json.encode(body)
 
 
-def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The one place where an exception becomes an answer."""
-    problem = problem_of(error)
-    if problem.kind.status >= 500:
-        _log(request, problem, error)
-    return Response(
-        encode_problem(problem),
-        status_code=HTTPStatus(problem.kind.status),
-        media_type=PROBLEM_JSON,
-        headers=problem.headers,
-    )
-
-
-def _log(request: Request[Any, Any, Any], problem: Problem, error: Exception) -> None:
-    """Every mistake of ours; overload once a second for each reason, or its lines would be a load of their own."""
-    left_out: int | None = 0
-    if problem.kind.code == "unavailable":
-        left_out = request.app.state.overload.admit(f"{type(error).__name__}: {problem.detail}")
-    if left_out is None:
-        return
-    log.error(
-        "%s %s: %s (%s: %s), request %s%s",
-        request.method,
-        request.url.path,
-        problem.kind.code,
-        type(error).__name__,
-        error,
-        request_id(request.scope),
-        f"; and {left_out} alike since the last line like this" if left_out else "",
-        exc_info=error if problem.kind.code == "internal" else None,
-    )
+class SchemaMismatch(RuntimeError):
+    """The service cannot speak to the schema it found; the text ends with the remedy."""

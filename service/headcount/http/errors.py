@@ -1,0 +1,73 @@
+"""How an exception becomes an answer."""
+
+import logging
+import re
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import Scope
+
+from headcount.http.services import services
+from headcount.wire.problems import BY_STATUS, KINDS, PROBLEM_JSON, WORDS, Problem, encode_problem, problem_of
+
+log = logging.getLogger("headcount.errors")
+
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+def request_id(scope: Scope) -> str:
+    """The caller's X-Request-Id if it is a sane one, else one of ours; the same throughout a request."""
+    state = scope.setdefault("state", {})
+    if "request_id" not in state:
+        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+        state["request_id"] = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    return str(state["request_id"])
+
+
+def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The one place where an exception becomes an answer."""
+    problem = problem_of_status(error) if isinstance(error, HTTPException) else problem_of(error)
+    if problem.kind.status >= 500:
+        _log(request, problem, error)
+    return Response(
+        encode_problem(problem),
+        status_code=HTTPStatus(problem.kind.status),
+        media_type=PROBLEM_JSON,
+        headers=problem.headers,
+    )
+
+
+def _log(request: Request[Any, Any, Any], problem: Problem, error: Exception) -> None:
+    """Every mistake of ours; overload once a second for each reason, or its lines would be a load of their own."""
+    left_out: int | None = 0
+    if problem.kind.code == "unavailable":
+        left_out = services(request).overload.admit(f"{type(error).__name__}: {problem.detail}")
+    if left_out is None:
+        return
+    log.error(
+        "%s %s: %s (%s: %s), request %s%s",
+        request.method,
+        request.url.path,
+        problem.kind.code,
+        type(error).__name__,
+        error,
+        request_id(request.scope),
+        f"; and {left_out} alike since the last line like this" if left_out else "",
+        exc_info=error if problem.kind.code == "internal" else None,
+    )
+
+
+def problem_of_status(error: HTTPException) -> Problem:
+    """Litestar's own errors: no such route, method not allowed, a broken head of a request."""
+    kind = BY_STATUS.get(error.status_code, KINDS["malformed" if error.status_code < 500 else "internal"])
+    allow = (error.headers or {}).get("allow")
+    detail = {
+        "not_found": "There is nothing at this address.",
+        "method_not_allowed": f"This address takes {allow}.",
+        "internal": WORDS["internal"],
+    }.get(kind.code, error.detail)
+    return Problem(kind.code, detail, headers={"Allow": allow} if allow else None)
