@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from headcount.http import server
 from headcount.http.server import Server, listen
@@ -73,6 +74,20 @@ async def until(condition: Callable[[], bool]) -> None:
             if condition():
                 return
             await asyncio.sleep(0.02)
+
+
+def test_it_takes_all_who_wait_to_connect_however_much_else_there_is_to_do() -> None:
+    async def connect_many() -> int:
+        async with served() as (port, running):
+            clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+            for _ in range(10):  # turns of the loop, of which each would have other work
+                await asyncio.sleep(0)
+            taken = len(running.server_state.connections)
+            for client in clients:
+                client.close()
+            return taken
+
+    assert uvloop.run(connect_many()) == 100
 
 
 def problem_in(answer: bytes) -> Any:

@@ -43,6 +43,8 @@ SPARE_CONNECTIONS = 64
 # That are open beside connections of clients: those to the database, of notices, logs.
 OTHER_FILES = 256
 BACKLOG = 2048
+ACCEPTED_AT_ONCE = 128
+ACCEPT_PAUSE_SECONDS = 0.1
 TOO_LONG = f"The head of the request is longer than {MAX_HEAD} bytes."
 # What belongs to the wish for another protocol.
 HOP_BY_HOP = (b"upgrade", b"http2-settings")
@@ -379,6 +381,8 @@ class Server(uvicorn.Server):
     def __init__(self, app: Callable[..., Any], *, is_guarded: bool = False) -> None:
         self.door = Door() if is_guarded else None
         self.max_connections = fitting_connections()
+        self.is_listening = True
+        self.beginning: set[asyncio.Task[None]] = set()
         super().__init__(
             uvicorn.Config(
                 app,
@@ -408,6 +412,55 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes all connections that wait, up to ACCEPTED_AT_ONCE. uvloop by itself takes one each time that it looks
+        for what there is to do: while it has much to do, whoever is new would wait for seconds."""
+        self.servers = []
+        for listener in sockets or []:
+            listener.setblocking(False)
+            self._listen(listener)
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.is_listening = False
+        for listener in sockets or []:
+            asyncio.get_running_loop().remove_reader(listener)
+        await super().shutdown(sockets)
+
+    def _listen(self, listener: socket.socket) -> None:
+        if self.is_listening:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                client, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # too many open files, most of all: those that wait go on waiting
+                if crowds.admit("accept") is not None:
+                    log.warning("A connection could not be taken (%s); trying again", error)
+                loop.remove_reader(listener)
+                loop.call_later(ACCEPT_PAUSE_SECONDS, self._listen, listener)
+                return
+            client.setblocking(False)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = loop.create_task(self._begin(client))
+            self.beginning.add(task)
+            task.add_done_callback(self.beginning.discard)
+
+    async def _begin(self, client: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._make_protocol, client)
+        except OSError:  # it has gone already
+            client.close()
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return made
 
 
 def fitting_connections() -> int:
