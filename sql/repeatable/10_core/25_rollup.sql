@@ -459,22 +459,37 @@ $$;
 comment on procedure core.refresh_range(timestamptz, timestamptz, timestamptz) is
 'Refreshes the rollups of [low, high): quarter-hours, and the whole days and 30 days before materialized_until that they belong to.';
 
-create or replace procedure core.run_upkeep(
-  job_id integer default null,
-  config jsonb default null
-)
+create or replace function core.try_compress(chunk regclass)
+returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- who waits for this lock holds up whoever comes after: better come again
+  perform set_config('lock_timeout', '500ms', true);
+  begin
+    -- The rows are truncated in the end, while nobody reads the chunk. Whether somebody does is asked before the work too,
+    -- and the lock is let go of at once: readers need not wait for the work.
+    execute format('lock table %s in access exclusive mode', chunk);
+    raise exception using errcode = 'PT000';
+  exception when sqlstate 'PT000' then
+    null;
+  end;
+  perform public.compress_chunk(chunk, if_not_compressed => true);
+  return true;
+exception when lock_not_available or deadlock_detected then
+  return false;
+end
+$$;
+comment on function core.try_compress(regclass) is
+'Compresses a chunk, unless others keep it busy for more than half a second; says whether it did. Late events for the chunk wait until the transaction ends.';
+
+create or replace procedure core.compress_due(inout failure text default null)
 language plpgsql
 as $$
 declare
   v_chunk regclass;
-  v_is_blocked boolean := false;
 begin
-  call core.refresh_rollups();
-  call core.rebase_due();
-  delete from core.change c where c.changed_at < clock_timestamp() - interval '1 hour';
-  perform core.drop_old_notices();
-  perform core.drop_refused();
-  commit;
   -- Not by a policy of TimescaleDB's own: it would also compress again what came late, segment by segment, and then older
   -- snapshots miss rows of the chunk (seen on 2.28.3). What comes late stays beside the compressed rows until it is much;
   -- then the chunk is compressed anew as a whole, under a lock that readers wait for.
@@ -491,17 +506,42 @@ begin
     order by c.range_start
   loop
     begin
-      -- who waits for this lock holds up whoever comes after: better come again
-      perform set_config('lock_timeout', '5s', true);
-      perform public.compress_chunk(v_chunk, if_not_compressed => true);
-    exception when lock_not_available then
-      v_is_blocked := true;
+      -- one that is busy comes again in the next run, and keeps no other one waiting
+      perform core.try_compress(v_chunk);
+    exception when others then
+      failure := coalesce(failure, format('%s: %s', v_chunk, sqlerrm));
     end;
     commit;
-    exit when v_is_blocked;
   end loop;
+end
+$$;
+comment on procedure core.compress_due(text) is
+'Compresses the chunks of more than 7 days ago. Call it on its own, outside of a transaction.
+
+failure: what went wrong with the first chunk that could not be compressed for another reason than that it is busy; null: nothing.';
+
+create or replace procedure core.run_upkeep(
+  job_id integer default null,
+  config jsonb default null
+)
+language plpgsql
+as $$
+declare
+  v_failure text;
+begin
+  call core.refresh_rollups();
+  call core.rebase_due();
+  delete from core.change c where c.changed_at < clock_timestamp() - interval '1 hour';
+  perform core.drop_old_notices();
+  perform core.drop_refused();
+  commit;
+  call core.compress_due(v_failure);
+  -- whatever became of compressing: a disk that is full needs it most
   call core.retire_due();
   call core.drop_retired_chunks();
+  if v_failure is not null then
+    raise exception 'A chunk could not be compressed. %', v_failure;
+  end if;
 end
 $$;
 comment on procedure core.run_upkeep(integer, jsonb) is

@@ -280,7 +280,7 @@ begin
       -- who waits for this lock holds up whoever comes after: better come again
       perform set_config('lock_timeout', '500ms', true);
       perform core.retire_events_until(v_end);
-    exception when lock_not_available then
+    exception when lock_not_available or deadlock_detected then
       v_is_blocked := true;
     end;
     commit;
@@ -326,7 +326,7 @@ begin
     begin
       perform set_config('lock_timeout', '500ms', true);
       perform public.drop_chunks('core.event', older_than => v_chunk.range_end, newer_than => v_chunk.range_start);
-    exception when lock_not_available then
+    exception when lock_not_available or deadlock_detected then
       v_is_blocked := true;
     end;
     commit;

@@ -327,6 +327,30 @@ $$;
 comment on function core.lock_dpus(integer[], timestamptz[], integer[], timestamptz, bigint[], integer[], boolean) is
 'Adds to core.dpu_state what events add up to, given as parallel arrays and by ordinals from 1, and holds those rows until the transaction ends: meanwhile no other one stores events of these DPUs. late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that core.live_flow has to be told of; turning: those of DPUs that may not have been online all the time, for core.settle_signs; opening: those that may be the first of a placement, for core.note_first_events; turning_dpus: such DPUs, where the receipt is a sign of life too; new_dpus: those of them that were not heard before. refused: DPUs of further events, which cannot be stored. Whether late ones are signs at receipt is not known here. The caller takes off again what turns out to be stored.';
 
+create or replace function core.lock_days(days timestamptz[])
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_chunk regclass;
+begin
+  for v_chunk in
+    select c.chunk
+    from unnest(days) as d (day)
+    cross join lateral public.show_chunks(
+      'core.event', newer_than => d.day, older_than => d.day + interval '24 hours') as c (chunk)
+    order by d.day
+  loop
+    execute format('lock table %s in row exclusive mode', v_chunk);
+  end loop;
+end
+$$;
+comment on function core.lock_days(timestamptz[]) is
+'Locks the chunks of these days (UTC) for storing events, until the transaction ends; waits while one is being compressed.
+
+Who reads such a chunk first, and then waits to store events in it, has compression wait in turn: neither would ever end.';
+
 create or replace function core.store_events(
   dpus integer[],
   times timestamptz[],
@@ -348,6 +372,7 @@ declare
   v_oldest timestamptz := core.get_first_taken();
   v_latest timestamptz := core.get_latest_time(store_events.received_at);
   v_refused integer[] := case when backfill then '{}' else unread end;   -- DPUs of events that cannot be stored
+  v_old timestamptz[];   -- days of which chunks may be compressed
   v_late bigint[];
   v_touching bigint[];
   v_turning bigint[];
@@ -373,6 +398,13 @@ begin
   end if;
   if cardinality(ordinals) = 0 and cardinality(v_refused) = 0 then
     return;
+  end if;
+  -- those that may be compressed just now (core.compress_due), a day before they are due
+  v_old := array(
+    select distinct date_trunc('day', times[o], 'UTC') from unnest(ordinals) as o
+    where times[o] < store_events.received_at - interval '6 days');
+  if cardinality(v_old) > 0 then
+    perform core.lock_days(v_old);
   end if;
   select l.late, l.touching, l.turning, l.opening, l.turning_dpus, l.new_dpus
   into v_late, v_touching, v_turning, v_opening, v_received, v_new
