@@ -700,6 +700,10 @@ routine core.check_time_zone(text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.compress_due(text)
+    arguments   INOUT failure text DEFAULT NULL::text
+    as          procedure plpgsql
+
 routine core.count_claimed(integer[])
     arguments   channels integer[]
     returns     bigint
@@ -1540,6 +1544,12 @@ routine core.list_up_times(integer[],text[],tsmultirange[],tstzmultirange[],time
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.lock_days(timestamp with time zone[])
+    arguments   days timestamp with time zone[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.lock_dpus(integer[],timestamp with time zone[],integer[],timestamp with time zone,bigint[],integer[],boolean)
     arguments   dpus integer[], times timestamp with time zone[], directions integer[], received_at timestamp with time zone, INOUT ordinals bigint[], refused integer[], backfill boolean, OUT late bigint[], OUT touching bigint[], OUT turning bigint[], OUT opening bigint[], OUT turning_dpus integer[], OUT new_dpus integer[]
     returns     record
@@ -1882,6 +1892,12 @@ routine core.sum_uptimes(integer[],timestamp with time zone[],timestamp with tim
 routine core.tell_incidents(text[],bigint[],timestamp with time zone)
     arguments   kinds text[], incidents bigint[], at timestamp with time zone
     returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.try_compress(regclass)
+    arguments   chunk regclass
+    returns     boolean
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
