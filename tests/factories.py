@@ -86,6 +86,27 @@ async def differences(connection: asyncpg.Connection) -> list[tuple[str, str, st
     return [tuple(row) for row in await connection.fetch("select * from api.list_differences()")]
 
 
+async def reset_unseen(connection: asyncpg.Connection, space: str) -> None:
+    """As if a daily reset of the space came 5 seconds ago, and upkeep derived the live rows before anybody looked."""
+    async with connection.transaction():
+        await connection.execute(
+            """
+            insert into core.schedule (space_id, time_zone, reset_at, recorded_at)
+            select s.space_id, 'UTC', to_char(now() - interval '5 seconds', 'HH24:MI:SS'), '2020-01-01'
+            from core.space s where s.id = $1
+            """,
+            space,
+        )
+        await connection.execute(
+            """
+            update core.live_space l set until_at = date_trunc('second', now() - interval '5 seconds')
+            from core.space s where s.space_id = l.space_id and s.id = $1
+            """,
+            space,
+        )
+    await connection.execute("call core.rebase_due()")
+
+
 async def listen(connection: asyncpg.Connection, start: datetime, end: datetime) -> None:
     """Has somebody have listened all through, later than at any time before."""
     await connection.execute("select core.note_listening($1)", start)

@@ -18,7 +18,7 @@ from headcount.live import feed
 from headcount.settings import Settings
 from headcount.wire.access import EVERYTHING
 from tests.commands.support import free_port, running, serving
-from tests.factories import hear, listen
+from tests.factories import hear, listen, reset_unseen
 from tests.factories import heard as received
 from tests.http import body, event, problem, put, room_with_dpu, send
 from tests.http.streams import Stream, behind, listening
@@ -123,6 +123,30 @@ async def test_it_goes_on_where_the_last_event_id_says(app: App, client: httpx.A
         await send(client, event(timestamp="2026-01-05T10:00:00Z"))
         await stream.wait_for(1)
         assert stream.counts() == [("room", 3)], "what it knew already was not said again"
+
+
+async def test_it_tells_of_a_daily_reset_that_upkeep_takes_in_first(
+    app: App, client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await room_with_dpu(client)
+    await send(client, event(direction=4))
+    async with listening(app, "space=room") as stream:
+        await stream.wait_for(1)
+        await reset_unseen(connection, "room")
+        await stream.wait_until(lambda: stream.counts() == [("room", 4), ("room", 0)])
+
+
+async def test_it_tells_of_one_that_came_while_nobody_listened(
+    app: App, client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await room_with_dpu(client)
+    await send(client, event(direction=4))
+    async with listening(app, "space=room") as stream:
+        last_id = (await stream.wait_for(1))[-1].id
+    await idle(app)
+    await reset_unseen(connection, "room")
+    async with listening(app, "space=room", last_id=last_id) as stream:
+        await stream.wait_until(lambda: stream.counts() == [("room", 0)])
 
 
 @pytest.mark.parametrize("last_id", ["0", "nonsense", "1:1:@1@1", "x" * 10_000])

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from headcount.database import calls
-from tests.factories import apply_site, build_house, record
+from tests.factories import apply_site, build_house, record, reset_unseen
 from tests.notices.support import log, make_channel
 
 
@@ -117,6 +117,15 @@ async def test_it_follows_resets_and_the_feed_after_a_long_pause(connection: asy
     await connection.execute("update core.capacity_watch set at = at - interval '1 hour'")
     assert await calls.detect_over_capacity(connection) == 1
     assert await kinds(connection) == ["over_capacity", "capacity_ok", "over_capacity"]
+
+
+async def test_it_follows_a_daily_reset_that_upkeep_has_taken_in_already(connection: asyncpg.Connection) -> None:
+    people = await build(connection)
+    await people.walk(50)
+    assert await calls.detect_over_capacity(connection) == 1
+    await reset_unseen(connection, "house")
+    assert await calls.detect_over_capacity(connection) == 1
+    assert await kinds(connection) == ["over_capacity", "capacity_ok"]
 
 
 async def test_a_space_that_is_deleted_is_forgotten(connection: asyncpg.Connection) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from headcount.database import calls
 from headcount.wire.messages import ChangesRow
-from tests.factories import LONG_AGO, NOON, apply_site, build_house, heard, listen, record, seconds, tick
+from tests.factories import LONG_AGO, NOON, apply_site, build_house, heard, listen, record, reset_unseen, seconds, tick
 from tests.sql.test_large_fleet import read_by
 
 
@@ -100,6 +100,17 @@ async def test_it_tells_when_a_daily_reset_comes_due(connection: asyncpg.Connect
         "update core.live_space l set until_at = clock_timestamp() from core.space s "
         "where s.space_id = l.space_id and s.id = 'room'"
     )
+    changes = await read(connection, cursor)
+    assert changes.counts == ["room"]
+    assert (await read(connection, changes.cursor)).counts == []
+
+
+async def test_it_tells_of_a_daily_reset_that_upkeep_has_taken_in_already(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("inner", NOON, 1)])
+    cursor = (await read(connection)).cursor
+    await reset_unseen(connection, "room")
+    assert await connection.fetchval("select raw_count from api.list_counts(array['room'])") == 0
     changes = await read(connection, cursor)
     assert changes.counts == ["room"]
     assert (await read(connection, changes.cursor)).counts == []

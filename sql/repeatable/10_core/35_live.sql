@@ -93,10 +93,13 @@ begin
     group by d.dpu_id
   ) n
   where s.dpu_id = n.dpu_id and s.live_from <> n.live_from;
+
+  -- here and not with those who call it: who follows the feed by until_at finds a reset no more once it has moved on
+  perform core.note_change(spaces => v_spaces);
 end
 $$;
 comment on function core.rebase_live(integer[]) is
-'Derives the live rows of some spaces anew. The caller holds core.lock_plan, so that no event is stored meanwhile. In a dry run nothing is written, only refused what would be.';
+'Derives the live rows of some spaces anew, and notes those spaces in the feed. The caller holds core.lock_plan, so that no event is stored meanwhile. In a dry run nothing is written, only refused what would be.';
 
 create or replace function core.rebase_changed()
 returns void
@@ -115,12 +118,11 @@ begin
       perform core.derive_first_events(v_spaces);
     end if;
     perform core.rebase_live(v_spaces);
-    perform core.note_change(spaces => v_spaces);
   end if;
 end
 $$;
 comment on function core.rebase_changed() is
-'Derives the live rows anew of all spaces in core.live_change, notes them in the feed, and empties it. The last thing that a change of the floor plan does.';
+'Derives the live rows anew of all spaces in core.live_change, and empties it. The last thing that a change of the floor plan does.';
 
 create or replace procedure core.rebase_due()
 language plpgsql

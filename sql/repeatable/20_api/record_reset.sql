@@ -38,7 +38,6 @@ begin
   insert into core.reset (space_id, at, count, recorded_at, replaces_id)
   values (v_space_id, v_at, v_count, record_reset.recorded_at, v_replaces_id);
   perform core.rebase_live(array[v_space_id]);
-  perform core.note_change(spaces => array[v_space_id]);
   at := v_at;
 end
 $$;

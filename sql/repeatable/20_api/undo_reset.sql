@@ -26,7 +26,6 @@ begin
   from core.reset r
   where r.reset_id = v_reset.replaces_id;
   perform core.rebase_live(array[v_space_id]);
-  perform core.note_change(spaces => array[v_space_id]);
 end
 $$;
 comment on function api.undo_reset(text, timestamptz) is
