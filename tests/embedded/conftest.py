@@ -87,7 +87,7 @@ def url(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     """A database that tests share; they leave alone what they did not make."""
     directory = tmp_path_factory.mktemp("shared")
     copy_template(template, directory)
-    with EmbeddedDatabase(directory, idle_in_transaction_seconds=1) as database:
+    with EmbeddedDatabase(directory, idle_in_transaction_seconds=1, durable=False) as database:
         yield database.url
 
 
