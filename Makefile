@@ -20,7 +20,7 @@ run: setup
 
 # The part of the suite that takes two minutes: what most changes can break.
 check: setup
-	.venv/bin/pytest --numprocesses $(WORKERS) --dist worksteal tests/sql tests/http
+	.venv/bin/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow" tests/sql tests/http tests/test_contract.py
 
 test: setup
 	.venv/bin/pytest --numprocesses $(WORKERS) --dist worksteal

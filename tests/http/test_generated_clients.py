@@ -20,6 +20,8 @@ from headcount.npm import NodeMissing, find_node, npm_ci
 from tests.factories import apply_site
 from tests.http import body
 
+pytestmark = pytest.mark.slow
+
 NPM_FILES = Path(__file__).parent / "openapi"
 # Media types beside JSON: the Python generator has no code for them, says so, and goes on with JSON.
 OTHER_FORMATS = re.compile(r"Unsupported content type (?:application/msgpack|application/x-ndjson|text/csv)")

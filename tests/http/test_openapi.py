@@ -217,6 +217,7 @@ async def test_problems_in_it_have_their_codes_and_headers(client: httpx.AsyncCl
     assert "WWW-Authenticate" in responses["unauthorized"]["headers"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 async def test_it_keeps_to_its_description_whatever_it_is_sent(client: httpx.AsyncClient, mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_dict(body(await client.get("/schema")))

@@ -19,6 +19,8 @@ from tests.http.guarded import bearer, guarded, new_token
 from tests.http.streams import served
 from tests.http.wire import Wire, until_ready
 
+pytestmark = pytest.mark.slow
+
 
 async def test_it_is_healthy_and_ready(client: httpx.AsyncClient) -> None:
     assert body(await client.get("/healthz")) == {"status": "ok"}

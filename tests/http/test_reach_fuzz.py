@@ -18,6 +18,8 @@ from tests.http import body, exploring
 from tests.http.guarded import build_site, guarded, leaks, new_token
 from tests.notices.support import make_channel, tell_all
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 25
 KNOWN = {
     "space": ["own", "own-room", "secret-campus", "secret-b", "secret-room"],

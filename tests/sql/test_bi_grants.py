@@ -16,6 +16,8 @@ from headcount.database.migrate import LOCK_KEY, migrate
 from tests.factories import NOON, build_house, heard, listen, record, seconds, tick
 from tests.sql.test_locks import bi_login, open_transaction, session, until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 VIEWS = [
     "doorways",

@@ -12,6 +12,8 @@ from headcount.database import calls
 from tests.factories import LONG_AGO, NOON, apply_site, build_house, record, seconds
 from tests.http.reporting import begun
 
+pytestmark = pytest.mark.slow
+
 QUARTER = timedelta(minutes=15)
 MOMENTS = ("nothing rolled up", "all rolled up", "late events since", "rolled up and compressed")
 

@@ -5,9 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from tests.factories import LONG_AGO, NOON, apply_site, record
+
+pytestmark = pytest.mark.slow
 
 DAYS = 200
 FIRST = NOON - timedelta(days=DAYS - 1)

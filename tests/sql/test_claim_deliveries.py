@@ -14,6 +14,8 @@ from tests.factories import NOON
 from tests.notices.support import hasten, log, make_channel, tell, tell_all
 from tests.sql.test_large_fleet import read_by
 
+pytestmark = [pytest.mark.measured, pytest.mark.slow]
+
 
 async def finish(connection: asyncpg.Connection, claim: ClaimRow, is_delivered: bool = True) -> str | None:
     return await calls.finish_delivery(connection, claim.delivery, claim.claim, is_delivered, NOON, 5)

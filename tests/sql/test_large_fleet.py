@@ -7,6 +7,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+pytestmark = [pytest.mark.measured, pytest.mark.slow]
+
 OTHERS = 20_000
 DOORS = range(20)
 SITE: dict[str, list[dict[str, Any]]] = {

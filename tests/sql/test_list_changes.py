@@ -10,6 +10,8 @@ from headcount.wire.messages import ChangesRow
 from tests.factories import LONG_AGO, NOON, apply_site, build_house, heard, listen, record, reset_unseen, seconds, tick
 from tests.sql.test_large_fleet import read_by
 
+pytestmark = pytest.mark.measured
+
 
 async def read(connection: asyncpg.Connection, cursor: str | None = None) -> ChangesRow:
     return await calls.list_changes(connection, cursor)

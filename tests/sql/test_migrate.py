@@ -19,6 +19,8 @@ from headcount.database.migrate import MigrationReport, check_server, migrate
 from headcount.database.schema import POLICIES, SQL_DIR, MigrationRefused, check_schema, compare_schema, expected_schema
 from headcount.wire.problems import SchemaMismatch
 
+pytestmark = pytest.mark.slow
+
 GET_SCHEMA = """
 create or replace function api.get_schema() returns table (number integer, sha256 text, breaking boolean)
 language sql stable security definer set search_path = pg_catalog, pg_temp
