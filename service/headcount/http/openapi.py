@@ -134,7 +134,7 @@ DETAILS = {
     "invalid": "`nmae`: is not a field here.",
     "rate_limited": "This token can send 100 events a second. Nothing was stored; try again.",
     "head_too_large": "The head of the request is longer than 65536 bytes.",
-    "internal": "The mistake is on our side and was logged under this request's X-Request-Id.",
+    "internal": "The error is in the service. It was logged under this request's X-Request-Id.",
     "clock_suspect": "The clock of the service is more than 5 minutes behind that of the database.",
     "unavailable": "The database cannot be reached, or is too busy. Try again: nothing counts twice.",
 }

@@ -34,21 +34,21 @@ class Kind(msgspec.Struct, frozen=True):
 KINDS = {
     kind.code: kind
     for kind in (
-        Kind(400, "malformed", "The request cannot be read"),
+        Kind(400, "malformed", "Malformed request"),
         Kind(401, "unauthorized", "A valid token is required"),
-        Kind(403, "forbidden", "Not allowed"),
-        Kind(404, "not_found", "There is no such thing"),
-        Kind(405, "method_not_allowed", "This address does not take this method"),
-        Kind(409, "conflict", "This contradicts what is stored"),
-        Kind(413, "too_large", "The request is too large"),
-        Kind(415, "unsupported_media_type", "The body is in a format that is not understood here"),
-        Kind(421, "misdirected", "The service does not answer by this name"),
-        Kind(422, "invalid", "The request asks for something that cannot be"),
-        Kind(429, "rate_limited", "This is more than the token may send"),
-        Kind(431, "head_too_large", "The head of the request is too large"),
-        Kind(500, "internal", "The service made a mistake"),
-        Kind(503, "clock_suspect", "The clock of the service looks wrong"),
-        Kind(503, "unavailable", "The service cannot answer just now"),
+        Kind(403, "forbidden", "Forbidden"),
+        Kind(404, "not_found", "Not found"),
+        Kind(405, "method_not_allowed", "Method not allowed"),
+        Kind(409, "conflict", "Conflict"),
+        Kind(413, "too_large", "Request too large"),
+        Kind(415, "unsupported_media_type", "Unsupported media type"),
+        Kind(421, "misdirected", "Misdirected request"),
+        Kind(422, "invalid", "Invalid request"),
+        Kind(429, "rate_limited", "Rate limit exceeded"),
+        Kind(431, "head_too_large", "Request header too large"),
+        Kind(500, "internal", "Internal error"),
+        Kind(503, "clock_suspect", "Clock suspect"),
+        Kind(503, "unavailable", "Service unavailable"),
     )
 }
 BY_STATUS = {kind.status: kind for kind in KINDS.values()}
@@ -88,7 +88,7 @@ WORDS = {
     "conflict": "Something else that is stored stands in the way.",
     "invalid": "The database refused a value.",
     "unavailable": "The database cannot be reached, or is too busy. Try again: nothing counts twice.",
-    "internal": "The mistake is on our side and was logged under this request's X-Request-Id.",
+    "internal": "The error is in the service. It was logged under this request's X-Request-Id.",
 }
 
 
