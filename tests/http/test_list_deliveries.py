@@ -98,3 +98,29 @@ async def test_a_limited_token_sees_those_of_the_channels_that_it_reaches(
         assert not leaks(answer.text)
         for channel in ("secret-all", "secret-b"):
             problem(await client.get(f"/v1/deliveries?channel={channel}", headers=limited), 404, "not_found")
+
+
+async def test_what_a_channel_told_before_it_was_narrowed_stays_with_those_who_could_see_it(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_site(connection)
+    await make_channel(connection, "hook")
+    await tell_all(connection, [("offline", 1, "secret-b"), ("offline", 2, None), ("offline", 3, "secret-campus")])
+    await make_channel(connection, "hook", under="own")
+    await tell_all(connection, [("offline", 4, "own"), ("offline", 5, "own-room")])
+    await calls.try_channel(connection, "hook")
+    everywhere, limited = await new_token(connection, "read"), await new_token(connection, "read", space="own")
+    room = await new_token(connection, "read", space="own-room")
+    async with guarded(database_url) as client:
+        for query in ("", "?channel=hook", "?state=pending"):
+            answer = await client.get(f"/v1/deliveries{query}", headers=limited)
+            found = [(item["kind"], item["space"]) for item in body(answer)["items"]]
+            assert found == [("test", None), ("offline", "own-room"), ("offline", "own")]
+            assert not leaks(answer.text)
+        assert len(body(await client.get("/v1/deliveries?channel=hook", headers=everywhere))["items"]) == 6
+        first = body(await client.get("/v1/deliveries?limit=2", headers=limited))
+        second = body(await client.get("/v1/deliveries", params={"after": first["next"]}, headers=limited))
+        assert [item["space"] for item in second["items"]] == ["own"]
+        await make_channel(connection, "hook", under="own-room")
+        answer = await client.get("/v1/deliveries", headers=room)
+        assert [item["space"] for item in body(answer)["items"]] == [None, "own-room"]

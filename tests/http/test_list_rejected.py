@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from headcount.database import calls
+from tests.factories import NOON, seconds
 from tests.http import Json, body, event, problem
 from tests.http.guarded import bearer, build_site, guarded, leaks, new_token, token_id
 
@@ -110,6 +111,23 @@ async def test_a_limited_token_sees_what_was_sent_at_its_doorways(
         assert body(await client.get("/v1/dpus/moved", headers=own))["rejected_last_day"] == 1
         problem(await client.get("/v1/rejected", headers=await new_token(connection, "ingest")), 403, "forbidden")
         problem(await client.get("/v1/rejected", headers=bearer("x")), 401, "unauthorized")
+
+
+async def test_a_limited_token_does_not_see_what_was_refused_of_a_time_at_which_a_dpu_hung_elsewhere(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    await build_site(connection)
+    before, after = ((NOON + seconds(shift)).isoformat() for shift in (-3600, 3600))
+    async with guarded(database_url) as client:
+        everything, own = await new_token(connection), await new_token(connection, "ingest", "read", space="own")
+        events = [event(dpu="moved", timestamp=time, direction=5) for time in (before, after)]
+        answer = await send(client, *events, headers=everything)
+        assert [item["code"] for item in answer["rejected"]] == ["conflict", "conflict"]
+        assert [item["timestamp"] for item in await rejected(client, headers=own)] == ["2026-03-04T13:00:00Z"]
+        # what it sent itself it knows
+        await send(client, events[0], headers=own)
+        assert sorted(item["code"] for item in await rejected(client, headers=own)) == ["conflict", "unknown_dpu"]
+        assert len(await rejected(client, headers=everything)) == 3
 
 
 async def test_a_limited_token_says_nothing_of_dpus_beyond_its_reach(

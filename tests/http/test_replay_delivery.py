@@ -82,3 +82,22 @@ async def test_a_limited_token_replays_those_of_the_channels_that_it_reaches(
         body(await client.post(f"/v1/deliveries/{rows['own']}/replay", headers=limited))
         other = await client.post(f"/v1/deliveries/{rows['everything']}/replay", headers=limited)
         problem(other, 404, "not_found", "delivery")
+
+
+async def test_what_a_channel_told_of_elsewhere_is_not_sent_again_by_a_limited_token(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_site(connection)
+    await make_channel(connection, "hook")
+    await tell_all(connection, [("offline", 1, "secret-b"), ("offline", 2, None), ("offline", 3, "own")])
+    await make_channel(connection, "hook", under="own")
+    limited = await new_token(connection, "admin", space="own")
+    everywhere = await new_token(connection, "admin")
+    async with guarded(database_url, send_notices=False) as client:
+        for row in await calls.list_deliveries(connection):
+            answer = await client.post(f"/v1/deliveries/{row.id}/replay", headers=limited)
+            if row.space == "own":
+                body(answer)
+            else:
+                problem(answer, 404, "not_found", "delivery")
+            body(await client.post(f"/v1/deliveries/{row.id}/replay", headers=everywhere))

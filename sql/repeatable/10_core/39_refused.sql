@@ -559,10 +559,14 @@ as $$
     and (before_at is null or (r.received_at, r.rejected_id) < (before_at, before_id))
     and (r.rerun_at is not null) = rerun
     and ((select core.get_reach()) is null or (
-      s.during @> r.received_at and (r.is_within or r.token = (select current_setting('headcount.token', true)))))
+      s.during @> r.received_at and (r.token = (select current_setting('headcount.token', true)) or (
+        r.is_within and (s.during @> r.time or not exists (
+          -- it hung elsewhere then; a clock that is wrong tells of times at which it hung nowhere
+          select from core.dpu d join core.placement p on p.dpu_id = d.dpu_id
+          where d.id = r.dpu and p.superseded_at is null and p.during @> r.time))))))
 $$;
 comment on function core.list_seen_refusals(text, text, text, timestamptz, timestamptz, timestamptz, bigint, boolean) is
-'Refused events that fit (nulls: any), as far as the token reaches: what DPUs sent while they hung at its doorways. What another limited token sent of DPUs beyond its reach is left out. rerun: those that went in later, or those that did not. Inlined by the planner: no search_path of its own.';
+'Refused events that fit (nulls: any), as far as the token reaches: what DPUs sent while they hung at its doorways. What another limited token sent of DPUs beyond its reach is left out, and what others sent of a time at which the DPU hung elsewhere. rerun: those that went in later, or those that did not. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.count_refusals(
   at timestamptz,

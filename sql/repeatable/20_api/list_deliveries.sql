@@ -22,8 +22,9 @@ as $$
 #variable_conflict use_column
 declare
   v_channels integer[];
+  v_reach integer[] := core.list_reach();
 begin
-  if channel is not null or core.get_reach() is not null then
+  if channel is not null or v_reach is not null then
     select array_agg(c.channel_id) into v_channels
     from core.channel c
     where (list_deliveries.channel is null or c.id = list_deliveries.channel) and core.is_channel_in_reach(c.under_id);
@@ -41,6 +42,10 @@ begin
     where (v_channels is null or d.channel_id = any (v_channels))
       and (list_deliveries.state is null or d.state = list_deliveries.state)
       and (before is null or d.delivery_id < before)
+      -- a channel may have been for other spaces before
+      and (v_reach is null or exists (
+        select from core.notice n
+        where n.notice_id = d.notice_id and (n.kind = 'test' or n.space_id = any (v_reach))))
     order by d.delivery_id desc
     limit max_rows
   )) d
@@ -50,4 +55,4 @@ $$;
 comment on function api.list_deliveries(text, text, bigint, integer) is
 'Deliveries, the newest first, each with its tries: of one channel (deleted ones of that name too) or all, in one state or any.
 
-state: pending, delivered, failed (given up), suppressed (reason: muted, closed, or not_told of the beginning) or cancelled (corrected, channel_deleted). before: the id behind which to go on. tries: array of {at, duration_ms, delivered, status, answer, error}. On behalf of a limited token: of the channels that it reaches. Errors: PT404 for a channel that never was.';
+state: pending, delivered, failed (given up), suppressed (reason: muted, closed, or not_told of the beginning) or cancelled (corrected, channel_deleted). before: the id behind which to go on. tries: array of {at, duration_ms, delivered, status, answer, error}. On behalf of a limited token: of the channels that it reaches, and about spaces that it reaches. Errors: PT404 for a channel that never was.';

@@ -27,7 +27,10 @@ begin
     select d.delivery_id into v_delivery_id
     from core.delivery d
     join core.channel c on c.channel_id = d.channel_id
-    where d.delivery_id = delivery::bigint and core.is_channel_in_reach(c.under_id);
+    join core.notice n on n.notice_id = d.notice_id
+    where d.delivery_id = delivery::bigint and core.is_channel_in_reach(c.under_id)
+      -- the channel may have been for other spaces before
+      and (n.kind = 'test' or core.is_space_in_reach(n.space_id));
   end if;
   if v_delivery_id is null then
     raise exception using errcode = 'PT404', message = format('There is no delivery %s.', quote_literal(delivery)),
@@ -51,4 +54,4 @@ $$;
 comment on function api.replay_delivery(text) is
 'Has a delivery sent once more, at once and then for 24 hours, whatever became of it: also one that was suppressed. The notice''s id stays the same, so that receivers know it.
 
-One that is being tried stays so. Errors: PT404; PT409 if its channel was deleted.';
+One that is being tried stays so. Errors: PT404, also for one that a limited token cannot list; PT409 if its channel was deleted.';
