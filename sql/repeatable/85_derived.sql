@@ -17,3 +17,37 @@ begin
   end if;
 end
 $$;
+
+-- Until 0.1.2 names were taken that PostgreSQL counts as a fixed offset. What was believed until now stays as it was told.
+do $$
+declare
+  v_now timestamptz;
+  v_spaces integer[];
+  v_ids text[];
+  v_told text;
+begin
+  if exists (select from core.schedule h where h.superseded_at is null and core.get_zone_instead(h.time_zone) is not null) then
+    v_now := core.lock_plan();
+    with meant as (
+      update core.schedule h set superseded_at = v_now
+      from core.space s
+      where s.space_id = h.space_id and h.superseded_at is null and core.get_zone_instead(h.time_zone) is not null
+      returning h.space_id, s.id, h.time_zone, core.get_zone_instead(h.time_zone) as instead, h.reset_at
+    ),
+    recorded as (
+      insert into core.schedule (space_id, time_zone, reset_at, recorded_at)
+      select m.space_id, m.instead, m.reset_at, v_now from meant m
+    )
+    select array_agg(m.space_id), array_agg(m.id), string_agg(distinct format('%s (now %s)', m.time_zone, m.instead), ', ')
+    into v_spaces, v_ids, v_told
+    from meant m;
+    insert into core.live_change (space_id)
+    select distinct b.space_id from unnest(v_spaces) as n (space_id) cross join lateral core.list_subtree(n.space_id) as b (space_id);
+    perform core.note_change(spaces => v_spaces, ids => v_ids);
+    perform core.rebase_changed();
+    raise warning using errcode = '01HC0',
+      message = format('The time zone of %s space(s) was counted as a fixed offset, without summer time: %s.', cardinality(v_spaces), v_told),
+      hint = 'Their days and daily resets are right now, for all of the past too. Give the new names in site files.';
+  end if;
+end
+$$;

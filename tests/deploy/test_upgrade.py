@@ -148,6 +148,48 @@ async def test_what_an_older_release_recorded_can_be_taken_back(fresh_database_u
             assert [reset["count"] for reset in resets] == ([] if count is None else [count])
 
 
+async def test_spaces_with_a_zone_that_was_counted_as_a_fixed_offset_are_mended(
+    fresh_database_url: str, tmp_path: Path
+) -> None:
+    """CET and the like. Their daily resets came an hour late in summer, and so did their days."""
+    url, code = fresh_database_url, unpack(LAST, tmp_path / "code")
+    place = {"doorway": "door", "mounted_in": "room", "from": "2026-01-01T00:00:00Z"}
+    events = [("01:30", 4), ("02:30", 1)]
+    noon = "/v1/spaces/room/count?at=2026-07-15T12:00:00Z"
+    asked: list[tuple[str, str, Any]] = [
+        ("PUT", "/v1/spaces/house", {"time_zone": "CET", "reset_at": "04:00"}),
+        ("PUT", "/v1/spaces/room", {"parent": "house"}),
+        ("PUT", "/v1/spaces/tent", {"time_zone": "EST"}),
+        ("PUT", "/v1/doorways/door", {"sides": [None, "room"]}),
+        ("PUT", "/v1/dpus/a", {}),
+        ("POST", "/v1/dpus/a/placements", place),
+        *(
+            ("POST", "/v1/events", {"events": [{"dpu": "a", "timestamp": f"2026-07-15T{at}:00Z", "direction": by}]})
+            for at, by in events
+        ),
+        ("GET", noon, None),
+    ]
+    told = [answer for _, answer in await asyncio.to_thread(speak, code, url, asked)]
+    assert told[-1]["since"] == "2026-07-15T03:00:00Z", "by a fixed offset"
+    with psycopg.connect(url) as connection:  # as if today was in summer
+        connection.execute("update core.live_space set since = since + interval '1 hour'")
+        connection.commit()
+        (known_at,) = connection.execute("select clock_timestamp()").fetchone() or (None,)
+    (warning,) = migrate(url).warnings
+    assert "CET (now Europe/Brussels)" in warning
+    assert "EST" not in warning
+    with psycopg.connect(url) as connection:
+        assert connection.execute("select * from api.list_differences()").fetchall() == []
+    async with living(create_app(Settings(database_url=url, auth="off"))) as client:
+        zones = {space["id"]: space["time_zone"] for space in body(await client.get("/v1/spaces"))["items"]}
+        assert zones == {"house": "Europe/Brussels", "room": None, "tent": "EST"}
+        after = body(await client.get(noon))
+        assert (after["since"], after["raw_count"]) == ("2026-07-15T02:00:00Z", 1)
+        believed = body(await client.get(f"{noon}&known_at={drill.written(known_at)}"))
+        assert believed["since"] == "2026-07-15T03:00:00Z", "what was told stays what was told"
+    assert not migrate(url).warnings
+
+
 # Rolling upgrades
 
 

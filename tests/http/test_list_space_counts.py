@@ -208,6 +208,7 @@ async def test_it_sends_long_csv_piece_by_piece(client: httpx.AsyncClient, app: 
         ("interval=2h", "interval"),
         ("interval=", "interval"),
         ("time_zone=Mars/Base", "time_zone"),
+        ("time_zone=WET", "time_zone"),
         ("time_zone=", "time_zone"),
         ("from=2026-01-01T00:00:00", "from"),
         ("from=2999-01-01T00:00:00Z", "from"),

@@ -81,6 +81,7 @@ async def test_it_takes_and_gives_msgpack(client: httpx.AsyncClient) -> None:
         ({"parent": "room"}, "parent"),
         ({"parent": "nowhere"}, "parent"),
         ({"time_zone": "Mars/Olympus"}, "time_zone"),
+        ({"time_zone": "CET"}, "time_zone"),
         ({"reset_at": "25:00"}, "reset_at"),
         ({"opening_hours": [{"day": 7, "open": "09:00", "close": "17:00"}]}, "opening_hours[0].day"),
         ({"opening_hours": [{"day": 0, "open": "9", "close": "17:00"}]}, "opening_hours[0].open"),

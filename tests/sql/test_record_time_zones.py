@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import asyncpg
+import pytest
 
 from headcount.database import calls
 from tests.factories import NOON, apply_site, differences
@@ -23,6 +24,17 @@ async def test_it_sets_zones_and_says_which_are_none(connection: asyncpg.Connect
     assert await record(connection, rows) == [(1, "invalid"), (3, "invalid")]
     assert await zones(connection) == {"a": "Asia/Beirut", "c": "America/New_York"}
     assert await record(connection, [rows[0], rows[2]]) == [(0, "duplicate"), (1, "duplicate")]
+
+
+async def test_it_names_a_zone_instead_of_an_abbreviation(connection: asyncpg.Connection) -> None:
+    (refused,) = await calls.record_time_zones(connection, ["a"], ["MET"])
+    assert refused.verdict == "invalid"
+    assert refused.detail == (
+        "'MET' is an abbreviation too: it would be a fixed offset, without summer time. "
+        "Use a place, such as Europe/Brussels."
+    )
+    with pytest.raises(asyncpg.PostgresError, match="'EET' is an abbreviation too"):
+        await calls.record_polls(connection, ["a"], [NOON], [True], assumed_zone="EET")
 
 
 async def test_of_several_rows_of_a_space_the_last_one_holds(connection: asyncpg.Connection) -> None:

@@ -84,3 +84,59 @@ async def test_it_lists_one_reset_where_two_days_share_an_instant(connection: as
         utc(2011, 12, 31, 10),
     )
     assert [row["at"] for row in rows] == [utc(2011, 12, 30, 10)]
+
+
+async def offsets(connection: asyncpg.Connection, zone: str) -> set[float]:
+    """The offsets of a zone by its own rules: a session's time zone is never an abbreviation."""
+    await connection.execute("select set_config('timezone', $1, false)", zone)
+    found = await connection.fetch(
+        "select distinct extract(timezone from t)::float as seconds from unnest($1::timestamptz[]) t", MONTHS
+    )
+    return {row["seconds"] for row in found}
+
+
+MONTHS = [utc(year, month, 15) for year in range(2010, 2031) for month in range(1, 13)]
+
+
+@pytest.mark.parametrize("abbreviations", ["Default", "Australia", "India"])
+async def test_every_zone_it_takes_is_counted_by_its_own_rules(
+    connection: asyncpg.Connection, abbreviations: str
+) -> None:
+    """`at time zone` looks for an abbreviation first, and that is a fixed offset."""
+    await connection.execute("select set_config('timezone_abbreviations', $1, false)", abbreviations)
+    try:
+        shadowed = await connection.fetch(
+            """
+            select n.name, n.name = any (core.list_time_zones(array[n.name])) as is_taken,
+              array(
+                select distinct extract(epoch from (t at time zone n.name) - (t at time zone 'UTC'))::float
+                from unnest($1::timestamptz[]) t
+              ) as seconds
+            from pg_timezone_names n
+            where upper(n.name) in (select a.abbrev from pg_timezone_abbrevs a)
+            """,
+            MONTHS,
+        )
+        assert {"CET", "EET", "MET", "WET"} <= {row["name"] for row in shadowed if not row["is_taken"]}
+        assert {"UTC", "GMT"} <= {row["name"] for row in shadowed if row["is_taken"]}
+        for row in shadowed:
+            assert row["is_taken"] == (await offsets(connection, row["name"]) == set(row["seconds"])), row["name"]
+    finally:
+        await connection.execute("set timezone = 'UTC'; reset timezone_abbreviations")
+
+
+async def test_the_zone_it_names_instead_has_the_same_rules(connection: asyncpg.Connection) -> None:
+    try:
+        for name in ("CET", "EET", "MET", "WET"):
+            instead = await connection.fetchval("select core.get_zone_instead($1)", name)
+            assert await offsets(connection, name) == await offsets(connection, instead)
+            await connection.execute("set timezone = 'UTC'")
+            with pytest.raises(asyncpg.PostgresError, match=f"'{name}' is an abbreviation too") as refused:
+                await apply_site(connection, spaces=[{"id": "hall", "time_zone": name}])
+            assert refused.value.sqlstate == "PT422"
+            assert (refused.value.detail, refused.value.hint) == (
+                "spaces[0].time_zone",
+                f"Use a place, such as {instead}.",
+            )
+    finally:
+        await connection.execute("set timezone = 'UTC'")

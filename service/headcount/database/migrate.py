@@ -26,10 +26,10 @@ LOCK_KEY = 0x68656164636F756E  # "headcoun": one migrator at a time in one datab
 SETTINGS = """
 set search_path = public; set timezone = 'UTC'; set statement_timeout = 0; set local lock_timeout = '10s'
 """
+# With this code an SQL file warns of what the administrator has to know or do.
+TO_BE_TOLD = "01HC0"
 # Not to be had with `create or replace`: 42P13 other result or parameter names, 42P16 other columns of a
 # view, 42809 function <-> procedure.
-# With this code an SQL file warns of what it may not do, for the administrator to do it.
-NOT_ALLOWED = "01HC0"
 CANNOT_REPLACE = {"42P13", "42P16", "42809"}
 # Runs every time: a new version of TimescaleDB brings functions that everybody may call, with no file changed.
 ALWAYS = "95_public.sql"
@@ -299,11 +299,11 @@ def migrate(url: str, *, sql_dir: Path = SQL_DIR, on_step: Callable[[str], None]
     """
     expected = expected_schema(sql_dir)
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
-        left_out: list[str] = []
+        told: list[str] = []
 
         def hear(diag: psycopg.errors.Diagnostic) -> None:
-            if diag.sqlstate == NOT_ALLOWED:
-                left_out.append(" ".join(filter(None, (diag.message_primary, diag.message_hint))))
+            if diag.sqlstate == TO_BE_TOLD:
+                told.append(" ".join(filter(None, (diag.message_primary, diag.message_hint))))
 
         connection.add_notice_handler(hear)
         _prepare(connection)
@@ -318,7 +318,7 @@ def migrate(url: str, *, sql_dir: Path = SQL_DIR, on_step: Callable[[str], None]
         repeatable, policies = _run_repeatable(connection, expected, on_step)
         ahead = [name for number, name in _ledger(connection, expected).items() if number > expected.newest]
     warnings = [f"The database is ahead of this release by {', '.join(ahead)}."] if ahead else []
-    warnings += dict.fromkeys(left_out)  # once, though the files may run twice
+    warnings += dict.fromkeys(told)  # once, though the files may run twice
     for warning in warnings:
         log.warning(warning)
     return MigrationReport(tuple(applied), repeatable, policies, tuple(warnings))

@@ -63,7 +63,7 @@ begin
 
   return query
   select (n.ordinal - 1)::integer, n.verdict, case n.verdict
-    when 'invalid' then format('%s is not a time zone. Use an IANA name such as Europe/Berlin.', quote_literal(left(time_zones[n.ordinal], 80)))
+    when 'invalid' then (select e.message || ' ' || e.hint from core.explain_time_zone(time_zones[n.ordinal]) e)
     when 'unknown_space' then core.explain_poll_verdict(n.verdict)
     else 'The space has this zone already.'
   end
@@ -83,4 +83,4 @@ $$;
 comment on function api.record_time_zones(text[], text[], boolean) is
 'Sets the zones of spaces, given as parallel arrays, and returns a verdict for each that set nothing.
 
-As api.put_space with time_zone, for many at once; of several rows of a space the last one holds. index counts from 0. verdict: duplicate (the space has this zone), invalid (the text is no IANA name), unknown_space (as api.record_polls). Uptime is told of all of these spaces from then on. Errors: PT422 for arrays of different lengths.';
+As api.put_space with time_zone, for many at once; of several rows of a space the last one holds. index counts from 0. verdict: duplicate (the space has this zone), invalid (the text is no IANA name, or an abbreviation too, such as CET), unknown_space (as api.record_polls). Uptime is told of all of these spaces from then on. Errors: PT422 for arrays of different lengths.';
