@@ -879,6 +879,12 @@ routine core.explain_poll_verdict(text)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.explain_time_zone(text)
+    arguments   time_zone text, OUT message text, OUT hint text
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.explain_verdict(text,integer,timestamp with time zone)
     arguments   verdict text, stored_direction integer DEFAULT NULL::integer, oldest timestamp with time zone DEFAULT NULL::timestamp with time zone
     returns     text
@@ -1150,6 +1156,12 @@ routine core.get_week(jsonb)
     arguments   opening_hours jsonb
     returns     tsmultirange
     as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.get_zone_instead(text)
+    arguments   time_zone text
+    returns     text
+    as          sql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time zone,integer[],boolean,boolean[])
