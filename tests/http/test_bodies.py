@@ -4,7 +4,10 @@ import asyncio
 import gzip
 import itertools
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import asyncpg
@@ -16,10 +19,11 @@ from headcount.app import create_app
 from headcount.http import decoding
 from headcount.http.asgi import App
 from headcount.http.requests import HttpRequest
+from headcount.ingest import heartbeats, sites
 from headcount.settings import Settings
 from headcount.wire import threads
 from headcount.wire.access import EVERYTHING
-from headcount.wire.bodies import MAX_BODY, Bodies
+from headcount.wire.bodies import MAX_BODY, MAX_PLAN_BODY, Bodies, decode_bytes
 from headcount.wire.problems import Problem
 from headcount.wire.threads import Leisure
 from tests.http import body, event, problem
@@ -128,7 +132,163 @@ HOSTILE: dict[str, tuple[Callable[[HttpRequest], Awaitable[Any]], str, bytes]] =
         "application/json",
         b'{"heartbeats":[' + b",".join([b'{"dpu":"' + b"a" * 780 + b'"}'] * 10_000) + b"]}",
     ),
+    "a long text of escapes": (
+        decoding.decode_events,
+        "application/json",
+        b'{"events":["' + b"\\u0041" * (ROOM // 6) + b'"]}',
+    ),
 }
+
+
+LARGE = 2 * 1024 * 1024
+
+
+def packed_text(text: str) -> bytes:
+    return bytes([0xA0 | len(text)]) + text.encode()
+
+
+def packed_map(**fields: bytes) -> bytes:
+    return bytes([0x80 | len(fields)]) + b"".join(packed_text(name) + value for name, value in fields.items())
+
+
+def packed_array(item: bytes, size: int = LARGE) -> bytes:
+    """As many as fit."""
+    number = size // len(item)
+    return b"\xdd" + number.to_bytes(4) + item * number
+
+
+AN_INSTANT = b"\xd6\xff" + (1_764_400_000).to_bytes(4)
+ONE_HOUR = {"day": 0, "open": "00:00", "close": "00:00"}
+# By name of what is in it: what decodes it, one good item as MessagePack, and what it needs beside the items.
+KINDS: dict[str, tuple[Callable[[HttpRequest], Awaitable[Any]], bytes, bytes]] = {
+    "events": (
+        decoding.decode_events,
+        packed_map(dpu=packed_text("a"), timestamp=AN_INSTANT, direction=b"\x01"),
+        b"",
+    ),
+    "polls": (
+        decoding.decode_polls,
+        packed_map(space=packed_text("a"), timestamp=AN_INSTANT, status=packed_text("active")),
+        b"",
+    ),
+    "readings": (
+        decoding.decode_readings,
+        packed_map(timestamp=AN_INSTANT, count=b"\x01"),
+        packed_text("id") + packed_text("a"),
+    ),
+    "heartbeats": (decoding.decode_heartbeats, packed_map(dpu=packed_text("a")), b""),
+    **{kind: (decoding.decode_site, packed_map(id=packed_text("a")), b"") for kind in ("spaces", "placements")},
+}
+JSON_ITEMS = {
+    "zeros": b"0",
+    "objects": b"{}",
+    "arrays": b"[]",
+    "texts": b'""',
+    "named objects": b'{"id":"a"}',
+    "wide arrays": b"[" + b"[]," * 266 + b"0]",
+    "wide objects": msgspec.json.encode({f"{number:x}": number for number in range(90)}),
+}
+
+
+def json_of(name: str, item: bytes, most: int) -> bytes:
+    number = min(most, LARGE // (len(item) + 1))
+    before = b'"id":"a",' if name == "readings" else b""
+    return b'{%b"%b":[%b]}' % (before, name.encode(), b",".join([item] * number))
+
+
+def msgpack_of(name: str, item: bytes, and_then: bytes = b"") -> bytes:
+    """The array of items; and what counts instead of it, if that follows under the same name."""
+    _, _, beside = KINDS[name]
+    parts = [beside, packed_text(name) + packed_array(item), and_then and packed_text(name) + and_then]
+    return bytes([0x80 | sum(map(bool, parts))]) + b"".join(parts)
+
+
+def site_of(number: int, hours: int, encode: Callable[[object], bytes]) -> bytes:
+    return encode({"spaces": [{"id": f"s{place}", "opening_hours": [ONE_HOUR] * hours} for place in range(number)]})
+
+
+def many_small_things() -> Iterator[Any]:
+    for name, (decode, good, _) in KINDS.items():
+        for what, item in JSON_ITEMS.items():
+            made = partial(json_of, name, item, 9_000 if what.startswith("wide") else LARGE)
+            yield pytest.param(decode, "application/json", made, id=f"{name}, {what}")
+        for what, item in (("zeros", b"\0"), ("maps", b"\x80"), ("arrays", b"\x90"), ("good items", good)):
+            for and_then in (b"", b"\x91" + good):
+                made = partial(msgpack_of, name, item, and_then)
+                yield pytest.param(decode, "application/msgpack", made, id=f"{name}, {what}, {and_then!r}")
+    for kind, encode in (("application/json", msgspec.json.encode), ("application/msgpack", msgspec.msgpack.encode)):
+        for number, hours in ((1_000, 45), (45, 1_000), (1, 45_000)):
+            made = partial(site_of, number, hours, encode)
+            yield pytest.param(decoding.decode_site, kind, made, id=f"{number} spaces, {hours} hours, {kind}")
+
+
+@pytest.mark.parametrize(("decode", "kind", "made"), list(many_small_things()))
+async def test_no_body_becomes_far_more_than_it_was(
+    app: App, decode: Callable[[HttpRequest], Awaitable[Any]], kind: str, made: Callable[[], bytes]
+) -> None:
+    content = made()
+    assert len(content) < MAX_BODY
+    tracemalloc.start()
+    try:
+        with suppress(Problem):
+            await decode(request_of(app, content, kind))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10 * LARGE
+
+
+@pytest.mark.parametrize("encode", [msgspec.json.encode, msgspec.msgpack.encode])
+async def test_a_large_floor_plan_is_decoded_thing_by_thing(
+    app: App, monkeypatch: pytest.MonkeyPatch, encode: Callable[[object], bytes]
+) -> None:
+    decoded: list[int] = []
+
+    def note(body: bytes | msgspec.Raw, *rest: Any) -> Any:
+        decoded.append(len(bytes(body)))
+        return decode_bytes(body, *rest)
+
+    monkeypatch.setattr(sites, "decode_bytes", note)
+    kind = "application/json" if encode is msgspec.json.encode else "application/msgpack"
+    content = site_of(1_000, 45, encode)
+    site = await decoding.decode_site(request_of(app, content, kind))
+    assert msgspec.to_builtins(site)["spaces"] == msgspec.json.decode(site_of(1_000, 45, msgspec.json.encode))["spaces"]
+    whole, *parts = decoded
+    assert whole == len(content)
+    assert len(parts) == 1_000
+    assert max(parts) < MAX_PLAN_BODY
+    with pytest.raises(Problem, match=r"`spaces\[0\]` has more than 65536 bytes"):
+        await decoding.decode_site(request_of(app, site_of(1, 45_000, encode), kind))
+
+
+@pytest.mark.parametrize("encode", [msgspec.json.encode, msgspec.msgpack.encode])
+async def test_what_is_wrong_in_a_large_floor_plan_is_named_as_in_a_small_one(
+    app: App, encode: Callable[[object], bytes]
+) -> None:
+    kind = "application/json" if encode is msgspec.json.encode else "application/msgpack"
+    good = [{"id": f"s{number}", "name": "x" * 200} for number in range(500)]
+    for spaces in (
+        [{"id": "a"}, 7],
+        [{"id": "a"}, {"name": "b"}],
+        [{"id": "a"}, {"id": "b", "colour": 1}],
+        [{"id": "a", "opening_hours": [ONE_HOUR, ONE_HOUR | {"day": 7}]}],
+        [{"id": "a", "capacity": "many"}],
+        {"id": "a"},
+    ):
+        said = []
+        for dpus in ([], [{"id": f"d{number}", "name": "x" * 200} for number in range(500)]):
+            with pytest.raises(Problem) as raised:
+                await decoding.decode_site(request_of(app, encode({"spaces": spaces, "dpus": dpus}), kind))
+            said.append((raised.value.kind.code, raised.value.detail, raised.value.errors))
+        assert said[0] == said[1]
+    site = await decoding.decode_site(request_of(app, encode({"spaces": good}), kind))
+    assert [space.id for space in site.spaces] == [space["id"] for space in good]
+
+
+def test_of_a_list_that_comes_twice_the_last_counts_in_every_format() -> None:
+    good = packed_map(dpu=packed_text("a"))
+    content = b"\x82" + 2 * (packed_text("heartbeats") + packed_array(good, 20_000))
+    assert heartbeats.decode_batch(content, "application/msgpack").received == 20_000 // len(good)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

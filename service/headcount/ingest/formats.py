@@ -69,8 +69,9 @@ LONG_FRACTION = re.compile(rb"\.[0-9]{7}")
 # The same holds for MessagePack's timestamps with nanoseconds.
 NANOSECONDS = re.compile(rb"\xd7\xff|\xc7\x0c\xff")
 JSON_END = re.compile(r"\s*\}\s*", re.ASCII)
-# A string that never ends is one token too: else each of its quotes would be looked at as a beginning.
-NESTING = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+NESTING = re.compile(r'[\[\]{}"]')
+# What is in a string, or the beginning of that: others have their turn before the rest.
+IN_STRING = re.compile(r'(?:[^"\\]++|\\.?){0,10000}+', re.DOTALL)
 # What makes a line of CSV more than cells with commas between them.
 QUOTED = re.compile(rb'["\r\x00]')
 BLANK = re.compile(r"[ \t\r\n]*")
@@ -243,12 +244,16 @@ class ReadingsShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class JsonPart(NamedTuple):
+    """An item, and what it is: a row, or why it is none. What it was made of can be large, and is not kept."""
+
     text: str
-    value: object
+    row: Any = None
+    fault: str | None = None
+    dpu: str | None = None
 
 
 _json_readings = msgspec.json.Decoder(ReadingsIn)
-_msgpack_readings = msgspec.msgpack.Decoder(ReadingsIn)
+_msgpack_readings = msgspec.msgpack.Decoder(list[ReadingIn])
 
 
 def decode_readings_json(body: bytes) -> Batch:
@@ -257,16 +262,19 @@ def decode_readings_json(body: bytes) -> Batch:
         return batch
     take_time(len(body))
     shape = decode_bytes(body, ReadingsShape, JSON)
-    parts = _raw_json_parts(shape.readings, "readings")
-    return _one_by_one(parts, lambda part: _reading(shape.id, part.value), _show_json, _batch_of_events, shape.id)
+    parts = _raw_json_parts(shape.readings, "readings", lambda value: _reading(shape.id, value))
+    return _one_by_one(parts, _row_of_json, _show_json, _batch_of_events, shape.id)
 
 
 def decode_readings_msgpack(body: bytes) -> Batch:
-    if _plain_msgpack(body) and (batch := _attempt(lambda: _of_readings(_msgpack_readings.decode(body)))):
+    shape = decode_bytes(body, ReadingsShape, MSGPACK)
+    packed = msgpack_array(shape.readings, "readings")
+    if _plain_msgpack(body) and (
+        batch := _attempt(lambda: _of_readings(ReadingsIn(shape.id, _msgpack_readings.decode(packed))))
+    ):
         return batch
     take_time(len(body))
-    shape = decode_bytes(body, ReadingsShape, MSGPACK)
-    parts = msgpack_parts(shape.readings, "readings")
+    parts = decode_bytes(packed, list[msgspec.Raw], MSGPACK)
     return _one_by_one(
         parts, lambda part: _reading(shape.id, _msgpack_value(part)), _show_msgpack, _batch_of_events, shape.id
     )
@@ -365,8 +373,11 @@ def _json_value(text: str, start: int) -> tuple[object, int]:
         raise Unreadable(f"JSON is malformed: {error}.") from None
 
 
-def _json_parts(text: str, start: int) -> tuple[list[JsonPart], int]:
-    """The elements of the array that begins at `start`, each with its own text, and where the array ends."""
+def _json_parts(text: str, start: int, read: Callable[[object], object]) -> tuple[list[JsonPart], int]:
+    """The elements of the array that begins at `start`, each with its own text, and where the array ends.
+
+    `read` makes a row of one, or raises Unreadable.
+    """
     parts: list[JsonPart] = []
     tokens = MAX_TOKENS
     position = _skip_blanks(text, start + 1)
@@ -383,7 +394,7 @@ def _json_parts(text: str, start: int) -> tuple[list[JsonPart], int]:
                 raise Problem("malformed", _what_is_wrong(text, position)) from None
         except Unreadable as error:
             raise Problem("malformed", str(error)) from None
-        parts.append(JsonPart(text[position:end], value))
+        parts.append(_json_part(text[position:end], value, read))
         check_number(len(parts))
         position = _skip_blanks(text, end)
         if text.startswith("]", position):
@@ -391,6 +402,21 @@ def _json_parts(text: str, start: int) -> tuple[list[JsonPart], int]:
         if not text.startswith(",", position):
             raise Problem("malformed", f"JSON is malformed: expected `,` or `]` at character {position}.")
         position = _skip_blanks(text, position + 1)
+
+
+def _json_part(text: str, value: object, read: Callable[[object], object]) -> JsonPart:
+    try:
+        return JsonPart(text, read(value))
+    except Unreadable as error:
+        return JsonPart(text, None, str(error), error.dpu)
+
+
+def _row_of_json(part: JsonPart) -> Any:
+    if part.fault is not None:
+        unreadable = Unreadable(part.fault)
+        unreadable.dpu = part.dpu
+        raise unreadable
+    return part.row
 
 
 def _json_item(text: str, start: int) -> tuple[object, int]:
@@ -424,15 +450,23 @@ def _end_of_item(text: str, start: int, tokens: int) -> tuple[int, int]:
         match = SCALAR.match(text, start)
         return (match.end() if match else start), tokens
     depth = 0
-    for token in NESTING.finditer(text, start):
+    while token := NESTING.search(text, start):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        start = _end_of_string(text, token.end()) if token[0] == '"' else token.end()
         tokens -= 1
         breathe(tokens)
         if depth == 0:
-            return token.end(), tokens
+            return start, tokens
         if not tokens:
             raise Problem("malformed", "JSON is malformed: too much of it is in items that cannot be read.")
     raise Problem("malformed", "JSON is malformed: it ends too early.")
+
+
+def _end_of_string(text: str, start: int) -> int:
+    """Behind the quote that ends it, or the end of the text."""
+    while (piece := IN_STRING.match(text, start)) and piece.end() > start:
+        start = piece.end()
+    return min(start + 1, len(text))
 
 
 def _skip_blanks(text: str, start: int) -> int:
@@ -440,18 +474,20 @@ def _skip_blanks(text: str, start: int) -> int:
     return match.end() if match else start
 
 
-def _raw_json_parts(raw: msgspec.Raw, name: str) -> list[JsonPart]:
+def _raw_json_parts(raw: msgspec.Raw, name: str, read: Callable[[object], object]) -> list[JsonPart]:
     text = bytes(raw).decode("utf-8", "surrogateescape")
     if not text.startswith("["):
         raise invalid(f"`{name}` must be an array.", name)
-    return _json_parts(text, 0)[0]
+    return _json_parts(text, 0, read)[0]
 
 
 def _show_json(part: JsonPart) -> str:
     return shown(part.text)
 
 
-def msgpack_parts(raw: msgspec.Raw, name: str) -> list[msgspec.Raw]:
+def msgpack_array(raw: msgspec.Raw, name: str) -> msgspec.Raw:
+    """The array under this name: of several that one which counts, and not with all that is around it. It says itself
+    how many items it has. Raises Problem for more than there can be, before a million small objects are made."""
     head = bytes(raw)[:5]
     if 0x90 <= head[0] <= 0x9F:
         number = head[0] & 0x0F
@@ -459,8 +495,8 @@ def msgpack_parts(raw: msgspec.Raw, name: str) -> list[msgspec.Raw]:
         number = int.from_bytes(head[1 : 3 if head[0] == 0xDC else 5])
     else:
         raise invalid(f"`{name}` must be an array.", name)
-    check_number(number)  # before a million small objects are made
-    return decode_bytes(bytes(raw), list[msgspec.Raw], MSGPACK)
+    check_number(number)
+    return raw
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -741,8 +777,10 @@ class Kind(Table[Row, AnyBatch]):
         self.beginning = re.compile(rf'\s*\{{\s*"{name}"\s*:\s*(?=\[)', re.ASCII)
         self.shape = msgspec.defstruct(f"{name}_shape", [(name, msgspec.Raw)], frozen=True, forbid_unknown_fields=True)
         self.whole_json = msgspec.json.Decoder(whole)
-        self.whole_msgpack = msgspec.msgpack.Decoder(whole)
         self.item_json = msgspec.json.Decoder(item)
+        # mypy takes a variable for no type
+        of_items: Any = list[item]  # type: ignore[valid-type]
+        self.items_msgpack = msgspec.msgpack.Decoder(of_items)
 
     @property
     def formats(self) -> dict[str, Callable[[bytes], AnyBatch]]:
@@ -764,17 +802,18 @@ class Kind(Table[Row, AnyBatch]):
         # Python's own decoder takes NaN, lone surrogates and the like, which cost one item here and not all of them.
         text = body.decode("utf-8", "surrogateescape")
         if match := self.beginning.match(text):
-            parts, end = _json_parts(text, match.end())
+            parts, end = _json_parts(text, match.end(), self.of_object)
             if JSON_END.fullmatch(text, end):
                 return self._one_by_one(parts)
         shape = decode_bytes(body, self.shape, JSON)
-        return self._one_by_one(_raw_json_parts(getattr(shape, self.name), self.name))
+        return self._one_by_one(_raw_json_parts(getattr(shape, self.name), self.name, self.of_object))
 
     def msgpack(self, body: bytes) -> AnyBatch:
-        if _plain_msgpack(body) and (batch := _attempt(lambda: self._of_whole(self.whole_msgpack.decode(body)))):
+        packed = msgpack_array(getattr(decode_bytes(body, self.shape, MSGPACK), self.name), self.name)
+        if _plain_msgpack(body) and (batch := _attempt(lambda: self.of_items(self.items_msgpack.decode(packed)))):
             return batch
         take_time(len(body))
-        parts = msgpack_parts(getattr(decode_bytes(body, self.shape, MSGPACK), self.name), self.name)
+        parts = decode_bytes(packed, list[msgspec.Raw], MSGPACK)
         return _one_by_one(parts, lambda part: self.of_object(_msgpack_value(part)), _show_msgpack, self.batch)
 
     def one_json(self, body: bytes) -> AnyBatch | None:
@@ -791,7 +830,7 @@ class Kind(Table[Row, AnyBatch]):
             return None
         if not isinstance(value, dict) or self.name in value or _skip_blanks(text, end) != len(text):
             return None
-        return self._one_by_one([JsonPart(text, value)])
+        return self._one_by_one([_json_part(text, value, self.of_object)])
 
     def one_msgpack(self, body: bytes) -> AnyBatch | None:
         """The same for MessagePack."""
@@ -820,7 +859,7 @@ class Kind(Table[Row, AnyBatch]):
         return self.of_items(items)
 
     def _one_by_one(self, parts: Sequence[JsonPart]) -> AnyBatch:
-        return _one_by_one(parts, lambda part: self.of_object(part.value), _show_json, self.batch)
+        return _one_by_one(parts, _row_of_json, _show_json, self.batch)
 
 
 # Events

@@ -7,28 +7,18 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from headcount.wire.bodies import JSON, count_items, decode_bytes
-from headcount.wire.messages import SiteIn, SitePlacementIn, SiteSpaceIn
+from headcount.wire.bodies import MAX_PLAN_BODY, decode_bytes, first_items
+from headcount.wire.messages import SiteDoorwayIn, SiteDpuIn, SiteIn, SitePlacementIn, SiteSpaceIn
 from headcount.wire.problems import Problem
+from headcount.wire.threads import breathe
 
 MAX_ITEMS = 1_000
-# Bodies that are not worth a look before they are decoded, and more braces than there are in one that is good: those
-# of opening hours and of names, too.
+# Bodies that are decoded at once.
 SMALL_BYTES = 64 * 1024
-MAX_BRACES = 400_000
 
 
-class SiteParts(msgspec.Struct, frozen=True, kw_only=True):
+class SiteShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a site has of each kind, none of it looked into."""
-
-    spaces: list[msgspec.Raw] = []
-    doorways: list[msgspec.Raw] = []
-    dpus: list[msgspec.Raw] = []
-    placements: list[msgspec.Raw] = []
-
-
-class SiteWhole(msgspec.Struct, frozen=True, kw_only=True):
-    """The same where each array says how long it is."""
 
     spaces: msgspec.Raw = msgspec.Raw(b"")
     doorways: msgspec.Raw = msgspec.Raw(b"")
@@ -36,24 +26,38 @@ class SiteWhole(msgspec.Struct, frozen=True, kw_only=True):
     placements: msgspec.Raw = msgspec.Raw(b"")
 
 
+KINDS: dict[str, type[msgspec.Struct]] = {
+    "spaces": SiteSpaceIn,
+    "doorways": SiteDoorwayIn,
+    "dpus": SiteDpuIn,
+    "placements": SitePlacementIn,
+}
+
+
 def decode_site_bytes(body: bytes, format: str) -> SiteIn:
-    """The body of PUT /v1/site. Raises Problem (413) before objects are made of far more things than it can have."""
-    if len(body) > SMALL_BYTES and (number := _number(body, format)) > MAX_ITEMS:
+    """The body of PUT /v1/site. Raises Problem (413) before objects are made of far more things than it can have.
+
+    A large one is decoded thing by thing: others have their turn between them.
+    """
+    if len(body) <= SMALL_BYTES:
+        site = decode_bytes(body, SiteIn, format)
+        check_size(site)
+        return site
+    shape = decode_bytes(body, SiteShape, format)
+    packed = {kind: getattr(shape, kind) for kind in KINDS}
+    parts = {kind: first_items(some, MAX_ITEMS + 1, format, kind) for kind, some in packed.items() if some}
+    if (number := sum(map(len, parts.values()))) > MAX_ITEMS:
         raise _too_many(number)
-    site = decode_bytes(body, SiteIn, format)
-    check_size(site)
-    return site
+    return SiteIn(**{kind: list(_decode_each(some, kind, format)) for kind, some in parts.items()})
 
 
-def _number(body: bytes, format: str) -> int:
-    """How many things a body has, without any being made."""
-    if format == JSON:
-        if (braces := body.count(b"{")) > MAX_BRACES:
-            return braces
-        parts = decode_bytes(body, SiteParts, format)
-        return len(parts.spaces) + len(parts.doorways) + len(parts.dpus) + len(parts.placements)
-    whole = decode_bytes(body, SiteWhole, format)
-    return sum(map(count_items, (whole.spaces, whole.doorways, whole.dpus, whole.placements)))
+def _decode_each(parts: Sequence[msgspec.Raw], kind: str, format: str) -> Iterator[Any]:
+    for place, part in enumerate(parts):
+        breathe(place)
+        where = f"{kind}[{place}]"
+        if len(bytes(part)) > MAX_PLAN_BODY:
+            raise Problem("too_large", f"`{where}` has more than {MAX_PLAN_BODY} bytes.")
+        yield decode_bytes(part, KINDS[kind], format, where)
 
 
 def size_of(site: SiteIn) -> int:
@@ -70,7 +74,7 @@ def check_size(site: SiteIn) -> None:
 def _too_many(number: int) -> Problem:
     return Problem(
         "too_large",
-        f"The floor plan has {number:,} spaces, doorways, DPUs and placements; "
+        f"The floor plan has at least {number:,} spaces, doorways, DPUs and placements; "
         f"one request may have {MAX_ITEMS:,}. Send it in parts: spaces first, parents before what lies in them, "
         "then doorways, DPUs and placements. `headcount apply --url` does that.",
     )

@@ -56,14 +56,14 @@ def parse_media_type(content_type: str, formats: Collection[str] = (JSON, MSGPAC
     return format
 
 
-def decode_bytes(body: bytes, kind: type[T], format: str) -> T:
-    """400 for what is not of the format, 422 for what is, but is not a `kind`."""
+def decode_bytes(body: bytes | msgspec.Raw, kind: type[T], format: str, where: str = "") -> T:
+    """400 for what is not of the format, 422 for what is, but is not a `kind`. `where`: of what it is a part."""
     shape: Any = kind
     try:
         value: T = _decoder(shape, format).decode(body)
         return value
     except msgspec.ValidationError as error:
-        raise problem_of_validation(error) from None
+        raise problem_of_validation(error, where) from None
     except RecursionError:
         raise Problem("malformed", "The body is nested too deeply.") from None
     except UnicodeDecodeError:
@@ -72,15 +72,17 @@ def decode_bytes(body: bytes, kind: type[T], format: str) -> T:
         raise Problem("malformed", f"{error}.") from None
 
 
-def count_items(packed: msgspec.Raw) -> int:
-    """How many items an array of MessagePack says that it has; 0 for what is none, or is short."""
-    head = bytes(packed)[:5]
-    width = {0xDC: 2, 0xDD: 4}.get(head[0], 0) if head else 0
-    return int.from_bytes(head[1 : 1 + width]) if width else 0
+def first_items(packed: msgspec.Raw, most: int, format: str, where: str) -> list[msgspec.Raw]:
+    """The items of the array at `where`, none of them looked into; of a longer array only the first `most`.
+
+    Take it for what can have millions of small items. Of a key that comes twice decode only what counts, the last:
+    as `packed`, and not with all that is around it. Raises Problem as decode_bytes does.
+    """
+    return [item for item in msgspec.structs.astuple(decode_bytes(packed, _beginning(most), format, where)) if item]
 
 
-def problem_of_validation(error: msgspec.ValidationError) -> Problem:
-    """msgspec's words, with the place apart from them."""
+def problem_of_validation(error: msgspec.ValidationError, within: str = "") -> Problem:
+    """msgspec's words, with the place apart from them. `within`: where that is which was looked at."""
     # It can hold a value as it came, of whatever length.
     text = str(error) if len(str(error)) <= MAX_WORDS else f"{str(error)[:MAX_WORDS]} …"
     match = PLACE.fullmatch(text)
@@ -88,6 +90,7 @@ def problem_of_validation(error: msgspec.ValidationError) -> Problem:
     if field := FIELD.fullmatch(words):
         where = f"{where}.{field['name']}".lstrip(".")
         words = "is not a field here" if field["fault"] == "contains unknown" else "is missing"
+    where = f"{within}{where}" if where.startswith("[") else f"{within}.{where}".strip(".")
     for pattern, meaning in PATTERNS_IN_WORDS.items():
         if repr(pattern) in words:
             words = meaning
@@ -190,6 +193,13 @@ def _instant(_wanted: type, value: object) -> object:
     if isinstance(value, datetime) and value.tzinfo:
         return instants.within(instants.of(value))
     raise ValueError("must be an RFC 3339 timestamp with an offset, such as 2026-01-31T12:00:00Z")
+
+
+@cache
+def _beginning(most: int) -> type[msgspec.Struct]:
+    """An array as a struct, with a field for each of its first items: msgspec makes no object of those after them."""
+    fields = [(f"item_{number}", msgspec.Raw, msgspec.Raw()) for number in range(most)]
+    return msgspec.defstruct(f"FirstOf{most}", fields, array_like=True, frozen=True)
 
 
 @cache
