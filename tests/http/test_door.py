@@ -10,13 +10,14 @@ import httpx
 import pytest
 
 from headcount.app import create_app
+from headcount.http import auth
 from headcount.http import door as doors
-from headcount.http.door import UNREAD_ANSWERS, Door, Visit
+from headcount.http.door import UNREAD_ANSWERS, Door, Visit, key_of
 from headcount.http.server import Server, listen
 from headcount.settings import Settings
 from headcount.wire.problems import Problem
 from tests.http import body, event, problem
-from tests.http.guarded import new_token
+from tests.http.guarded import new_token, token_id
 from tests.http.streams import PATIENCE
 from tests.http.test_server import until
 
@@ -26,11 +27,11 @@ pytestmark = pytest.mark.usefixtures("connection")
 class Caller:
     """A connection with one request."""
 
-    def __init__(self, door: Door, authorization: int | None) -> None:
+    def __init__(self, door: Door, authorization: int | None, is_probe: bool = False) -> None:
         self.is_lost = False
         self.begun = 0
         self.refused = ""
-        self.visit = Visit(door, self, None, authorization)
+        self.visit = Visit(door, self, None, authorization, is_probe)
         door.enter(self.visit)
 
     def begin(self, visit: Visit) -> None:
@@ -108,6 +109,40 @@ async def test_headers_that_nobody_has_seen_are_no_way_round_a_clients_part(door
     assert len(callers) == 5
 
 
+def test_a_header_that_is_good_no_more_is_a_strangers_and_so_are_those_that_wait_with_it(door: Door) -> None:
+    callers = [Caller(door, 11) for _ in range(5)]
+    callers[0].visit.forget()
+    callers[0].visit.leave()
+    callers[1].visit.leave()
+    share = door.known[1]
+    assert (share.under_way, len(share.waiting)) == (0, 0), "all of it is left to the others of its client"
+    assert [caller.begun for caller in callers] == [1, 1, 1, 1, 0]
+    assert (door.strangers.under_way, len(door.strangers.waiting)) == (2, 1)
+    assert Caller(door, 1).begun
+    for caller in callers:
+        caller.visit.leave()
+    assert callers[4].begun
+    assert door.strangers.under_way == 0
+
+
+def test_probes_do_not_wait_with_strangers_unless_there_are_many(door: Door) -> None:
+    strangers = [Caller(door, None) for _ in range(10)]
+    probes = [Caller(door, None, is_probe=True) for _ in range(3)]
+    assert [probe.begun for probe in probes] == [1, 1, 0]
+    probes[0].visit.leave()
+    assert Caller(door, None, is_probe=True).begun
+    for caller in (*strangers, *probes):
+        caller.visit.leave()
+    assert probes[2].begun
+    assert (door.probes.under_way, door.strangers.under_way) == (1, 0)
+
+
+def test_all_ways_to_write_a_token_are_one_header() -> None:
+    assert len({key_of(way) for way in (b"Bearer hc_x", b"bEaReR hc_x", b"bearer    hc_x", b"BEARER hc_x  ")}) == 1
+    others = (b"Bearer hc_x", b"Bearer hc_X", b"Bearer hc_x y", b"Basic hc_x", b"hc_x", b"Bearer", b"")
+    assert len({key_of(other) for other in others}) == len(others)
+
+
 def test_a_client_that_takes_no_answers_is_told_to_come_back(door: Door) -> None:
     share = door.known[1]
     share.unread_answers = UNREAD_ANSWERS
@@ -173,6 +208,35 @@ async def test_a_client_has_some_requests_under_way_and_others_are_answered_mean
         await until(lambda: share.under_way == 0 and not share.waiting)
         body(await client.post("/v1/events", json={"events": [event()]}, headers=one))
         assert server.door.strangers.under_way == 0
+
+
+async def test_a_revoked_token_has_no_part_of_its_familys_any_more(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 0.0)
+    token = await new_token(connection, "read")
+    async with guarded_server(database_url) as (server, port), http(port, **token) as client:
+        assert server.door
+        body(await client.get("/v1/spaces"))
+        assert key_of(token["Authorization"].encode()) in server.door.known
+        await connection.execute("select api.revoke_token($1)", await token_id(connection, token))
+        problem(await client.get("/v1/spaces"), 401, "unauthorized")
+        assert key_of(token["Authorization"].encode()) not in server.door.known
+
+
+async def test_probes_are_answered_while_strangers_wait(database_url: str) -> None:
+    async with guarded_server(database_url) as (server, port), http(port) as client:
+        assert server.door
+        strangers = server.door.strangers
+        strangers.under_way = doors.UNDER_WAY
+        for path in ("/healthz", "/readyz"):
+            body(await client.get(path))
+            assert (await client.head(path)).status_code == 200
+        waiting = asyncio.create_task(client.get("/v1/spaces"))
+        await until(lambda: len(strangers.waiting) == 1)
+        strangers.under_way = 0
+        server.door.admit_next(strangers)
+        problem(await waiting, 401, "unauthorized")
 
 
 async def test_streams_take_no_place_of_those_that_are_under_way(

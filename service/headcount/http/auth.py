@@ -231,9 +231,14 @@ async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
     if gate.tokens is None and (method != "GET" or scope != "read" or handler.opt.get("triggers")):
         _refuse_other_sites(connection)
     away_seconds = AWAY_SECONDS if handler.opt.get("is_probe") else 0.0
-    access = await gate.identify(connection.headers.get("authorization", ""), scope, away_seconds=away_seconds)
-    connection.scope["auth"] = access
     visit: Visit | None = connection.scope["state"].get("visit")
+    try:
+        access = await gate.identify(connection.headers.get("authorization", ""), scope, away_seconds=away_seconds)
+    except Problem as problem:
+        if visit is not None and problem.kind.code == "unauthorized":
+            visit.forget()
+        raise
+    connection.scope["auth"] = access
     if visit is not None and visit.is_strangers():
         await visit.meet(access.client)
     if scope not in access.scopes:

@@ -2,9 +2,10 @@
 turn here, where they cost nothing, and beyond that they are told to come back.
 
 A client is a token, or a family of them (headcount.wire.shares). Whose a request is shows by its Authorization
-header, once a token was good in it.
+header, once a token was good in it, and until it is good no more.
 
-All others together are strangers: they take turns too, and none of them is refused here.
+All others together are strangers: they take turns too, and none of them is refused here. Probes do not wait in their
+line.
 Without tokens (HEADCOUNT_AUTH=off) there is no door.
 """
 
@@ -34,6 +35,12 @@ TOO_MANY = f"More than {UNDER_WAY + WAITING} requests of this token wait or are 
 UNREAD = "Too many answers wait for this token to read them."
 
 log = logging.getLogger("headcount.door")
+
+
+def key_of(authorization: bytes) -> int:
+    """By which an Authorization header is known; the same for all ways to write it (http.auth.BEARER)."""
+    scheme, _, token = authorization.partition(b" ")
+    return hash(b"Bearer " + token.strip(b" ") if scheme.lower() == b"bearer" else authorization)
 
 
 class Share:
@@ -74,13 +81,16 @@ class Visitor(Protocol):
 class Visit:
     """A request, from when its head is there until nothing is done for it any more. `what`: the connection's own."""
 
-    __slots__ = ("authorization", "door", "is_inside", "share", "turn", "visitor", "what")
+    __slots__ = ("authorization", "door", "is_inside", "is_probe", "share", "turn", "visitor", "what")
 
-    def __init__(self, door: "Door", visitor: Visitor, what: Any, authorization: int | None) -> None:
+    def __init__(
+        self, door: "Door", visitor: Visitor, what: Any, authorization: int | None, is_probe: bool = False
+    ) -> None:
         self.door = door
         self.visitor = visitor
         self.what = what
         self.authorization = authorization
+        self.is_probe = is_probe
         self.share = door.strangers
         self.is_inside = False
         # Of one that began as a stranger's and waits for its turn as somebody's.
@@ -116,6 +126,10 @@ class Visit:
             if share.waiting:
                 self.door.admit_next(share)
 
+    def forget(self) -> None:
+        """Its header has no good token any more."""
+        self.door.known.pop(self.authorization, None)
+
     def is_over(self) -> bool:
         """Whether nobody waits for its turn any more."""
         return self.visitor.is_lost if self.turn is None else self.turn.done()
@@ -132,6 +146,7 @@ class Visit:
 class Door:
     def __init__(self) -> None:
         self.strangers = Share()
+        self.probes = Share()
         # By the hash of an Authorization header, which nobody outside can know: no token is kept here.
         self.known: dict[int | None, Share] = {}
         self.shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
@@ -139,6 +154,10 @@ class Door:
 
     def enter(self, visit: Visit) -> None:
         """Begins it, lets it wait, or refuses it."""
+        if visit.is_probe and self.probes.under_way < UNDER_WAY:
+            visit.share = self.probes
+            visit.begin()
+            return
         share = visit.share = self.known.get(visit.authorization, self.strangers) if self.known else self.strangers
         if share is not self.strangers and (detail := share.find_fault()):
             visit.visitor.refuse(visit, detail)
@@ -152,8 +171,8 @@ class Door:
             visit = share.waiting.popleft()
             if visit.is_over():
                 continue
-            if share is self.strangers and visit.authorization in self.known:
-                self.enter(visit)  # somebody's by now
+            if visit.turn is None and share is not self.known.get(visit.authorization, self.strangers):
+                self.enter(visit)  # somebody's by now, or nobody's any more
             else:
                 visit.begin()
 

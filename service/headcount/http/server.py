@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from headcount.http.asgi import Header, problem_answer
-from headcount.http.door import Door, Share, Visit
+from headcount.http.door import Door, Share, Visit, key_of
 from headcount.logs import Seldom
 from headcount.wire.problems import Problem
 from headcount.wire.shares import too_much
@@ -63,6 +63,8 @@ class Refused(Exception):
 
 
 SAFE = (b"GET", b"HEAD")
+# They ask no database and no token, and have to be answered while many wait.
+PROBES = ("/healthz", "/readyz")
 VERSIONS = ("1.1", "1.0")
 
 
@@ -206,9 +208,11 @@ class Connection(HttpToolsProtocol):
         authorization = None
         for name, value in cycle.scope["headers"]:
             if name == b"authorization":
-                authorization = hash(value)
+                authorization = key_of(value)
                 break
-        visit = cycle.scope["state"]["visit"] = self.visit = Visit(self.door, self, (cycle, app), authorization)
+        is_probe = cycle.scope["path"] in PROBES and cycle.scope["method"] in ("GET", "HEAD")
+        visit = Visit(self.door, self, (cycle, app), authorization, is_probe)
+        cycle.scope["state"]["visit"] = self.visit = visit
         self.door.enter(visit)
 
     def begin(self, visit: Visit) -> None:
