@@ -5,6 +5,7 @@ import httpx
 import pytest
 
 from headcount.database import calls
+from headcount.routes import reports as routes
 from headcount.uptime import reports
 from tests.factories import NOON
 from tests.http.reporting import trigger, wait_for
@@ -13,7 +14,7 @@ from tests.http.reporting import trigger, wait_for
 async def test_all_of_them_come_however_many_pages_they_are(
     client: httpx.AsyncClient, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "CSV_ROWS", 3)
+    monkeypatch.setattr(routes, "CSV_ROWS", 3)
     monkeypatch.setattr(reports, "SITES", 4)
     names = [f"Shop-{number}" for number in range(9)] + ["shop-0"]
     await calls.record_polls(connection, names, [NOON] * 10, [True] * 10)
