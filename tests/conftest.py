@@ -92,7 +92,7 @@ begin
   end if;
   update core.rollup_state
   set materialized_until = '2000-01-01 00:00:00+00', keep_days = null, events_from = '-infinity', retired_at = null,
-    horizon_at = '2010-01-01 00:00:00+00';
+    horizon_at = '2010-01-01 00:00:00+00', goal_at = '-infinity';
 end
 $$
 """

@@ -1,5 +1,6 @@
 """POST /v1/rejected/rerun."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -11,6 +12,7 @@ from tests.factories import differences
 from tests.http import Json, body, event, problem
 from tests.http.guarded import build_site, guarded, new_token
 from tests.http.test_list_rejected import ahead, rejected, send
+from tests.sql.test_locks import until
 
 OLD = "2005-07-24T12:00:00Z"
 
@@ -46,6 +48,30 @@ async def test_what_was_refused_goes_in_once_the_reason_is_mended(
     assert body(await client.get("/v1/dpus/door"))["rejected_last_day"] == 0
     assert (await rerun(client))["received"] == 0
     assert await differences(connection) == []
+
+
+@pytest.mark.concurrency
+async def test_two_at_the_same_time_take_a_refusal_off_once(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, database_url: str
+) -> None:
+    await send(client, *(event(dpu="door", timestamp=OLD, sequence=number) for number in range(3)))
+    await send(client, event(dpu="door", timestamp=ahead()))
+    await calls.set_horizon(connection, datetime(2005, 1, 1, tzinfo=UTC))
+    first, second = [await asyncpg.connect(database_url) for _ in range(2)]
+    try:
+        transaction = first.transaction()
+        await transaction.start()
+        await first.execute("select api.rerun_rejected(code => 'too_old')")
+        pid = await second.fetchval("select pg_backend_pid()")
+        other = asyncio.create_task(second.fetch("select * from api.rerun_rejected(code => 'too_old')"))
+        await until(connection, f"select wait_event_type = 'Lock' from pg_stat_activity where pid = {pid}")
+        await transaction.commit()
+        assert [row["verdict"] for row in await other] == ["duplicate"] * 3
+    finally:
+        await first.close()
+        await second.close()
+    assert body(await client.get("/v1/dpus/door"))["rejected_last_day"] == 1
+    assert len(await rejected(client, "?rerun=true")) == 3
 
 
 async def test_what_our_own_clock_refused_goes_in_when_it_is_right_again(

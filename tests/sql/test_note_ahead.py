@@ -229,14 +229,18 @@ async def let_pass(connection: asyncpg.Connection, time: timedelta) -> None:
 MINUTE = timedelta(minutes=1)
 
 
+async def suspect_long(connection: asyncpg.Connection, *dpus: str) -> None:
+    """Ten minutes of suspicion, all through."""
+    for _ in range(10):
+        await come_again(connection, *dpus)
+        await let_pass(connection, MINUTE)
+
+
 async def test_three_sensors_alone_are_told_to_come_again_for_ten_minutes(connection: asyncpg.Connection) -> None:
     """The three of one gateway, whose clock is wrong; the others are silent."""
     dpus = ("a", "b", "c")
     await hear(connection, *dpus, "d", "e")
-    for _ in range(9):
-        await let_pass(connection, MINUTE)
-        await come_again(connection, *dpus)
-    await let_pass(connection, 2 * MINUTE)
+    await suspect_long(connection, *dpus)
     await refuse(connection, *dpus)
     # they are kept, with the reason, and can be run again; what comes then is not told to come again either
     assert await connection.fetchval("select count(*) from core.rejected_event where code = 'in_future'") == 3
@@ -247,6 +251,15 @@ async def test_three_sensors_alone_are_told_to_come_again_for_ten_minutes(connec
     await refuse(connection, *dpus)
     await let_pass(connection, timedelta(minutes=61))
     await come_again(connection, *dpus)
+
+
+async def test_time_without_suspicion_does_not_count(connection: asyncpg.Connection) -> None:
+    dpus = ("a", "b", "c")
+    await hear(connection, *dpus, "d", "e")
+    await come_again(connection, *dpus)
+    await let_pass(connection, 11 * MINUTE)
+    await suspect_long(connection, *dpus)
+    await refuse(connection, *dpus)
 
 
 async def test_most_of_all_live_sensors_are_told_to_come_again_for_as_long_as_they_are_ahead(
@@ -263,8 +276,7 @@ async def test_as_many_sensors_as_are_right_are_not_most(connection: asyncpg.Con
     dpus = [f"sensor-{number}" for number in range(10)]
     await hear(connection, *dpus, *(f"other-{number}" for number in range(10)))
     await let_pass(connection, MINUTE)
-    await come_again(connection, *dpus)
-    await let_pass(connection, timedelta(minutes=11))
+    await suspect_long(connection, *dpus)
     await refuse(connection, *dpus)
 
 
@@ -272,8 +284,7 @@ async def test_sensors_that_turn_out_to_be_ahead_later_bring_the_suspicion_back(
     few, others = ("a", "b", "c"), [f"other-{number}" for number in range(8)]
     await hear(connection, *few, *others)
     await let_pass(connection, MINUTE)
-    await come_again(connection, *few)
-    await let_pass(connection, timedelta(minutes=11))
+    await suspect_long(connection, *few)
     await refuse(connection, *few)
     await let_pass(connection, MINUTE)
     # the first of them are refused, and kept
@@ -295,8 +306,7 @@ async def test_many_dpus_that_were_made_up_confirm_nothing(connection: asyncpg.C
     invented = [f"invented-{number}" for number in range(30)]
     assert await record(connection, [(dpu, now() - timedelta(seconds=1), 1) for dpu in invented]) == []
     await let_pass(connection, MINUTE)
-    await come_again(connection, *invented)
-    await let_pass(connection, timedelta(minutes=11))
+    await suspect_long(connection, *invented)
     await refuse(connection, *invented)
 
 
@@ -304,8 +314,7 @@ async def test_many_whose_heartbeats_are_right_by_now_confirm_nothing(connection
     dpus = [f"sensor-{number}" for number in range(12)]
     await hear(connection, *dpus)
     await let_pass(connection, MINUTE)
-    await come_again(connection, *dpus)
-    await let_pass(connection, timedelta(minutes=11))
+    await suspect_long(connection, *dpus)
     await beat(connection, now(), *dpus[:3])
     await come_again(connection, *dpus[3:])  # it is judged anew
     await refuse(connection, *dpus[3:])

@@ -375,9 +375,11 @@ begin
     return;
   end if;
   commit;
-  -- Whoever stores events from here on looks at a clock that shows this or later, and marks what is too late for the goal.
-  -- Who began before may have looked at it long ago, as where the clock has just been set forward.
+  -- Whoever stores events from here on reads this goal, whatever the clock shows then, and marks what is too late for it.
   v_goal := public.time_bucket(interval '15 minutes', clock_timestamp() - interval '30 minutes');
+  update core.rollup_state s set goal_at = v_goal;
+  commit;
+  -- Who began before may have looked at the clock long ago, as where it has just been set forward.
   if not core.wait_for_ingest(coalesce((config->>'wait_seconds')::double precision, 30)) then
     perform core.end_rollup();
     commit;

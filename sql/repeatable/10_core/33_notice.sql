@@ -342,10 +342,13 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
+declare
+  v_low timestamptz := least(at, until_at);
+  v_high timestamptz := greatest(at, until_at);
 begin
   return query
   with change as materialized (
-    select c.dpu_ids, c.space_ids, c.spaces from core.list_noted(list_shifted_spaces.snapshot, list_shifted_spaces.at) c
+    select c.dpu_ids, c.space_ids, c.spaces from core.list_noted(list_shifted_spaces.snapshot, v_low) c
   )
   select f.space_id
   from (select distinct d.dpu_id from change c, unnest(c.dpu_ids) as d (dpu_id)) d
@@ -355,8 +358,10 @@ begin
   union
   select s.space_id from change c, unnest(c.spaces) as i (id) join core.space s on s.id = i.id
   union
-  -- daily resets that came
-  select l.space_id from core.live_space l where l.until_at > list_shifted_spaces.at and l.until_at <= list_shifted_spaces.until_at;
+  -- daily resets that came, or that are still to come because the clock was set back
+  select l.space_id from core.live_space l where l.until_at > v_low and l.until_at <= v_high
+  union
+  select l.space_id from core.live_space l where l.since > v_low and l.since <= v_high;
 end
 $$;
 comment on function core.list_shifted_spaces(pg_snapshot, timestamptz, timestamptz) is

@@ -68,7 +68,7 @@ begin
   end if;
 
   insert into core.live_space as l (space_id, since, base, until_at, counted_since)
-  select s.space_id, s.since, s.base, coalesce(core.get_next_scheduled_reset(v_now, h.time_zone, h.reset_at), 'infinity'), c.counted_since
+  select s.space_id, s.since, s.base, core.get_next_reset(s.space_id, v_now, h.time_zone, h.reset_at), c.counted_since
   from unnest(v_spaces, v_sinces, v_bases) as s (space_id, since, base)
   join core.list_schedules(spaces) h on h.space_id = s.space_id
   join core.derive_counted_since(spaces) c on c.space_id = s.space_id
@@ -134,7 +134,7 @@ begin
   loop
     -- a few at a time: nobody stores events meanwhile
     select array_agg(d.space_id) into v_spaces
-    from (select l.space_id from core.live_space l where l.until_at <= clock_timestamp() limit 200) d;
+    from (select l.space_id from core.live_space l where l.until_at <= clock_timestamp() or l.since > clock_timestamp() limit 200) d;
     exit when v_spaces is null;
     begin
       -- who waits for this lock holds up whoever comes after: better come again
@@ -150,7 +150,7 @@ begin
 end
 $$;
 comment on procedure core.rebase_due() is
-'Derives the live rows anew of all spaces whose daily reset has come. Until then their current counts are right, but cost as much as those of another instant. Call it on its own, outside of a transaction.';
+'Derives the live rows anew of all spaces whose daily reset has come, or whose latest reset is still to come because the clock was set back. Until then their current counts are right, but cost as much as those of another instant. Call it on its own, outside of a transaction.';
 
 create or replace function core.get_next_scheduled_reset(
   at timestamptz,
@@ -181,6 +181,24 @@ end
 $$;
 comment on function core.get_next_scheduled_reset(timestamptz, text, text) is
 'The first daily reset after an instant; null where there is none (never).';
+
+create or replace function core.get_next_reset(
+  space_id integer,
+  at timestamptz,
+  time_zone text,
+  reset_at text
+)
+returns timestamptz
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  -- an explicit one only where it was recorded before the clock was set back
+  select least(
+    coalesce(core.get_next_scheduled_reset(get_next_reset.at, time_zone, reset_at), 'infinity'),
+    (select min(r.at) from core.reset r where r.space_id = get_next_reset.space_id and r.superseded_at is null and r.at > get_next_reset.at))
+$$;
+comment on function core.get_next_reset(integer, timestamptz, text, text) is
+'The first reset of a space after an instant, by its zone and its daily reset; infinity where there is none.';
 
 create or replace function core.count_live(
   spaces integer[],
@@ -213,10 +231,11 @@ begin
   from core.live_space l
   left join core.live_flow f on f.space_id = l.space_id
   left join core.dpu_state s on s.dpu_id = f.dpu_id
-  where l.space_id = any (spaces) and l.until_at > v_at
+  where l.space_id = any (spaces) and l.until_at > v_at and l.since <= v_at
   group by l.space_id;
 
-  v_due := array(select l.space_id from core.live_space l where l.space_id = any (spaces) and l.until_at <= v_at);
+  -- a reset has come, or the clock was set back to before it
+  v_due := array(select l.space_id from core.live_space l where l.space_id = any (spaces) and (l.until_at <= v_at or l.since > v_at));
   if cardinality(v_due) > 0 then
     return query select c.* from core.count_spaces(v_due, v_at) c;
   end if;

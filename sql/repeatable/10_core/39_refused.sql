@@ -460,8 +460,12 @@ set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select from core.clock_suspicion s
-    where s.since_at <= is_suspicion_over.at - interval '10 minutes' and not s.is_confirmed
-      and s.judged_at > is_suspicion_over.at - interval '1 hour' and s.judged_at <= is_suspicion_over.at + interval '1 minute')
+    where not s.is_confirmed and s.judged_at <= is_suspicion_over.at + interval '1 minute'
+      and case
+        -- it goes on
+        when s.judged_at > is_suspicion_over.at - interval '2 minutes' then s.since_at <= is_suspicion_over.at - interval '10 minutes'
+        when s.judged_at > is_suspicion_over.at - interval '1 hour' then s.since_at <= s.judged_at - interval '10 minutes'
+      end)
 $$;
 comment on function core.is_suspicion_over(timestamptz) is
 'Whether our clock was suspected for 10 minutes and more, and nothing confirmed it: then events from ahead are refused one by one again.';
@@ -479,7 +483,10 @@ begin
     if v_old.judged_at > note_suspicion.at - interval '10 seconds' then
       return;
     end if;
-    v_since := least(v_old.since_at, v_since);
+    -- only time under suspicion counts
+    if v_old.judged_at > note_suspicion.at - interval '2 minutes' or v_old.since_at <= v_old.judged_at - interval '10 minutes' then
+      v_since := least(v_old.since_at, v_since);
+    end if;
   end if;
   insert into core.clock_suspicion as s (since_at, judged_at, is_confirmed)
   values (v_since, note_suspicion.at, core.is_suspicion_confirmed(v_since, note_suspicion.at))
@@ -488,7 +495,7 @@ begin
 end
 $$;
 comment on function core.note_suspicion(timestamptz) is
-'Notes that our clock is suspected at an instant, and every 10 seconds whether anything confirms that. After an hour without suspicion another one begins, and also where our clock was set back since.';
+'Notes that our clock is suspected at an instant, and every 10 seconds whether anything confirms that. After 2 minutes without suspicion another one begins, where it lasted 10 minutes after an hour, and also where our clock was set back since.';
 
 create or replace function core.drop_refused()
 returns void

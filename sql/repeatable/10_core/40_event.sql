@@ -467,12 +467,12 @@ begin
   from unnest(ordinals) as o;
 
   -- An ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups.
-  -- The rollups are ahead of the margin only where the clock of the database was set back.
+  -- The rollups, and a refresh that is under way, are ahead of the margin only where the clock of the database was set back.
   insert into core.late_mark (dpu_id, bucket)
   select distinct dpus[o], public.time_bucket(interval '15 minutes', times[o])
   from unnest(ordinals) as o
   where times[o] < greatest(
-    store_events.received_at - interval '15 minutes', (select s.materialized_until from core.rollup_state s));
+    store_events.received_at - interval '15 minutes', (select greatest(s.materialized_until, s.goal_at) from core.rollup_state s));
 
   if cardinality(v_touching) > 0 then
     update core.live_flow f set net = f.net + n.net

@@ -13,6 +13,8 @@ as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_old record := core.read_cursor(cursor);
+  v_low timestamptz := least(v_old.at, v_now);       -- the clock may have been set back since
+  v_high timestamptz := greatest(v_old.at, v_now);
   v_is_check boolean;
   v_changed text[];
 begin
@@ -32,9 +34,9 @@ begin
   end if;
 
   -- what changes with time alone is looked for every 5 seconds where no count hangs on it
-  v_is_check := v_old.checked_at <= v_now - interval '5 seconds';
+  v_is_check := v_old.checked_at <= v_now - interval '5 seconds' or v_old.at > v_now;
   with change as materialized (
-    select c.* from core.list_noted(v_old.snapshot, v_old.at) c
+    select c.* from core.list_noted(v_old.snapshot, v_low) c
   ),
   counted as (
     select f.space_id
@@ -43,7 +45,9 @@ begin
     union
     select s.space_id from change c, unnest(c.space_ids) as s (space_id)
     union
-    select l.space_id from core.live_space l where l.until_at > v_old.at and l.until_at <= v_now
+    select l.space_id from core.live_space l where l.until_at > v_low and l.until_at <= v_high
+    union
+    select l.space_id from core.live_space l where l.since > v_low and l.since <= v_high
   )
   select
     array(select s.id from counted c join core.space s on s.space_id = c.space_id),
@@ -54,7 +58,7 @@ begin
     counts := array(
       select c.id from unnest(counts) as c (id)
       union
-      select s.id from core.list_turned_spaces(v_old.checked_at, v_now) t (space_id) join core.space s on s.space_id = t.space_id);
+      select s.id from core.list_turned_spaces(least(v_old.checked_at, v_now), v_high) t (space_id) join core.space s on s.space_id = t.space_id);
   end if;
   spaces := array(select c.id from unnest(v_changed) as c (id) where c.id in (select s.id from core.space s));
   deleted := array(select c.id from unnest(v_changed) as c (id) where c.id not in (select s.id from core.space s));

@@ -136,11 +136,11 @@ as $$
   left join core.list_starts(array(select s.space_id from core.space s), clock_timestamp()) r on r.space_id = s.space_id
   left join core.list_schedules(array(select s.space_id from core.space s)) h on h.space_id = s.space_id
   left join lateral (
-    select coalesce(core.get_next_scheduled_reset(clock_timestamp(), h.time_zone, h.reset_at), 'infinity') as until_at
+    select core.get_next_reset(s.space_id, clock_timestamp(), h.time_zone, h.reset_at) as until_at
   ) n on true
   left join core.derive_counted_since(array(select s.space_id from core.space s)) c on c.space_id = s.space_id
   where l.until_at is null or l.counted_since is distinct from c.counted_since
-    or (l.until_at > clock_timestamp() and (l.since, l.base, l.until_at) is distinct from (r.since, r.base, n.until_at))
+    or (l.until_at > clock_timestamp() and l.since <= clock_timestamp() and (l.since, l.base, l.until_at) is distinct from (r.since, r.base, n.until_at))
   union all
   select
     'dpu_flow_15m', format('dpu %s at %s', coalesce(d.id, 'dpu_id ' || coalesce(f.dpu_id, r.dpu_id)), coalesce(f.bucket, r.bucket)),

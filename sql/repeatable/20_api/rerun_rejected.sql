@@ -32,6 +32,7 @@ declare
   v_indexes integer[];  -- what was not accepted of them, from 0
   v_verdicts text[];
   v_reasons text[];
+  v_open bigint[];      -- those that nobody else has run meanwhile
 begin
   select
     coalesce(array_agg(n.rejected_id order by n.rejected_id), '{}'), array_agg(n.code order by n.rejected_id),
@@ -63,6 +64,11 @@ begin
     senders => array(select v_tokens[o] from unnest(v_places) as o), sender_sizes => array_fill(1, array[cardinality(v_places)]),
     backfill => true) r;
 
+  v_open := array(
+    select r.rejected_id from core.rejected_event r
+    where r.rejected_id = any (v_ids) and r.rerun_at is null
+    order by r.rejected_id
+    for update);
   return query
   with told as (
     select v_ids[o] as id, v.verdict, v.detail
@@ -84,7 +90,7 @@ begin
       detail = case when t.verdict <> 'duplicate' then t.detail else r.detail end,
       rerun_at = case when t.verdict is null or t.verdict = 'duplicate' then clock_timestamp() end
     from told t
-    where r.rejected_id = t.id
+    where r.rejected_id = t.id and t.id = any (v_open)
   ),
   -- in the order of core.refuse_events
   uncounted as (
@@ -92,7 +98,7 @@ begin
     select v_dpus[o], v_hours[o], -count(*)
     from generate_subscripts(v_ids, 1) as o
     join told t on t.id = v_ids[o] and (t.verdict is null or t.verdict = 'duplicate')
-    where v_dpus[o] is not null and v_within[o] and v_hours[o] > clock_timestamp() - interval '26 hours'
+    where v_ids[o] = any (v_open) and v_dpus[o] is not null and v_within[o] and v_hours[o] > clock_timestamp() - interval '26 hours'
     group by v_dpus[o], v_hours[o]
     order by v_dpus[o], v_hours[o]
     on conflict (dpu, hour) do update set count = c.count + excluded.count
