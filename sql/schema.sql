@@ -1093,6 +1093,12 @@ routine core.get_most_of_limited()
     returns     integer
     as          sql immutable
 
+routine core.get_next_reset(integer,timestamp with time zone,text,text)
+    arguments   space_id integer, at timestamp with time zone, time_zone text, reset_at text
+    returns     timestamp with time zone
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.get_next_scheduled_reset(timestamp with time zone,text,text)
     arguments   at timestamp with time zone, time_zone text, reset_at text
     returns     timestamp with time zone
@@ -2262,6 +2268,7 @@ table core.live_space
     column      counted_since timestamp with time zone
     constraint  live_space_pkey PRIMARY KEY (space_id)
     constraint  live_space_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
+    index       CREATE INDEX live_space_since_idx ON core.live_space USING btree (since)
     index       CREATE INDEX live_space_until_at_idx ON core.live_space USING btree (until_at)
 
 table core.lock_capacity
@@ -2499,6 +2506,7 @@ table core.rollup_state
     column      events_from timestamp with time zone not null default '-infinity'::timestamp with time zone
     column      retired_at timestamp with time zone
     column      horizon_at timestamp with time zone not null default '2010-01-01 00:00:00+00'::timestamp with time zone
+    column      goal_at timestamp with time zone not null default '-infinity'::timestamp with time zone
     constraint  rollup_state_check CHECK ((events_from <= materialized_until))
     constraint  rollup_state_is_only_check CHECK (is_only)
     constraint  rollup_state_keep_days_check CHECK ((keep_days >= 8))
