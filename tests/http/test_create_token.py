@@ -150,3 +150,43 @@ async def test_the_database_itself_takes_only_scopes_that_there_are(
 ) -> None:
     with pytest.raises(asyncpg.PostgresError, match="needs scopes"):
         await connection.execute(f"select api.create_token(digest => sha256(''), scopes => {scopes})")
+
+
+async def test_a_family_of_limited_tokens_has_at_most_a_thousand(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_house(connection)
+    whole = await new_token(connection, "admin")
+    read = {"scopes": ["read"]}
+    async with guarded(database_url) as client:
+
+        async def make(by: dict[str, str], **fields: Any) -> httpx.Response:
+            return await client.post("/v1/tokens", json=read | fields, headers=by)
+
+        async def begin() -> dict[str, str]:
+            made = body(await make(whole, scopes=["admin"], space="house"), 201)
+            return bearer(made["token"])
+
+        first, other = await begin(), await begin()
+        second = bearer(body(await make(first, scopes=["admin"]), 201)["token"])
+        await connection.execute(
+            """insert into core.token (id, digest, scopes, space_id, created_at, created_by_id)
+            select 'tok_many' || n, sha256(n::text::bytea), '{read}', t.space_id, t.created_at, t.token_id
+            from core.token t cross join generate_series(1, 997) n where t.id = $1""",
+            await token_id(connection, second),
+        )
+        body(await make(first), 201)
+        await connection.execute("update core.token set revoked_at = created_at where id like 'tok_many%'")
+        for token in (first, second):
+            refused = problem(await make(token), 409, "conflict")
+            assert "1000, valid or made in the last 24 hours" in refused["detail"]
+            assert "Revoke some" in refused["detail"]
+        for token in (other, whole):
+            body(await make(token), 201)
+        await connection.execute(
+            """update core.token
+            set created_at = created_at - interval '2 days', revoked_at = created_at - interval '1 day'
+            where id like 'tok_many%'"""
+        )
+        for token in (first, second):
+            body(await make(token), 201)

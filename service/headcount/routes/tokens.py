@@ -13,7 +13,7 @@ from headcount.wire import paging
 from headcount.wire.messages import Id, Page, PageQuery, RevokeQuery, TokenIn, TokenMadeOut, TokenOut
 
 
-@post("/v1/tokens", opt=described(TokenMadeOut, scope="admin", status=201, body=TokenIn))
+@post("/v1/tokens", opt=described(TokenMadeOut, 409, scope="admin", status=201, body=TokenIn))
 async def create_token(request: HttpRequest) -> Response[bytes]:
     """Makes a token, which is in this answer and nowhere else.
 

@@ -79,6 +79,38 @@ comment on function core.list_makers(integer) is
 
 A family shares its limits. What a token without a space makes begins a family of its own: that one may make any token anyway.';
 
+create or replace function core.get_max_tokens()
+returns integer
+language sql immutable
+as $$ select 1000 $$;
+comment on function core.get_max_tokens() is
+'How many tokens a family of limited tokens can have. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.is_family_full(family_id integer)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return (
+    with recursive member as (
+      select is_family_full.family_id as token_id
+      union all
+      select t.token_id
+      from member m
+      join core.token t on t.created_by_id = m.token_id
+    )
+    select count(*) >= core.get_max_tokens()
+    from member m
+    join core.token t on t.token_id = m.token_id
+    where (t.revoked_at is null and coalesce(t.expires_at > clock_timestamp(), true))
+      or t.created_at > clock_timestamp() - interval '1 day');
+end
+$$;
+comment on function core.is_family_full(integer) is
+'Whether the family that begins with this token has as many as it can have: tokens that are valid, and all of the last 24 hours. So to revoke them makes no room for any number of new ones on the same day.';
+
 create or replace function core.get_family(token text)
 returns integer
 language sql stable

@@ -48,6 +48,11 @@ begin
       raise exception using errcode = 'PT403', message = format('This token is the last of %s that made one another.', core.get_max_generations()),
         hint = 'Make the new one with a token further up.';
     end if;
+    -- of requests at one time a few more may pass
+    if v_maker.space_id is not null and core.is_family_full(core.get_family(v_maker.id)) then
+      raise exception using errcode = 'PT409', message = format('This token and those of its family are %s, valid or made in the last 24 hours, and can be no more.', core.get_max_tokens()),
+        hint = 'Revoke some and come back a day after they were made. A token without a space can make any number.';
+    end if;
   end if;
   v_space_id := core.refer_to_space(space, 'space');
   if v_maker.token_id is not null then
@@ -77,4 +82,4 @@ $$;
 comment on function api.create_token(bytea, text[], text, text, timestamptz, integer, integer) is
 'Lets whoever has the token with this SHA-256 digest do what its scopes say: ingest, read, admin (which includes read).
 
-space: that one and all below it only (null: everything). expires_at null: never. events_per_second, requests_per_second: null for the limits that the service sets. On behalf of a token: neither longer nor faster than itself, and noted as made by it (created_by). If that is limited to a space: within that space (null: the same), and its own scopes only (else PT403). Errors: PT422 naming the field; PT403 also for one that is no longer valid, and for the eleventh generation.';
+space: that one and all below it only (null: everything). expires_at null: never. events_per_second, requests_per_second: null for the limits that the service sets. On behalf of a token: neither longer nor faster than itself, and noted as made by it (created_by). If that is limited to a space: within that space (null: the same), and its own scopes only (else PT403). Errors: PT422 naming the field; PT403 also for one that is no longer valid, and for the eleventh generation; PT409 where its family of limited tokens has core.get_max_tokens.';
