@@ -1075,6 +1075,10 @@ routine core.get_max_refused_of_dpu()
     returns     integer
     as          sql immutable
 
+routine core.get_max_tokens()
+    returns     integer
+    as          sql immutable
+
 routine core.get_microseconds(timestamp with time zone,timestamp with time zone)
     arguments   from_at timestamp with time zone, until_at timestamp with time zone
     returns     bigint
@@ -1226,6 +1230,12 @@ routine core.is_dpu_seen(integer)
 routine core.is_dry_run()
     returns     boolean
     as          sql stable
+
+routine core.is_family_full(integer)
+    arguments   family_id integer
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.is_far_behind(pg_snapshot,timestamp with time zone)
     arguments   snapshot pg_snapshot, at timestamp with time zone
