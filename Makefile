@@ -42,9 +42,9 @@ bench: setup
 	.venv/bin/python -m benchmarks.uptime
 
 soak: setup
-	HEADCOUNT_WORLDS=5000 .venv/bin/pytest tests/properties
-	HEADCOUNT_CRASHES=20 HEADCOUNT_OUTAGES=50 HEADCOUNT_SOAK_SECONDS=60 .venv/bin/pytest tests/load
-	HEADCOUNT_CRASHES=10 .venv/bin/pytest --timeout 1200 tests/nats
+	TEST_WORLDS=5000 .venv/bin/pytest tests/properties
+	TEST_CRASHES=20 TEST_OUTAGES=50 TEST_SOAK_SECONDS=60 .venv/bin/pytest tests/load
+	TEST_CRASHES=10 .venv/bin/pytest --timeout 1200 tests/nats
 
 generate: setup
 	.venv/bin/python -m tests.generate

@@ -26,7 +26,7 @@ def known_skips() -> dict[str, str]:
 
 def everything_must_run() -> bool:
     """As in .ci/run and on a forge."""
-    return bool(os.environ.get("HEADCOUNT_REQUIRED") or os.environ.get("CI"))
+    return bool(os.environ.get("TEST_REQUIRED") or os.environ.get("CI"))
 
 
 def skipped_tests(config: pytest.Config) -> list[Skipped]:

@@ -47,7 +47,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
 
 
 @pytest.mark.parametrize(
-    ("workers", "variables"), [((), {"CI": "true"}), (("-n", "2"), {"HEADCOUNT_REQUIRED": "npm"})], ids=str
+    ("workers", "variables"), [((), {"CI": "true"}), (("-n", "2"), {"TEST_REQUIRED": "npm"})], ids=str
 )
 def test_a_skip_that_is_not_listed_fails_where_everything_must_run(
     tmp_path: Path, workers: tuple[str, ...], variables: dict[str, str]

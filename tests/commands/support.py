@@ -19,12 +19,12 @@ from headcount.cli import main
 PATIENCE = 120.0  # seconds, on a machine that is busy with other things
 # What the suite itself is told; a command would refuse it as a setting that does not exist.
 OF_THE_SUITE = (
-    "HEADCOUNT_REQUIRED",
-    "HEADCOUNT_WORLDS",
-    "HEADCOUNT_CRASHES",
-    "HEADCOUNT_OUTAGES",
-    "HEADCOUNT_SOAK_SECONDS",
-    "HEADCOUNT_RACE_SECONDS",
+    "TEST_REQUIRED",
+    "TEST_WORLDS",
+    "TEST_CRASHES",
+    "TEST_OUTAGES",
+    "TEST_SOAK_SECONDS",
+    "TEST_RACE_SECONDS",
 )
 
 

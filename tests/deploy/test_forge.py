@@ -34,7 +34,7 @@ def test_the_gate_calls_targets_that_exist_and_lets_no_unlisted_skip_pass() -> N
     assert {"lint", "test"} <= set(targets)
     for target in [*targets, "check"]:
         assert re.search(rf"^{target}: setup$", MAKEFILE, re.M), target
-    assert "export HEADCOUNT_REQUIRED=npm" in GATE
+    assert "export TEST_REQUIRED=npm" in GATE
 
 
 def test_a_forge_runs_the_gate_and_each_python_with_each_postgresql() -> None:

@@ -1,4 +1,4 @@
-"""kill -9 under load, of the service and of the database. HEADCOUNT_CRASHES: how often (make soak: 20)."""
+"""kill -9 under load, of the service and of the database. TEST_CRASHES: how often (make soak: 20)."""
 
 import asyncio
 import itertools
@@ -18,7 +18,7 @@ from headcount.database.migrate import migrate
 from tests.commands.support import PATIENCE, Process, free_port, headcount, serving
 from tests.load.cluster import private_cluster
 
-CRASHES = int(os.environ.get("HEADCOUNT_CRASHES", "3"))
+CRASHES = int(os.environ.get("TEST_CRASHES", "3"))
 CLIENTS = 16
 DPUS = 40
 BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=6)

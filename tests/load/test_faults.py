@@ -1,4 +1,4 @@
-"""Faults of the machine under load: a full disk, and a clock that jumps. HEADCOUNT_CRASHES: how often (make soak: 20).
+"""Faults of the machine under load: a full disk, and a clock that jumps. TEST_CRASHES: how often (make soak: 20).
 
 All that was acknowledged has to be there once; what was refused for a clock is run again, and then there as well.
 """
@@ -24,7 +24,7 @@ from tests.factories import LONG_AGO, apply_site
 from tests.load.cluster import Cluster, private_cluster
 from tests.load.test_crash import Service
 
-ROUNDS = max(1, int(os.environ.get("HEADCOUNT_CRASHES", "3")) // 3)
+ROUNDS = max(1, int(os.environ.get("TEST_CRASHES", "3")) // 3)
 CLIENTS = 8
 DPUS = 20
 HOUR = 3600

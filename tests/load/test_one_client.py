@@ -1,8 +1,8 @@
 """One hostile client against the rest: whatever it does, the others are answered.
 
-HEADCOUNT_SOAK_SECONDS: for how long each attack goes on, and then how soon is a matter too (make soak: 60). Without it
+TEST_SOAK_SECONDS: for how long each attack goes on, and then how soon is a matter too (make soak: 60). Without it
 each goes on for two seconds, and the others have only to be answered: how soon depends on what else the machine does.
-HEADCOUNT_SOAK_ATTACKS: the names of those that are tried, with spaces between them; all without it.
+TEST_SOAK_ATTACKS: the names of those that are tried, with spaces between them; all without it.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ from headcount.http.auth import digest_of, make_token
 from tests.http.guarded import bearer
 from tests.load.attacks import ATTACKS, PATIENCE, Target
 
-SECONDS = float(os.environ.get("HEADCOUNT_SOAK_SECONDS", "2"))
-IS_SOAKED = "HEADCOUNT_SOAK_SECONDS" in os.environ
-NAMES = os.environ.get("HEADCOUNT_SOAK_ATTACKS", "").split()
+SECONDS = float(os.environ.get("TEST_SOAK_SECONDS", "2"))
+IS_SOAKED = "TEST_SOAK_SECONDS" in os.environ
+NAMES = os.environ.get("TEST_SOAK_ATTACKS", "").split()
 ANSWER_SECONDS = 0.5
 STORE_SECONDS = 2.0
 PAUSE_SECONDS = 0.02

@@ -1,4 +1,4 @@
-"""Far more than can be stored. HEADCOUNT_SOAK_SECONDS: for how long (make soak: 60)."""
+"""Far more than can be stored. TEST_SOAK_SECONDS: for how long (make soak: 60)."""
 
 import os
 
@@ -8,7 +8,7 @@ from benchmarks.overload import Requests, flood_with
 from benchmarks.processes import free_port, running
 from benchmarks.traffic import make_site
 
-SECONDS = float(os.environ.get("HEADCOUNT_SOAK_SECONDS", "4"))
+SECONDS = float(os.environ.get("TEST_SOAK_SECONDS", "4"))
 
 
 @pytest.mark.concurrency

@@ -1,6 +1,6 @@
 """Sensors fall silent and come back while three processes are killed -9 at random.
 
-HEADCOUNT_OUTAGES: how often (make soak: 50).
+TEST_OUTAGES: how often (make soak: 50).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ import pytest
 from tests.commands.support import PATIENCE, free_port, serving
 from tests.notices.support import Received, receiver, verified
 
-OUTAGES = int(os.environ.get("HEADCOUNT_OUTAGES", "6"))
+OUTAGES = int(os.environ.get("TEST_OUTAGES", "6"))
 DPUS = 10
 PROCESSES = 3
 THRESHOLD = timedelta(seconds=2)

@@ -1,4 +1,4 @@
-"""kill -9 under load: of a consumer, of a NATS node, of the database. HEADCOUNT_CRASHES: how often (make soak: 10)."""
+"""kill -9 under load: of a consumer, of a NATS node, of the database. TEST_CRASHES: how often (make soak: 10)."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from tests.load.cluster import private_cluster
 from tests.nats.load import Consumers, crash_under_load
 from tests.nats.server import nats_cluster, nats_server
 
-CRASHES = int(os.environ.get("HEADCOUNT_CRASHES", "2"))
+CRASHES = int(os.environ.get("TEST_CRASHES", "2"))
 
 
 async def test_every_event_counts_once_however_often_consumers_are_killed(

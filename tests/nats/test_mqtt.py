@@ -17,7 +17,7 @@ from tests.commands.support import PATIENCE
 from tests.nats.load import Consumers, consuming, events, until_stored
 from tests.nats.server import NatsServer, nats_cluster, nats_server
 
-CRASHES = int(os.environ.get("HEADCOUNT_CRASHES", "2"))
+CRASHES = int(os.environ.get("TEST_CRASHES", "2"))
 
 
 class Device:

@@ -20,7 +20,7 @@ from tests.conftest import EMPTY
 from . import rollups
 from .worlds import SUITE_WORLDS, Player, Script, scripts
 
-WORLDS = int(os.environ.get("HEADCOUNT_WORLDS", SUITE_WORLDS))
+WORLDS = int(os.environ.get("TEST_WORLDS", SUITE_WORLDS))
 
 
 def in_other_thread(play: Callable[[Script], Coroutine[Any, Any, None]]) -> Callable[[], None]:

@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.factories import NOON, apply_site, differences, seconds
 from tests.properties.outages import Armed, Believed, Outage, Period, find_outages
 
-WORLDS = int(os.environ.get("HEADCOUNT_WORLDS", "8"))
+WORLDS = int(os.environ.get("TEST_WORLDS", "8"))
 THRESHOLD = 2
 DEAF_AFTER = timedelta(seconds=5)
 NAMES = ("a", "b", "c", "d")

@@ -19,7 +19,7 @@ from .oracle import read_timestamp
 from .uptime_oracle import EPOCH, HOUR, MICROSECOND, MINUTE, WINDOWS, Hours, Site, micros
 from .worlds import JUMPS, OTHER_ZONES, SUITE_WORLDS, often
 
-WORLDS = int(os.environ.get("HEADCOUNT_WORLDS", SUITE_WORLDS))
+WORLDS = int(os.environ.get("TEST_WORLDS", SUITE_WORLDS))
 CLOCKS = ["00:00", "00:00:00", "00:01", "01:00", "01:30", "02:00", "02:30", "03:00", "09:00", "12:00:01", "17:30"]
 CLOCKS += ["22:00", "23:30", "23:59", "23:59:58", "23:59:59"]
 

@@ -2,7 +2,7 @@
 
 The margins of the product are quarters of an hour. So that a test lives to see them pass, the clock of its database
 runs fast: clock_timestamp() is replaced in every function and view, and nothing else is. A quarter of an hour takes
-SECONDS_A_QUARTER. HEADCOUNT_RACE_SECONDS makes the race longer; with 60 it has to get through 2,000 reads.
+SECONDS_A_QUARTER. TEST_RACE_SECONDS makes the race longer; with 60 it has to get through 2,000 reads.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from tests.factories import LONG_AGO, apply_site, record
 
 pytestmark = pytest.mark.concurrency
 
-SECONDS = float(os.environ.get("HEADCOUNT_RACE_SECONDS", "10"))
+SECONDS = float(os.environ.get("TEST_RACE_SECONDS", "10"))
 SECONDS_A_QUARTER = 4.5
 CHANCE = random.SystemRandom()
 WRITERS = 4
