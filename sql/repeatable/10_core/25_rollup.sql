@@ -339,7 +339,8 @@ declare
     where l.locktype = 'relation' and l.relation = 'core.lock_plan'::regclass and l.mode = 'RowShareLock' and l.granted
       and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.pid <> pg_backend_pid());
 begin
-  -- by the number of looks and not by the clock, which may be what jumps
+  -- By the number of looks and not by the clock, which may be what jumps. Where it is set back during pg_sleep, that takes
+  -- as long as the jump: rollups stand still meanwhile, and answers are right without them.
   for v_look in 0 .. ceil(seconds / 0.05)::integer loop
     if not exists (
       select from pg_locks l
