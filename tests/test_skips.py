@@ -35,7 +35,9 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
     (folder / "test_some.py").write_text(TESTS)
     (folder / "conftest.py").write_text("from tests.skips import pytest_sessionfinish, pytest_terminal_summary\n")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *arguments, "test_some.py"]
-    clean = {name: value for name, value in environment().items() if name not in ("CI", "PYTEST_ADDOPTS")}
+    clean = {
+        name: value for name, value in environment().items() if name not in ("CI", "TEST_REQUIRED", "PYTEST_ADDOPTS")
+    }
     return subprocess.run(
         command,
         cwd=folder,
