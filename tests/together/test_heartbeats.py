@@ -36,7 +36,7 @@ class Store:
 
 
 def make_heartbeats(settings: Settings | None = None) -> Heartbeats:
-    found: Heartbeats = create_app(settings or Settings(auth="off")).state.heartbeats
+    found: Heartbeats = create_app(settings or Settings(auth="off")).services.heartbeats
     return found
 
 

@@ -48,7 +48,7 @@ class Store:
 
 
 def make_writer(settings: Settings = SETTINGS) -> Writer:
-    found: Writer = create_app(settings).state.writer
+    found: Writer = create_app(settings).services.writer
     return found
 
 
