@@ -598,7 +598,7 @@ routine core.admit_dpus(text[],integer[],text[],integer[])
     arguments   dpus text[], ids integer[], senders text[], sender_sizes integer[]
     returns     text
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.are_reached_by_senders(text[],integer[],timestamp with time zone[])
     arguments   senders text[], dpus integer[], times timestamp with time zone[]
@@ -751,7 +751,7 @@ routine core.count_spaces(integer[],timestamp with time zone,timestamp with time
 routine core.count_unplaced()
     returns     integer
     as          sql stable
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=on
 
 routine core.cut_parts(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,boolean)
     arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], materialized_until timestamp with time zone, is_marked boolean

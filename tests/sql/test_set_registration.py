@@ -9,6 +9,7 @@ import pytest
 from headcount.database import calls
 from tests.factories import NOON, apply_site, hear
 from tests.http.guarded import new_token, token_id
+from tests.sql.test_large_fleet import count_read
 
 
 async def allow(connection: asyncpg.Connection, burst: int, per_hour: int = 0, max_unplaced: int = 1000) -> None:
@@ -118,6 +119,21 @@ async def test_what_is_refused_is_taken_once_there_is_room(connection: asyncpg.C
     await connection.execute("update core.registrar set at = at - interval '1 hour'")
     assert await send(connection, "a", senders=[(token, 1)]) == []
     assert await connection.fetchval("select count(*) from core.event") == 1
+
+
+@pytest.mark.measured
+async def test_many_new_ones_do_not_read_the_others_again_and_again(connection: asyncpg.Connection) -> None:
+    """Also where the tables were small when they were analyzed."""
+    await allow(connection, burst=10_000, max_unplaced=10_000)
+    await send(connection, *(f"first-{n}" for n in range(60)))
+    await connection.execute("analyze core.dpu")
+    for group in range(6):  # from then on the plan is kept
+        await send(connection, *(f"{group}-{n}" for n in range(200)))
+    async with connection.transaction():
+        before = await count_read(connection)
+        await send(connection, *(f"last-{n}" for n in range(200)))
+        read = await count_read(connection) - before
+    assert read["dpu"] < 10_000
 
 
 @pytest.mark.concurrency

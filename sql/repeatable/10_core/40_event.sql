@@ -120,6 +120,7 @@ create or replace function core.count_unplaced()
 returns integer
 language sql stable
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = on  -- all of them; who calls it looks for a few
 as $$
   select count(*)::integer
   from core.dpu d
@@ -137,6 +138,8 @@ create or replace function core.admit_dpus(
 returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+-- planned for few, there may be many: then each would read all DPUs
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
