@@ -28,7 +28,7 @@ from headcount.sensors.outages import Jobs
 from headcount.settings import Settings
 from headcount.uptime.reports import Reports
 from headcount.wire.bodies import Bodies
-from headcount.wire.threads import Leisure
+from headcount.wire.threads import WorkerThreads
 
 
 class NoEvents(BaseEventEmitterBackend):
@@ -70,7 +70,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
     writer = Writer(database, settings, metrics)
     heartbeats = Heartbeats(database, settings, metrics)
     bodies = Bodies(settings.max_body_bytes)
-    leisure = Leisure()
+    worker_threads = WorkerThreads()
     tokens = Tokens(database.door) if settings.auth == "required" else None
     gate = Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second))
     live = Live(database, gate)
@@ -96,7 +96,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
             database.lifespan,
             *([tokens.lifespan] if tokens else []),
             *([replica.lifespan] if replica else []),
-            leisure.lifespan,
+            worker_threads.lifespan,
             Jobs(database).lifespan,
             writer.room.lifespan,
             heartbeats.room.lifespan,
@@ -123,7 +123,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
         reader=Reader(database, metrics),
         sensors=Sensors(),
         bodies=bodies,
-        leisure=leisure,
+        worker_threads=worker_threads,
         metrics=metrics,
         document=Document(),
         overload=Seldom(),

@@ -25,7 +25,7 @@ from headcount.wire import threads
 from headcount.wire.access import EVERYTHING
 from headcount.wire.bodies import MAX_BODY, MAX_PLAN_BODY, Bodies, decode_bytes
 from headcount.wire.problems import Problem
-from headcount.wire.threads import Leisure
+from headcount.wire.threads import WorkerThreads
 from tests.http import body, event, problem
 from tests.http.guarded import Headers, new_token, token_id
 from tests.http.streams import PATIENCE, client_of
@@ -317,7 +317,7 @@ async def test_what_is_small_or_good_is_decoded_at_once(app: App, monkeypatch: p
     def refuse(*_: object) -> None:
         raise AssertionError("a thread was asked")
 
-    monkeypatch.setattr(Leisure, "run", refuse)
+    monkeypatch.setattr(WorkerThreads, "run", refuse)
     good = msgspec.json.encode({"events": [event(sequence=number) for number in range(150)]})
     for content in (good[:10_000], b'{"events":[{"dpu":"a"},7]}', gzip.compress(good)):
         is_packed = content[:2] == b"\x1f\x8b"
@@ -420,7 +420,7 @@ async def test_of_one_client_one_body_is_decoded_at_a_time_and_those_of_others_b
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(threads, "MAX_PAUSE_SECONDS", 0.0)
-    some = Leisure()
+    some = WorkerThreads()
     may_end = threading.Event()
     begun: list[str] = []
 
@@ -450,7 +450,7 @@ async def test_of_one_client_one_body_is_decoded_at_a_time_and_those_of_others_b
 
 
 async def test_a_thread_passes_on_what_goes_wrong() -> None:
-    some = Leisure()
+    some = WorkerThreads()
 
     def fail() -> None:
         raise Problem("malformed", "It is no good.")
@@ -463,7 +463,7 @@ async def test_a_thread_passes_on_what_goes_wrong() -> None:
 async def test_only_what_is_read_in_no_time_is_read_by_the_event_loop(
     app: App, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads: Leisure = app.services.leisure
+    threads: WorkerThreads = app.services.worker_threads
     run, read = threads.run, []
 
     async def note(name: str | None, work: Any, check: Any) -> Any:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from headcount.background import background
 from headcount.database import calls
 from headcount.database.plan_turns import Plans
 from headcount.database.schema import SchemaVersion, compare_schema, expected_schema
@@ -226,12 +227,8 @@ class Database:
                     type(self.fault).__name__,
                     self.fault,
                 )
-            task = asyncio.create_task(self._watch())
-            try:
+            async with background(self._watch()):
                 yield
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -290,13 +287,14 @@ class Database:
             self.fault, self.is_silent = None, False
 
     async def _look_again_while_late(self) -> None:
-        for is_last in (*[False] * (LOOKS - 1), True):
+        looks = 1
+        while True:
             try:
-                await self.check(self.watch)
-                break
+                return await self.check(self.watch)
             except TimeoutError:
-                if is_last or not self.watch.was_late:
+                if looks == LOOKS or not self.watch.was_late:
                     raise
+            looks += 1
 
     async def _lose(self) -> None:
         """Nobody waits any longer for a database that says nothing."""

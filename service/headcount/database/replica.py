@@ -22,6 +22,7 @@ from typing import TypeVar
 import asyncpg
 import msgspec
 
+from headcount.background import background
 from headcount.database import calls
 from headcount.database.batching import Groups
 from headcount.database.pool import Client, Database
@@ -97,13 +98,8 @@ class Replica:
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         """Needs no replica: until there is one, the primary answers."""
-        async with self.database.opened():
-            task = asyncio.create_task(self._watch())
-            try:
-                yield
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        async with self.database.opened(), background(self._watch()):
+            yield
 
     def get_lag(self) -> float:
         """In seconds: everything committed so long ago is there. Not a number: it is away."""

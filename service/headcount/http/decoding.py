@@ -1,6 +1,7 @@
 """Bodies of requests, as what is ingested."""
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -17,13 +18,15 @@ from headcount.http.requests import (
 from headcount.http.sessions import access_of
 from headcount.ingest import formats, heartbeats
 from headcount.ingest.backpressure import Room
-from headcount.ingest.formats import EVENT_FORMATS, READING_FORMATS, AnyBatch, check_batch_days, check_days
+from headcount.ingest.formats import EVENT_FORMATS, READING_FORMATS, AnyBatch, check_days
 from headcount.ingest.heartbeats import decode_batch
 from headcount.ingest.polls import POLLS, PollBatch
 from headcount.ingest.sites import decode_site_bytes
 from headcount.wire.bodies import MAX_SMALL_BODY
 from headcount.wire.messages import ReportIn, RerunIn, RerunQuery, SiteIn
 from headcount.wire.problems import Problem
+
+Sent = TypeVar("Sent", formats.Batch, PollBatch)
 
 
 async def decode_events(request: HttpRequest) -> formats.Batch:
@@ -41,15 +44,15 @@ async def decode_body(request: HttpRequest, decoders: Mapping[str, Callable[[byt
     return await read_body(request, decoders[media_type(request, decoders)], check=lambda: check_rate(request))
 
 
-def _sent(request: HttpRequest, batch: formats.Batch) -> formats.Batch:
-    return msgspec.structs.replace(check_batch_days(batch), sender=request.auth.token)
+def _sent(request: HttpRequest, batch: Sent) -> Sent:
+    """With the token that sent it. Raises Problem (413) if it is of too many days."""
+    check_days(batch.times)
+    return msgspec.structs.replace(batch, sender=request.auth.token)
 
 
 async def decode_polls(request: HttpRequest) -> PollBatch:
     """The body of POST /v1/polls, whatever its format."""
-    batch = await decode_body(request, POLLS.formats)
-    check_days(batch.times)
-    return msgspec.structs.replace(batch, sender=request.auth.token)
+    return _sent(request, await decode_body(request, POLLS.formats))
 
 
 async def decode_heartbeats(request: HttpRequest) -> heartbeats.Batch:

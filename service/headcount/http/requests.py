@@ -263,7 +263,7 @@ async def read_body(
         if not held:
             bodies.hold(client, len(whole))
             held = len(whole)
-        return await services(request).leisure.run(
+        return await services(request).worker_threads.run(
             client, lambda: read(gunzip(whole, limit) if is_gzip else whole), check
         )
     except TimeoutError:

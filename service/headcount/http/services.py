@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # they are made of what reaches them through here
     from headcount.sensors.listing import Sensors
     from headcount.uptime.reports import Reports
     from headcount.wire.bodies import Bodies
-    from headcount.wire.threads import Leisure
+    from headcount.wire.threads import WorkerThreads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ class Services:
     reader: Reader
     sensors: Sensors
     bodies: Bodies
-    leisure: Leisure
+    worker_threads: WorkerThreads
     metrics: Metrics
     document: Document
     overload: Seldom

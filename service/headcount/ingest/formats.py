@@ -221,10 +221,7 @@ def decode_message(body: bytes, content_type: str = "", content_encoding: str = 
     format = parse_media_type(content_type, EVENT_FORMATS)
     body = inflate(body, content_encoding)
     decode_one = ONE_EVENT_FORMATS.get(format)
-    return check_batch_days((decode_one and decode_one(body)) or EVENT_FORMATS[format](body))
-
-
-def check_batch_days(batch: Batch) -> Batch:
+    batch = (decode_one and decode_one(body)) or EVENT_FORMATS[format](body)
     check_days(batch.times)
     return batch
 

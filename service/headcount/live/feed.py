@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from litestar.types import Receive, Scope, Send
 
+from headcount.background import background
 from headcount.database import calls
 from headcount.database.pool import Database
 from headcount.wire.access import Access
@@ -420,12 +421,8 @@ class Live:
     async def _run(self) -> None:
         """Ticks until nobody listens any more. Somebody may come while it ends: the end is one step."""
         while self.listening:
-            checking = asyncio.create_task(self._check_tokens())
-            try:
+            async with background(self._check_tokens()):
                 await self._run_ticks()
-            finally:
-                checking.cancel()
-                await asyncio.gather(checking, return_exceptions=True)
 
     async def _run_ticks(self) -> None:
         self.cursor = BEGINNING

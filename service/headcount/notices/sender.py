@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
+from headcount.background import background
 from headcount.database import calls
 from headcount.database.pool import Database, Glance
 from headcount.logs import Seldom
@@ -52,15 +53,11 @@ class Notices:
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         self.channels.open()
-        tasks = []
-        if self.database.settings.send_notices:
-            tasks = [asyncio.create_task(self._send_all()), asyncio.create_task(self._detect_all())]
+        work = [self._send_all(), self._detect_all()] if self.database.settings.send_notices else []
         try:
-            yield
+            async with background(*work):
+                yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             # those that are cut off come again when their leases run out
             if self.running:
                 await asyncio.wait(self.running, timeout=GRACE_SECONDS)

@@ -1,5 +1,6 @@
 """The floor plan: spaces, doorways, DPUs, where they are, and resets."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from litestar import Response, delete, get, post, put
@@ -49,6 +50,20 @@ async def _preview(
     return answer(request, convert({**fields, "dry_run": True, "counts": counts}, kind))
 
 
+async def _retire(
+    request: HttpRequest,
+    name: str,
+    delete_it: Callable[[calls.Session, str], Awaitable[bool]],
+    get_it: Callable[[calls.Session, str], Awaitable[Struct]],
+) -> Response[bytes]:
+    """200 with the retired thing, or 204 where it was removed. `name`: of its id in the address."""
+    no_query(request)
+    thing = path_id(request, name)
+    if not await delete_it(plan_database(request), thing):
+        return nothing()
+    return answer(request, await get_it(database(request), thing))
+
+
 def _after(text: str | None) -> str | None:
     return paging.read(text, Id) if text else None
 
@@ -85,11 +100,7 @@ async def list_spaces(request: HttpRequest) -> Response[bytes]:
 @delete("/v1/spaces/{space:str}", status_code=200, opt=described(SpaceOut, 404, 409, scope="admin", undone=True))
 async def delete_space(request: HttpRequest) -> Response[bytes]:
     """Retires a space that has facts (200), or removes one that has none (204)."""
-    no_query(request)
-    space = path_id(request, "space")
-    if not await calls.delete_space(plan_database(request), space):
-        return nothing()
-    return answer(request, await calls.get_space(database(request), space))
+    return await _retire(request, "space", calls.delete_space, calls.get_space)
 
 
 @put("/v1/doorways/{doorway:str}", opt=described(DoorwayOut, 404, 409, scope="admin", created=True, body=DoorwayIn))
@@ -112,11 +123,7 @@ async def get_doorway(request: HttpRequest) -> Response[bytes]:
 @delete("/v1/doorways/{doorway:str}", status_code=200, opt=described(DoorwayOut, 404, scope="admin", undone=True))
 async def delete_doorway(request: HttpRequest) -> Response[bytes]:
     """Retires a doorway at which a DPU was placed (200), or removes one that has no such facts (204)."""
-    no_query(request)
-    doorway = path_id(request, "doorway")
-    if not await calls.delete_doorway(plan_database(request), doorway):
-        return nothing()
-    return answer(request, await calls.get_doorway(database(request), doorway))
+    return await _retire(request, "doorway", calls.delete_doorway, calls.get_doorway)
 
 
 @get("/v1/doorways", opt=described(Page[DoorwayOut], scope="read", query=ThingsQuery))
@@ -138,11 +145,7 @@ async def put_dpu(request: HttpRequest) -> Response[bytes]:
 @delete("/v1/dpus/{dpu:str}", status_code=200, opt=described(DpuOut, 404, scope="admin", undone=True))
 async def delete_dpu(request: HttpRequest) -> Response[bytes]:
     """Retires a DPU that was placed or heard from (200), or removes one that has no such facts (204)."""
-    no_query(request)
-    dpu = path_id(request, "dpu")
-    if not await calls.delete_dpu(plan_database(request), dpu):
-        return nothing()
-    return answer(request, await calls.get_dpu(database(request), dpu))
+    return await _retire(request, "dpu", calls.delete_dpu, calls.get_dpu)
 
 
 @get("/v1/dpus/{dpu:str}", opt=described(DpuOut, 404, scope="read"))

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from headcount.background import background
 from headcount.database import calls
 from headcount.database.pool import Database
 
@@ -28,13 +29,8 @@ class Jobs:
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.run()) if self.database.settings.jobs else None
-        try:
+        async with background(*([self.run()] if self.database.settings.jobs else [])):
             yield
-        finally:
-            if task:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
 
     async def run(self) -> None:
         complained = -COMPLAIN_SECONDS

@@ -44,7 +44,7 @@ def take_time(size: int) -> None:
 
 def breathe(number: int) -> None:
     """For loops that go on for long, with the number of the round: lets the event loop have its turn now and then."""
-    if number % BREATHS_APART == 0 and getattr(_here, "is_of_leisure", False):
+    if number % BREATHS_APART == 0 and getattr(_here, "is_worker", False):
         time.sleep(BREATH_SECONDS)
 
 
@@ -52,11 +52,11 @@ def no_check() -> None:
     """Nothing speaks against the work."""
 
 
-class Leisure:
-    """The threads."""
+class WorkerThreads:
+    """Does work beside the event loop."""
 
     def __init__(self) -> None:
-        self.pool = ThreadPoolExecutor(THREADS, "leisure", initializer=_begin)
+        self.pool = ThreadPoolExecutor(THREADS, "worker", initializer=_begin)
         self.free = asyncio.Semaphore(THREADS)
         self.turns: dict[str, Turn] = {}
 
@@ -119,4 +119,4 @@ class Turn:
 
 
 def _begin() -> None:
-    _here.is_of_leisure = True
+    _here.is_worker = True
