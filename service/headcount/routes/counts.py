@@ -29,7 +29,7 @@ from headcount.wire.messages import (
 
 @get("/v1/spaces/{space:str}/count", opt=described(CountOut, 404, scope="read", query=CountQuery))
 async def get_count(request: HttpRequest) -> Response[bytes]:
-    """The count of a space at an instant (without `at`: now), from what was known at `known_at`."""
+    """Get the count of a space: now, or at the instant `at`, from what was known at `known_at`."""
     asked = query(request, CountQuery)
     is_now = asked.at is None and asked.known_at is None
     session = reading(request, asked.max_staleness, is_now=is_now, is_slow=asked.known_at is not None)
@@ -39,7 +39,7 @@ async def get_count(request: HttpRequest) -> Response[bytes]:
 
 @get("/v1/counts", opt=described(CountsOut, 404, scope="read", query=CountsQuery))
 async def list_counts(request: HttpRequest) -> Response[bytes]:
-    """The counts of the spaces named, or of a space and all below it, or of all, from one snapshot."""
+    """Get the counts of some spaces, of a space and all below it, or of all, from one snapshot."""
     asked = query(request, CountsQuery)
     is_now = asked.at is None and asked.known_at is None
     limited_to = database(request).limited_to
@@ -56,11 +56,11 @@ async def list_counts(request: HttpRequest) -> Response[bytes]:
     opt=described(SpaceCountsOut, 404, scope="read", query=SpaceCountsQuery, media_types=(JSON, MSGPACK, CSV)),
 )
 async def list_space_counts(request: HttpRequest) -> Response[bytes] | Stream:
-    """How the count of a space went: the buckets of local time that overlap [from, to), at most 10,000.
+    """Get how the count of a space went in [from, to): buckets of local time, at most 10,000.
 
-    `to`: now, if absent; `from`: 24 hours before `to`; `time_zone`: the space's own. Days, weeks (from Monday) and
-    months begin at local midnight; a day can have 23 or 25 hours. A bucket that is not over is told as far as it
-    has come. As CSV with `Accept: text/csv` or `format=csv`.
+    `to` is now by default; `from` is 24 hours before `to`; `time_zone` is that of the space. Days, weeks (from Monday)
+    and months begin at local midnight; a day can have 23 or 25 hours. The last bucket can be unfinished: it tells what
+    has happened so far. Send `Accept: text/csv` or `format=csv` for CSV.
     """
     asked = query(request, SpaceCountsQuery)
     session = reading(request, asked.max_staleness, is_slow=True)
@@ -78,14 +78,13 @@ async def list_space_counts(request: HttpRequest) -> Response[bytes] | Stream:
     ),
 )
 async def stream_counts(request: HttpRequest) -> ASGIApp:
-    """The counts of the spaces named, or of a space and all below it, or of all: now, and whenever they change.
+    """Stream the counts of some spaces, of a space and all below it, or of all.
 
-    Server-sent events: `count` with what GET /v1/spaces/{id}/count answers, once for each space and then within a
-    second of every change; `space` with `{space, deleted}` when a space itself was created, changed or deleted;
-    `dpu` with `{dpu, state, last_seen, at, space}` when a sensor there goes offline, comes back or is new.
-    `list` with `{reason}` when changes may have been missed: list spaces and sensors again. With `Last-Event-ID` only
-    what changed since, or `list` and all counts where that is longer ago than 2 minutes. A comment at least every 15
-    seconds.
+    Server-sent events. `count` has what GET /v1/spaces/{id}/count answers: once for each space, then within a second
+    of every change. `space` with `{space, deleted}`: the space itself was created, changed or deleted. `dpu` with
+    `{dpu, state, last_seen, at, space}`: a sensor went offline, came back or is new. `list` with `{reason}`: changes
+    may have been missed, so list spaces and sensors again. With `Last-Event-ID` the stream begins with what changed
+    since; after more than 2 minutes it begins with `list` and all counts. A comment comes at least every 15 seconds.
     """
     asked = query(request, LiveQuery)
     spaces = tuple(dict.fromkeys(asked.space)) if asked.space is not None else None

@@ -29,7 +29,7 @@ def _shortest(moment: datetime | None) -> str | None:
 
 @post("/ingest", opt=described(EventsRecordedOut, scope="ingest", query=BackfillQuery, body=ReadingsIn))
 async def record_readings(request: HttpRequest) -> Response[bytes]:
-    """Stores the readings of one device, as POST /v1/events does."""
+    """Store the readings of one device, as POST /v1/events does."""
     asked = query(request, BackfillQuery)
     await admit(request, services(request).writer.room)
     batch = await decode_readings(request)
@@ -39,7 +39,7 @@ async def record_readings(request: HttpRequest) -> Response[bytes]:
 
 @get("/devices/{device:str}/latest_timestamp", opt=described(LatestTimestampOut, 404, scope="read"))
 async def get_latest_timestamp(request: HttpRequest) -> Response[bytes]:
-    """The instant of the latest reading."""
+    """Get the instant of the latest reading of a device."""
     no_query(request)
     found = await calls.get_device(database(request), path_id(request, "device"))
     return answer(request, LatestTimestampOut(_shortest(found.latest_timestamp)))
@@ -47,7 +47,7 @@ async def get_latest_timestamp(request: HttpRequest) -> Response[bytes]:
 
 @get("/devices/{device:str}/cumulative_count", opt=described(CumulativeCountOut, 404, scope="read"))
 async def get_cumulative_count(request: HttpRequest) -> Response[bytes]:
-    """The sum of all readings."""
+    """Get the sum of all readings of a device."""
     no_query(request)
     found = await calls.get_device(database(request), path_id(request, "device"))
     return answer(request, CumulativeCountOut(found.cumulative_count))
@@ -55,7 +55,10 @@ async def get_cumulative_count(request: HttpRequest) -> Response[bytes]:
 
 @get("/devices/{device:str}", opt=described(DeviceOut, 404, scope="read", query=DeviceQuery))
 async def get_device(request: HttpRequest) -> Response[bytes]:
-    """The newest readings in [from, to), in time order; several sequences of one instant are summed."""
+    """Get the newest readings of a device in [from, to), in time order.
+
+    Readings of the same instant are summed.
+    """
     asked = query(request, DeviceQuery)
     session, device = database(request, is_slow=True), path_id(request, "device")
     found = await calls.list_readings(session, device, asked.from_, asked.to, asked.limit)

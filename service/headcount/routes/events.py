@@ -31,10 +31,10 @@ from headcount.wire.messages import (
 
 @post("/v1/events", opt=described(EventsRecordedOut, scope="ingest", query=BackfillQuery, body=EventsIn))
 async def record_events(request: HttpRequest) -> Response[bytes]:
-    """Stores events and answers after the commit, with a verdict for each that was not accepted.
+    """Store events. The answer comes after the commit, with a verdict for each that was not accepted.
 
-    JSON, MessagePack, NDJSON or CSV, each also as gzip; up to 10,000 events or 8 MiB inflated.
-    One bad event never costs the good ones beside it. With `backfill=true` their receipt is no sign of life.
+    JSON, MessagePack, NDJSON or CSV, each also as gzip; up to 10,000 events or 8 MiB inflated. A bad event does not
+    affect the good ones in the same request. With `backfill=true` receipt is no sign of life of the DPUs.
     """
     asked = query(request, BackfillQuery)
     await admit(request, services(request).writer.room)
@@ -45,7 +45,7 @@ async def record_events(request: HttpRequest) -> Response[bytes]:
 
 @get("/v1/events", opt=described(Page[EventOut], 404, scope="read", query=EventsQuery))
 async def list_events(request: HttpRequest) -> Response[bytes]:
-    """Raw events of a DPU, or those that counted for a space, in [from, to), in time order."""
+    """List the events of a DPU, or those that counted for a space, in [from, to), in time order."""
     asked = query(request, EventsQuery)
     none = (None, None, None)
     time, dpu, sequence = paging.read(asked.after, tuple[datetime, Id, int]) if asked.after else none
@@ -58,7 +58,7 @@ async def list_events(request: HttpRequest) -> Response[bytes]:
 
 @get("/v1/rejected", opt=described(Page[RejectedEventOut], scope="read", query=RejectedQuery))
 async def list_rejected(request: HttpRequest) -> Response[bytes]:
-    """Refused events with their reasons, the latest receipt first. They are kept for 30 days."""
+    """List refused events with their reasons, the latest receipt first. They are kept for 30 days."""
     asked = query(request, RejectedQuery)
     at, id = paging.read(asked.after, tuple[datetime, int]) if asked.after else (None, None)
     rows = await calls.list_rejected(
@@ -82,10 +82,10 @@ async def list_rejected(request: HttpRequest) -> Response[bytes]:
     opt=described(RerunOut, scope="admin", query=RerunQuery, body=RerunIn),
 )
 async def rerun_rejected(request: HttpRequest) -> Response[bytes]:
-    """Runs refused events again, once the reason is mended: those that fit the filter, or those with these ids.
+    """Run refused events again after the reason was corrected: by a filter, or by their ids.
 
-    The filter comes in the body or in the address. What goes in leaves the list; it is no sign of life.
-    Events that could not be decoded stay: send them again, corrected.
+    The filter comes in the body or in the query string. Events that are accepted leave the list. This is no sign of
+    life. Events that could not be decoded stay in the list: correct them and send them again.
     """
     auto_register = services(request).writer.settings.auto_register
     asked = await decode_rerun(request)

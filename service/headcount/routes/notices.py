@@ -29,9 +29,9 @@ TOKEN_TESTS = 10
     opt=described(ChannelPutOut, 404, 409, scope="admin", created=True, body=ChannelIn),
 )
 async def put_channel(request: HttpRequest) -> Response[bytes]:
-    """Makes or changes a channel. What is absent stays as it is; null clears it.
+    """Create or change a channel. Absent fields stay as they are; null clears a field.
 
-    A webhook is signed as Standard Webhooks says. A secret that the service makes is in this answer and nowhere else.
+    Webhooks are signed as Standard Webhooks says. A secret that the service makes is shown in this answer only.
     """
     no_query(request)
     patch = await decode(request, ChannelIn)
@@ -42,14 +42,14 @@ async def put_channel(request: HttpRequest) -> Response[bytes]:
 
 @get("/v1/channels/{channel:str}", opt=described(ChannelOut, 404, scope="admin"))
 async def get_channel(request: HttpRequest) -> Response[bytes]:
-    """One channel, without what is secret of it."""
+    """Get one channel, without its secrets."""
     no_query(request)
     return answer(request, await calls.get_channel(database(request), path_id(request, "channel")))
 
 
 @get("/v1/channels", opt=described(Page[ChannelOut], scope="admin", query=PageQuery))
 async def list_channels(request: HttpRequest) -> Response[bytes]:
-    """The channels, by id, without what is secret of them."""
+    """List the channels by id, without their secrets."""
     asked = query(request, PageQuery)
     after = paging.read(asked.after, Id) if asked.after else None
     rows = await calls.list_channels(database(request), after, asked.limit + 1)
@@ -58,14 +58,14 @@ async def list_channels(request: HttpRequest) -> Response[bytes]:
 
 @delete("/v1/channels/{channel:str}", status_code=204, opt=described(None, 404, scope="admin", status=204))
 async def delete_channel(request: HttpRequest) -> None:
-    """Deletes a channel. Its deliveries stay; what waits to be sent is cancelled."""
+    """Delete a channel. Its deliveries stay in the list; those that wait to be sent are cancelled."""
     no_query(request)
     await calls.delete_channel(database(request), path_id(request, "channel"))
 
 
 @post("/v1/channels/{channel:str}/test", status_code=200, opt=described(DeliveryOut, 404, scope="admin"))
 async def try_channel(request: HttpRequest) -> Response[bytes]:
-    """Sends a test notice by a channel, now and once, and tells what came of it; so often a minute, and no more."""
+    """Send one test notice by a channel now, and tell the result. The number of tests a minute is limited."""
     no_query(request)
     session = database_of_token(request)
     claim = await calls.try_channel(
@@ -78,7 +78,7 @@ async def try_channel(request: HttpRequest) -> Response[bytes]:
 
 @get("/v1/deliveries", opt=described(Page[DeliveryOut], 404, scope="read", query=DeliveriesQuery))
 async def list_deliveries(request: HttpRequest) -> Response[bytes]:
-    """The deliveries of one channel or all, the newest first, each with its tries."""
+    """List the deliveries of one channel or of all, the newest first, each with its tries."""
     asked = query(request, DeliveriesQuery)
     before = paging.read(asked.after, int) if asked.after else None
     rows = await calls.list_deliveries(database(request), asked.channel, asked.state, before, asked.limit + 1)
@@ -87,7 +87,7 @@ async def list_deliveries(request: HttpRequest) -> Response[bytes]:
 
 @post("/v1/deliveries/{delivery:str}/replay", status_code=200, opt=described(DeliveryOut, 404, 409, scope="admin"))
 async def replay_delivery(request: HttpRequest) -> Response[bytes]:
-    """Has a notice sent once more, at once and with the same id, whatever became of it before."""
+    """Send a notice once more, now and with the same id, whatever happened to it before."""
     no_query(request)
     delivery = await calls.replay_delivery(database(request), path_id(request, "delivery"))
     services(request).notices.wake()

@@ -20,19 +20,19 @@ DOCS = FOLDER / "docs.html"
 
 @get("/", opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
 async def get_page(request: HttpRequest) -> Response[bytes]:
-    """The page."""
+    """Show the page of spaces."""
     return page_answer(request, PAGE)
 
 
 @get("/reports", opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
 async def get_reports_page(request: HttpRequest) -> Response[bytes]:
-    """The page of uptime reports; what it shows is at /v1/reports."""
+    """Show the page of uptime reports. Its data come from /v1/reports."""
     return page_answer(request, REPORTS)
 
 
 @get("/docs", opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
 async def get_docs_page(request: HttpRequest) -> Response[bytes]:
-    """The page that shows this document."""
+    """Show the page that documents the HTTP API."""
     return page_answer(request, DOCS)
 
 
@@ -41,7 +41,7 @@ async def get_docs_page(request: HttpRequest) -> Response[bytes]:
     opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=(SCRIPT, STYLE, "image/svg+xml")),
 )
 async def get_page_file(request: HttpRequest) -> Response[bytes]:
-    """What the page is made of."""
+    """Get a file of the pages: script, style or icon."""
     no_query(request)
     media_type, path = FILES.get(path_id(request, "file"), (None, None))
     if media_type is None or path is None or not path.is_file():

@@ -73,7 +73,7 @@ def _after(text: str | None) -> str | None:
     opt=described(SpaceSavedOut, 404, 409, scope="admin", created=True, body=SpaceIn, query=DryRunQuery),
 )
 async def put_space(request: HttpRequest) -> Response[bytes]:
-    """Makes or changes a space. What is absent stays as it is; null clears it."""
+    """Create or change a space. Absent fields stay as they are; null clears a field."""
     is_dry = query(request, DryRunQuery).dry_run
     space, body = path_id(request, "space"), await decode(request, SpaceIn)
     if is_dry:
@@ -84,14 +84,14 @@ async def put_space(request: HttpRequest) -> Response[bytes]:
 
 @get("/v1/spaces/{space:str}", opt=described(SpaceOut, 404, scope="read"))
 async def get_space(request: HttpRequest) -> Response[bytes]:
-    """One space."""
+    """Get one space."""
     no_query(request)
     return answer(request, await calls.get_space(database(request), path_id(request, "space")))
 
 
 @get("/v1/spaces", opt=described(Page[SpaceOut], 404, scope="read", query=SpacesQuery))
 async def list_spaces(request: HttpRequest) -> Response[bytes]:
-    """The spaces, or those right below a parent, by id."""
+    """List the spaces by id: all, or those directly below a parent."""
     asked = query(request, SpacesQuery)
     rows = await calls.list_spaces(database(request), asked.parent, _after(asked.after), asked.limit + 1, asked.retired)
     return answer(request, paging.page(rows, asked.limit, lambda space: space.id))
@@ -99,13 +99,13 @@ async def list_spaces(request: HttpRequest) -> Response[bytes]:
 
 @delete("/v1/spaces/{space:str}", status_code=200, opt=described(SpaceOut, 404, 409, scope="admin", undone=True))
 async def delete_space(request: HttpRequest) -> Response[bytes]:
-    """Retires a space that has facts (200), or removes one that has none (204)."""
+    """Retire a space that has facts (200), or remove one that has none (204)."""
     return await _retire(request, "space", calls.delete_space, calls.get_space)
 
 
 @put("/v1/doorways/{doorway:str}", opt=described(DoorwayOut, 404, 409, scope="admin", created=True, body=DoorwayIn))
 async def put_doorway(request: HttpRequest) -> Response[bytes]:
-    """Makes or changes a doorway. Its sides are fixed once a DPU was placed there."""
+    """Create or change a doorway. Its sides are fixed once a DPU was placed there."""
     no_query(request)
     created, result = await calls.put_doorway(
         plan_database(request), path_id(request, "doorway"), await decode(request, DoorwayIn)
@@ -115,20 +115,20 @@ async def put_doorway(request: HttpRequest) -> Response[bytes]:
 
 @get("/v1/doorways/{doorway:str}", opt=described(DoorwayOut, 404, scope="read"))
 async def get_doorway(request: HttpRequest) -> Response[bytes]:
-    """One doorway."""
+    """Get one doorway."""
     no_query(request)
     return answer(request, await calls.get_doorway(database(request), path_id(request, "doorway")))
 
 
 @delete("/v1/doorways/{doorway:str}", status_code=200, opt=described(DoorwayOut, 404, scope="admin", undone=True))
 async def delete_doorway(request: HttpRequest) -> Response[bytes]:
-    """Retires a doorway at which a DPU was placed (200), or removes one that has no such facts (204)."""
+    """Retire a doorway at which a DPU was placed (200), or remove one that has no such facts (204)."""
     return await _retire(request, "doorway", calls.delete_doorway, calls.get_doorway)
 
 
 @get("/v1/doorways", opt=described(Page[DoorwayOut], scope="read", query=ThingsQuery))
 async def list_doorways(request: HttpRequest) -> Response[bytes]:
-    """The doorways, by id."""
+    """List the doorways by id."""
     asked = query(request, ThingsQuery)
     rows = await calls.list_doorways(database(request), _after(asked.after), asked.limit + 1, asked.retired)
     return answer(request, paging.page(rows, asked.limit, lambda doorway: doorway.id))
@@ -136,7 +136,7 @@ async def list_doorways(request: HttpRequest) -> Response[bytes]:
 
 @put("/v1/dpus/{dpu:str}", opt=described(DpuOut, 404, 409, scope="admin", created=True, body=DpuIn))
 async def put_dpu(request: HttpRequest) -> Response[bytes]:
-    """Registers or changes a DPU."""
+    """Register or change a DPU."""
     no_query(request)
     created, result = await calls.put_dpu(plan_database(request), path_id(request, "dpu"), await decode(request, DpuIn))
     return answer(request, result, 201 if created else 200)
@@ -144,20 +144,20 @@ async def put_dpu(request: HttpRequest) -> Response[bytes]:
 
 @delete("/v1/dpus/{dpu:str}", status_code=200, opt=described(DpuOut, 404, scope="admin", undone=True))
 async def delete_dpu(request: HttpRequest) -> Response[bytes]:
-    """Retires a DPU that was placed or heard from (200), or removes one that has no such facts (204)."""
+    """Retire a DPU that was placed or heard from (200), or remove one that has no such facts (204)."""
     return await _retire(request, "dpu", calls.delete_dpu, calls.get_dpu)
 
 
 @get("/v1/dpus/{dpu:str}", opt=described(DpuOut, 404, scope="read"))
 async def get_dpu(request: HttpRequest) -> Response[bytes]:
-    """One DPU: its state, where it is, and what its events add up to."""
+    """Get one DPU: its state, its placement, and the sum of its events."""
     no_query(request)
     return answer(request, await calls.get_dpu(database(request), path_id(request, "dpu")))
 
 
 @get("/v1/dpus", opt=described(Page[DpuOut], 404, scope="read", query=DpusQuery))
 async def list_dpus(request: HttpRequest) -> Response[bytes]:
-    """The DPUs, by id."""
+    """List the DPUs by id."""
     asked = query(request, DpusQuery)
     rows = await calls.list_dpus(
         database(request),
@@ -173,7 +173,7 @@ async def list_dpus(request: HttpRequest) -> Response[bytes]:
 
 @get("/v1/dpus/{dpu:str}/placements", opt=described(Page[PlacementOut], 404, scope="read"))
 async def list_placements(request: HttpRequest) -> Response[bytes]:
-    """Where a DPU was and is, as believed now, oldest first."""
+    """List the placements of a DPU as they are known now, the oldest first."""
     no_query(request)
     return answer(request, Page(await calls.list_placements(database(request), path_id(request, "dpu"))))
 
@@ -183,7 +183,7 @@ async def list_placements(request: HttpRequest) -> Response[bytes]:
     opt=described(PlacementSavedOut, 404, 409, scope="admin", created=True, body=PlacementIn, query=DryRunQuery),
 )
 async def record_placement(request: HttpRequest) -> Response[bytes]:
-    """Places a DPU, back-dated if need be. What was believed of that period is trimmed or replaced."""
+    """Place a DPU, now or back-dated. What was known of that period is shortened or replaced."""
     is_dry = query(request, DryRunQuery).dry_run
     body = await decode(request, PlacementIn)
     asked = (path_id(request, "dpu"), body.doorway, body.mounted_in, body.from_, body.until)
@@ -199,7 +199,7 @@ async def record_placement(request: HttpRequest) -> Response[bytes]:
     opt=described(DryRunOut, 404, 409, scope="admin", undone=True, query=PlacementUndoQuery),
 )
 async def undo_placement(request: HttpRequest) -> Response[bytes]:
-    """Takes back what was told of the DPU from an instant on: what it trimmed or replaced holds again."""
+    """Undo the placement of a DPU that begins at `from`. What it shortened or replaced holds again."""
     asked = query(request, PlacementUndoQuery)
     dpu = path_id(request, "dpu")
     if asked.dry_run:
@@ -210,7 +210,7 @@ async def undo_placement(request: HttpRequest) -> Response[bytes]:
 
 @put("/v1/site", opt=described(SiteOut, 404, 409, scope="admin", body=SiteIn, query=DryRunQuery))
 async def apply_site(request: HttpRequest) -> Response[bytes]:
-    """Brings a whole floor plan about, all or nothing. Up to 1,000 things at a time: send more in parts."""
+    """Apply a whole floor plan, all or nothing: up to 1,000 items. Send more in parts."""
     is_dry = query(request, DryRunQuery).dry_run
     site = await decode_site(request)
     if is_dry:
@@ -223,7 +223,7 @@ async def apply_site(request: HttpRequest) -> Response[bytes]:
     opt=described(ResetSavedOut, 404, 409, scope="admin", created=True, body=ResetIn, query=DryRunQuery),
 )
 async def record_reset(request: HttpRequest) -> Response[bytes]:
-    """Records that the space held exactly this many people at an instant."""
+    """Record how many people exactly a space held at an instant."""
     is_dry = query(request, DryRunQuery).dry_run
     space, body = path_id(request, "space"), await decode(request, ResetIn)
     if is_dry:
@@ -239,7 +239,7 @@ async def record_reset(request: HttpRequest) -> Response[bytes]:
     opt=described(DryRunOut, 404, scope="admin", undone=True, query=ResetUndoQuery),
 )
 async def undo_reset(request: HttpRequest) -> Response[bytes]:
-    """Takes back a recorded reset: the one that it replaced holds again, if there was one."""
+    """Undo a recorded reset. The reset that it replaced, if any, holds again."""
     asked = query(request, ResetUndoQuery)
     space = path_id(request, "space")
     if asked.dry_run:
@@ -250,7 +250,7 @@ async def undo_reset(request: HttpRequest) -> Response[bytes]:
 
 @get("/v1/spaces/{space:str}/resets", opt=described(Page[ResetRow], 404, scope="read", query=ResetsQuery))
 async def list_resets(request: HttpRequest) -> Response[bytes]:
-    """The resets of a space in [from, to), oldest first; with `scheduled` the daily ones as well."""
+    """List the resets of a space in [from, to), the oldest first; with `scheduled` the daily ones too."""
     asked = query(request, ResetsQuery)
     after = paging.read(asked.after, datetime) if asked.after else None
     rows = await calls.list_resets(

@@ -13,10 +13,10 @@ from headcount.wire.messages import EventsRecordedOut, PollsIn
 
 @post("/v1/polls", opt=described(EventsRecordedOut, scope="ingest", body=PollsIn))
 async def record_polls(request: HttpRequest) -> Response[bytes]:
-    """Stores polls and answers after the commit, with a verdict for each that was not accepted.
+    """Store polls. The answer comes after the commit, with a verdict for each that was not accepted.
 
     JSON, MessagePack, NDJSON or CSV, each also as gzip; up to 10,000 polls or 8 MiB inflated. Two polls of one
-    instant that disagree are both kept. One bad poll never costs the good ones beside it.
+    instant that disagree are both kept. A bad poll does not affect the good ones in the same request.
     """
     no_query(request)
     await admit(request, services(request).writer.room)

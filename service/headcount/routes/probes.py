@@ -16,14 +16,14 @@ METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 @get("/healthz", opt=described(HealthOut, scope=OPEN, database=False))
 async def get_health(request: HttpRequest) -> Response[bytes]:
-    """The process is up. Never asks the database."""
+    """Tell that the process runs. Never asks the database."""
     no_query(request)
     return answer(request, HealthOut())
 
 
 @get("/readyz", opt=described(HealthOut, scope=OPEN))
 async def get_readiness(request: HttpRequest) -> Response[bytes]:
-    """The database answers and its schema is one that this release can speak to: as of a second ago at most."""
+    """Tell whether the database answers with a schema that this release can use. At most a second old."""
     no_query(request)
     whole_database(request).check_readiness()
     return answer(request, HealthOut())
@@ -31,7 +31,7 @@ async def get_readiness(request: HttpRequest) -> Response[bytes]:
 
 @get("/metrics", opt=described(None, scope="read", database=False, media_types=(METRICS,)))
 async def get_metrics(request: HttpRequest) -> Response[bytes]:
-    """How much there is to do and how long it takes, for Prometheus. Not for a token that is limited to a space."""
+    """Get the metrics for Prometheus. Not for a token that is limited to a space."""
     no_query(request)
     if access_of(request).is_limited:
         raise Problem("forbidden", "This is about the whole installation, and the token is limited to a space.")
@@ -44,7 +44,7 @@ async def get_metrics(request: HttpRequest) -> Response[bytes]:
 
 @get("/schema", opt=described(None, scope=OPEN, database=False, cached=True, media_types=(JSON,)))
 async def get_openapi(request: HttpRequest) -> Response[bytes]:
-    """This document."""
+    """Get the OpenAPI document."""
     no_query(request)
     text, tag = services(request).document.get(request.app)
     return unless_known(request, Response(text, media_type=JSON, headers={"ETag": tag}))

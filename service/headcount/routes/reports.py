@@ -49,7 +49,7 @@ async def start_report(request: HttpRequest, asked: ReportIn) -> str:
 
 @get("/trigger_report", opt=described(ReportStartedOut, 404, scope="read", query=ReportIn, triggers=True))
 async def trigger_report_by_get(request: HttpRequest) -> Response[bytes]:
-    """Asks for a report; GET /get_report tells when it is done. No input is needed."""
+    """Start a report. No input is needed; GET /get_report tells when it is complete."""
     asked = query(request, ReportIn)
     if request.scope["state"]["is_head"]:
         return answer(request, ReportStartedOut(NO_REPORT))
@@ -58,7 +58,7 @@ async def trigger_report_by_get(request: HttpRequest) -> Response[bytes]:
 
 @post("/trigger_report", status_code=200, opt=described(ReportStartedOut, 404, scope="read", query=ReportIn))
 async def trigger_report(request: HttpRequest) -> Response[bytes]:
-    """The same by POST; what is asked for can also be a JSON body."""
+    """Start a report by POST. The input can also be a JSON body."""
     started = await start_report(request, await decode_report(request))
     return answer(request, ReportStartedOut(started))
 
@@ -70,21 +70,21 @@ async def trigger_report(request: HttpRequest) -> Response[bytes]:
     ),
 )
 async def get_report_or_csv(request: HttpRequest) -> Response[bytes] | Stream:
-    """How far a report is; when it is complete, the CSV itself, or for who prefers JSON where to get it."""
+    """Get the progress of a report. When it is complete: the CSV, or its address if JSON is preferred."""
     session, asked = database(request, is_slow=True), query(request, ReportQuery)
     return await status_answer(request, session, await calls.get_report(session, asked.report_id))
 
 
 @post("/v1/reports", opt=described(ReportOut, 404, scope="read", status=202, body=ReportIn))
 async def create_report(request: HttpRequest) -> Response[bytes]:
-    """Asks for a report on the uptime of all sites in the hour, day and week before `now`."""
+    """Start a report on the uptime of all sites in the hour, day and week before `now`."""
     report = await start_report(request, await decode_report(request))
     return answer(request, shown(await calls.get_report(database(request), report)), 202)
 
 
 @get("/v1/reports", opt=described(Page[ReportOut], scope="read", query=PageQuery))
 async def list_reports(request: HttpRequest) -> Response[bytes]:
-    """The reports that are kept, the newest first."""
+    """List the reports that are kept, the newest first."""
     asked = query(request, PageQuery)
     after_at, after_id = paging.read(asked.after, tuple[datetime, Id]) if asked.after else (None, None)
     rows = await calls.list_reports(database(request), after_at, after_id, asked.limit + 1)
@@ -93,14 +93,14 @@ async def list_reports(request: HttpRequest) -> Response[bytes]:
 
 @get("/v1/reports/{report:str}", opt=described(ReportOut, 404, scope="read"))
 async def get_report(request: HttpRequest) -> Response[bytes]:
-    """One report: how far it is, and where its rows are."""
+    """Get one report: its progress, and where its rows are."""
     no_query(request)
     return answer(request, shown(await calls.get_report(database(request), path_id(request, "report"))))
 
 
 @get("/v1/reports/{report:str}/csv", opt=described(None, 404, 409, scope="read", media_types=(CSV,)))
 async def get_report_csv(request: HttpRequest) -> Stream:
-    """The rows of a complete report, one a site."""
+    """Get the rows of a complete report as CSV, one for each site."""
     no_query(request)
     session = database(request, is_slow=True)
     return await csv_stream(session, await calls.get_report(session, path_id(request, "report")))
@@ -111,7 +111,7 @@ async def get_report_csv(request: HttpRequest) -> Stream:
     opt=described(Page[ReportSiteOut], 404, 409, scope="read", query=PageQuery),
 )
 async def list_report_sites(request: HttpRequest) -> Response[bytes]:
-    """The rows of a complete report by the id of the site, with its name and whether it was ever polled."""
+    """List the rows of a complete report by the id of the site, with its name and whether it was polled."""
     asked = query(request, PageQuery)
     after = paging.read(asked.after, Id) if asked.after else None
     rows = await calls.list_report_sites(database(request), path_id(request, "report"), after, asked.limit + 1)
@@ -123,10 +123,10 @@ async def list_report_sites(request: HttpRequest) -> Response[bytes]:
     opt=described(SpaceUptimeOut, 404, scope="read", query=SpaceUptimeQuery, media_types=ALL),
 )
 async def list_uptimes(request: HttpRequest) -> Response[bytes] | Stream:
-    """How long a space was up within its opening hours in [from, to), as a whole or by buckets of its local time.
+    """Get how long a space was up within its opening hours in [from, to), in all or by local buckets.
 
-    `to`: the latest poll, if absent; later polls than `to` do not count. `from`: 168 hours before. Buckets are cut off
-    at both ends, so they add up to the whole; at most 10,000.
+    `to` is the latest poll by default; polls after `to` do not count. `from` is 168 hours before. Buckets are cut off
+    at both ends, so they add up to the whole; there are at most 10,000.
     """
     asked = query(request, SpaceUptimeQuery)
     session, space = database(request, is_slow=True), path_id(request, "space")
@@ -138,9 +138,9 @@ async def list_uptimes(request: HttpRequest) -> Response[bytes] | Stream:
 
 @get("/v1/spaces/{space:str}/uptime/timeline", opt=described(TimelineOut, 404, scope="read", query=TimelineQuery))
 async def get_timeline(request: HttpRequest) -> Response[bytes]:
-    """When a space was open, up and down in [from, to), and what it was polled: at most 31 days.
+    """Get when a space was open, up and down in [from, to), with its polls: at most 31 days.
 
-    `to`: the latest poll, if absent; later polls than `to` do not count. `from`: 168 hours before.
+    `to` is the latest poll by default; polls after `to` do not count. `from` is 168 hours before.
     """
     asked = query(request, TimelineQuery)
     session, space = database(request, is_slow=True), path_id(request, "space")

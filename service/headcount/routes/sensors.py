@@ -50,11 +50,11 @@ PAGE_SENSORS = 100
 
 @post("/v1/heartbeats", opt=described(EventsRecordedOut, scope="ingest", query=BackfillQuery, body=HeartbeatsIn))
 async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
-    """Takes in signs of life of DPUs and answers after the commit, with a verdict for each that was not accepted.
+    """Store heartbeats. The answer comes after the commit, with a verdict for each that was not accepted.
 
-    Up to 10,000. Each names its DPU by `dpu` or by `mac_address`; a MAC address that nobody has is registered.
-    A duplicate is one that tells nothing new. One bad heartbeat never costs the good ones beside it.
-    With `backfill=true` their receipt is no sign of life, only what they tell of their own times.
+    Up to 10,000. Each names its DPU by `dpu` or by `mac_address`; an unknown MAC address is registered. A heartbeat
+    that tells nothing new is a duplicate. A bad heartbeat does not affect the good ones in the same request. With
+    `backfill=true` receipt is no sign of life; only the times that the heartbeats tell are.
     """
     asked = query(request, BackfillQuery)
     await admit(request, services(request).heartbeats.room)
@@ -68,7 +68,7 @@ async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
 
 @post("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", body=HeartbeatIn))
 async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
-    """A sign of life of one DPU. A MAC address that nobody has is registered."""
+    """Store the heartbeat of one DPU. An unknown MAC address is registered."""
     no_query(request)
     await admit(request, services(request).heartbeats.room)
     heartbeat = await decode(request, HeartbeatIn, MAX_SMALL_BODY)
@@ -80,7 +80,7 @@ async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
 
 @get("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", query=HeartbeatQuery, triggers=True))
 async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
-    """The same for devices that can do no more than ask for an address. HEAD stores nothing."""
+    """Store a heartbeat by GET, for devices that cannot do more. HEAD stores nothing."""
     asked = query(request, HeartbeatQuery)
     if request.scope["state"]["is_head"]:
         return answer(request, HeartbeatOut(check(asked).dpu or "", datetime.now(UTC)))
@@ -103,10 +103,10 @@ async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
     ),
 )
 async def list_sensors(request: HttpRequest) -> Response[bytes]:
-    """All sensors, those that are offline first, then by id; who prefers text/html gets the page that shows them.
+    """List the sensors: offline ones first, then by id. Browsers that prefer text/html get the page.
 
-    With `limit` or `after` it is a page of them, and where there are more, the header Link has the address of the next
-    one (rel="next"). A sensor that goes offline or comes back between two pages changes its place.
+    With `limit` or `after` the answer is one page of the list. The header Link has the address of the next page
+    (rel="next"). A sensor that goes offline or comes back between two pages changes its place.
     """
     if prefers_html(request):
         return page_answer(request, PAGE)
@@ -141,7 +141,7 @@ def page_of(request: HttpRequest, listed: Listed, asked: SensorsQuery) -> Respon
 
 @get("/v1/incidents", opt=described(Page[IncidentOut], scope="read", query=IncidentsQuery))
 async def list_incidents(request: HttpRequest) -> Response[bytes]:
-    """Outages of sensors that people were told of, the newest first; with `open=true` those that last."""
+    """List the incidents of sensors, the newest first; with `open=true` only those that are open."""
     asked = query(request, IncidentsQuery)
     after = paging.read(asked.after, int) if asked.after else None
     rows = await calls.list_incidents(database(request), asked.open, after, asked.limit + 1)
@@ -150,7 +150,7 @@ async def list_incidents(request: HttpRequest) -> Response[bytes]:
 
 @get("/v1/dpus/{dpu:str}/availability", opt=described(AvailabilityOut, 404, scope="read", query=AvailabilityQuery))
 async def get_availability(request: HttpRequest) -> Response[bytes]:
-    """How much of [from, to) a DPU was online, and when it was not; by default of the last 24 hours."""
+    """Get how long a DPU was online in [from, to), with its outages. Default: the last 24 hours."""
     asked = query(request, AvailabilityQuery)
     session, dpu = database(request, is_slow=True), path_id(request, "dpu")
     return answer(request, await calls.get_availability(session, dpu, asked.from_, asked.to))

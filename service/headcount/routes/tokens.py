@@ -15,10 +15,11 @@ from headcount.wire.messages import Id, Page, PageQuery, RevokeQuery, TokenIn, T
 
 @post("/v1/tokens", opt=described(TokenMadeOut, 409, scope="admin", status=201, body=TokenIn))
 async def create_token(request: HttpRequest) -> Response[bytes]:
-    """Makes a token, which is in this answer and nowhere else.
+    """Create a token. It is shown in this answer only.
 
-    For no longer and no faster than the token that asks; if that is limited to a space, within that space and with
-    its own scopes. Without tokens (HEADCOUNT_AUTH=off) there is only the command.
+    The new token has no longer life and no higher rates than the token that asks. If that one is limited to a space,
+    the new one is limited to that space or one below, with the same scopes at most. Without tokens
+    (HEADCOUNT_AUTH=off) use the command.
     """
     no_query(request)
     token = make_token()
@@ -30,7 +31,7 @@ async def create_token(request: HttpRequest) -> Response[bytes]:
 
 @get("/v1/tokens", opt=described(Page[TokenOut], scope="admin", query=PageQuery))
 async def list_tokens(request: HttpRequest) -> Response[bytes]:
-    """The tokens by id, those that were revoked or have expired too; never what is secret of them."""
+    """List the tokens by id, with those that were revoked or have expired; never their secrets."""
     asked = query(request, PageQuery)
     after = paging.read(asked.after, Id) if asked.after else None
     rows = await calls.list_tokens(database(request), after, asked.limit + 1)
@@ -41,7 +42,10 @@ async def list_tokens(request: HttpRequest) -> Response[bytes]:
     "/v1/tokens/{token:str}", status_code=204, opt=described(None, 404, scope="admin", status=204, query=RevokeQuery)
 )
 async def revoke_token(request: HttpRequest) -> None:
-    """Ends a token for good, here at once and in other processes within seconds, and with it those it made."""
+    """Revoke a token for good, with all tokens that it made.
+
+    This process refuses it at once, others within seconds.
+    """
     asked = query(request, RevokeQuery)
     gate = services(request).gate
     await calls.revoke_token(database(request), path_id(request, "token"), asked.descendants)
