@@ -3,7 +3,6 @@
 import posixpath
 import re
 from pathlib import Path
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -23,34 +22,9 @@ SOURCES = {page: source for source, page in PAGES.items()}
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
-# In the menu as soon as they are there.
-LATER = {"how-to/systemd.md", "how-to/kubernetes.md", "reference/settings.md", "project/contributing.md"}
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    config.nav = _there(config.nav)
-    return config
-
-
-def _there(menu: Any) -> Any:
-    """The menu without pages of LATER that are not there yet."""
-    if isinstance(menu, list):
-        return [
-            _there(entry)
-            for entry in menu
-            if not (isinstance(entry, str) and entry in LATER and not _source(entry).exists())
-        ]
-    return {title: _there(entry) for title, entry in menu.items()} if isinstance(menu, dict) else menu
-
-
-def _source(page: str) -> Path:
-    return ROOT / SOURCES.get(page, f"docs/{page}")
-
-
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     for source, page in PAGES.items():
-        if (ROOT / source).exists():
-            files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+        files.append(File.generated(config, page, content=(ROOT / source).read_text()))
     return files
 
 
