@@ -54,7 +54,7 @@ class Process:
     """A `headcount ...` of its own; what it says goes to a file."""
 
     def __init__(self, arguments: Sequence[object], folder: Path, **variables: str) -> None:
-        # where PYTHONPATH leads to an older release: up to 0.1.2 it was another package
+        # where PYTHONPATH leads to an older release: up to 0.1.0 it was another package
         is_older = (Path(variables.get("PYTHONPATH", "/")) / "service/cli.py").exists()
         module = "service.cli" if is_older else "headcount.cli"
         self.output = folder / f"output-{time.monotonic_ns()}"

@@ -25,16 +25,22 @@ FIRST = Release(
     6,
     "e86a3cc38aecaec7fcb281cd6b85f61f5d0b1e5a4a324dc59f935a578dc1b72a",
 )
-# The one before this: service N-1 of a rolling upgrade.
-LAST = Release(
+# 0.1.0. After it came another kind of locks, of silence, and of order among placements.
+BEFORE_TABLE_LOCKS = Release(
     "eee45ad0f6f9668e5ba02b40f599dcc3b0144bc0",
     12,
     "45d637b6cca17e84f1f93025ac7f4699f74291b024696a577cf578b90e2bce9e",
 )
+# The one before this: service N-1 of a rolling upgrade.
+LAST = Release(
+    "df60ed07f3e576e607f0a8878a9639098e673fa4",
+    24,
+    "fda900618e1ea71542634943da24730545f090f1c653fb0107b5259f193cc0f7",
+)
 
 
 def unpack(release: Release, folder: Path) -> Path:
-    """Its code, as it was; PYTHONPATH leads there."""
+    """Its files, as they were."""
     command = ("git", "-C", str(ROOT), "archive", "--format=zip", release.commit, "service", "sql", "docs/sql-api.md")
     try:
         archive = subprocess.run(command, capture_output=True, check=True).stdout
@@ -42,3 +48,8 @@ def unpack(release: Release, folder: Path) -> Path:
         pytest.skip(f"release {release.commit[:7]} is not in the history here: a shallow clone, or no clone at all")
     zipfile.ZipFile(io.BytesIO(archive)).extractall(folder)
     return folder
+
+
+def source(code: Path) -> str:
+    """Where PYTHONPATH leads for such files. Up to 0.1.0 the package was the folder `service` itself."""
+    return str(code / "service" if (code / "service/headcount").is_dir() else code)

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-try:  # up to 0.1.2
+try:  # up to 0.1.0
     from service.app import create_app  # type: ignore[import-not-found]
     from service.migrate import migrate  # type: ignore[import-not-found]
     from service.settings import Settings  # type: ignore[import-not-found]
