@@ -1,4 +1,4 @@
-"""Locks (10_core/08_lock.sql): who waits for whom, who does not, and that no login of BI can hold them."""
+"""Locks (10_core/10_limits/locks.sql): who waits for whom, who does not, and that no login of BI can hold them."""
 
 import asyncio
 import secrets

@@ -335,7 +335,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, token: str | None) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
-        """A transaction. With a token, one that reaches only what that does (sql/repeatable/10_core/15_reach.sql)."""
+        """A transaction; with a token, one that reaches only what the token does (10_core/20_plan/reach.sql)."""
         async with self._connection() as connection, connection.transaction():
             if token:
                 await connection.execute("select set_config('headcount.token', $1, true)", token)

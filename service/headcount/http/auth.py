@@ -1,6 +1,6 @@
 """Who may do what: tokens, looked up by their digests, and the scope that each address asks for.
 
-How far a token that is limited to a space reaches is decided in sql/repeatable/10_core/15_reach.sql.
+How far a token that is limited to a space reaches is decided in sql/repeatable/10_core/20_plan/reach.sql.
 """
 
 import asyncio

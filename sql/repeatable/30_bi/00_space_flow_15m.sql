@@ -1,4 +1,4 @@
--- What the views of bi stand on (private; the functions of 10_core/25_rollup.sql say the same for their narrower questions).
+-- What the views of bi stand on (private; the functions of 10_core/30_rollups/sums.sql say the same for their narrower questions).
 
 create or replace function core.list_quarter_events(
   dpu_id integer,

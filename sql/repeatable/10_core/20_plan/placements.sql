@@ -1,0 +1,268 @@
+-- Which DPU hangs where and when. Changing that: see spaces.sql.
+
+create or replace function core.list_outer_placements(
+  spaces integer[],
+  known_at timestamptz default 'infinity'
+)
+returns table (space_id integer, dpu_id integer, sign smallint, during tstzrange)
+language sql stable
+as $$
+  select b.space_id, p.dpu_id, (case when p.mounted_side = b.inner_side then 1 else -1 end)::smallint, p.during
+  from core.boundary b
+  join core.placement p on p.doorway_id = b.doorway_id
+  where b.space_id = any (spaces)
+    and p.recorded_at <= known_at
+    and (p.superseded_at is null or p.superseded_at > known_at)
+$$;
+comment on function core.list_outer_placements(integer[], timestamptz) is
+'Which DPUs count for each space, when, and with which sign: +1 where a person who walks towards the DPU enters the space. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.list_hung(at timestamptz)
+returns table (dpu_id integer, mounted_id integer, other_id integer, space_id integer)
+language sql stable
+as $$
+  select p.dpu_id, s.mounted_id, s.other_id, coalesce(s.mounted_id, s.other_id)
+  from core.placement p
+  join core.doorway w on w.doorway_id = p.doorway_id
+  cross join lateral (
+    select
+      case p.mounted_side when 1 then w.side_a_id else w.side_b_id end as mounted_id,
+      case p.mounted_side when 1 then w.side_b_id else w.side_a_id end as other_id
+  ) s
+  where p.superseded_at is null and p.during @> list_hung.at
+$$;
+comment on function core.list_hung(timestamptz) is
+'Where DPUs hang at an instant: the spaces on both sides of the doorway (null: outside), and the one to which the DPU belongs as a sensor: that in which it is mounted, or, mounted outside, the other one. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.get_period(
+  from_at timestamptz,
+  until_at timestamptz,
+  place text
+)
+returns tstzrange
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if until_at <= from_at then
+    raise exception using errcode = 'PT422', message = 'until is not after from.', detail = place || 'until',
+      hint = 'A placement lasts from one instant up to a later one; leave until out if it still holds.';
+  end if;
+  return tstzrange(from_at, until_at);
+end
+$$;
+comment on function core.get_period(timestamptz, timestamptz, text) is
+'The range [from_at, until_at); until_at null: open. Errors: PT422 naming place if it is empty.';
+
+create or replace function core.find_mounting(
+  doorway text,
+  mounted_in text,
+  place text,
+  out doorway_id integer,
+  out mounted_side smallint
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_doorway core.doorway;
+  v_mounted_id integer;
+begin
+  if doorway is null then
+    if mounted_in is not null then
+      raise exception using errcode = 'PT422', message = 'A DPU that is taken down is mounted nowhere.', detail = place || 'mounted_in',
+        hint = 'Leave mounted_in out, or name the doorway.';
+    end if;
+    return;
+  end if;
+  select d.* into v_doorway from core.doorway d where d.id = find_mounting.doorway;
+  if not found or not core.is_doorway_seen(v_doorway.doorway_id) then
+    raise exception using errcode = 'PT422', message = format('There is no doorway %s to refer to.', quote_literal(doorway)),
+      detail = place || 'doorway', hint = 'Create it first with PUT /v1/doorways/{id}.';
+  end if;
+  perform core.check_doorway(v_doorway.doorway_id, place || 'doorway');
+  v_mounted_id := core.refer_to_space(mounted_in, place || 'mounted_in');
+  find_mounting.doorway_id := v_doorway.doorway_id;
+  find_mounting.mounted_side := case
+    when v_mounted_id is not distinct from v_doorway.side_a_id then 1
+    when v_mounted_id is not distinct from v_doorway.side_b_id then 2
+  end;
+  if find_mounting.mounted_side is null then
+    raise exception using errcode = 'PT422', message = format('%s is no side of the doorway %s.', coalesce(quote_literal(mounted_in), 'The outside'), quote_literal(doorway)),
+      detail = place || 'mounted_in', hint = 'Name one of its two sides; null is the outside.';
+  end if;
+end
+$$;
+comment on function core.find_mounting(text, text, text) is
+'The doorway and which of its sides (1: a, 2: b) a DPU is mounted on; nulls for no doorway. Errors: PT422 naming place.';
+
+create or replace function core.is_placed(
+  dpu_id integer,
+  doorway_id integer,
+  mounted_side smallint,
+  during tstzrange
+)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+begin
+  if doorway_id is null then
+    return not exists (
+      select from core.placement p
+      where p.dpu_id = is_placed.dpu_id and p.superseded_at is null and p.during && is_placed.during);
+  end if;
+  return coalesce((
+    select range_agg(p.during) @> is_placed.during
+    from core.placement p
+    where p.dpu_id = is_placed.dpu_id and p.superseded_at is null and p.during && is_placed.during
+      and p.doorway_id = is_placed.doorway_id and p.mounted_side = is_placed.mounted_side), false);
+end
+$$;
+comment on function core.is_placed(integer, integer, smallint, tstzrange) is
+'Whether a DPU is believed to be above a doorway, mounted on that side, all through a period; null doorway: nowhere all through it.';
+
+create or replace function core.place_dpu(
+  dpu_id integer,
+  doorway text,
+  mounted_in text,
+  from_at timestamptz,
+  until_at timestamptz,
+  recorded_at timestamptz,
+  place text default ''
+)
+returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_during tstzrange := core.get_period(from_at, until_at, place);
+  v_mounting record := core.find_mounting(doorway, mounted_in, place);
+  v_old core.placement;
+  v_change_id bigint;
+  v_changed boolean := false;
+begin
+  if doorway is null then
+    -- also where nothing would change: that it was elsewhere then is not for everybody to know
+    perform core.check_dpu(dpu_id, v_during, place || 'dpu');
+  end if;
+  if core.is_placed(dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during) then
+    return 'unchanged';
+  end if;
+  perform core.check_dpu(dpu_id, v_during, place || 'dpu');
+  perform core.check_cut(array[place_dpu.dpu_id], from_at, place || 'from');
+  perform core.check_cut(array[place_dpu.dpu_id], until_at, place || 'until');
+
+  insert into core.placement_change (dpu_id, during, recorded_at) values (place_dpu.dpu_id, v_during, place_dpu.recorded_at)
+  returning change_id into v_change_id;
+  for v_old in
+    select p.* from core.placement p
+    where p.dpu_id = place_dpu.dpu_id and p.superseded_at is null and p.during && v_during
+  loop
+    v_changed := true;
+    update core.placement p set superseded_at = place_dpu.recorded_at, superseded_by = v_change_id where p.placement_id = v_old.placement_id;
+    insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = v_old.doorway_id;
+    insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at, change_id)
+    select v_old.dpu_id, v_old.doorway_id, v_old.mounted_side, r.during, place_dpu.recorded_at, v_old.change_id
+    from unnest(tstzmultirange(v_old.during) - tstzmultirange(v_during)) as r (during);
+  end loop;
+  if doorway is null then
+    return 'updated';
+  end if;
+  insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at, change_id)
+  values (place_dpu.dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during, place_dpu.recorded_at, v_change_id);
+  insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = v_mounting.doorway_id;
+  return case when v_changed then 'updated' else 'created' end;
+end
+$$;
+comment on function core.place_dpu(integer, text, text, timestamptz, timestamptz, timestamptz, text) is
+'Records that a DPU is above a doorway during [from_at, until_at): what was believed of that period is superseded, what it leaves over of older placements is kept. Null doorway: it hangs nowhere then. The caller goes on with core.rebase_offline_after. Returns created (nothing was believed of that period), updated or unchanged. Errors: PT422, also for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';
+
+create or replace function core.undo_placement(
+  dpu_id integer,
+  from_at timestamptz,
+  recorded_at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_change core.placement_change;
+  v_later core.placement_change;
+  v_old record;
+  v_doorways integer[];   -- above which it does not hang any more, or hangs again
+begin
+  -- in the order of change_id, in which they were made: the clock may have been put back between two of them
+  select c.* into v_change
+  from core.placement_change c
+  where c.dpu_id = undo_placement.dpu_id and lower(c.during) = undo_placement.from_at and c.undone_at is null
+  order by c.change_id desc
+  limit 1;
+  if not found then
+    -- what a later one left of it, after its end, was not told by itself
+    select c.* into v_later
+    from core.placement_change c
+    where c.dpu_id = undo_placement.dpu_id and upper(c.during) = undo_placement.from_at and c.undone_at is null
+    order by c.change_id desc
+    limit 1;
+    raise exception using errcode = 'PT404', message = 'No placement of this DPU starts at that instant.', detail = 'from',
+      hint = case
+        when found and core.get_reach() is null then format(
+          'What holds from then on is the rest of an older placement. To change that, undo the one that ends there: DELETE /v1/dpus/{id}/placements?from=%s.',
+          core.format_instant(lower(v_later.during)))
+        else 'GET /v1/dpus/{id}/placements lists them. Give the from of one of them.'
+      end;
+  end if;
+  select c.* into v_later
+  from core.placement_change c
+  where c.dpu_id = undo_placement.dpu_id and c.during && v_change.during and c.undone_at is null
+    and c.change_id > v_change.change_id
+  order by c.change_id desc
+  limit 1;
+  if found then
+    raise exception using errcode = 'PT409', message = 'A later placement changed this period.', detail = 'from',
+      hint = format('Undo it first: DELETE /v1/dpus/{id}/placements?from=%s.', core.format_instant(lower(v_later.during)));
+  end if;
+  perform core.check_dpu(dpu_id, v_change.during, 'dpu');
+
+  update core.placement_change c set undone_at = undo_placement.recorded_at where c.change_id = v_change.change_id;
+  with gone as (
+    update core.placement p set superseded_at = undo_placement.recorded_at
+    where p.change_id = v_change.change_id and p.superseded_at is null
+    returning doorway_id
+  )
+  select array_agg(g.doorway_id) into v_doorways from gone g;
+  for v_old in
+    select p.doorway_id, p.mounted_side, p.change_id, p.during * v_change.during as during
+    from core.placement p
+    where p.superseded_by = v_change.change_id
+  loop
+    perform core.check_doorway(v_old.doorway_id, 'from');
+    perform core.check_cut(array[undo_placement.dpu_id], lower(v_old.during), 'from');
+    perform core.check_cut(array[undo_placement.dpu_id], upper(v_old.during), 'from');
+    v_doorways := v_doorways || v_old.doorway_id;
+    -- one piece with what was left over of it on both sides
+    with rest as (
+      update core.placement p set superseded_at = undo_placement.recorded_at
+      where p.dpu_id = undo_placement.dpu_id and p.superseded_at is null and p.change_id = v_old.change_id
+        and p.doorway_id = v_old.doorway_id and p.mounted_side = v_old.mounted_side and p.during -|- v_old.during
+      returning during
+    )
+    select range_merge(range_agg(r.during)) into v_old.during
+    from (select g.during from rest g union all select v_old.during) r;
+    insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at, change_id)
+    values (undo_placement.dpu_id, v_old.doorway_id, v_old.mounted_side, v_old.during, undo_placement.recorded_at, v_old.change_id);
+  end loop;
+  insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = any (v_doorways);
+end
+$$;
+comment on function core.undo_placement(integer, timestamptz, timestamptz) is
+'Takes back what was told last of a DPU from from_at on: of that period holds again what held before. The caller goes on with core.rebase_offline_after. Errors: PT404 where none starts there, naming the one that cut off what holds from then on; PT409 naming the latest one that changed that period since; PT422 for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';

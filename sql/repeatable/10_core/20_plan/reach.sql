@@ -1,0 +1,200 @@
+-- The scope of a token that is limited to a space: what it reaches. A statement on its behalf has the token's id in the
+-- setting headcount.token; without that setting everything can be reached. Whatever finds or lists things asks here.
+
+create or replace function core.get_reach()
+returns integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_token text := nullif(current_setting('headcount.token', true), '');
+  v_space_id integer;
+begin
+  if v_token is null then
+    return null;
+  end if;
+  select t.space_id into v_space_id
+  from core.token t
+  where t.id = v_token and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp());
+  return case when found then v_space_id else 0 end;
+end
+$$;
+comment on function core.get_reach() is
+'The space to which the statement''s token is limited: it reaches that one and all below. Null: everything; 0 (no space has it): nothing, since the token is no good any more.';
+
+create or replace function core.list_reach()
+returns integer[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_reach integer := core.get_reach();
+begin
+  return case when v_reach is not null then array(select core.list_subtree(v_reach)) end;
+end
+$$;
+comment on function core.list_reach() is
+'The spaces within reach; null: all.';
+
+create or replace function core.is_space_in_reach(space_id integer)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_reach integer := core.get_reach();
+begin
+  return v_reach is null or exists (select from core.list_above(array[is_space_in_reach.space_id]) a where a.above_id = v_reach);
+end
+$$;
+comment on function core.is_space_in_reach(integer) is
+'Whether a space is within reach: true as well where nothing is limited.';
+
+create or replace function core.list_asked_spaces(
+  spaces text[],
+  under text,
+  known_only boolean default false
+)
+returns integer[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  v_ids integer[];
+  v_under integer := case when under is not null then core.find_space(under, 'under') else core.get_reach() end;
+begin
+  if spaces is not null and under is not null then
+    raise exception using errcode = 'PT422', message = 'space and under exclude each other.', detail = 'under', hint = 'Give one of them.';
+  end if;
+  if spaces is not null and known_only then
+    select coalesce(array_agg(s.space_id order by n.place), '{}') into v_ids
+    from (
+      select a.id, min(a.place) as place from unnest(spaces) with ordinality as a (id, place) group by a.id
+    ) n
+    join core.space s on s.id = n.id
+    where core.is_space_in_reach(s.space_id);
+  elsif spaces is not null then
+    select array_agg(n.space_id order by n.place) into v_ids
+    from (
+      select core.find_space(s.id) as space_id, min(s.place) as place
+      from unnest(spaces) with ordinality as s (id, place)
+      group by s.id
+    ) n;
+  elsif v_under is not null then
+    select array_agg(s.space_id order by s.id) into v_ids
+    from core.space s
+    where s.space_id = any (array(select core.list_subtree(v_under)))
+      and (s.retired_at is null or s.id = list_asked_spaces.under);
+  else
+    select array_agg(s.space_id order by s.id) into v_ids from core.space s where s.retired_at is null;
+  end if;
+  return v_ids;
+end
+$$;
+comment on function core.list_asked_spaces(text[], text, boolean) is
+'The spaces that somebody asks for, within reach: those named (in that order, each once), or one and all below it, or all by their ids; those that are retired only by name.
+
+known_only: without those that are unknown or beyond reach. Errors: PT404 for an unknown space otherwise; PT422 for both spaces and under.';
+
+create or replace function core.is_doorway_seen(doorway_id integer)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return core.get_reach() is null or exists (
+    select from core.doorway d
+    where d.doorway_id = is_doorway_seen.doorway_id
+      and (core.is_space_in_reach(d.side_a_id) or core.is_space_in_reach(d.side_b_id)));
+end
+$$;
+comment on function core.is_doorway_seen(integer) is
+'Whether a doorway can be read: one of its sides is within reach.';
+
+create or replace function core.check_doorway(
+  doorway_id integer,
+  place text
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if core.get_reach() is not null and exists (
+    select from core.doorway d cross join unnest(array[d.side_a_id, d.side_b_id]) as side (space_id)
+    where d.doorway_id = check_doorway.doorway_id and side.space_id is not null and not core.is_space_in_reach(side.space_id)
+  ) then
+    raise exception using errcode = 'PT403', message = 'One side of the doorway is beyond the reach of this token.',
+      detail = place, hint = 'A token that reaches both sides can do it.';
+  end if;
+end
+$$;
+comment on function core.check_doorway(integer, text) is
+'Raises PT403 naming place if a doorway leads into a space beyond reach: it can be read from one side, but not changed.';
+
+create or replace function core.list_seen_placements(dpus integer[])
+returns table (dpu_id integer, doorway_id integer, during tstzrange)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_reach integer[] := core.list_reach();
+begin
+  return query
+  select p.dpu_id, p.doorway_id, p.during
+  from core.placement p
+  join core.doorway w on w.doorway_id = p.doorway_id
+  where p.dpu_id = any (dpus) and p.superseded_at is null
+    and (v_reach is null or w.side_a_id = any (v_reach) or w.side_b_id = any (v_reach));
+end
+$$;
+comment on function core.list_seen_placements(integer[]) is
+'When DPUs hung, or hang, above doorways that can be read. What a limited token may know or report of a DPU lies in these periods.';
+
+create or replace function core.is_dpu_seen(dpu_id integer)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return core.get_reach() is null or exists (
+    select from core.list_seen_placements(array[is_dpu_seen.dpu_id]) p where p.during @> clock_timestamp());
+end
+$$;
+comment on function core.is_dpu_seen(integer) is
+'Whether a DPU is within reach: it hangs above a doorway that can be read, now.';
+
+create or replace function core.check_dpu(
+  dpu_id integer,
+  during tstzrange,
+  place text
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_reach integer[] := core.list_reach();
+  v_own tstzmultirange;
+begin
+  if v_reach is null then
+    return;
+  end if;
+  select range_agg(p.during) into v_own
+  from core.placement p
+  join core.doorway w on w.doorway_id = p.doorway_id
+  where p.dpu_id = check_dpu.dpu_id and p.superseded_at is null
+    and (w.side_a_id is null or w.side_a_id = any (v_reach))
+    and (w.side_b_id is null or w.side_b_id = any (v_reach));
+  if not coalesce(v_own @> check_dpu.during, false) then
+    raise exception using errcode = 'PT403', message = 'The DPU is not all within the reach of this token.',
+      detail = place, hint = 'It would have to hang above doorways of its spaces alone, for the whole period. A token without a space can do it.';
+  end if;
+end
+$$;
+comment on function core.check_dpu(integer, tstzrange, text) is
+'Raises PT403 naming place unless a DPU hangs above doorways wholly within reach all through a period: a limited token never gains a DPU, or time of one, by what it does itself.';

@@ -1,0 +1,126 @@
+-- Tokens as the API shows them, and their families.
+
+create or replace function core.include_scopes(scopes text[])
+returns text[]
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select s.scope
+    from unnest(array['ingest', 'read', 'admin']) as s (scope)
+    where s.scope = any (scopes) or (s.scope = 'read' and 'admin' = any (scopes)))
+$$;
+comment on function core.include_scopes(text[]) is
+'The scopes that a token has which was made with these: admin includes read. In the order ingest, read, admin.';
+
+create or replace function core.describe_tokens(tokens integer[])
+returns table (
+  id text,
+  name text,
+  scopes text[],
+  space text,
+  events_per_second integer,
+  requests_per_second integer,
+  created_at timestamptz,
+  expires_at timestamptz,
+  revoked_at timestamptz,
+  last_used_at timestamptz,
+  created_by text
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_reach integer[] := core.list_reach();
+begin
+  return query
+  select
+    t.id, t.name, core.include_scopes(t.scopes), s.id, t.events_per_second, t.requests_per_second, t.created_at, t.expires_at, t.revoked_at, t.last_used_at,
+    case when v_reach is null or m.space_id = any (v_reach) then m.id end
+  from core.token t
+  left join core.space s on s.space_id = t.space_id
+  left join core.token m on m.token_id = t.created_by_id
+  where t.token_id = any (tokens);
+end
+$$;
+comment on function core.describe_tokens(integer[]) is
+'Tokens as api.list_tokens gives them, in no order. created_by: null as well for one beyond reach.';
+
+create or replace function core.get_max_generations()
+returns integer
+language sql immutable
+as $$ select 10 $$;
+comment on function core.get_max_generations() is
+'How many tokens, each made by the one before, a family can have below one another. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.list_makers(token_id integer)
+returns table (maker_id integer, steps integer)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with recursive maker as (
+    select list_makers.token_id as maker_id, 0 as steps
+    union all
+    select p.token_id, m.steps + 1
+    from maker m
+    join core.token t on t.token_id = m.maker_id
+    join core.token p on p.token_id = t.created_by_id and p.space_id is not null
+    where m.steps < core.get_max_generations()
+  )
+  select m.maker_id, m.steps from maker m;
+end
+$$;
+comment on function core.list_makers(integer) is
+'A token (steps: 0), the one that made it, and so on, as long as that one is limited to a space: the last is the first of the family.
+
+A family shares its limits. What a token without a space makes begins a family of its own: that one may make any token anyway.';
+
+create or replace function core.get_max_tokens()
+returns integer
+language sql immutable
+as $$ select 1000 $$;
+comment on function core.get_max_tokens() is
+'How many tokens a family of limited tokens can have. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.is_family_full(family_id integer)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return (
+    with recursive member as (
+      select is_family_full.family_id as token_id
+      union all
+      select t.token_id
+      from member m
+      join core.token t on t.created_by_id = m.token_id
+    )
+    select count(*) >= core.get_max_tokens()
+    from member m
+    join core.token t on t.token_id = m.token_id
+    where (t.revoked_at is null and coalesce(t.expires_at > clock_timestamp(), true))
+      or t.created_at > clock_timestamp() - interval '1 day');
+end
+$$;
+comment on function core.is_family_full(integer) is
+'Whether the family that begins with this token has as many as it can have: tokens that are valid, and all of the last 24 hours. So to revoke them makes no room for any number of new ones on the same day.';
+
+create or replace function core.get_family(token text)
+returns integer
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select m.maker_id
+  from core.token t cross join core.list_makers(t.token_id) m
+  where t.id = token
+  order by m.steps desc
+  limit 1
+$$;
+comment on function core.get_family(text) is
+'The first of the family of the token with this id; null: there is none.';

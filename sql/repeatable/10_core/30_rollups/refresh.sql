@@ -1,0 +1,135 @@
+-- Refreshing the rollups.
+
+create or replace function core.wait_for_ingest(seconds double precision)
+returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_holders text[] := array(
+    select l.virtualtransaction from pg_locks l
+    where l.locktype = 'relation' and l.relation = 'core.lock_plan'::regclass and l.mode = 'RowShareLock' and l.granted
+      and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.pid <> pg_backend_pid());
+begin
+  -- By the number of looks and not by the clock, which may be what jumps. Where it is set back during pg_sleep, that takes
+  -- as long as the jump: rollups stand still meanwhile, and answers are right without them.
+  for v_look in 0 .. ceil(seconds / 0.05)::integer loop
+    if not exists (
+      select from pg_locks l
+      where l.locktype = 'relation' and l.relation = 'core.lock_plan'::regclass and l.virtualtransaction = any (v_holders))
+    then
+      return true;
+    end if;
+    perform pg_sleep(0.05);
+  end loop;
+  return false;
+end
+$$;
+comment on function core.wait_for_ingest(double precision) is
+'Waits until the transactions that store events now have ended, and says whether they have. Blocks nobody.
+
+seconds: how long it waits at most.';
+
+create or replace procedure core.refresh_rollups(
+  job_id integer default null,
+  config jsonb default null
+)
+language plpgsql
+as $$
+declare
+  v_snapshot pg_snapshot;
+  v_from timestamptz;
+  v_until timestamptz;
+  v_goal timestamptz;
+  v_range record;
+begin
+  -- for the whole run, over its transactions
+  if not core.begin_rollup() then
+    return;
+  end if;
+  commit;
+  -- Whoever stores events from here on reads this goal, whatever the clock shows then, and marks what is too late for it.
+  v_goal := public.time_bucket(interval '15 minutes', clock_timestamp() - interval '30 minutes');
+  update core.rollup_state s set goal_at = v_goal;
+  commit;
+  -- Who began before may have looked at the clock long ago, as where it has just been set forward.
+  if not core.wait_for_ingest(coalesce((config->>'wait_seconds')::double precision, 30)) then
+    perform core.end_rollup();
+    commit;
+    return;
+  end if;
+  commit;
+  loop
+    -- Everything this snapshot sees is in what is refreshed from here on; marks it sees can go afterwards.
+    v_snapshot := pg_current_snapshot();
+    select s.materialized_until into v_from from core.rollup_state s;
+    -- a long history is taken in steps, so that no transaction is long
+    v_from := greatest(v_from, least(v_goal, (
+      select min(c.range_start) from timescaledb_information.chunks c
+      where c.hypertable_schema = 'core' and c.hypertable_name = 'event')));
+    v_until := least(v_from + interval '720 hours', v_goal);
+    for v_range in
+      -- days near one another together, up to 30: what lies between them is not refreshed for it
+      select min(r.day) as low, max(r.day) + interval '24 hours' as high
+      from (
+        select d.day, public.time_bucket(interval '30 days', d.day) as month, count(*) filter (where d.is_apart) over (order by d.day) as island
+        from (
+          select m.day, m.day - lag(m.day) over (order by m.day) > interval '168 hours' as is_apart
+          from (
+            select distinct public.time_bucket(interval '1 day', m.bucket) as day
+            from core.late_mark m
+            where m.bucket < v_from
+          ) m
+        ) d
+      ) r
+      group by r.month, r.island
+    loop
+      call core.refresh_range(v_range.low, v_range.high, v_from);
+    end loop;
+    if v_from < v_until then
+      call core.refresh_range(v_from, v_until, v_until);
+    end if;
+    update core.rollup_state s set materialized_until = greatest(s.materialized_until, v_until), refreshed_at = clock_timestamp();
+    -- A mark that we see, though by its number it cannot have been committed yet, is from another server: it was there
+    -- when its dump was restored.
+    delete from core.late_mark m
+    where pg_visible_in_snapshot(m.xid, v_snapshot) or not pg_visible_in_snapshot(m.xid, pg_current_snapshot());
+    commit;
+    exit when v_until >= v_goal;
+  end loop;
+  perform core.end_rollup();
+  commit;
+end
+$$;
+comment on procedure core.refresh_rollups(integer, jsonb) is
+'Brings the rollups up to 30 minutes before now and over every late mark, then moves rollup_state and clears the marks: the job behind counts that stay fast. Does nothing while another one is at it, or where a transaction that stores events goes on for longer than config.wait_seconds (30). Call it on its own, outside of a transaction.';
+
+create or replace procedure core.refresh_range(
+  low timestamptz,
+  high timestamptz,
+  materialized_until timestamptz
+)
+language plpgsql
+as $$
+declare
+  v_day_low timestamptz := public.time_bucket(interval '1 day', low);
+  v_day_high timestamptz := public.time_bucket(interval '1 day', least(high + interval '24 hours' - interval '1 microsecond', materialized_until));
+  v_month_low timestamptz := public.time_bucket(interval '30 days', low);
+  v_month_high timestamptz := public.time_bucket(interval '30 days', least(high + interval '720 hours' - interval '1 microsecond', materialized_until));
+begin
+  commit;
+  call core.refresh_rollup('core.dpu_flow_15m_v1', low, least(high, materialized_until));
+  -- what a refresh has changed is known to the next one only when it has committed
+  commit;
+  if v_day_low < v_day_high then
+    call core.refresh_rollup('core.dpu_flow_1d_v1', v_day_low, v_day_high);
+    commit;
+  end if;
+  if v_month_low < v_month_high then
+    call core.refresh_rollup('core.dpu_flow_30d_v1', v_month_low, v_month_high);
+  end if;
+  commit;
+end
+$$;
+comment on procedure core.refresh_range(timestamptz, timestamptz, timestamptz) is
+'Refreshes the rollups of [low, high): quarter-hours, and the whole days and 30 days before materialized_until that they belong to.';

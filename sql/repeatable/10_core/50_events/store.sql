@@ -1,0 +1,248 @@
+-- Storing events.
+
+create or replace function core.lock_dpus(
+  dpus integer[],
+  times timestamptz[],
+  directions integer[],
+  received_at timestamptz,
+  inout ordinals bigint[],
+  refused integer[],
+  backfill boolean,
+  out late bigint[],
+  out touching bigint[],
+  out turning bigint[],
+  out opening bigint[],
+  out turning_dpus integer[],
+  out new_dpus integer[]
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- one row after the other in the order of dpu_id: two transactions never wait for each other
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+#variable_conflict use_column
+begin
+  with state as (
+    update core.dpu_state s set
+      cumulative_count = s.cumulative_count + n.net,
+      first_time = least(s.first_time, n.first),
+      latest_time = greatest(s.latest_time, n.latest),
+      earlier_time = s.latest_time,
+      -- What is later than all before is no duplicate. Whether others are is not known yet, and what is backfilled is a sign
+      -- at its own time only: core.hear_late comes after.
+      last_seen_at = greatest(s.last_seen_at, case
+        when not backfill and (n.is_refused or s.latest_time is null or n.latest > s.latest_time) then lock_dpus.received_at
+      end),
+      earlier_seen_at = s.last_seen_at
+    from (
+      select a.dpu_id, sum(a.direction) as net, min(a.time) as first, max(a.time) as latest,
+        max(a.time) filter (where a.time <= lock_dpus.received_at) as latest_past, array_agg(a.ordinal) as ordinals, bool_or(a.ordinal is null) as is_refused
+      from (
+        select dpus[o] as dpu_id, directions[o] as direction, times[o] as time, o as ordinal from unnest(lock_dpus.ordinals) as o
+        union all
+        select r, 0, null, null from unnest(refused) as r
+      ) a
+      group by 1
+      order by 1
+    ) n
+    where s.dpu_id = n.dpu_id
+    returning
+      s.dpu_id, n.first, s.earlier_time, s.live_from, s.first_from, n.ordinals,
+      not backfill and (n.is_refused or s.earlier_time is null or n.latest > s.earlier_time) as is_heard, s.first_heard_at is null as is_new,
+      s.offline_at is not null or s.earlier_seen_at is null or least(n.first, lock_dpus.received_at) < s.steady_from or (s.armed_at is not null
+        and greatest(s.last_seen_at, n.latest_past) - s.earlier_seen_at
+          >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second') as is_turning
+  )
+  select
+    coalesce(array_agg(o) filter (where times[o] <= s.earlier_time), '{}'),
+    coalesce(array_agg(o) filter (where times[o] < s.live_from), '{}'),
+    coalesce(array_agg(o) filter (where s.is_turning), '{}'),
+    coalesce(array_agg(o) filter (where times[o] < s.first_from), '{}'),
+    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_heard and h.is_turning),
+    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_heard and h.is_new)
+  into late, touching, turning, opening, turning_dpus, new_dpus
+  from state s
+  cross join lateral unnest(s.ordinals) as o
+  where o is not null and (s.first <= s.earlier_time or s.first < s.live_from or s.is_turning or s.first < s.first_from);
+end
+$$;
+comment on function core.lock_dpus(integer[], timestamptz[], integer[], timestamptz, bigint[], integer[], boolean) is
+'Adds to core.dpu_state what events add up to, given as parallel arrays and by ordinals from 1, and holds those rows until the transaction ends: meanwhile no other one stores events of these DPUs. late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that core.live_flow has to be told of; turning: those of DPUs that may not have been online all the time, for core.settle_signs; opening: those that may be the first of a placement, for core.note_first_events; turning_dpus: such DPUs, where the receipt is a sign of life too; new_dpus: those of them that were not heard before. refused: DPUs of further events, which cannot be stored. Whether late ones are signs at receipt is not known here. The caller takes off again what turns out to be stored.';
+
+create or replace function core.lock_days(days timestamptz[])
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_chunk regclass;
+begin
+  for v_chunk in
+    select c.chunk
+    from unnest(days) as d (day)
+    cross join lateral public.show_chunks(
+      'core.event', newer_than => d.day, older_than => d.day + interval '24 hours') as c (chunk)
+    order by d.day
+  loop
+    execute format('lock table %s in row exclusive mode', v_chunk);
+  end loop;
+end
+$$;
+comment on function core.lock_days(timestamptz[]) is
+'Locks the chunks of these days (UTC) for storing events, until the transaction ends; waits while one is being compressed.
+
+Who reads such a chunk first, and then waits to store events in it, has compression wait in turn: neither would ever end.';
+
+create or replace function core.store_events(
+  dpus integer[],
+  times timestamptz[],
+  directions integer[],
+  sequences smallint[],
+  received_at timestamptz,
+  backfill boolean default false,
+  unread integer[] default '{}',
+  out ordinals bigint[],
+  out doubles bigint[],
+  out stored integer[]
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  -- core.judge_event as bounds: no function call a row
+  v_oldest timestamptz := core.get_first_taken();
+  v_latest timestamptz := core.get_latest_time(store_events.received_at);
+  v_refused integer[] := case when backfill then '{}' else unread end;   -- DPUs of events that cannot be stored
+  v_old timestamptz[];   -- days of which chunks may be compressed
+  v_late bigint[];
+  v_touching bigint[];
+  v_turning bigint[];
+  v_opening bigint[];
+  v_received integer[];
+  v_new integer[];
+  v_heard integer[];
+  v_signs timestamptz[];
+begin
+  doubles := '{}';
+  stored := '{}';
+  ordinals := array(
+    select distinct on (n.dpu_id, n.time, n.sequence) n.ordinal
+    from unnest(dpus, times, sequences) with ordinality as n (dpu_id, time, sequence, ordinal)
+    where n.dpu_id is not null and n.time >= v_oldest and n.time <= v_latest and not core.is_clock_unset(n.time)
+    order by n.dpu_id, n.time, n.sequence, n.ordinal);
+  if cardinality(ordinals) < cardinality(dpus) and not backfill then
+    v_refused := array(
+      select unnest(unread)
+      union
+      select n.dpu_id from unnest(dpus, times) as n (dpu_id, time)
+      where n.dpu_id is not null and not (n.time >= v_oldest and n.time <= v_latest and not core.is_clock_unset(n.time)));
+  end if;
+  if cardinality(ordinals) = 0 and cardinality(v_refused) = 0 then
+    return;
+  end if;
+  -- those that may be compressed just now (core.compress_due), a day before they are due
+  v_old := array(
+    select distinct date_trunc('day', times[o], 'UTC') from unnest(ordinals) as o
+    where times[o] < store_events.received_at - interval '6 days');
+  if cardinality(v_old) > 0 then
+    perform core.lock_days(v_old);
+  end if;
+  select l.late, l.touching, l.turning, l.opening, l.turning_dpus, l.new_dpus
+  into v_late, v_touching, v_turning, v_opening, v_received, v_new
+  from core.lock_dpus(dpus, times, directions, store_events.received_at, ordinals, v_refused, backfill) l;
+  if cardinality(v_new) > 0 then
+    perform core.note_heard(v_new, store_events.received_at);
+  end if;
+  if cardinality(v_late) > 0 then
+    select coalesce(array_agg(l.ordinal), '{}'), coalesce(array_agg(l.direction), '{}') into doubles, stored
+    from unnest(v_late, core.find_events(
+      array(select dpus[o] from unnest(v_late) as o),
+      array(select times[o] from unnest(v_late) as o),
+      array(select sequences[o] from unnest(v_late) as o))) as l (ordinal, direction)
+    where l.direction is not null;
+    if cardinality(doubles) > 0 then
+      update core.dpu_state s set cumulative_count = s.cumulative_count - n.net
+      from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(doubles) as o group by 1) n
+      where s.dpu_id = n.dpu_id;
+      ordinals := array(
+        select n.ordinal from unnest(ordinals) with ordinality as n (ordinal, place)
+        where n.ordinal not in (select unnest(doubles))
+        order by n.place);
+      v_touching := array(select unnest(v_touching) except select unnest(doubles));
+      v_turning := array(select unnest(v_turning) except select unnest(doubles));
+      v_opening := array(select unnest(v_opening) except select unnest(doubles));
+    end if;
+  end if;
+
+  if cardinality(v_turning) > 0 or cardinality(v_received) > 0 then
+    perform core.settle_signs(
+      array(select dpus[o] from unnest(v_turning) as o where times[o] <= store_events.received_at) || v_received,
+      array(select times[o] from unnest(v_turning) as o where times[o] <= store_events.received_at)
+        || array_fill(store_events.received_at, array[cardinality(v_received)]),
+      store_events.received_at);
+  end if;
+
+  if cardinality(v_late) > 0 or backfill then
+    -- the receipt of what contradicts a stored event is a sign of life as well
+    select array_agg(h.dpu_id), array_agg(h.sign) into v_heard, v_signs
+    from (
+      select n.dpu_id, max(n.sign) as sign
+      from (
+        select dpus[o] as dpu_id, case when times[o] <= store_events.received_at then times[o] end as sign
+        from unnest(case when backfill then ordinals else v_late end) as o
+        where o not in (select unnest(doubles))
+        union all
+        select n.dpu_id, null
+        from unnest(doubles, stored) as d (ordinal, direction)
+        join unnest(dpus, times, sequences, directions) as n (dpu_id, time, sequence, direction)
+          on n.dpu_id = dpus[d.ordinal] and n.time = times[d.ordinal] and n.sequence = sequences[d.ordinal]
+        where n.direction <> d.direction and not backfill
+      ) n
+      group by 1
+    ) h;
+    perform core.hear_late(v_heard, v_signs, store_events.received_at, backfill);
+  end if;
+
+  insert into core.event (time, lag_ms, dpu_id, direction, sequence)
+  select times[o], core.get_lag_ms(times[o], store_events.received_at), dpus[o], directions[o], sequences[o]
+  from unnest(ordinals) as o;
+
+  -- An ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups.
+  -- The rollups, and a refresh that is under way, are ahead of the margin only where the clock of the database was set back.
+  insert into core.late_mark (dpu_id, bucket)
+  select distinct dpus[o], public.time_bucket(interval '15 minutes', times[o])
+  from unnest(ordinals) as o
+  where times[o] < greatest(
+    store_events.received_at - interval '15 minutes', (select greatest(s.materialized_until, s.goal_at) from core.rollup_state s));
+
+  if cardinality(v_touching) > 0 then
+    update core.live_flow f set net = f.net + n.net
+    from (
+      select l.space_id, l.dpu_id, l.from_at, sum(case when l.until_at = 'infinity' then -directions[o]::bigint else directions[o] end) as net
+      from unnest(v_touching) as o
+      join core.live_flow l on l.dpu_id = dpus[o]
+        -- an open part leaves out what came before it, one that is over takes what lies within
+        and (case when l.until_at = 'infinity' then times[o] < l.from_at else times[o] >= l.from_at and times[o] < l.until_at end)
+      group by l.space_id, l.dpu_id, l.from_at
+    ) n
+    where f.space_id = n.space_id and f.dpu_id = n.dpu_id and f.from_at = n.from_at;
+  end if;
+
+  if cardinality(v_opening) > 0 then
+    perform core.note_first_events(
+      array(select dpus[o] from unnest(v_opening) as o), array(select times[o] from unnest(v_opening) as o), store_events.received_at);
+  end if;
+
+  if cardinality(ordinals) > 0 then
+    perform core.note_change(
+      dpus => array(select dpus[o] from unnest(ordinals) as o),
+      latest_at => (select max(times[o]) from unnest(ordinals) as o));
+  end if;
+end
+$$;
+comment on function core.store_events(integer[], timestamptz[], integer[], smallint[], timestamptz, boolean, integer[]) is
+'Stores events that are not there yet, given as parallel arrays, with all that is derived from them at once. ordinals (from 1): those it stored; doubles: those that were there, and beside them in stored the direction that is stored. Of several with one identity the first is taken, the others are in neither; null for dpu_id and what core.judge_event refuses is left out. The receipt of all but duplicates is a sign of life of their DPUs, unless they are backfilled. unread: DPUs that sent what could not be decoded. The caller holds, shared, the lock of the floor plan.';

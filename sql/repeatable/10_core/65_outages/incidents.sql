@@ -1,0 +1,381 @@
+-- Incidents: the outage of a DPU, or of most of a site at once. Made of core.outage by api.detect_outages.
+
+create or replace function core.list_dpu_sites(
+  dpus integer[],
+  at timestamptz
+)
+returns table (dpu_id integer, space_id integer, site_id integer)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with hung as (
+    select h.dpu_id, h.space_id from core.list_hung(list_dpu_sites.at) h where h.dpu_id = any (dpus)
+  ),
+  root as (
+    select a.space_id, a.above_id
+    from core.list_above(array(select distinct h.space_id from hung h)) a
+    join core.space s on s.space_id = a.above_id
+    where s.parent_id is null
+  )
+  select d.dpu_id, h.space_id, r.above_id
+  from (select distinct unnest(dpus) as dpu_id) d
+  left join hung h on h.dpu_id = d.dpu_id
+  left join root r on r.space_id = h.space_id;
+end
+$$;
+comment on function core.list_dpu_sites(integer[], timestamptz) is
+'The space to which each DPU belongs as a sensor at an instant, and the root of its tree; nulls for one that hangs nowhere.';
+
+create or replace function core.describe_incidents(incidents bigint[])
+returns table (incident_id bigint, details jsonb)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_format constant text := 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"';
+begin
+  return query
+  select i.incident_id, jsonb_build_object(
+    'incident', i.incident_id::text,
+    'kind', i.kind,
+    'dpus', (
+      select coalesce(jsonb_agg(m.id), '[]')
+      from (
+        select d.id
+        from core.incident_dpu m
+        join core.dpu d on d.dpu_id = m.dpu_id
+        where m.incident_id = i.incident_id
+        order by d.id
+        limit 100
+      ) m),
+    'dpu_count', (select count(*) from core.incident_dpu m where m.incident_id = i.incident_id),
+    'space', s.id,
+    'started_at', to_char(i.started_at at time zone 'UTC', c_format),
+    'ended_at', to_char(i.ended_at at time zone 'UTC', c_format),
+    'corrected', i.corrected)
+  from core.incident i
+  left join core.space s on s.space_id = i.space_id
+  where i.incident_id = any (incidents);
+end
+$$;
+comment on function core.describe_incidents(bigint[]) is
+'What notices say of incidents: {incident, kind, dpus (the first 100), dpu_count, space, started_at, ended_at, corrected}.';
+
+create or replace function core.tell_incidents(
+  kinds text[],
+  incidents bigint[],
+  at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if cardinality(kinds) > 0 then
+    perform core.add_notices(
+      kinds, incidents, array_agg(i.space_id order by n.number),
+      array_agg(case n.kind when 'offline' then i.started_at when 'online' then i.ended_at else tell_incidents.at end order by n.number),
+      array_agg(d.details order by n.number))
+    from unnest(kinds, incidents) with ordinality as n (kind, incident_id, number)
+    join core.incident i on i.incident_id = n.incident_id
+    join core.describe_incidents(incidents) d on d.incident_id = n.incident_id;
+  end if;
+end
+$$;
+comment on function core.tell_incidents(text[], bigint[], timestamptz) is
+'Has notices made of what happened to incidents, given as parallel arrays: offline, online or correction.';
+
+create or replace function core.list_down_at(
+  dpu_id integer,
+  started_at timestamptz,
+  at timestamptz
+)
+returns table (down_at timestamptz)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case when not coalesce(bool_or(p.during @> list_down_at.at), false) then
+    greatest(list_down_at.started_at, coalesce(max(upper(p.during)) filter (where upper(p.during) <= list_down_at.at), list_down_at.at))
+  end
+  from core.placement p
+  where p.dpu_id = list_down_at.dpu_id and p.superseded_at is null
+$$;
+comment on function core.list_down_at(integer, timestamptz, timestamptz) is
+'When a DPU that hangs nowhere at an instant was taken down, but not before its incident began: one row; null where it hangs somewhere.';
+
+create or replace function core.mark_moved(
+  from_at timestamptz,
+  at timestamptz
+)
+returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  update core.outage o set pending = true
+  from core.dpu_state s
+  where s.offline_at is not null and o.dpu_id = s.dpu_id and o.offline_at = s.offline_at
+    and o.superseded_at is null and o.back_at is null and o.incident_id is not null and not o.pending and exists (
+      select from core.placement p
+      where p.dpu_id = o.dpu_id and p.superseded_at is null and (
+        (upper(p.during) > from_at and upper(p.during) <= mark_moved.at)
+        or (lower(p.during) > from_at and lower(p.during) <= mark_moved.at)))
+$$;
+comment on function core.mark_moved(timestamptz, timestamptz) is
+'Has the incidents looked at again of DPUs that are offline and were taken down or hung up as planned, after from_at and up to at. What is told of it only later is marked by core.rebase_offline_after.';
+
+create or replace function core.open_site_incident(
+  site_id integer,
+  outages bigint[],
+  at timestamptz
+)
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_incident_id bigint;
+  v_held bigint[];
+  v_absorbed bigint[];
+begin
+  -- one that is being changed just now is pending, and joins later
+  v_held := array(
+    select o.outage_id from core.outage o
+    where o.outage_id = any (outages) and o.superseded_at is null
+    for update skip locked);
+  insert into core.incident (kind, space_id, started_at, recorded_at)
+  select 'site_offline', open_site_incident.site_id, min(o.offline_at), open_site_incident.at
+  from core.outage o
+  where o.outage_id = any (v_held)
+  returning incident_id into v_incident_id;
+
+  v_absorbed := array(select distinct o.incident_id from core.outage o where o.outage_id = any (v_held) and o.incident_id is not null);
+  update core.incident i set ended_at = open_site_incident.at, absorbed_by = v_incident_id where i.incident_id = any (v_absorbed);
+  update core.outage o set incident_id = v_incident_id, pending = false where o.outage_id = any (v_held);
+  insert into core.incident_dpu (incident_id, dpu_id, offline_at)
+  select v_incident_id, o.dpu_id, min(o.offline_at)
+  from core.outage o
+  where o.incident_id = v_incident_id and o.superseded_at is null
+  group by o.dpu_id;
+  return v_incident_id;
+end
+$$;
+comment on function core.open_site_incident(integer, bigint[], timestamptz) is
+'Makes one incident of several outages of a site; the incidents that some of them had are absorbed.';
+
+create or replace function core.update_incidents(at timestamptz)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_due bigint[];        -- outages to look at
+  v_touched bigint[];    -- their incidents
+  v_new bigint[];        -- those of them that have none
+  v_near bigint[];
+  v_site record;
+  v_last timestamptz;
+  v_opened bigint[] := '{}';
+  v_ended bigint[];
+  v_corrected bigint[];
+  v_sites bigint[];
+  v_kinds text[];
+begin
+  if not exists (select from core.outage o where o.pending) then
+    return;
+  end if;
+  -- Waits for nobody: what another transaction is changing is looked at again in the next second. What is new waits
+  -- two seconds, until the others of a site that went with it have been detected.
+  v_due := array(
+    select o.outage_id from core.outage o
+    where o.pending and (o.superseded_at is not null or o.incident_id is not null or o.detected_at <= update_incidents.at - interval '2 seconds')
+    order by o.outage_id
+    for update skip locked);
+  if cardinality(v_due) = 0 then
+    return;
+  end if;
+  update core.outage o set incident_id = i.absorbed_by
+  from core.incident i
+  where o.outage_id = any (v_due) and i.incident_id = o.incident_id and i.absorbed_by is not null;
+  v_touched := array(select distinct o.incident_id from core.outage o where o.outage_id = any (v_due) and o.incident_id is not null);
+
+  -- incidents of one DPU
+  with touched as (
+    select
+      i.incident_id, i.ended_at, i.corrected, count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting,
+      min(o.offline_at) as started_at, case when bool_and(o.back_at is not null) then max(o.back_at) end as back_at
+    from core.incident i
+    left join core.outage o on o.incident_id = i.incident_id and o.superseded_at is null
+    where i.incident_id = any (v_touched) and i.kind = 'dpu_offline'
+    group by i.incident_id
+  ),
+  ended as (
+    -- that it comes back while it is retired or hangs nowhere ends nothing: its incident was over before
+    select t.*, least(r.from_at, d.down_at) as gone_at
+    from touched t
+    join core.incident i on i.incident_id = t.incident_id
+    left join core.retirement r on r.dpu_id = i.dpu_id
+      and tstzrange(r.from_at, r.until_at) @> coalesce(t.back_at, 'infinity')
+    cross join lateral core.list_down_at(i.dpu_id, i.started_at, coalesce(t.back_at, update_incidents.at)) d
+  ),
+  changed as (
+    update core.incident i set
+      started_at = coalesce(t.started_at, i.started_at),
+      ended_at = case when t.outages = 0 then coalesce(i.ended_at, update_incidents.at) else coalesce(t.gone_at, t.back_at) end,
+      corrected = t.outages = 0
+    from ended t
+    where i.incident_id = t.incident_id
+    returning
+      i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.lasting = 0 and t.ended_at is null and t.gone_at is null as is_ended
+  )
+  select
+    coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_ended), '{}'),
+    coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_corrected), '{}')
+  into v_ended, v_corrected
+  from changed c;
+
+  -- New outages; also what is still offline where the incident of the site is over. What was over for long when it
+  -- became known is nothing to be told of.
+  v_new := array(
+    select o.outage_id
+    from core.outage o
+    join core.dpu_state s on s.dpu_id = o.dpu_id and s.retired_at is null
+    left join core.incident i on i.incident_id = o.incident_id
+    where o.outage_id = any (v_due) and o.superseded_at is null
+      and (o.back_at is null or o.back_at > o.detected_at - interval '1 minute')
+      and (o.incident_id is null or (i.kind = 'site_offline' and i.ended_at is not null and o.back_at is null)));
+  -- of a site that is offline already
+  with joined as (
+    update core.outage o set incident_id = i.incident_id
+    from core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_new)), at) s
+    join core.incident i on i.space_id = s.site_id and i.kind = 'site_offline' and i.ended_at is null
+    where o.outage_id = any (v_new) and s.dpu_id = o.dpu_id
+    returning o.outage_id, o.incident_id, o.dpu_id, o.offline_at
+  ),
+  member as (
+    insert into core.incident_dpu (incident_id, dpu_id, offline_at)
+    select j.incident_id, j.dpu_id, min(j.offline_at) from joined j group by j.incident_id, j.dpu_id
+    on conflict (incident_id, dpu_id) do nothing
+  )
+  select
+    array(select unnest(v_new) except select j.outage_id from joined j),
+    v_touched || array(select distinct j.incident_id from joined j)
+  into v_new, v_touched;
+
+  -- of a site most of which went within a minute
+  v_near := array(
+    select o.outage_id
+    from core.outage o
+    left join core.incident i on i.incident_id = o.incident_id
+    where o.superseded_at is null
+      and o.offline_at > (select min(p.offline_at) from core.outage p where p.outage_id = any (v_new)) - interval '1 minute'
+      and (o.outage_id = any (v_new) or (o.incident_id is null and o.pending and o.back_at is null) or (i.kind = 'dpu_offline' and i.ended_at is null)));
+  for v_site in
+    select s.site_id, array_agg(o.outage_id) as outages, max(o.offline_at) as latest
+    from core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_near)), at) s
+    join core.outage o on o.dpu_id = s.dpu_id and o.outage_id = any (v_near)
+    where s.site_id is not null
+    group by s.site_id
+    having count(distinct s.dpu_id) >= 3 and bool_or(o.outage_id = any (v_new))
+  loop
+    select array_agg(o.outage_id) into v_site.outages
+    from core.outage o
+    where o.outage_id = any (v_site.outages) and o.offline_at > v_site.latest - interval '1 minute'
+    having count(distinct o.dpu_id) >= 3 and count(distinct o.dpu_id) * 2 > (
+      select count(*)
+      from core.list_hung(update_incidents.at) h
+      join core.dpu_state s on s.dpu_id = h.dpu_id
+      cross join lateral core.get_dpu_state(
+        s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), update_incidents.at,
+        s.retired_at) n (state)
+      -- silence of the others means nothing
+      where n.state in ('online', 'offline') and h.space_id in (select core.list_subtree(v_site.site_id)));
+    if v_site.outages is not null then
+      v_opened := v_opened || core.open_site_incident(v_site.site_id, v_site.outages, at);
+      v_new := array(select unnest(v_new) except select unnest(v_site.outages));
+    end if;
+  end loop;
+
+  -- incidents of sites end when no more than half of their DPUs are still offline
+  with touched as (
+    select i.incident_id, i.started_at, i.ended_at, i.corrected, m.members, m.lasting, m.outages, m.backs
+    from core.incident i
+    cross join lateral (
+      select
+        count(*) as members, count(*) filter (where n.lasting > 0) as lasting, sum(n.outages) as outages,
+        array_agg(coalesce(n.back_at, i.started_at) order by coalesce(n.back_at, i.started_at)) filter (where n.lasting = 0) as backs
+      from (
+        select count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting, max(o.back_at) as back_at
+        from core.incident_dpu d
+        left join core.outage o on o.incident_id = d.incident_id and o.dpu_id = d.dpu_id and o.superseded_at is null
+        where d.incident_id = i.incident_id
+          and d.dpu_id not in (select s.dpu_id from core.dpu_state s where s.retired_at is not null)
+          and exists (
+            select from core.placement p
+            where p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> update_incidents.at)
+        group by d.dpu_id
+      ) n
+    ) m
+    where i.incident_id = any (v_touched || v_opened) and i.kind = 'site_offline'
+  ),
+  changed as (
+    update core.incident i set
+      -- of those that are retired or hang nowhere nothing is told, and where none is left it is over
+      ended_at = coalesce(i.ended_at, case when t.members = 0 or t.outages = 0 then update_incidents.at else t.backs[(t.members + 1) / 2] end),
+      corrected = coalesce(t.outages = 0, i.corrected)
+    from touched t
+    where i.incident_id = t.incident_id and (t.outages = 0 or t.lasting * 2 <= t.members)
+    returning i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.ended_at is null as is_ended
+  )
+  select
+    v_ended || coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_ended), '{}'),
+    v_corrected || coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_corrected), '{}'),
+    coalesce(array_agg(c.incident_id) filter (where c.is_ended), '{}')
+  into v_ended, v_corrected, v_sites
+  from changed c;
+  -- what is still offline then; what is being changed just now is pending anyway
+  v_new := v_new || array(
+    select o.outage_id from core.outage o
+    where o.incident_id = any (v_sites) and o.superseded_at is null and o.back_at is null
+    for update skip locked);
+
+  -- each of the others by itself
+  with own as (
+    insert into core.incident (kind, space_id, dpu_id, started_at, ended_at, recorded_at)
+    select 'dpu_offline', s.space_id, o.dpu_id, o.offline_at, o.back_at, update_incidents.at
+    from core.outage o
+    join core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_new)), at) s on s.dpu_id = o.dpu_id
+    -- nobody is told of one that hangs nowhere
+    where o.outage_id = any (v_new) and s.space_id is not null
+    order by o.offline_at, o.dpu_id
+    returning incident_id, dpu_id, started_at, ended_at
+  ),
+  linked as (
+    update core.outage o set incident_id = i.incident_id
+    from own i
+    where o.outage_id = any (v_new) and o.dpu_id = i.dpu_id and o.offline_at = i.started_at
+  ),
+  member as (
+    insert into core.incident_dpu (incident_id, dpu_id, offline_at)
+    select i.incident_id, i.dpu_id, i.started_at from own i
+  )
+  select
+    v_opened || coalesce(array_agg(i.incident_id order by i.incident_id), '{}'),
+    v_ended || coalesce(array_agg(i.incident_id order by i.incident_id) filter (where i.ended_at is not null), '{}')
+  into v_opened, v_ended
+  from own i;
+
+  update core.outage o set pending = false where o.outage_id = any (v_due) and o.pending;
+  v_kinds := array_fill('offline'::text, array[cardinality(v_opened)])
+    || array_fill('online'::text, array[cardinality(v_ended)]) || array_fill('correction'::text, array[cardinality(v_corrected)]);
+  perform core.tell_incidents(v_kinds, v_opened || v_ended || v_corrected, at);
+end
+$$;
+comment on function core.update_incidents(timestamptz) is
+'Brings the incidents in line with the outages that are pending, and has notices made of what it opens, ends and corrects. The caller holds core.lock_outage; waits for nobody.';

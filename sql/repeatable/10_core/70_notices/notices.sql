@@ -1,0 +1,207 @@
+-- Notices: stored in the transaction of what they tell. Those on one subject are sent one after the other.
+
+create or replace function core.is_open(
+  space_id integer,
+  at timestamptz
+)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_holder_id integer;
+  v_hours jsonb;
+begin
+  select s.space_id, s.opening_hours into v_holder_id, v_hours
+  from core.list_above(array[is_open.space_id]) a
+  join core.space s on s.space_id = a.above_id
+  where s.opening_hours is not null
+  order by a.steps
+  limit 1;
+  return coalesce(
+    (select core.get_week(v_hours) @> core.get_clock(is_open.at, h.time_zone) from core.list_schedules(array[v_holder_id]) h), true);
+end
+$$;
+comment on function core.is_open(integer, timestamptz) is
+'Whether a space is open at an instant: by its opening hours or those of the nearest space above that has some, in the zone of whichever has them. Without any: open.
+
+By the rule of uptime (core.get_week): clock times that a change of the clocks repeats or skips are taken as they are shown.';
+
+create or replace function core.add_notices(
+  kinds text[],
+  incident_ids bigint[],
+  space_ids integer[],
+  occurred_ats timestamptz[],
+  details jsonb[]
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+  v_kind text;
+  v_event text;
+  v_beginning text;
+  v_notices bigint[];
+begin
+  -- what ends comes after what began, also within one call
+  foreach v_kind in array array['offline', 'over_capacity', 'online', 'capacity_ok', 'correction'] loop
+    continue when not v_kind = any (kinds);
+    v_event := case v_kind when 'correction' then 'offline' when 'capacity_ok' then 'over_capacity' else v_kind end;
+    v_beginning := case v_kind when 'online' then 'offline' when 'capacity_ok' then 'over_capacity' end;
+
+    with made as (
+      insert into core.notice (id, kind, incident_id, space_id, occurred_at, created_at, details)
+      select 'msg_' || replace(gen_random_uuid()::text, '-', ''), g.kind, g.incident_id, g.space_id, g.occurred_at, v_now, coalesce(g.details, '{}')
+      from unnest(kinds, incident_ids, space_ids, occurred_ats, details) with ordinality as g (kind, incident_id, space_id, occurred_at, details, place)
+      where g.kind = v_kind
+      order by g.place
+      returning notice_id
+    )
+    select array_agg(m.notice_id order by m.notice_id) into v_notices from made m;
+
+    if v_kind = 'correction' then
+      -- nobody needs to hear of what nobody has heard of
+      update core.delivery d set state = 'cancelled', reason = 'corrected', settled_at = v_now
+      from core.notice n
+      where n.notice_id = any (v_notices) and d.subject = 'incident ' || n.incident_id
+        and d.channel_id in (select c.channel_id from core.channel c where c.deleted_at is null)
+        and d.state = 'pending' and d.tries = 0 and d.claim is null
+        and not exists (
+          select from core.delivery o
+          where o.channel_id = d.channel_id and o.subject = d.subject
+            and (o.state in ('delivered', 'failed') or o.tries > 0 or o.claim is not null));
+    end if;
+
+    insert into core.delivery (notice_id, channel_id, subject, state, reason, created_at, settled_at, due_at, give_up_at)
+    with notice as materialized (
+      select n.notice_id, n.space_id, coalesce('incident ' || n.incident_id, 'space ' || n.space_id) as subject
+      from core.notice n
+      where n.notice_id = any (v_notices)
+    ),
+    above as (
+      select a.space_id as of_id, a.above_id as space_id from core.list_above(array(select n.space_id from notice n)) a
+    ),
+    place as materialized (
+      select n.space_id, n.space_id is null or core.is_open(n.space_id, v_now) as is_open
+      from (select distinct n.space_id from notice n) n
+      where exists (select from core.channel c where c.only_in_opening_hours and c.deleted_at is null)
+    ),
+    told as (
+      select
+        n.notice_id, c.channel_id, n.subject,
+        case
+          when v_kind = 'correction' then before.state
+          when began.state is not null then began.state
+          -- it wants to know what begins, and did not hear of this
+          when v_beginning = any (c.events) then 'suppressed'
+        end as state,
+        case
+          when c.muted_until > v_now then 'muted'
+          when c.only_in_opening_hours and not p.is_open then 'closed'
+        end as reason
+      from notice n
+      join core.channel c on c.deleted_at is null and v_event = any (c.events)
+      left join place p on p.space_id is not distinct from n.space_id
+      left join lateral (
+        select d.state
+        from core.delivery d
+        join core.notice b on b.notice_id = d.notice_id and b.kind = v_beginning
+        where d.channel_id = c.channel_id and d.subject = n.subject
+        order by d.delivery_id desc
+        limit 1
+      ) began on v_beginning is not null
+      left join lateral (
+        select coalesce(min(d.state) filter (where d.state not in ('cancelled', 'suppressed')), min(d.state), 'suppressed') as state
+        from core.delivery d
+        where d.channel_id = c.channel_id and d.subject = n.subject
+      ) before on v_kind = 'correction'
+      where c.under_id is null or began.state is not null or before.state <> 'suppressed'
+        or exists (select from above a where a.of_id = n.space_id and a.space_id = c.under_id)
+    ),
+    verdict as (
+      select t.notice_id, t.channel_id, t.subject, v.state, v.reason
+      from told t
+      cross join lateral (
+        select
+          case
+            when t.state = 'cancelled' and v_kind = 'correction' then 'cancelled'
+            when t.state in ('suppressed', 'cancelled') then 'suppressed'
+            when t.state is not null or t.reason is null then 'pending'
+            else 'suppressed'
+          end as state,
+          case
+            when t.state = 'cancelled' and v_kind = 'correction' then 'corrected'
+            when t.state in ('suppressed', 'cancelled') then 'not_told'
+            when t.state is null then t.reason
+          end as reason
+      ) v
+    )
+    select
+      v.notice_id, v.channel_id, v.subject, v.state, v.reason, v_now, case when v.state <> 'pending' then v_now end,
+      v_now, v_now + core.get_give_up_after()
+    from verdict v
+    order by v.notice_id, v.channel_id;
+  end loop;
+end
+$$;
+comment on function core.add_notices(text[], bigint[], integer[], timestamptz[], jsonb[]) is
+'Stores notices, and for each channel that wants one its delivery, in the caller''s transaction. The arrays lie beside each other.
+
+kinds: offline, online, correction (of an incident, incident_ids), over_capacity, capacity_ok (of a space). space_ids: what it is about, null for no space: that is for channels without under. details: what receivers get as data. A channel wants it by its events (a correction with offline, capacity_ok with over_capacity) and its under. While it is muted, or closed, the delivery is suppressed. What ends goes exactly to those who were told of the beginning, also where they are muted or closed by then (else suppressed: not_told); a channel that does not want beginnings gets ends like anything else. A correction of what was not tried yet cancels it, and itself.';
+
+create or replace function core.list_shifted_spaces(
+  snapshot pg_snapshot,
+  at timestamptz,
+  until_at timestamptz
+)
+returns setof integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+declare
+  v_low timestamptz := least(at, until_at);
+  v_high timestamptz := greatest(at, until_at);
+begin
+  return query
+  with change as materialized (
+    select c.dpu_ids, c.space_ids, c.spaces from core.list_noted(list_shifted_spaces.snapshot, v_low) c
+  )
+  select f.space_id
+  from (select distinct d.dpu_id from change c, unnest(c.dpu_ids) as d (dpu_id)) d
+  join core.live_flow f on f.dpu_id = d.dpu_id
+  union
+  select i.space_id from change c, unnest(c.space_ids) as i (space_id)
+  union
+  select s.space_id from change c, unnest(c.spaces) as i (id) join core.space s on s.id = i.id
+  union
+  -- daily resets that came, or that are still to come because the clock was set back
+  select l.space_id from core.live_space l where l.until_at > v_low and l.until_at <= v_high
+  union
+  select l.space_id from core.live_space l where l.since > v_low and l.since <= v_high;
+end
+$$;
+comment on function core.list_shifted_spaces(pg_snapshot, timestamptz, timestamptz) is
+'Spaces whose count or capacity may have changed since a snapshot, taken at an instant, up to another.';
+
+create or replace function core.drop_old_notices()
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from core.notice n
+  where n.created_at < clock_timestamp() - interval '1 year'
+    and not exists (select from core.delivery d where d.notice_id = n.notice_id and d.state = 'pending');
+  delete from core.channel c
+  where c.deleted_at < clock_timestamp() - interval '1 year'
+    and not exists (select from core.delivery d where d.channel_id = c.channel_id);
+end
+$$;
+comment on function core.drop_old_notices() is
+'Forgets notices of more than a year ago with their deliveries, and the deleted channels that have none left.';

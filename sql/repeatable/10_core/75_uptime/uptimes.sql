@@ -1,0 +1,143 @@
+-- Uptime of sites: see business_times.sql.
+
+create or replace function core.list_observations(
+  spaces integer[],
+  time_zones text[],
+  weeks tsmultirange[],
+  businesses tstzmultirange[],
+  low timestamptz,
+  now_at timestamptz
+)
+returns table (space_id integer, "time" timestamptz, is_active boolean)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+begin
+  return query
+  -- polls of one instant are one observation, inactive if they disagree
+  select p.space_id, p.time, bool_and(p.is_active)
+  from unnest(spaces, businesses) as n (space_id, business)
+  join core.poll p on p.space_id = n.space_id
+  where p.space_id = any (spaces) and p.time >= low and p.time <= now_at and n.business @> p.time
+  group by p.space_id, p.time
+  union all
+  select n.space_id, e.time, e.is_active
+  from unnest(spaces, time_zones, weeks) as n (space_id, time_zone, week)
+  cross join lateral (
+    select p.time, p.is_active
+    from core.poll p
+    where p.space_id = n.space_id and p.time < low and n.week @> core.get_clock(p.time, n.time_zone)
+    order by p.time desc, p.is_active
+    limit 1
+  ) e;
+end
+$$;
+comment on function core.list_observations(integer[], text[], tsmultirange[], tstzmultirange[], timestamptz, timestamptz) is
+'Observations of sites, given as parallel arrays with what core.list_business_times says of [low, now_at]: their polls up to now_at that lie in business time. Of those before low the latest one only, however old: no other one there is nearest to anything later.';
+
+create or replace function core.get_middle(
+  earlier timestamptz,
+  later timestamptz
+)
+returns timestamptz
+language sql immutable
+as $$ select earlier + div(extract(epoch from later - earlier) * 1000000, 2)::double precision * interval '1 microsecond' $$;
+comment on function core.get_middle(timestamptz, timestamptz) is
+'The cut between two neighbouring observations: (earlier + later) // 2 in microseconds. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.list_up_times(
+  spaces integer[],
+  time_zones text[],
+  weeks tsmultirange[],
+  businesses tstzmultirange[],
+  low timestamptz,
+  now_at timestamptz
+)
+returns table (space_id integer, up tstzmultirange)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with observation as (
+    select
+      o.space_id, o.time, o.is_active,
+      lag(o.time) over w as earlier_time,
+      lag(o.is_active) over w as earlier_active
+    from core.list_observations(spaces, time_zones, weeks, businesses, low, now_at) o
+    window w as (partition by o.space_id order by o.time)
+  ),
+  run as (
+    -- observations that agree with the one before them cut nothing
+    select o.space_id, o.is_active, c.from_at, lead(c.from_at, 1, 'infinity') over (partition by o.space_id order by o.time) as until_at
+    from observation o
+    cross join lateral (
+      select case when o.earlier_time is null then '-infinity' else core.get_middle(o.earlier_time, o.time) end as from_at
+    ) c
+    where o.is_active is distinct from o.earlier_active
+  )
+  select r.space_id, range_agg(tstzrange(r.from_at, r.until_at))
+  from run r
+  where r.is_active
+  group by r.space_id;
+end
+$$;
+comment on function core.list_up_times(integer[], text[], tsmultirange[], tstzmultirange[], timestamptz, timestamptz) is
+'When each site was up from low on, business time or not: every instant has the status of the nearest observation; the first and the last extend without limit. A site that never was is left out. Parameters as core.list_observations.';
+
+create or replace function core.measure(during tstzmultirange)
+returns bigint
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- differences of instants are whole days and microseconds: nothing is rounded
+  return coalesce((select (extract(epoch from sum(upper(r) - lower(r))) * 1000000)::bigint from unnest(during) as r), 0);
+end
+$$;
+comment on function core.measure(tstzmultirange) is
+'How long the ranges are together, in microseconds.';
+
+create or replace function core.sum_uptimes(
+  spaces integer[],
+  froms timestamptz[],
+  untils timestamptz[],
+  now_at timestamptz
+)
+returns table (space_id integer, "window" bigint, up bigint, down bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_low timestamptz := (select min(f) from unnest(froms) as f);
+  v_spaces integer[];
+  v_zones text[];
+  v_weeks tsmultirange[];
+  v_businesses tstzmultirange[];
+begin
+  -- a poll at now_at itself may be an observation
+  select array_agg(b.space_id), array_agg(b.time_zone), array_agg(b.week), array_agg(b.business)
+  into v_spaces, v_zones, v_weeks, v_businesses
+  from core.list_business_times(spaces, v_low, now_at + interval '1 microsecond') b;
+  return query
+  select m.space_id, m.place, m.up, m.business - m.up
+  from (
+    select
+      b.space_id, w.place,
+      core.measure(b.business * w.during) as business,
+      core.measure(b.business * u.up * w.during) as up
+    from unnest(v_spaces, v_businesses) as b (space_id, business)
+    cross join (
+      select w.place, tstzmultirange(tstzrange(w.from_at, w.until_at)) as during
+      from unnest(froms, untils) with ordinality as w (from_at, until_at, place)
+    ) w
+    left join core.list_up_times(v_spaces, v_zones, v_weeks, v_businesses, v_low, now_at) u on u.space_id = b.space_id
+  ) m;
+end
+$$;
+comment on function core.sum_uptimes(integer[], timestamptz[], timestamptz[], timestamptz) is
+'Active and other business time of sites in windows [from, until), given as parallel arrays and none beyond now_at: a row for each site and window (from 1), in microseconds; up + down is the business time, exactly. A site without any observation was down.';
