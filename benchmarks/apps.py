@@ -13,7 +13,7 @@ from unittest.mock import patch
 from headcount.app import create_app
 from headcount.commands.serving import run_server
 from headcount.http.asgi import App
-from headcount.ingest.formats import Batch
+from headcount.ingest.formats import EventBatch
 from headcount.ingest.heartbeats import Heartbeats
 from headcount.ingest.writer import Writer
 from headcount.settings import Settings
@@ -36,7 +36,7 @@ def store_nothing() -> None:
     patch.object(Heartbeats, "_store", _hear_nothing).start()
 
 
-async def _store_nothing(_writer: Writer, _session: object, batch: Batch) -> EventsRecordedOut:
+async def _store_nothing(_writer: Writer, _session: object, batch: EventBatch) -> EventsRecordedOut:
     return EventsRecordedOut(batch.received, batch.received, 0, [])
 
 

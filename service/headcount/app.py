@@ -19,7 +19,7 @@ from headcount.http.services import Services
 from headcount.ingest.heartbeats import Heartbeats
 from headcount.ingest.writer import Writer
 from headcount.live.feed import Live
-from headcount.logs import Seldom
+from headcount.logs import LogThrottle
 from headcount.metrics import Metrics
 from headcount.notices.sender import Notices
 from headcount.routes import HANDLERS
@@ -77,9 +77,9 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
     notices = Notices(database, metrics)
     replica = Replica(database, settings.read_url, metrics) if settings.read_url else None
     reports = Reports(database, settings)
-    metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.room.items)
-    metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.room.bytes)
-    metrics.watch("queue_heartbeats", "Heartbeats that wait for their commit.", lambda: heartbeats.room.items)
+    metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.intake.items)
+    metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.intake.bytes)
+    metrics.watch("queue_heartbeats", "Heartbeats that wait for their commit.", lambda: heartbeats.intake.items)
     metrics.watch("body_bytes", "Bytes of bodies that are being received.", lambda: bodies.held)
     metrics.watch("listeners", "Open streams of GET /v1/live.", lambda: live.listening)
     metrics.watch("sending", "Deliveries that are being sent.", lambda: len(notices.running))
@@ -98,8 +98,8 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
             *([replica.lifespan] if replica else []),
             worker_threads.lifespan,
             Jobs(database).lifespan,
-            writer.room.lifespan,
-            heartbeats.room.lifespan,
+            writer.intake.lifespan,
+            heartbeats.intake.lifespan,
             *(() if handlers else (live.lifespan, notices.lifespan, reports.lifespan)),
         ],
         exception_handlers={Exception: problem_response},
@@ -126,6 +126,6 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
         worker_threads=worker_threads,
         metrics=metrics,
         document=Document(),
-        overload=Seldom(),
+        overload=LogThrottle(),
     )
     return app

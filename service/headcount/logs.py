@@ -51,7 +51,7 @@ def configure_logs(level: int = logging.INFO, stream: TextIO | None = None) -> N
         ).bind(logger=ACCESS)
 
 
-class Seldom:
+class LogThrottle:
     """Lets one line of each kind through in a while, where there could be thousands alike."""
 
     def __init__(self, seconds: float = 1.0, max_kinds: int = 100) -> None:

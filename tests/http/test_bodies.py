@@ -288,7 +288,7 @@ async def test_what_is_wrong_in_a_large_floor_plan_is_named_as_in_a_small_one(
 def test_of_a_list_that_comes_twice_the_last_counts_in_every_format() -> None:
     good = packed_map(dpu=packed_text("a"))
     content = b"\x82" + 2 * (packed_text("heartbeats") + packed_array(good, 20_000))
-    assert heartbeats.decode_batch(content, "application/msgpack").received == 20_000 // len(good)
+    assert heartbeats.decode_heartbeat_batch(content, "application/msgpack").received == 20_000 // len(good)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

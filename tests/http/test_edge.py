@@ -15,7 +15,7 @@ from litestar import get
 from litestar.response import ServerSentEvent
 
 from headcount.http.asgi import App
-from headcount.logs import AccessLog, Seldom, configure_logs
+from headcount.logs import AccessLog, LogThrottle, configure_logs
 from headcount.wire.problems import Problem
 from tests.http import body, problem
 from tests.http.guarded import guarded, new_token, token_id
@@ -223,7 +223,7 @@ async def test_overload_is_logged_once_a_second_for_each_reason_with_how_often_i
 ) -> None:
     clock = [1000.0]
     monkeypatch.setattr("headcount.logs.time.monotonic", lambda: clock[0])
-    seldom = Seldom()
+    seldom = LogThrottle()
     assert [seldom.admit(kind) for kind in ("full", "full", "full", "away")] == [0, None, None, 0]
     clock[0] += 1.0
     assert [seldom.admit("full"), seldom.admit("full"), seldom.admit("away")] == [2, None, 0]

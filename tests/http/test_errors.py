@@ -14,7 +14,7 @@ from litestar.routes import HTTPRoute
 from headcount.http.asgi import App
 from headcount.http.openapi import document
 from headcount.wire import problems
-from headcount.wire.problems import KINDS, SQLSTATES, Problem, SchemaMismatch, problem_of
+from headcount.wire.problems import PROBLEM_TYPES, SQLSTATES, Problem, SchemaMismatch, problem_of
 from tests.http import problem
 
 DOCS = Path(__file__).parent.parent.parent / "docs/reference/errors.md"
@@ -163,13 +163,13 @@ def test_the_docs_show_every_status_code_and_sqlstate_and_no_others() -> None:
     text = DOCS.read_text()
     examples = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
     assert [(found["status"], found["code"], found["title"], found["type"]) for found in examples] == [
-        (kind.status, kind.code, kind.title, f"urn:headcount:error:{kind.code}") for kind in KINDS.values()
+        (kind.status, kind.code, kind.title, f"urn:headcount:error:{kind.code}") for kind in PROBLEM_TYPES.values()
     ]
     assert dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, re.MULTILINE)) == SQLSTATES
 
 
 def test_every_kind_has_a_status_of_its_own_but_those_that_are_to_be_tried_again() -> None:
-    assert len(problems.BY_STATUS) == len(KINDS) - 1
+    assert len(problems.BY_STATUS) == len(PROBLEM_TYPES) - 1
     assert problems.BY_STATUS[503].code == "unavailable"
     for code, headers in (("unavailable", {"Retry-After": "1"}), ("clock_suspect", {"Retry-After": "10"})):
         assert Problem(code, "x").headers == headers

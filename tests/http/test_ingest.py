@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headcount.ingest import formats
-from headcount.ingest.formats import Batch
+from headcount.ingest.formats import EventBatch
 from headcount.wire.problems import Problem
 from tests.http import problem
 
@@ -23,11 +23,11 @@ Columns = tuple[list[str], list[datetime], list[int], list[int]]
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def columns(batch: Batch) -> Columns:
+def columns(batch: EventBatch) -> Columns:
     return list(batch.dpus), list(batch.times), list(batch.directions), list(batch.sequences)
 
 
-def verdict(batch: Batch) -> tuple[Columns, list[int], list[int]]:
+def verdict(batch: EventBatch) -> tuple[Columns, list[int], list[int]]:
     """What was taken, which events those were, and which were refused."""
     taken = list(range(len(batch.dpus))) if batch.indexes is None else list(batch.indexes)
     return columns(batch), taken, [refusal.index for refusal in batch.refusals]
@@ -56,7 +56,7 @@ def as_csv(events: list[dict[str, Any]], quoting: Literal[0, 1] = csv.QUOTE_MINI
     return text.getvalue().encode()
 
 
-def is_verdict(decode: Callable[[bytes], Batch], body: bytes) -> bool:
+def is_verdict(decode: Callable[[bytes], EventBatch], body: bytes) -> bool:
     """Whether it comes to a verdict: a batch whose refusals can be stored, or a problem of the caller's."""
     try:
         return all(refusal.body.isprintable() for refusal in decode(body).refusals)

@@ -163,7 +163,7 @@ async def test_what_came_in_before_the_rate_was_used_up_is_refused_before_it_is_
     decoded = 0
     fast = formats.EVENT_FORMATS["application/json"]
 
-    def count(body: bytes) -> formats.Batch:
+    def count(body: bytes) -> formats.EventBatch:
         nonlocal decoded
         decoded += 1
         return fast(body)

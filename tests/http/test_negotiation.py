@@ -147,7 +147,7 @@ async def test_it_refuses_events_when_too_many_wait_and_takes_the_body_off_the_l
     client: httpx.AsyncClient, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = app.services.writer
-    monkeypatch.setattr(writer.room, "items", writer.settings.max_waiting_events)
+    monkeypatch.setattr(writer.intake, "items", writer.settings.max_waiting_events)
     taken = 0
 
     async def content() -> AsyncIterator[bytes]:

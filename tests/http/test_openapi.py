@@ -27,7 +27,7 @@ from schemathesis.specs.openapi.checks import (
 from headcount.http.asgi import App
 from headcount.http.openapi import DETAILS
 from headcount.wire.messages import ProblemOut
-from headcount.wire.problems import KINDS
+from headcount.wire.problems import PROBLEM_TYPES
 from tests.http import Json, body, exploring
 
 EXAMPLES = 10
@@ -200,7 +200,7 @@ async def test_every_instant_in_it_is_a_date_time(client: httpx.AsyncClient) -> 
 
 
 async def test_problems_in_it_have_their_codes_and_headers(client: httpx.AsyncClient) -> None:
-    assert set(DETAILS) == set(KINDS)
+    assert set(DETAILS) == set(PROBLEM_TYPES)
     responses = body(await client.get("/schema"))["components"]["responses"]
     shown = {}
     for response in responses.values():
@@ -208,10 +208,10 @@ async def test_problems_in_it_have_their_codes_and_headers(client: httpx.AsyncCl
             shown[code] = msgspec.convert(example["value"], ProblemOut)
             assert f"`{code}`" in response["description"]
     assert {code: (shown[code].status, shown[code].title) for code in shown} == {
-        code: (KINDS[code].status, KINDS[code].title) for code in shown
+        code: (PROBLEM_TYPES[code].status, PROBLEM_TYPES[code].title) for code in shown
     }
     # 405, 421 and 431 can come from every address: `info` says so
-    assert set(KINDS) - set(shown) == {"method_not_allowed", "misdirected", "head_too_large"}
+    assert set(PROBLEM_TYPES) - set(shown) == {"method_not_allowed", "misdirected", "head_too_large"}
     assert "Retry-After" in responses["rate_limited"]["headers"]
     assert "Retry-After" in responses["unavailable"]["headers"]
     assert "WWW-Authenticate" in responses["unauthorized"]["headers"]

@@ -92,10 +92,10 @@ async def test_however_many_ask_whether_it_is_ready_the_database_is_asked_once_a
         assert {response.status_code for response in await asked} == {200}
     database = Database(Settings(database_url=database_url, auth="off", pool_size=1))
     async with database.lifespan(None):
-        heard = database.heard_at
+        heard = database.answered_at
         for _ in range(300):
             database.check_readiness()
-        assert database.heard_at == heard
+        assert database.answered_at == heard
         assert database.get_size() == 0, "no connection of the pool was used"
 
 

@@ -14,7 +14,7 @@ from headcount.database.pool import Database
 from headcount.http.server import Server, listen
 from headcount.settings import Settings
 from headcount.wire.problems import Problem
-from headcount.wire.shares import Part, Shares
+from headcount.wire.shares import ClientQuota, Shares
 from tests.factories import NOON, apply_site, record
 from tests.http import body, event, problem
 from tests.http.guarded import LONG_AGO, guarded, new_token, token_id
@@ -91,7 +91,7 @@ async def test_whoever_goes_away_while_it_waits_gives_back_what_it_has() -> None
 
 
 def test_a_part_is_of_each_client_and_who_has_nothing_may_have_anything() -> None:
-    part = Part(10, "events")
+    part = ClientQuota(10, "events")
     with part.hold("one", 100):
         with pytest.raises(Problem, match="Too many events of this token"):
             part.check("one")
@@ -109,7 +109,7 @@ async def test_events_of_one_client_that_wait_leave_room_for_those_of_others(
     name = await token_id(connection, one)
     app = create_app(Settings(database_url=database_url, jobs=False, max_waiting_events=10))
     async with app.lifespan(), client_of(app) as client:
-        with app.services.writer.room.hold(5, 0, name):
+        with app.services.writer.intake.hold(5, 0, name):
             refused = await client.post("/v1/events", json={"events": [event()]}, headers=one)
             assert "events of this token" in problem(refused, 429, "rate_limited")["detail"]
             assert refused.headers["retry-after"] == "1"

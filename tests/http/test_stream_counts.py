@@ -14,7 +14,7 @@ import pytest
 from headcount.app import create_app
 from headcount.database import calls
 from headcount.http.asgi import App
-from headcount.live import feed
+from headcount.live import feed, listener, selections
 from headcount.settings import Settings
 from headcount.wire.access import EVERYTHING
 from tests.commands.support import free_port, running, serving
@@ -59,13 +59,13 @@ async def test_it_lets_in_who_comes_just_while_the_feed_ends(app: App, client: h
     await put(client, "spaces/hall")
     joined = app.services.live
     for steps in range(12):
-        last = await joined.listen(feed.Asked(), EVERYTHING)
+        last = await joined.listen(selections.EVERYTHING, EVERYTHING)
         await asyncio.sleep(2 * feed.JOIN_SECONDS)  # until the feed waits for its next tick
         joined.leave(last)
         for _ in range(steps):
             await asyncio.sleep(0)
         async with asyncio.timeout(30):
-            joined.leave(await joined.listen(feed.Asked(), EVERYTHING))
+            joined.leave(await joined.listen(selections.EVERYTHING, EVERYTHING))
         await idle(app)
 
 
@@ -371,7 +371,7 @@ async def test_it_asks_the_database_nothing_while_nobody_listens_and_the_same_fo
 async def test_it_drops_who_takes_nothing_and_keeps_no_more_for_them_than_the_newest_count(
     app: App, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "WRITE_SECONDS", 2.0)
+    monkeypatch.setattr(listener, "WRITE_SECONDS", 2.0)
     await room_with_dpu(client)
     await send(client, event(timestamp="2026-01-05T07:00:00Z", direction=0))
     async with listening(app) as slow, listening(app) as dead, listening(app) as quick:
@@ -395,8 +395,8 @@ async def test_it_drops_who_takes_nothing_and_keeps_no_more_for_them_than_the_ne
 async def test_it_says_that_it_is_still_there(
     app: App, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert feed.KEEP_ALIVE_SECONDS < 15
-    monkeypatch.setattr(feed, "KEEP_ALIVE_SECONDS", 0.05)
+    assert listener.KEEP_ALIVE_SECONDS < 15
+    monkeypatch.setattr(listener, "KEEP_ALIVE_SECONDS", 0.05)
     async with listening(app) as stream:
         await stream.wait_until(lambda: "\n:" in stream.text)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from headcount.ingest.formats import decode_message
+from headcount.ingest.formats import decode_event_message
 from headcount.wire.problems import Problem
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -29,9 +29,9 @@ MSGPACK = "application/msgpack"
     ids=["json", "json-said", "ndjson", "msgpack", "csv"],
 )
 def test_it_takes_what_http_takes(body: bytes, content_type: str) -> None:
-    batch = decode_message(body, content_type)
+    batch = decode_event_message(body, content_type)
     assert ([*batch.dpus], [*batch.times], [*batch.directions]) == (["dpu-1", "dpu-2"], [NOON, NOON], [1, 1])
-    zipped = decode_message(gzip.compress(body), content_type, "gzip")
+    zipped = decode_event_message(gzip.compress(body), content_type, "gzip")
     assert [*zipped.dpus] == ["dpu-1", "dpu-2"]
 
 
@@ -46,7 +46,7 @@ def test_it_takes_what_http_takes(body: bytes, content_type: str) -> None:
     ids=["json", "json-indented", "json-slow", "msgpack"],
 )
 def test_it_takes_one_event_alone(body: bytes, content_type: str) -> None:
-    batch = decode_message(body, content_type)
+    batch = decode_event_message(body, content_type)
     assert ([*batch.dpus], [*batch.times], [*batch.directions], [*batch.sequences]) == (["dpu-1"], [NOON], [1], [0])
     assert not batch.refusals
 
@@ -54,7 +54,7 @@ def test_it_takes_one_event_alone(body: bytes, content_type: str) -> None:
 @pytest.mark.parametrize("content_type", ["", MSGPACK])
 def test_one_event_alone_that_is_wrong_is_refused_as_in_a_batch(content_type: str) -> None:
     encode = msgspec.msgpack.encode if content_type else msgspec.json.encode
-    batch = decode_message(encode(EVENT | {"direction": "in"}), content_type)
+    batch = decode_event_message(encode(EVENT | {"direction": "in"}), content_type)
     assert batch.received == 1
     [refusal] = batch.refusals
     assert "`direction` must be an integer" in refusal.detail
@@ -85,5 +85,5 @@ OF_NO_FORMAT = {
 @pytest.mark.parametrize(("body", "content_type", "encoding"), OF_NO_FORMAT.values(), ids=OF_NO_FORMAT)
 def test_what_is_of_no_format_is_a_problem_as_a_whole(body: bytes, content_type: str, encoding: str) -> None:
     with pytest.raises(Problem) as refused:
-        decode_message(body, content_type, encoding)
+        decode_event_message(body, content_type, encoding)
     assert 400 <= refused.value.kind.status < 500

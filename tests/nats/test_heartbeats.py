@@ -10,7 +10,7 @@ import msgspec
 import nats
 import pytest
 
-from headcount.ingest.heartbeats import decode_message
+from headcount.ingest.heartbeats import decode_heartbeat_message
 from headcount.wire.problems import Problem
 from tests.nats.load import consuming
 from tests.nats.server import nats_server
@@ -30,13 +30,13 @@ MSGPACK = "application/msgpack"
     ],
 )
 def test_one_without_a_time_is_of_when_the_stream_got_it(body: bytes, content_type: str) -> None:
-    [found] = decode_message(body, content_type, "", NOON).heartbeats
+    [found] = decode_heartbeat_message(body, content_type, "", NOON).heartbeats
     assert (found.dpu, found.timestamp) == ("a", NOON)
 
 
 def test_one_with_a_time_keeps_it_and_a_bad_one_costs_no_other() -> None:
     body = {"heartbeats": [{"dpu": "a", "timestamp": "2026-03-04T11:00:00Z"}, {"dpu": "?"}]}
-    batch = decode_message(json.dumps(body).encode(), "", "", NOON)
+    batch = decode_heartbeat_message(json.dumps(body).encode(), "", "", NOON)
     assert [found.timestamp for found in batch.heartbeats] == [NOON - timedelta(hours=1)]
     assert [refused.index for refused in batch.refused] == [1]
 
@@ -44,7 +44,7 @@ def test_one_with_a_time_keeps_it_and_a_bad_one_costs_no_other() -> None:
 @pytest.mark.parametrize("body", [b"", b"hello", b"[]", b'{"dpu": "?"}', b'{"dpu": "a", "mac_address": "b"}', b"{}"])
 def test_what_is_none_is_a_problem_as_a_whole(body: bytes) -> None:
     with pytest.raises(Problem):
-        decode_message(body, "", "", NOON)
+        decode_heartbeat_message(body, "", "", NOON)
 
 
 def heartbeats(names: Sequence[str]) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import asyncpg
 import pytest
 
-from headcount.database.batching import Groups
+from headcount.database.batching import Batcher
 from headcount.wire.problems import Problem
 
 
@@ -35,11 +35,11 @@ def groups(
     callers: int = 1,
     max_weight: int = 100,
     apart: float = 0.0,
-) -> Groups[int, int]:
-    return Groups(server, callers=callers, max_weight=max_weight, weigh=lambda _: 1, apart=apart)
+) -> Batcher[int, int]:
+    return Batcher(server, callers=callers, max_weight=max_weight, weigh=lambda _: 1, apart=apart)
 
 
-async def ask(asker: Groups[int, int], *numbers: int) -> list[int | BaseException]:
+async def ask(asker: Batcher[int, int], *numbers: int) -> list[int | BaseException]:
     return await asyncio.gather(*(asker.ask(number) for number in numbers), return_exceptions=True)
 
 
@@ -148,7 +148,7 @@ async def test_it_makes_no_more_calls_at_a_time_than_it_has_callers() -> None:
 
 async def test_it_keeps_a_group_within_its_weight_and_lets_what_is_heavier_go_alone() -> None:
     server = Server()
-    asker = Groups(server, callers=1, max_weight=10, weigh=lambda number: number)
+    asker = Batcher(server, callers=1, max_weight=10, weigh=lambda number: number)
     assert await ask(asker, 6, 4, 1, 50, 2, 3) == [12, 8, 2, 100, 4, 6]
     assert server.calls == [[6, 4], [1], [50], [2, 3]]
 
@@ -157,7 +157,7 @@ async def test_it_serves_who_asks_in_the_very_moment_in_which_a_caller_ends() ->
     async def at_once(asked: Sequence[int]) -> list[int]:
         return [2 * number for number in asked]
 
-    async def keep_asking(asker: Groups[int, int], number: int) -> None:
+    async def keep_asking(asker: Batcher[int, int], number: int) -> None:
         for _ in range(200):
             assert await asker.ask(number) == 2 * number
 
@@ -261,7 +261,7 @@ async def test_clients_take_turns_and_each_has_its_own_in_the_order_in_which_the
 async def test_what_does_not_fit_any_more_has_a_turn_in_the_next_group_and_holds_up_no_other_client() -> None:
     server = Server()
     server.may_answer.clear()
-    asker = Groups(server, callers=1, max_weight=10, weigh=lambda number: number)
+    asker = Batcher(server, callers=1, max_weight=10, weigh=lambda number: number)
     tasks = [asyncio.create_task(asker.ask(10, "zero"))]
     await turns()
     tasks += [asyncio.create_task(asker.ask(number, f"client {number}")) for number in (6, 8, 3, 1)]
@@ -278,6 +278,6 @@ async def test_a_problem_among_the_answers_is_raised_for_its_own_only_and_nothin
         asked.append([*numbers])
         return [unknown if number == 2 else number for number in numbers]
 
-    asker: Groups[int, int] = Groups(call, callers=1, max_weight=100, weigh=lambda _: 1)
+    asker: Batcher[int, int] = Batcher(call, callers=1, max_weight=100, weigh=lambda _: 1)
     assert await ask(asker, 1, 2, 3) == [1, unknown, 3]
     assert asked == [[1, 2, 3]]

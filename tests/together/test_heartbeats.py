@@ -8,7 +8,7 @@ import pytest
 
 from headcount.app import create_app
 from headcount.database import calls
-from headcount.ingest.heartbeats import GROUP_HEARTBEATS, Batch, Heartbeats
+from headcount.ingest.heartbeats import GROUP_HEARTBEATS, HeartbeatBatch, Heartbeats
 from headcount.settings import Settings
 from headcount.wire.messages import EventsRecordedOut, HeartbeatIn, HeartbeatOut, HeartbeatRow, Rejection
 from headcount.wire.problems import Problem
@@ -40,8 +40,8 @@ def make_heartbeats(settings: Settings | None = None) -> Heartbeats:
     return found
 
 
-def batch(*dpus: str, refused: Sequence[Rejection] = (), indexes: Sequence[int] | None = None) -> Batch:
-    return Batch([HeartbeatIn(dpu=dpu) for dpu in dpus], indexes or range(len(dpus)), refused)
+def batch(*dpus: str, refused: Sequence[Rejection] = (), indexes: Sequence[int] | None = None) -> HeartbeatBatch:
+    return HeartbeatBatch([HeartbeatIn(dpu=dpu) for dpu in dpus], indexes or range(len(dpus)), refused)
 
 
 async def test_what_arrives_together_shares_a_transaction_and_each_is_told_of_its_own(
@@ -96,7 +96,7 @@ async def test_too_many_are_refused_at_once_and_a_stop_commits_what_was_accepted
     with pytest.raises(Problem, match="Too many") as caught:
         await heartbeats.record(heartbeats.database, batch("c"))
     assert caught.value.kind.status == 503
-    stopping = asyncio.create_task(heartbeats.room.close())
+    stopping = asyncio.create_task(heartbeats.intake.close())
     await turns()
     assert not stopping.done()
     with pytest.raises(Problem, match="stopping"):
@@ -104,4 +104,4 @@ async def test_too_many_are_refused_at_once_and_a_stop_commits_what_was_accepted
     store.may_commit.set()
     await stopping
     assert await asked == EventsRecordedOut(2, 2, 0, [])
-    assert heartbeats.room.items == 0
+    assert heartbeats.intake.items == 0

@@ -10,7 +10,7 @@ import pytest
 from headcount.app import create_app
 from headcount.database import calls
 from headcount.database.pool import Client
-from headcount.ingest.formats import Batch, Refusal
+from headcount.ingest.formats import EventBatch, Refusal
 from headcount.ingest.writer import GROUP_EVENTS, Writer
 from headcount.settings import Settings
 from headcount.wire.messages import EventsRecordedOut, Rejection, Verdict
@@ -54,16 +54,16 @@ def make_writer(settings: Settings = SETTINGS) -> Writer:
 
 def batch(
     *dpus: str, time: datetime = NOW, refusals: Sequence[Refusal] = (), indexes: Sequence[int] | None = None
-) -> Batch:
+) -> EventBatch:
     count = len(dpus)
-    return Batch(dpus, [time] * count, [1] * count, [0] * count, indexes, refusals)
+    return EventBatch(dpus, [time] * count, [1] * count, [0] * count, indexes, refusals)
 
 
 def accepted(count: int = 1) -> EventsRecordedOut:
     return EventsRecordedOut(count, count, 0, [])
 
 
-async def record(writer: Writer, *batches: Batch) -> list[EventsRecordedOut | BaseException]:
+async def record(writer: Writer, *batches: EventBatch) -> list[EventsRecordedOut | BaseException]:
     return await asyncio.gather(*(writer.record(writer.database, batch) for batch in batches), return_exceptions=True)
 
 
@@ -135,7 +135,7 @@ async def test_what_is_ahead_of_the_clock_goes_by_itself_whatever_else_is_in_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = Store(monkeypatch)
-    both = Batch(["old", "ahead"], [NOW - timedelta(days=2), NOW + timedelta(days=2)], [1, 1], [0, 0])
+    both = EventBatch(["old", "ahead"], [NOW - timedelta(days=2), NOW + timedelta(days=2)], [1, 1], [0, 0])
     await record(
         make_writer(), batch("a"), batch("future-1", time=NOW + timedelta(hours=1)), batch("b"), both, batch("c")
     )
@@ -187,7 +187,7 @@ async def test_large_requests_of_one_client_leave_turns_to_those_of_others(monke
     ids=["events", "bytes"],
 )
 async def test_more_than_it_can_hold_is_refused_at_once_and_taken_again_afterwards(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, held: Batch
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, held: EventBatch
 ) -> None:
     store = Store(monkeypatch)
     store.may_commit.clear()
@@ -195,7 +195,7 @@ async def test_more_than_it_can_hold_is_refused_at_once_and_taken_again_afterwar
     asked = asyncio.create_task(writer.record(writer.database, held))
     await turns()
     with pytest.raises(Problem) as refused:
-        writer.room.check()
+        writer.intake.check()
     assert refused.value.kind.status == 503
     assert refused.value.headers["Retry-After"]
     with pytest.raises(Problem):
@@ -203,7 +203,7 @@ async def test_more_than_it_can_hold_is_refused_at_once_and_taken_again_afterwar
     store.may_commit.set()
     await asked
     assert await writer.record(writer.database, batch("d")) == accepted()
-    assert (writer.room.items, writer.room.bytes) == (0, 0)
+    assert (writer.intake.items, writer.intake.bytes) == (0, 0)
 
 
 async def test_what_was_accepted_before_a_stop_is_committed_and_what_comes_later_is_refused(
@@ -216,7 +216,7 @@ async def test_what_was_accepted_before_a_stop_is_committed_and_what_comes_later
     await turns()
     asked.append(asyncio.create_task(writer.record(writer.database, batch("b"))))  # waits for the commit of the other
     await turns()
-    stopping = asyncio.create_task(writer.room.close())
+    stopping = asyncio.create_task(writer.intake.close())
     await turns()
     assert not stopping.done()
     with pytest.raises(Problem, match="stopping"):
@@ -234,7 +234,7 @@ async def test_a_stop_does_not_wait_for_ever_for_a_database_that_says_nothing(mo
     asked = asyncio.create_task(writer.record(writer.database, batch("a")))
     await turns()
     async with asyncio.timeout(30):
-        await writer.room.close()
+        await writer.intake.close()
     assert not asked.done()
     store.may_commit.set()
     await asked
@@ -252,4 +252,4 @@ async def test_a_client_that_goes_away_during_the_commit_takes_nothing_from_the_
     await turns()
     store.may_commit.set()
     assert await stays == accepted()
-    assert (writer.room.items, writer.room.bytes, writer.room.is_idle.is_set()) == (0, 0, True)
+    assert (writer.intake.items, writer.intake.bytes, writer.intake.is_idle.is_set()) == (0, 0, True)

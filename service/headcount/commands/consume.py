@@ -150,14 +150,14 @@ def _consumer(app: App, client: Client, source: Source, measures: StreamMetrics,
         decode=decode,
         record=lambda batch: store.record(store.database, batch),
         # Half of what is refused, since one message more may bring ten thousand.
-        has_room=lambda: not store.room.is_half_full(),
+        has_room=lambda: not store.intake.is_half_full(),
         stop_seconds=store.settings.statement_seconds,
     )
 
 
-def _events(body: Body) -> formats.Batch:
-    return formats.decode_message(body.data, body.content_type, body.content_encoding)
+def _events(body: Body) -> formats.EventBatch:
+    return formats.decode_event_message(body.data, body.content_type, body.content_encoding)
 
 
-def _heartbeats(body: Body) -> heartbeats.Batch:
-    return heartbeats.decode_message(body.data, body.content_type, body.content_encoding, body.at)
+def _heartbeats(body: Body) -> heartbeats.HeartbeatBatch:
+    return heartbeats.decode_heartbeat_message(body.data, body.content_type, body.content_encoding, body.at)

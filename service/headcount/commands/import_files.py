@@ -32,7 +32,7 @@ from headcount.commands.session import (
 )
 from headcount.database import calls
 from headcount.ingest import formats, polls
-from headcount.ingest.formats import Decoded, Header, Table
+from headcount.ingest.formats import CsvFormat, CsvHeader, Decoded
 from headcount.ingest.spreadsheets import FIELDS, SpreadsheetEvents
 from headcount.wire.messages import ImportRow
 from headcount.wire.problems import Problem, problem_of
@@ -102,7 +102,7 @@ def import_files(files: tuple[Path, ...], zone: str | None, mapping: tuple[str, 
     reason.
     """
     settings = offline_settings()
-    reading = Reading(_zone(zone), _names(mapping), ignore)
+    reading = CsvOptions(_zone(zone), _names(mapping), ignore)
     for file in files:
         _check_header(file, reading)
     run_async(write_horizon(settings), settings.database_url)
@@ -205,7 +205,7 @@ class Lines:
             yield rest
 
 
-class Reading(NamedTuple):
+class CsvOptions(NamedTuple):
     """How files of events are read that are not as ours."""
 
     zone: ZoneInfo | None
@@ -214,7 +214,7 @@ class Reading(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        return self == Reading(None, {}, ())
+        return self == CsvOptions(None, {}, ())
 
 
 def _zone(name: str | None) -> ZoneInfo | None:
@@ -237,7 +237,7 @@ def _names(mapping: tuple[str, ...]) -> dict[str, str]:
     return names
 
 
-def _check_header(file: Path, reading: Reading) -> tuple[Table[Any, Any], Header]:
+def _check_header(file: Path, reading: CsvOptions) -> tuple[CsvFormat[Any, Any], CsvHeader]:
     """What the file is, and how its columns stand."""
     events = SpreadsheetEvents(*reading)
     first = b""
@@ -265,7 +265,7 @@ def _unreadable(file: Path, error: Exception) -> click.ClickException:
     return click.ClickException(f"{file} cannot be read: {error}")
 
 
-def _digest(file: Path, reading: Reading) -> str:
+def _digest(file: Path, reading: CsvOptions) -> str:
     """Of the file and of the way in which it is read: an import must not go on in another zone than it began in."""
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
@@ -289,7 +289,7 @@ class Importer:
         report: Path,
         progress: Progress,
         task: TaskID,
-        reading: Reading,
+        reading: CsvOptions,
     ) -> None:
         self.url = url
         self.auto_register = auto_register

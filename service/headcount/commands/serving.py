@@ -83,7 +83,7 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             app.services.live.stop()
-            await asyncio.gather(app.services.writer.room.close(), app.services.heartbeats.room.close())
+            await asyncio.gather(app.services.writer.intake.close(), app.services.heartbeats.intake.close())
             stopping.cancel()
             server.should_exit = True
             await asyncio.gather(serving, return_exceptions=True)

@@ -26,7 +26,7 @@ class Waiting(NamedTuple, Generic[Asked, Answer]):
     answer: "asyncio.Future[Answer]"
 
 
-class Groups(Generic[Asked, Answer]):
+class Batcher(Generic[Asked, Answer]):
     """Answers everything that arrives together by one call, each with its own answer.
 
     `call` gets what was asked, and gives the answers in that order; a Problem is raised for the one that it is for. It

@@ -275,7 +275,7 @@ async def list_sensors(
 @call
 async def list_turned_dpus(
     session: Session, dpus: Sequence[str], tokens: Sequence[str] = ()
-) -> list[messages.TurnedRow]:
+) -> list[messages.FlippedRow]:
     raise Declared
 
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from headcount.database import calls
-from headcount.database.batching import Groups
+from headcount.database.batching import Batcher
 from headcount.database.pool import Database, is_whole, name_of
 from headcount.metrics import Metrics
 from headcount.wire.messages import CountOut
 from headcount.wire.problems import Problem, problem_in_words
-from headcount.wire.shares import Part
+from headcount.wire.shares import ClientQuota
 
 # Spaces in one call; more than one request can name.
 GROUP_SPACES = 1_000
@@ -33,9 +33,9 @@ class Reader:
     def __init__(self, database: Database, metrics: Metrics) -> None:
         self.database = database
         self.metrics = metrics
-        self.groups = Groups(self._count, callers=CALLERS, max_weight=GROUP_SPACES, weigh=len)
-        self.requests_of = Part(MAX_WAITING_OF_A_CLIENT, "requests")
-        self.spaces_of = Part(MAX_SPACES_OF_A_CLIENT, "spaces")
+        self.groups = Batcher(self._count, callers=CALLERS, max_weight=GROUP_SPACES, weigh=len)
+        self.requests_of = ClientQuota(MAX_WAITING_OF_A_CLIENT, "requests")
+        self.spaces_of = ClientQuota(MAX_SPACES_OF_A_CLIENT, "spaces")
         # Tokens that limit what is reached (None: nothing does), and below what (None: all) they found many last time.
         self.many: set[tuple[str | None, str | None]] = set()
 

@@ -107,7 +107,7 @@ async def check_session(connection: calls.Session, statement_seconds: float) -> 
         )
 
 
-class Scout:
+class SideConnection:
     """A connection beside the pool, for short questions that must not wait in its queue: one at a time."""
 
     def __init__(self, database: "Database", seconds: float, *, is_watch: bool = False) -> None:
@@ -160,7 +160,7 @@ class Scout:
             if not self.database.checked and not self.is_watch:
                 await self.database.check(connection)
             found = await ask(connection)
-            self.database.heard_at = time.monotonic()
+            self.database.answered_at = time.monotonic()
             return found
         except asyncpg.PostgresError as error:
             if is_late:
@@ -198,20 +198,20 @@ class Database:
         self.waiting = 0
         self.shares = Shares(settings.pool_size, settings.max_waiting, settings.acquire_seconds)
         self.plans = Plans()
-        self.rollups = Glance(self, "the rollups", lambda: calls.get_rollup_state(self))
-        self.refusals = Glance(self, "what was refused", lambda: calls.get_refusal_state(self))
+        self.rollups = CachedLook(self, "the rollups", lambda: calls.get_rollup_state(self))
+        self.refusals = CachedLook(self, "what was refused", lambda: calls.get_refusal_state(self))
         self.pool: asyncpg.Pool[asyncpg.Record] | None = None
         # What the latest look came to, None if all is well; and whether the database says nothing at all.
         self.fault: Exception | None = None
         self.is_silent = False
-        self.heard_at = -math.inf
+        self.answered_at = -math.inf
         # Those who wait for a connection, and connections with a statement under way.
         self.waits: set[asyncio.Timeout] = set()
         self.busy: set[PoolConnectionProxy[asyncpg.Record]] = set()
         seconds = SILENT_LOCAL_SECONDS if is_local(settings.database_url) else SILENT_SECONDS
-        self.watch = Scout(self, seconds, is_watch=True)
+        self.watch = SideConnection(self, seconds, is_watch=True)
         # For the look-up of tokens: before anything else, and not behind those who wait for the pool.
-        self.door = Scout(self, max(seconds, 2.0))
+        self.door = SideConnection(self, max(seconds, 2.0))
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
@@ -281,7 +281,7 @@ class Database:
             await self._look_again_while_late()
         except Exception as error:
             self.fault = error
-            if isinstance(error, TimeoutError) and self.heard_at < begun:
+            if isinstance(error, TimeoutError) and self.answered_at < begun:
                 await self._lose()
         else:
             self.fault, self.is_silent = None, False
@@ -405,7 +405,7 @@ class Database:
                 if not self.checked:
                     await self.check(connection)
                 yield connection
-                self.heard_at = time.monotonic()
+                self.answered_at = time.monotonic()
             finally:
                 self.busy.discard(connection)
                 await pool.release(connection, timeout=5)
@@ -452,7 +452,7 @@ def is_absence(error: Exception) -> bool:
     )
 
 
-class Glance(Generic[Found]):
+class CachedLook(Generic[Found]):
     """Something that /metrics shows of the database, looked up once in a while for all who ask."""
 
     def __init__(self, database: Database, what: str, look: Callable[[], Awaitable[Found]]) -> None:

@@ -24,7 +24,7 @@ import msgspec
 
 from headcount.background import background
 from headcount.database import calls
-from headcount.database.batching import Groups
+from headcount.database.batching import Batcher
 from headcount.database.pool import Client, Database
 from headcount.metrics import Metrics
 from headcount.wire.messages import MAX_STALENESS, WalPosition
@@ -84,7 +84,7 @@ class Replica:
         self.primary = primary
         self.database = Database(msgspec.structs.replace(primary.settings, database_url=read_url, events_from=None))
         self.metrics = metrics
-        self.positions: Groups[None, Mark] = Groups(
+        self.positions: Batcher[None, Mark] = Batcher(
             self._ask, callers=1, max_weight=primary.settings.max_waiting, weigh=lambda _: 1
         )
         # One a second, the oldest first, and the newest that the replica has reached.
@@ -183,7 +183,7 @@ class Replica:
             await asyncio.sleep(max(0.0, began + LOOK_SECONDS - time.monotonic()))
 
 
-class Reading:
+class ReplicaSession:
     """The statements of one request: from the replica if that is fresh enough, else from the primary.
 
     `note` is told the instant up to which the answer has everything.

@@ -20,10 +20,10 @@ from headcount.logs import log_request
 from headcount.wire.instants import shortest
 from headcount.wire.problems import PROBLEM_JSON, Problem, encode_problem
 
-Header = tuple[bytes, bytes]
+RawHeader = tuple[bytes, bytes]
 
 # Where the answer has none of its own. Counts are nobody else's business, and an answer is not a page.
-HEADERS: tuple[Header, ...] = (
+HEADERS: tuple[RawHeader, ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
@@ -131,7 +131,7 @@ async def answer_problem(problem: Problem, send: Send) -> None:
 HTTP_DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 
 
-def completed(headers: Iterable[Header], identity: str, as_of: datetime | None = None) -> list[Header]:
+def completed(headers: Iterable[RawHeader], identity: str, as_of: datetime | None = None) -> list[RawHeader]:
     """The headers of an answer and those that it lacks. `as_of`: it has everything that was committed before."""
     # Of its own even where there is a Vary already: CORS sets one, and replaces what it finds.
     found = [*headers, (b"x-request-id", identity.encode()), (b"vary", b"Accept")]
@@ -141,7 +141,7 @@ def completed(headers: Iterable[Header], identity: str, as_of: datetime | None =
     return found + [header for header in HEADERS if header[0] not in names]
 
 
-def problem_answer(problem: Problem) -> tuple[int, list[Header], bytes]:
+def problem_answer(problem: Problem) -> tuple[int, list[RawHeader], bytes]:
     """Status, headers and body for what was refused before it was a request."""
     body = encode_problem(problem)
     headers = [

@@ -22,7 +22,7 @@ from litestar.handlers import BaseRouteHandler
 from headcount.database import calls
 from headcount.http.door import Visit
 from headcount.http.rate_limits import Limiter
-from headcount.http.requests import Connection, prefers_html
+from headcount.http.requests import AnyConnection, prefers_html
 from headcount.http.services import services
 from headcount.settings import is_loopback
 from headcount.wire.access import EVERYTHING, SCOPES, Access, Share
@@ -217,7 +217,7 @@ def _unauthorized(detail: str, error: str) -> Problem:
     return Problem("unauthorized", detail, headers={"WWW-Authenticate": f'Bearer realm="headcount"{error}'})
 
 
-async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
+async def authorize(connection: AnyConnection, handler: BaseRouteHandler) -> None:
     """Guard of every address: its `opt` says which scope it asks for; one that says nothing asks for admin."""
     method = connection.method if isinstance(connection, Request) else "GET"
     if method == "OPTIONS":
@@ -246,21 +246,21 @@ async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
     gate.limiter.admit(access.shares, is_ingest=scope == "ingest")
 
 
-def leave_door(connection: Connection) -> None:
+def leave_door(connection: AnyConnection) -> None:
     """For answers that go on and on: they have bounds of their own."""
     visit: Visit | None = connection.scope["state"].get("visit")
     if visit is not None:
         visit.leave()
 
 
-def charge(connection: Connection, events: int) -> None:
+def charge(connection: AnyConnection, events: int) -> None:
     """Counts the events of a request against its token's limit. Raises Problem (429) if that is used up."""
     access: Access = connection.auth
     gate = services(connection).gate
     gate.limiter.charge(access.shares, events)
 
 
-def _refuse_other_sites(connection: Connection) -> None:
+def _refuse_other_sites(connection: AnyConnection) -> None:
     """Without tokens any page that is open in a browser of this machine could write; browsers say whose it is."""
     headers = connection.headers
     site = headers.get("sec-fetch-site")
@@ -287,7 +287,7 @@ def refuse_foreign_host(headers: Iterable[tuple[bytes, bytes]]) -> None:
             )
 
 
-def refuse_without_tokens(connection: Connection) -> None:
+def refuse_without_tokens(connection: AnyConnection) -> None:
     """A token made while nobody is asked for one would be good later, when tokens are asked for: 403."""
     gate = services(connection).gate
     if gate.tokens is None:

@@ -17,24 +17,24 @@ from headcount.http.requests import (
 )
 from headcount.http.sessions import access_of
 from headcount.ingest import formats, heartbeats
-from headcount.ingest.backpressure import Room
+from headcount.ingest.backpressure import Intake
 from headcount.ingest.formats import EVENT_FORMATS, READING_FORMATS, AnyBatch, check_days
-from headcount.ingest.heartbeats import decode_batch
+from headcount.ingest.heartbeats import decode_heartbeat_batch
 from headcount.ingest.polls import POLLS, PollBatch
 from headcount.ingest.sites import decode_site_bytes
 from headcount.wire.bodies import MAX_SMALL_BODY
 from headcount.wire.messages import ReportIn, RerunIn, RerunQuery, SiteIn
 from headcount.wire.problems import Problem
 
-Sent = TypeVar("Sent", formats.Batch, PollBatch)
+Sent = TypeVar("Sent", formats.EventBatch, PollBatch)
 
 
-async def decode_events(request: HttpRequest) -> formats.Batch:
+async def decode_events(request: HttpRequest) -> formats.EventBatch:
     """The body of POST /v1/events, whatever its format."""
     return _sent(request, await decode_body(request, EVENT_FORMATS))
 
 
-async def decode_readings(request: HttpRequest) -> formats.Batch:
+async def decode_readings(request: HttpRequest) -> formats.EventBatch:
     """The body of POST /ingest."""
     return _sent(request, await decode_body(request, READING_FORMATS))
 
@@ -55,10 +55,12 @@ async def decode_polls(request: HttpRequest) -> PollBatch:
     return _sent(request, await decode_body(request, POLLS.formats))
 
 
-async def decode_heartbeats(request: HttpRequest) -> heartbeats.Batch:
+async def decode_heartbeats(request: HttpRequest) -> heartbeats.HeartbeatBatch:
     """The body of POST /v1/heartbeats."""
     format = media_type(request)
-    return await read_body(request, lambda body: decode_batch(body, format), check=lambda: check_rate(request))
+    return await read_body(
+        request, lambda body: decode_heartbeat_batch(body, format), check=lambda: check_rate(request)
+    )
 
 
 async def decode_site(request: HttpRequest) -> SiteIn:
@@ -88,10 +90,10 @@ def body_follows(request: HttpRequest) -> bool:
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
-async def admit(request: HttpRequest, room: Room) -> None:
+async def admit(request: HttpRequest, intake: Intake) -> None:
     """Raises Problem (503, 429) if there is no room for anything more, and holds nothing of the body then."""
     try:
-        room.admit(access_of(request).client)
+        intake.admit(access_of(request).client)
     except Problem:
         await discard_body(request)
         raise

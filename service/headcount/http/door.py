@@ -15,7 +15,7 @@ from collections import deque
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
-from headcount.logs import Seldom
+from headcount.logs import LogThrottle
 from headcount.wire.shares import too_much
 
 # Requests of a client that are under way, and that wait to be.
@@ -150,7 +150,7 @@ class Door:
         # By the hash of an Authorization header, which nobody outside can know: no token is kept here.
         self.known: dict[int | None, Share] = {}
         self.shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
-        self.seldom = Seldom(10.0)
+        self.seldom = LogThrottle(10.0)
 
     def enter(self, visit: Visit) -> None:
         """Begins it, lets it wait, or refuses it."""

@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import Scope
 
 from headcount.http.services import services
-from headcount.wire.problems import BY_STATUS, KINDS, PROBLEM_JSON, WORDS, Problem, encode_problem, problem_of
+from headcount.wire.problems import BY_STATUS, PROBLEM_JSON, PROBLEM_TYPES, WORDS, Problem, encode_problem, problem_of
 
 log = logging.getLogger("headcount.errors")
 
@@ -63,7 +63,7 @@ def _log(request: Request[Any, Any, Any], problem: Problem, error: Exception) ->
 
 def problem_of_status(error: HTTPException) -> Problem:
     """Litestar's own errors: no such route, method not allowed, a broken head of a request."""
-    kind = BY_STATUS.get(error.status_code, KINDS["malformed" if error.status_code < 500 else "internal"])
+    kind = BY_STATUS.get(error.status_code, PROBLEM_TYPES["malformed" if error.status_code < 500 else "internal"])
     allow = (error.headers or {}).get("allow")
     detail = {
         "not_found": "There is nothing at this address.",

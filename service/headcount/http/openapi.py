@@ -28,7 +28,7 @@ from headcount.wire.messages import (
     ProblemOut,
     ReadingsIn,
 )
-from headcount.wire.problems import KINDS, PROBLEM_JSON, Kind
+from headcount.wire.problems import PROBLEM_JSON, PROBLEM_TYPES, ProblemType
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -267,7 +267,7 @@ def document(app: Litestar) -> bytes:
     _bound_events(components)
     responses = {
         _name_of(status): _problem(status, references[str(ProblemOut)])
-        for status in sorted({kind.status for kind in KINDS.values()})
+        for status in sorted({kind.status for kind in PROBLEM_TYPES.values()})
         if f"responses/{_name_of(status)}" in json.dumps(paths)
     }
     tags = dict(TAGS[_topic(handler)] for *_, handler in handlers)
@@ -472,8 +472,8 @@ def _headers(*names: str) -> dict[str, Any]:
     return {HEADERS[name][0]: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _kinds_of(status: int) -> list[Kind]:
-    return [kind for kind in KINDS.values() if kind.status == status]
+def _kinds_of(status: int) -> list[ProblemType]:
+    return [kind for kind in PROBLEM_TYPES.values() if kind.status == status]
 
 
 def _name_of(status: int) -> str:

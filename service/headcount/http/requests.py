@@ -73,7 +73,7 @@ ID = re.compile(ID_PATTERN)
 HttpRequest = Request[Any, Any, Any]
 
 
-Connection = ASGIConnection[Any, Any, Any, Any]
+AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 
 def answer(
@@ -98,11 +98,11 @@ def prefers_csv(request: HttpRequest) -> bool:
     return prefers(request, (CSV,), (JSON, *MSGPACK_NAMES))
 
 
-def prefers_html(request: Connection) -> bool:
+def prefers_html(request: AnyConnection) -> bool:
     return prefers(request, (HTML,), (JSON, *MSGPACK_NAMES))
 
 
-def prefers(request: Connection, names: Sequence[str], others: Sequence[str]) -> bool:
+def prefers(request: AnyConnection, names: Sequence[str], others: Sequence[str]) -> bool:
     """Whether the caller would rather have one of these media types, which it names, than one of the others."""
     accept = request.headers.get("accept", "")[:MAX_ACCEPT].lower()
     if not any(name in accept for name in names):

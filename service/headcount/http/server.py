@@ -12,9 +12,9 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from headcount.http.asgi import Header, problem_answer
+from headcount.http.asgi import RawHeader, problem_answer
 from headcount.http.door import Door, Share, Visit, key_of
-from headcount.logs import Seldom
+from headcount.logs import LogThrottle
 from headcount.wire.problems import Problem
 from headcount.wire.shares import too_much
 
@@ -51,7 +51,7 @@ HOP_BY_HOP = (b"upgrade", b"http2-settings")
 
 
 log = logging.getLogger("headcount.server")
-crowds = Seldom(10.0)
+crowds = LogThrottle(10.0)
 
 
 class Refused(Exception):
@@ -68,7 +68,7 @@ PROBES = ("/healthz", "/readyz")
 VERSIONS = ("1.1", "1.0")
 
 
-class Connection(HttpToolsProtocol):
+class HttpConnection(HttpToolsProtocol):
     """One connection. uvicorn itself limits only how long it is idle between two requests.
 
     Where all connections are taken, a new one takes the place of one that waits for a request: of the oldest that was
@@ -76,8 +76,8 @@ class Connection(HttpToolsProtocol):
     """
 
     # Those that wait for a request, the oldest first: that were never let in, and others. Of each server its own.
-    strangers: dict["Connection", None]
-    idle: dict["Connection", None]
+    strangers: dict["HttpConnection", None]
+    idle: dict["HttpConnection", None]
     # A token was good here, for a request that was answered.
     is_known = False
     answering: RequestResponseCycle | None = None
@@ -371,7 +371,7 @@ async def too_many(_scope: object, _receive: object, send: Callable[..., Any]) -
     await _send_problem(send, status, [*headers, (b"connection", b"close")], body)
 
 
-async def _send_problem(send: Callable[..., Any], status: int, headers: list[Header], body: bytes) -> None:
+async def _send_problem(send: Callable[..., Any], status: int, headers: list[RawHeader], body: bytes) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -392,7 +392,7 @@ class Server(uvicorn.Server):
                 app,
                 http=type(
                     "Connection",
-                    (Connection,),
+                    (HttpConnection,),
                     {
                         "max_connections": self.max_connections,
                         "strangers": {},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # they are made of what reaches them through here
     from headcount.ingest.heartbeats import Heartbeats
     from headcount.ingest.writer import Writer
     from headcount.live.feed import Live
-    from headcount.logs import Seldom
+    from headcount.logs import LogThrottle
     from headcount.metrics import Metrics
     from headcount.notices.sender import Notices
     from headcount.sensors.listing import Sensors
@@ -43,7 +43,7 @@ class Services:
     worker_threads: WorkerThreads
     metrics: Metrics
     document: Document
-    overload: Seldom
+    overload: LogThrottle
 
 
 def services(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:

@@ -11,7 +11,7 @@ from headcount.database.pool import (
     Client,
     Database,
 )
-from headcount.database.replica import Reading
+from headcount.database.replica import ReplicaSession
 from headcount.http.requests import HttpRequest
 from headcount.http.services import services
 from headcount.wire.access import Access
@@ -58,7 +58,7 @@ def whole_database(request: HttpRequest) -> Database:
 
 def reading(
     request: HttpRequest, max_staleness: int, *, is_now: bool = False, is_slow: bool = False
-) -> Client | Reading:
+) -> Client | ReplicaSession:
     """Where a request reads that allows its answer to be so many seconds old, within the reach of its token.
 
     What is asked of this very moment (`is_now`) is cheap, and leaves the primary only if it may be old. The answer
@@ -74,4 +74,4 @@ def reading(
     replica = services(request).replica
     if replica is None or (is_now and not max_staleness):
         return session
-    return Reading(replica, session, max_staleness, note)
+    return ReplicaSession(replica, session, max_staleness, note)

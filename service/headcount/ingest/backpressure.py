@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from headcount.database.batching import STOPPED
 from headcount.settings import Settings
 from headcount.wire.problems import Problem
-from headcount.wire.shares import Part
+from headcount.wire.shares import ClientQuota
 
 
-class Room:
+class Intake:
     """Room for so many items and bytes: more is refused (503), best before its body is read. One client has half of it
     at most (429).
 
@@ -23,8 +23,8 @@ class Room:
         self.items = 0
         self.bytes = 0
         self.requests = 0
-        self.items_of = Part(max(1, settings.max_waiting_events // 2), what)
-        self.bytes_of = Part(max(1, settings.max_waiting_bytes // 2), "bytes")
+        self.items_of = ClientQuota(max(1, settings.max_waiting_events // 2), what)
+        self.bytes_of = ClientQuota(max(1, settings.max_waiting_bytes // 2), "bytes")
         self.is_stopping = False
         self.is_idle = asyncio.Event()
         self.is_idle.set()

@@ -91,7 +91,7 @@ class Refusal(msgspec.Struct, frozen=True):
     dpu: str | None = None
 
 
-class Batch(msgspec.Struct, frozen=True):
+class EventBatch(msgspec.Struct, frozen=True):
     """Decoded events as columns. `indexes`: which event of the request each was; None: all of them, in order."""
 
     dpus: Sequence[str]
@@ -138,7 +138,7 @@ class Event(NamedTuple):
     sequence: int
 
 
-class Header(NamedTuple):
+class CsvHeader(NamedTuple):
     """How many columns a CSV file has, and in which of them each field of its table is; None: it is left out."""
 
     width: int
@@ -160,7 +160,7 @@ TOO_LONG = f"It is longer than {LONGEST_ITEM:,} characters."
 
 
 async def record(
-    session: calls.Session, batch: Batch, auto_register: bool = True, backfill: bool = False
+    session: calls.Session, batch: EventBatch, auto_register: bool = True, backfill: bool = False
 ) -> EventsRecordedOut:
     """Stores a batch, refusals included, and puts the database's verdicts together with ours."""
     if not batch.received:
@@ -169,7 +169,7 @@ async def record(
 
 
 async def record_all(
-    session: calls.Session, batches: Sequence[Batch], auto_register: bool = True, backfill: bool = False
+    session: calls.Session, batches: Sequence[EventBatch], auto_register: bool = True, backfill: bool = False
 ) -> list[EventsRecordedOut]:
     """The same for several in one transaction, in this order: an answer for each, as if it had come alone."""
     refusals = [refusal for batch in batches for refusal in batch.refusals]
@@ -216,7 +216,7 @@ def recorded(batch: Decoded, verdicts: Sequence[Verdict], begin: int = 0) -> Eve
     return EventsRecordedOut(batch.received, accepted, len(verdicts) - len(others), rejected)
 
 
-def decode_message(body: bytes, content_type: str = "", content_encoding: str = "") -> Batch:
+def decode_event_message(body: bytes, content_type: str = "", content_encoding: str = "") -> EventBatch:
     """The body of POST /v1/events where it comes by another way; JSON and MessagePack may also be one event alone."""
     format = parse_media_type(content_type, EVENT_FORMATS)
     body = inflate(body, content_encoding)
@@ -253,7 +253,7 @@ _json_readings = msgspec.json.Decoder(ReadingsIn)
 _msgpack_readings = msgspec.msgpack.Decoder(list[ReadingIn])
 
 
-def decode_readings_json(body: bytes) -> Batch:
+def decode_readings_json(body: bytes) -> EventBatch:
     body = body.removeprefix(BOM)
     if _plain_text(body) and (batch := _attempt(lambda: _of_readings(_json_readings.decode(body)))):
         return batch
@@ -263,7 +263,7 @@ def decode_readings_json(body: bytes) -> Batch:
     return _one_by_one(parts, _row_of_json, _show_json, _batch_of_events, shape.id)
 
 
-def decode_readings_msgpack(body: bytes) -> Batch:
+def decode_readings_msgpack(body: bytes) -> EventBatch:
     shape = decode_bytes(body, ReadingsShape, MSGPACK)
     packed = msgpack_array(shape.readings, "readings")
     if _plain_msgpack(body) and (
@@ -295,7 +295,7 @@ def _attempt(fast_path: Callable[[], AnyBatch | None]) -> AnyBatch | None:
         return None
 
 
-def _of_readings(body: ReadingsIn) -> Batch | None:
+def _of_readings(body: ReadingsIn) -> EventBatch | None:
     readings: Sequence[ReadingIn] = body.readings
     check_number(len(readings))
     return _of_columns(
@@ -308,9 +308,9 @@ def _of_readings(body: ReadingsIn) -> Batch | None:
 
 def _of_columns(
     dpus: Sequence[str], times: Sequence[datetime], directions: Sequence[int], sequences: Sequence[int]
-) -> Batch | None:
+) -> EventBatch | None:
     """What msgspec's types leave open: ids, and years that leave the range when the offset is taken off."""
-    return Batch(dpus, times, directions, sequences) if are_ids(dpus) and are_instants(times) else None
+    return EventBatch(dpus, times, directions, sequences) if are_ids(dpus) and are_instants(times) else None
 
 
 def are_ids(column: Sequence[str]) -> bool:
@@ -348,9 +348,9 @@ def _one_by_one(
     return make(rows, indexes, refusals)
 
 
-def _batch_of_events(events: Sequence[Event], indexes: Sequence[int], refusals: Sequence[Refusal]) -> Batch:
+def _batch_of_events(events: Sequence[Event], indexes: Sequence[int], refusals: Sequence[Refusal]) -> EventBatch:
     dpus, times, directions, sequences = zip(*events, strict=True) if events else ((), (), (), ())
-    return Batch(dpus, times, directions, sequences, indexes, refusals)
+    return EventBatch(dpus, times, directions, sequences, indexes, refusals)
 
 
 def _integer(digits: str) -> float:
@@ -541,7 +541,7 @@ def _show_msgpack(part: msgspec.Raw) -> str:
 # Lines: NDJSON and CSV
 
 
-def _columns(header: Header, text: bytes) -> Sequence[Sequence[str]] | None:
+def _columns(header: CsvHeader, text: bytes) -> Sequence[Sequence[str]] | None:
     lines = text.decode().split("\n") if text else []
     if text.count(header.delimiter.encode()) > 8 * header.width * len(lines):
         return None  # before many small cells are made
@@ -554,7 +554,7 @@ def _columns(header: Header, text: bytes) -> Sequence[Sequence[str]] | None:
     return list(zip(*rows, strict=True)) or [()] * header.width
 
 
-def _plain_columns(header: Header, text: bytes, lines: Sequence[bytes]) -> Sequence[Sequence[str]] | None:
+def _plain_columns(header: CsvHeader, text: bytes, lines: Sequence[bytes]) -> Sequence[Sequence[str]] | None:
     """The same, several times as fast, where nothing is quoted: no object a line."""
     if set(map(methodcaller("count", header.delimiter.encode()), lines)) != {header.width - 1}:
         return None
@@ -643,7 +643,7 @@ class Field(NamedTuple):
     is_optional: bool = False
 
 
-class Table(ABC, Generic[Row, AnyBatch]):
+class CsvFormat(ABC, Generic[Row, AnyBatch]):
     """Something that can be read from CSV. `header_in_words` follows "a header: "."""
 
     fields: tuple[Field, ...]
@@ -674,7 +674,7 @@ class Table(ABC, Generic[Row, AnyBatch]):
         check_number(len(lines) - 1)
         return self.decode_lines(header, lines[1:])
 
-    def read_header(self, line: bytes) -> Header:
+    def read_header(self, line: bytes) -> CsvHeader:
         """The header of a file: names in any case and order, behind commas, semicolons or tabs.
 
         Raises Problem (422) unless it has the columns of one, and no others.
@@ -703,7 +703,7 @@ class Table(ABC, Generic[Row, AnyBatch]):
                 f"tabs between them. {' '.join(faults[:3])}",
                 "line 1",
             )
-        return Header(len(names), tuple(columns[0] if columns else None for columns in places), delimiter)
+        return CsvHeader(len(names), tuple(columns[0] if columns else None for columns in places), delimiter)
 
     def count_known(self, line: bytes) -> int:
         """How many of its columns a header has: by that it can be told what a file with a fault was meant to be."""
@@ -743,14 +743,14 @@ class Table(ABC, Generic[Row, AnyBatch]):
         """A column that nobody reads: one without a name stands behind a delimiter too many."""
         return not name
 
-    def decode_lines(self, header: Header, lines: Sequence[bytes]) -> AnyBatch:
+    def decode_lines(self, header: CsvHeader, lines: Sequence[bytes]) -> AnyBatch:
         """Lines of a file, without the header, blank lines and line ends. A row is one line."""
         if batch := _attempt(lambda: self._of_lines(header, lines)):
             return batch
         take_time(sum(map(len, lines)))
         return _one_by_one(lines, lambda line: self._of_line(header, line), _show_line, self.batch)
 
-    def _of_lines(self, header: Header, lines: Sequence[bytes]) -> AnyBatch | None:
+    def _of_lines(self, header: CsvHeader, lines: Sequence[bytes]) -> AnyBatch | None:
         text = b"\n".join(lines)
         if LONG_FRACTION.search(text):
             return None
@@ -759,14 +759,14 @@ class Table(ABC, Generic[Row, AnyBatch]):
             return None
         return self.of_text([None if place is None else columns[place] for place in header.places])
 
-    def _of_line(self, header: Header, line: bytes) -> Row:
+    def _of_line(self, header: CsvHeader, line: bytes) -> Row:
         cells = _cells(line, header.delimiter)
         if len(cells) != header.width:
             raise Unreadable(f"The line has {len(cells)} fields, the header {header.width}.")
         return self.of_cells([None if place is None else cells[place].strip() for place in header.places])
 
 
-class Kind(Table[Row, AnyBatch]):
+class BodyFormat(CsvFormat[Row, AnyBatch]):
     """Something that comes over HTTP as well: `{name: [item, ...]}`, or an item a line."""
 
     def __init__(self, name: str, whole: type[msgspec.Struct], item: type[msgspec.Struct]) -> None:
@@ -862,7 +862,7 @@ class Kind(Table[Row, AnyBatch]):
 # Events
 
 
-class Events(Kind[Event, Batch]):
+class Events(BodyFormat[Event, EventBatch]):
     fields: tuple[Field, ...] = (
         Field(("dpu_id", "dpu")),
         Field(("timestamp",)),
@@ -871,7 +871,7 @@ class Events(Kind[Event, Batch]):
     )
     header_in_words = "timestamp,direction,dpu_id and optionally sequence"
 
-    def of_items(self, items: Sequence[EventIn]) -> Batch | None:
+    def of_items(self, items: Sequence[EventIn]) -> EventBatch | None:
         return _of_columns(
             [event.dpu for event in items],
             [event.timestamp for event in items],
@@ -887,7 +887,7 @@ class Events(Kind[Event, Batch]):
             raise
         return _event(fields["dpu"], fields["timestamp"], fields["direction"], fields.get("sequence", 0))
 
-    def of_text(self, columns: Sequence[Sequence[str] | None]) -> Batch | None:
+    def of_text(self, columns: Sequence[Sequence[str] | None]) -> EventBatch | None:
         dpus, timestamps, directions, sequences = columns
         if dpus is None or timestamps is None or directions is None:
             return None
@@ -902,10 +902,10 @@ class Events(Kind[Event, Batch]):
         dpu, timestamp, direction, sequence = cells
         return _event(dpu, timestamp, _number(direction or ""), _number(sequence or "0"), "dpu_id")
 
-    def batch(self, rows: Sequence[Event], indexes: Sequence[int], refusals: Sequence[Refusal]) -> Batch:
+    def batch(self, rows: Sequence[Event], indexes: Sequence[int], refusals: Sequence[Refusal]) -> EventBatch:
         return _batch_of_events(rows, indexes, refusals)
 
-    async def record(self, session: calls.Session, batch: Batch, auto_register: bool) -> EventsRecordedOut:
+    async def record(self, session: calls.Session, batch: EventBatch, auto_register: bool) -> EventsRecordedOut:
         return await record(session, batch, auto_register, backfill=True)
 
 
@@ -1021,7 +1021,7 @@ EVENTS = Events("events", EventsIn, EventIn)
 decode_json, decode_msgpack, decode_ndjson, decode_csv = EVENTS.json, EVENTS.msgpack, EVENTS.ndjson, EVENTS.csv
 EVENT_FORMATS = EVENTS.formats
 ONE_EVENT_FORMATS = {JSON: EVENTS.one_json, MSGPACK: EVENTS.one_msgpack}
-READING_FORMATS: dict[str, Callable[[bytes], Batch]] = {
+READING_FORMATS: dict[str, Callable[[bytes], EventBatch]] = {
     JSON: decode_readings_json,
     MSGPACK: decode_readings_msgpack,
 }

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import msgspec
 
 from headcount.database import calls
-from headcount.database.batching import Groups
+from headcount.database.batching import Batcher
 from headcount.database.pool import Client, Database, is_whole, name_of
-from headcount.ingest.backpressure import Room
+from headcount.ingest.backpressure import Intake
 from headcount.metrics import Metrics
 from headcount.settings import Settings
 from headcount.wire.bodies import decode_bytes, first_items, inflate, parse_media_type
@@ -38,7 +38,7 @@ class HeartbeatsShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heartbeats: msgspec.Raw
 
 
-class Batch(msgspec.Struct, frozen=True):
+class HeartbeatBatch(msgspec.Struct, frozen=True):
     """Decoded heartbeats; `indexes`: which of the request each was. `refused`: what could not be decoded."""
 
     heartbeats: Sequence[HeartbeatIn]
@@ -57,14 +57,14 @@ def check(heartbeat: HeartbeatIn) -> HeartbeatIn:
     return heartbeat
 
 
-def decode_batch(body: bytes, format: str) -> Batch:
+def decode_heartbeat_batch(body: bytes, format: str) -> HeartbeatBatch:
     """All at once where all are good; else each by itself, so that a bad one costs no other."""
     packed = decode_bytes(body, HeartbeatsShape, format).heartbeats
     if len(body) > MAX_HEARTBEATS and len(_parts(packed, format)) > MAX_HEARTBEATS:
         raise Problem("too_large", f"A request can have {MAX_HEARTBEATS:,} heartbeats; send them in parts.")
     try:
         found = [check(heartbeat) for heartbeat in decode_bytes(packed, list[HeartbeatIn], format)]
-        return Batch(found, range(len(found)))
+        return HeartbeatBatch(found, range(len(found)))
     except Problem as problem:
         if problem.kind.code != "invalid":
             raise
@@ -77,7 +77,7 @@ def decode_batch(body: bytes, format: str) -> Batch:
             indexes.append(index)
         except Problem as problem:
             refused.append(Rejection(index, "invalid", problem.detail))
-    return Batch(heartbeats, indexes, refused)
+    return HeartbeatBatch(heartbeats, indexes, refused)
 
 
 def _parts(packed: msgspec.Raw, format: str) -> list[msgspec.Raw]:
@@ -85,7 +85,7 @@ def _parts(packed: msgspec.Raw, format: str) -> list[msgspec.Raw]:
     return first_items(packed, MAX_HEARTBEATS + 1, format, "heartbeats")
 
 
-def decode_message(body: bytes, content_type: str, content_encoding: str, at: datetime) -> Batch:
+def decode_heartbeat_message(body: bytes, content_type: str, content_encoding: str, at: datetime) -> HeartbeatBatch:
     """The body of POST /v1/heartbeats where it comes by another way, or one heartbeat alone.
 
     `at`: the time of those that have none.
@@ -93,19 +93,19 @@ def decode_message(body: bytes, content_type: str, content_encoding: str, at: da
     format = parse_media_type(content_type)
     body = inflate(body, content_encoding)
     try:
-        found = Batch([check(decode_bytes(body, HeartbeatIn, format))], [0])
+        found = HeartbeatBatch([check(decode_bytes(body, HeartbeatIn, format))], [0])
     except Problem as problem:
         if problem.kind.code != "invalid":
             raise
-        found = decode_batch(body, format)
+        found = decode_heartbeat_batch(body, format)
     timed = [
         heartbeat if heartbeat.timestamp else msgspec.structs.replace(heartbeat, timestamp=at)
         for heartbeat in found.heartbeats
     ]
-    return Batch(timed, found.indexes, found.refused)
+    return HeartbeatBatch(timed, found.indexes, found.refused)
 
 
-class Sent(NamedTuple):
+class SentHeartbeats(NamedTuple):
     """Heartbeats, and the id of the token that sent them."""
 
     heartbeats: Sequence[HeartbeatIn]
@@ -125,18 +125,18 @@ class Heartbeats:
         self.metrics = metrics
         # What is backfilled is no sign of life when it is received, so that it goes with nothing else.
         self.groups, self.backfilled = (
-            Groups(commit, callers=1, max_weight=GROUP_HEARTBEATS, weigh=lambda sent: len(sent.heartbeats))
+            Batcher(commit, callers=1, max_weight=GROUP_HEARTBEATS, weigh=lambda sent: len(sent.heartbeats))
             for commit in (self._commit, self._backfill)
         )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
         self.large_of = OwnTurns(LARGE_AT_A_TIME // 2)
-        self.room = Room(settings, "heartbeats")
+        self.intake = Intake(settings, "heartbeats")
 
     async def record(
-        self, session: Database | Client, batch: Batch, sender: str | None = None, *, backfill: bool = False
+        self, session: Database | Client, batch: HeartbeatBatch, sender: str | None = None, *, backfill: bool = False
     ) -> EventsRecordedOut:
         """What became of them, after the commit."""
-        rows = await self._store(session, Sent(batch.heartbeats, sender), backfill)
+        rows = await self._store(session, SentHeartbeats(batch.heartbeats, sender), backfill)
         rejected = [
             *batch.refused,
             *(
@@ -153,15 +153,17 @@ class Heartbeats:
         self, session: Database | Client, heartbeat: HeartbeatIn, sender: str | None = None
     ) -> HeartbeatOut:
         """Raises Problem: 404 for a DPU that is not registered, 422 for an impossible clock."""
-        row = (await self._store(session, Sent([check(heartbeat)], sender)))[0]
+        row = (await self._store(session, SentHeartbeats([check(heartbeat)], sender)))[0]
         if row.verdict not in (None, "duplicate"):
             raise Problem("not_found" if row.verdict == "unknown_dpu" else "invalid", row.detail or "")
         if row.dpu is None or row.last_seen is None:
             raise LookupError("a heartbeat without a DPU was accepted")
         return HeartbeatOut(row.dpu, row.last_seen)
 
-    async def _store(self, session: Database | Client, sent: Sent, backfill: bool = False) -> Sequence[HeartbeatRow]:
-        with self.room.hold(len(sent.heartbeats), client=name_of(session)):
+    async def _store(
+        self, session: Database | Client, sent: SentHeartbeats, backfill: bool = False
+    ) -> Sequence[HeartbeatRow]:
+        with self.intake.hold(len(sent.heartbeats), client=name_of(session)):
             if not sent.heartbeats:
                 return []
             if len(sent.heartbeats) >= GROUP_HEARTBEATS or not is_whole(session):
@@ -170,7 +172,7 @@ class Heartbeats:
             return await (self.backfilled if backfill else self.groups).ask(sent, name_of(session))
 
     async def _commit(
-        self, asked: Sequence[Sent], session: Database | Client | None = None, backfill: bool = False
+        self, asked: Sequence[SentHeartbeats], session: Database | Client | None = None, backfill: bool = False
     ) -> list[Sequence[HeartbeatRow]]:
         sizes = [len(sent.heartbeats) for sent in asked]
         heartbeats = [*chain.from_iterable(sent.heartbeats for sent in asked)]
@@ -188,5 +190,5 @@ class Heartbeats:
         bounds = accumulate(sizes, initial=0)
         return [rows[begin:end] for begin, end in pairwise(bounds)]
 
-    async def _backfill(self, asked: Sequence[Sent]) -> list[Sequence[HeartbeatRow]]:
+    async def _backfill(self, asked: Sequence[SentHeartbeats]) -> list[Sequence[HeartbeatRow]]:
         return await self._commit(asked, backfill=True)

@@ -20,7 +20,7 @@ from nats.js.errors import BadRequestError, NotFoundError
 
 from headcount.database.batching import is_overload
 from headcount.ingest.formats import printable
-from headcount.logs import Seldom
+from headcount.logs import LogThrottle
 from headcount.metrics import StreamMetrics
 from headcount.settings import Settings
 from headcount.wire.problems import Problem, problem_of
@@ -138,7 +138,7 @@ class Consumer(Generic[Decoded]):
         self.pause = 0.0
         self.resume_at = -math.inf
         self.committed_at = -math.inf
-        self.lines = Seldom()
+        self.lines = LogThrottle()
         metrics.held.labels(source.stream).set_function(lambda: len(self.held))
 
     async def run(self) -> None:
@@ -459,7 +459,7 @@ def _in_a_header(text: str) -> str:
 @asynccontextmanager
 async def connected_to(settings: Settings) -> AsyncIterator[Client]:
     """A connection that comes back by itself, to whichever of the servers answers. Waits for a first one."""
-    lines = Seldom()
+    lines = LogThrottle()
 
     async def complain(error: Exception) -> None:
         if (left_out := lines.admit(str(error))) is not None:

@@ -10,10 +10,10 @@ import msgspec
 from headcount.database import calls
 from headcount.ingest.formats import (
     EVENTS,
+    BodyFormat,
+    CsvFormat,
     Field,
-    Kind,
     Refusal,
-    Table,
     Unreadable,
     are_ids,
     are_instants,
@@ -62,7 +62,7 @@ class Poll(NamedTuple):
     is_active: bool
 
 
-class Polls(Kind[Poll, PollBatch]):
+class Polls(BodyFormat[Poll, PollBatch]):
     fields = (SPACE, Field(("timestamp_utc", "timestamp")), Field(("status",)))
     header_in_words = "store_id,status,timestamp_utc"
 
@@ -161,7 +161,7 @@ class HoursRow(NamedTuple):
     closes: str
 
 
-class Hours(Table[HoursRow, HoursBatch]):
+class Hours(CsvFormat[HoursRow, HoursBatch]):
     fields = (SPACE, Field(("day", "dayOfWeek")), Field(("start_time_local",)), Field(("end_time_local",)))
     header_in_words = "store_id,day,start_time_local,end_time_local (the day also as dayOfWeek)"
 
@@ -220,7 +220,7 @@ class ZonesRow(NamedTuple):
     time_zone: str
 
 
-class Zones(Table[ZonesRow, ZonesBatch]):
+class Zones(CsvFormat[ZonesRow, ZonesBatch]):
     fields = (SPACE, Field(("timezone_str",)))
     header_in_words = "store_id,timezone_str"
 
@@ -247,10 +247,10 @@ class Zones(Table[ZonesRow, ZonesBatch]):
 
 POLLS = Polls("polls", PollsIn, PollIn)
 # What `headcount import` takes, told apart by the header.
-TABLES: tuple[Table[Any, Any], ...] = (EVENTS, POLLS, Hours(), Zones())
+TABLES: tuple[CsvFormat[Any, Any], ...] = (EVENTS, POLLS, Hours(), Zones())
 
 
-def table_of(header: bytes, tables: Sequence[Table[Any, Any]] = TABLES) -> Table[Any, Any]:
+def table_of(header: bytes, tables: Sequence[CsvFormat[Any, Any]] = TABLES) -> CsvFormat[Any, Any]:
     """The table that has this header, or most of it. Raises Problem (422) if none has any of it."""
     check_encoding(header)
     table = max(tables, key=lambda table: table.count_known(header))

@@ -10,8 +10,8 @@ from datetime import time as clock
 from zoneinfo import ZoneInfo
 
 from headcount.ingest.formats import (
-    Batch,
     Event,
+    EventBatch,
     Events,
     Field,
     Unreadable,
@@ -59,7 +59,7 @@ class SpreadsheetEvents(Events):
     def _is_left_out(self, name: str) -> bool:
         return not name or name in self.left_out
 
-    def of_text(self, columns: Sequence[Sequence[str] | None]) -> Batch | None:
+    def of_text(self, columns: Sequence[Sequence[str] | None]) -> EventBatch | None:
         dpus, timestamps, directions, sequences = columns
         if dpus is None or timestamps is None or directions is None:
             return None
@@ -70,7 +70,7 @@ class SpreadsheetEvents(Events):
         if not are_ids(dpus) or not are_instants(times):
             return None
         numbers = [WORDS.get(text.lower()) for text in directions]
-        return Batch(
+        return EventBatch(
             dpus,
             times,
             [number for number in numbers if number is not None]

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from headcount.database import calls
-from headcount.database.batching import Groups
+from headcount.database.batching import Batcher
 from headcount.database.pool import Client, Database, is_whole, name_of
 from headcount.ingest import formats, polls
-from headcount.ingest.backpressure import Room
-from headcount.ingest.formats import Batch, Decoded
+from headcount.ingest.backpressure import Intake
+from headcount.ingest.formats import Decoded, EventBatch
 from headcount.ingest.polls import PollBatch
 from headcount.metrics import Metrics
 from headcount.settings import Settings
@@ -49,7 +49,7 @@ class Writer:
         self.metrics = metrics
         # What is backfilled is no sign of life when it is received, so that it goes with nothing else.
         self.fresh, self.late, self.ahead, self.backfilled = (
-            Groups(commit, callers=callers, max_weight=GROUP_EVENTS, weigh=count_events, apart=APART_SECONDS)
+            Batcher(commit, callers=callers, max_weight=GROUP_EVENTS, weigh=count_events, apart=APART_SECONDS)
             for commit, callers in (
                 *((self._commit, settings.writers), (self._commit, 1), (self._commit, 1)),
                 (self._backfill, 1),
@@ -57,14 +57,16 @@ class Writer:
         )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
         self.large_of = OwnTurns(LARGE_AT_A_TIME // 2)
-        self.room = Room(settings, "events")
+        self.intake = Intake(settings, "events")
 
-    async def record(self, session: Database | Client, batch: Batch, *, backfill: bool = False) -> EventsRecordedOut:
+    async def record(
+        self, session: Database | Client, batch: EventBatch, *, backfill: bool = False
+    ) -> EventsRecordedOut:
         """Stores a batch, refusals included, and answers after the commit.
 
         A session that is limited to a space has a transaction of its own: others would reach only as far.
         """
-        with self.room.hold(batch.received, held_bytes(batch), name_of(session)):
+        with self.intake.hold(batch.received, held_bytes(batch), name_of(session)):
             if not batch.received:
                 return EventsRecordedOut(0, 0, 0, [])
             if batch.received < GROUP_EVENTS and is_whole(session):
@@ -72,19 +74,19 @@ class Writer:
             async with self.large_of.of(name_of(session)), self.large:
                 return (await self._commit([batch], session, backfill))[0]
 
-    def _group_of(self, batch: Batch, backfill: bool) -> Groups[Batch, EventsRecordedOut]:
+    def _group_of(self, batch: EventBatch, backfill: bool) -> Batcher[EventBatch, EventsRecordedOut]:
         if backfill:
             return self.backfilled
         return self.ahead if is_ahead(batch) else self.late if is_late(batch) else self.fresh
 
     async def record_polls(self, session: Database | Client, batch: PollBatch) -> EventsRecordedOut:
         """The same for polls. They come by the hour, so that each request has a transaction of its own."""
-        with self.room.hold(batch.received, held_bytes(batch), name_of(session)):
+        with self.intake.hold(batch.received, held_bytes(batch), name_of(session)):
             async with self.large_of.of(name_of(session)), self.large:
                 return await polls.record(session, batch, self.settings.auto_register)
 
     async def _commit(
-        self, batches: Sequence[Batch], session: Database | Client | None = None, backfill: bool = False
+        self, batches: Sequence[EventBatch], session: Database | Client | None = None, backfill: bool = False
     ) -> list[EventsRecordedOut]:
         session = session or self.database
         try:
@@ -97,7 +99,7 @@ class Writer:
         self.metrics.note_events(batches, recorded)
         return recorded
 
-    async def _backfill(self, batches: Sequence[Batch]) -> list[EventsRecordedOut]:
+    async def _backfill(self, batches: Sequence[EventBatch]) -> list[EventsRecordedOut]:
         return await self._commit(batches, backfill=True)
 
 
@@ -106,13 +108,13 @@ def held_bytes(batch: Decoded) -> int:
     return batch.size * EVENT_BYTES + sum(sys.getsizeof(refusal.body) for refusal in batch.refusals)
 
 
-def count_events(batch: Batch) -> int:
+def count_events(batch: EventBatch) -> int:
     return batch.received
 
 
-def is_late(batch: Batch) -> bool:
+def is_late(batch: EventBatch) -> bool:
     return bool(batch.times) and min(batch.times) < datetime.now(UTC) - LATE
 
 
-def is_ahead(batch: Batch) -> bool:
+def is_ahead(batch: EventBatch) -> bool:
     return bool(batch.times) and max(batch.times) > datetime.now(UTC) + AHEAD

@@ -2,7 +2,7 @@
 
 While anybody listens, the feed asks the database a few times a second what changed since its cursor, counts those
 spaces, and encodes each count once. Who asks for the same spaces shares a Selection, which remembers in which tick
-each of them changed last. A listener remembers only the tick up to which it was told. So one that is slow gets the
+each of them changed last. A listener remembers only the tick up to which was sent. So one that is slow gets the
 newest count of each space when it is ready again, and nothing is kept for it meanwhile.
 
 Which spaces a Selection has is read on behalf of its token, if that is limited to a space: whenever somebody joins,
@@ -15,29 +15,21 @@ not wait for that.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from itertools import takewhile
-from typing import Any, Literal, NamedTuple, Protocol
-
-from litestar.types import Receive, Scope, Send
+from typing import Any, NamedTuple, Protocol
 
 from headcount.background import background
 from headcount.database import calls
 from headcount.database.pool import Database
+from headcount.live.events import BEGINNING, Frame, batch, count_event, list_event, space_event
+from headcount.live.listener import Listener
+from headcount.live.selections import EVERYTHING, Selection, Subscription
 from headcount.wire.access import Access
 from headcount.wire.bodies import json_encoder
-from headcount.wire.messages import (
-    ChangesRow,
-    CountOut,
-    DpuChangeOut,
-    ListAgainOut,
-    SelectionRow,
-    SpaceChangeOut,
-    TurnedRow,
-)
+from headcount.wire.messages import ChangesRow, CountOut, FlippedRow, SelectionRow
 from headcount.wire.problems import SQLSTATES, Problem, problem_in_words, problem_of
-from headcount.wire.shares import OwnTurns, Part
+from headcount.wire.shares import ClientQuota, OwnTurns
 
 TICK_SECONDS = 0.25
 # Between two ticks when somebody joins, so that a thousand who come at once share a few.
@@ -45,187 +37,15 @@ JOIN_SECONDS = 0.02
 JOINS_A_TICK = 50
 # Of those who come back with a Last-Event-ID, so many look at once what changed since; of one client one.
 RESUMES_AT_ONCE = 2
-KEEP_ALIVE_SECONDS = 10.0
-# A listener that takes nothing for so long is dropped; it comes back with its Last-Event-ID.
-WRITE_SECONDS = 10.0
 # Without a database for so long, the streams end: what they said last may be wrong by then.
 AWAY_SECONDS = 5.0
 # Between two looks at whether tokens are still good.
 TOKEN_SECONDS = 1.0
-# For notices that not everybody has been told yet: anybody slower than this was dropped.
-NOTICE_SECONDS = 60.0
-
-MEDIA_TYPE = "text/event-stream"
-HEADERS = [
-    (b"content-type", MEDIA_TYPE.encode()),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-]
-HELLO = b"retry: 1000\n"
-PIECE_BYTES = 65_536
-KEEP_ALIVE = b": still here\n"
-# The id before the first batch is complete: after it, everything is sent.
-BEGINNING = "0"
 LONGEST_ID = 8_000
 # Instead of one that is longer than any of ours.
 UNREADABLE = "-"
 
 log = logging.getLogger("headcount.live")
-
-
-class Asked(NamedTuple):
-    """What a listener wants: the spaces named, or those under one, or all; and on behalf of which limited token."""
-
-    spaces: tuple[str, ...] | None = None
-    under: str | None = None
-    token: str | None = None
-
-
-class Frame(NamedTuple):
-    """A count as it goes out, and what of it makes it another one: everything but its instant."""
-
-    key: tuple[object, ...]
-    encoded: bytes
-
-
-class Notice(NamedTuple):
-    """An event that is told once and has no lasting state."""
-
-    tick: int
-    noticed_at: float
-    encoded: bytes
-
-
-def count_event(count: CountOut) -> Frame:
-    key = (
-        *(count.count, count.raw_count, count.since, count.capacity, count.utilization),
-        *(count.dpus, count.counted, count.counted_since),
-    )
-    return Frame(key, b"event: count\ndata: " + json_encoder.encode(count) + b"\n\n")
-
-
-def space_event(space: str, deleted: bool) -> bytes:
-    return b"event: space\ndata: " + json_encoder.encode(SpaceChangeOut(space, deleted)) + b"\n\n"
-
-
-def dpu_event(row: TurnedRow, space: str | None) -> bytes:
-    told = DpuChangeOut(row.dpu, row.state, row.last_seen, row.at, space)
-    return b"event: dpu\ndata: " + json_encoder.encode(told) + b"\n\n"
-
-
-def list_event(reason: Literal["last_event_id", "stalled"]) -> bytes:
-    return b"event: list\ndata: " + json_encoder.encode(ListAgainOut(reason)) + b"\n\n"
-
-
-def batch(events: list[bytes], old: str, new: str) -> bytes:
-    """A piece of stream that leads from one cursor to the next. Only its last event has the new one as its id: what is
-    cut off in the middle is sent again as a whole."""
-    if not events:
-        return b""
-    old_id, new_id = (f"id: {cursor}\n".encode() for cursor in (old, new))
-    return b"".join([*(old_id + event for event in events[:-1]), new_id, events[-1]])
-
-
-class Selection:
-    """The spaces that some listeners asked for alike, and when they changed."""
-
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
-        self.listeners: set[Listener] = set()
-        # By space, the tick in which its count changed last; the longest unchanged first.
-        self.changed: dict[str, int] = {}
-        # By event and subject, so that the newest wins.
-        self.notices: dict[tuple[str, str], Notice] = {}
-        self.batches: dict[int, bytes] = {}
-
-    def notice(self, space: str, deleted: bool, tick: int) -> None:
-        """Has it told that something about the space itself changed."""
-        self._notice(("space", space), space_event(space, deleted), tick)
-
-    def _notice(self, key: tuple[str, str], encoded: bytes, tick: int) -> None:
-        now = time.monotonic()
-        while self.notices and (oldest := next(iter(self.notices.items())))[1].noticed_at < now - NOTICE_SECONDS:
-            del self.notices[oldest[0]]
-        self.notices.pop(key, None)
-        self.notices[key] = Notice(tick, now, encoded)
-
-    def dpu_events(self, turned: Iterable[TurnedRow]) -> dict[str, bytes]:
-        """By DPU, what is to be told of those that hang at the spaces of this selection, or below them."""
-        found = {}
-        token = self.asked.token
-        for row in turned:
-            if self.asked != Asked() and self.changed.keys().isdisjoint(row.spaces):
-                continue
-            if token is None:
-                found[row.dpu] = dpu_event(row, row.mounted_in if row.mounted_in is not None else row.other_side)
-            elif token in row.seen_by:  # which of its sides a limited token sees is decided there
-                found[row.dpu] = dpu_event(row, row.seen_at[row.seen_by.index(token)])
-        return found
-
-    def pass_on(
-        self,
-        changed: set[str],
-        changes: ChangesRow,
-        loaded: list[str] | Problem | None,
-        turned: Sequence[TurnedRow],
-        tick: int,
-    ) -> bool:
-        """Takes in what a tick found; whether that is anything to its listeners. `loaded`: its spaces, where they were
-        read again."""
-        self.batches.clear()
-        if self._is_refused(loaded):
-            # Let them ask again, and hear why.
-            for listener in self.listeners:
-                listener.end()
-        if changes.is_all:  # who joins just now is not told: what it lists afterwards is as new
-            self._notice(("list", ""), list_event("stalled"), tick)
-        if loaded is None and not (changed or changes.spaces or changes.deleted or turned):
-            return False
-        members = self.members(changes) if loaded is None else set() if isinstance(loaded, Problem) else set(loaded)
-        lost = self.changed.keys() - members
-        for space in lost:
-            del self.changed[space]
-            self.notice(space, deleted=True, tick=tick)
-        spoken_of = members.intersection(changes.spaces)
-        for space in spoken_of:
-            self.notice(space, deleted=False, tick=tick)
-        moved = (members & changed) | (members - self.changed.keys())
-        for space in moved:
-            self.changed.pop(space, None)
-            self.changed[space] = tick
-        flips = self.dpu_events(turned)
-        for dpu, encoded in flips.items():
-            self._notice(("dpu", dpu), encoded, tick)
-        return bool(changes.is_all or lost or spoken_of or moved or flips)
-
-    def members(self, changes: ChangesRow) -> set[str]:
-        """Its spaces after a change, where that can be told without asking the database."""
-        return (self.changed.keys() - changes.deleted) | self.news(changes)
-
-    def news(self, changes: ChangesRow) -> set[str]:
-        """Spaces asked for by name that changed themselves, whether they were there before or not."""
-        return set(self.asked.spaces or ()).intersection(changes.spaces) if changes.spaces else set()
-
-    def follows_tree(self) -> bool:
-        """Whether its spaces may be others when something is made, hung elsewhere or retired."""
-        return self.asked.spaces is None or self.asked.token is not None
-
-    def _is_refused(self, loaded: list[str] | Problem | None) -> bool:
-        """Whether there is nothing more to tell: one of several spaces is gone, so none was counted; or a limited
-        token reaches nothing any more, or not what was asked for. It must not look as if the spaces were gone."""
-        is_limited = self.asked.token is not None
-        if isinstance(loaded, Problem):
-            return is_limited or self.asked.spaces is not None
-        return is_limited and loaded == []
-
-    def batch(self, told: int, cursor: str, feed: "Live") -> bytes:
-        """All that happened after tick `told`, whose cursor is given. Whoever was told as much shares these bytes."""
-        if told not in self.batches:
-            notices = [notice.encoded for notice in self.notices.values() if notice.tick > told]
-            spaces = takewhile(lambda space: self.changed[space] > told, reversed(self.changed))
-            counts = [feed.frames[space].encoded for space in spaces]
-            self.batches[told] = batch([*notices, *reversed(counts)], cursor, feed.cursor)
-        return self.batches[told]
 
 
 class Guard(Protocol):
@@ -234,100 +54,25 @@ class Guard(Protocol):
     async def is_still_good(self, access: Access) -> bool: ...
 
 
-class Listener:
-    """One stream. What it was told ends at tick `told`, whose cursor is `cursor`."""
-
-    def __init__(self, feed: "Live", selection: Selection, access: Access, last_id: str | None) -> None:
-        self.feed = feed
-        self.selection = selection
-        self.access = access
-        self.last_id = last_id
-        self.told = 0
-        self.cursor = BEGINNING
-        self.first = HELLO
-        self.spaces: Sequence[str] = ()
-        self.joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.wake = asyncio.Event()
-        self.ended = False
-
-    def end(self) -> None:
-        self.ended = True
-        self.wake.set()
-
-    def join(self, tick: int, cursor: str, spaces: Sequence[str], first: bytes) -> None:
-        """Begins the stream with `first`: all there is to tell up to a tick. `spaces`: those it has then."""
-        self.told, self.cursor, self.spaces = tick, cursor, spaces
-        self.first += first
-        if not self.joined.done():
-            self.joined.set_result(None)
-
-    def refuse(self, problem: Problem) -> None:
-        if not self.joined.done():
-            self.joined.set_exception(problem)
-
-    def take(self) -> bytes:
-        """Everything it was not told yet, perhaps nothing."""
-        piece, self.first = self.first, b""
-        if self.told < self.feed.tick:
-            piece += self.selection.batch(self.told, self.cursor, self.feed)
-            self.told, self.cursor = self.feed.tick, self.feed.cursor
-        return piece
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI application that answers with the stream."""
-        watching = asyncio.create_task(self._watch(receive))
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            while not self.ended:
-                self.wake.clear()
-                if piece := self.take():
-                    await self._write(piece, send)
-                    continue
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                        await self.wake.wait()
-                except TimeoutError:
-                    await self._write(KEEP_ALIVE, send)
-            async with asyncio.timeout(WRITE_SECONDS):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except TimeoutError:
-            log.info("A listener took nothing for %g seconds and was dropped", WRITE_SECONDS)
-        finally:
-            watching.cancel()
-            self.feed.leave(self)
-
-    async def _write(self, piece: bytes, send: Send) -> None:
-        """Raises TimeoutError for one that does not take it."""
-        for start in range(0, len(piece), PIECE_BYTES):
-            async with asyncio.timeout(WRITE_SECONDS):
-                part = piece[start : start + PIECE_BYTES]
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-
-    async def _watch(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self.end()
-
-
 class Overtaken(Exception):
     """A space was deleted since the feed was read: what it says is to be read again."""
 
 
 class Tick(NamedTuple):
-    """What one tick has read. `loaded`: the spaces of selections, in their order, or why there are none; `turned`: by
+    """What one tick has read. `loaded`: the spaces of selections, in their order, or why there are none; `flipped`: by
     id, the DPUs that the changes name."""
 
     changes: ChangesRow
     loaded: dict[Selection, list[str] | Problem]
     counts: list[CountOut]
-    turned: dict[str, TurnedRow]
+    flipped: dict[str, FlippedRow]
 
 
 class Resumed(NamedTuple):
     """What happened since an event id."""
 
     changes: ChangesRow
-    turned: dict[str, TurnedRow]
+    flipped: dict[str, FlippedRow]
 
 
 class Live:
@@ -336,10 +81,10 @@ class Live:
     def __init__(self, database: Database, gate: Guard) -> None:
         self.database = database
         self.gate = gate
-        self.selections: dict[Asked, Selection] = {}
+        self.selections: dict[Subscription, Selection] = {}
         self.joining: list[Listener] = []
         self.listening = 0
-        self.streams_of = Part(max(1, database.settings.max_listeners // 4), "streams")
+        self.streams_of = ClientQuota(max(1, database.settings.max_listeners // 4), "streams")
         self.frames: dict[str, Frame] = {}
         self.tick = 0
         self.cursor = BEGINNING
@@ -367,7 +112,7 @@ class Live:
         self.stopped = True
         self._end_all(Problem("unavailable", "The service is stopping."))
 
-    async def listen(self, asked: Asked, access: Access, last_id: str | None = None) -> Listener:
+    async def listen(self, subscription: Subscription, access: Access, last_id: str | None = None) -> Listener:
         """A stream that has joined the feed, as far as the access reaches. It ends when that is good no more.
 
         Raises Problem: 404 for an unknown space, 422, 429, 503.
@@ -377,8 +122,8 @@ class Live:
         if self.listening >= self.database.settings.max_listeners:
             raise Problem("unavailable", "Too many are listening. Come back later, or ask for GET /v1/counts.")
         self.streams_of.check(access.client)
-        asked = asked._replace(token=access.token if access.is_limited else None)
-        selection = self.selections.setdefault(asked, Selection(asked))
+        subscription = subscription._replace(token=access.token if access.is_limited else None)
+        selection = self.selections.setdefault(subscription, Selection(subscription))
         if last_id and len(last_id) > LONGEST_ID:
             last_id = UNREADABLE
         listener = Listener(self, selection, access, last_id or None)
@@ -407,7 +152,7 @@ class Live:
             if listener in self.joining:
                 self.joining.remove(listener)
             if not selection.listeners:
-                del self.selections[selection.asked]
+                del self.selections[selection.subscription]
             if not self.listening:
                 self.frames.clear()
                 self.hurry.set()  # to end
@@ -465,7 +210,7 @@ class Live:
                         listener.end()
 
     async def _is_still_good(self, access: Access) -> bool | None:
-        """None: that cannot be told just now."""
+        """None: that is not known just now."""
         try:
             async with asyncio.timeout(TOKEN_SECONDS):
                 return await self.gate.is_still_good(access)
@@ -498,21 +243,25 @@ class Live:
         is_plan = bool(changes.spaces or changes.deleted)
         anew = {found for found in self.selections.values() if changes.is_all or found in joined}
         again = {found for found in self.selections.values() if is_plan and found.follows_tree()}
-        loaded = await self._load([found for found in anew | again if found not in anew or found.asked != Asked()])
-        # Whoever begins with everything has its spaces from the counts.
-        counts = await calls.list_counts(self.database) if any(found.asked == Asked() for found in anew) else []
-        loaded |= {found: [count.space for count in counts] for found in anew if found.asked == Asked()}
-        counts += await self._count(self._want(changes, anew, loaded) - {count.space for count in counts})
-        turned = await self._list_turned(
-            changes.dpus, [selection.asked.token for selection in self.selections.values()]
+        loaded = await self._load(
+            [found for found in anew | again if found not in anew or found.subscription != EVERYTHING]
         )
-        return Tick(changes, loaded, counts, turned)
+        # Whoever begins with everything has its spaces from the counts.
+        counts = (
+            await calls.list_counts(self.database) if any(found.subscription == EVERYTHING for found in anew) else []
+        )
+        loaded |= {found: [count.space for count in counts] for found in anew if found.subscription == EVERYTHING}
+        counts += await self._count(self._want(changes, anew, loaded) - {count.space for count in counts})
+        flipped = await self._list_flips(
+            changes.dpus, [selection.subscription.token for selection in self.selections.values()]
+        )
+        return Tick(changes, loaded, counts, flipped)
 
     async def _load(self, selections: list[Selection]) -> dict[Selection, list[str] | Problem]:
         """The spaces of selections, of all in one call."""
         if not selections:
             return {}
-        sent = json_encoder.encode([selection.asked._asdict() for selection in selections]).decode()
+        sent = json_encoder.encode([selection.subscription._asdict() for selection in selections]).decode()
         rows = await calls.list_selections(self.database, sent)
         return {selection: spaces_of(row) for selection, row in zip(selections, rows, strict=True)}
 
@@ -529,7 +278,9 @@ class Live:
                 members = set(found)
                 wanted |= members if selection in anew else (members & touched) | (members - known)
             elif found is None:
-                wanted |= {space for space in touched if space in selection.changed} | selection.news(changes)
+                wanted |= {space for space in touched if space in selection.changed} | selection.changed_by_name(
+                    changes
+                )
         return wanted
 
     async def _count(self, spaces: set[str]) -> list[CountOut]:
@@ -543,7 +294,7 @@ class Live:
                 raise Overtaken from error
             raise
 
-    async def _list_turned(self, dpus: list[str], tokens: Iterable[str | None]) -> dict[str, TurnedRow]:
+    async def _list_flips(self, dpus: list[str], tokens: Iterable[str | None]) -> dict[str, FlippedRow]:
         if not dpus:
             return {}
         rows = await calls.list_turned_dpus(
@@ -558,9 +309,9 @@ class Live:
         for space in read.changes.deleted:
             self.frames.pop(space, None)
         changed = {count.space for count in read.counts if self._take_in(count)}
-        turned = [read.turned[dpu] for dpu in read.changes.dpus if dpu in read.turned]
+        flipped = [read.flipped[dpu] for dpu in read.changes.dpus if dpu in read.flipped]
         for selection in self.selections.values():
-            if selection.pass_on(changed, read.changes, read.loaded.get(selection), turned, self.tick):
+            if selection.pass_on(changed, read.changes, read.loaded.get(selection), flipped, self.tick):
                 for listener in selection.listeners:
                     listener.wake.set()
         if read.changes.is_all:  # what was deleted meanwhile is not named
@@ -590,8 +341,8 @@ class Live:
 
     async def _resume(self, listener: Listener, last_id: str) -> None:
         """Has the stream begin with what happened between an event id and the tick in which it joined. That is read
-        after it joined, so at least as new; what is newer is told again."""
-        key = last_id, listener.told
+        after it joined, so at least as new; what is newer is sent again."""
+        key = last_id, listener.sent_tick
         if key not in self.resuming:
             self.resuming[key] = asyncio.create_task(self._list_since(last_id, listener.access.client))
             self.resuming[key].add_done_callback(lambda done: self._end_resume(key, done))
@@ -612,8 +363,8 @@ class Live:
     async def _list_since(self, last_id: str, client: str | None) -> Resumed:
         async with self.resume_turns_of.of(client), self.resume_turn:
             changes = await calls.list_changes(self.database, last_id)
-            tokens = [selection.asked.token for selection in self.selections.values()]
-            return Resumed(changes, await self._list_turned(changes.dpus, tokens))
+            tokens = [selection.subscription.token for selection in self.selections.values()]
+            return Resumed(changes, await self._list_flips(changes.dpus, tokens))
 
     def _first(self, listener: Listener, last_id: str, since: Resumed) -> bytes:
         """All counts, or those that may have changed since the last id."""
@@ -622,16 +373,17 @@ class Live:
         if changes.is_all:
             counts = [self.frames[space].encoded for space in spaces]
             return batch([list_event("last_event_id"), *counts], BEGINNING, listener.cursor)
-        told = [space_event(space, deleted=False) for space in changes.spaces if space in selection.changed]
-        if selection.asked == Asked():  # of one that is gone nobody knows any more where it was
+        events = [space_event(space, deleted=False) for space in changes.spaces if space in selection.changed]
+        if selection.subscription == EVERYTHING:  # of one that is gone nobody knows any more where it was
             retired = [space for space in changes.spaces if space not in selection.changed]
-            told += [space_event(space, deleted=True) for space in [*changes.deleted, *retired]]
-        told += selection.dpu_events(since.turned[dpu] for dpu in changes.dpus if dpu in since.turned).values()
+            events += [space_event(space, deleted=True) for space in [*changes.deleted, *retired]]
+        events += selection.dpu_events(since.flipped[dpu] for dpu in changes.dpus if dpu in since.flipped).values()
         moved = set(changes.counts)
-        if changes.spaces and selection.asked != Asked():  # spaces may have been hung here, with what is below them
+        # spaces may have been moved here, with what is below them
+        if changes.spaces and selection.subscription != EVERYTHING:
             moved |= set(spaces)
         counts = [self.frames[space].encoded for space in spaces if space in moved]
-        return batch([*told, *counts], last_id, listener.cursor)
+        return batch([*events, *counts], last_id, listener.cursor)
 
 
 def spaces_of(row: SelectionRow) -> list[str] | Problem:

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 from headcount.background import background
 from headcount.database import calls
-from headcount.database.pool import Database, Glance
-from headcount.logs import Seldom
+from headcount.database.pool import CachedLook, Database
+from headcount.logs import LogThrottle
 from headcount.metrics import Metrics
 from headcount.notices.channels import Channels, Outcome
 from headcount.wire.messages import ClaimRow
@@ -47,8 +47,8 @@ class Notices:
         self.channels = Channels(database.settings)
         self.running: set[asyncio.Task[None]] = set()
         self.hurry = asyncio.Event()
-        self.seldom = Seldom(60.0)
-        self.state = Glance(database, "the deliveries", lambda: calls.get_delivery_state(database))
+        self.seldom = LogThrottle(60.0)
+        self.state = CachedLook(database, "the deliveries", lambda: calls.get_delivery_state(database))
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:

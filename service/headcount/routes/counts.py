@@ -13,7 +13,8 @@ from headcount.http.openapi import LAST_EVENT_ID, described
 from headcount.http.requests import HttpRequest, answer, csv_answer, path_id, prefers_csv, query
 from headcount.http.services import services
 from headcount.http.sessions import access_of, database, reading
-from headcount.live import feed
+from headcount.live.events import MEDIA_TYPE
+from headcount.live.selections import Subscription
 from headcount.wire.bodies import CSV, JSON, MSGPACK
 from headcount.wire.messages import (
     BucketOut,
@@ -73,9 +74,7 @@ async def list_space_counts(request: HttpRequest) -> Response[bytes] | Stream:
 
 @get(
     "/v1/live",
-    opt=described(
-        None, 404, scope="read", query=LiveQuery, takes_headers=(LAST_EVENT_ID,), media_types=(feed.MEDIA_TYPE,)
-    ),
+    opt=described(None, 404, scope="read", query=LiveQuery, takes_headers=(LAST_EVENT_ID,), media_types=(MEDIA_TYPE,)),
 )
 async def stream_counts(request: HttpRequest) -> ASGIApp:
     """Stream the counts of some spaces, of a space and all below it, or of all.
@@ -89,7 +88,7 @@ async def stream_counts(request: HttpRequest) -> ASGIApp:
     asked = query(request, LiveQuery)
     spaces = tuple(dict.fromkeys(asked.space)) if asked.space is not None else None
     last_id = request.headers.get("last-event-id")
-    listener = await services(request).live.listen(feed.Asked(spaces, asked.under), access_of(request), last_id)
+    listener = await services(request).live.listen(Subscription(spaces, asked.under), access_of(request), last_id)
     leave_door(request)
     return listener
 

@@ -31,7 +31,7 @@ def _shortest(moment: datetime | None) -> str | None:
 async def record_readings(request: HttpRequest) -> Response[bytes]:
     """Store the readings of one device, as POST /v1/events does."""
     asked = query(request, BackfillQuery)
-    await admit(request, services(request).writer.room)
+    await admit(request, services(request).writer.intake)
     batch = await decode_readings(request)
     charge(request, batch.received)
     return answer(request, await services(request).writer.record(database(request), batch, backfill=asked.backfill))

@@ -37,7 +37,7 @@ async def record_events(request: HttpRequest) -> Response[bytes]:
     affect the good ones in the same request. With `backfill=true` receipt is no sign of life of the DPUs.
     """
     asked = query(request, BackfillQuery)
-    await admit(request, services(request).writer.room)
+    await admit(request, services(request).writer.intake)
     batch = await decode_events(request)
     charge(request, batch.received)
     return answer(request, await services(request).writer.record(database(request), batch, backfill=asked.backfill))

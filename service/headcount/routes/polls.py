@@ -19,7 +19,7 @@ async def record_polls(request: HttpRequest) -> Response[bytes]:
     instant that disagree are both kept. A bad poll does not affect the good ones in the same request.
     """
     no_query(request)
-    await admit(request, services(request).writer.room)
+    await admit(request, services(request).writer.intake)
     batch = await decode_polls(request)
     charge(request, batch.received)
     return answer(request, await services(request).writer.record_polls(database(request), batch))

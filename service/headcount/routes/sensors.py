@@ -57,7 +57,7 @@ async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
     `backfill=true` receipt is no sign of life; only the times that the heartbeats tell are.
     """
     asked = query(request, BackfillQuery)
-    await admit(request, services(request).heartbeats.room)
+    await admit(request, services(request).heartbeats.intake)
     batch = await decode_heartbeats(request)
     charge(request, batch.received)
     found = await services(request).heartbeats.record(
@@ -70,7 +70,7 @@ async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
 async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
     """Store the heartbeat of one DPU. An unknown MAC address is registered."""
     no_query(request)
-    await admit(request, services(request).heartbeats.room)
+    await admit(request, services(request).heartbeats.intake)
     heartbeat = await decode(request, HeartbeatIn, MAX_SMALL_BODY)
     charge(request, 1)
     return answer(

@@ -11,7 +11,7 @@ from headcount.database.pool import Client, name_of
 from headcount.wire.bodies import json_encoder, msgpack_encoder
 from headcount.wire.messages import SensorOut
 from headcount.wire.problems import Problem
-from headcount.wire.shares import Part
+from headcount.wire.shares import ClientQuota
 
 # Reads at a time, and lists that may wait for theirs.
 READS = 2
@@ -85,7 +85,7 @@ class Sensors:
     def __init__(self) -> None:
         self.turn = asyncio.Semaphore(READS)
         self.waiting: dict[Key, asyncio.Task[Listed]] = {}
-        self.lists_of = Part(LISTS_OF_A_CLIENT, "lists of sensors")
+        self.lists_of = ClientQuota(LISTS_OF_A_CLIENT, "lists of sensors")
         self.not_before: dict[Key, float] = {}  # by the loop's clock
 
     async def list(self, session: calls.Session, space: str | None, state: str | None) -> Listed:

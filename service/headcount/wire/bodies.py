@@ -12,7 +12,7 @@ import msgspec
 from headcount.wire import instants
 from headcount.wire.messages import PATTERNS_IN_WORDS, ProblemItem
 from headcount.wire.problems import Problem
-from headcount.wire.shares import Part, too_much
+from headcount.wire.shares import ClientQuota, too_much
 from headcount.wire.threads import AT_ONCE_BYTES, TakesTime
 
 # Of events, polls, heartbeats and whole sites; of what is about one thing of the floor plan; of what has a few fields.
@@ -107,7 +107,7 @@ class Bodies:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
-        self.of_client = Part(max(1, limit // 4), "bytes of bodies")
+        self.of_client = ClientQuota(max(1, limit // 4), "bytes of bodies")
 
     def check(self, client: str | None, size: int, more: int) -> None:
         """Whether a body that will have `size` bytes can have so many more of them now. Raises Problem: 503 if that is

@@ -1361,7 +1361,7 @@ class ChangesRow(Struct, frozen=True):
     dpus: list[str]
 
 
-class TurnedRow(Struct, frozen=True):
+class FlippedRow(Struct, frozen=True):
     """A DPU's state; `spaces`: both sides of its doorway and all above them. `seen_by`: the limited tokens that see it,
     beside it in `seen_at` the side that they see."""
 

@@ -22,7 +22,7 @@ RETRY_AFTER = {
 log = logging.getLogger("headcount.errors")
 
 
-class Kind(msgspec.Struct, frozen=True):
+class ProblemType(msgspec.Struct, frozen=True):
     """A kind of error. Its code is for programs and never changes; the title is for people."""
 
     status: int
@@ -31,27 +31,27 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 # Every kind there is; docs/reference/errors.md shows an example of each.
-KINDS = {
+PROBLEM_TYPES = {
     kind.code: kind
     for kind in (
-        Kind(400, "malformed", "Malformed request"),
-        Kind(401, "unauthorized", "A valid token is required"),
-        Kind(403, "forbidden", "Forbidden"),
-        Kind(404, "not_found", "Not found"),
-        Kind(405, "method_not_allowed", "Method not allowed"),
-        Kind(409, "conflict", "Conflict"),
-        Kind(413, "too_large", "Request too large"),
-        Kind(415, "unsupported_media_type", "Unsupported media type"),
-        Kind(421, "misdirected", "Misdirected request"),
-        Kind(422, "invalid", "Invalid request"),
-        Kind(429, "rate_limited", "Rate limit exceeded"),
-        Kind(431, "head_too_large", "Request header too large"),
-        Kind(500, "internal", "Internal error"),
-        Kind(503, "clock_suspect", "Clock suspect"),
-        Kind(503, "unavailable", "Service unavailable"),
+        ProblemType(400, "malformed", "Malformed request"),
+        ProblemType(401, "unauthorized", "A valid token is required"),
+        ProblemType(403, "forbidden", "Forbidden"),
+        ProblemType(404, "not_found", "Not found"),
+        ProblemType(405, "method_not_allowed", "Method not allowed"),
+        ProblemType(409, "conflict", "Conflict"),
+        ProblemType(413, "too_large", "Request too large"),
+        ProblemType(415, "unsupported_media_type", "Unsupported media type"),
+        ProblemType(421, "misdirected", "Misdirected request"),
+        ProblemType(422, "invalid", "Invalid request"),
+        ProblemType(429, "rate_limited", "Rate limit exceeded"),
+        ProblemType(431, "head_too_large", "Request header too large"),
+        ProblemType(500, "internal", "Internal error"),
+        ProblemType(503, "clock_suspect", "Clock suspect"),
+        ProblemType(503, "unavailable", "Service unavailable"),
     )
 }
-BY_STATUS = {kind.status: kind for kind in KINDS.values()}
+BY_STATUS = {kind.status: kind for kind in PROBLEM_TYPES.values()}
 
 # Beside 503: the request would be answered in smaller parts.
 TOO_LARGE = "too_large"
@@ -103,7 +103,7 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
-        self.kind = KINDS[code]
+        self.kind = PROBLEM_TYPES[code]
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = RETRY_AFTER.get(code, {}) | dict(headers or {})
@@ -138,7 +138,7 @@ def problem_of_sqlstate(error: asyncpg.PostgresError) -> Problem:
         return Problem(code, WORDS[code])
     # a narrower code than the status tells
     narrow = getattr(error, "constraint_name", None)
-    code = narrow if narrow in KINDS else code
+    code = narrow if narrow in PROBLEM_TYPES else code
     return problem_in_words(code, *(getattr(error, name, None) for name in ("message", "detail", "hint")))
 
 

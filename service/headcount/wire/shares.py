@@ -25,7 +25,7 @@ def too_much(detail: str) -> Problem:
     return Problem("rate_limited", f"{detail} Nothing was stored; try again.", headers=COME_BACK)
 
 
-class Part:
+class ClientQuota:
     """Of something that is counted, what each client has, and how much that can be at most."""
 
     def __init__(self, most: int, what: str) -> None:
