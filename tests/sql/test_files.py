@@ -4,7 +4,8 @@ import re
 
 from headcount.database.schema import SQL_DIR
 
-CORE = SQL_DIR / "repeatable" / "10_core"
+REPEATABLE = SQL_DIR / "repeatable"
+CORE = REPEATABLE / "10_core"
 
 
 def test_every_helper_is_in_the_folder_of_its_topic() -> None:
@@ -17,3 +18,12 @@ def test_every_helper_is_in_the_folder_of_its_topic() -> None:
 def test_every_folder_of_helpers_has_a_number_of_its_own() -> None:
     numbers = [folder.name[:2] for folder in CORE.iterdir()]
     assert len(set(numbers)) == len(numbers)
+
+
+def test_one_helper_raises_all_refusals() -> None:
+    raising = [
+        path.relative_to(REPEATABLE).as_posix()
+        for path in sorted(REPEATABLE.rglob("*.sql"))
+        if re.search(r"errcode\s*=\s*'PT(?!000)", path.read_text())
+    ]
+    assert raising == ["10_core/10_limits/refuse.sql"], "call core.refuse"

@@ -118,8 +118,9 @@ begin
   for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'placements') with ordinality i loop
     v_place := format('placements[%s].', v_number);
     if not exists (select from core.dpu d where d.id = v_item->>'dpu' and core.is_dpu_seen(d.dpu_id)) then
-      raise exception using errcode = 'PT422', message = format('There is no DPU %s to refer to.', coalesce(quote_literal(v_item->>'dpu'), 'null')),
-        detail = v_place || 'dpu', hint = 'List it under dpus.';
+      perform core.refuse(
+        422, format('There is no DPU %s to refer to.', coalesce(quote_literal(v_item->>'dpu'), 'null')),
+        v_place || 'dpu', 'List it under dpus.');
     end if;
     perform core.find_mounting(v_item->>'doorway', v_item->>'mounted_in', v_place);
     v_dpus[v_number + 1] := v_item->>'dpu';

@@ -17,13 +17,14 @@ declare
   v_froms timestamptz[];
 begin
   if current_setting('transaction_isolation') not in ('repeatable read', 'serializable') then
-    raise exception using errcode = 'PT422', message = 'A report is computed from one snapshot.', detail = 'transaction_isolation',
-      hint = 'Call it in a REPEATABLE READ transaction.';
+    perform core.refuse(
+      422, 'A report is computed from one snapshot.', 'transaction_isolation',
+      'Call it in a REPEATABLE READ transaction.');
   end if;
   -- held until the end: nobody else begins it anew
   select r.* into v_report from core.report r where r.id = report and r.state = 'running' and r.attempts = attempt for no key update;
   if not found then
-    raise exception using errcode = 'PT409', message = 'Somebody else computes the report, or it is over.', detail = 'report';
+    perform core.refuse(409, 'Somebody else computes the report, or it is over.', 'report', null);
   end if;
   if v_report.now_at is null then
     v_report.now_at := coalesce(core.get_latest_poll(v_report.space_id), date_trunc('second', clock_timestamp()));

@@ -20,7 +20,7 @@ declare
   v_share integer := greatest(max_running / 4, 1);
 begin
   if create_report.format is null or create_report.format not in ('csv', 'json') then
-    raise exception using errcode = 'PT422', message = 'There is no such format.', detail = 'format', hint = 'Give csv or json.';
+    perform core.refuse(422, 'There is no such format.', 'format', 'Give csv or json.');
   end if;
   if v_token_id is not null then
     v_same := core.find_same_report(v_token_id, v_space_id, create_report.now_at, create_report.format);
@@ -28,16 +28,17 @@ begin
       return v_same;
     end if;
     if (select count(*) from core.report r where r.state = 'running' and r.token_id = v_token_id) >= v_share then
-      raise exception using errcode = 'PT429', message = format('%s reports of this token wait to be computed, and that is its share.', v_share),
-        hint = 'Try again when some are done.';
+      perform core.refuse(
+        429, format('%s reports of this token wait to be computed, and that is its share.', v_share), null,
+        'Try again when some are done.');
     end if;
     if (select count(*) from core.report r where r.token_id = v_token_id and r.created_at > clock_timestamp() - interval '1 hour') >= per_hour then
-      raise exception using errcode = 'PT429', message = format('This token has asked for %s reports within an hour.', per_hour),
-        hint = 'Try again later.';
+      perform core.refuse(
+        429, format('This token has asked for %s reports within an hour.', per_hour), null, 'Try again later.');
     end if;
   end if;
   if (select count(*) from core.report r where r.state = 'running') >= max_running then
-    raise exception using errcode = 'PT503', message = 'Too many reports wait to be computed.', hint = 'Try again when some are done.';
+    perform core.refuse(503, 'Too many reports wait to be computed.', null, 'Try again when some are done.');
   end if;
   insert into core.report (id, space_id, now_at, asked_now_at, format, token_id, created_at)
   values (v_id, v_space_id, create_report.now_at, create_report.now_at, create_report.format, v_token_id, clock_timestamp());

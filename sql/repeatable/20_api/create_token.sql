@@ -26,14 +26,17 @@ begin
   -- a space that is being deleted meanwhile is found, or not, as it then is
   perform core.share_plan();
   if scopes is null or cardinality(scopes) = 0 or not scopes <@ array['ingest', 'read', 'admin'] then
-    raise exception using errcode = 'PT422', message = 'A token needs scopes.', detail = 'scopes', hint = 'Give one or more of ingest, read and admin.';
+    perform core.refuse(422, 'A token needs scopes.', 'scopes', 'Give one or more of ingest, read and admin.');
   end if;
   if expires_at <= v_now then
-    raise exception using errcode = 'PT422', message = 'expires_at is not in the future.', detail = 'expires_at', hint = 'Leave it out for a token that does not expire.';
+    perform core.refuse(
+      422, 'expires_at is not in the future.', 'expires_at', 'Leave it out for a token that does not expire.');
   end if;
   if events_per_second < 1 or requests_per_second < 1 then
-    raise exception using errcode = 'PT422', message = 'A limit is not positive.',
-      detail = case when events_per_second < 1 then 'events_per_second' else 'requests_per_second' end, hint = 'Leave it out for the limit that the service sets.';
+    perform core.refuse(
+      422, 'A limit is not positive.',
+      case when events_per_second < 1 then 'events_per_second' else 'requests_per_second' end,
+      'Leave it out for the limit that the service sets.');
   end if;
   if nullif(current_setting('headcount.token', true), '') is not null then
     -- whoever revokes it waits for this, and then finds what it made
@@ -42,24 +45,28 @@ begin
     where t.id = current_setting('headcount.token') and t.revoked_at is null and (t.expires_at is null or t.expires_at > v_now)
     for share;
     if not found then
-      raise exception using errcode = 'PT403', message = 'The token that asks for this is no longer valid.', hint = 'Use another one.';
+      perform core.refuse(403, 'The token that asks for this is no longer valid.', null, 'Use another one.');
     end if;
     if (select max(m.steps) + 1 from core.list_makers(v_maker.token_id) m) >= core.get_max_generations() then
-      raise exception using errcode = 'PT403', message = format('This token is the last of %s that made one another.', core.get_max_generations()),
-        hint = 'Make the new one with a token further up.';
+      perform core.refuse(
+        403, format('This token is the last of %s that made one another.', core.get_max_generations()), null,
+        'Make the new one with a token further up.');
     end if;
     -- of requests at one time a few more may pass
     if v_maker.space_id is not null and core.is_family_full(core.get_family(v_maker.id)) then
-      raise exception using errcode = 'PT409', message = format('This token and those of its family are %s, valid or made in the last 24 hours, and can be no more.', core.get_max_tokens()),
-        hint = 'Revoke some and come back a day after they were made. A token without a space can make any number.';
+      perform core.refuse(
+        409,
+        format('This token and those of its family are %s, valid or made in the last 24 hours, and can be no more.', core.get_max_tokens()),
+        null, 'Revoke some and come back a day after they were made. A token without a space can make any number.');
     end if;
   end if;
   v_space_id := core.refer_to_space(space, 'space');
   if v_maker.token_id is not null then
     -- nobody gives away what he has not got; one without a space may make any token
     if v_maker.space_id is not null and not scopes <@ core.include_scopes(v_maker.scopes) then
-      raise exception using errcode = 'PT403', message = 'This token lacks some of these scopes itself.', detail = 'scopes',
-        hint = format('It can give %s.', array_to_string(core.include_scopes(v_maker.scopes), ', '));
+      perform core.refuse(
+        403, 'This token lacks some of these scopes itself.', 'scopes',
+        format('It can give %s.', array_to_string(core.include_scopes(v_maker.scopes), ', ')));
     end if;
     v_space_id := coalesce(v_space_id, v_maker.space_id);
     expires_at := least(expires_at, v_maker.expires_at);

@@ -21,7 +21,7 @@ begin
   to_at := coalesce(to_at, v_now);
   from_at := coalesce(from_at, to_at - interval '24 hours');
   if from_at >= to_at then
-    raise exception using errcode = 'PT422', message = 'to is not after from.', detail = 'to', hint = 'Give a later one, or leave it out for now.';
+    perform core.refuse(422, 'to is not after from.', 'to', 'Give a later one, or leave it out for now.');
   end if;
   select coalesce(tstzmultirange(tstzrange(greatest(from_at, min(f.at)), least(to_at, v_now))), '{}') into v_known
   from core.first_sign f

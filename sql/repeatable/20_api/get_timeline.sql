@@ -37,13 +37,13 @@ begin
   to_at := coalesce(to_at, core.get_latest_poll(core.get_reach()), clock_timestamp());
   from_at := greatest(coalesce(from_at, to_at - interval '168 hours'), core.get_oldest_time());
   if to_at <= from_at then
-    raise exception using errcode = 'PT422', message = 'to is not after from.', detail = 'to', hint = 'Give a later instant.';
+    perform core.refuse(422, 'to is not after from.', 'to', 'Give a later instant.');
   end if;
   if to_at > clock_timestamp() + interval '366 days' then
-    raise exception using errcode = 'PT422', message = 'to lies in the far future.', detail = 'to', hint = 'Ask for what has been.';
+    perform core.refuse(422, 'to lies in the far future.', 'to', 'Ask for what has been.');
   end if;
   if to_at - from_at > interval '744 hours' then
-    raise exception using errcode = 'PT422', message = 'That is more than 31 days.', detail = 'from', hint = 'Ask for a shorter range.';
+    perform core.refuse(422, 'That is more than 31 days.', 'from', 'Ask for a shorter range.');
   end if;
 
   select b.time_zone, b.week, b.business into time_zone, v_week, v_business
@@ -54,7 +54,7 @@ begin
     select u.up from core.list_up_times(array[v_space_id], array[time_zone], array[v_week], array[v_business], from_at, to_at) u), '{}');
   v_down := v_open - v_up;
   if (select count(*) from unnest(v_up)) > 10000 then
-    raise exception using errcode = 'PT422', message = 'It went up and down more than 10,000 times.', detail = 'from', hint = 'Ask for a shorter range.';
+    perform core.refuse(422, 'It went up and down more than 10,000 times.', 'from', 'Ask for a shorter range.');
   end if;
 
   select array_agg(d.start_at order by d.start_at), array_agg(d.end_at order by d.start_at),

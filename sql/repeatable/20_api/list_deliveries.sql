@@ -29,8 +29,8 @@ begin
     from core.channel c
     where (list_deliveries.channel is null or c.id = list_deliveries.channel) and core.is_channel_in_reach(c.under_id);
     if v_channels is null and channel is not null then
-      raise exception using errcode = 'PT404', message = format('There is no channel %s.', quote_literal(channel)),
-        detail = 'channel', hint = 'Look at GET /v1/channels.';
+      perform core.refuse(
+        404, format('There is no channel %s.', quote_literal(channel)), 'channel', 'Look at GET /v1/channels.');
     end if;
     v_channels := coalesce(v_channels, '{}');
   end if;

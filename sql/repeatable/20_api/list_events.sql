@@ -31,7 +31,7 @@ declare
   v_found integer;
 begin
   if (list_events.dpu is null) = (space is null) then
-    raise exception using errcode = 'PT422', message = 'Events are listed for a DPU or for a space.', detail = 'dpu', hint = 'Give dpu or space, not both.';
+    perform core.refuse(422, 'Events are listed for a DPU or for a space.', 'dpu', 'Give dpu or space, not both.');
   end if;
   if list_events.dpu is not null then
     v_dpus := array[core.find_dpu(list_events.dpu)];

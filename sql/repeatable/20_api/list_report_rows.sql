@@ -22,7 +22,8 @@ declare
   v_state text := (select r.state from core.report r where r.report_id = v_report_id);
 begin
   if v_state <> 'complete' then
-    raise exception using errcode = 'PT409', message = format('The report is %s.', v_state), detail = 'report', hint = 'GET /v1/reports/{id} tells when it is complete.';
+    perform core.refuse(
+      409, format('The report is %s.', v_state), 'report', 'GET /v1/reports/{id} tells when it is complete.');
   end if;
   return query
   select

@@ -23,7 +23,8 @@ declare
 begin
   if list_resets.scheduled then
     if v_to - v_from > interval '3660 days' then
-      raise exception using errcode = 'PT422', message = 'The range is longer than ten years.', detail = 'from', hint = 'Ask for daily resets in shorter ranges.';
+      perform core.refuse(
+        422, 'The range is longer than ten years.', 'from', 'Ask for daily resets in shorter ranges.');
     end if;
     select s.time_zone, s.reset_at into v_time_zone, v_reset_at from core.list_schedules(array[v_space_id]) s;
   end if;

@@ -43,7 +43,9 @@ declare
   v_are_resets boolean[];     -- whether a reset falls on it
 begin
   if grain not in ('15m', '30m', '1h', '1d', '1w', '1mo') then
-    raise exception using errcode = 'PT422', message = format('%s is not an interval.', quote_literal(left(grain, 80))), detail = 'interval', hint = 'Give 15m, 30m, 1h, 1d, 1w or 1mo.';
+    perform core.refuse(
+      422, format('%s is not an interval.', quote_literal(left(grain, 80))), 'interval',
+      'Give 15m, 30m, 1h, 1d, 1w or 1mo.');
   end if;
   if v_zone is null then
     select s.time_zone into v_zone from core.list_schedules(array[v_space_id]) s;
@@ -51,21 +53,23 @@ begin
     perform core.check_time_zone(v_zone, 'time_zone');
   end if;
   if v_from >= v_now then
-    raise exception using errcode = 'PT422', message = 'from lies in the future.', detail = 'from', hint = 'Ask for what has been.';
+    perform core.refuse(422, 'from lies in the future.', 'from', 'Ask for what has been.');
   end if;
   if v_to <= v_from then
-    raise exception using errcode = 'PT422', message = 'to is not after from.', detail = 'to', hint = 'Give a later instant.';
+    perform core.refuse(422, 'to is not after from.', 'to', 'Give a later instant.');
   end if;
   v_from := greatest(v_from, core.get_oldest_time());
   v_to := greatest(least(v_to, v_now), v_from + interval '1 microsecond');
   if v_to - v_from > 10001 * (case grain when '15m' then interval '15 minutes' when '30m' then interval '30 minutes' when '1h' then interval '1 hour' else interval '24 hours' end) then
-    raise exception using errcode = 'PT422', message = 'That is more than 10,000 buckets.', detail = 'interval', hint = 'Ask for a shorter range or a longer interval.';
+    perform core.refuse(
+      422, 'That is more than 10,000 buckets.', 'interval', 'Ask for a shorter range or a longer interval.');
   end if;
 
   select array_agg(b.start_at order by b.start_at), array_agg(b.end_at order by b.start_at) into v_starts, v_ends
   from core.list_buckets(v_from, v_to, grain, v_zone) b;
   if cardinality(v_starts) > 10000 then
-    raise exception using errcode = 'PT422', message = 'That is more than 10,000 buckets.', detail = 'interval', hint = 'Ask for a shorter range or a longer interval.';
+    perform core.refuse(
+      422, 'That is more than 10,000 buckets.', 'interval', 'Ask for a shorter range or a longer interval.');
   end if;
   v_low := v_starts[1];
   v_high := least(v_ends[cardinality(v_ends)], v_now);

@@ -18,17 +18,20 @@ declare
   v_ends timestamptz[];
 begin
   if grain is not null and grain not in ('15m', '30m', '1h', '1d', '1w', '1mo') then
-    raise exception using errcode = 'PT422', message = format('%s is not an interval.', quote_literal(left(grain, 80))), detail = 'interval', hint = 'Give 15m, 30m, 1h, 1d, 1w or 1mo.';
+    perform core.refuse(
+      422, format('%s is not an interval.', quote_literal(left(grain, 80))), 'interval',
+      'Give 15m, 30m, 1h, 1d, 1w or 1mo.');
   end if;
   v_from := greatest(v_from, core.get_oldest_time());
   if v_to <= v_from then
-    raise exception using errcode = 'PT422', message = 'to is not after from.', detail = 'to', hint = 'Give a later instant.';
+    perform core.refuse(422, 'to is not after from.', 'to', 'Give a later instant.');
   end if;
   if v_to > clock_timestamp() + interval '366 days' then
-    raise exception using errcode = 'PT422', message = 'to lies in the far future.', detail = 'to', hint = 'Ask for what has been.';
+    perform core.refuse(422, 'to lies in the far future.', 'to', 'Ask for what has been.');
   end if;
   if v_to - v_from > 10001 * (case grain when '15m' then interval '15 minutes' when '30m' then interval '30 minutes' when '1h' then interval '1 hour' else interval '24 hours' end) then
-    raise exception using errcode = 'PT422', message = 'That is more than 10,000 buckets.', detail = 'interval', hint = 'Ask for a shorter range or a longer interval.';
+    perform core.refuse(
+      422, 'That is more than 10,000 buckets.', 'interval', 'Ask for a shorter range or a longer interval.');
   end if;
   if grain is null then
     v_starts := array[v_from];
@@ -38,7 +41,8 @@ begin
     from core.list_buckets(v_from, v_to, grain, v_zone) b;
   end if;
   if cardinality(v_starts) > 10000 then
-    raise exception using errcode = 'PT422', message = 'That is more than 10,000 buckets.', detail = 'interval', hint = 'Ask for a shorter range or a longer interval.';
+    perform core.refuse(
+      422, 'That is more than 10,000 buckets.', 'interval', 'Ask for a shorter range or a longer interval.');
   end if;
   return query
   select v_zone, v_starts[u."window"], v_ends[u."window"], u.up / 1000000::double precision, u.down / 1000000::double precision, core.was_polled(v_space_id, v_to)

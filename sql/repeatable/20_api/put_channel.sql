@@ -37,7 +37,7 @@ begin
 
   v_new.kind := coalesce(patch->>'kind', v_channel.kind);
   if v_new.kind is null or v_new.kind not in ('webhook', 'email', 'apprise') then
-    raise exception using errcode = 'PT422', message = 'A new channel needs its kind.', detail = 'kind', hint = 'Give webhook, email or apprise.';
+    perform core.refuse(422, 'A new channel needs its kind.', 'kind', 'Give webhook, email or apprise.');
   end if;
   if patch ? 'url' then
     v_new.url := patch->>'url';
@@ -54,29 +54,33 @@ begin
     v_new.recipients := null;
   end if;
   if (v_new.kind = 'email') <> (coalesce(cardinality(v_new.recipients), 0) > 0) then
-    raise exception using errcode = 'PT422', message = case v_new.kind when 'email' then 'An e-mail channel needs recipients.' else 'Only e-mail has recipients.' end,
-      detail = 'to', hint = 'Give to for e-mail, url for the others.';
+    perform core.refuse(
+      422,
+      case v_new.kind when 'email' then 'An e-mail channel needs recipients.' else 'Only e-mail has recipients.' end,
+      'to', 'Give to for e-mail, url for the others.');
   end if;
   if (v_new.kind = 'email') <> (v_new.url is null) or (v_new.kind = 'webhook') <> coalesce(v_new.url ~* '^https?://', false) then
-    raise exception using errcode = 'PT422',
-      message = case v_new.kind
+    perform core.refuse(
+      422,
+      case v_new.kind
         when 'email' then 'E-mail has no url.'
         when 'webhook' then 'A webhook needs its url.'
         else 'An Apprise channel needs the url of a service.'
       end,
-      detail = 'url',
-      hint = case v_new.kind when 'email' then 'Give to.' when 'webhook' then 'It begins with https:// or http://.' else 'Such as slack://...; for https:// use kind webhook.' end;
+      'url',
+      case v_new.kind when 'email' then 'Give to.' when 'webhook' then 'It begins with https:// or http://.' else 'Such as slack://...; for https:// use kind webhook.' end);
   end if;
   if v_new.kind <> 'webhook' then
     if patch->>'secret' is not null then
-      raise exception using errcode = 'PT422', message = 'Only webhooks are signed.', detail = 'secret', hint = 'Leave it out.';
+      perform core.refuse(422, 'Only webhooks are signed.', 'secret', 'Leave it out.');
     end if;
     v_new.secret := null;
   elsif patch->>'secret' is not null then
     v_new.secret := patch->>'secret';
     if v_new.secret !~ '^whsec_[A-Za-z0-9+/]{32,86}={0,2}$' then
-      raise exception using errcode = 'PT422', message = 'This is no secret of a webhook.', detail = 'secret',
-        hint = 'Give whsec_ and 24 to 64 random bytes in base64, or leave it out for a new one.';
+      perform core.refuse(
+        422, 'This is no secret of a webhook.', 'secret',
+        'Give whsec_ and 24 to 64 random bytes in base64, or leave it out for a new one.');
     end if;
   elsif v_new.secret is null or patch ? 'secret' then
     v_new_secret := 'whsec_' || encode(decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), 'base64');
@@ -88,7 +92,8 @@ begin
   v_new.events := array(
     select e.event from unnest(array['offline', 'online', 'over_capacity']) as e (event) where e.event = any (coalesce(v_new.events, array[e.event])));
   if cardinality(v_new.events) = 0 then
-    raise exception using errcode = 'PT422', message = 'A channel needs events.', detail = 'events', hint = 'Give one or more of offline, online and over_capacity.';
+    perform core.refuse(
+      422, 'A channel needs events.', 'events', 'Give one or more of offline, online and over_capacity.');
   end if;
   if patch ? 'under' then
     v_new.under_id := core.refer_to_space(patch->>'under', 'under');
@@ -111,9 +116,10 @@ begin
         from core.channel c
         where c.family_id = v_family_id and c.deleted_at is null)
       then
-        raise exception using errcode = 'PT409',
-          message = format('This token and those of its family made %s channels, and can have no more.', core.get_max_channels()),
-          detail = 'channel', hint = 'Delete one of them. A token without a space can make any number.';
+        perform core.refuse(
+          409,
+          format('This token and those of its family made %s channels, and can have no more.', core.get_max_channels()),
+          'channel', 'Delete one of them. A token without a space can make any number.');
       end if;
     end if;
     insert into core.channel (

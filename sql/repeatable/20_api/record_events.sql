@@ -44,8 +44,9 @@ begin
   if cardinality(times) <> v_count or cardinality(directions) <> v_count or cardinality(sequences) <> v_count
     or cardinality(refused_details) <> cardinality(refused_bodies)
     or cardinality(refused_dpus) not in (0, cardinality(refused_bodies)) then
-    raise exception using errcode = 'PT422', message = 'The arrays differ in length.',
-      detail = 'dpus, times, directions, sequences', hint = 'Give each of them one element for each event.';
+    perform core.refuse(
+      422, 'The arrays differ in length.', 'dpus, times, directions, sequences',
+      'Give each of them one element for each event.');
   end if;
 
   -- the floor plan stays as it is until the end of this transaction
@@ -93,9 +94,10 @@ begin
         where r.verdict = 'in_future' and times[r.ordinal] < core.get_farthest_time(v_now)),
       v_now);
     if v_is_suspect and not core.is_suspicion_over(v_now) then
-      raise exception using errcode = 'PT503', constraint = 'clock_suspect',
-        message = 'Most DPUs of the last minute are ahead of the clock of the service.',
-        hint = 'Nothing was stored; send it again later. Whoever runs the service has to look at the clock of the database server.';
+      perform core.refuse(
+        503, 'Most DPUs of the last minute are ahead of the clock of the service.', null,
+        'Nothing was stored; send it again later. Whoever runs the service has to look at the clock of the database server.',
+        'clock_suspect');
     end if;
 
     v_repeats := array(
@@ -111,8 +113,8 @@ begin
         array(select sequences[o] from unnest(v_repeats) as o));
     end if;
     if array_position(v_found, null) is not null then
-      raise exception using errcode = 'PT503', message = 'Some events were neither stored nor found.',
-        hint = 'Send the request again: nothing of it was stored.';
+      perform core.refuse(
+        503, 'Some events were neither stored nor found.', null, 'Send the request again: nothing of it was stored.');
     end if;
 
     select v_refused || array_agg(n.ordinal), v_verdicts || array_agg(n.verdict), v_details || array_agg(core.explain_verdict(n.verdict, n.found))

@@ -25,8 +25,9 @@ declare
   v_news bigint[];
 begin
   if cardinality(mac_addresses) <> cardinality(dpus) or cardinality(times) <> cardinality(dpus) then
-    raise exception using errcode = 'PT422', message = 'The arrays differ in length.',
-      detail = 'dpus, mac_addresses, times', hint = 'Give each of them one element for each heartbeat.';
+    perform core.refuse(
+      422, 'The arrays differ in length.', 'dpus, mac_addresses, times',
+      'Give each of them one element for each heartbeat.');
   end if;
 
   -- the floor plan stays as it is until the end of this transaction

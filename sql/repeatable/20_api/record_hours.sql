@@ -19,8 +19,9 @@ declare
   v_number bigint;
 begin
   if cardinality(days) <> cardinality(spaces) or cardinality(opens) <> cardinality(spaces) or cardinality(closes) <> cardinality(spaces) then
-    raise exception using errcode = 'PT422', message = 'The arrays differ in length.',
-      detail = 'spaces, days, opens, closes', hint = 'Give each of them one element for each row.';
+    perform core.refuse(
+      422, 'The arrays differ in length.', 'spaces, days, opens, closes',
+      'Give each of them one element for each row.');
   end if;
   perform core.lock_plan();
   v_ids := core.resolve_spaces(spaces, auto_register);

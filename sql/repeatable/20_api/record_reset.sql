@@ -19,11 +19,10 @@ begin
   v_space_id := core.find_space(record_reset.space);
   v_at := coalesce(record_reset.at, recorded_at);
   if v_at > recorded_at then
-    raise exception using errcode = 'PT422', message = 'at lies in the future.', detail = 'at',
-      hint = 'A reset says what was counted; leave at out for now.';
+    perform core.refuse(422, 'at lies in the future.', 'at', 'A reset says what was counted; leave at out for now.');
   end if;
   if v_count < 0 then
-    raise exception using errcode = 'PT422', message = 'count is negative.', detail = 'count', hint = 'Give how many people were there: 0 or more.';
+    perform core.refuse(422, 'count is negative.', 'count', 'Give how many people were there: 0 or more.');
   end if;
   v_bucket := public.time_bucket(interval '15 minutes', v_at);
   perform core.check_cut(

@@ -33,16 +33,17 @@ begin
       and (n.kind = 'test' or core.is_space_in_reach(n.space_id));
   end if;
   if v_delivery_id is null then
-    raise exception using errcode = 'PT404', message = format('There is no delivery %s.', quote_literal(delivery)),
-      detail = 'delivery', hint = 'Look at GET /v1/deliveries.';
+    perform core.refuse(
+      404, format('There is no delivery %s.', quote_literal(delivery)), 'delivery', 'Look at GET /v1/deliveries.');
   end if;
   select c.* into v_channel
   from core.channel c
   where c.channel_id = (select d.channel_id from core.delivery d where d.delivery_id = v_delivery_id)
   for no key update;
   if v_channel.deleted_at is not null then
-    raise exception using errcode = 'PT409', message = format('The channel %s was deleted.', quote_literal(v_channel.id)),
-      detail = 'delivery', hint = 'A new channel of that name gets new notices only.';
+    perform core.refuse(
+      409, format('The channel %s was deleted.', quote_literal(v_channel.id)), 'delivery',
+      'A new channel of that name gets new notices only.');
   end if;
   update core.delivery d
   set state = 'pending', reason = null, settled_at = null, give_up_at = v_now + core.get_give_up_after(),

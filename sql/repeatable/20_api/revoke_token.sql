@@ -14,8 +14,9 @@ begin
     select t.token_id from core.token t
     where t.id = revoke_token.token and (v_reach is null or t.space_id = any (v_reach)));
   if cardinality(v_tokens) = 0 then
-    raise exception using errcode = 'PT404', message = format('There is no token %s.', quote_literal(token)),
-      detail = 'token', hint = 'Look at GET /v1/tokens; this takes the id of a token, not the token itself.';
+    perform core.refuse(
+      404, format('There is no token %s.', quote_literal(token)), 'token',
+      'Look at GET /v1/tokens; this takes the id of a token, not the token itself.');
   end if;
   -- each generation in a statement of its own: what was just being made on behalf of the one above is found then
   while cardinality(v_tokens) > 0 loop

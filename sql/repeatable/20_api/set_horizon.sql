@@ -5,9 +5,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if from_at < core.get_oldest_time() or from_at > clock_timestamp() then
-    raise exception using errcode = 'PT422',
-      message = format('Events cannot be taken from %s on.', core.format_second(from_at)), detail = 'HEADCOUNT_EVENTS_FROM',
-      hint = format('Give an instant between %s and now.', core.format_second(core.get_oldest_time()));
+    perform core.refuse(
+      422, format('Events cannot be taken from %s on.', core.format_second(from_at)), 'HEADCOUNT_EVENTS_FROM',
+      format('Give an instant between %s and now.', core.format_second(core.get_oldest_time())));
   end if;
   update core.rollup_state s set horizon_at = from_at where s.horizon_at <> from_at;
   return core.get_horizon();

@@ -9,8 +9,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if burst < 0 or per_hour < 0 or max_unplaced < 0 then
-    raise exception using errcode = 'PT422', message = 'A bound on registration is negative.', detail = 'burst, per_hour, max_unplaced',
-      hint = 'Give 0 or more.';
+    perform core.refuse(
+      422, 'A bound on registration is negative.', 'burst, per_hour, max_unplaced', 'Give 0 or more.');
   end if;
   -- a server that cannot be written to is asked for nothing that it has already
   if not exists (

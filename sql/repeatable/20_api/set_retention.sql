@@ -5,8 +5,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if days not between 8 and 36500 then
-    raise exception using errcode = 'PT422', message = format('Events cannot be kept for %s days.', days), detail = 'days',
-      hint = 'Give 8 to 36500, or null to keep them for ever.';
+    perform core.refuse(
+      422, format('Events cannot be kept for %s days.', days), 'days',
+      'Give 8 to 36500, or null to keep them for ever.');
   end if;
   update core.rollup_state s set keep_days = days;
   return query select r.keep_days, r.events_from from api.get_retention() r;

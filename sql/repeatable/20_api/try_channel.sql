@@ -36,9 +36,10 @@ begin
     join core.delivery d on d.notice_id = n.notice_id
     where n.kind = 'test' and n.created_at > clock_timestamp() - interval '1 minute'
   ) then
-    raise exception using errcode = 'PT429',
-      message = format('In a minute a channel can be tested %s times, and a token can test %s times.', channel_tests, token_tests),
-      hint = 'Nothing was sent; try again in a minute.';
+    perform core.refuse(
+      429,
+      format('In a minute a channel can be tested %s times, and a token can test %s times.', channel_tests, token_tests),
+      null, 'Nothing was sent; try again in a minute.');
   end if;
   insert into core.notice (id, kind, occurred_at, created_at, details, family_id)
   values ('msg_' || replace(gen_random_uuid()::text, '-', ''), 'test', v_now, v_now, jsonb_build_object('channel', channel), v_family_id)

@@ -18,8 +18,9 @@ begin
   where r.space_id = v_space_id and r.at = undo_reset.at and r.superseded_at is null
   returning r.* into v_reset;
   if not found then
-    raise exception using errcode = 'PT404', message = format('No reset of %s was recorded at that instant.', quote_literal(space)), detail = 'at',
-      hint = 'GET /v1/spaces/{id}/resets lists them. A daily reset follows from reset_at of the space.';
+    perform core.refuse(
+      404, format('No reset of %s was recorded at that instant.', quote_literal(space)), 'at',
+      'GET /v1/spaces/{id}/resets lists them. A daily reset follows from reset_at of the space.');
   end if;
   insert into core.reset (space_id, at, count, recorded_at, replaces_id)
   select r.space_id, r.at, r.count, v_now, r.replaces_id

@@ -26,18 +26,19 @@ begin
 
   if patch ? 'sides' then
     if jsonb_typeof(patch->'sides') <> 'array' or jsonb_array_length(patch->'sides') <> 2 then
-      raise exception using errcode = 'PT422', message = 'A doorway has two sides.', detail = place || 'sides',
-        hint = 'Give [space, space]; null is the outside.';
+      perform core.refuse(
+        422, 'A doorway has two sides.', place || 'sides', 'Give [space, space]; null is the outside.');
     end if;
     v_new.side_a_id := core.refer_to_space(patch->'sides'->>0, place || 'sides[0]');
     v_new.side_b_id := core.refer_to_space(patch->'sides'->>1, place || 'sides[1]');
     if v_new.side_a_id is not distinct from v_new.side_b_id then
-      raise exception using errcode = 'PT422', message = 'Both sides of the doorway are the same.', detail = place || 'sides',
-        hint = 'A doorway joins two different spaces, or a space and the outside (null).';
+      perform core.refuse(
+        422, 'Both sides of the doorway are the same.', place || 'sides',
+        'A doorway joins two different spaces, or a space and the outside (null).');
     end if;
   elsif v_doorway.doorway_id is null then
-    raise exception using errcode = 'PT422', message = 'A new doorway needs its sides.', detail = place || 'sides',
-      hint = 'Give [space, space]; null is the outside.';
+    perform core.refuse(
+      422, 'A new doorway needs its sides.', place || 'sides', 'Give [space, space]; null is the outside.');
   end if;
   if patch ? 'name' then
     v_new.name := patch->>'name';
@@ -58,8 +59,9 @@ begin
   end if;
   if (v_new.side_a_id, v_new.side_b_id) is distinct from (v_doorway.side_a_id, v_doorway.side_b_id)
     and exists (select from core.placement p where p.doorway_id = v_doorway.doorway_id) then
-    raise exception using errcode = 'PT409', message = format('The sides of %s are fixed: a DPU was placed there.', quote_literal(doorway)),
-      detail = place || 'sides', hint = 'A rebuilt wall is a new doorway: give it another id.';
+    perform core.refuse(
+      409, format('The sides of %s are fixed: a DPU was placed there.', quote_literal(doorway)), place || 'sides',
+      'A rebuilt wall is a new doorway: give it another id.');
   end if;
   update core.doorway d set name = v_new.name, side_a_id = v_new.side_a_id, side_b_id = v_new.side_b_id, retired_at = v_new.retired_at
   where d.doorway_id = v_doorway.doorway_id;

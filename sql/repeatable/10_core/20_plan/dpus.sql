@@ -68,20 +68,23 @@ begin
   end if;
   if patch ? 'mac_address' then
     if patch->>'mac_address' !~ '^([0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{12})$' then
-      raise exception using errcode = 'PT422', message = format('%s is not a MAC address.', quote_literal(left(patch->>'mac_address', 80))),
-        detail = place || 'mac_address', hint = 'Give six bytes such as 02:00:00:00:00:00.';
+      perform core.refuse(
+        422, format('%s is not a MAC address.', quote_literal(left(patch->>'mac_address', 80))),
+        place || 'mac_address', 'Give six bytes such as 02:00:00:00:00:00.');
     end if;
     v_new.mac_address := (patch->>'mac_address')::macaddr;
     if exists (select from core.dpu d where d.mac_address = v_new.mac_address and d.dpu_id <> v_dpu.dpu_id) then
-      raise exception using errcode = 'PT409', message = format('Another DPU has the MAC address %s.', v_new.mac_address),
-        detail = place || 'mac_address', hint = 'Clear it there first: PUT /v1/dpus/{id} with "mac_address": null.';
+      perform core.refuse(
+        409, format('Another DPU has the MAC address %s.', v_new.mac_address), place || 'mac_address',
+        'Clear it there first: PUT /v1/dpus/{id} with "mac_address": null.');
     end if;
   end if;
   if patch ? 'offline_after_seconds' then
     v_new.offline_after_seconds := (patch->>'offline_after_seconds')::integer;
     if v_new.offline_after_seconds not between 1 and 2678400 then
-      raise exception using errcode = 'PT422', message = 'offline_after_seconds is not 1 to 2678400 (31 days).', detail = place || 'offline_after_seconds',
-        hint = 'Give seconds, or null for what the space says.';
+      perform core.refuse(
+        422, 'offline_after_seconds is not 1 to 2678400 (31 days).', place || 'offline_after_seconds',
+        'Give seconds, or null for what the space says.');
     end if;
   end if;
   if v_new is distinct from v_dpu then

@@ -13,8 +13,9 @@ declare
 begin
   select s.space_id into v_space_id from core.space s where s.id = find_space.space;
   if not found or not core.is_space_in_reach(v_space_id) then
-    raise exception using errcode = 'PT404', message = format('There is no space %s.', quote_literal(space)),
-      detail = place, hint = 'Create it with PUT /v1/spaces/{id}, or look at GET /v1/spaces.';
+    perform core.refuse(
+      404, format('There is no space %s.', quote_literal(space)), place,
+      'Create it with PUT /v1/spaces/{id}, or look at GET /v1/spaces.');
   end if;
   return v_space_id;
 end
@@ -35,8 +36,9 @@ declare
 begin
   select d.doorway_id into v_doorway_id from core.doorway d where d.id = find_doorway.doorway;
   if not found or not core.is_doorway_seen(v_doorway_id) then
-    raise exception using errcode = 'PT404', message = format('There is no doorway %s.', quote_literal(doorway)),
-      detail = place, hint = 'Create it with PUT /v1/doorways/{id}, or look at GET /v1/doorways.';
+    perform core.refuse(
+      404, format('There is no doorway %s.', quote_literal(doorway)), place,
+      'Create it with PUT /v1/doorways/{id}, or look at GET /v1/doorways.');
   end if;
   return v_doorway_id;
 end
@@ -57,8 +59,9 @@ declare
 begin
   select d.dpu_id into v_dpu_id from core.dpu d where d.id = find_dpu.dpu;
   if not found or not core.is_dpu_seen(v_dpu_id) then
-    raise exception using errcode = 'PT404', message = format('There is no DPU %s.', quote_literal(dpu)),
-      detail = place, hint = 'It is registered by its first event, or with PUT /v1/dpus/{id}.';
+    perform core.refuse(
+      404, format('There is no DPU %s.', quote_literal(dpu)), place,
+      'It is registered by its first event, or with PUT /v1/dpus/{id}.');
   end if;
   return v_dpu_id;
 end
@@ -82,8 +85,9 @@ begin
   end if;
   select s.space_id into v_space_id from core.space s where s.id = refer_to_space.space;
   if not found or not core.is_space_in_reach(v_space_id) then
-    raise exception using errcode = 'PT422', message = format('There is no space %s to refer to.', quote_literal(space)),
-      detail = place, hint = 'Create it first with PUT /v1/spaces/{id}.';
+    perform core.refuse(
+      422, format('There is no space %s to refer to.', quote_literal(space)), place,
+      'Create it first with PUT /v1/spaces/{id}.');
   end if;
   return v_space_id;
 end
@@ -101,8 +105,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if id is null or id !~ '^[A-Za-z0-9._:-]{1,64}$' or id in ('.', '..') then
-    raise exception using errcode = 'PT422', message = format('%s is not an id.', coalesce(quote_literal(left(id, 80)), 'null')),
-      detail = place, hint = 'An id is 1 to 64 of A-Z a-z 0-9 . _ : -, but not `.` or `..`';
+    perform core.refuse(
+      422, format('%s is not an id.', coalesce(quote_literal(left(id, 80)), 'null')), place,
+      'An id is 1 to 64 of A-Z a-z 0-9 . _ : -, but not `.` or `..`');
   end if;
 end
 $$;

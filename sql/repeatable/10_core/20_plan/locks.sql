@@ -29,8 +29,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception using errcode = 'PT422', message = 'The floor plan cannot be changed from an older snapshot.', detail = 'transaction_isolation',
-      hint = 'Change it in a transaction that is read committed.';
+    perform core.refuse(
+      422, 'The floor plan cannot be changed from an older snapshot.', 'transaction_isolation',
+      'Change it in a transaction that is read committed.');
   end if;
   if core.is_dry_run() then
     lock table core.lock_plan in share update exclusive mode;

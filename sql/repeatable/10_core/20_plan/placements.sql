@@ -45,8 +45,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if until_at <= from_at then
-    raise exception using errcode = 'PT422', message = 'until is not after from.', detail = place || 'until',
-      hint = 'A placement lasts from one instant up to a later one; leave until out if it still holds.';
+    perform core.refuse(
+      422, 'until is not after from.', place || 'until',
+      'A placement lasts from one instant up to a later one; leave until out if it still holds.');
   end if;
   return tstzrange(from_at, until_at);
 end
@@ -72,15 +73,17 @@ declare
 begin
   if doorway is null then
     if mounted_in is not null then
-      raise exception using errcode = 'PT422', message = 'A DPU that is taken down is mounted nowhere.', detail = place || 'mounted_in',
-        hint = 'Leave mounted_in out, or name the doorway.';
+      perform core.refuse(
+        422, 'A DPU that is taken down is mounted nowhere.', place || 'mounted_in',
+        'Leave mounted_in out, or name the doorway.');
     end if;
     return;
   end if;
   select d.* into v_doorway from core.doorway d where d.id = find_mounting.doorway;
   if not found or not core.is_doorway_seen(v_doorway.doorway_id) then
-    raise exception using errcode = 'PT422', message = format('There is no doorway %s to refer to.', quote_literal(doorway)),
-      detail = place || 'doorway', hint = 'Create it first with PUT /v1/doorways/{id}.';
+    perform core.refuse(
+      422, format('There is no doorway %s to refer to.', quote_literal(doorway)), place || 'doorway',
+      'Create it first with PUT /v1/doorways/{id}.');
   end if;
   perform core.check_doorway(v_doorway.doorway_id, place || 'doorway');
   v_mounted_id := core.refer_to_space(mounted_in, place || 'mounted_in');
@@ -90,8 +93,10 @@ begin
     when v_mounted_id is not distinct from v_doorway.side_b_id then 2
   end;
   if find_mounting.mounted_side is null then
-    raise exception using errcode = 'PT422', message = format('%s is no side of the doorway %s.', coalesce(quote_literal(mounted_in), 'The outside'), quote_literal(doorway)),
-      detail = place || 'mounted_in', hint = 'Name one of its two sides; null is the outside.';
+    perform core.refuse(
+      422,
+      format('%s is no side of the doorway %s.', coalesce(quote_literal(mounted_in), 'The outside'), quote_literal(doorway)),
+      place || 'mounted_in', 'Name one of its two sides; null is the outside.');
   end if;
 end
 $$;
@@ -213,13 +218,14 @@ begin
     where c.dpu_id = undo_placement.dpu_id and upper(c.during) = undo_placement.from_at and c.undone_at is null
     order by c.change_id desc
     limit 1;
-    raise exception using errcode = 'PT404', message = 'No placement of this DPU starts at that instant.', detail = 'from',
-      hint = case
+    perform core.refuse(
+      404, 'No placement of this DPU starts at that instant.', 'from',
+      case
         when found and core.get_reach() is null then format(
           'What holds from then on is the rest of an older placement. To change that, undo the one that ends there: DELETE /v1/dpus/{id}/placements?from=%s.',
           core.format_instant(lower(v_later.during)))
         else 'GET /v1/dpus/{id}/placements lists them. Give the from of one of them.'
-      end;
+      end);
   end if;
   select c.* into v_later
   from core.placement_change c
@@ -228,8 +234,9 @@ begin
   order by c.change_id desc
   limit 1;
   if found then
-    raise exception using errcode = 'PT409', message = 'A later placement changed this period.', detail = 'from',
-      hint = format('Undo it first: DELETE /v1/dpus/{id}/placements?from=%s.', core.format_instant(lower(v_later.during)));
+    perform core.refuse(
+      409, 'A later placement changed this period.', 'from',
+      format('Undo it first: DELETE /v1/dpus/{id}/placements?from=%s.', core.format_instant(lower(v_later.during))));
   end if;
   perform core.check_dpu(dpu_id, v_change.during, 'dpu');
 

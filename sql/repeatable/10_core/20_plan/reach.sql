@@ -66,7 +66,7 @@ declare
   v_under integer := case when under is not null then core.find_space(under, 'under') else core.get_reach() end;
 begin
   if spaces is not null and under is not null then
-    raise exception using errcode = 'PT422', message = 'space and under exclude each other.', detail = 'under', hint = 'Give one of them.';
+    perform core.refuse(422, 'space and under exclude each other.', 'under', 'Give one of them.');
   end if;
   if spaces is not null and known_only then
     select coalesce(array_agg(s.space_id order by n.place), '{}') into v_ids
@@ -126,8 +126,9 @@ begin
     select from core.doorway d cross join unnest(array[d.side_a_id, d.side_b_id]) as side (space_id)
     where d.doorway_id = check_doorway.doorway_id and side.space_id is not null and not core.is_space_in_reach(side.space_id)
   ) then
-    raise exception using errcode = 'PT403', message = 'One side of the doorway is beyond the reach of this token.',
-      detail = place, hint = 'A token that reaches both sides can do it.';
+    perform core.refuse(
+      403, 'One side of the doorway is beyond the reach of this token.', place,
+      'A token that reaches both sides can do it.');
   end if;
 end
 $$;
@@ -191,8 +192,9 @@ begin
     and (w.side_a_id is null or w.side_a_id = any (v_reach))
     and (w.side_b_id is null or w.side_b_id = any (v_reach));
   if not coalesce(v_own @> check_dpu.during, false) then
-    raise exception using errcode = 'PT403', message = 'The DPU is not all within the reach of this token.',
-      detail = place, hint = 'It would have to hang above doorways of its spaces alone, for the whole period. A token without a space can do it.';
+    perform core.refuse(
+      403, 'The DPU is not all within the reach of this token.', place,
+      'It would have to hang above doorways of its spaces alone, for the whole period. A token without a space can do it.');
   end if;
 end
 $$;

@@ -19,15 +19,15 @@ begin
     return;
   end if;
   if jsonb_typeof(opening_hours) <> 'array' then
-    raise exception using errcode = 'PT422', message = 'opening_hours is not a list.', detail = place,
-      hint = 'Give a list of {day, open, close}.';
+    perform core.refuse(422, 'opening_hours is not a list.', place, 'Give a list of {day, open, close}.');
   end if;
   for v_row in select jsonb_array_elements(opening_hours) loop
     if jsonb_typeof(v_row) <> 'object' or coalesce(v_row->>'day', '') !~ '^[0-6]$'
       or coalesce(v_row->>'open', '') !~ '^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$'
       or coalesce(v_row->>'close', '') !~ '^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$' then
-      raise exception using errcode = 'PT422', message = 'A row of opening_hours is not {day, open, close}.',
-        detail = format('%s[%s]', place, v_number), hint = 'day is 0 (Monday) to 6, open and close are HH:MM or HH:MM:SS.';
+      perform core.refuse(
+        422, 'A row of opening_hours is not {day, open, close}.', format('%s[%s]', place, v_number),
+        'day is 0 (Monday) to 6, open and close are HH:MM or HH:MM:SS.');
     end if;
     v_number := v_number + 1;
   end loop;
@@ -57,8 +57,9 @@ begin
   ) as u (name)
   limit 1;
   if found then
-    raise exception using errcode = 'PT409', message = format('%s is in use: %s.', quote_literal(space), v_user),
-      detail = place, hint = 'Retire what lies in it and revoke its tokens first.';
+    perform core.refuse(
+      409, format('%s is in use: %s.', quote_literal(space), v_user), place,
+      'Retire what lies in it and revoke its tokens first.');
   end if;
 end
 $$;
@@ -74,9 +75,10 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  raise exception using errcode = 'PT422',
-    message = format('With %s there the tree of spaces would have more than %s levels.', quote_literal(space), core.get_most_levels()),
-    detail = place, hint = 'Put it higher up: a building needs a handful of levels.';
+  perform core.refuse(
+    422,
+    format('With %s there the tree of spaces would have more than %s levels.', quote_literal(space), core.get_most_levels()),
+    place, 'Put it higher up: a building needs a handful of levels.');
 end
 $$;
 comment on function core.refuse_depth(text, text) is
@@ -145,9 +147,9 @@ begin
   offset greatest(v_room, 0)
   limit 1;
   if found then
-    raise exception using errcode = 'PT409',
-      message = format('The space of this token would have more than %s spaces below it and itself.', v_most),
-      detail = format(places, v_number) || 'id', hint = 'A token without a space can make more.';
+    perform core.refuse(
+      409, format('The space of this token would have more than %s spaces below it and itself.', v_most),
+      format(places, v_number) || 'id', 'A token without a space can make more.');
   end if;
 end
 $$;
@@ -176,19 +178,20 @@ begin
     v_place := format(places, v_number);
     perform core.check_id(v_item->>'id', v_place || 'id');
     if (v_item->>'capacity')::integer < 0 then
-      raise exception using errcode = 'PT422', message = 'capacity is negative.', detail = v_place || 'capacity',
-        hint = 'Give 0 or more, or null for none.';
+      perform core.refuse(422, 'capacity is negative.', v_place || 'capacity', 'Give 0 or more, or null for none.');
     end if;
     if v_item ? 'opening_hours' then
       perform core.check_opening_hours(v_item->'opening_hours', v_place || 'opening_hours');
     end if;
     if (v_item->>'offline_after_seconds')::integer not between 1 and 2678400 then
-      raise exception using errcode = 'PT422', message = 'offline_after_seconds is not 1 to 2678400 (31 days).',
-        detail = v_place || 'offline_after_seconds', hint = 'Give seconds, or null for what the parent says.';
+      perform core.refuse(
+        422, 'offline_after_seconds is not 1 to 2678400 (31 days).', v_place || 'offline_after_seconds',
+        'Give seconds, or null for what the parent says.');
     end if;
     if v_item->>'reset_at' !~ '^(never|([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)$' then
-      raise exception using errcode = 'PT422', message = format('%s is not a time of day.', quote_literal(left(v_item->>'reset_at', 80))),
-        detail = v_place || 'reset_at', hint = 'Give local time as HH:MM, or never.';
+      perform core.refuse(
+        422, format('%s is not a time of day.', quote_literal(left(v_item->>'reset_at', 80))), v_place || 'reset_at',
+        'Give local time as HH:MM, or never.');
     end if;
   end loop;
   select i.value->>'time_zone', i.ordinality - 1 into v_zone, v_number
@@ -291,14 +294,16 @@ begin
   if v_reach is not null and patch->'parent' = 'null' then
     -- to the token its own space has no parent, and stays where it is
     if v_space.space_id <> v_reach then
-      raise exception using errcode = 'PT403', message = format('%s would leave the reach of this token.', quote_literal(space)),
-        detail = place || 'parent', hint = 'Name a parent, or leave it as it is.';
+      perform core.refuse(
+        403, format('%s would leave the reach of this token.', quote_literal(space)), place || 'parent',
+        'Name a parent, or leave it as it is.');
     end if;
   elsif patch ? 'parent' then
     v_new.parent_id := core.refer_to_space(patch->>'parent', place || 'parent');
     if v_new.parent_id in (select core.list_subtree(v_space.space_id)) then
-      raise exception using errcode = 'PT422', message = format('%s lies within %s already.', quote_literal(patch->>'parent'), quote_literal(space)),
-        detail = place || 'parent', hint = 'The parent must not be the space itself or one below it.';
+      perform core.refuse(
+        422, format('%s lies within %s already.', quote_literal(patch->>'parent'), quote_literal(space)),
+        place || 'parent', 'The parent must not be the space itself or one below it.');
     end if;
   end if;
   if v_new.parent_id is distinct from v_space.parent_id or (v_change = 'created' and v_new.parent_id is not null) then

@@ -79,7 +79,7 @@ declare
 begin
   if cardinality(core.list_time_zones(array[time_zone])) = 0 then
     v_reason := core.explain_time_zone(time_zone);
-    raise exception using errcode = 'PT422', message = v_reason.message, detail = place, hint = v_reason.hint;
+    perform core.refuse(422, v_reason.message, place, v_reason.hint);
   end if;
 end
 $$;

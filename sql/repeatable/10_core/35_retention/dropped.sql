@@ -51,14 +51,15 @@ begin
   if v_dropped.dpu is null then
     return;
   end if;
-  raise exception using errcode = 'PT422', message = core.explain_dropped(v_dropped.dpu, v_dropped.bucket), detail = coalesce(place, ''),
-    hint = case place
+  perform core.refuse(
+    422, core.explain_dropped(v_dropped.dpu, v_dropped.bucket), place,
+    case place
       when 'known_at' then 'What is left of that time does not say when events came: leave known_at out.'
       when 'at' then format('Of that time only quarter-hours are left: ask for one, such as %s, that is not cut by a reset or a move.', core.format_second(v_dropped.bucket + interval '15 minutes'))
       when 'from' then 'A reset or a move cuts that quarter-hour: ask for a range after the next reset.'
       when 'bucket' then 'A reset or a move cuts that quarter-hour: filter on bucket or space.'
       else 'The count of a space now would need them: record a reset of it first.'
-    end;
+    end);
 end
 $$;
 comment on function core.check_kept(integer[], timestamptz[], timestamptz[], text) is
@@ -81,8 +82,9 @@ begin
   end if;
   v_dropped := core.find_dropped(dpus, array_fill(at, array[cardinality(dpus)]), array_fill(at + interval '1 microsecond', array[cardinality(dpus)]));
   if v_dropped.dpu is not null then
-    raise exception using errcode = 'PT422', message = core.explain_dropped(v_dropped.dpu, v_dropped.bucket), detail = place,
-      hint = format('Of that time only quarter-hours are left: give one, such as %s.', core.format_second(v_dropped.bucket + interval '15 minutes'));
+    perform core.refuse(
+      422, core.explain_dropped(v_dropped.dpu, v_dropped.bucket), place,
+      format('Of that time only quarter-hours are left: give one, such as %s.', core.format_second(v_dropped.bucket + interval '15 minutes')));
   end if;
 end
 $$;
@@ -105,8 +107,10 @@ begin
     select from core.dpu_state s
     where s.dpu_id = any (dpus) and s.first_time < v_events_from and (to_at is null or s.first_time < to_at)
   ) then
-    raise exception using errcode = 'PT422', message = format('Events before %s were dropped (retention).', core.format_second(v_events_from)),
-      detail = case when from_at < v_events_from then 'from' else 'to' end, hint = 'Ask for later ones, or for counts at quarter-hours.';
+    perform core.refuse(
+      422, format('Events before %s were dropped (retention).', core.format_second(v_events_from)),
+      case when from_at < v_events_from then 'from' else 'to' end,
+      'Ask for later ones, or for counts at quarter-hours.');
   end if;
 end
 $$;

@@ -200,8 +200,10 @@ declare
   v_now timestamptz := clock_timestamp();
 begin
   if at > v_now then
-    raise exception using errcode = 'PT422', message = format('at lies in the future: it is %s now.', to_char(v_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
-      detail = 'at', hint = 'Leave it out for the count now.';
+    perform core.refuse(
+      422,
+      format('at lies in the future: it is %s now.', to_char(v_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
+      'at', 'Leave it out for the count now.');
   end if;
   return coalesce(at, v_now);
 end

@@ -40,8 +40,9 @@ declare
 begin
   select c.* into v_channel from core.channel c where c.id = find_channel.channel and c.deleted_at is null;
   if not found or not core.is_channel_in_reach(v_channel.under_id) then
-    raise exception using errcode = 'PT404', message = format('There is no channel %s.', quote_literal(channel)),
-      detail = 'channel', hint = 'Create it with PUT /v1/channels/{id}, or look at GET /v1/channels.';
+    perform core.refuse(
+      404, format('There is no channel %s.', quote_literal(channel)), 'channel',
+      'Create it with PUT /v1/channels/{id}, or look at GET /v1/channels.');
   end if;
   return v_channel.channel_id;
 end

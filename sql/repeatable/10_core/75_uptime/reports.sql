@@ -11,8 +11,9 @@ declare
 begin
   select r.report_id, r.space_id into v_report_id, v_space_id from core.report r where r.id = find_report.report;
   if not found or not core.is_report_in_reach(v_space_id) then
-    raise exception using errcode = 'PT404', message = format('There is no report %s.', quote_literal(left(report, 80))),
-      detail = 'report', hint = 'Make one with POST /v1/reports; only the newest ones are kept.';
+    perform core.refuse(
+      404, format('There is no report %s.', quote_literal(left(report, 80))), 'report',
+      'Make one with POST /v1/reports; only the newest ones are kept.');
   end if;
   return v_report_id;
 end
