@@ -1746,6 +1746,12 @@ routine core.refresh_rollups(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
     as          procedure plpgsql
 
+routine core.refuse(integer,text,text,text,text)
+    arguments   status integer, message text, place text, hint text, kind text DEFAULT NULL::text
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.refuse_ddl()
     returns     event_trigger
     as          plpgsql
