@@ -6,6 +6,7 @@ from headcount.database.schema import SQL_DIR
 
 REPEATABLE = SQL_DIR / "repeatable"
 CORE = REPEATABLE / "10_core"
+FUNCTION = re.compile(r"^create or replace (?:function|procedure) ([\w.]+).*?^\$\$;", re.DOTALL | re.MULTILINE)
 
 
 def test_every_helper_is_in_the_folder_of_its_topic() -> None:
@@ -27,3 +28,12 @@ def test_one_helper_raises_all_refusals() -> None:
         if re.search(r"errcode\s*=\s*'PT(?!000)", path.read_text())
     ]
     assert raising == ["10_core/10_limits/refuse.sql"], "call core.refuse"
+
+
+def test_no_function_has_more_than_100_lines() -> None:
+    long = {}
+    for path in REPEATABLE.rglob("*.sql"):
+        for match in FUNCTION.finditer(path.read_text()):
+            if (lines := match[0].count("\n") + 1) > 100:
+                long[match[1]] = lines
+    assert long == {}, "cut it where its own comments stand"

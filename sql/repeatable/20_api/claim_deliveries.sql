@@ -75,83 +75,15 @@ begin
   v_failing_places := failing - core.count_claimed(
     array(select c.channel_id from core.channel c where c.failing_since is not null and c.deleted_at is null));
 
-  -- Whoever waits for another of its subject waits as long as that one, and so comes behind it. Only the first hundred
-  -- that are due are looked at, here and below: what waits behind them costs nothing.
-  with front as materialized (
-    select d.delivery_id, d.channel_id, d.subject, d.due_at
-    from unnest(v_channels) as c (channel_id)
-    cross join lateral (
-      select e.delivery_id, e.channel_id, e.subject, e.due_at
-      from core.delivery e
-      where e.channel_id = c.channel_id and e.state = 'pending' and e.due_at <= v_now
-      order by e.due_at, e.delivery_id
-      limit 100
-    ) d
-  ),
-  blocked as (
-    select d.delivery_id, first.due_at
-    from front f
-    cross join lateral (
-      select e.due_at
-      from core.delivery e
-      where e.channel_id = f.channel_id and e.subject = f.subject and e.state = 'pending' and e.delivery_id < f.delivery_id
-      order by e.delivery_id
-      limit 1
-    ) first
-    -- by its key: settled_at is null means pending, and makes no index of all that wait look cheap
-    join core.delivery d on d.delivery_id = f.delivery_id and d.settled_at is null
-    where first.due_at > f.due_at
-    for no key update of d skip locked
-  )
-  update core.delivery d set due_at = b.due_at from blocked b where d.delivery_id = b.delivery_id;
+  perform core.put_off_deliveries(v_channels, v_now);
 
-  with candidate as (
-    select
-      d.delivery_id, c.channel_id, c.places, row_number() over (partition by c.channel_id order by d.due_at, d.delivery_id) as place
-    from unnest(v_channels, v_places) as c (channel_id, places)
-    cross join lateral (
-      select e.delivery_id, e.subject, e.due_at
-      from core.delivery e
-      where e.channel_id = c.channel_id and e.state = 'pending' and e.due_at <= v_now
-      order by e.due_at, e.delivery_id
-      limit 100
-    ) d
-    left join lateral (
-      select e.delivery_id
-      from core.delivery e
-      where e.channel_id = c.channel_id and e.subject = d.subject and e.state = 'pending' and e.delivery_id < d.delivery_id
-      order by e.delivery_id
-      limit 1
-    ) first on true
-    where first.delivery_id is null
-  ),
-  -- families take turns, and so do the channels of nobody's
-  turn as (
-    select n.delivery_id, c.family_id, c.failing_since is not null as is_failing,
-      case when c.family_id is null then n.place
-        else row_number() over (partition by c.family_id order by n.place, n.delivery_id)
-      end as place
-    from candidate n
-    join core.channel c on c.channel_id = n.channel_id
-    where n.place <= n.places
-  ),
-  fitting as (
-    select t.*, row_number() over (partition by t.is_failing order by t.place, t.delivery_id) as of_all
-    from turn t
-    left join unnest(v_families, v_family_places) as f (family_id, places) on f.family_id = t.family_id
-    where f.family_id is null or t.place <= f.places
-  ),
-  chosen as (
-    select f.delivery_id
-    from fitting f
-    where not f.is_failing or f.of_all <= v_failing_places
-    order by f.place, f.delivery_id
-    limit max_rows
-  ),
-  locked as (
+  with locked as (
     select d.delivery_id
     from core.delivery d
-    where d.delivery_id in (select h.delivery_id from chosen h) and d.settled_at is null
+    where d.delivery_id = any (array(
+        select core.list_next_deliveries(
+          v_channels, v_places, v_families, v_family_places, v_failing_places, max_rows, v_now)))
+      and d.settled_at is null
     for no key update of d skip locked
   ),
   claimed as (

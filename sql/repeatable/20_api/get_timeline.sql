@@ -36,12 +36,7 @@ declare
 begin
   to_at := coalesce(to_at, core.get_latest_poll(core.get_reach()), clock_timestamp());
   from_at := greatest(coalesce(from_at, to_at - interval '168 hours'), core.get_oldest_time());
-  if to_at <= from_at then
-    perform core.refuse(422, 'to is not after from.', 'to', 'Give a later instant.');
-  end if;
-  if to_at > clock_timestamp() + interval '366 days' then
-    perform core.refuse(422, 'to lies in the far future.', 'to', 'Ask for what has been.');
-  end if;
+  perform core.check_uptime_range(from_at, to_at);
   if to_at - from_at > interval '744 hours' then
     perform core.refuse(422, 'That is more than 31 days.', 'from', 'Ask for a shorter range.');
   end if;

@@ -42,35 +42,16 @@ declare
   v_legs bigint[];            -- how many resets are behind it
   v_are_resets boolean[];     -- whether a reset falls on it
 begin
-  if grain not in ('15m', '30m', '1h', '1d', '1w', '1mo') then
-    perform core.refuse(
-      422, format('%s is not an interval.', quote_literal(left(grain, 80))), 'interval',
-      'Give 15m, 30m, 1h, 1d, 1w or 1mo.');
-  end if;
+  perform core.check_grain(grain);
   if v_zone is null then
     select s.time_zone into v_zone from core.list_schedules(array[v_space_id]) s;
   else
     perform core.check_time_zone(v_zone, 'time_zone');
   end if;
-  if v_from >= v_now then
-    perform core.refuse(422, 'from lies in the future.', 'from', 'Ask for what has been.');
-  end if;
-  if v_to <= v_from then
-    perform core.refuse(422, 'to is not after from.', 'to', 'Give a later instant.');
-  end if;
+  perform core.check_count_range(v_from, v_to, v_now);
   v_from := greatest(v_from, core.get_oldest_time());
   v_to := greatest(least(v_to, v_now), v_from + interval '1 microsecond');
-  if v_to - v_from > 10001 * (case grain when '15m' then interval '15 minutes' when '30m' then interval '30 minutes' when '1h' then interval '1 hour' else interval '24 hours' end) then
-    perform core.refuse(
-      422, 'That is more than 10,000 buckets.', 'interval', 'Ask for a shorter range or a longer interval.');
-  end if;
-
-  select array_agg(b.start_at order by b.start_at), array_agg(b.end_at order by b.start_at) into v_starts, v_ends
-  from core.list_buckets(v_from, v_to, grain, v_zone) b;
-  if cardinality(v_starts) > 10000 then
-    perform core.refuse(
-      422, 'That is more than 10,000 buckets.', 'interval', 'Ask for a shorter range or a longer interval.');
-  end if;
+  select b.starts, b.ends into v_starts, v_ends from core.get_buckets(v_from, v_to, grain, v_zone) b;
   v_low := v_starts[1];
   v_high := least(v_ends[cardinality(v_ends)], v_now);
   v_is_exact := v_high - v_low <= interval '169 hours' and v_low >= (select s.events_from from core.rollup_state s);
@@ -79,55 +60,11 @@ begin
   select array_agg(r.at order by r.at), array_agg(r.count order by r.at) into v_resets, v_bases
   from core.list_space_resets(v_space_id, v_low, v_high) r;
 
-  select
-    array_agg(p.at order by p.at), array_agg(p.next order by p.at), array_agg(p.bucket order by p.at),
-    array_agg(p.leg order by p.at), array_agg(p.base is not null order by p.at)
-  into v_cuts, v_nexts, v_buckets, v_legs, v_are_resets
-  from (
-    select
-      p.at, p.base, lead(p.at, 1, v_high) over (order by p.at) as next,
-      sum(p.is_start) over (order by p.at) as bucket, pg_catalog.count(p.base) over (order by p.at) as leg
-    from (
-      select e.at, pg_catalog.max(e.base) as base, pg_catalog.max(e.is_start) as is_start
-      from (
-        select s.at, null::integer as base, 1 as is_start from unnest(v_starts) as s (at)
-        union all
-        select r.at, r.base, 0 from unnest(v_resets, v_bases) as r (at, base)
-      ) e
-      group by e.at
-    ) p
-  ) p;
+  select c.cuts, c.nexts, c.buckets, c.legs, c.are_resets into v_cuts, v_nexts, v_buckets, v_legs, v_are_resets
+  from core.cut_buckets(v_starts, v_resets, v_bases, v_high) c;
 
   return query
-  with flow as (
-    select
-      f.cut,
-      case when v_is_exact then f.time else public.time_bucket(interval '15 minutes', f.time) end as at,
-      sum(f.net) as net,
-      sum(f.entries) as entries,
-      sum(f.exits) as exits,
-      sum(f.net * extract(epoch from v_nexts[f.cut] - f.time) - f.moment * 0.000001) as area
-    from (
-      -- an event exactly at a reset belongs to before it: it passed a door, and moves no count after it
-      select c.cut, f.time, f.entries, f.exits, f.moment, case when f.time = v_cuts[c.cut] and v_are_resets[c.cut] then f.net - f.net_at_start else f.net end as net
-      from core.list_flows(v_space_id, v_low, v_high, v_is_exact, v_resets, 'from') f
-      cross join lateral (select width_bucket(f.time, v_cuts)) as c (cut)
-    ) f
-    group by 1, 2
-  ),
-  moved as (
-    select f.*, sum(f.net) over (partition by v_legs[f.cut] order by f.cut, f.at) as since_leg
-    from flow f
-  ),
-  summed as (
-    select
-      m.cut, sum(m.net) as net, sum(m.entries) as entries, sum(m.exits) as exits, sum(m.area) as area,
-      pg_catalog.min(m.since_leg) as low, pg_catalog.max(m.since_leg) as high,
-      bool_or(v_is_exact and m.at = v_cuts[m.cut] and not v_are_resets[m.cut]) as moves_at_once
-    from moved m
-    group by m.cut
-  ),
-  piece as (
+  with piece as (
     select
       c.cut, v_buckets[c.cut] as bucket, c.at, c.next,
       l.base + coalesce(sum(s.net) over (partition by v_legs[c.cut] order by c.cut rows between unbounded preceding and 1 preceding), 0) as value,
@@ -136,7 +73,8 @@ begin
       coalesce(s.moves_at_once, false) as moves_at_once
     from unnest(v_cuts, v_nexts) with ordinality as c (at, next, cut)
     cross join lateral (select case when v_legs[c.cut] = 0 then v_before else v_bases[v_legs[c.cut]] end) as l (base)
-    left join summed s on s.cut = c.cut
+    left join core.sum_cuts(
+      v_space_id, v_low, v_high, v_is_exact, v_resets, v_cuts, v_nexts, v_legs, v_are_resets) s on s.cut = c.cut
   ),
   bucket as (
     select
@@ -151,18 +89,10 @@ begin
     group by p.bucket
   )
   select
-    v_zone,
-    case when v_is_exact then 'event' else '15m' end,
-    v_starts[b.bucket],
-    v_ends[b.bucket],
-    greatest(b.raw_count, 0),
-    b.raw_count,
-    b.low,
-    b.high,
-    b.average::double precision,
-    b.entries,
-    b.exits,
-    greatest(b.raw_count, 0)::double precision / nullif((select s.capacity from core.space s where s.space_id = v_space_id), 0)
+    v_zone, case when v_is_exact then 'event' else '15m' end, v_starts[b.bucket], v_ends[b.bucket],
+    greatest(b.raw_count, 0), b.raw_count, b.low, b.high, b.average::double precision, b.entries, b.exits,
+    greatest(b.raw_count, 0)::double precision
+      / nullif((select s.capacity from core.space s where s.space_id = v_space_id), 0)
   from bucket b
   order by b.bucket;
 end

@@ -17,32 +17,17 @@ declare
   v_starts timestamptz[];
   v_ends timestamptz[];
 begin
-  if grain is not null and grain not in ('15m', '30m', '1h', '1d', '1w', '1mo') then
-    perform core.refuse(
-      422, format('%s is not an interval.', quote_literal(left(grain, 80))), 'interval',
-      'Give 15m, 30m, 1h, 1d, 1w or 1mo.');
-  end if;
+  perform core.check_grain(grain);
   v_from := greatest(v_from, core.get_oldest_time());
-  if v_to <= v_from then
-    perform core.refuse(422, 'to is not after from.', 'to', 'Give a later instant.');
-  end if;
-  if v_to > clock_timestamp() + interval '366 days' then
-    perform core.refuse(422, 'to lies in the far future.', 'to', 'Ask for what has been.');
-  end if;
-  if v_to - v_from > 10001 * (case grain when '15m' then interval '15 minutes' when '30m' then interval '30 minutes' when '1h' then interval '1 hour' else interval '24 hours' end) then
-    perform core.refuse(
-      422, 'That is more than 10,000 buckets.', 'interval', 'Ask for a shorter range or a longer interval.');
-  end if;
+  perform core.check_uptime_range(v_from, v_to);
   if grain is null then
+    perform core.check_bucket_range(v_from, v_to, grain);
     v_starts := array[v_from];
     v_ends := array[v_to];
   else
-    select array_agg(greatest(b.start_at, v_from) order by b.start_at), array_agg(least(b.end_at, v_to) order by b.start_at) into v_starts, v_ends
-    from core.list_buckets(v_from, v_to, grain, v_zone) b;
-  end if;
-  if cardinality(v_starts) > 10000 then
-    perform core.refuse(
-      422, 'That is more than 10,000 buckets.', 'interval', 'Ask for a shorter range or a longer interval.');
+    select b.starts, b.ends into v_starts, v_ends from core.get_buckets(v_from, v_to, grain, v_zone) b;
+    v_starts[1] := greatest(v_starts[1], v_from);
+    v_ends[cardinality(v_ends)] := least(v_ends[cardinality(v_ends)], v_to);
   end if;
   return query
   select v_zone, v_starts[u."window"], v_ends[u."window"], u.up / 1000000::double precision, u.down / 1000000::double precision, core.was_polled(v_space_id, v_to)

@@ -53,39 +53,9 @@ begin
   elsif v_new.kind <> 'email' and not patch ? 'to' then
     v_new.recipients := null;
   end if;
-  if (v_new.kind = 'email') <> (coalesce(cardinality(v_new.recipients), 0) > 0) then
-    perform core.refuse(
-      422,
-      case v_new.kind when 'email' then 'An e-mail channel needs recipients.' else 'Only e-mail has recipients.' end,
-      'to', 'Give to for e-mail, url for the others.');
-  end if;
-  if (v_new.kind = 'email') <> (v_new.url is null) or (v_new.kind = 'webhook') <> coalesce(v_new.url ~* '^https?://', false) then
-    perform core.refuse(
-      422,
-      case v_new.kind
-        when 'email' then 'E-mail has no url.'
-        when 'webhook' then 'A webhook needs its url.'
-        else 'An Apprise channel needs the url of a service.'
-      end,
-      'url',
-      case v_new.kind when 'email' then 'Give to.' when 'webhook' then 'It begins with https:// or http://.' else 'Such as slack://...; for https:// use kind webhook.' end);
-  end if;
-  if v_new.kind <> 'webhook' then
-    if patch->>'secret' is not null then
-      perform core.refuse(422, 'Only webhooks are signed.', 'secret', 'Leave it out.');
-    end if;
-    v_new.secret := null;
-  elsif patch->>'secret' is not null then
-    v_new.secret := patch->>'secret';
-    if v_new.secret !~ '^whsec_[A-Za-z0-9+/]{32,86}={0,2}$' then
-      perform core.refuse(
-        422, 'This is no secret of a webhook.', 'secret',
-        'Give whsec_ and 24 to 64 random bytes in base64, or leave it out for a new one.');
-    end if;
-  elsif v_new.secret is null or patch ? 'secret' then
-    v_new_secret := 'whsec_' || encode(decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), 'base64');
-    v_new.secret := v_new_secret;
-  end if;
+  perform core.check_channel_target(v_new);
+  select c.secret, c.new_secret into v_new.secret, v_new_secret
+  from core.choose_secret(v_new.kind, v_channel.secret, patch) c;
   if patch ? 'events' then
     v_new.events := array(select jsonb_array_elements_text(patch->'events'));
   end if;
@@ -109,18 +79,7 @@ begin
 
   if v_channel.channel_id is null then
     if v_family_id is not null then
-      -- one after the other of a family, so that none is left out of the count
-      perform from core.token t where t.token_id = v_family_id for no key update;
-      if (
-        select count(*) >= core.get_max_channels()
-        from core.channel c
-        where c.family_id = v_family_id and c.deleted_at is null)
-      then
-        perform core.refuse(
-          409,
-          format('This token and those of its family made %s channels, and can have no more.', core.get_max_channels()),
-          'channel', 'Delete one of them. A token without a space can make any number.');
-      end if;
+      perform core.check_channel_room(v_family_id);
     end if;
     insert into core.channel (
       id, kind, url, recipients, secret, events, under_id, only_in_opening_hours, muted_until, created_at, family_id)

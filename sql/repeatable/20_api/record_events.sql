@@ -25,17 +25,14 @@ as $$
 #variable_conflict use_column
 declare
   v_now timestamptz;
-  v_oldest timestamptz;
   v_ids integer[];
   v_unregistered text;  -- why unknown DPUs are not registered
   v_count integer := coalesce(cardinality(dpus), 0);
   v_stored bigint[];
   v_doubles bigint[];   -- ordinals of the events that could have been stored, but were there
   v_found integer[];    -- beside v_doubles: the direction that is stored
-  v_repeats bigint[];   -- ordinals of those that came earlier in the arrays
   v_refused_dpus text[] := refused_dpus;
   v_unread integer[] := '{}';   -- beside v_refused_dpus
-  v_senders text[];             -- of the events, and of the refused_dpus behind them
   v_refused bigint[] := '{}';   -- ordinals, verdicts and details of what was not accepted
   v_verdicts text[] := '{}';
   v_details text[] := '{}';
@@ -66,63 +63,14 @@ begin
 
   v_now := clock_timestamp();
   if cardinality(refused_dpus) > 0 then
-    v_unread := core.list_dpu_ids(refused_dpus);
-    if core.get_reach() is not null then
-      -- what a limited token sends says nothing of DPUs beyond its reach
-      v_unread := core.list_reached_ids(v_unread, array_fill(v_now, array[cardinality(refused_dpus)]));
-      v_refused_dpus := array(
-        select case when u.dpu_id is not null then u.dpu end
-        from unnest(refused_dpus, v_unread) with ordinality as u (dpu, dpu_id, ordinal)
-        order by u.ordinal);
-    end if;
+    select u.ids, u.names into v_unread, v_refused_dpus from core.find_unread_dpus(refused_dpus, v_now) u;
   end if;
   select s.ordinals, s.doubles, s.stored into v_stored, v_doubles, v_found
   from core.store_events(v_ids, times, directions, sequences, v_now, backfill, array_remove(v_unread, null)) s;
   if cardinality(v_stored) < v_count then
-    v_oldest := core.get_first_taken();
-    select array_agg(n.ordinal), array_agg(n.verdict), array_agg(
-      coalesce(case n.verdict when 'unknown_dpu' then v_unregistered end, core.explain_verdict(n.verdict, oldest => v_oldest)))
-    into v_refused, v_verdicts, v_details
-    from (
-      select n.ordinal, core.judge_event(n.dpu_id, n.time, v_now, v_oldest) as verdict
-      from unnest(v_ids, times) with ordinality as n (dpu_id, time, ordinal)
-    ) n
-    where n.verdict is not null;
-    v_is_suspect := not backfill and 'in_future' = any (v_verdicts) and core.is_clock_suspect(
-      array(
-        select distinct v_ids[r.ordinal] from unnest(v_refused, v_verdicts) as r (ordinal, verdict)
-        where r.verdict = 'in_future' and times[r.ordinal] < core.get_farthest_time(v_now)),
-      v_now);
-    if v_is_suspect and not core.is_suspicion_over(v_now) then
-      perform core.refuse(
-        503, 'Most DPUs of the last minute are ahead of the clock of the service.', null,
-        'Nothing was stored; send it again later. Whoever runs the service has to look at the clock of the database server.',
-        'clock_suspect');
-    end if;
-
-    v_repeats := array(
-      select n.ordinal from generate_series(1, v_count) as n (ordinal)
-      except select unnest(v_stored)
-      except select unnest(v_doubles)
-      except select unnest(v_refused));
-    if cardinality(v_repeats) > 0 then
-      v_doubles := v_doubles || v_repeats;
-      v_found := v_found || core.find_events(
-        array(select v_ids[o] from unnest(v_repeats) as o),
-        array(select times[o] from unnest(v_repeats) as o),
-        array(select sequences[o] from unnest(v_repeats) as o));
-    end if;
-    if array_position(v_found, null) is not null then
-      perform core.refuse(
-        503, 'Some events were neither stored nor found.', null, 'Send the request again: nothing of it was stored.');
-    end if;
-
-    select v_refused || array_agg(n.ordinal), v_verdicts || array_agg(n.verdict), v_details || array_agg(core.explain_verdict(n.verdict, n.found))
-    into v_refused, v_verdicts, v_details
-    from (
-      select r.ordinal, r.found, case when r.found = directions[r.ordinal] then 'duplicate' else 'conflict' end as verdict
-      from unnest(v_doubles, v_found) as r (ordinal, found)
-    ) n;
+    select j.refused, j.verdicts, j.details, j.is_suspect into v_refused, v_verdicts, v_details, v_is_suspect
+    from core.judge_unstored(
+      v_ids, times, directions, sequences, v_now, backfill, v_unregistered, v_stored, v_doubles, v_found) j;
   end if;
 
   -- what is kept already was noted when it came
@@ -134,21 +82,9 @@ begin
     end if;
   end if;
   if keep_refused and (cardinality(v_refused) > 0 or cardinality(refused_bodies) > 0) then
-    v_senders := core.list_event_senders(senders, sender_sizes);
-    perform core.refuse_events(v_now,
-      array_agg(n.verdict), array_agg(n.detail), array_agg(n.dpu), array_agg(n.time), array_agg(n.direction), array_agg(n.sequence), array_agg(n.body),
-      array_agg(coalesce(n.sender, nullif(current_setting('headcount.token', true), ''))), array_agg(n.is_within))
-    from (
-      select r.verdict, r.detail, dpus[r.ordinal], times[r.ordinal], directions[r.ordinal], sequences[r.ordinal], null,
-        v_senders[r.ordinal], v_ids[r.ordinal] is not null or core.get_reach() is null
-      from unnest(v_refused, v_verdicts, v_details) as r (ordinal, verdict, detail)
-      where r.verdict <> 'duplicate'
-      union all
-      select 'invalid', r.detail, r.dpu, null, null, null, r.body,
-        v_senders[v_count + r.ordinal], r.dpu is not null or core.get_reach() is null
-      from unnest(refused_bodies, refused_details, v_refused_dpus) with ordinality as r (body, detail, dpu, ordinal)
-    ) as n (verdict, detail, dpu, time, direction, sequence, body, sender, is_within)
-    having count(*) > 0;
+    perform core.refuse_sent(
+      v_now, v_ids, dpus, times, directions, sequences, v_refused, v_verdicts, v_details,
+      refused_bodies, refused_details, v_refused_dpus, core.list_event_senders(senders, sender_sizes));
   end if;
 
   return query

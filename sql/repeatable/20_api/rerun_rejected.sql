@@ -71,17 +71,8 @@ begin
     for update);
   return query
   with told as (
-    select v_ids[o] as id, v.verdict, v.detail
-    from unnest(v_places) with ordinality as p (o, place)
-    left join unnest(v_indexes, v_verdicts, v_reasons) as v (index, verdict, detail) on v.index = p.place - 1
-    union all
-    select v_ids[o], 'invalid', v_details[o]
-    from generate_subscripts(v_ids, 1) as o
-    where v_codes[o] = 'invalid'
-    union all
-    select v_ids[o], 'unknown_dpu', 'The token that sent it cannot report this DPU at that time. Send it again with one that can.'
-    from generate_subscripts(v_ids, 1) as o
-    where v_codes[o] <> 'invalid' and not (v_allowed[o] and (v_within[o] or v_tokens[o] is not null))
+    select j.id, j.verdict, j.detail
+    from core.judge_reruns(v_ids, v_codes, v_details, v_places, v_indexes, v_verdicts, v_reasons) j
   ),
   changed as (
     update core.rejected_event r set

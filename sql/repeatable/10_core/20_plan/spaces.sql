@@ -246,6 +246,71 @@ comment on function core.check_spaces(jsonb, text) is
 
 spaces: as api.apply_site takes them; places: the format of the place of one, given its number from 0.';
 
+create or replace function core.get_new_parent(
+  space core.space,
+  patch jsonb,
+  place text
+)
+returns integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_parent_id integer;
+begin
+  if core.get_reach() is not null and patch->'parent' = 'null' then
+    -- to the token its own space has no parent, and stays where it is
+    if space.space_id <> core.get_reach() then
+      perform core.refuse(
+        403, format('%s would leave the reach of this token.', quote_literal(space.id)), place || 'parent',
+        'Name a parent, or leave it as it is.');
+    end if;
+  elsif patch ? 'parent' then
+    v_parent_id := core.refer_to_space(patch->>'parent', place || 'parent');
+    if v_parent_id in (select core.list_subtree(space.space_id)) then
+      perform core.refuse(
+        422, format('%s lies within %s already.', quote_literal(patch->>'parent'), quote_literal(space.id)),
+        place || 'parent', 'The parent must not be the space itself or one below it.');
+    end if;
+    return v_parent_id;
+  end if;
+  return space.parent_id;
+end
+$$;
+comment on function core.get_new_parent(core.space, jsonb, text) is
+'The parent that a space gets by a patch (core.put_space): its space_id, or null. Errors: PT422 and PT403 naming parent.';
+
+create or replace function core.put_schedule(
+  space_id integer,
+  patch jsonb,
+  recorded_at timestamptz
+)
+returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_held core.schedule;
+  v_time_zone text;
+  v_reset_at text;
+begin
+  select h.* into v_held from core.schedule h where h.space_id = put_schedule.space_id and h.superseded_at is null;
+  v_time_zone := case when patch ? 'time_zone' then patch->>'time_zone' else v_held.time_zone end;
+  v_reset_at := case when patch ? 'reset_at' then patch->>'reset_at' else v_held.reset_at end;
+  if (v_time_zone, v_reset_at) is distinct from (v_held.time_zone, v_held.reset_at) then
+    update core.schedule h set superseded_at = put_schedule.recorded_at where h.schedule_id = v_held.schedule_id;
+    insert into core.schedule (space_id, time_zone, reset_at, recorded_at)
+    values (put_schedule.space_id, v_time_zone, v_reset_at, put_schedule.recorded_at);
+    insert into core.live_change (space_id) select core.list_subtree(put_schedule.space_id);
+    return true;
+  end if;
+  return false;
+end
+$$;
+comment on function core.put_schedule(integer, jsonb, timestamptz) is
+'Records the time_zone and reset_at of a patch (core.put_space) for a space, if they differ from those that it has; says whether it did.';
+
 create or replace function core.put_space(
   space text,
   patch jsonb,
@@ -262,9 +327,6 @@ declare
   v_doorways integer[];  -- of all of them
   v_space core.space;
   v_new core.space;
-  v_held core.schedule;
-  v_time_zone text;
-  v_reset_at text;
   v_change text := 'unchanged';
   v_reach integer := core.get_reach();
   v_space_id integer;
@@ -291,21 +353,7 @@ begin
   if patch ? 'opening_hours' then
     v_new.opening_hours := nullif(patch->'opening_hours', 'null');
   end if;
-  if v_reach is not null and patch->'parent' = 'null' then
-    -- to the token its own space has no parent, and stays where it is
-    if v_space.space_id <> v_reach then
-      perform core.refuse(
-        403, format('%s would leave the reach of this token.', quote_literal(space)), place || 'parent',
-        'Name a parent, or leave it as it is.');
-    end if;
-  elsif patch ? 'parent' then
-    v_new.parent_id := core.refer_to_space(patch->>'parent', place || 'parent');
-    if v_new.parent_id in (select core.list_subtree(v_space.space_id)) then
-      perform core.refuse(
-        422, format('%s lies within %s already.', quote_literal(patch->>'parent'), quote_literal(space)),
-        place || 'parent', 'The parent must not be the space itself or one below it.');
-    end if;
-  end if;
+  v_new.parent_id := core.get_new_parent(v_space, patch, place);
   if v_new.parent_id is distinct from v_space.parent_id or (v_change = 'created' and v_new.parent_id is not null) then
     perform core.check_depth(v_space.space_id, v_new.parent_id, space, place || 'parent');
   end if;
@@ -344,14 +392,7 @@ begin
     v_change := case v_change when 'created' then v_change else 'updated' end;
   end if;
 
-  select h.* into v_held from core.schedule h where h.space_id = v_space.space_id and h.superseded_at is null;
-  v_time_zone := case when patch ? 'time_zone' then patch->>'time_zone' else v_held.time_zone end;
-  v_reset_at := case when patch ? 'reset_at' then patch->>'reset_at' else v_held.reset_at end;
-  if (v_time_zone, v_reset_at) is distinct from (v_held.time_zone, v_held.reset_at) then
-    update core.schedule h set superseded_at = put_space.recorded_at where h.schedule_id = v_held.schedule_id;
-    insert into core.schedule (space_id, time_zone, reset_at, recorded_at)
-    values (v_space.space_id, v_time_zone, v_reset_at, put_space.recorded_at);
-    insert into core.live_change (space_id) select core.list_subtree(v_space.space_id);
+  if core.put_schedule(v_space.space_id, patch, put_space.recorded_at) then
     v_change := case v_change when 'created' then v_change else 'updated' end;
   end if;
   if v_change <> 'unchanged' then

@@ -1,63 +1,5 @@
 -- Series: the count as a step function over buckets of local time (docs/explanation/counts.md).
 
-create or replace function core.list_buckets(
-  from_at timestamptz,
-  to_at timestamptz,
-  grain text,
-  time_zone text
-)
-returns table (start_at timestamptz, end_at timestamptz)
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-declare
-  v_first date := (from_at at time zone list_buckets.time_zone)::date - 1;
-  v_last date := (to_at at time zone list_buckets.time_zone)::date + 1;
-  v_step interval := case grain when '1d' then interval '1 day' when '1w' then interval '7 days' when '1mo' then interval '1 month' end;
-  v_minutes integer := case grain when '15m' then 15 when '30m' then 30 when '1h' then 60 end;
-begin
-  if v_step is not null then
-    v_first := date_trunc(case grain when '1w' then 'week' when '1mo' then 'month' else 'day' end, v_first::timestamp)::date;
-    return query
-    select e.start_at, e.end_at
-    from (
-      select d.start_at, lead(d.start_at) over (order by d.start_at) as end_at
-      from (
-        -- the day that a clock skips has no bucket
-        select distinct core.get_scheduled_reset(s.day::date, time_zone, time '00:00') as start_at
-        from generate_series(v_first::timestamp, (v_last + v_step)::timestamp, v_step) as s (day)
-      ) d
-    ) e
-    where e.start_at < to_at and e.end_at > from_at
-    order by e.start_at;
-  else
-    -- A bucket begins wherever the clock shows a multiple of its length, and where the clock jumps over one.
-    return query
-    select e.start_at, e.end_at
-    from (
-      select q.at as start_at, lead(q.at) over (order by q.at) as end_at
-      from (
-        select
-          q.at,
-          extract(epoch from q.at at time zone list_buckets.time_zone)::bigint / 60 as minute,
-          extract(epoch from (q.at - interval '15 minutes') at time zone list_buckets.time_zone)::bigint / 60 as minute_before
-        from generate_series(
-          public.time_bucket(interval '15 minutes', from_at) - interval '3 hours',
-          to_at + interval '3 hours', interval '15 minutes') as q (at)
-      ) q
-      where q.minute % v_minutes = 0 or q.minute / v_minutes <> q.minute_before / v_minutes
-    ) e
-    where e.start_at < to_at and e.end_at > from_at
-    order by e.start_at;
-  end if;
-end
-$$;
-comment on function core.list_buckets(timestamptz, timestamptz, text, text) is
-'The buckets [start_at, end_at) of local time that overlap [from_at, to_at). grain: 15m, 30m, 1h, 1d, 1w (from Monday) or 1mo.
-
-Hours that repeat are buckets of their own; days have 23 and 25 hours where they have; an hour that is cut short or prolonged by half an hour is one bucket.';
-
 create or replace function core.list_space_resets(
   space_id integer,
   from_at timestamptz,
@@ -92,6 +34,51 @@ end
 $$;
 comment on function core.list_space_resets(integer, timestamptz, timestamptz) is
 'All resets of a space in [from_at, to_at), explicit and daily, in no order; an explicit one stands for a daily one at the same instant.';
+
+create or replace function core.cut_flows(
+  dpus integer[],
+  signs smallint[],
+  froms timestamptz[],
+  untils timestamptz[],
+  rolled_until timestamptz,
+  split timestamptz[]
+)
+returns table (dpu_id integer, sign smallint, from_at timestamptz, until_at timestamptz)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  -- before the first whole quarter-hour of a placement, and behind the last one
+  select p.dpu_id, p.sign, p.from_at, least(p.until_at, q.quarter_from)
+  from unnest(dpus, signs, froms, untils) as p (dpu_id, sign, from_at, until_at)
+  cross join lateral (
+    select public.time_bucket(interval '15 minutes', p.from_at + interval '15 minutes' - interval '1 microsecond')
+  ) as q (quarter_from)
+  union all
+  select
+    p.dpu_id, p.sign,
+    greatest(p.from_at, q.quarter_from, public.time_bucket(interval '15 minutes', least(p.until_at, rolled_until))),
+    p.until_at
+  from unnest(dpus, signs, froms, untils) as p (dpu_id, sign, from_at, until_at)
+  cross join lateral (
+    select public.time_bucket(interval '15 minutes', p.from_at + interval '15 minutes' - interval '1 microsecond')
+  ) as q (quarter_from)
+  union all
+  -- whole quarter-hours that are marked or have a reset within
+  select distinct p.dpu_id, p.sign, b.bucket, b.bucket + interval '15 minutes'
+  from unnest(dpus, signs, froms, untils) as p (dpu_id, sign, from_at, until_at)
+  cross join lateral (
+    select m.bucket from core.late_mark m where m.dpu_id = p.dpu_id and m.bucket >= p.from_at and m.bucket < p.until_at
+    union
+    select unnest(split)
+  ) b
+  where b.bucket >= p.from_at and b.bucket + interval '15 minutes' <= p.until_at and b.bucket < rolled_until;
+end
+$$;
+comment on function core.cut_flows(integer[], smallint[], timestamptz[], timestamptz[], timestamptz, timestamptz[]) is
+'The pieces of placements, given as parallel arrays, for which the quarter-hours before rolled_until do not do: core.list_flows takes them from events. split: quarter-hours with a reset within. Pieces may be empty (until_at not after from_at).';
 
 create or replace function core.list_flows(
   space_id integer,
@@ -163,26 +150,7 @@ begin
     select
       array_agg(c.dpu_id) as dpus, array_agg(c.sign) as signs, array_agg(c.from_at) as froms, array_agg(c.until_at) as untils,
       min(c.from_at) as low, max(c.until_at) as high
-    from (
-      -- before the first whole quarter-hour of a placement, and behind the last one
-      select p.dpu_id, p.sign, p.from_at, least(p.until_at, q.quarter_from) as until_at
-      from unnest(v_dpus, v_signs, v_froms, v_untils) as p (dpu_id, sign, from_at, until_at)
-      cross join lateral (select public.time_bucket(interval '15 minutes', p.from_at + interval '15 minutes' - interval '1 microsecond')) as q (quarter_from)
-      union all
-      select p.dpu_id, p.sign, greatest(p.from_at, q.quarter_from, public.time_bucket(interval '15 minutes', least(p.until_at, v_until))), p.until_at
-      from unnest(v_dpus, v_signs, v_froms, v_untils) as p (dpu_id, sign, from_at, until_at)
-      cross join lateral (select public.time_bucket(interval '15 minutes', p.from_at + interval '15 minutes' - interval '1 microsecond')) as q (quarter_from)
-      union all
-      -- whole quarter-hours that are marked or have a reset within
-      select distinct p.dpu_id, p.sign, b.bucket, b.bucket + interval '15 minutes'
-      from unnest(v_dpus, v_signs, v_froms, v_untils) as p (dpu_id, sign, from_at, until_at)
-      cross join lateral (
-        select m.bucket from core.late_mark m where m.dpu_id = p.dpu_id and m.bucket >= p.from_at and m.bucket < p.until_at
-        union
-        select unnest(v_split)
-      ) b
-      where b.bucket >= p.from_at and b.bucket + interval '15 minutes' <= p.until_at and b.bucket < v_until
-    ) c
+    from core.cut_flows(v_dpus, v_signs, v_froms, v_untils, v_until, v_split) c
     where c.from_at < c.until_at
     group by public.time_bucket(interval '1 day', c.from_at)
   loop
@@ -227,3 +195,125 @@ end
 $$;
 comment on function core.list_signed_events(integer[], smallint[], timestamptz[], timestamptz[], timestamptz, timestamptz) is
 'Events of DPUs in [from, until) each, from parallel arrays, in people into the space; all within [low, high). Columns as core.list_flows.';
+
+create or replace function core.cut_buckets(
+  starts timestamptz[],
+  resets timestamptz[],
+  bases integer[],
+  high timestamptz,
+  out cuts timestamptz[],
+  out nexts timestamptz[],
+  out buckets bigint[],
+  out legs bigint[],
+  out are_resets boolean[]
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  select
+    array_agg(p.at order by p.at), array_agg(p.next order by p.at), array_agg(p.bucket order by p.at),
+    array_agg(p.leg order by p.at), array_agg(p.base is not null order by p.at)
+  into cuts, nexts, buckets, legs, are_resets
+  from (
+    select
+      p.at, p.base, lead(p.at, 1, high) over (order by p.at) as next,
+      sum(p.is_start) over (order by p.at) as bucket, count(p.base) over (order by p.at) as leg
+    from (
+      select e.at, max(e.base) as base, max(e.is_start) as is_start
+      from (
+        select s.at, null::integer as base, 1 as is_start from unnest(starts) as s (at)
+        union all
+        select r.at, r.base, 0 from unnest(resets, bases) as r (at, base)
+      ) e
+      group by e.at
+    ) p
+  ) p;
+end
+$$;
+comment on function core.cut_buckets(timestamptz[], timestamptz[], integer[], timestamptz) is
+'Cuts a range that ends at high wherever a bucket begins or a reset falls: between two cuts the count moves by events only.
+
+starts: of the buckets; resets, bases: when the count was set, and to what. The result lies beside each other, ascending: each cut and the next one, which bucket it is in (from 1), how many resets are behind it, and whether a reset falls on it.';
+
+create or replace function core.sum_cuts(
+  space_id integer,
+  from_at timestamptz,
+  to_at timestamptz,
+  is_exact boolean,
+  resets timestamptz[],
+  cuts timestamptz[],
+  nexts timestamptz[],
+  legs bigint[],
+  are_resets boolean[]
+)
+returns table (
+  cut integer,
+  net numeric,
+  entries numeric,
+  exits numeric,
+  area numeric,
+  low numeric,
+  high numeric,
+  moves_at_once boolean
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with flow as (
+    select
+      f.cut,
+      case when is_exact then f.time else public.time_bucket(interval '15 minutes', f.time) end as at,
+      sum(f.net) as net,
+      sum(f.entries) as entries,
+      sum(f.exits) as exits,
+      sum(f.net * extract(epoch from nexts[f.cut] - f.time) - f.moment * 0.000001) as area
+    from (
+      -- an event exactly at a reset belongs to before it: it passed a door, and moves no count after it
+      select c.cut, f.time, f.entries, f.exits, f.moment, case when f.time = cuts[c.cut] and are_resets[c.cut] then f.net - f.net_at_start else f.net end as net
+      from core.list_flows(sum_cuts.space_id, from_at, to_at, is_exact, resets, 'from') f
+      cross join lateral (select width_bucket(f.time, cuts)) as c (cut)
+    ) f
+    group by 1, 2
+  ),
+  moved as (
+    select f.*, sum(f.net) over (partition by legs[f.cut] order by f.cut, f.at) as since_leg
+    from flow f
+  )
+  select
+    m.cut, sum(m.net) as net, sum(m.entries) as entries, sum(m.exits) as exits, sum(m.area) as area,
+    min(m.since_leg) as low, max(m.since_leg) as high,
+    bool_or(is_exact and m.at = cuts[m.cut] and not are_resets[m.cut]) as moves_at_once
+  from moved m
+  group by m.cut;
+end
+$$;
+comment on function core.sum_cuts(integer, timestamptz, timestamptz, boolean, timestamptz[], timestamptz[], timestamptz[], bigint[], boolean[]) is
+'What core.list_flows brings between the cuts of core.cut_buckets; cuts without any are left out.
+
+area: sum over time of what the count gained since the cut, in people times seconds. low, high: the least and the most that it gained since the latest reset. moves_at_once: whether an event falls on the cut itself. Errors: PT422 naming from, as core.list_flows.';
+
+create or replace function core.check_count_range(
+  from_at timestamptz,
+  to_at timestamptz,
+  now_at timestamptz
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if from_at >= now_at then
+    perform core.refuse(422, 'from lies in the future.', 'from', 'Ask for what has been.');
+  end if;
+  if to_at <= from_at then
+    perform core.refuse(422, 'to is not after from.', 'to', 'Give a later instant.');
+  end if;
+end
+$$;
+comment on function core.check_count_range(timestamptz, timestamptz, timestamptz) is
+'Errors: PT422 naming from or to for a range that is empty, or begins in the future.';

@@ -96,6 +96,196 @@ comment on function core.lock_days(timestamptz[]) is
 
 Who reads such a chunk first, and then waits to store events in it, has compression wait in turn: neither would ever end.';
 
+create or replace function core.list_refused_dpus(
+  dpus integer[],
+  times timestamptz[],
+  oldest timestamptz,
+  latest timestamptz,
+  unread integer[]
+)
+returns integer[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return array(
+    select unnest(unread)
+    union
+    select n.dpu_id from unnest(dpus, times) as n (dpu_id, time)
+    where n.dpu_id is not null and not (n.time >= oldest and n.time <= latest and not core.is_clock_unset(n.time)));
+end
+$$;
+comment on function core.list_refused_dpus(integer[], timestamptz[], timestamptz, timestamptz, integer[]) is
+'The DPUs of events, given as parallel arrays, that cannot be stored (core.judge_event): before oldest, after latest, or of a clock that was never set; and those of unread.';
+
+create or replace function core.find_doubles(
+  dpus integer[],
+  times timestamptz[],
+  directions integer[],
+  sequences smallint[],
+  late bigint[],
+  out doubles bigint[],
+  out stored integer[]
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  select coalesce(array_agg(l.ordinal), '{}'), coalesce(array_agg(l.direction), '{}') into doubles, stored
+  from unnest(late, core.find_events(
+    array(select dpus[o] from unnest(late) as o),
+    array(select times[o] from unnest(late) as o),
+    array(select sequences[o] from unnest(late) as o))) as l (ordinal, direction)
+  where l.direction is not null;
+  if cardinality(doubles) > 0 then
+    update core.dpu_state s set cumulative_count = s.cumulative_count - n.net
+    from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(doubles) as o group by 1) n
+    where s.dpu_id = n.dpu_id;
+  end if;
+end
+$$;
+comment on function core.find_doubles(integer[], timestamptz[], integer[], smallint[], bigint[]) is
+'Which of the late events, by their ordinals, are stored already, and beside each the direction that is stored. core.lock_dpus has counted them: takes them off dpu_state.cumulative_count again.';
+
+create or replace function core.hear_stored(
+  dpus integer[],
+  times timestamptz[],
+  directions integer[],
+  sequences smallint[],
+  ordinals bigint[],
+  doubles bigint[],
+  stored integer[],
+  received_at timestamptz,
+  backfill boolean
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_heard integer[];
+  v_signs timestamptz[];
+begin
+  -- the receipt of what contradicts a stored event is a sign of life as well
+  select array_agg(h.dpu_id), array_agg(h.sign) into v_heard, v_signs
+  from (
+    select n.dpu_id, max(n.sign) as sign
+    from (
+      select dpus[o] as dpu_id, case when times[o] <= hear_stored.received_at then times[o] end as sign
+      from unnest(ordinals) as o
+      where o not in (select unnest(doubles))
+      union all
+      select n.dpu_id, null
+      from unnest(doubles, stored) as d (ordinal, direction)
+      join unnest(dpus, times, sequences, directions) as n (dpu_id, time, sequence, direction)
+        on n.dpu_id = dpus[d.ordinal] and n.time = times[d.ordinal] and n.sequence = sequences[d.ordinal]
+      where n.direction <> d.direction and not backfill
+    ) n
+    group by 1
+  ) h;
+  perform core.hear_late(v_heard, v_signs, hear_stored.received_at, backfill);
+end
+$$;
+comment on function core.hear_stored(integer[], timestamptz[], integer[], smallint[], bigint[], bigint[], integer[], timestamptz, boolean) is
+'Takes in late or backfilled events, by their ordinals, as signs of life. doubles, stored: as core.find_doubles says.';
+
+create or replace function core.move_live_flows(
+  dpus integer[],
+  times timestamptz[],
+  directions integer[],
+  touching bigint[]
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  update core.live_flow f set net = f.net + n.net
+  from (
+    select l.space_id, l.dpu_id, l.from_at, sum(case when l.until_at = 'infinity' then -directions[o]::bigint else directions[o] end) as net
+    from unnest(touching) as o
+    join core.live_flow l on l.dpu_id = dpus[o]
+      -- an open part leaves out what came before it, one that is over takes what lies within
+      and (case when l.until_at = 'infinity' then times[o] < l.from_at else times[o] >= l.from_at and times[o] < l.until_at end)
+    group by l.space_id, l.dpu_id, l.from_at
+  ) n
+  where f.space_id = n.space_id and f.dpu_id = n.dpu_id and f.from_at = n.from_at;
+end
+$$;
+comment on function core.move_live_flows(integer[], timestamptz[], integer[], bigint[]) is
+'Brings live rows in line with new events, by their ordinals, that came from before an open part or within one that is over.';
+
+create or replace function core.lock_old_days(
+  times timestamptz[],
+  ordinals bigint[],
+  received_at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_old timestamptz[];
+begin
+  -- those that may be compressed just now (core.compress_due), a day before they are due
+  v_old := array(
+    select distinct date_trunc('day', times[o], 'UTC') from unnest(ordinals) as o
+    where times[o] < lock_old_days.received_at - interval '6 days');
+  if cardinality(v_old) > 0 then
+    perform core.lock_days(v_old);
+  end if;
+end
+$$;
+comment on function core.lock_old_days(timestamptz[], bigint[], timestamptz) is
+'core.lock_days of those days of events, by their ordinals, of which the chunks may be compressed.';
+
+create or replace function core.leave_out(
+  ordinals bigint[],
+  gone bigint[]
+)
+returns bigint[]
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return array(
+    select n.ordinal from unnest(ordinals) with ordinality as n (ordinal, place)
+    where n.ordinal not in (select unnest(gone))
+    order by n.place);
+end
+$$;
+comment on function core.leave_out(bigint[], bigint[]) is
+'The ordinals that are not among those that are gone, in their order.';
+
+create or replace function core.settle_stored(
+  dpus integer[],
+  times timestamptz[],
+  turning bigint[],
+  received integer[],
+  received_at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform core.settle_signs(
+    array(select dpus[o] from unnest(turning) as o where times[o] <= settle_stored.received_at) || received,
+    array(select times[o] from unnest(turning) as o where times[o] <= settle_stored.received_at)
+      || array_fill(settle_stored.received_at, array[cardinality(received)]),
+    settle_stored.received_at);
+end
+$$;
+comment on function core.settle_stored(integer[], timestamptz[], bigint[], integer[], timestamptz) is
+'core.settle_signs with the device times of new events, by their ordinals, and with the receipt of those of some DPUs.';
+
 create or replace function core.store_events(
   dpus integer[],
   times timestamptz[],
@@ -117,15 +307,12 @@ declare
   v_oldest timestamptz := core.get_first_taken();
   v_latest timestamptz := core.get_latest_time(store_events.received_at);
   v_refused integer[] := case when backfill then '{}' else unread end;   -- DPUs of events that cannot be stored
-  v_old timestamptz[];   -- days of which chunks may be compressed
   v_late bigint[];
   v_touching bigint[];
   v_turning bigint[];
   v_opening bigint[];
   v_received integer[];
   v_new integer[];
-  v_heard integer[];
-  v_signs timestamptz[];
 begin
   doubles := '{}';
   stored := '{}';
@@ -135,22 +322,12 @@ begin
     where n.dpu_id is not null and n.time >= v_oldest and n.time <= v_latest and not core.is_clock_unset(n.time)
     order by n.dpu_id, n.time, n.sequence, n.ordinal);
   if cardinality(ordinals) < cardinality(dpus) and not backfill then
-    v_refused := array(
-      select unnest(unread)
-      union
-      select n.dpu_id from unnest(dpus, times) as n (dpu_id, time)
-      where n.dpu_id is not null and not (n.time >= v_oldest and n.time <= v_latest and not core.is_clock_unset(n.time)));
+    v_refused := core.list_refused_dpus(dpus, times, v_oldest, v_latest, unread);
   end if;
   if cardinality(ordinals) = 0 and cardinality(v_refused) = 0 then
     return;
   end if;
-  -- those that may be compressed just now (core.compress_due), a day before they are due
-  v_old := array(
-    select distinct date_trunc('day', times[o], 'UTC') from unnest(ordinals) as o
-    where times[o] < store_events.received_at - interval '6 days');
-  if cardinality(v_old) > 0 then
-    perform core.lock_days(v_old);
-  end if;
+  perform core.lock_old_days(times, ordinals, store_events.received_at);
   select l.late, l.touching, l.turning, l.opening, l.turning_dpus, l.new_dpus
   into v_late, v_touching, v_turning, v_opening, v_received, v_new
   from core.lock_dpus(dpus, times, directions, store_events.received_at, ordinals, v_refused, backfill) l;
@@ -158,53 +335,24 @@ begin
     perform core.note_heard(v_new, store_events.received_at);
   end if;
   if cardinality(v_late) > 0 then
-    select coalesce(array_agg(l.ordinal), '{}'), coalesce(array_agg(l.direction), '{}') into doubles, stored
-    from unnest(v_late, core.find_events(
-      array(select dpus[o] from unnest(v_late) as o),
-      array(select times[o] from unnest(v_late) as o),
-      array(select sequences[o] from unnest(v_late) as o))) as l (ordinal, direction)
-    where l.direction is not null;
+    select d.doubles, d.stored into doubles, stored
+    from core.find_doubles(dpus, times, directions, sequences, v_late) d;
     if cardinality(doubles) > 0 then
-      update core.dpu_state s set cumulative_count = s.cumulative_count - n.net
-      from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(doubles) as o group by 1) n
-      where s.dpu_id = n.dpu_id;
-      ordinals := array(
-        select n.ordinal from unnest(ordinals) with ordinality as n (ordinal, place)
-        where n.ordinal not in (select unnest(doubles))
-        order by n.place);
-      v_touching := array(select unnest(v_touching) except select unnest(doubles));
-      v_turning := array(select unnest(v_turning) except select unnest(doubles));
-      v_opening := array(select unnest(v_opening) except select unnest(doubles));
+      ordinals := core.leave_out(ordinals, doubles);
+      v_touching := core.leave_out(v_touching, doubles);
+      v_turning := core.leave_out(v_turning, doubles);
+      v_opening := core.leave_out(v_opening, doubles);
     end if;
   end if;
 
   if cardinality(v_turning) > 0 or cardinality(v_received) > 0 then
-    perform core.settle_signs(
-      array(select dpus[o] from unnest(v_turning) as o where times[o] <= store_events.received_at) || v_received,
-      array(select times[o] from unnest(v_turning) as o where times[o] <= store_events.received_at)
-        || array_fill(store_events.received_at, array[cardinality(v_received)]),
-      store_events.received_at);
+    perform core.settle_stored(dpus, times, v_turning, v_received, store_events.received_at);
   end if;
 
   if cardinality(v_late) > 0 or backfill then
-    -- the receipt of what contradicts a stored event is a sign of life as well
-    select array_agg(h.dpu_id), array_agg(h.sign) into v_heard, v_signs
-    from (
-      select n.dpu_id, max(n.sign) as sign
-      from (
-        select dpus[o] as dpu_id, case when times[o] <= store_events.received_at then times[o] end as sign
-        from unnest(case when backfill then ordinals else v_late end) as o
-        where o not in (select unnest(doubles))
-        union all
-        select n.dpu_id, null
-        from unnest(doubles, stored) as d (ordinal, direction)
-        join unnest(dpus, times, sequences, directions) as n (dpu_id, time, sequence, direction)
-          on n.dpu_id = dpus[d.ordinal] and n.time = times[d.ordinal] and n.sequence = sequences[d.ordinal]
-        where n.direction <> d.direction and not backfill
-      ) n
-      group by 1
-    ) h;
-    perform core.hear_late(v_heard, v_signs, store_events.received_at, backfill);
+    perform core.hear_stored(
+      dpus, times, directions, sequences, case when backfill then ordinals else v_late end, doubles, stored,
+      store_events.received_at, backfill);
   end if;
 
   insert into core.event (time, lag_ms, dpu_id, direction, sequence)
@@ -220,16 +368,7 @@ begin
     store_events.received_at - interval '15 minutes', (select greatest(s.materialized_until, s.goal_at) from core.rollup_state s));
 
   if cardinality(v_touching) > 0 then
-    update core.live_flow f set net = f.net + n.net
-    from (
-      select l.space_id, l.dpu_id, l.from_at, sum(case when l.until_at = 'infinity' then -directions[o]::bigint else directions[o] end) as net
-      from unnest(v_touching) as o
-      join core.live_flow l on l.dpu_id = dpus[o]
-        -- an open part leaves out what came before it, one that is over takes what lies within
-        and (case when l.until_at = 'infinity' then times[o] < l.from_at else times[o] >= l.from_at and times[o] < l.until_at end)
-      group by l.space_id, l.dpu_id, l.from_at
-    ) n
-    where f.space_id = n.space_id and f.dpu_id = n.dpu_id and f.from_at = n.from_at;
+    perform core.move_live_flows(dpus, times, directions, v_touching);
   end if;
 
   if cardinality(v_opening) > 0 then

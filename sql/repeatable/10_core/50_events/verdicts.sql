@@ -83,3 +83,104 @@ end
 $$;
 comment on function core.find_events(integer[], timestamptz[], smallint[]) is
 'The stored direction of each event named by parallel arrays, in their order; null for one that is not stored.';
+
+create or replace function core.find_unread_dpus(
+  dpus text[],
+  now_at timestamptz,
+  out ids integer[],
+  out names text[]
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  names := dpus;
+  ids := core.list_dpu_ids(dpus);
+  if core.get_reach() is not null then
+    -- what a limited token sends says nothing of DPUs beyond its reach
+    ids := core.list_reached_ids(ids, array_fill(now_at, array[cardinality(dpus)]));
+    names := array(
+      select case when u.dpu_id is not null then u.dpu end
+      from unnest(dpus, ids) with ordinality as u (dpu, dpu_id, ordinal)
+      order by u.ordinal);
+  end if;
+end
+$$;
+comment on function core.find_unread_dpus(text[], timestamptz) is
+'The DPUs of events that could not be decoded (null: of none): their dpu_ids, null for those that there are not, and the names under which the events are kept. What a limited token sends says nothing of DPUs beyond its reach: null in both.';
+
+create or replace function core.judge_unstored(
+  ids integer[],
+  times timestamptz[],
+  directions integer[],
+  sequences smallint[],
+  now_at timestamptz,
+  backfill boolean,
+  unregistered text,
+  stored bigint[],
+  doubles bigint[],
+  double_directions integer[],
+  out refused bigint[],
+  out verdicts text[],
+  out details text[],
+  out is_suspect boolean
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_oldest timestamptz;
+  v_repeats bigint[];   -- ordinals of those that came earlier in the arrays
+begin
+  v_oldest := core.get_first_taken();
+  select array_agg(n.ordinal), array_agg(n.verdict), array_agg(
+    coalesce(case n.verdict when 'unknown_dpu' then unregistered end, core.explain_verdict(n.verdict, oldest => v_oldest)))
+  into refused, verdicts, details
+  from (
+    select n.ordinal, core.judge_event(n.dpu_id, n.time, now_at, v_oldest) as verdict
+    from unnest(ids, times) with ordinality as n (dpu_id, time, ordinal)
+  ) n
+  where n.verdict is not null;
+  is_suspect := not backfill and 'in_future' = any (verdicts) and core.is_clock_suspect(
+    array(
+      select distinct ids[r.ordinal] from unnest(refused, verdicts) as r (ordinal, verdict)
+      where r.verdict = 'in_future' and times[r.ordinal] < core.get_farthest_time(now_at)),
+    now_at);
+  if is_suspect and not core.is_suspicion_over(now_at) then
+    perform core.refuse(
+      503, 'Most DPUs of the last minute are ahead of the clock of the service.', null,
+      'Nothing was stored; send it again later. Whoever runs the service has to look at the clock of the database server.',
+      'clock_suspect');
+  end if;
+
+  v_repeats := array(
+    select n.ordinal from generate_series(1, cardinality(times)) as n (ordinal)
+    except select unnest(stored)
+    except select unnest(doubles)
+    except select unnest(refused));
+  if cardinality(v_repeats) > 0 then
+    doubles := doubles || v_repeats;
+    double_directions := double_directions || core.find_events(
+      array(select ids[o] from unnest(v_repeats) as o),
+      array(select times[o] from unnest(v_repeats) as o),
+      array(select sequences[o] from unnest(v_repeats) as o));
+  end if;
+  if array_position(double_directions, null) is not null then
+    perform core.refuse(
+      503, 'Some events were neither stored nor found.', null, 'Send the request again: nothing of it was stored.');
+  end if;
+
+  select refused || array_agg(n.ordinal), verdicts || array_agg(n.verdict), details || array_agg(core.explain_verdict(n.verdict, n.found))
+  into refused, verdicts, details
+  from (
+    select r.ordinal, r.found, case when r.found = directions[r.ordinal] then 'duplicate' else 'conflict' end as verdict
+    from unnest(doubles, double_directions) as r (ordinal, found)
+  ) n;
+end
+$$;
+comment on function core.judge_unstored(integer[], timestamptz[], integer[], smallint[], timestamptz, boolean, text, bigint[], bigint[], integer[]) is
+'The verdict of each event of api.record_events that core.store_events did not store: what was refused, with its ordinal (from 1), verdict and reason, beside each other.
+
+unregistered: why unknown DPUs are not registered (null: by the usual reason); stored, doubles and double_directions: what core.store_events said. is_suspect: our clock may be wrong. Errors: PT503 with the constraint clock_suspect, as api.record_events; PT503 for an event that is neither stored nor found.';

@@ -200,3 +200,43 @@ end
 $$;
 comment on function core.drop_refused() is
 'Drops events and polls that were refused more than 30 days ago, up to 100,000 of each at a time, and counts them.';
+
+create or replace function core.refuse_sent(
+  now_at timestamptz,
+  ids integer[],
+  dpus text[],
+  times timestamptz[],
+  directions integer[],
+  sequences smallint[],
+  refused bigint[],
+  verdicts text[],
+  details text[],
+  refused_bodies text[],
+  refused_details text[],
+  refused_dpus text[],
+  senders text[]
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform core.refuse_events(now_at,
+    array_agg(n.verdict), array_agg(n.detail), array_agg(n.dpu), array_agg(n.time), array_agg(n.direction), array_agg(n.sequence), array_agg(n.body),
+    array_agg(coalesce(n.sender, nullif(current_setting('headcount.token', true), ''))), array_agg(n.is_within))
+  from (
+    select r.verdict, r.detail, dpus[r.ordinal], times[r.ordinal], directions[r.ordinal], sequences[r.ordinal], null,
+      senders[r.ordinal], ids[r.ordinal] is not null or core.get_reach() is null
+    from unnest(refused, verdicts, details) as r (ordinal, verdict, detail)
+    where r.verdict <> 'duplicate'
+    union all
+    select 'invalid', r.detail, r.dpu, null, null, null, r.body,
+      senders[coalesce(cardinality(times), 0) + r.ordinal], r.dpu is not null or core.get_reach() is null
+    from unnest(refused_bodies, refused_details, refused_dpus) with ordinality as r (body, detail, dpu, ordinal)
+  ) as n (verdict, detail, dpu, time, direction, sequence, body, sender, is_within)
+  having count(*) > 0;
+end
+$$;
+comment on function core.refuse_sent(timestamptz, integer[], text[], timestamptz[], integer[], smallint[], bigint[], text[], text[], text[], text[], text[], text[]) is
+'Keeps what api.record_events refused: events, by their ordinals, but for duplicates, and the bodies that could not be decoded. senders: the tokens that sent the events, and behind them those of the bodies.';

@@ -168,6 +168,228 @@ $$;
 comment on function core.open_site_incident(integer, bigint[], timestamptz) is
 'Makes one incident of several outages of a site; the incidents that some of them had are absorbed.';
 
+create or replace function core.update_dpu_incidents(
+  incidents bigint[],
+  at timestamptz,
+  out ended bigint[],
+  out corrected bigint[]
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  with touched as (
+    select
+      i.incident_id, i.ended_at, i.corrected, count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting,
+      min(o.offline_at) as started_at, case when bool_and(o.back_at is not null) then max(o.back_at) end as back_at
+    from core.incident i
+    left join core.outage o on o.incident_id = i.incident_id and o.superseded_at is null
+    where i.incident_id = any (incidents) and i.kind = 'dpu_offline'
+    group by i.incident_id
+  ),
+  ended as (
+    -- that it comes back while it is retired or hangs nowhere ends nothing: its incident was over before
+    select t.*, least(r.from_at, d.down_at) as gone_at
+    from touched t
+    join core.incident i on i.incident_id = t.incident_id
+    left join core.retirement r on r.dpu_id = i.dpu_id
+      and tstzrange(r.from_at, r.until_at) @> coalesce(t.back_at, 'infinity')
+    cross join lateral core.list_down_at(i.dpu_id, i.started_at, coalesce(t.back_at, update_dpu_incidents.at)) d
+  ),
+  changed as (
+    update core.incident i set
+      started_at = coalesce(t.started_at, i.started_at),
+      ended_at = case when t.outages = 0 then coalesce(i.ended_at, update_dpu_incidents.at) else coalesce(t.gone_at, t.back_at) end,
+      corrected = t.outages = 0
+    from ended t
+    where i.incident_id = t.incident_id
+    returning
+      i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.lasting = 0 and t.ended_at is null and t.gone_at is null as is_ended
+  )
+  select
+    coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_ended), '{}'),
+    coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_corrected), '{}')
+  into ended, corrected
+  from changed c;
+end
+$$;
+comment on function core.update_dpu_incidents(bigint[], timestamptz) is
+'Brings incidents of one DPU in line with their outages, and returns those that it ended or corrected. Incidents of sites are left alone.';
+
+create or replace function core.join_site_incidents(
+  at timestamptz,
+  inout outages bigint[],
+  inout incidents bigint[]
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  with joined as (
+    update core.outage o set incident_id = i.incident_id
+    from core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (outages)), join_site_incidents.at) s
+    join core.incident i on i.space_id = s.site_id and i.kind = 'site_offline' and i.ended_at is null
+    where o.outage_id = any (outages) and s.dpu_id = o.dpu_id
+    returning o.outage_id, o.incident_id, o.dpu_id, o.offline_at
+  ),
+  member as (
+    insert into core.incident_dpu (incident_id, dpu_id, offline_at)
+    select j.incident_id, j.dpu_id, min(j.offline_at) from joined j group by j.incident_id, j.dpu_id
+    on conflict (incident_id, dpu_id) do nothing
+  )
+  select
+    array(select unnest(outages) except select j.outage_id from joined j),
+    incidents || array(select distinct j.incident_id from joined j)
+  into outages, incidents;
+end
+$$;
+comment on function core.join_site_incidents(timestamptz, bigint[], bigint[]) is
+'Adds new outages to the incident of their site, if it has an open one. Returns the outages that are left, and the incidents with those that gained members.';
+
+create or replace function core.open_site_incidents(
+  at timestamptz,
+  inout outages bigint[],
+  out opened bigint[]
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_near bigint[];
+  v_site record;
+begin
+  opened := '{}';
+  v_near := array(
+    select o.outage_id
+    from core.outage o
+    left join core.incident i on i.incident_id = o.incident_id
+    where o.superseded_at is null
+      and o.offline_at > (select min(p.offline_at) from core.outage p where p.outage_id = any (outages)) - interval '1 minute'
+      and (o.outage_id = any (outages) or (o.incident_id is null and o.pending and o.back_at is null) or (i.kind = 'dpu_offline' and i.ended_at is null)));
+  for v_site in
+    select s.site_id, array_agg(o.outage_id) as outages, max(o.offline_at) as latest
+    from core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_near)), open_site_incidents.at) s
+    join core.outage o on o.dpu_id = s.dpu_id and o.outage_id = any (v_near)
+    where s.site_id is not null
+    group by s.site_id
+    having count(distinct s.dpu_id) >= 3 and bool_or(o.outage_id = any (outages))
+  loop
+    select array_agg(o.outage_id) into v_site.outages
+    from core.outage o
+    where o.outage_id = any (v_site.outages) and o.offline_at > v_site.latest - interval '1 minute'
+    having count(distinct o.dpu_id) >= 3 and count(distinct o.dpu_id) * 2 > (
+      select count(*)
+      from core.list_hung(open_site_incidents.at) h
+      join core.dpu_state s on s.dpu_id = h.dpu_id
+      cross join lateral core.get_dpu_state(
+        s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), open_site_incidents.at,
+        s.retired_at) n (state)
+      -- silence of the others means nothing
+      where n.state in ('online', 'offline') and h.space_id in (select core.list_subtree(v_site.site_id)));
+    if v_site.outages is not null then
+      opened := opened || core.open_site_incident(v_site.site_id, v_site.outages, open_site_incidents.at);
+      outages := array(select unnest(outages) except select unnest(v_site.outages));
+    end if;
+  end loop;
+end
+$$;
+comment on function core.open_site_incidents(timestamptz, bigint[]) is
+'Opens an incident for each site most of which went offline within a minute, new outages among them. At least 3 DPUs, and more than half of those at the site that are online or offline. Returns the outages that are left, and the incidents.';
+
+create or replace function core.update_site_incidents(
+  incidents bigint[],
+  at timestamptz,
+  out ended bigint[],
+  out corrected bigint[]
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  with touched as (
+    select i.incident_id, i.started_at, i.ended_at, i.corrected, m.members, m.lasting, m.outages, m.backs
+    from core.incident i
+    cross join lateral (
+      select
+        count(*) as members, count(*) filter (where n.lasting > 0) as lasting, sum(n.outages) as outages,
+        array_agg(coalesce(n.back_at, i.started_at) order by coalesce(n.back_at, i.started_at)) filter (where n.lasting = 0) as backs
+      from (
+        select count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting, max(o.back_at) as back_at
+        from core.incident_dpu d
+        left join core.outage o on o.incident_id = d.incident_id and o.dpu_id = d.dpu_id and o.superseded_at is null
+        where d.incident_id = i.incident_id
+          and d.dpu_id not in (select s.dpu_id from core.dpu_state s where s.retired_at is not null)
+          and exists (
+            select from core.placement p
+            where p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> update_site_incidents.at)
+        group by d.dpu_id
+      ) n
+    ) m
+    where i.incident_id = any (incidents) and i.kind = 'site_offline'
+  ),
+  changed as (
+    update core.incident i set
+      -- of those that are retired or hang nowhere nothing is told, and where none is left it is over
+      ended_at = coalesce(i.ended_at, case when t.members = 0 or t.outages = 0 then update_site_incidents.at else t.backs[(t.members + 1) / 2] end),
+      corrected = coalesce(t.outages = 0, i.corrected)
+    from touched t
+    where i.incident_id = t.incident_id and (t.outages = 0 or t.lasting * 2 <= t.members)
+    returning i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.ended_at is null as is_ended
+  )
+  select
+    coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_ended), '{}'),
+    coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_corrected), '{}')
+  into ended, corrected
+  from changed c;
+end
+$$;
+comment on function core.update_site_incidents(bigint[], timestamptz) is
+'Ends incidents of sites of whose DPUs no more than half are still offline, and returns those that it ended or corrected. Incidents of one DPU are left alone.';
+
+create or replace function core.open_dpu_incidents(
+  outages bigint[],
+  at timestamptz,
+  out opened bigint[],
+  out ended bigint[]
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  with own as (
+    insert into core.incident (kind, space_id, dpu_id, started_at, ended_at, recorded_at)
+    select 'dpu_offline', s.space_id, o.dpu_id, o.offline_at, o.back_at, open_dpu_incidents.at
+    from core.outage o
+    join core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (outages)), open_dpu_incidents.at) s on s.dpu_id = o.dpu_id
+    -- nobody is told of one that hangs nowhere
+    where o.outage_id = any (outages) and s.space_id is not null
+    order by o.offline_at, o.dpu_id
+    returning incident_id, dpu_id, started_at, ended_at
+  ),
+  linked as (
+    update core.outage o set incident_id = i.incident_id
+    from own i
+    where o.outage_id = any (outages) and o.dpu_id = i.dpu_id and o.offline_at = i.started_at
+  ),
+  member as (
+    insert into core.incident_dpu (incident_id, dpu_id, offline_at)
+    select i.incident_id, i.dpu_id, i.started_at from own i
+  )
+  select
+    coalesce(array_agg(i.incident_id order by i.incident_id), '{}'),
+    coalesce(array_agg(i.incident_id order by i.incident_id) filter (where i.ended_at is not null), '{}')
+  into opened, ended
+  from own i;
+end
+$$;
+comment on function core.open_dpu_incidents(bigint[], timestamptz) is
+'Opens an incident for each outage of a DPU that hangs somewhere. Returns all of them as opened, and those that are over already as ended too.';
+
 create or replace function core.update_incidents(at timestamptz)
 returns void
 language plpgsql volatile
@@ -178,14 +400,13 @@ declare
   v_due bigint[];        -- outages to look at
   v_touched bigint[];    -- their incidents
   v_new bigint[];        -- those of them that have none
-  v_near bigint[];
-  v_site record;
-  v_last timestamptz;
-  v_opened bigint[] := '{}';
+  v_opened_sites bigint[];
+  v_opened bigint[];
+  v_ended_dpus bigint[];
+  v_ended_sites bigint[];
   v_ended bigint[];
+  v_corrected_dpus bigint[];
   v_corrected bigint[];
-  v_sites bigint[];
-  v_kinds text[];
 begin
   if not exists (select from core.outage o where o.pending) then
     return;
@@ -205,40 +426,8 @@ begin
   where o.outage_id = any (v_due) and i.incident_id = o.incident_id and i.absorbed_by is not null;
   v_touched := array(select distinct o.incident_id from core.outage o where o.outage_id = any (v_due) and o.incident_id is not null);
 
-  -- incidents of one DPU
-  with touched as (
-    select
-      i.incident_id, i.ended_at, i.corrected, count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting,
-      min(o.offline_at) as started_at, case when bool_and(o.back_at is not null) then max(o.back_at) end as back_at
-    from core.incident i
-    left join core.outage o on o.incident_id = i.incident_id and o.superseded_at is null
-    where i.incident_id = any (v_touched) and i.kind = 'dpu_offline'
-    group by i.incident_id
-  ),
-  ended as (
-    -- that it comes back while it is retired or hangs nowhere ends nothing: its incident was over before
-    select t.*, least(r.from_at, d.down_at) as gone_at
-    from touched t
-    join core.incident i on i.incident_id = t.incident_id
-    left join core.retirement r on r.dpu_id = i.dpu_id
-      and tstzrange(r.from_at, r.until_at) @> coalesce(t.back_at, 'infinity')
-    cross join lateral core.list_down_at(i.dpu_id, i.started_at, coalesce(t.back_at, update_incidents.at)) d
-  ),
-  changed as (
-    update core.incident i set
-      started_at = coalesce(t.started_at, i.started_at),
-      ended_at = case when t.outages = 0 then coalesce(i.ended_at, update_incidents.at) else coalesce(t.gone_at, t.back_at) end,
-      corrected = t.outages = 0
-    from ended t
-    where i.incident_id = t.incident_id
-    returning
-      i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.lasting = 0 and t.ended_at is null and t.gone_at is null as is_ended
-  )
-  select
-    coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_ended), '{}'),
-    coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_corrected), '{}')
-  into v_ended, v_corrected
-  from changed c;
+  select u.ended, u.corrected into v_ended_dpus, v_corrected_dpus
+  from core.update_dpu_incidents(v_touched, update_incidents.at) u;
 
   -- New outages; also what is still offline where the incident of the site is over. What was over for long when it
   -- became known is nothing to be told of.
@@ -250,131 +439,31 @@ begin
     where o.outage_id = any (v_due) and o.superseded_at is null
       and (o.back_at is null or o.back_at > o.detected_at - interval '1 minute')
       and (o.incident_id is null or (i.kind = 'site_offline' and i.ended_at is not null and o.back_at is null)));
-  -- of a site that is offline already
-  with joined as (
-    update core.outage o set incident_id = i.incident_id
-    from core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_new)), at) s
-    join core.incident i on i.space_id = s.site_id and i.kind = 'site_offline' and i.ended_at is null
-    where o.outage_id = any (v_new) and s.dpu_id = o.dpu_id
-    returning o.outage_id, o.incident_id, o.dpu_id, o.offline_at
-  ),
-  member as (
-    insert into core.incident_dpu (incident_id, dpu_id, offline_at)
-    select j.incident_id, j.dpu_id, min(j.offline_at) from joined j group by j.incident_id, j.dpu_id
-    on conflict (incident_id, dpu_id) do nothing
-  )
-  select
-    array(select unnest(v_new) except select j.outage_id from joined j),
-    v_touched || array(select distinct j.incident_id from joined j)
-  into v_new, v_touched;
-
-  -- of a site most of which went within a minute
-  v_near := array(
-    select o.outage_id
-    from core.outage o
-    left join core.incident i on i.incident_id = o.incident_id
-    where o.superseded_at is null
-      and o.offline_at > (select min(p.offline_at) from core.outage p where p.outage_id = any (v_new)) - interval '1 minute'
-      and (o.outage_id = any (v_new) or (o.incident_id is null and o.pending and o.back_at is null) or (i.kind = 'dpu_offline' and i.ended_at is null)));
-  for v_site in
-    select s.site_id, array_agg(o.outage_id) as outages, max(o.offline_at) as latest
-    from core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_near)), at) s
-    join core.outage o on o.dpu_id = s.dpu_id and o.outage_id = any (v_near)
-    where s.site_id is not null
-    group by s.site_id
-    having count(distinct s.dpu_id) >= 3 and bool_or(o.outage_id = any (v_new))
-  loop
-    select array_agg(o.outage_id) into v_site.outages
-    from core.outage o
-    where o.outage_id = any (v_site.outages) and o.offline_at > v_site.latest - interval '1 minute'
-    having count(distinct o.dpu_id) >= 3 and count(distinct o.dpu_id) * 2 > (
-      select count(*)
-      from core.list_hung(update_incidents.at) h
-      join core.dpu_state s on s.dpu_id = h.dpu_id
-      cross join lateral core.get_dpu_state(
-        s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), update_incidents.at,
-        s.retired_at) n (state)
-      -- silence of the others means nothing
-      where n.state in ('online', 'offline') and h.space_id in (select core.list_subtree(v_site.site_id)));
-    if v_site.outages is not null then
-      v_opened := v_opened || core.open_site_incident(v_site.site_id, v_site.outages, at);
-      v_new := array(select unnest(v_new) except select unnest(v_site.outages));
-    end if;
-  end loop;
-
-  -- incidents of sites end when no more than half of their DPUs are still offline
-  with touched as (
-    select i.incident_id, i.started_at, i.ended_at, i.corrected, m.members, m.lasting, m.outages, m.backs
-    from core.incident i
-    cross join lateral (
-      select
-        count(*) as members, count(*) filter (where n.lasting > 0) as lasting, sum(n.outages) as outages,
-        array_agg(coalesce(n.back_at, i.started_at) order by coalesce(n.back_at, i.started_at)) filter (where n.lasting = 0) as backs
-      from (
-        select count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting, max(o.back_at) as back_at
-        from core.incident_dpu d
-        left join core.outage o on o.incident_id = d.incident_id and o.dpu_id = d.dpu_id and o.superseded_at is null
-        where d.incident_id = i.incident_id
-          and d.dpu_id not in (select s.dpu_id from core.dpu_state s where s.retired_at is not null)
-          and exists (
-            select from core.placement p
-            where p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> update_incidents.at)
-        group by d.dpu_id
-      ) n
-    ) m
-    where i.incident_id = any (v_touched || v_opened) and i.kind = 'site_offline'
-  ),
-  changed as (
-    update core.incident i set
-      -- of those that are retired or hang nowhere nothing is told, and where none is left it is over
-      ended_at = coalesce(i.ended_at, case when t.members = 0 or t.outages = 0 then update_incidents.at else t.backs[(t.members + 1) / 2] end),
-      corrected = coalesce(t.outages = 0, i.corrected)
-    from touched t
-    where i.incident_id = t.incident_id and (t.outages = 0 or t.lasting * 2 <= t.members)
-    returning i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.ended_at is null as is_ended
-  )
-  select
-    v_ended || coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_ended), '{}'),
-    v_corrected || coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_corrected), '{}'),
-    coalesce(array_agg(c.incident_id) filter (where c.is_ended), '{}')
-  into v_ended, v_corrected, v_sites
-  from changed c;
+  select j.outages, j.incidents into v_new, v_touched
+  from core.join_site_incidents(update_incidents.at, v_new, v_touched) j;
+  select o.outages, o.opened into v_new, v_opened_sites
+  from core.open_site_incidents(update_incidents.at, v_new) o;
+  select u.ended, u.corrected into v_ended_sites, v_corrected
+  from core.update_site_incidents(v_touched || v_opened_sites, update_incidents.at) u;
   -- what is still offline then; what is being changed just now is pending anyway
   v_new := v_new || array(
     select o.outage_id from core.outage o
-    where o.incident_id = any (v_sites) and o.superseded_at is null and o.back_at is null
+    where o.incident_id = any (v_ended_sites) and o.superseded_at is null and o.back_at is null
     for update skip locked);
 
   -- each of the others by itself
-  with own as (
-    insert into core.incident (kind, space_id, dpu_id, started_at, ended_at, recorded_at)
-    select 'dpu_offline', s.space_id, o.dpu_id, o.offline_at, o.back_at, update_incidents.at
-    from core.outage o
-    join core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_new)), at) s on s.dpu_id = o.dpu_id
-    -- nobody is told of one that hangs nowhere
-    where o.outage_id = any (v_new) and s.space_id is not null
-    order by o.offline_at, o.dpu_id
-    returning incident_id, dpu_id, started_at, ended_at
-  ),
-  linked as (
-    update core.outage o set incident_id = i.incident_id
-    from own i
-    where o.outage_id = any (v_new) and o.dpu_id = i.dpu_id and o.offline_at = i.started_at
-  ),
-  member as (
-    insert into core.incident_dpu (incident_id, dpu_id, offline_at)
-    select i.incident_id, i.dpu_id, i.started_at from own i
-  )
-  select
-    v_opened || coalesce(array_agg(i.incident_id order by i.incident_id), '{}'),
-    v_ended || coalesce(array_agg(i.incident_id order by i.incident_id) filter (where i.ended_at is not null), '{}')
-  into v_opened, v_ended
-  from own i;
+  select o.opened, o.ended into v_opened, v_ended
+  from core.open_dpu_incidents(v_new, update_incidents.at) o;
 
   update core.outage o set pending = false where o.outage_id = any (v_due) and o.pending;
-  v_kinds := array_fill('offline'::text, array[cardinality(v_opened)])
-    || array_fill('online'::text, array[cardinality(v_ended)]) || array_fill('correction'::text, array[cardinality(v_corrected)]);
-  perform core.tell_incidents(v_kinds, v_opened || v_ended || v_corrected, at);
+  v_opened := v_opened_sites || v_opened;
+  v_ended := v_ended_dpus || v_ended_sites || v_ended;
+  v_corrected := v_corrected_dpus || v_corrected;
+  perform core.tell_incidents(
+    array_fill('offline'::text, array[cardinality(v_opened)])
+      || array_fill('online'::text, array[cardinality(v_ended)])
+      || array_fill('correction'::text, array[cardinality(v_corrected)]),
+    v_opened || v_ended || v_corrected, update_incidents.at);
 end
 $$;
 comment on function core.update_incidents(timestamptz) is

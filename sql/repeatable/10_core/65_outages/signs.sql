@@ -1,5 +1,140 @@
 -- Signs of life, and the outages that they end, cut or undo: see listening.sql.
 
+create or replace function core.find_stretches(
+  dpus integer[],
+  signs timestamptz[],
+  listened_until timestamptz,
+  listened bigint,
+  out ordinals bigint[],
+  out old bigint[],
+  out is_open boolean,
+  out stretch_dpus integer[],
+  out outages bigint[],
+  out seconds integer[],
+  out heards timestamptz[],
+  out counteds timestamptz[],
+  out backs timestamptz[],
+  out offlines timestamptz[]
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  with located as materialized (
+    -- the stretch into which each sign falls; none, if it changes nothing
+    select
+      n.ordinal, n.dpu_id, n.at, o.outage_id, coalesce(o.offline_after_seconds, s.offline_after_seconds, core.get_offline_after()) as seconds,
+      case when o.outage_id is not null then greatest(o.heard_at, o.counted_from) else s.armed_at end as armed_at,
+      case
+        when o.outage_id is not null then o.heard_at
+        when s.earlier_seen_at is null or n.at < f.first_at then '-infinity'
+        when n.at > s.earlier_seen_at then s.earlier_seen_at
+      end as low,
+      case
+        when o.outage_id is not null then coalesce(o.back_at, 'infinity')
+        when s.earlier_seen_at is null or n.at > s.earlier_seen_at then 'infinity'
+        else f.first_at
+      end as high
+    from unnest(dpus, signs) with ordinality as n (dpu_id, at, ordinal)
+    join core.dpu_state s on s.dpu_id = n.dpu_id
+    left join lateral (select min(g.at) as first_at from core.first_sign g where g.dpu_id = n.dpu_id) f on true
+    left join lateral (
+      select p.outage_id, p.heard_at, p.back_at, p.offline_after_seconds, p.counted_from
+      from core.outage p
+      where p.dpu_id = n.dpu_id and p.superseded_at is null and p.heard_at < n.at
+      order by p.heard_at desc
+      limit 1
+    ) o on o.back_at is null or o.back_at > n.at
+  ),
+  point as (
+    select l.dpu_id, l.low, l.outage_id, l.seconds, l.armed_at, l.at from located l where l.low is not null
+    union
+    select l.dpu_id, l.low, l.outage_id, l.seconds, l.armed_at, l.low from located l where l.low is not null
+    union
+    select l.dpu_id, l.low, l.outage_id, l.seconds, l.armed_at, l.high from located l where l.low is not null
+  ),
+  piece as (
+    -- armed_at null: no silence counts
+    select
+      p.dpu_id, p.outage_id, p.seconds, p.at as heard_at, greatest(p.at, p.armed_at) as counted_from, p.armed_at is not null as is_armed,
+      lead(p.at) over (partition by p.dpu_id, p.low order by p.at) as back_at
+    from point p
+  ),
+  judged as (
+    select
+      p.dpu_id, p.outage_id, p.seconds, p.heard_at, p.counted_from, p.back_at, o.offline_at,
+      p.is_armed and p.back_at < 'infinity' and
+        find_stretches.listened - h.listened + core.get_microseconds(greatest(p.counted_from, listened_until), p.back_at) > p.seconds * bigint '1000000'
+      as is_long
+    from piece p
+    left join lateral core.list_offline_at(p.counted_from, p.seconds) o on p.is_armed
+    cross join lateral core.list_listened(p.counted_from) h
+    where p.heard_at > '-infinity' and p.back_at is not null
+  )
+  select
+    (select coalesce(array_agg(l.ordinal), '{}') from located l where l.low is not null),
+    (select coalesce(array_agg(distinct l.outage_id), '{}') from located l where l.outage_id is not null),
+    array_agg(j.dpu_id), array_agg(j.outage_id), array_agg(j.seconds), array_agg(j.heard_at),
+    array_agg(j.counted_from), array_agg(j.back_at), array_agg(j.offline_at),
+    coalesce(bool_or(
+      j.offline_at is null and j.back_at > listened_until and j.is_long), false)
+  into ordinals, old, stretch_dpus, outages, seconds, heards, counteds, backs, offlines, is_open
+  from judged j;
+end
+$$;
+comment on function core.find_stretches(integer[], timestamptz[], timestamptz, bigint) is
+'The stretches of time between two signs next to each other that new signs, given as parallel arrays, make.
+
+listened_until, listened: until when it is settled who listened, and how long somebody had by then, in microseconds. ordinals (from 1): the signs that change anything; old: the outages into which they fall. The other arrays lie beside each other, an element for each stretch: its DPU, the outage it was part of (null: none), the threshold in seconds, the sign it begins with, from when on silence counts, the sign it ends with (infinity: none yet), and when the DPU went offline in it (null: it did not). is_open: whether that depends on time of which it is not settled who listened.';
+
+create or replace function core.replace_outages(
+  replaced bigint[],
+  dpus integer[],
+  outages bigint[],
+  seconds integer[],
+  heards timestamptz[],
+  counteds timestamptz[],
+  backs timestamptz[],
+  offlines timestamptz[],
+  received_at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_recorded_at timestamptz;
+begin
+  -- what it replaces may have been recorded while this one waited
+  v_recorded_at := greatest(received_at, (select max(o.recorded_at) from core.outage o where o.outage_id = any (replaced)));
+  with old as (
+    update core.outage o set superseded_at = v_recorded_at
+    where o.outage_id = any (replaced)
+    returning o.outage_id, o.incident_id, o.detected_at
+  )
+  insert into core.outage (
+    dpu_id, heard_at, counted_from, offline_at, back_at, offline_after_seconds, recorded_at, detected_at, incident_id, pending)
+  select
+    p.dpu_id, p.heard_at, p.counted_from, p.offline_at, nullif(p.back_at, 'infinity'), p.seconds,
+    v_recorded_at, coalesce(o.detected_at, v_recorded_at), o.incident_id, true
+  from unnest(dpus, outages, seconds, heards, counteds, backs, offlines)
+    as p (dpu_id, outage_id, seconds, heard_at, counted_from, back_at, offline_at)
+  left join old o on o.outage_id = p.outage_id
+  where p.offline_at < p.back_at;
+  -- of an outage that is gone the incident has to be told
+  update core.outage o
+  set pending = o.incident_id is not null and not exists (
+    select
+    from unnest(outages, backs, offlines) as p (outage_id, back_at, offline_at)
+    where p.outage_id = o.outage_id and p.offline_at < p.back_at)
+  where o.outage_id = any (replaced);
+end
+$$;
+comment on function core.replace_outages(bigint[], integer[], bigint[], integer[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], timestamptz) is
+'Puts the stretches of core.find_stretches in which a DPU was offline in the place of the old outages.';
+
 create or replace function core.settle_signs(
   dpus integer[],
   signs timestamptz[],
@@ -13,7 +148,6 @@ set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
-  v_recorded_at timestamptz;
   v_is_locked boolean := false;
   v_listened_until timestamptz;
   v_listened bigint;
@@ -25,7 +159,7 @@ declare
   v_dpus integer[];
   v_outages bigint[];
   v_heards timestamptz[];
-  v_counted timestamptz[];
+  v_counteds timestamptz[];
   v_backs timestamptz[];
   v_seconds integer[];
   v_offlines timestamptz[];
@@ -36,65 +170,9 @@ begin
     order by l.from_at desc
     limit 1;
 
-    with located as materialized (
-      -- the stretch into which each sign falls; none, if it changes nothing
-      select
-        n.ordinal, n.dpu_id, n.at, o.outage_id, coalesce(o.offline_after_seconds, s.offline_after_seconds, core.get_offline_after()) as seconds,
-        case when o.outage_id is not null then greatest(o.heard_at, o.counted_from) else s.armed_at end as armed_at,
-        case
-          when o.outage_id is not null then o.heard_at
-          when s.earlier_seen_at is null or n.at < f.first_at then '-infinity'
-          when n.at > s.earlier_seen_at then s.earlier_seen_at
-        end as low,
-        case
-          when o.outage_id is not null then coalesce(o.back_at, 'infinity')
-          when s.earlier_seen_at is null or n.at > s.earlier_seen_at then 'infinity'
-          else f.first_at
-        end as high
-      from unnest(dpus, signs) with ordinality as n (dpu_id, at, ordinal)
-      join core.dpu_state s on s.dpu_id = n.dpu_id
-      left join lateral (select min(g.at) as first_at from core.first_sign g where g.dpu_id = n.dpu_id) f on true
-      left join lateral (
-        select p.outage_id, p.heard_at, p.back_at, p.offline_after_seconds, p.counted_from
-        from core.outage p
-        where p.dpu_id = n.dpu_id and p.superseded_at is null and p.heard_at < n.at
-        order by p.heard_at desc
-        limit 1
-      ) o on o.back_at is null or o.back_at > n.at
-    ),
-    point as (
-      select l.dpu_id, l.low, l.outage_id, l.seconds, l.armed_at, l.at from located l where l.low is not null
-      union
-      select l.dpu_id, l.low, l.outage_id, l.seconds, l.armed_at, l.low from located l where l.low is not null
-      union
-      select l.dpu_id, l.low, l.outage_id, l.seconds, l.armed_at, l.high from located l where l.low is not null
-    ),
-    piece as (
-      -- armed_at null: no silence counts
-      select
-        p.dpu_id, p.outage_id, p.seconds, p.at as heard_at, greatest(p.at, p.armed_at) as counted_from, p.armed_at is not null as is_armed,
-        lead(p.at) over (partition by p.dpu_id, p.low order by p.at) as back_at
-      from point p
-    ),
-    judged as (
-      select
-        p.dpu_id, p.outage_id, p.seconds, p.heard_at, p.counted_from, p.back_at, o.offline_at,
-        p.is_armed and p.back_at < 'infinity' and
-          v_listened - h.listened + core.get_microseconds(greatest(p.counted_from, v_listened_until), p.back_at) > p.seconds * bigint '1000000'
-        as is_long
-      from piece p
-      left join lateral core.list_offline_at(p.counted_from, p.seconds) o on p.is_armed
-      cross join lateral core.list_listened(p.counted_from) h
-      where p.heard_at > '-infinity' and p.back_at is not null
-    )
-    select
-      (select coalesce(array_agg(l.ordinal), '{}') from located l where l.low is not null),
-      (select coalesce(array_agg(distinct l.outage_id), '{}') from located l where l.outage_id is not null),
-      array_agg(j.dpu_id), array_agg(j.outage_id), array_agg(j.seconds), array_agg(j.heard_at), array_agg(j.counted_from), array_agg(j.back_at), array_agg(j.offline_at),
-      coalesce(bool_or(
-        j.offline_at is null and j.back_at > v_listened_until and j.is_long), false)
-    into v_found, v_old, v_dpus, v_outages, v_seconds, v_heards, v_counted, v_backs, v_offlines, v_is_open
-    from judged j;
+    select f.ordinals, f.old, f.is_open, f.stretch_dpus, f.outages, f.seconds, f.heards, f.counteds, f.backs, f.offlines
+    into v_found, v_old, v_is_open, v_dpus, v_outages, v_seconds, v_heards, v_counteds, v_backs, v_offlines
+    from core.find_stretches(dpus, signs, v_listened_until, v_listened) f;
 
     exit when v_is_locked or not v_is_open;
     -- Whether somebody listened in between is not settled yet. Who takes in a sign listens.
@@ -106,29 +184,8 @@ begin
     return v_found;
   end if;
 
-  -- what it replaces may have been recorded while this one waited
-  v_recorded_at := greatest(received_at, (select max(o.recorded_at) from core.outage o where o.outage_id = any (v_old)));
-  with old as (
-    update core.outage o set superseded_at = v_recorded_at
-    where o.outage_id = any (v_old)
-    returning o.outage_id, o.incident_id, o.detected_at
-  )
-  insert into core.outage (
-    dpu_id, heard_at, counted_from, offline_at, back_at, offline_after_seconds, recorded_at, detected_at, incident_id, pending)
-  select
-    p.dpu_id, p.heard_at, p.counted_from, p.offline_at, nullif(p.back_at, 'infinity'), p.seconds,
-    v_recorded_at, coalesce(o.detected_at, v_recorded_at), o.incident_id, true
-  from unnest(v_dpus, v_outages, v_seconds, v_heards, v_counted, v_backs, v_offlines)
-    as p (dpu_id, outage_id, seconds, heard_at, counted_from, back_at, offline_at)
-  left join old o on o.outage_id = p.outage_id
-  where p.offline_at < p.back_at;
-  -- of an outage that is gone the incident has to be told
-  update core.outage o
-  set pending = o.incident_id is not null and not exists (
-    select
-    from unnest(v_outages, v_backs, v_offlines) as p (outage_id, back_at, offline_at)
-    where p.outage_id = o.outage_id and p.offline_at < p.back_at)
-  where o.outage_id = any (v_old);
+  perform core.replace_outages(
+    v_old, v_dpus, v_outages, v_seconds, v_heards, v_counteds, v_backs, v_offlines, received_at);
 
   insert into core.first_sign (dpu_id, at, recorded_at)
   select n.dpu_id, min(n.at), settle_signs.received_at

@@ -68,3 +68,86 @@ end
 $$;
 comment on function core.is_channel_in_reach(integer) is
 'Whether a limited token may know of a channel with this under: one that tells of its spaces alone.';
+
+create or replace function core.check_channel_target(channel core.channel)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (channel.kind = 'email') <> (coalesce(cardinality(channel.recipients), 0) > 0) then
+    perform core.refuse(
+      422,
+      case channel.kind when 'email' then 'An e-mail channel needs recipients.' else 'Only e-mail has recipients.' end,
+      'to', 'Give to for e-mail, url for the others.');
+  end if;
+  if (channel.kind = 'email') <> (channel.url is null) or (channel.kind = 'webhook') <> coalesce(channel.url ~* '^https?://', false) then
+    perform core.refuse(
+      422,
+      case channel.kind
+        when 'email' then 'E-mail has no url.'
+        when 'webhook' then 'A webhook needs its url.'
+        else 'An Apprise channel needs the url of a service.'
+      end,
+      'url',
+      case channel.kind when 'email' then 'Give to.' when 'webhook' then 'It begins with https:// or http://.' else 'Such as slack://...; for https:// use kind webhook.' end);
+  end if;
+end
+$$;
+comment on function core.check_channel_target(core.channel) is
+'Errors: PT422 naming to or url unless a channel has what its kind needs: e-mail recipients, the others a url.';
+
+create or replace function core.check_channel_room(family_id integer)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  -- one after the other of a family, so that none is left out of the count
+  perform from core.token t where t.token_id = check_channel_room.family_id for no key update;
+  if (
+    select count(*) >= core.get_max_channels()
+    from core.channel c
+    where c.family_id = check_channel_room.family_id and c.deleted_at is null)
+  then
+    perform core.refuse(
+      409,
+      format('This token and those of its family made %s channels, and can have no more.', core.get_max_channels()),
+      'channel', 'Delete one of them. A token without a space can make any number.');
+  end if;
+end
+$$;
+comment on function core.check_channel_room(integer) is
+'Errors: PT409 where a family of limited tokens has as many channels as it can have. Locks the first of the family until the transaction ends.';
+
+create or replace function core.choose_secret(
+  kind text,
+  inout secret text,
+  patch jsonb,
+  out new_secret text
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if kind <> 'webhook' then
+    if patch->>'secret' is not null then
+      perform core.refuse(422, 'Only webhooks are signed.', 'secret', 'Leave it out.');
+    end if;
+    secret := null;
+  elsif patch->>'secret' is not null then
+    secret := patch->>'secret';
+    if secret !~ '^whsec_[A-Za-z0-9+/]{32,86}={0,2}$' then
+      perform core.refuse(
+        422, 'This is no secret of a webhook.', 'secret',
+        'Give whsec_ and 24 to 64 random bytes in base64, or leave it out for a new one.');
+    end if;
+  elsif secret is null or patch ? 'secret' then
+    new_secret := 'whsec_' || encode(decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), 'base64');
+    secret := new_secret;
+  end if;
+end
+$$;
+comment on function core.choose_secret(text, text, jsonb) is
+'The secret of a channel of a kind, from the one it has and a patch (api.put_channel): that of the patch, else the one it has, else a new one, given as new_secret too. Null for all but webhooks. Errors: PT422 naming secret.';

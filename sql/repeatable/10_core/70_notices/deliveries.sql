@@ -109,3 +109,111 @@ end
 $$;
 comment on function core.count_claimed(integer[]) is
 'How many deliveries of these channels are under way.';
+
+create or replace function core.put_off_deliveries(
+  channels integer[],
+  at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  -- Whoever waits for another of its subject waits as long as that one, and so comes behind it. Only the first hundred
+  -- that are due are looked at, here and below: what waits behind them costs nothing.
+  with front as materialized (
+    select d.delivery_id, d.channel_id, d.subject, d.due_at
+    from unnest(channels) as c (channel_id)
+    cross join lateral (
+      select e.delivery_id, e.channel_id, e.subject, e.due_at
+      from core.delivery e
+      where e.channel_id = c.channel_id and e.state = 'pending' and e.due_at <= put_off_deliveries.at
+      order by e.due_at, e.delivery_id
+      limit 100
+    ) d
+  ),
+  blocked as (
+    select d.delivery_id, first.due_at
+    from front f
+    cross join lateral (
+      select e.due_at
+      from core.delivery e
+      where e.channel_id = f.channel_id and e.subject = f.subject and e.state = 'pending' and e.delivery_id < f.delivery_id
+      order by e.delivery_id
+      limit 1
+    ) first
+    -- by its key: settled_at is null means pending, and makes no index of all that wait look cheap
+    join core.delivery d on d.delivery_id = f.delivery_id and d.settled_at is null
+    where first.due_at > f.due_at
+    for no key update of d skip locked
+  )
+  update core.delivery d set due_at = b.due_at from blocked b where d.delivery_id = b.delivery_id;
+end
+$$;
+comment on function core.put_off_deliveries(integer[], timestamptz) is
+'Has deliveries of channels that are due wait as long as an earlier one on the same subject does. Waits for nobody.';
+
+create or replace function core.list_next_deliveries(
+  channels integer[],
+  places bigint[],
+  families integer[],
+  family_places bigint[],
+  failing_places bigint,
+  max_rows integer,
+  at timestamptz
+)
+returns setof bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with candidate as (
+    select
+      d.delivery_id, c.channel_id, c.places, row_number() over (partition by c.channel_id order by d.due_at, d.delivery_id) as place
+    from unnest(channels, places) as c (channel_id, places)
+    cross join lateral (
+      select e.delivery_id, e.subject, e.due_at
+      from core.delivery e
+      where e.channel_id = c.channel_id and e.state = 'pending' and e.due_at <= list_next_deliveries.at
+      order by e.due_at, e.delivery_id
+      limit 100
+    ) d
+    left join lateral (
+      select e.delivery_id
+      from core.delivery e
+      where e.channel_id = c.channel_id and e.subject = d.subject and e.state = 'pending' and e.delivery_id < d.delivery_id
+      order by e.delivery_id
+      limit 1
+    ) first on true
+    where first.delivery_id is null
+  ),
+  -- families take turns, and so do the channels of nobody's
+  turn as (
+    select n.delivery_id, c.family_id, c.failing_since is not null as is_failing,
+      case when c.family_id is null then n.place
+        else row_number() over (partition by c.family_id order by n.place, n.delivery_id)
+      end as place
+    from candidate n
+    join core.channel c on c.channel_id = n.channel_id
+    where n.place <= n.places
+  ),
+  fitting as (
+    select t.*, row_number() over (partition by t.is_failing order by t.place, t.delivery_id) as of_all
+    from turn t
+    left join unnest(families, family_places) as f (family_id, places) on f.family_id = t.family_id
+    where f.family_id is null or t.place <= f.places
+  )
+  select f.delivery_id
+  from fitting f
+  where not f.is_failing or f.of_all <= failing_places
+  order by f.place, f.delivery_id
+  limit max_rows;
+end
+$$;
+comment on function core.list_next_deliveries(integer[], bigint[], integer[], bigint[], bigint, integer, timestamptz) is
+'The deliveries that are to be sent next: of each subject of a channel the first, and of those that wait behind it none.
+
+channels, places: how many of each channel may be claimed now, beside each other; families, family_places: the same of families of limited tokens; failing_places: of all channels whose last try failed. Families take turns. At most max_rows.';

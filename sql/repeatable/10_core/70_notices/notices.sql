@@ -28,6 +28,118 @@ comment on function core.is_open(integer, timestamptz) is
 
 By the rule of uptime (core.get_week): clock times that a change of the clocks repeats or skips are taken as they are shown.';
 
+create or replace function core.cancel_untold(
+  corrections bigint[],
+  at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  -- nobody needs to hear of what nobody has heard of
+  update core.delivery d set state = 'cancelled', reason = 'corrected', settled_at = cancel_untold.at
+  from core.notice n
+  where n.notice_id = any (corrections) and d.subject = 'incident ' || n.incident_id
+    and d.channel_id in (select c.channel_id from core.channel c where c.deleted_at is null)
+    and d.state = 'pending' and d.tries = 0 and d.claim is null
+    and not exists (
+      select from core.delivery o
+      where o.channel_id = d.channel_id and o.subject = d.subject
+        and (o.state in ('delivered', 'failed') or o.tries > 0 or o.claim is not null));
+end
+$$;
+comment on function core.cancel_untold(bigint[], timestamptz) is
+'Cancels deliveries about incidents that notices correct, in channels to which nothing about the incident was sent yet.';
+
+create or replace function core.add_deliveries(
+  notices bigint[],
+  kind text,
+  event text,
+  beginning text,
+  at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  insert into core.delivery (notice_id, channel_id, subject, state, reason, created_at, settled_at, due_at, give_up_at)
+  with notice as materialized (
+    select n.notice_id, n.space_id, coalesce('incident ' || n.incident_id, 'space ' || n.space_id) as subject
+    from core.notice n
+    where n.notice_id = any (notices)
+  ),
+  above as (
+    select a.space_id as of_id, a.above_id as space_id from core.list_above(array(select n.space_id from notice n)) a
+  ),
+  place as materialized (
+    select n.space_id, n.space_id is null or core.is_open(n.space_id, add_deliveries.at) as is_open
+    from (select distinct n.space_id from notice n) n
+    where exists (select from core.channel c where c.only_in_opening_hours and c.deleted_at is null)
+  ),
+  told as (
+    select
+      n.notice_id, c.channel_id, n.subject,
+      case
+        when add_deliveries.kind = 'correction' then before.state
+        when began.state is not null then began.state
+        -- it wants to know what begins, and did not hear of this
+        when beginning = any (c.events) then 'suppressed'
+      end as state,
+      case
+        when c.muted_until > at then 'muted'
+        when c.only_in_opening_hours and not p.is_open then 'closed'
+      end as reason
+    from notice n
+    join core.channel c on c.deleted_at is null and event = any (c.events)
+    left join place p on p.space_id is not distinct from n.space_id
+    left join lateral (
+      select d.state
+      from core.delivery d
+      join core.notice b on b.notice_id = d.notice_id and b.kind = beginning
+      where d.channel_id = c.channel_id and d.subject = n.subject
+      order by d.delivery_id desc
+      limit 1
+    ) began on beginning is not null
+    left join lateral (
+      select coalesce(min(d.state) filter (where d.state not in ('cancelled', 'suppressed')), min(d.state), 'suppressed') as state
+      from core.delivery d
+      where d.channel_id = c.channel_id and d.subject = n.subject
+    ) before on add_deliveries.kind = 'correction'
+    where c.under_id is null or began.state is not null or before.state <> 'suppressed'
+      or exists (select from above a where a.of_id = n.space_id and a.space_id = c.under_id)
+  ),
+  verdict as (
+    select t.notice_id, t.channel_id, t.subject, v.state, v.reason
+    from told t
+    cross join lateral (
+      select
+        case
+          when t.state = 'cancelled' and add_deliveries.kind = 'correction' then 'cancelled'
+          when t.state in ('suppressed', 'cancelled') then 'suppressed'
+          when t.state is not null or t.reason is null then 'pending'
+          else 'suppressed'
+        end as state,
+        case
+          when t.state = 'cancelled' and add_deliveries.kind = 'correction' then 'corrected'
+          when t.state in ('suppressed', 'cancelled') then 'not_told'
+          when t.state is null then t.reason
+        end as reason
+    ) v
+  )
+  select
+    v.notice_id, v.channel_id, v.subject, v.state, v.reason, add_deliveries.at, case when v.state <> 'pending' then add_deliveries.at end,
+    add_deliveries.at, add_deliveries.at + core.get_give_up_after()
+  from verdict v
+  order by v.notice_id, v.channel_id;
+end
+$$;
+comment on function core.add_deliveries(bigint[], text, text, text, timestamptz) is
+'Adds the deliveries of notices of one kind: to whom, and whether they are sent. event: by which of its events a channel wants them; beginning: the kind that they end (null: none). The rules are those of core.add_notices.';
+
 create or replace function core.add_notices(
   kinds text[],
   incident_ids bigint[],
@@ -64,87 +176,9 @@ begin
     select array_agg(m.notice_id order by m.notice_id) into v_notices from made m;
 
     if v_kind = 'correction' then
-      -- nobody needs to hear of what nobody has heard of
-      update core.delivery d set state = 'cancelled', reason = 'corrected', settled_at = v_now
-      from core.notice n
-      where n.notice_id = any (v_notices) and d.subject = 'incident ' || n.incident_id
-        and d.channel_id in (select c.channel_id from core.channel c where c.deleted_at is null)
-        and d.state = 'pending' and d.tries = 0 and d.claim is null
-        and not exists (
-          select from core.delivery o
-          where o.channel_id = d.channel_id and o.subject = d.subject
-            and (o.state in ('delivered', 'failed') or o.tries > 0 or o.claim is not null));
+      perform core.cancel_untold(v_notices, v_now);
     end if;
-
-    insert into core.delivery (notice_id, channel_id, subject, state, reason, created_at, settled_at, due_at, give_up_at)
-    with notice as materialized (
-      select n.notice_id, n.space_id, coalesce('incident ' || n.incident_id, 'space ' || n.space_id) as subject
-      from core.notice n
-      where n.notice_id = any (v_notices)
-    ),
-    above as (
-      select a.space_id as of_id, a.above_id as space_id from core.list_above(array(select n.space_id from notice n)) a
-    ),
-    place as materialized (
-      select n.space_id, n.space_id is null or core.is_open(n.space_id, v_now) as is_open
-      from (select distinct n.space_id from notice n) n
-      where exists (select from core.channel c where c.only_in_opening_hours and c.deleted_at is null)
-    ),
-    told as (
-      select
-        n.notice_id, c.channel_id, n.subject,
-        case
-          when v_kind = 'correction' then before.state
-          when began.state is not null then began.state
-          -- it wants to know what begins, and did not hear of this
-          when v_beginning = any (c.events) then 'suppressed'
-        end as state,
-        case
-          when c.muted_until > v_now then 'muted'
-          when c.only_in_opening_hours and not p.is_open then 'closed'
-        end as reason
-      from notice n
-      join core.channel c on c.deleted_at is null and v_event = any (c.events)
-      left join place p on p.space_id is not distinct from n.space_id
-      left join lateral (
-        select d.state
-        from core.delivery d
-        join core.notice b on b.notice_id = d.notice_id and b.kind = v_beginning
-        where d.channel_id = c.channel_id and d.subject = n.subject
-        order by d.delivery_id desc
-        limit 1
-      ) began on v_beginning is not null
-      left join lateral (
-        select coalesce(min(d.state) filter (where d.state not in ('cancelled', 'suppressed')), min(d.state), 'suppressed') as state
-        from core.delivery d
-        where d.channel_id = c.channel_id and d.subject = n.subject
-      ) before on v_kind = 'correction'
-      where c.under_id is null or began.state is not null or before.state <> 'suppressed'
-        or exists (select from above a where a.of_id = n.space_id and a.space_id = c.under_id)
-    ),
-    verdict as (
-      select t.notice_id, t.channel_id, t.subject, v.state, v.reason
-      from told t
-      cross join lateral (
-        select
-          case
-            when t.state = 'cancelled' and v_kind = 'correction' then 'cancelled'
-            when t.state in ('suppressed', 'cancelled') then 'suppressed'
-            when t.state is not null or t.reason is null then 'pending'
-            else 'suppressed'
-          end as state,
-          case
-            when t.state = 'cancelled' and v_kind = 'correction' then 'corrected'
-            when t.state in ('suppressed', 'cancelled') then 'not_told'
-            when t.state is null then t.reason
-          end as reason
-      ) v
-    )
-    select
-      v.notice_id, v.channel_id, v.subject, v.state, v.reason, v_now, case when v.state <> 'pending' then v_now end,
-      v_now, v_now + core.get_give_up_after()
-    from verdict v
-    order by v.notice_id, v.channel_id;
+    perform core.add_deliveries(v_notices, v_kind, v_event, v_beginning, v_now);
   end loop;
 end
 $$;

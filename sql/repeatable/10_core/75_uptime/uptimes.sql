@@ -1,5 +1,25 @@
 -- Uptime of sites: see business_times.sql.
 
+create or replace function core.check_uptime_range(
+  from_at timestamptz,
+  to_at timestamptz
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if to_at <= from_at then
+    perform core.refuse(422, 'to is not after from.', 'to', 'Give a later instant.');
+  end if;
+  if to_at > clock_timestamp() + interval '366 days' then
+    perform core.refuse(422, 'to lies in the far future.', 'to', 'Ask for what has been.');
+  end if;
+end
+$$;
+comment on function core.check_uptime_range(timestamptz, timestamptz) is
+'Errors: PT422 naming to for a range that is empty, or ends more than 366 days from now.';
+
 create or replace function core.list_observations(
   spaces integer[],
   time_zones text[],
