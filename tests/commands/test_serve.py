@@ -68,7 +68,7 @@ async def test_the_horizon_is_what_the_last_to_start_with_it_said(
         variables = {"HEADCOUNT_EVENTS_FROM": "1999-01-01", "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(first)}
         with running(tmp_path, command, DATABASE_URL=database_url, **variables) as process:
             assert await asyncio.to_thread(process.process.wait, PATIENCE) == 1
-        assert "HEADCOUNT_EVENTS_FROM: Events cannot be taken from 1999-01-01T00:00:00Z on." in process.said
+        assert "HEADCOUNT_EVENTS_FROM: Events cannot be accepted from 1999-01-01T00:00:00Z on." in process.said
         assert "Traceback" not in process.said
 
 

@@ -405,7 +405,7 @@ async def test_it_shows_whose_clock_is_wrong_and_what_was_refused(site: Site, se
     await expect(page.locator(tile("slow-2"))).not_to_contain_text("refused")
     await page.locator(tile("quick-2")).click()
     await expect(page.locator("#facts")).to_contain_text("clock not set, 1 event refused")
-    await expect(page.locator("#facts")).to_contain_text("The timestamp is of a clock that was never set.")
+    await expect(page.locator("#facts")).to_contain_text("The timestamp comes from a clock that was never set.")
     await page.locator(tile("slow-2")).click()
     await expect(page.locator("#name")).to_have_text("slow-2")
     await expect(page.locator("#facts")).not_to_contain_text("refused")
@@ -431,7 +431,7 @@ async def test_refused_events_can_be_read_with_the_keyboard_and_as_text(
     await expect(first).to_contain_text("`timestamp` must be an RFC 3339 timestamp")
     await expect(first).to_contain_text("today")
     assert await page.locator("main img").count() == 0
-    await expect(page.locator("#refusals li").nth(1)).to_contain_text("The timestamp is of a clock that was never set.")
+    await expect(page.locator("#refusals li").nth(1)).to_contain_text("The timestamp comes from a clock that was never set.")
     await expect(page.locator("#refusals li").nth(1).locator("code")).to_contain_text("direction 34 · sequence 0")
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
     await page.evaluate(axe)

@@ -72,7 +72,7 @@ async def test_it_knows_the_instants_at_which_unset_clocks_begin(connection: asy
     assert [verdicts.get(index) for index in (3, 4)] == ["too_old", None if start == "2010-01-01" else "too_old"]
     details = await connection.fetch("select detail from core.rejected_event where code = 'clock_unset'")
     assert {row["detail"] for row in details} == {
-        "The timestamp is of a clock that was never set. Set the clock of the device."
+        "The timestamp comes from a clock that was never set. Set the clock of the device."
     }
     assert await hear(connection, ("d", begin)) == ["clock_unset"]
 

@@ -30,8 +30,8 @@ async def test_it_names_a_zone_instead_of_an_abbreviation(connection: asyncpg.Co
     (refused,) = await calls.record_time_zones(connection, ["a"], ["MET"])
     assert refused.verdict == "invalid"
     assert refused.detail == (
-        "'MET' is an abbreviation too: it would be a fixed offset, without summer time. "
-        "Use a place, such as Europe/Brussels."
+        "'MET' is also an abbreviation: it would be a fixed offset, without summer time. "
+        "Use the name of a place, such as Europe/Brussels."
     )
     with pytest.raises(asyncpg.PostgresError, match="'EET' is an abbreviation too"):
         await calls.record_polls(connection, ["a"], [NOON], [True], assumed_zone="EET")

@@ -271,7 +271,7 @@ async def test_current_counts_leave_out_what_is_still_to_come_also_of_a_placemen
 async def test_the_floor_plan_cannot_be_changed_from_an_older_snapshot(connection: asyncpg.Connection) -> None:
     await build_house(connection)
     async with connection.transaction(isolation="repeatable_read"):
-        with pytest.raises(asyncpg.PostgresError, match="older snapshot"):
+        with pytest.raises(asyncpg.PostgresError, match="READ COMMITTED"):
             await connection.execute("select api.record_reset('house', 3, $1)", NOON)
 
 

@@ -136,7 +136,7 @@ async def test_the_zone_it_names_instead_has_the_same_rules(connection: asyncpg.
             assert refused.value.sqlstate == "PT422"
             assert (refused.value.detail, refused.value.hint) == (
                 "spaces[0].time_zone",
-                f"Use a place, such as {instead}.",
+                f"Use the name of a place, such as {instead}.",
             )
     finally:
         await connection.execute("set timezone = 'UTC'")

@@ -94,6 +94,6 @@ begin
 end
 $$;
 comment on function api.apply_site(jsonb) is
-'Brings a whole floor plan about, all or nothing, and says of each thing whether it was created, updated or unchanged. Applying it again changes nothing, and locks nothing.
+'Applies a whole floor plan, all or nothing, and says of each thing whether it was created, updated or unchanged. Applying it again changes nothing, and locks nothing.
 
 site: {spaces, doorways, dpus, placements: [{dpu, doorway, mounted_in, from, until}]}, each object as in its own call plus id. What it does not mention stays as it is. Errors: PT422 and PT409, and for a token that is limited to a space PT403 and PT404, or PT409 where it would have more than 2,000 spaces, naming the place, such as doorways[3].sides[0].';

@@ -97,6 +97,6 @@ begin
 end
 $$;
 comment on function api.claim_deliveries(integer, integer, integer, integer, integer) is
-'Takes deliveries that are due, to be sent by the caller, who then says with api.finish_delivery what came of it.
+'Claims deliveries that are due. The caller sends them, and reports the outcome with api.finish_delivery.
 
-max_rows: at most so many; lease_seconds: whoever has not said anything by then has died, and another one gets it; a_channel: at most so many of one channel are under way, and one where its last try failed; a_family, failing: at most so many of the channels that one family of limited tokens made, and of all those whose last try failed. Families take turns. Of one subject (an incident, a space) a channel gets one after the other: the later one waits until the earlier is delivered or given up. For any number of processes at once. kind: offline, online, correction, over_capacity, capacity_ok or test; details: what receivers get as data. The rows hold secrets.';
+max_rows: how many at most. lease_seconds: a claim ends after this time, and another process gets the delivery. a_channel: how many of one channel are under way at most; one where its last try failed. a_family, failing: how many at most of all channels that one family of limited tokens made, and of all channels whose last try failed. Families take turns. On one subject (an incident, a space) a channel gets one after the other: the later one waits until the earlier is delivered or given up. Any number of processes can call it at once. kind: offline, online, correction, over_capacity, capacity_ok or test; details: what receivers get as data. The rows hold secrets.';

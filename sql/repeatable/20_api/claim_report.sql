@@ -41,6 +41,6 @@ begin
 end
 $$;
 comment on function api.claim_report(double precision) is
-'Takes a report that nobody computes, for so many seconds; no row where there is none. The oldest of those tokens of which the fewest are being computed, so that one token that asks for many does not hold up the others. One whose computer has died is taken again; after three attempts it is failed instead.
+'Claims a report that no process computes, for so many seconds; no row where there is none. It is the oldest one of the tokens of which the fewest are being computed, so that one token with many does not hold up the others. When a claim ends without a result the report can be claimed again; after three attempts it has failed.
 
 Then call api.compute_report in one REPEATABLE READ transaction until it is done, and api.extend_report from another session meanwhile.';

@@ -92,6 +92,6 @@ begin
 end
 $$;
 comment on function api.compare_counts(jsonb) is
-'How raw counts of spaces would differ, over all their history up to now and at every instant, where the facts differ that api.preview_change returned: those that differ most first.
+'How the raw counts of spaces would change, at every instant of their history up to now, by a change that api.preview_change made: the largest differences first. facts: as it returned them.
 
-from_at, to_at: the first and the last instant at which the raw count would be another one; to_at is the instant of the dry run where it still would. largest_change: by how many people at most; at: the first instant of that; before, after: the raw count then. Errors: PT422 where it would need events that were dropped.';
+from_at, to_at: the first and the last instant at which the raw count would be another; to_at is the instant of the dry run where it still is. largest_change: by how many people at most; at: the first instant of that; before, after: the raw count then. Errors: PT422 where it would need events that were dropped.';

@@ -24,7 +24,7 @@ begin
   -- held until the end: nobody else begins it anew
   select r.* into v_report from core.report r where r.id = report and r.state = 'running' and r.attempts = attempt for no key update;
   if not found then
-    perform core.refuse(409, 'Somebody else computes the report, or it is over.', 'report', null);
+    perform core.refuse(409, 'The report is finished, or another process computes it.', 'report', null);
   end if;
   if v_report.now_at is null then
     v_report.now_at := coalesce(core.get_latest_poll(v_report.space_id), date_trunc('second', clock_timestamp()));
@@ -62,4 +62,4 @@ $$;
 comment on function api.compute_report(text, integer, text, integer) is
 'Computes the next rows of a report, those of max_sites sites after one; last_site is null when it is complete. The rows are those of one snapshot: that of the transaction, which has to be REPEATABLE READ.
 
-attempt: what api.claim_report said. Errors: PT409 where somebody else has taken it since; PT422 in another transaction.';
+attempt: as api.claim_report returned it. Errors: PT409 where another process has claimed it since; PT422 in a transaction with another isolation level.';

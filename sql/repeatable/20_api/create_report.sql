@@ -20,7 +20,7 @@ declare
   v_share integer := greatest(max_running / 4, 1);
 begin
   if create_report.format is null or create_report.format not in ('csv', 'json') then
-    perform core.refuse(422, 'There is no such format.', 'format', 'Give csv or json.');
+    perform core.refuse(422, 'format is neither csv nor json.', 'format', 'Give csv or json.');
   end if;
   if v_token_id is not null then
     v_same := core.find_same_report(v_token_id, v_space_id, create_report.now_at, create_report.format);
@@ -29,7 +29,7 @@ begin
     end if;
     if (select count(*) from core.report r where r.state = 'running' and r.token_id = v_token_id) >= v_share then
       perform core.refuse(
-        429, format('%s reports of this token wait to be computed, and that is its share.', v_share), null,
+        429, format('%s reports of this token are not done yet, the most that it can have.', v_share), null,
         'Try again when some are done.');
     end if;
     if (select count(*) from core.report r where r.token_id = v_token_id and r.created_at > clock_timestamp() - interval '1 hour') >= per_hour then
@@ -46,7 +46,7 @@ begin
 end
 $$;
 comment on function api.create_report(timestamptz, text, text, integer, text, integer) is
-'Asks for a report on uptime and returns its id, which is random. Whoever calls api.claim_report computes it.
+'Queues a report on uptime and returns its id, which is random. The service computes it (api.claim_report).
 
-now_at: the end of its windows; null: the latest poll that is stored when it is computed. under: of this space and all below it; null: all, or what the token reaches. format: csv or json, what GET /get_report answers with unless it is asked for the other. 
-token: the id of the token that asks, which has its share together with its family (core.list_makers); null: none is needed. Who asks again within a minute, while nothing changed that a report tells of, gets the same report. A token can have a quarter of max_running reports that are not done yet, and ask for per_hour an hour. Errors: PT404 for under; PT422; PT429 where the token has its share; PT503 where max_running reports are not done yet.';
+now_at: the end of its windows; null: the latest poll that is stored when it is computed. under: of this space and all below it; null: all, or what the token reaches. format: csv or json, which GET /get_report answers with unless it is asked for the other.
+token: the id of the token that asks; null where none is needed. A token and its family (core.list_makers) share what follows. Asking again within a minute returns the same report, unless something that it tells of has changed. At most a quarter of max_running reports can be waiting, and per_hour can be asked for in an hour. Errors: PT404 for under; PT422; PT429 beyond the share of the token; PT503 where max_running reports are not done yet.';

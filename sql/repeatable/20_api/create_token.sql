@@ -49,15 +49,15 @@ begin
     end if;
     if (select max(m.steps) + 1 from core.list_makers(v_maker.token_id) m) >= core.get_max_generations() then
       perform core.refuse(
-        403, format('This token is the last of %s that made one another.', core.get_max_generations()), null,
-        'Make the new one with a token further up.');
+        403, format('This token is the last of %s generations and cannot make another one.', core.get_max_generations()), null,
+        'Use the token that made this one.');
     end if;
     -- of requests at one time a few more may pass
     if v_maker.space_id is not null and core.is_family_full(core.get_family(v_maker.id)) then
       perform core.refuse(
         409,
-        format('This token and those of its family are %s, valid or made in the last 24 hours, and can be no more.', core.get_max_tokens()),
-        null, 'Revoke some and come back a day after they were made. A token without a space can make any number.');
+        format('The family of this token has %s tokens that are valid or less than 24 hours old, the most that it can have.', core.get_max_tokens()),
+        null, 'Revoke some, and try again 24 hours after they were made. A token without a space can make any number.');
     end if;
   end if;
   v_space_id := core.refer_to_space(space, 'space');
@@ -65,7 +65,7 @@ begin
     -- nobody gives away what he has not got; one without a space may make any token
     if v_maker.space_id is not null and not scopes <@ core.include_scopes(v_maker.scopes) then
       perform core.refuse(
-        403, 'This token lacks some of these scopes itself.', 'scopes',
+        403, 'This token lacks some of these scopes.', 'scopes',
         format('It can give %s.', array_to_string(core.include_scopes(v_maker.scopes), ', ')));
     end if;
     v_space_id := coalesce(v_space_id, v_maker.space_id);
@@ -87,6 +87,6 @@ begin
 end
 $$;
 comment on function api.create_token(bytea, text[], text, text, timestamptz, integer, integer) is
-'Lets whoever has the token with this SHA-256 digest do what its scopes say: ingest, read, admin (which includes read).
+'Adds a token, by its SHA-256 digest, with scopes: ingest, read, admin (which includes read).
 
-space: that one and all below it only (null: everything). expires_at null: never. events_per_second, requests_per_second: null for the limits that the service sets. On behalf of a token: neither longer nor faster than itself, and noted as made by it (created_by). If that is limited to a space: within that space (null: the same), and its own scopes only (else PT403). Errors: PT422 naming the field; PT403 also for one that is no longer valid, and for the eleventh generation; PT409 where its family of limited tokens has core.get_max_tokens.';
+space: that one and all below it only (null: everything). expires_at null: never. events_per_second, requests_per_second: null for the limits that the service sets. A token that makes another one is noted in created_by; the new one cannot live longer or have higher limits. If it is limited to a space, the new one is limited to that space or one below it (null: the same), and can only have its scopes (else PT403). Errors: PT422 naming the field; PT403 also where the token that asks is no longer valid, and for the eleventh generation; PT409 where its family of limited tokens has core.get_max_tokens.';

@@ -13,6 +13,6 @@ begin
 end
 $$;
 comment on function api.delete_channel(text) is
-'Deletes a channel. Its deliveries stay as history; what waits to be sent is cancelled.
+'Deletes a channel. Its deliveries stay as history; those that are pending are cancelled.
 
 Errors: PT404.';

@@ -27,4 +27,4 @@ $$;
 comment on function api.delete_dpu(text) is
 'Retires a DPU that was placed or heard from (true), or removes one that has no such facts (false).
 
-Its placement stays, and later events count; lists, alerts and what counts say of their DPUs leave it out from now on. Its incident ends, and nobody is told that it is back. api.put_dpu brings it back. Errors: PT404; PT403 for one that is not wholly within the token''s reach.';
+Its placement stays, and later events count. From now on lists, alerts and the dpus_placed of counts leave it out. Its incident ends without a notice. api.put_dpu brings it back. Errors: PT404; PT403 for one that is not wholly within the token''s space.';

@@ -79,6 +79,6 @@ begin
 end
 $$;
 comment on function api.detect_over_capacity() is
-'Stores notices of spaces that have come to hold more people than their capacity, and of those that hold at most 95 % of it again (rounded down; one below it at least). Returns how many. Call it about once a second.
+'Adds a notice for each space whose count has risen above its capacity, and for each that has fallen to 95 % of it again (rounded down, and at least one below). Returns how many. Call it about once a second.
 
-Only while some channel wants them, and then only of spaces whose count may have changed. What was told is kept, so that nothing is told twice; any number of processes may call it at once. details: {space, name, count, capacity, since}. A space whose capacity is cleared is no longer over it; of one that is retired nothing is told.';
+It looks only while some channel wants such notices, and then only at spaces whose count may have changed. It keeps what was told, so that nothing is told twice. Any number of processes can call it at once. details: {space, name, count, capacity, since}. A space whose capacity is cleared is no longer over it. Retired spaces have no notices.';

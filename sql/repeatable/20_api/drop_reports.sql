@@ -16,4 +16,4 @@ begin
 end
 $$;
 comment on function api.drop_reports(integer) is
-'Deletes reports that have been over for an hour, but for the newest ones of each token: so many, and so many of those that came without one.';
+'Deletes reports that were finished more than an hour ago. keep: how many of the newest stay for each token, and how many of those that came without a token.';

@@ -15,4 +15,4 @@ begin
 end
 $$;
 comment on function api.extend_report(text, integer, double precision, double precision) is
-'Says how far whoever computes a report has come (0 to 1), and keeps it for so many seconds more. Not in the transaction that computes it.';
+'Records the progress of a report (0 to 1), and extends the claim on it by so many seconds. Call it outside of the transaction that computes it.';

@@ -13,4 +13,4 @@ begin
 end
 $$;
 comment on function api.fail_report(text, integer, text) is
-'Ends a report that cannot be computed, and says why. Nothing happens where somebody else has taken it since.';
+'Marks a report as failed, with a reason. Does nothing where another process has claimed it since.';

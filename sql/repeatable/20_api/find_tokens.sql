@@ -45,6 +45,6 @@ begin
 end
 $$;
 comment on function api.find_tokens(bytea[]) is
-'Those of the tokens with these SHA-256 digests that are good now: neither revoked nor expired. Notes, at most once a minute, that they are used.
+'The tokens with these SHA-256 digests that are valid now: neither revoked nor expired. Updates last_used_at, at most once a minute.
 
-scopes: admin includes read. is_limited: to a space; then each statement on its behalf has to have its id in the setting headcount.token. family: the token itself and those that made it, as far as they share their limits (core.list_makers), with the limits of each beside it.';
+scopes: admin includes read. is_limited: whether it is limited to a space; then each statement on its behalf must have its id in the setting headcount.token. family: the token and those that made it, as far as they share limits (core.list_makers), with the limits of each in the arrays beside it.';

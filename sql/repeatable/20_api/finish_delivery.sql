@@ -53,6 +53,6 @@ begin
 end
 $$;
 comment on function api.finish_delivery(bigint, text, boolean, timestamptz, integer, integer, text, text) is
-'Notes a try of a delivery that the caller has claimed, and what comes next. Returns the state: delivered, failed, or pending where it will be tried again.
+'Records a try of a delivery that the caller has claimed. Returns the state: delivered, failed, or pending where it will be tried again.
 
-at: when the try began; duration_ms: how long it took; status: of HTTP; answer, error: their first 500 characters are kept. After a failed try it is tried again after 5 s, twice as long each time, at most half an hour; after 24 hours it is given up. Null for a delivery that is no more.';
+at: when the try began; duration_ms: how long it took; status: of HTTP; answer, error: their first 500 characters are kept. After a failed try it is tried again after 5 s, twice as long each time, at most half an hour; after 24 hours it is given up. Null for a delivery that no longer exists.';

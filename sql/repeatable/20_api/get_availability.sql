@@ -46,4 +46,4 @@ $$;
 comment on function api.get_availability(text, timestamptz, timestamptz) is
 'How much of [from_at, to_at) a DPU was online: by default the 24 hours before to_at, by default now.
 
-Only time from its first sign of life up to now is looked at, for a limited token where it hung above its doorways then. Time in which nobody listened counts as the state that it had before; time in which its silence means nothing counts as online. availability: online_seconds / (online_seconds + offline_seconds), null where there is nothing to divide. froms, untils: when it was offline, within the range. Errors: PT404; PT422 for an empty range.';
+Only the time from its first sign of life until now counts; for a limited token, only while the DPU hung above its doorways. Time in which nobody listened counts as the state before it; time in which silence means nothing counts as online. availability: online_seconds / (online_seconds + offline_seconds), null where both are 0. froms, untils: when it was offline, within the range. Errors: PT404; PT422 for an empty range.';

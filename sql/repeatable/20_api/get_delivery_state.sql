@@ -11,4 +11,4 @@ as $$
   where d.state = 'pending'
 $$;
 comment on function api.get_delivery_state() is
-'How many deliveries wait to be sent, or to be tried again, and how long the oldest of them has (0: none).';
+'How many deliveries are pending, and how many seconds the oldest of them has waited (0: there is none).';

@@ -14,6 +14,6 @@ begin
 end
 $$;
 comment on function api.get_device(text) is
-'The latest reading''s instant and the sum of all readings of a device (a DPU).
+'The instant of the latest reading of a device (a DPU), and the sum of all its readings.
 
-Errors: PT404 for a device never heard of.';
+Errors: PT404 for an unknown device.';

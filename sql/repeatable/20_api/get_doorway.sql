@@ -17,6 +17,6 @@ begin
 end
 $$;
 comment on function api.get_doorway(text) is
-'One doorway and its two sides; null is the outside, which to a limited token is all that it does not reach.
+'One doorway and its two sides. Null is the outside; a limited token sees null also for a side outside its space.
 
 Errors: PT404.';

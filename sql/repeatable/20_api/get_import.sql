@@ -14,6 +14,6 @@ as $$
   where i.digest = get_import.digest
 $$;
 comment on function api.get_import(text) is
-'How far the import of a file has come; no row if it was never begun.
+'The progress of the import of a file; no row if it never began.
 
 digest: SHA-256 of the file, hexadecimal. lines: those that are done, header included.';

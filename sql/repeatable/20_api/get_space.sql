@@ -21,4 +21,4 @@ $$;
 comment on function api.get_space(text) is
 'One space.
 
-time_zone and reset_at are what it says itself (null: as its parent), the effective ones what holds for it. Errors: PT404.';
+time_zone and reset_at are its own (null: those of its parent); the effective ones are those that hold. Errors: PT404.';

@@ -38,7 +38,7 @@ begin
   from_at := greatest(coalesce(from_at, to_at - interval '168 hours'), core.get_oldest_time());
   perform core.check_uptime_range(from_at, to_at);
   if to_at - from_at > interval '744 hours' then
-    perform core.refuse(422, 'That is more than 31 days.', 'from', 'Ask for a shorter range.');
+    perform core.refuse(422, 'The range is longer than 31 days.', 'from', 'Ask for a shorter range.');
   end if;
 
   select b.time_zone, b.week, b.business into time_zone, v_week, v_business
@@ -49,7 +49,7 @@ begin
     select u.up from core.list_up_times(array[v_space_id], array[time_zone], array[v_week], array[v_business], from_at, to_at) u), '{}');
   v_down := v_open - v_up;
   if (select count(*) from unnest(v_up)) > 10000 then
-    perform core.refuse(422, 'It went up and down more than 10,000 times.', 'from', 'Ask for a shorter range.');
+    perform core.refuse(422, 'The space went up and down more than 10,000 times.', 'from', 'Ask for a shorter range.');
   end if;
 
   select array_agg(d.start_at order by d.start_at), array_agg(d.end_at order by d.start_at),
@@ -84,6 +84,6 @@ begin
 end
 $$;
 comment on function api.get_timeline(text, timestamptz, timestamptz, integer) is
-'What the uptime of a space in [from_at, to_at) is made of, 31 days at most: when it was open, up and down, and its polls.
+'The uptime of a space in [from_at, to_at) in detail: when it was open, up and down, and its polls. At most 31 days.
 
 to_at is the now of the rule: later polls do not count; null: the latest poll that is stored. from_at null: 168 hours before. Arrays beside each other, oldest first. Days are those of the space''s zone, whole ones, with the seconds up and down of what lies in the range. open, up and down lie in it, and up and down make up open. Polls are those from from_at to to_at, both included: the newest max_polls of poll_count, with whether they were active and whether it was open then; only those count. Before the first of them the rule may have found an older one; polled: whether there ever was one by to_at. Errors: PT404; PT422, also for more than 10,000 changes.';

@@ -32,6 +32,6 @@ begin
 end
 $$;
 comment on function api.list_channels(text, integer) is
-'Channels in order of their ids. Never their secrets; of an Apprise address the scheme alone.
+'Channels in order of their ids. Never their secrets; of an Apprise address only the scheme.
 
-after: the id behind which to go on. failing_since: the first of the failed tries since the last that went well. On behalf of a limited token: those whose under it reaches.';
+after: the id behind which to go on. failing_since: the first failed try since the last success. A limited token sees channels whose under it reaches.';

@@ -32,6 +32,6 @@ begin
 end
 $$;
 comment on function api.list_counts(text[], text, timestamptz, timestamptz, boolean) is
-'The counts of several spaces at one instant, from one snapshot: those named (in that order, each once), or a space and all below it, or all; but for named ones without those that are retired.
+'The counts of several spaces at one instant, from one snapshot: of those named (in that order, each once), or of a space and all below it, or of all. Retired spaces only where they are named.
 
-Columns as api.get_count. known_only: leave out named spaces that are unknown or beyond the token''s reach. Errors: PT404 for an unknown space, unless known_only; PT422 for an instant in the future, for one that needs events that were dropped (api.get_retention: before, only quarter-hours can be asked for, without known_at), or for both spaces and under.';
+Columns as api.get_count. known_only: leave out named spaces that are unknown or outside the token''s space. Errors: PT404 for an unknown space, unless known_only; PT422 for an instant in the future, for one that needs dropped events (before events_from of api.get_retention only quarter-hours can be asked for, without known_at), or for both spaces and under.';

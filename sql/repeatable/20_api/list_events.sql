@@ -77,6 +77,6 @@ begin
 end
 $$;
 comment on function api.list_events(text, text, timestamptz, timestamptz, timestamptz, text, smallint, integer) is
-'Raw events in [from_at, to_at), in order of time, DPU and sequence: of one DPU, or those that counted for one space, each with its sign (+1: direction people entered). A token that is limited to a space gets of a DPU what it reported there.
+'Raw events in [from_at, to_at), in order of time, DPU and sequence: of one DPU, or those that counted for one space, each with its sign (+1: direction people entered). A limited token gets what the DPU saw within its space.
 
-after_time, after_dpu, after_sequence: the event behind which to go on. Bounds that are left out: what there is. Errors: PT404; PT422 unless exactly one of dpu and space is given, or for a bound before which events were dropped (api.get_retention).';
+after_time, after_dpu, after_sequence: the event behind which to go on. A bound that is null does not limit. Errors: PT404; PT422 unless exactly one of dpu and space is given, or for a bound before which events were dropped (api.get_retention).';

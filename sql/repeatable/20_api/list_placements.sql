@@ -27,6 +27,6 @@ begin
 end
 $$;
 comment on function api.list_placements(text) is
-'Where a DPU was and is, as far as is known now, oldest first.
+'The placements of a DPU as known now, oldest first.
 
 Each holds during [from_at, until_at); until_at null: it still does. mounted_in null: the outside. Errors: PT404.';

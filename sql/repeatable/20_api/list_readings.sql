@@ -56,6 +56,6 @@ begin
 end
 $$;
 comment on function api.list_readings(text, timestamptz, timestamptz, integer) is
-'What a device has read, in one row and from one snapshot: its latest reading''s instant, the sum of all, and beside each other the instants and counts of the newest max_rows in [from_at, to_at), oldest first; several sequences of one instant are summed.
+'The readings of a device, in one row and from one snapshot: the instant of the latest, the sum of all, and in parallel arrays the instants and counts of the newest max_rows in [from_at, to_at), oldest first. Several sequences of one instant are summed.
 
-Bounds that are left out: what there is. Errors: PT404 for a device never heard of; PT422 for a bound before which readings were dropped (api.get_retention).';
+A bound that is null does not limit. Errors: PT404 for an unknown device; PT422 for a bound before which readings were dropped (api.get_retention).';

@@ -36,6 +36,6 @@ begin
 end
 $$;
 comment on function api.list_report_sites(text, text, integer) is
-'As api.list_report_rows, with what a site is called and whether it was polled by the now of the report, as known now. A site that was never polled has all its business time as downtime, and that says nothing about it.
+'As api.list_report_rows, with what a site is called and whether it was polled by the now of the report, as known now. A site that was never polled has only downtime, which says nothing about it.
 
 name: null where it has none or the space is gone. Errors: PT404; PT409 for a report that is not complete.';

@@ -41,4 +41,4 @@ $$;
 comment on function api.list_selections(jsonb) is
 'The spaces of many selections at once, as the live stream needs them: one row each, in the order given.
 
-selections: an array of {token, spaces, under}: on behalf of which limited token (null: of none), and what api.list_counts would be asked for. spaces: their ids, in its order. error: the code of what api.list_counts would raise (PT404, PT422), with its message, place and hint; spaces is null then. Beyond the reach of a token that is no good any more there are none.';
+selections: an array of {token, spaces, under}: on behalf of which limited token (null: of none), and what api.list_counts would be asked for. spaces: their ids, in its order. error: the code of what api.list_counts would raise (PT404, PT422), with its message, place and hint; spaces is null then. A token that is no longer valid has none.';

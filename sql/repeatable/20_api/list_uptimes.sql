@@ -38,4 +38,4 @@ $$;
 comment on function api.list_uptimes(text, timestamptz, timestamptz, text) is
 'Active and other business time of a space in [from_at, to_at), in seconds: as a whole (grain null) or by buckets of local time, cut off at both ends, oldest first; at most 10,000.
 
-grain: 15m, 30m, 1h, 1d, 1w (from Monday) or 1mo. to_at is the now of the rule: later polls do not count; null: the latest poll that is stored. from_at null: 168 hours before. So the parts add up to the whole, and the hour, day or week before an instant is what a report of then says. polled: whether it was ever polled by then; if not, all its business time is downtime, and that says nothing about it. Errors: PT404; PT422.';
+grain: 15m, 30m, 1h, 1d, 1w (from Monday) or 1mo. to_at is the now of the rule: later polls do not count; null: the latest poll that is stored. from_at null: 168 hours before. The parts add up to the whole, and the hour, day or week before an instant equals what a report of that instant says. polled: whether the space was ever polled by then; if not, all its business time is downtime, which says nothing about it. Errors: PT404; PT422.';

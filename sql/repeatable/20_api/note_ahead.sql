@@ -27,6 +27,6 @@ begin
 end
 $$;
 comment on function api.note_ahead(text[], timestamptz[]) is
-'Notes of which DPUs these events, given as parallel arrays, come from ahead of our clock. For events that api.record_events refused as a whole (clock_suspect), and so could note nothing: it goes on refusing for as long as they come and our clock is suspected (core.note_suspicion). It says nothing of the clocks of these DPUs.
+'Notes which DPUs sent events, given as parallel arrays, from ahead of our clock. For requests that api.record_events refused as a whole (clock_suspect), so that it could store nothing: as long as such events come, our clock stays suspected (core.note_suspicion). It does not change the clock state of these DPUs.
 
-Left out are events of unknown DPUs, of such of which no event was ever accepted, and those that are not ahead, or by more than 100 years.';
+Left out are events of DPUs that are unknown or had no event accepted yet, and events that are not ahead, or by more than 100 years.';

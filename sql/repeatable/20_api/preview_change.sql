@@ -63,6 +63,6 @@ begin
 end
 $$;
 comment on function api.preview_change(text, jsonb) is
-'Does a change of the floor plan and rolls it back: returns what it would answer, and the facts that counts of spaces follow from where they would differ, for api.compare_counts.
+'Makes a change of the floor plan and rolls it back. Returns its result, and, for api.compare_counts, the facts on which counts depend, of the spaces for which they would change.
 
-change: apply_site, put_space, record_placement, undo_placement, record_reset or undo_reset; arguments: those of that function by their names, and for apply_site the site itself. result: its row (apply_site: a list of rows), null where it returns none. Until it returns, and no longer, no other transaction changes the floor plan; others store events meanwhile. Call it with a short statement_timeout all the same: events of DPUs and polls of spaces that it would make wait for it. Errors: those of the change.';
+change: apply_site, put_space, record_placement, undo_placement, record_reset or undo_reset; arguments: those of that function by their names, and for apply_site the site itself. result: its row (apply_site: a list of rows), null where it returns none. Until it returns no other transaction changes the floor plan; events are stored meanwhile. Call it with a short statement_timeout: events and polls of the DPUs and spaces that it would create wait for it. Errors: those of the change.';

@@ -37,7 +37,7 @@ begin
 
   v_new.kind := coalesce(patch->>'kind', v_channel.kind);
   if v_new.kind is null or v_new.kind not in ('webhook', 'email', 'apprise') then
-    perform core.refuse(422, 'A new channel needs its kind.', 'kind', 'Give webhook, email or apprise.');
+    perform core.refuse(422, 'A new channel needs a kind.', 'kind', 'Give webhook, email or apprise.');
   end if;
   if patch ? 'url' then
     v_new.url := patch->>'url';
@@ -63,7 +63,7 @@ begin
     select e.event from unnest(array['offline', 'online', 'over_capacity']) as e (event) where e.event = any (coalesce(v_new.events, array[e.event])));
   if cardinality(v_new.events) = 0 then
     perform core.refuse(
-      422, 'A channel needs events.', 'events', 'Give one or more of offline, online and over_capacity.');
+      422, 'A channel needs at least one event.', 'events', 'Give one or more of offline, online and over_capacity.');
   end if;
   if patch ? 'under' then
     v_new.under_id := core.refer_to_space(patch->>'under', 'under');
@@ -100,4 +100,4 @@ $$;
 comment on function api.put_channel(text, jsonb) is
 'Creates a channel, or changes what patch names: null clears, absent leaves as is.
 
-patch: {kind, url, to, secret, events, under, only_in_opening_hours, muted_until}. kind: webhook or apprise (url), email (to: an address or a list). events: of offline, online, over_capacity; a new channel has all if none are named. under: only notices about this space and those below it; on behalf of a limited token its own, unless named. secret: of a webhook; a new one is made where there is none, or for null, and given as new_secret, this once. What waits to be sent goes by what the channel is then. A family of limited tokens can have core.get_max_channels of them. Errors: PT409 beyond that; PT422 naming the field; PT404 beyond the token''s reach.';
+patch: {kind, url, to, secret, events, under, only_in_opening_hours, muted_until}. kind: webhook or apprise (url), email (to: an address or a list). events: of offline, online, over_capacity; a new channel has all if none are named. under: only notices about this space and those below it; on behalf of a limited token its own, unless named. secret: of a webhook; where there is none, or for null, a new one is made and returned once, as new_secret. Pending deliveries use the channel as it is when they are sent. A family of limited tokens can have core.get_max_channels channels. Errors: PT409 beyond that; PT422 naming the field; PT404 outside the token''s space.';

@@ -70,4 +70,4 @@ $$;
 comment on function api.record_hours(text[], smallint[], text[], text[], boolean, text) is
 'Adds rows to the opening hours of spaces, given as parallel arrays, and returns a verdict for each that was not added.
 
-What a space has already stays; nothing is taken away (api.put_space can). days: 0 (Monday) to 6; opens, closes: local time, HH:MM or HH:MM:SS, as in api.put_space. index counts from 0. verdict: duplicate (the space has these hours), unknown_space (as api.record_polls). assumed_zone as there. Uptime is told of all of these spaces from then on. Errors: PT422 for arrays of different lengths, or a row that is none.';
+The rows that a space has stay (api.put_space can replace them). days: 0 (Monday) to 6; opens, closes: local time, HH:MM or HH:MM:SS, as in api.put_space. index counts from 0. verdict: duplicate (the space has these hours), unknown_space (as api.record_polls). assumed_zone: as api.record_polls. From then on all of these spaces are sites: uptime is reported for them. Errors: PT422 for arrays of different lengths, or a row with a wrong value.';

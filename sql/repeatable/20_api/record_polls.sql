@@ -89,7 +89,7 @@ comment on function api.record_polls(text[], timestamptz[], boolean[], boolean, 
 'Stores polls, given as parallel arrays, and returns a verdict for each that was not accepted.
 
 A poll says that at an instant a space was active or not. index counts from 0. verdict: duplicate (the same space, instant and status is stored already, or came earlier in the arrays), in_future (more than 5 minutes ahead), clock_unset, too_old (before the horizon, api.set_horizon), unknown_space (only without auto_register: otherwise an unknown space is created). Two polls of one instant that disagree are both stored. Everything but duplicates is kept in core.rejected_poll, as are refused_bodies: polls that could not even be decoded, with refused_details saying why.
-A token that is limited to a space can report on the spaces within its reach; all others are unknown_space, and nothing is created.
+A limited token can report on spaces within its space; all others are unknown_space, and nothing is created.
 sender: the id of the token that sent them; null: that of the statement, if it has one. So many refused polls and events of a token and its family are kept in an hour (core.get_max_refused).
-numbers: for many polls of few spaces; which of spaces each poll is of, from 1, so that each name is said once. Without it spaces has an element for each poll.
-assumed_zone: for imports; the zone that is given to spaces which stand alone (no parent, nothing below, no doorway) and have none. Errors: PT422 for arrays of different lengths, or a zone that is none.';
+numbers: for many polls of few spaces: the place in spaces, from 1, of the space of each poll. Without it spaces has an element for each poll.
+assumed_zone: for imports; the zone that is given to spaces which stand alone (no parent, nothing below, no doorway) and have none. Errors: PT422 for arrays of different lengths, or an unknown zone.';

@@ -19,7 +19,7 @@ begin
   v_space_id := core.find_space(record_reset.space);
   v_at := coalesce(record_reset.at, recorded_at);
   if v_at > recorded_at then
-    perform core.refuse(422, 'at lies in the future.', 'at', 'A reset says what was counted; leave at out for now.');
+    perform core.refuse(422, 'at lies in the future.', 'at', 'Give an instant in the past, or leave it out for now.');
   end if;
   if v_count < 0 then
     perform core.refuse(422, 'count is negative.', 'count', 'Give how many people were there: 0 or more.');
@@ -41,6 +41,6 @@ begin
 end
 $$;
 comment on function api.record_reset(text, integer, timestamptz) is
-'Records that a space held exactly count people at an instant: its count starts from there.
+'Records a reset: exactly count people were in a space at an instant, and its count starts from there.
 
-at null: now. An event exactly at that instant belongs to before it. Another reset at the same instant supersedes the first. Errors: PT404; PT422 for an instant in the future, within a quarter-hour whose events were dropped, or a negative count.';
+at null: now. An event exactly at that instant counts as before the reset. Another reset at the same instant supersedes the first. Errors: PT404; PT422 for an instant in the future, within a quarter-hour whose events were dropped, or a negative count.';

@@ -83,4 +83,4 @@ $$;
 comment on function api.record_time_zones(text[], text[], boolean) is
 'Sets the zones of spaces, given as parallel arrays, and returns a verdict for each that set nothing.
 
-As api.put_space with time_zone, for many at once; of several rows of a space the last one holds. index counts from 0. verdict: duplicate (the space has this zone), invalid (the text is no IANA name, or an abbreviation too, such as CET), unknown_space (as api.record_polls). Uptime is told of all of these spaces from then on. Errors: PT422 for arrays of different lengths.';
+As api.put_space with time_zone, for many at once; of several rows of a space the last one holds. index counts from 0. verdict: duplicate (the space has this zone), invalid (the text is not an IANA name, or is also an abbreviation, such as CET), unknown_space (as api.record_polls). From then on all of these spaces are sites: uptime is reported for them. Errors: PT422 for arrays of different lengths.';

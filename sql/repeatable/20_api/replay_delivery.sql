@@ -43,7 +43,7 @@ begin
   if v_channel.deleted_at is not null then
     perform core.refuse(
       409, format('The channel %s was deleted.', quote_literal(v_channel.id)), 'delivery',
-      'A new channel of that name gets new notices only.');
+      'A new channel with the same id gets new notices only.');
   end if;
   update core.delivery d
   set state = 'pending', reason = null, settled_at = null, give_up_at = v_now + core.get_give_up_after(),
@@ -53,6 +53,6 @@ begin
 end
 $$;
 comment on function api.replay_delivery(text) is
-'Has a delivery sent once more, at once and then for 24 hours, whatever became of it: also one that was suppressed. The notice''s id stays the same, so that receivers know it.
+'Has a delivery sent again, whatever its state: at once, with tries for 24 hours. The id of the notice stays the same, so receivers can recognize it.
 
-One that is being tried stays so. Errors: PT404, also for one that a limited token cannot list; PT409 if its channel was deleted.';
+A try that is under way goes on. Errors: PT404, also for one that a limited token cannot list; PT409 if its channel was deleted.';

@@ -28,6 +28,6 @@ begin
 end
 $$;
 comment on function api.revoke_token(text, boolean) is
-'Ends a token, for good, and all that were made on its behalf, and on theirs. It stays in the list. Once more is all right.
+'Revokes a token for good, with all tokens that it made, and that those made. They stay in the list. Revoking again changes nothing.
 
-descendants: false for the token alone. Services that have seen one may take it for a few seconds more. Errors: PT404.';
+descendants: false for the token alone. A running service may accept it for a few seconds more. Errors: PT404.';

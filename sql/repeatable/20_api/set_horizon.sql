@@ -6,7 +6,7 @@ as $$
 begin
   if from_at < core.get_oldest_time() or from_at > clock_timestamp() then
     perform core.refuse(
-      422, format('Events cannot be taken from %s on.', core.format_second(from_at)), 'HEADCOUNT_EVENTS_FROM',
+      422, format('Events cannot be accepted from %s on.', core.format_second(from_at)), 'HEADCOUNT_EVENTS_FROM',
       format('Give an instant between %s and now.', core.format_second(core.get_oldest_time())));
   end if;
   update core.rollup_state s set horizon_at = from_at where s.horizon_at <> from_at;
@@ -14,6 +14,6 @@ begin
 end
 $$;
 comment on function api.set_horizon(timestamptz) is
-'Says from when on events, heartbeats and polls are taken, for all processes; null leaves it as it is. What is older is refused as too_old. Returns what holds.
+'Sets from when on events, heartbeats and polls are accepted, for all processes; null leaves it as it is. Older ones are refused as too_old. Returns the instant that holds.
 
-What is stored of before stays and counts. It is 2010-01-01 until somebody sets it. Errors: PT422 for an instant before 2000-01-01 or in the future.';
+What is stored already stays and counts. The default is 2010-01-01. Errors: PT422 for an instant before 2000-01-01 or in the future.';

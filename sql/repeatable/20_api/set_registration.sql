@@ -27,4 +27,4 @@ $$;
 comment on function api.set_registration(integer, integer, integer) is
 'Sets how many unknown DPUs may register themselves by their events and heartbeats, for all processes.
 
-burst: so many a token at once; per_hour: so many more each hour; max_unplaced: so many in all while nobody has placed or named them. Does nothing on a standby. Errors: PT422 for less than 0.';
+burst: how many a token can register at once; per_hour: how many more each hour; max_unplaced: how many there can be in total that nobody has placed or named. Does nothing on a standby. Errors: PT422 for a negative value.';

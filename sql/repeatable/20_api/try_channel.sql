@@ -54,6 +54,6 @@ begin
 end
 $$;
 comment on function api.try_channel(text, integer, integer, integer) is
-'Stores a notice of kind test for a channel, and claims its delivery as api.claim_deliveries does: send it and say what came of it.
+'Adds a notice of kind test for a channel, and claims its delivery as api.claim_deliveries does. The caller sends it, and reports the outcome with api.finish_delivery.
 
-It is not tried again, and goes out whatever the channel''s events, hours and muting. channel_tests, token_tests: at most so many a minute of the channel, and of the token that asks and its family (core.list_makers); null: any number. Errors: PT404, PT429.';
+It is sent whatever the events, hours and muting of the channel, and is not tried again. channel_tests, token_tests: how many a minute for the channel, and for the token that asks with its family (core.list_makers); null: any number. Errors: PT404, PT429.';

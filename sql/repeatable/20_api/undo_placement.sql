@@ -18,6 +18,6 @@ begin
 end
 $$;
 comment on function api.undo_placement(text, timestamptz) is
-'Takes back what api.record_placement, or a floor plan, told of a DPU from an instant on: what it trimmed or replaced holds again.
+'Takes back a placement that api.record_placement or api.apply_site recorded from an instant on: the placements that it trimmed or replaced hold again.
 
-from_at: the placement''s own from; of several from one instant the one that was told last. A DPU that was taken down hangs again. Nothing is erased: known_at still answers what was believed. Errors: PT404 for an unknown DPU, or where nothing was told from then on; PT409 if something else was told of that period since: take that back first; PT422 for a bound within a quarter-hour whose events were dropped.';
+from_at: the from of the placement; of several with the same one, the last that was recorded. A DPU that was taken down hangs again. Nothing is erased: known_at still answers as before. Errors: PT404 for an unknown DPU, or where no placement begins then; PT409 if the period was changed again since: take that back first; PT422 for a bound within a quarter-hour whose events were dropped.';

@@ -5,7 +5,7 @@ returns timestamptz
 language sql immutable
 as $$ select timestamptz '2000-01-01 00:00:00+00' $$;
 comment on function core.get_oldest_time() is
-'Nothing that is stored is older: the bound of what is read. What is taken begins later, at core.get_first_taken. Inlined by the planner: no search_path of its own.';
+'The oldest instant that anything stored can have: where reading begins. What is accepted begins later, at core.get_first_taken. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_horizon()
 returns timestamptz
@@ -33,7 +33,7 @@ as $$
     or "time" between timestamptz '1969-12-31 10:00:00+00' and timestamptz '1970-01-03 00:00:00+00')
 $$;
 comment on function core.is_clock_unset(timestamptz) is
-'Whether a device time is one of a clock that was never set: from 14 hours before to 2 days after 1970-01-01, 1980-01-06, 2000-01-01 or 2010-01-01, at which such clocks start. The hours before are for local times taken for UTC. Inlined by the planner: no search_path of its own.';
+'Whether a device time is one of a clock that was never set: from 14 hours before to 2 days after 1970-01-01, 1980-01-06, 2000-01-01 or 2010-01-01, at which such clocks start. The hours before allow for local times that are taken for UTC. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_latest_time(received_at timestamptz)
 returns timestamptz
@@ -47,7 +47,7 @@ returns integer
 language sql immutable
 as $$ select 600 $$;
 comment on function core.get_offline_after() is
-'After how many seconds of silence a DPU is offline, or quiet, where neither it nor a space says otherwise. Inlined by the planner: no search_path of its own.';
+'The default threshold: after so many seconds of silence a DPU is offline, or quiet. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_most_levels()
 returns integer
@@ -61,4 +61,4 @@ returns integer
 language sql immutable
 as $$ select 2000 $$;
 comment on function core.get_most_of_limited() is
-'Up to how many spaces a token may make that is limited to one: its own, and all below it, whoever made them. Inlined by the planner: no search_path of its own.';
+'How many spaces the subtree of a limited token can have at most, its own space included, whoever made them. Inlined by the planner: no search_path of its own.';

@@ -63,9 +63,9 @@ begin
 end
 $$;
 comment on function core.begin_rollup() is
-'Says whether this session may refresh the rollups now, and if so notes that it does. Commit at once; end with core.end_rollup.
+'Begins a refresh of the rollups, unless another session is refreshing them; says whether it did. Commit at once; end with core.end_rollup.
 
-False while another session is at it. A session that has ended, or that idles because its refresh failed, is not.';
+A session that has ended, or that idles because its refresh failed, does not count.';
 
 create or replace function core.end_rollup()
 returns void

@@ -69,4 +69,4 @@ begin
 end
 $$;
 comment on function core.put_doorway(text, jsonb, text) is
-'Creates a doorway or changes what patch names. Returns created, updated or unchanged. The caller goes on with core.rebuild_boundary. Errors: PT422; PT409 for other sides once a DPU was placed; PT404 and PT403 beyond the token''s reach.';
+'Creates a doorway or changes what patch names. Returns created, updated or unchanged. The caller goes on with core.rebuild_boundary. Errors: PT422; PT409 for other sides once a DPU was placed; PT404 and PT403 outside the token''s space.';

@@ -102,4 +102,4 @@ begin
 end
 $$;
 comment on function core.put_dpu(text, jsonb, text) is
-'Registers a DPU or changes what patch names. Returns created, updated or unchanged. Errors: PT422; PT409 for a MAC address that another DPU has; PT404 and PT403 beyond the token''s reach, which new DPUs always are.';
+'Registers a DPU or changes what patch names. Returns created, updated or unchanged. Errors: PT422; PT409 for a MAC address that another DPU has; PT404 and PT403 outside the token''s space, which new DPUs always are.';

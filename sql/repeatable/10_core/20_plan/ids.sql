@@ -21,7 +21,7 @@ begin
 end
 $$;
 comment on function core.find_space(text, text) is
-'The space_id of a space. Errors: PT404 naming place, also for one beyond the token''s reach.';
+'The space_id of a space. Errors: PT404 naming place, also for one outside the token''s space.';
 
 create or replace function core.find_doorway(
   doorway text,
@@ -44,7 +44,7 @@ begin
 end
 $$;
 comment on function core.find_doorway(text, text) is
-'The doorway_id of a doorway. Errors: PT404 naming place, also for one beyond the token''s reach.';
+'The doorway_id of a doorway. Errors: PT404 naming place, also for one outside the token''s space.';
 
 create or replace function core.find_dpu(
   dpu text,
@@ -67,7 +67,7 @@ begin
 end
 $$;
 comment on function core.find_dpu(text, text) is
-'The dpu_id of a DPU. Errors: PT404 naming place, also for one beyond the token''s reach.';
+'The dpu_id of a DPU. Errors: PT404 naming place, also for one outside the token''s space.';
 
 create or replace function core.refer_to_space(
   space text,
@@ -112,4 +112,4 @@ begin
 end
 $$;
 comment on function core.check_id(text, text) is
-'Raises PT422 naming place unless the text can be an id.';
+'Errors: PT422 naming place unless the text can be an id.';

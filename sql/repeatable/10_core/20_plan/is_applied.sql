@@ -95,4 +95,4 @@ begin
 end
 $$;
 comment on function core.is_applied(jsonb) is
-'Whether a floor plan, as api.apply_site takes it, says nothing but what is so: then nobody has to be kept from storing events. False also where it is not sure, and for what a token cannot reach.';
+'Whether a floor plan, as api.apply_site takes it, changes nothing: then the lock of the floor plan is not needed. False also where that is not certain, and for what the token cannot reach.';

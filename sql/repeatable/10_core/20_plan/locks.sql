@@ -7,7 +7,7 @@ as $$
   select coalesce(current_setting('headcount.dry_run', true) = pg_current_xact_id_if_assigned()::text, false)
 $$;
 comment on function core.is_dry_run() is
-'Whether what is done now will be rolled back (core.begin_dry_run). Then nothing may be written or locked that who stores events waits for: live rows, states of DPUs, outages. Inlined by the planner: no search_path of its own.';
+'Whether what is done now will be rolled back (core.begin_dry_run). Then nothing may be written or locked for which a transaction that stores events would wait: live rows, states of DPUs, outages. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.begin_dry_run()
 returns void
@@ -20,7 +20,7 @@ begin
 end
 $$;
 comment on function core.begin_dry_run() is
-'Says that what follows will be rolled back. Call it first in a block that ends with an error: with the block what it says is gone.';
+'Begins a dry run: what follows will be rolled back. Call it first in a block that ends with an error; the dry run ends with that block.';
 
 create or replace function core.lock_plan()
 returns timestamptz
@@ -30,8 +30,8 @@ as $$
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     perform core.refuse(
-      422, 'The floor plan cannot be changed from an older snapshot.', 'transaction_isolation',
-      'Change it in a transaction that is read committed.');
+      422, 'The floor plan can only be changed in a READ COMMITTED transaction.', 'transaction_isolation',
+      'Begin one with this isolation level.');
   end if;
   if core.is_dry_run() then
     lock table core.lock_plan in share update exclusive mode;

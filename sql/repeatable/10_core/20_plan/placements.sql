@@ -95,7 +95,7 @@ begin
   if find_mounting.mounted_side is null then
     perform core.refuse(
       422,
-      format('%s is no side of the doorway %s.', coalesce(quote_literal(mounted_in), 'The outside'), quote_literal(doorway)),
+      format('%s is not a side of the doorway %s.', coalesce(quote_literal(mounted_in), 'The outside'), quote_literal(doorway)),
       place || 'mounted_in', 'Name one of its two sides; null is the outside.');
   end if;
 end
@@ -128,7 +128,7 @@ begin
 end
 $$;
 comment on function core.is_placed(integer, integer, smallint, tstzrange) is
-'Whether a DPU is believed to be above a doorway, mounted on that side, all through a period; null doorway: nowhere all through it.';
+'Whether a DPU hangs above a doorway, mounted on that side, for the whole of a period, as far as is known now. Null doorway: whether it hangs nowhere for the whole period.';
 
 create or replace function core.place_dpu(
   dpu_id integer,
@@ -186,7 +186,7 @@ begin
 end
 $$;
 comment on function core.place_dpu(integer, text, text, timestamptz, timestamptz, timestamptz, text) is
-'Records that a DPU is above a doorway during [from_at, until_at): what was believed of that period is superseded, what it leaves over of older placements is kept. Null doorway: it hangs nowhere then. The caller goes on with core.rebase_offline_after. Returns created (nothing was believed of that period), updated or unchanged. Errors: PT422, also for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';
+'Records that a DPU is above a doorway during [from_at, until_at). Earlier placements are superseded for that period and kept outside it. Null doorway: it hangs nowhere then. The caller goes on with core.rebase_offline_after. Returns created (no placement was known for that period), updated or unchanged. Errors: PT422, also for a bound within a quarter-hour whose events were dropped; PT403 outside the token''s space.';
 
 create or replace function core.undo_placement(
   dpu_id integer,
@@ -222,7 +222,7 @@ begin
       404, 'No placement of this DPU starts at that instant.', 'from',
       case
         when found and core.get_reach() is null then format(
-          'What holds from then on is the rest of an older placement. To change that, undo the one that ends there: DELETE /v1/dpus/{id}/placements?from=%s.',
+          'An older placement goes on from there. To change that, undo the one that ends there: DELETE /v1/dpus/{id}/placements?from=%s.',
           core.format_instant(lower(v_later.during)))
         else 'GET /v1/dpus/{id}/placements lists them. Give the from of one of them.'
       end);
@@ -272,4 +272,4 @@ begin
 end
 $$;
 comment on function core.undo_placement(integer, timestamptz, timestamptz) is
-'Takes back what was told last of a DPU from from_at on: of that period holds again what held before. The caller goes on with core.rebase_offline_after. Errors: PT404 where none starts there, naming the one that cut off what holds from then on; PT409 naming the latest one that changed that period since; PT422 for a bound within a quarter-hour whose events were dropped; PT403 beyond the token''s reach.';
+'Takes back the placement of a DPU that was recorded last from from_at on: the earlier placements of that period hold again. The caller goes on with core.rebase_offline_after. Errors: PT404 where none starts there (the hint names the one that ends there); PT409 naming the latest one that changed that period since; PT422 for a bound within a quarter-hour whose events were dropped; PT403 outside the token''s space.';

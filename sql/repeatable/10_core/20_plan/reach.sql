@@ -20,7 +20,7 @@ begin
 end
 $$;
 comment on function core.get_reach() is
-'The space to which the statement''s token is limited: it reaches that one and all below. Null: everything; 0 (no space has it): nothing, since the token is no good any more.';
+'The space to which the token of the statement is limited: it reaches that space and all below it. Null: everything. 0 (no space has it): nothing, since the token is no longer valid.';
 
 create or replace function core.list_reach()
 returns integer[]
@@ -48,7 +48,7 @@ begin
 end
 $$;
 comment on function core.is_space_in_reach(integer) is
-'Whether a space is within reach: true as well where nothing is limited.';
+'Whether a space is within the scope of the token; true for a token without a space.';
 
 create or replace function core.list_asked_spaces(
   spaces text[],
@@ -66,7 +66,7 @@ declare
   v_under integer := case when under is not null then core.find_space(under, 'under') else core.get_reach() end;
 begin
   if spaces is not null and under is not null then
-    perform core.refuse(422, 'space and under exclude each other.', 'under', 'Give one of them.');
+    perform core.refuse(422, 'space and under cannot be combined.', 'under', 'Give one of them.');
   end if;
   if spaces is not null and known_only then
     select coalesce(array_agg(s.space_id order by n.place), '{}') into v_ids
@@ -94,9 +94,9 @@ begin
 end
 $$;
 comment on function core.list_asked_spaces(text[], text, boolean) is
-'The spaces that somebody asks for, within reach: those named (in that order, each once), or one and all below it, or all by their ids; those that are retired only by name.
+'The spaces that a request asks for, as far as its token reaches: those named (in that order, each once), or one and all below it, or all by their ids. Retired spaces only where they are named.
 
-known_only: without those that are unknown or beyond reach. Errors: PT404 for an unknown space otherwise; PT422 for both spaces and under.';
+known_only: leave out spaces that are unknown or that the token does not reach. Errors: PT404 for such a space otherwise; PT422 for both spaces and under.';
 
 create or replace function core.is_doorway_seen(doorway_id integer)
 returns boolean
@@ -127,13 +127,13 @@ begin
     where d.doorway_id = check_doorway.doorway_id and side.space_id is not null and not core.is_space_in_reach(side.space_id)
   ) then
     perform core.refuse(
-      403, 'One side of the doorway is beyond the reach of this token.', place,
-      'A token that reaches both sides can do it.');
+      403, 'One side of the doorway is outside this token''s space.', place,
+      'Use a token whose space contains both sides.');
   end if;
 end
 $$;
 comment on function core.check_doorway(integer, text) is
-'Raises PT403 naming place if a doorway leads into a space beyond reach: it can be read from one side, but not changed.';
+'Errors: PT403 naming place if one side of a doorway is outside the token''s space. Such a doorway can be read, but not changed.';
 
 create or replace function core.list_seen_placements(dpus integer[])
 returns table (dpu_id integer, doorway_id integer, during tstzrange)
@@ -153,7 +153,7 @@ begin
 end
 $$;
 comment on function core.list_seen_placements(integer[]) is
-'When DPUs hung, or hang, above doorways that can be read. What a limited token may know or report of a DPU lies in these periods.';
+'When DPUs hung, or hang, above doorways that the token can read. A limited token may know and report what DPUs saw in these periods.';
 
 create or replace function core.is_dpu_seen(dpu_id integer)
 returns boolean
@@ -193,10 +193,10 @@ begin
     and (w.side_b_id is null or w.side_b_id = any (v_reach));
   if not coalesce(v_own @> check_dpu.during, false) then
     perform core.refuse(
-      403, 'The DPU is not all within the reach of this token.', place,
-      'It would have to hang above doorways of its spaces alone, for the whole period. A token without a space can do it.');
+      403, 'For part of that period the DPU hangs outside this token''s space.', place,
+      'Use a token without a space, or one in whose space it hangs all the time.');
   end if;
 end
 $$;
 comment on function core.check_dpu(integer, tstzrange, text) is
-'Raises PT403 naming place unless a DPU hangs above doorways wholly within reach all through a period: a limited token never gains a DPU, or time of one, by what it does itself.';
+'Errors: PT403 naming place unless a DPU hangs, for the whole of a period, above doorways of which both sides are within the token''s space. So a limited token never gains a DPU, or time of one, by what it does itself.';

@@ -24,7 +24,7 @@ begin
 end
 $$;
 comment on function core.list_schedules(integer[], timestamptz) is
-'The zone and the daily reset that hold for each space: its own, or the nearest above it that says something, else UTC and never.';
+'The zone and the daily reset that hold for each space: its own, else those of the nearest space above it that has them, else UTC and never.';
 
 create or replace function core.get_scheduled_reset(
   day date,

@@ -16,7 +16,7 @@ begin
 end
 $$;
 comment on function core.list_site_items(jsonb) is
-'Of each thing that a site lists what it is and its id (a placement has that of its DPU), in the order in which api.apply_site gives them.';
+'What a site lists, in the order of api.apply_site: the kind of each thing and its id (of a placement, that of its DPU).';
 
 create or replace function core.list_spaces_in_order(spaces jsonb)
 returns table (item jsonb, number bigint)
@@ -82,7 +82,7 @@ begin
 end
 $$;
 comment on function core.register_listed_spaces(jsonb, integer) is
-'Creates the spaces of a site that are not there yet, and returns an object with their ids as keys. From so many on PostgreSQL looks at the table anew.';
+'Creates the spaces of a site that are not there yet, and returns an object with their ids as keys. many: from so many new rows on, the table is analyzed.';
 
 create or replace function core.register_listed_dpus(
   dpus jsonb,
@@ -107,7 +107,7 @@ begin
 end
 $$;
 comment on function core.register_listed_dpus(jsonb, integer) is
-'Registers the DPUs of a site that are not there yet, and returns an object with their ids as keys. From so many on PostgreSQL looks at the tables anew.';
+'Registers the DPUs of a site that are not there yet, and returns an object with their ids as keys. many: from so many new rows on, the tables are analyzed.';
 
 create or replace function core.get_rests(
   dpus text[],

@@ -34,7 +34,7 @@ begin
 end
 $$;
 comment on function core.check_opening_hours(jsonb, text) is
-'Raises PT422 naming place unless it is null or a list of {day, open, close}.';
+'Errors: PT422 naming place unless it is null or a list of {day, open, close}.';
 
 create or replace function core.check_retirable(
   space_id integer,
@@ -64,7 +64,7 @@ begin
 end
 $$;
 comment on function core.check_retirable(integer, text, text) is
-'Raises PT409 naming place while a space that is in use lies in a space, or a token is limited to it.';
+'Errors: PT409 naming place while another space that is in use lies in a space, or a token is limited to it.';
 
 create or replace function core.refuse_depth(
   space text,
@@ -77,12 +77,12 @@ as $$
 begin
   perform core.refuse(
     422,
-    format('With %s there the tree of spaces would have more than %s levels.', quote_literal(space), core.get_most_levels()),
+    format('%s cannot go there: the tree of spaces would have more than %s levels.', quote_literal(space), core.get_most_levels()),
     place, 'Put it higher up: a building needs a handful of levels.');
 end
 $$;
 comment on function core.refuse_depth(text, text) is
-'Raises PT422 naming place: the tree would be too deep with a space there.';
+'Raises PT422 naming place: a space there would make the tree too deep.';
 
 create or replace function core.check_depth(
   space_id integer,
@@ -116,7 +116,7 @@ begin
 end
 $$;
 comment on function core.check_depth(integer, integer, text, text) is
-'Raises PT422 naming place if the tree would have more than 32 levels with a space, and what lies in it, below a parent.';
+'Errors: PT422 naming place if the tree would have more than 32 levels with a space, and what lies in it, below a parent.';
 
 create or replace function core.check_room(
   spaces jsonb,
@@ -148,13 +148,13 @@ begin
   limit 1;
   if found then
     perform core.refuse(
-      409, format('The space of this token would have more than %s spaces below it and itself.', v_most),
-      format(places, v_number) || 'id', 'A token without a space can make more.');
+      409, format('The space of this token would have more than %s spaces, itself included.', v_most),
+      format(places, v_number) || 'id', 'Use a token without a space.');
   end if;
 end
 $$;
 comment on function core.check_room(jsonb, text) is
-'Raises PT409 naming the place of the first space that is one too many for a token that is limited to a space. spaces, places: as core.check_spaces.';
+'Errors: PT409 naming the place of the first space that is one too many for a limited token. spaces, places: as core.check_spaces.';
 
 create or replace function core.check_spaces(
   spaces jsonb,
@@ -242,7 +242,7 @@ begin
 end
 $$;
 comment on function core.check_spaces(jsonb, text) is
-'Raises PT422 naming the place of the first space that cannot be as it is told, whatever there is: before anybody locks the floor plan. PT409 as core.check_room.
+'Errors: PT422 naming the place of the first space with a wrong value, whatever is stored. Needs no lock of the floor plan. PT409 as core.check_room.
 
 spaces: as api.apply_site takes them; places: the format of the place of one, given its number from 0.';
 
@@ -262,14 +262,14 @@ begin
     -- to the token its own space has no parent, and stays where it is
     if space.space_id <> core.get_reach() then
       perform core.refuse(
-        403, format('%s would leave the reach of this token.', quote_literal(space.id)), place || 'parent',
+        403, format('%s would leave this token''s space.', quote_literal(space.id)), place || 'parent',
         'Name a parent, or leave it as it is.');
     end if;
   elsif patch ? 'parent' then
     v_parent_id := core.refer_to_space(patch->>'parent', place || 'parent');
     if v_parent_id in (select core.list_subtree(space.space_id)) then
       perform core.refuse(
-        422, format('%s lies within %s already.', quote_literal(patch->>'parent'), quote_literal(space.id)),
+        422, format('%s lies within %s.', quote_literal(patch->>'parent'), quote_literal(space.id)),
         place || 'parent', 'The parent must not be the space itself or one below it.');
     end if;
     return v_parent_id;
@@ -402,4 +402,4 @@ begin
 end
 $$;
 comment on function core.put_space(text, jsonb, timestamptz, text) is
-'Creates a space or changes what patch names (null clears, absent leaves as is). Returns created, updated or unchanged. Errors: PT422; PT404 and PT403 beyond the token''s reach.';
+'Creates a space or changes what patch names (null clears, absent leaves as is). Returns created, updated or unchanged. Errors: PT422; PT404 and PT403 outside the token''s space.';

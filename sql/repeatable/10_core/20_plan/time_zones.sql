@@ -18,7 +18,7 @@ as $$
       or exists (select from pg_timezone_abbrevs a where a.abbrev = z.name and a.utc_offset <> z.always))
 $$;
 comment on function core.get_zone_instead(text) is
-'The zone to take instead of one whose name is an abbreviation too, such as CET: at time zone takes the abbreviation, a fixed offset. Null for all others, also for those that have this very offset all year (UTC, EST).';
+'The zone to use instead of one whose name is also an abbreviation, such as CET: PostgreSQL takes the name for the abbreviation, which is a fixed offset. Null for all others, also for zones with this offset all year (UTC, EST).';
 
 create or replace function core.explain_time_zone(
   time_zone text,
@@ -32,8 +32,8 @@ declare
   v_instead text := core.get_zone_instead(time_zone);
 begin
   if v_instead is not null then
-    message := format('%s is an abbreviation too: it would be a fixed offset, without summer time.', quote_literal(time_zone));
-    hint := format('Use a place, such as %s.', v_instead);
+    message := format('%s is also an abbreviation: it would be a fixed offset, without summer time.', quote_literal(time_zone));
+    hint := format('Use the name of a place, such as %s.', v_instead);
   else
     message := format('%s is not a time zone.', quote_literal(left(time_zone, 80)));
     hint := 'Use an IANA name such as Europe/Berlin.';
@@ -41,7 +41,7 @@ begin
 end
 $$;
 comment on function core.explain_time_zone(text) is
-'Why a text that core.list_time_zones leaves out is no time zone here, and what to take.';
+'Why a text that core.list_time_zones leaves out cannot be used as a time zone, and what to use.';
 
 create or replace function core.list_time_zones(names text[])
 returns text[]
@@ -84,4 +84,4 @@ begin
 end
 $$;
 comment on function core.check_time_zone(text, text) is
-'Raises PT422 naming place unless core.list_time_zones has the text.';
+'Errors: PT422 naming place unless core.list_time_zones has the text.';

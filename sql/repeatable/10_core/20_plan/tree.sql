@@ -86,4 +86,4 @@ as $$
   select d.space_id, d.doorway_id, d.inner_side from core.derive_boundary(doorways) d;
 $$;
 comment on function core.rebuild_boundary(integer[]) is
-'Brings core.boundary up to date for some doorways, and leaves the spaces concerned in core.live_change. Call it under core.lock_plan.';
+'Updates core.boundary for some doorways, and adds the spaces concerned to core.live_change. The caller holds core.lock_plan.';

@@ -11,7 +11,7 @@ as $$
     where s.scope = any (scopes) or (s.scope = 'read' and 'admin' = any (scopes)))
 $$;
 comment on function core.include_scopes(text[]) is
-'The scopes that a token has which was made with these: admin includes read. In the order ingest, read, admin.';
+'The scopes of a token that was made with these: admin includes read. In the order ingest, read, admin.';
 
 create or replace function core.describe_tokens(tokens integer[])
 returns table (
@@ -45,14 +45,14 @@ begin
 end
 $$;
 comment on function core.describe_tokens(integer[]) is
-'Tokens as api.list_tokens gives them, in no order. created_by: null as well for one beyond reach.';
+'Tokens as api.list_tokens gives them, in no order. created_by: null also for a token that the caller does not reach.';
 
 create or replace function core.get_max_generations()
 returns integer
 language sql immutable
 as $$ select 10 $$;
 comment on function core.get_max_generations() is
-'How many tokens, each made by the one before, a family can have below one another. Inlined by the planner: no search_path of its own.';
+'How many generations of tokens a family can have, each made by the one before. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.list_makers(token_id integer)
 returns table (maker_id integer, steps integer)
@@ -75,9 +75,9 @@ begin
 end
 $$;
 comment on function core.list_makers(integer) is
-'A token (steps: 0), the one that made it, and so on, as long as that one is limited to a space: the last is the first of the family.
+'A token (steps: 0), the token that made it, and so on, as long as they are limited to a space. The last row is the first of the family.
 
-A family shares its limits. What a token without a space makes begins a family of its own: that one may make any token anyway.';
+A family shares its limits. A token that was made by one without a space begins a family of its own.';
 
 create or replace function core.get_max_tokens()
 returns integer
@@ -109,7 +109,7 @@ begin
 end
 $$;
 comment on function core.is_family_full(integer) is
-'Whether the family that begins with this token has as many as it can have: tokens that are valid, and all of the last 24 hours. So to revoke them makes no room for any number of new ones on the same day.';
+'Whether the family that begins with this token is full. Tokens that are valid count, and all that were made in the last 24 hours: so revoking some makes no room for new ones on the same day.';
 
 create or replace function core.get_family(token text)
 returns integer
@@ -123,4 +123,4 @@ as $$
   limit 1
 $$;
 comment on function core.get_family(text) is
-'The first of the family of the token with this id; null: there is none.';
+'The first token of the family of the token with this id; null where there is no such token.';

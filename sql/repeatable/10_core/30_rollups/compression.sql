@@ -57,6 +57,6 @@ begin
 end
 $$;
 comment on procedure core.compress_due(text) is
-'Compresses the chunks of more than 7 days ago. Call it on its own, outside of a transaction.
+'Compresses chunks that are more than 7 days old. Call it on its own, outside of a transaction.
 
-failure: what went wrong with the first chunk that could not be compressed for another reason than that it is busy; null: nothing.';
+failure: why the first chunk could not be compressed (that it is busy does not count); null: none failed.';

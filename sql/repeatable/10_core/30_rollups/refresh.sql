@@ -102,7 +102,7 @@ begin
 end
 $$;
 comment on procedure core.refresh_rollups(integer, jsonb) is
-'Brings the rollups up to 30 minutes before now and over every late mark, then moves rollup_state and clears the marks: the job behind counts that stay fast. Does nothing while another one is at it, or where a transaction that stores events goes on for longer than config.wait_seconds (30). Call it on its own, outside of a transaction.';
+'Refreshes the rollups up to 30 minutes before now and under every late mark, then moves rollup_state and clears the marks. This keeps counts fast. Does nothing while another refresh runs, or where a transaction that stores events lasts longer than config.wait_seconds (30). Call it on its own, outside of a transaction.';
 
 create or replace procedure core.refresh_range(
   low timestamptz,

@@ -75,7 +75,7 @@ begin
 end
 $$;
 comment on function core.sum_flow_15m(bigint[], integer[], timestamptz[], timestamptz[], timestamptz, timestamptz, boolean) is
-'As core.sum_events, over quarter-hours: each bound is the start of one or the microsecond behind it, as where a count begins at a reset or is asked for at an instant. is_marked: leave out those under a late mark.';
+'As core.sum_events, over quarter-hours. Each bound is the start of a quarter-hour or the microsecond after it: a count begins just after a reset, and includes the instant that it is asked for. is_marked: leave out those under a late mark.';
 
 create or replace function core.sum_flow_1d(
   parts bigint[],
@@ -232,7 +232,7 @@ begin
 end
 $$;
 comment on function core.cut_parts(integer[], timestamptz[], timestamptz[], timestamptz, boolean) is
-'Cuts the range of each part into pieces, each with the grain of what it is to be read from: event, 15m, 1d or 30d. A piece of a rollup leaves out its marked buckets; they are pieces of the next finer grain. is_marked: whether any of the DPUs has a late mark.';
+'Cuts the range of each part into pieces. grain: what a piece is read from, event, 15m, 1d or 30d. A piece of a rollup leaves out its marked buckets; they are pieces of the next finer grain. is_marked: whether any of the DPUs has a late mark.';
 
 create or replace function core.sum_parts(
   dpus integer[],
@@ -301,7 +301,7 @@ begin
 end
 $$;
 comment on function core.sum_parts(integer[], timestamptz[], timestamptz[], timestamptz, text) is
-'Sums of directions of DPUs over [from, until) each, from parallel arrays: several rows a part, to be added up, none where the sum is 0. part: ordinal, from 1. With known_at from raw events alone: rollups do not know when an event came. Errors: PT422 naming place, as core.check_kept.';
+'Sums of directions of DPUs over [from, until) each, from parallel arrays: several rows a part, to be added up, none where the sum is 0. part: ordinal, from 1. With known_at only raw events are read, since rollups do not tell when an event was received. Errors: PT422 naming place, as core.check_kept.';
 
 -- TimescaleDB 2.27 and later refreshes bucket by bucket unless told otherwise; before, it cannot be told.
 do $do$

@@ -33,7 +33,7 @@ begin
 end
 $$;
 comment on function core.find_dropped(integer[], timestamptz[], timestamptz[]) is
-'A quarter-hour that overlaps one of the ranges [from, until) of DPUs, given as parallel arrays, and whose events were dropped; nulls if all that there were are left.';
+'A quarter-hour whose events were dropped and that overlaps one of the ranges [from, until) of DPUs, given as parallel arrays. Nulls where there is none.';
 
 create or replace function core.check_kept(
   dpus integer[],
@@ -54,11 +54,11 @@ begin
   perform core.refuse(
     422, core.explain_dropped(v_dropped.dpu, v_dropped.bucket), place,
     case place
-      when 'known_at' then 'What is left of that time does not say when events came: leave known_at out.'
-      when 'at' then format('Of that time only quarter-hours are left: ask for one, such as %s, that is not cut by a reset or a move.', core.format_second(v_dropped.bucket + interval '15 minutes'))
-      when 'from' then 'A reset or a move cuts that quarter-hour: ask for a range after the next reset.'
-      when 'bucket' then 'A reset or a move cuts that quarter-hour: filter on bucket or space.'
-      else 'The count of a space now would need them: record a reset of it first.'
+      when 'known_at' then 'Of that time only sums are left. Leave known_at out.'
+      when 'at' then format('Of that time only quarter-hours are left. Ask for the start of one without a reset or a move in it, such as %s.', core.format_second(v_dropped.bucket + interval '15 minutes'))
+      when 'from' then 'A reset or a move falls within that quarter-hour. Ask for a range after the next reset.'
+      when 'bucket' then 'A reset or a move falls within that quarter-hour. Filter on bucket or space.'
+      else 'The current count of a space would need them. Record a reset of the space first.'
     end);
 end
 $$;
@@ -84,12 +84,12 @@ begin
   if v_dropped.dpu is not null then
     perform core.refuse(
       422, core.explain_dropped(v_dropped.dpu, v_dropped.bucket), place,
-      format('Of that time only quarter-hours are left: give one, such as %s.', core.format_second(v_dropped.bucket + interval '15 minutes')));
+      format('Of that time only quarter-hours are left. Give the start of one, such as %s.', core.format_second(v_dropped.bucket + interval '15 minutes')));
   end if;
 end
 $$;
 comment on function core.check_cut(integer[], timestamptz, text) is
-'Errors: PT422 naming place for an instant (null: none) within a quarter-hour of one of the DPUs whose events were dropped: it cannot be cut any more.';
+'Errors: PT422 naming place for an instant (null passes) within a quarter-hour in which events of one of the DPUs were dropped: such a quarter-hour cannot be cut any more.';
 
 create or replace function core.check_listed(
   dpus integer[],
@@ -110,12 +110,12 @@ begin
     perform core.refuse(
       422, format('Events before %s were dropped (retention).', core.format_second(v_events_from)),
       case when from_at < v_events_from then 'from' else 'to' end,
-      'Ask for later ones, or for counts at quarter-hours.');
+      'Ask for later events, or for counts at quarter-hours.');
   end if;
 end
 $$;
 comment on function core.check_listed(integer[], timestamptz, timestamptz) is
-'Errors: PT422 naming from or to where events of the DPUs are asked for that were dropped. Bounds that are left out ask for what there is.';
+'Errors: PT422 naming from or to where the range includes events of the DPUs that were dropped. A bound that is null never does.';
 
 create or replace function core.explain_dropped(
   dpu text,
@@ -130,4 +130,4 @@ as $$
   from core.rollup_state s
 $$;
 comment on function core.explain_dropped(text, timestamptz) is
-'Which events are missing, for people.';
+'A sentence that says which events were dropped.';

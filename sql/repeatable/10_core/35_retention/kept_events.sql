@@ -96,4 +96,4 @@ as $$
   where p.superseded_at is null and p.during && tstzrange(r.bucket, r.bucket + interval '15 minutes')
 $$;
 comment on function core.list_split_quarters(timestamptz, timestamptz) is
-'Quarter-hours of DPUs in [low, high), whole ones, for which a rollup does not do: a placement begins or ends within, or a reset of a space for which the DPU counts falls within.';
+'Quarter-hours of DPUs in [low, high) that a rollup cannot stand for: a placement begins or ends within, or a reset falls within of a space for which the DPU counts.';

@@ -33,7 +33,7 @@ begin
 end
 $$;
 comment on function core.retire_events_until(timestamptz) is
-'Moves rollup_state.events_from up to the midnight (UTC) at or before an instant, but never beyond what the rollups hold right, and keeps the events before it that rollups cannot stand for. Holds core.lock_plan until the transaction ends.';
+'Moves rollup_state.events_from to the midnight (UTC) at or before an instant, but never beyond what the rollups have covered. Keeps the events before it that rollups cannot stand for. Holds core.lock_plan until the transaction ends.';
 
 create or replace procedure core.retire_events(until_at timestamptz)
 language plpgsql
@@ -65,7 +65,7 @@ begin
 end
 $$;
 comment on procedure core.retire_events(timestamptz) is
-'core.retire_events_until in short transactions, as far as it goes without waiting long for others. Call it on its own, outside of a transaction.';
+'core.retire_events_until, a day at a time in short transactions; stops where it would wait long for others. Call it on its own, outside of a transaction.';
 
 create or replace procedure core.retire_due()
 language plpgsql
@@ -81,7 +81,7 @@ begin
 end
 $$;
 comment on procedure core.retire_due() is
-'Retires the events that are older than api.set_retention wants them. Call it on its own, outside of a transaction.';
+'Retires the events that are older than api.set_retention allows. Call it on its own, outside of a transaction.';
 
 create or replace procedure core.drop_retired_chunks()
 language plpgsql

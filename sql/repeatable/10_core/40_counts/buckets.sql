@@ -104,7 +104,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform core.refuse(
-    422, 'That is more than 10,000 buckets.', 'interval', 'Ask for a shorter range or a longer interval.');
+    422, 'The range has more than 10,000 buckets.', 'interval', 'Ask for a shorter range or a longer interval.');
 end
 $$;
 comment on function core.refuse_buckets() is

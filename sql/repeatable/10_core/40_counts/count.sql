@@ -37,9 +37,9 @@ begin
 end
 $$;
 comment on function core.count_sensors(integer[], timestamptz, timestamptz) is
-'How many DPUs hang above the outer doorways of each space at an instant, and how many of them were online: heard from before, and not offline (quiet ones are online). Retired ones are left out. Spaces without any are left out.
+'How many DPUs hang above the outer doorways of each space at an instant, and how many of them were online: heard before and not offline (quiet ones count as online). Retired DPUs and spaces without DPUs are left out.
 
-known_at: by the outages that were recorded then. Whether silence counted was decided when it was recorded; of thresholds and heartbeats themselves no history is kept.';
+known_at: by the outages that were recorded then. Thresholds and heartbeats have no history of their own: whether silence counted was decided when an outage was recorded.';
 
 create or replace function core.list_parts(
   spaces integer[],
@@ -140,7 +140,7 @@ begin
 end
 $$;
 comment on function core.count_spaces(integer[], timestamptz, timestamptz) is
-'core.sum_spaces with how complete it is, and since when something counts at all (null: nothing does). dpus_placed: DPUs above outer doorways at that instant; dpus_online: those of them that were online then.';
+'core.sum_spaces, with how many DPUs were online and since when anything counts for the space (null: nothing does). dpus_placed: DPUs above outer doorways at that instant; dpus_online: those of them that were online then.';
 
 create or replace function core.describe_counts(
   spaces integer[],
@@ -189,7 +189,7 @@ begin
 end
 $$;
 comment on function core.describe_counts(integer[], timestamptz, timestamptz) is
-'Counts as api.get_count and api.list_counts give them, in the order of spaces: of now from live rows, of any other instant from rollups and events. Errors: PT422 for an instant in the future, or for one that needs events that were dropped.';
+'Counts as api.get_count and api.list_counts give them, in the order of spaces. The counts of now come from live rows, those of other instants from rollups and events. Errors: PT422 for an instant in the future, or for one that needs events that were dropped.';
 
 create or replace function core.check_count_instant(at timestamptz)
 returns timestamptz

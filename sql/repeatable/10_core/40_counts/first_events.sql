@@ -104,7 +104,7 @@ as $$
   end
 $$;
 comment on function core.find_first_kept_event(integer, timestamptz, timestamptz, timestamptz) is
-'The earliest event of a DPU in [low, high), within a quarter-hour before rollup_state.events_from in which it had some; null where all lie outside. Where they were dropped, their earliest one if it is still known, else low.';
+'The earliest event of a DPU in [low, high), which lies in a quarter-hour before rollup_state.events_from that has events; null where all are outside the range. Where the events were dropped: the earliest if it is still known, else low.';
 
 create or replace function core.derive_first_events(spaces integer[] default null)
 returns void
@@ -148,9 +148,9 @@ begin
 end
 $$;
 comment on function core.derive_first_events(integer[]) is
-'Finds the earliest event of each placement of which core.first_event does not tell yet: those that hold at the outer doorways of some spaces, or all there ever were (null). The caller holds core.lock_plan.
+'Finds the earliest event of each placement that core.first_event lacks: placements in force at the outer doorways of some spaces, or all there ever were (null). The caller holds core.lock_plan.
 
-Where a placement was recorded just now, all events that are stored were received before: one row says all that will ever have been known of them. Of older ones (null) it says when the event was received that is the earliest as known now.';
+For a placement that was recorded just now all stored events were received before, so one row is the whole history. For older ones (null) the row says when the event was received that is the earliest as known now.';
 
 create or replace function core.find_received_at(
   dpu_id integer,

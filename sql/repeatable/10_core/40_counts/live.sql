@@ -99,7 +99,7 @@ begin
 end
 $$;
 comment on function core.rebase_live(integer[]) is
-'Derives the live rows of some spaces anew, and notes those spaces in the feed. The caller holds core.lock_plan, so that no event is stored meanwhile. In a dry run nothing is written, only refused what would be.';
+'Derives the live rows of some spaces anew, and notes those spaces in the feed. The caller holds core.lock_plan, so that no event is stored meanwhile. In a dry run nothing is written, but what would be refused is.';
 
 create or replace function core.rebase_changed()
 returns void
@@ -150,7 +150,7 @@ begin
 end
 $$;
 comment on procedure core.rebase_due() is
-'Derives the live rows anew of all spaces whose daily reset has come, or whose latest reset is still to come because the clock was set back. Until then their current counts are right, but cost as much as those of another instant. Call it on its own, outside of a transaction.';
+'Derives the live rows anew of all spaces whose daily reset has come, or whose latest reset lies ahead because the clock was set back. Before that their current counts are right too, but cost as much as those of any other instant. Call it on its own, outside of a transaction.';
 
 create or replace function core.count_live(
   spaces integer[],
@@ -218,4 +218,4 @@ begin
 end
 $$;
 comment on function core.look_ahead(integer, timestamptz, timestamptz, timestamptz, timestamptz) is
-'What a live row holds already of events that are still to come (a clock may be up to 5 minutes fast).';
+'The part of a live row that comes from events after an instant: the clock of a DPU may be up to 5 minutes fast.';

@@ -308,7 +308,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if from_at >= now_at then
-    perform core.refuse(422, 'from lies in the future.', 'from', 'Ask for what has been.');
+    perform core.refuse(422, 'from lies in the future.', 'from', 'Give an instant in the past.');
   end if;
   if to_at <= from_at then
     perform core.refuse(422, 'to is not after from.', 'to', 'Give a later instant.');

@@ -45,7 +45,7 @@ begin
 end
 $$;
 comment on function core.get_history() is
-'The same for as long as numbers of transactions can be compared: another one in a database that was restored, from whatever kind of backup.';
+'Names the history of this database: the same as long as transaction numbers can be compared, another one after a restore from any kind of backup.';
 
 create or replace function core.read_cursor(
   cursor text,
@@ -69,7 +69,7 @@ exception when data_exception then
 end
 $$;
 comment on function core.read_cursor(text) is
-'What core.write_cursor put into it. snapshot is null for anything else, also from before a restore: cursors come back from outside.';
+'What core.write_cursor put into a cursor. snapshot is null for any other text, and for a cursor from before a restore. Cursors come back from clients, so they may be anything.';
 
 create or replace function core.write_cursor(
   snapshot pg_snapshot,
@@ -117,7 +117,7 @@ begin
 end
 $$;
 comment on function core.is_far_behind(pg_snapshot, timestamptz) is
-'Whether to read what a snapshot could not see costs more than to count everything: it is 20,000 transactions behind, or what comes first after it is more than 2 minutes older than the instant that is said to be its own. Then somebody made it up, or a transaction took very long.';
+'Whether it is cheaper to count everything than to read what a snapshot could not see: it is 20,000 transactions behind, or the first change after it is more than 2 minutes older than the instant of the cursor. In the second case the cursor was made up, or a transaction took very long.';
 
 create or replace function core.list_noted(
   snapshot pg_snapshot,
@@ -143,7 +143,7 @@ begin
 end
 $$;
 comment on function core.list_noted(pg_snapshot, timestamptz) is
-'What core.note_change noted in transactions that a snapshot could not see, and of which DPUs events lay ahead of the clock at an instant.';
+'What core.note_change noted in transactions that a snapshot could not see, and DPUs with events that were ahead of the clock at an instant.';
 
 create or replace function core.list_turned_spaces(
   low timestamptz,

@@ -170,6 +170,6 @@ begin
 end
 $$;
 comment on function core.admit_dpus(text[], integer[], text[], integer[]) is
-'Registers DPUs that are not there yet, unplaced, as far as core.registration allows. Returns what to say of the others; null where all are registered.
+'Registers unknown DPUs, unplaced, as far as core.registration allows. Returns why the others are not registered; null where all are.
 
-dpus, ids: the DPUs of a request (null: none) and, beside each, its dpu_id; null: it is unknown. senders, sender_sizes: the tokens that sent them, and how many each, in their order; what is beyond, or of a token that is null, came without one and is bounded by max_unplaced alone.';
+dpus, ids: the DPUs of a request (null: none) and, beside each, its dpu_id; null: it is unknown. senders, sender_sizes: the tokens that sent them, and how many each sent, in order. DPUs after these, or of a null token, came without a token: only max_unplaced bounds them.';

@@ -70,7 +70,9 @@ begin
 end
 $$;
 comment on function core.lock_dpus(integer[], timestamptz[], integer[], timestamptz, bigint[], integer[], boolean) is
-'Adds to core.dpu_state what events add up to, given as parallel arrays and by ordinals from 1, and holds those rows until the transaction ends: meanwhile no other one stores events of these DPUs. late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that core.live_flow has to be told of; turning: those of DPUs that may not have been online all the time, for core.settle_signs; opening: those that may be the first of a placement, for core.note_first_events; turning_dpus: such DPUs, where the receipt is a sign of life too; new_dpus: those of them that were not heard before. refused: DPUs of further events, which cannot be stored. Whether late ones are signs at receipt is not known here. The caller takes off again what turns out to be stored.';
+'Adds events, given as parallel arrays and by ordinals from 1, to the sums in core.dpu_state, and holds those rows until the transaction ends. Meanwhile no other transaction stores events of these DPUs.
+
+ late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that core.live_flow has to be told of; turning: those of DPUs that may not have been online all the time, for core.settle_signs; opening: those that may be the first of a placement, for core.note_first_events; turning_dpus: such DPUs, where the receipt is a sign of life too; new_dpus: those of them that were not heard before. refused: DPUs of further events, which cannot be stored. Whether late ones are signs at receipt is not known here. The caller takes off again (core.find_doubles) what turns out to be stored already.';
 
 create or replace function core.lock_days(days timestamptz[])
 returns void
@@ -94,7 +96,7 @@ $$;
 comment on function core.lock_days(timestamptz[]) is
 'Locks the chunks of these days (UTC) for storing events, until the transaction ends; waits while one is being compressed.
 
-Who reads such a chunk first, and then waits to store events in it, has compression wait in turn: neither would ever end.';
+Without this lock a transaction that reads such a chunk first and then stores events in it could wait for compression, which waits for that transaction: a deadlock.';
 
 create or replace function core.list_refused_dpus(
   dpus integer[],
@@ -384,4 +386,6 @@ begin
 end
 $$;
 comment on function core.store_events(integer[], timestamptz[], integer[], smallint[], timestamptz, boolean, integer[]) is
-'Stores events that are not there yet, given as parallel arrays, with all that is derived from them at once. ordinals (from 1): those it stored; doubles: those that were there, and beside them in stored the direction that is stored. Of several with one identity the first is taken, the others are in neither; null for dpu_id and what core.judge_event refuses is left out. The receipt of all but duplicates is a sign of life of their DPUs, unless they are backfilled. unread: DPUs that sent what could not be decoded. The caller holds, shared, the lock of the floor plan.';
+'Stores new events, given as parallel arrays, with all that is derived from them at once.
+
+ordinals (from 1): the events it stored; doubles: those that were stored before, and beside them in stored the direction that they have. Of several with one identity the first is taken, and the others are in neither. Left out are events with a null dpu_id, and those that core.judge_event refuses. The receipt of all but duplicates is a sign of life of their DPUs, unless they are backfilled. unread: DPUs that sent what could not be decoded. The caller holds, shared, the lock of the floor plan.';

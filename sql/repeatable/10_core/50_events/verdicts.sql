@@ -11,9 +11,9 @@ set search_path = pg_catalog, pg_temp
 as $$
   select case verdict
     when 'duplicate' then 'This event is stored already.'
-    when 'conflict' then format('An event of this DPU, timestamp and sequence is stored with direction %s; the first one stands. Events at one instant need different sequences.', stored_direction)
+    when 'conflict' then format('An event with this DPU, timestamp and sequence is stored already, with direction %s. The first one stays. Give events at one instant different sequences.', stored_direction)
     when 'in_future' then 'The timestamp is more than 5 minutes ahead of the service. Set the clock of the device.'
-    when 'clock_unset' then 'The timestamp is of a clock that was never set. Set the clock of the device.'
+    when 'clock_unset' then 'The timestamp comes from a clock that was never set. Set the clock of the device.'
     when 'too_old' then case
       when oldest > core.get_horizon()
         then format('The timestamp is before %s, and events older than that are not kept (retention).', core.format_second(oldest))
@@ -21,11 +21,11 @@ as $$
         'The timestamp is before %s. Set the clock of the device, or HEADCOUNT_EVENTS_FROM if it is right.',
         core.format_second(core.get_horizon()))
     end
-    when 'unknown_dpu' then case when core.get_reach() is not null then 'No such DPU is known to have hung at a doorway within the reach of this token then.' else 'This DPU is not registered, and registration by events is switched off. Register it with PUT /v1/dpus/{id}.' end
+    when 'unknown_dpu' then case when core.get_reach() is not null then 'No such DPU hung at a doorway in this token''s space at that time.' else 'This DPU is not registered, and registration by events is switched off. Register it with PUT /v1/dpus/{id}.' end
   end
 $$;
 comment on function core.explain_verdict(text, integer, timestamptz) is
-'What a verdict means and what to do about it. oldest: the first instant of which events are taken.';
+'The meaning of a verdict, and what to do about it. oldest: events before this instant are refused.';
 
 create or replace function core.judge_event(
   dpu_id integer,
@@ -44,7 +44,7 @@ as $$
   end
 $$;
 comment on function core.judge_event(integer, timestamptz, timestamptz, timestamptz) is
-'Why an event cannot be stored, or null. oldest: the first instant of which events are taken. Inlined by the planner: no search_path of its own.';
+'Why an event cannot be stored, or null. oldest: events before this instant are refused. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.find_events(
   dpus integer[],
@@ -98,7 +98,7 @@ begin
   names := dpus;
   ids := core.list_dpu_ids(dpus);
   if core.get_reach() is not null then
-    -- what a limited token sends says nothing of DPUs beyond its reach
+    -- what a limited token sends says nothing about DPUs outside its space
     ids := core.list_reached_ids(ids, array_fill(now_at, array[cardinality(dpus)]));
     names := array(
       select case when u.dpu_id is not null then u.dpu end
@@ -108,7 +108,7 @@ begin
 end
 $$;
 comment on function core.find_unread_dpus(text[], timestamptz) is
-'The DPUs of events that could not be decoded (null: of none): their dpu_ids, null for those that there are not, and the names under which the events are kept. What a limited token sends says nothing of DPUs beyond its reach: null in both.';
+'The DPUs of events that could not be decoded (null: of none): their dpu_ids, null for those that there are not, and the names under which the events are kept. What a limited token sends says nothing about DPUs outside its space: null in both.';
 
 create or replace function core.judge_unstored(
   ids integer[],
@@ -150,8 +150,8 @@ begin
     now_at);
   if is_suspect and not core.is_suspicion_over(now_at) then
     perform core.refuse(
-      503, 'Most DPUs of the last minute are ahead of the clock of the service.', null,
-      'Nothing was stored; send it again later. Whoever runs the service has to look at the clock of the database server.',
+      503, 'Most DPUs heard in the last minute are ahead of the clock of the service.', null,
+      'Nothing was stored: send it again later. The operator of the service has to check the clock of the database server.',
       'clock_suspect');
   end if;
 

@@ -49,7 +49,7 @@ as $$
       then c.conflicts + excluded.conflicts else excluded.conflicts end
 $$;
 comment on function core.note_clocks(timestamptz, integer[], timestamptz[], text[]) is
-'Notes in core.dpu_clock what the verdicts of one message, given as parallel arrays, say of the clocks of its DPUs: refusals for their time, and events of one instant that come again. Others are left out.';
+'Notes in core.dpu_clock what the verdicts on one message, given as parallel arrays, say about the clocks of its DPUs: which were refused for their time, and which repeat one instant. Other verdicts are left out.';
 
 create or replace function core.note_heartbeat_clocks(
   received_at timestamptz,
@@ -122,4 +122,4 @@ returns timestamptz
 language sql stable
 as $$ select at + interval '100 years' $$;
 comment on function core.get_farthest_time(timestamptz) is
-'No clock of ours is behind by so much: what is from ahead of this instant speaks against the clock of the DPU alone. Inlined by the planner: no search_path of its own.';
+'The farthest instant at which our own clock could be wrong: events beyond it can only come from a wrong clock of the DPU. Inlined by the planner: no search_path of its own.';

@@ -11,7 +11,7 @@ as $$
   end
 $$;
 comment on function core.shorten_body(text) is
-'The text of something refused as it is kept: its first 1,000 characters. Services shorten it themselves, and leave room here for what they say of it.';
+'The text of something refused as it is kept: its first 1,000 characters. The service shortens it before; this leaves room for the note that it adds.';
 
 create or replace function core.get_max_refused(
   is_limited boolean,
@@ -75,7 +75,7 @@ as $$
   left join seen e on e.id = n.sender and e.dpu_id = n.dpu_id
 $$;
 comment on function core.are_reached_by_senders(text[], integer[], timestamptz[]) is
-'Whether the token that sent an event can report it, for each of the events in parallel arrays: it is not limited to a space, or the DPU hung above a doorway within its space at that time. A token that is no good any more reaches what it reached: the caller decides.';
+'Whether the token that sent an event can report it, for each of the events in parallel arrays: it is not limited to a space, or the DPU hung above a doorway within its space at that time. A token that is no longer valid counts with the space it had: the caller decides.';
 
 create or replace function core.refuse_events(
   received_at timestamptz,
@@ -171,7 +171,7 @@ $$;
 comment on function core.refuse_events(timestamptz, text[], text[], text[], timestamptz[], integer[], smallint[], text[], text[], boolean[]) is
 'Keeps refused events with their reasons, from parallel arrays; each once, however often its token sends it.
 
-tokens: who sent them (null: nobody known). are_within: false for what a limited token sent of DPUs beyond its reach. What is beyond core.get_max_refused and core.get_max_refused_of_dpu in an hour is dropped and counted; transactions at the same time may keep a little more.';
+tokens: who sent them (null: nobody known). are_within: false for what a limited token sent about DPUs outside its space. What is beyond core.get_max_refused and core.get_max_refused_of_dpu in an hour is dropped and counted; transactions at the same time may keep a little more.';
 
 create or replace function core.drop_refused()
 returns void

@@ -48,7 +48,7 @@ as $$
           where d.id = r.dpu and p.superseded_at is null and p.during @> r.time))))))
 $$;
 comment on function core.list_seen_refusals(text, text, text, timestamptz, timestamptz, timestamptz, bigint, boolean) is
-'Refused events that fit (nulls: any), as far as the token reaches: what DPUs sent while they hung at its doorways. What another limited token sent of DPUs beyond its reach is left out, and what others sent of a time at which the DPU hung elsewhere. rerun: those that went in later, or those that did not. Inlined by the planner: no search_path of its own.';
+'Refused events that fit (nulls: any), as far as the token reaches: what DPUs sent while they hung at its doorways. What another limited token sent about DPUs outside its space is left out, and what others sent of a time at which the DPU hung elsewhere. rerun: those that went in later, or those that did not. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.count_refusals(
   at timestamptz,

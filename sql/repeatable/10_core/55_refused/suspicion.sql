@@ -21,9 +21,9 @@ as $$
   where s.dpu_id = any (dpus)
 $$;
 comment on function core.list_clock_trust(integer[], timestamptz) is
-'How much the clock of each of these DPUs says of ours at an instant: 2, an event or a heartbeat of it was accepted before, and it is placed or was registered more than a day ago; 1, one was accepted before; 0, none was.
+'How far the clock of each of these DPUs can be trusted to judge ours at an instant. 2: an event or a heartbeat of it was accepted before, and it is placed or was registered more than a day ago. 1: one was accepted before. 0: none was.
 
-Whoever may send events can invent any number of DPUs, and send an event of each that is accepted.';
+A client that may send events can invent any number of DPUs, and send an acceptable event of each: so 1 is worth little.';
 
 create or replace function core.list_ahead(
   from_at timestamptz,
@@ -152,7 +152,7 @@ begin
 end
 $$;
 comment on function core.is_suspicion_confirmed(timestamptz, timestamptz) is
-'Whether more speaks against our clock than a few DPUs that may have one clock between them: the service noted that it listened at an instant that is still to come, so our clock was set back; or at least 10 DPUs, and more than half of all that are live, are ahead.
+'Whether there is more evidence against our clock than a few DPUs that may share one clock: the service noted that it listened at an instant that is still to come, so our clock was set back; or at least 10 DPUs, and more than half of all that are live, are ahead.
 
 since_at: when the suspicion began. Live are DPUs that were heard since an hour before that. Ahead are those that were so since then, or in the last hour, unless a heartbeat agreed in the last 10 minutes. Only DPUs that are trusted fully count (core.list_clock_trust).';
 

@@ -47,7 +47,7 @@ begin
 end
 $$;
 comment on function core.register_heard(text[], text[], text[], integer[]) is
-'Adds the DPUs that are not there yet, unplaced, those that are named by a MAC address with that as their id. As far as, and what is returned: core.admit_dpus.';
+'Registers unknown DPUs as core.admit_dpus does, and returns the same. One that is named by a MAC address gets that as its id.';
 
 create or replace function core.explain_heartbeat(verdict text)
 returns text
@@ -67,4 +67,4 @@ begin
 end
 $$;
 comment on function core.explain_heartbeat(text) is
-'What a verdict about a heartbeat means and what to do about it.';
+'The meaning of a verdict on a heartbeat, and what to do about it.';

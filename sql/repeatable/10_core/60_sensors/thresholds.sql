@@ -15,7 +15,7 @@ begin
 end
 $$;
 comment on function core.list_offline_after(integer[]) is
-'After how many seconds of silence the DPUs of each space are offline: what it says itself, or the nearest above it that says something; else null.';
+'The threshold for DPUs of each space, in seconds of silence: its own, else that of the nearest space above it that has one, else null.';
 
 create or replace function core.rebase_offline_after(
   dpus integer[],
@@ -75,7 +75,7 @@ begin
 end
 $$;
 comment on function core.rebase_offline_after(integer[], timestamptz) is
-'Derives anew after how much silence DPUs are offline, from what they say themselves and where they hang now, and whether they are armed. The caller holds core.lock_plan, or their rows in core.dpu_state.';
+'Derives anew the thresholds of DPUs, from their own and from where they hang now, and whether they are armed. The caller holds core.lock_plan, or their rows in core.dpu_state.';
 
 create or replace function core.rebase_moved(at timestamptz)
 returns void
@@ -109,4 +109,4 @@ begin
 end
 $$;
 comment on function core.rebase_moved(timestamptz) is
-'Derives anew after how much silence those DPUs are offline whose placement began or ended since it was called last. The caller holds core.lock_outage; waits for nobody.';
+'Derives anew the thresholds of DPUs whose placement began or ended since the last call. The caller holds core.lock_outage; waits for nobody.';

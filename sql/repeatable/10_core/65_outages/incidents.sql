@@ -88,7 +88,7 @@ begin
 end
 $$;
 comment on function core.tell_incidents(text[], bigint[], timestamptz) is
-'Has notices made of what happened to incidents, given as parallel arrays: offline, online or correction.';
+'Adds notices about incidents, given as parallel arrays. kinds: offline, online or correction.';
 
 create or replace function core.list_down_at(
   dpu_id integer,
@@ -106,7 +106,7 @@ as $$
   where p.dpu_id = list_down_at.dpu_id and p.superseded_at is null
 $$;
 comment on function core.list_down_at(integer, timestamptz, timestamptz) is
-'When a DPU that hangs nowhere at an instant was taken down, but not before its incident began: one row; null where it hangs somewhere.';
+'When a DPU that hangs nowhere at an instant was taken down, at the earliest when its incident began: one row, null where the DPU hangs somewhere.';
 
 create or replace function core.mark_moved(
   from_at timestamptz,
@@ -126,7 +126,7 @@ as $$
         or (lower(p.during) > from_at and lower(p.during) <= mark_moved.at)))
 $$;
 comment on function core.mark_moved(timestamptz, timestamptz) is
-'Has the incidents looked at again of DPUs that are offline and were taken down or hung up as planned, after from_at and up to at. What is told of it only later is marked by core.rebase_offline_after.';
+'Marks outages as pending again whose DPU was taken down or hung up as planned, after from_at and up to at: their incidents are looked at again. Placements that are recorded afterwards are marked by core.rebase_offline_after.';
 
 create or replace function core.open_site_incident(
   site_id integer,
@@ -467,4 +467,4 @@ begin
 end
 $$;
 comment on function core.update_incidents(timestamptz) is
-'Brings the incidents in line with the outages that are pending, and has notices made of what it opens, ends and corrects. The caller holds core.lock_outage; waits for nobody.';
+'Brings incidents in line with the outages that are pending, and adds notices about those that it opens, ends or corrects. The caller holds core.lock_outage; waits for nobody.';

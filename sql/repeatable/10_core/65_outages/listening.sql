@@ -24,7 +24,7 @@ as $$
     limit 1), 0)
 $$;
 comment on function core.list_listened(timestamptz) is
-'How long the service has listened ever, up to an instant, in microseconds: one row. Inlined by the planner: no search_path of its own.';
+'For how long the service has listened in total up to an instant, in microseconds: one row. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.list_offline_at(
   heard_at timestamptz,
@@ -47,7 +47,7 @@ as $$
   where g.goal - l.heard_before <= core.get_microseconds(l.from_at, l.until_at)
 $$;
 comment on function core.list_offline_at(timestamptz, integer) is
-'The first instant at which so many seconds were listened after a sign; no row if that is not so yet. Inlined by the planner: no search_path of its own.';
+'The first instant by which the service has listened for so many seconds since a sign of life; no row where it has not yet. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.extend_listening(at timestamptz)
 returns boolean

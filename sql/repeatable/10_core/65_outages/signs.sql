@@ -281,7 +281,7 @@ begin
 end
 $$;
 comment on function core.hear_late(integer[], timestamptz[], timestamptz, boolean) is
-'Takes in that DPUs were heard by messages of which it was not known at first whether they are duplicates. signs: beside each DPU the latest sign at device time, which was settled already; null: none. Their receipt is a sign as well, and settled here, unless they are backfilled. The caller holds the rows of these DPUs in core.dpu_state.';
+'Takes in messages as signs of life once it is known that they are not duplicates. signs: beside each DPU the latest sign at device time, which was settled already; null: none. Their receipt is a sign as well, and settled here, unless they are backfilled. The caller holds the rows of these DPUs in core.dpu_state.';
 
 create or replace function core.end_silence(
   dpus integer[],
@@ -299,7 +299,7 @@ begin
 end
 $$;
 comment on function core.end_silence(integer[], timestamptz) is
-'Ends the outages of DPUs that have been heard, at an instant from which on their silence does not count: as a sign of life would, but it is none. at: now. The caller holds core.lock_plan, or their rows in core.dpu_state, and goes on with what makes their silence not count.';
+'Ends the outages of DPUs that have been heard, from an instant on at which their silence stops to count. It works as a sign of life would, but is none. at: now. The caller holds core.lock_plan, or their rows in core.dpu_state, and goes on with what makes their silence not count.';
 
 create or replace function core.hear_dpus(
   dpus integer[],

@@ -66,4 +66,4 @@ begin
 end
 $$;
 comment on function core.turn_offline(timestamptz) is
-'Records the outages of armed DPUs that have been silent for long enough by now, and returns how many. Has noted before that somebody listens; waits for nobody. The caller holds core.lock_outage.';
+'Records the outages of armed DPUs that have been silent for their threshold by now, and returns how many. Waits for nobody. The caller holds core.lock_outage, and has called core.note_listening.';

@@ -28,7 +28,7 @@ begin
 end
 $$;
 comment on function core.describe_channels(integer[]) is
-'Channels as api.list_channels gives them, in no order. Of an Apprise address the scheme alone: the rest of it is keys.';
+'Channels as api.list_channels gives them, in no order. Of an Apprise address only the scheme: the rest holds keys.';
 
 create or replace function core.find_channel(channel text)
 returns integer
@@ -48,7 +48,7 @@ begin
 end
 $$;
 comment on function core.find_channel(text) is
-'The channel_id of a channel. Errors: PT404, also for one beyond the token''s reach.';
+'The channel_id of a channel. Errors: PT404, also for one outside the token''s space.';
 
 create or replace function core.get_max_channels()
 returns integer
@@ -67,7 +67,7 @@ begin
 end
 $$;
 comment on function core.is_channel_in_reach(integer) is
-'Whether a limited token may know of a channel with this under: one that tells of its spaces alone.';
+'Whether the token may see a channel with this under: a limited token sees channels that are only about its spaces.';
 
 create or replace function core.check_channel_target(channel core.channel)
 returns void
@@ -79,18 +79,18 @@ begin
     perform core.refuse(
       422,
       case channel.kind when 'email' then 'An e-mail channel needs recipients.' else 'Only e-mail has recipients.' end,
-      'to', 'Give to for e-mail, url for the others.');
+      'to', 'Give `to` for e-mail, `url` for the other kinds.');
   end if;
   if (channel.kind = 'email') <> (channel.url is null) or (channel.kind = 'webhook') <> coalesce(channel.url ~* '^https?://', false) then
     perform core.refuse(
       422,
       case channel.kind
         when 'email' then 'E-mail has no url.'
-        when 'webhook' then 'A webhook needs its url.'
+        when 'webhook' then 'A webhook needs a url.'
         else 'An Apprise channel needs the url of a service.'
       end,
       'url',
-      case channel.kind when 'email' then 'Give to.' when 'webhook' then 'It begins with https:// or http://.' else 'Such as slack://...; for https:// use kind webhook.' end);
+      case channel.kind when 'email' then 'Give `to` instead.' when 'webhook' then 'Give one that begins with https:// or http://.' else 'Give one such as slack://...; for https:// use the kind webhook.' end);
   end if;
 end
 $$;
@@ -113,7 +113,7 @@ begin
   then
     perform core.refuse(
       409,
-      format('This token and those of its family made %s channels, and can have no more.', core.get_max_channels()),
+      format('The tokens of this family have %s channels, the most that they can have.', core.get_max_channels()),
       'channel', 'Delete one of them. A token without a space can make any number.');
   end if;
 end
@@ -133,14 +133,14 @@ as $$
 begin
   if kind <> 'webhook' then
     if patch->>'secret' is not null then
-      perform core.refuse(422, 'Only webhooks are signed.', 'secret', 'Leave it out.');
+      perform core.refuse(422, 'Only a webhook has a secret.', 'secret', 'Leave it out.');
     end if;
     secret := null;
   elsif patch->>'secret' is not null then
     secret := patch->>'secret';
     if secret !~ '^whsec_[A-Za-z0-9+/]{32,86}={0,2}$' then
       perform core.refuse(
-        422, 'This is no secret of a webhook.', 'secret',
+        422, 'The secret of a webhook has another form.', 'secret',
         'Give whsec_ and 24 to 64 random bytes in base64, or leave it out for a new one.');
     end if;
   elsif secret is null or patch ? 'secret' then

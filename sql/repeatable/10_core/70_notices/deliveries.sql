@@ -152,7 +152,7 @@ begin
 end
 $$;
 comment on function core.put_off_deliveries(integer[], timestamptz) is
-'Has deliveries of channels that are due wait as long as an earlier one on the same subject does. Waits for nobody.';
+'Puts off deliveries of channels that are due, to when an earlier one on the same subject is due. Waits for nobody.';
 
 create or replace function core.list_next_deliveries(
   channels integer[],
@@ -214,6 +214,6 @@ begin
 end
 $$;
 comment on function core.list_next_deliveries(integer[], bigint[], integer[], bigint[], bigint, integer, timestamptz) is
-'The deliveries that are to be sent next: of each subject of a channel the first, and of those that wait behind it none.
+'The deliveries to send next. Of each subject of a channel only the first: the others wait for it.
 
 channels, places: how many of each channel may be claimed now, beside each other; families, family_places: the same of families of limited tokens; failing_places: of all channels whose last try failed. Families take turns. At most max_rows.';

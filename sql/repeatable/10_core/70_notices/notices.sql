@@ -183,9 +183,11 @@ begin
 end
 $$;
 comment on function core.add_notices(text[], bigint[], integer[], timestamptz[], jsonb[]) is
-'Stores notices, and for each channel that wants one its delivery, in the caller''s transaction. The arrays lie beside each other.
+'Stores notices, and for each channel that wants one its delivery, in the caller''s transaction. The arrays are parallel.
 
-kinds: offline, online, correction (of an incident, incident_ids), over_capacity, capacity_ok (of a space). space_ids: what it is about, null for no space: that is for channels without under. details: what receivers get as data. A channel wants it by its events (a correction with offline, capacity_ok with over_capacity) and its under. While it is muted, or closed, the delivery is suppressed. What ends goes exactly to those who were told of the beginning, also where they are muted or closed by then (else suppressed: not_told); a channel that does not want beginnings gets ends like anything else. A correction of what was not tried yet cancels it, and itself.';
+kinds: offline, online, correction (of an incident, incident_ids), over_capacity, capacity_ok (of a space). space_ids: what it is about; null: no space, for channels without under. details: what receivers get as data.
+
+Which channels get a notice follows from their events (offline includes corrections, over_capacity includes capacity_ok) and their under. While a channel is muted, or its space is closed, the delivery is suppressed. The end of something goes to the channels that were told of its beginning, also where they are muted or closed by then; otherwise it is suppressed (not_told). A channel that does not want beginnings gets ends like any other notice. A correction cancels deliveries that were not tried yet, and then is cancelled itself.';
 
 create or replace function core.list_shifted_spaces(
   snapshot pg_snapshot,

@@ -29,7 +29,7 @@ begin
 end
 $$;
 comment on function core.get_week(jsonb) is
-'Opening hours as clock times of a week, that of Monday 2001-01-01: where the clock of a site stands when it is open. Rows are united, a day without a row is closed; without any row it is always open.';
+'Opening hours as clock times of the week of Monday 2001-01-01. Rows that overlap are united; a day without a row is closed; without any row the site is always open.';
 
 create or replace function core.get_clock(
   at timestamptz,
@@ -102,7 +102,7 @@ begin
 end
 $$;
 comment on function core.list_offsets(text, timestamptz, timestamptz) is
-'The periods of [low, high) in which the clocks of a zone are ahead of UTC by the same interval, by PostgreSQL''s own rules. Within one, clock time and instant are a plain shift of each other.';
+'The periods of [low, high) in which the clocks of a zone are ahead of UTC by the same interval, by PostgreSQL''s own rules. Within one period, clock time is the instant plus that interval.';
 
 create or replace function core.get_business_time(
   week tsmultirange,

@@ -7,8 +7,8 @@ set search_path = pg_catalog, pg_temp
 as $$
   select case verdict
     when 'duplicate' then 'This poll is stored already.'
-    when 'unknown_space' then case when core.get_reach() is not null then 'No such space lies within the reach of this token.' else 'This space does not exist, and registration by polls is switched off. Create it with PUT /v1/spaces/{id}.' end
-    when 'clock_unset' then 'The timestamp is of a clock that was never set. Set the clock of the device that polls.'
+    when 'unknown_space' then case when core.get_reach() is not null then 'There is no such space within this token''s space.' else 'This space does not exist, and registration by polls is switched off. Create it with PUT /v1/spaces/{id}.' end
+    when 'clock_unset' then 'The timestamp comes from a clock that was never set. Set the clock of the device that polls.'
     when 'too_old' then format(
       'The timestamp is before %s. Set the clock of the device that polls, or HEADCOUNT_EVENTS_FROM if it is right.',
       core.format_second(core.get_horizon()))
@@ -16,7 +16,7 @@ as $$
   end
 $$;
 comment on function core.explain_poll_verdict(text) is
-'What the verdict on a poll means and what to do about it.';
+'The meaning of a verdict on a poll, and what to do about it.';
 
 create or replace function core.store_polls(
   spaces integer[],
@@ -147,7 +147,7 @@ $$;
 comment on function core.refuse_polls(timestamptz, text[], text[], text[], timestamptz[], boolean[], text[], text) is
 'Keeps refused polls with their reasons, from parallel arrays; each once, however often it is sent.
 
-token: who sent them; null: nobody known. Polls and events of a family share core.get_max_refused in an hour; those of spaces beyond its reach are the ones that are not within. What is beyond that is dropped and counted.';
+token: who sent them; null: nobody known. Polls and events of a family share core.get_max_refused in an hour; those of spaces outside its space are the ones that are not within. What is beyond that is dropped and counted.';
 
 create or replace function core.get_latest_poll(space_id integer default null)
 returns timestamptz

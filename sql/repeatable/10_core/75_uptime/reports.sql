@@ -13,13 +13,13 @@ begin
   if not found or not core.is_report_in_reach(v_space_id) then
     perform core.refuse(
       404, format('There is no report %s.', quote_literal(left(report, 80))), 'report',
-      'Make one with POST /v1/reports; only the newest ones are kept.');
+      'Ask for one with POST /v1/reports. Only the newest ones are kept.');
   end if;
   return v_report_id;
 end
 $$;
 comment on function core.find_report(text) is
-'The report_id of a report. Errors: PT404, also for one beyond the token''s reach.';
+'The report_id of a report. Errors: PT404, also for one outside the token''s space.';
 
 create or replace function core.find_same_report(
   token_id integer,
@@ -52,7 +52,7 @@ begin
 end
 $$;
 comment on function core.find_same_report(integer, integer, timestamptz, text) is
-'The report for which a token asked with the same words within the last minute, if one made now would be the same; else null.';
+'The report that a token asked for in the same way within the last minute, if a new one would be the same; else null.';
 
 create or replace function core.is_report_in_reach(space_id integer)
 returns boolean

@@ -13,7 +13,7 @@ begin
     perform core.refuse(422, 'to is not after from.', 'to', 'Give a later instant.');
   end if;
   if to_at > clock_timestamp() + interval '366 days' then
-    perform core.refuse(422, 'to lies in the far future.', 'to', 'Ask for what has been.');
+    perform core.refuse(422, 'to is more than 366 days in the future.', 'to', 'Give an earlier instant.');
   end if;
 end
 $$;
@@ -55,7 +55,7 @@ begin
 end
 $$;
 comment on function core.list_observations(integer[], text[], tsmultirange[], tstzmultirange[], timestamptz, timestamptz) is
-'Observations of sites, given as parallel arrays with what core.list_business_times says of [low, now_at]: their polls up to now_at that lie in business time. Of those before low the latest one only, however old: no other one there is nearest to anything later.';
+'Observations of sites, given as parallel arrays with what core.list_business_times says of [low, now_at]: their polls up to now_at that lie in business time. Of those before low only the latest, however old: only that one can be nearest to a later instant.';
 
 create or replace function core.get_middle(
   earlier timestamptz,

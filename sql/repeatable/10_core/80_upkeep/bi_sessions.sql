@@ -24,9 +24,9 @@ as $$
       else '^(extension_state|tsl_loaded)$' end
 $$;
 comment on function core.list_risky_routines() is
-'Routines that PostgreSQL and TimescaleDB let everybody call, and with which a login could lock, fill or drop something.
+'Routines that PostgreSQL and TimescaleDB let every login call, and that can lock, fill or drop something.
 
-Of TimescaleDB: all volatile ones, in whatever version, but those that plain queries need. The others read and compute only.';
+Of TimescaleDB: all volatile ones of any version, except those that plain queries need. The others only read and compute.';
 
 create or replace function core.refuse_ddl()
 returns event_trigger
@@ -79,6 +79,6 @@ begin
 end
 $$;
 comment on function core.end_long_reads(integer, jsonb) is
-'Ends the sessions of BI whose transaction has lasted for more than 15 minutes: it keeps old rows and chunks in place. And those that have waited for more than a second for a lock stronger than a reader needs: others wait behind them.
+'Ends sessions of BI whose transaction is more than 15 minutes old, since it keeps old rows and chunks in place. Ends those too that have waited more than a second for a lock stronger than a reader needs, since others wait behind them.
 
 A job of its own, every 2 seconds, that reads no table of ours, so that it waits for nobody. It sees all databases of the server. The time-outs of a role can be lifted by the role itself; this one cannot. It concerns headcount_bi and, where the owner is a superuser, every role that is a member of it and not of headcount_service.';

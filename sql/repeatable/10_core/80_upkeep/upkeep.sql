@@ -25,4 +25,4 @@ begin
 end
 $$;
 comment on procedure core.run_upkeep(integer, jsonb) is
-'What runs every minute, so that answers stay fast; they are right without it. Call it on its own, outside of a transaction.';
+'The job of every minute. Answers are right without it, but it keeps them fast. Call it on its own, outside of a transaction.';
