@@ -341,9 +341,9 @@ begin
     from core.find_doubles(dpus, times, directions, sequences, v_late) d;
     if cardinality(doubles) > 0 then
       ordinals := core.leave_out(ordinals, doubles);
-      v_touching := core.leave_out(v_touching, doubles);
-      v_turning := core.leave_out(v_turning, doubles);
-      v_opening := core.leave_out(v_opening, doubles);
+      v_touching := array(select unnest(v_touching) except select unnest(doubles));
+      v_turning := array(select unnest(v_turning) except select unnest(doubles));
+      v_opening := array(select unnest(v_opening) except select unnest(doubles));
     end if;
   end if;
 
