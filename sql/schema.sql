@@ -582,6 +582,12 @@ routine api.undo_reset(text,timestamp with time zone)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine core.add_deliveries(bigint[],text,text,text,timestamp with time zone)
+    arguments   notices bigint[], kind text, event text, beginning text, at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.add_notices(text[],bigint[],integer[],timestamp with time zone[],jsonb[])
     arguments   kinds text[], incident_ids bigint[], space_ids integer[], occurred_ats timestamp with time zone[], details jsonb[]
     returns     void
@@ -622,10 +628,40 @@ routine core.begin_rollup()
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.cancel_untold(bigint[],timestamp with time zone)
+    arguments   corrections bigint[], at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.check_bucket_range(timestamp with time zone,timestamp with time zone,text)
+    arguments   from_at timestamp with time zone, to_at timestamp with time zone, grain text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.check_channel_room(integer)
+    arguments   family_id integer
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.check_channel_target(core.channel)
+    arguments   channel core.channel
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.check_count_instant(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     timestamp with time zone
     as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.check_count_range(timestamp with time zone,timestamp with time zone,timestamp with time zone)
+    arguments   from_at timestamp with time zone, to_at timestamp with time zone, now_at timestamp with time zone
+    returns     void
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.check_cut(integer[],timestamp with time zone,text)
@@ -648,6 +684,12 @@ routine core.check_doorway(integer,text)
 
 routine core.check_dpu(integer,tstzrange,text)
     arguments   dpu_id integer, during tstzrange, place text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.check_grain(text)
+    arguments   grain text
     returns     void
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -698,6 +740,18 @@ routine core.check_time_zone(text,text)
     arguments   time_zone text, place text
     returns     void
     as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.check_uptime_range(timestamp with time zone,timestamp with time zone)
+    arguments   from_at timestamp with time zone, to_at timestamp with time zone
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.choose_secret(text,text,jsonb)
+    arguments   kind text, INOUT secret text, patch jsonb, OUT new_secret text
+    returns     record
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.compress_due(text)
@@ -752,6 +806,18 @@ routine core.count_unplaced()
     returns     integer
     as          sql stable
     set         search_path=pg_catalog, pg_temp; enable_seqscan=on
+
+routine core.cut_buckets(timestamp with time zone[],timestamp with time zone[],integer[],timestamp with time zone)
+    arguments   starts timestamp with time zone[], resets timestamp with time zone[], bases integer[], high timestamp with time zone, OUT cuts timestamp with time zone[], OUT nexts timestamp with time zone[], OUT buckets bigint[], OUT legs bigint[], OUT are_resets boolean[]
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.cut_flows(integer[],smallint[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,timestamp with time zone[])
+    arguments   dpus integer[], signs smallint[], froms timestamp with time zone[], untils timestamp with time zone[], rolled_until timestamp with time zone, split timestamp with time zone[]
+    returns     TABLE(dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.cut_parts(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,boolean)
     arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], materialized_until timestamp with time zone, is_marked boolean
@@ -909,6 +975,12 @@ routine core.find_doorway(text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.find_doubles(integer[],timestamp with time zone[],integer[],smallint[],bigint[])
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], late bigint[], OUT doubles bigint[], OUT stored integer[]
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.find_dpu(text,text)
     arguments   dpu text, place text DEFAULT 'dpu'::text
     returns     integer
@@ -969,6 +1041,18 @@ routine core.find_space(text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.find_stretches(integer[],timestamp with time zone[],timestamp with time zone,bigint)
+    arguments   dpus integer[], signs timestamp with time zone[], listened_until timestamp with time zone, listened bigint, OUT ordinals bigint[], OUT old bigint[], OUT is_open boolean, OUT stretch_dpus integer[], OUT outages bigint[], OUT seconds integer[], OUT heards timestamp with time zone[], OUT counteds timestamp with time zone[], OUT backs timestamp with time zone[], OUT offlines timestamp with time zone[]
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.find_unread_dpus(text[],timestamp with time zone)
+    arguments   dpus text[], now_at timestamp with time zone, OUT ids integer[], OUT names text[]
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.format_instant(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     text
@@ -978,6 +1062,12 @@ routine core.format_second(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     text
     as          sql stable
+
+routine core.get_buckets(timestamp with time zone,timestamp with time zone,text,text)
+    arguments   from_at timestamp with time zone, to_at timestamp with time zone, grain text, time_zone text, OUT starts timestamp with time zone[], OUT ends timestamp with time zone[]
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.get_business_time(tsmultirange,tsrange[],interval[])
     arguments   week tsmultirange, clocks tsrange[], aheads interval[]
@@ -1001,6 +1091,18 @@ routine core.get_dpu_state(timestamp with time zone,timestamp with time zone,tim
     returns     text
     as          sql stable
     grant       execute to headcount_bi
+
+routine core.get_fact_parts(jsonb,timestamp with time zone)
+    arguments   spaces jsonb, now_at timestamp with time zone, OUT owners integer[], OUT dpus integer[], OUT signs integer[], OUT froms timestamp with time zone[], OUT untils timestamp with time zone[]
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.get_fact_resets(jsonb,timestamp with time zone,integer[],timestamp with time zone[])
+    arguments   spaces jsonb, now_at timestamp with time zone, owners integer[], froms timestamp with time zone[], OUT numbers integer[], OUT ats timestamp with time zone[], OUT befores integer[], OUT afters integer[]
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.get_facts(integer[],boolean)
     arguments   spaces integer[], with_resets boolean
@@ -1097,6 +1199,12 @@ routine core.get_most_of_limited()
     returns     integer
     as          sql immutable
 
+routine core.get_new_parent(core.space,jsonb,text)
+    arguments   space core.space, patch jsonb, place text
+    returns     integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.get_next_reset(integer,timestamp with time zone,text,text)
     arguments   space_id integer, at timestamp with time zone, time_zone text, reset_at text
     returns     timestamp with time zone
@@ -1124,6 +1232,12 @@ routine core.get_oldest_time()
     as          sql immutable
     grant       execute to headcount_bi
 
+routine core.get_open_questions(integer[],timestamp with time zone[],integer[],integer[])
+    arguments   numbers integer[], reset_ats timestamp with time zone[], befores integer[], afters integer[], OUT owners integer[], OUT sinces timestamp with time zone[], OUT ats timestamp with time zone[], OUT bases bigint[]
+    returns     record
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.get_period(timestamp with time zone,timestamp with time zone,text)
     arguments   from_at timestamp with time zone, until_at timestamp with time zone, place text
     returns     tstzrange
@@ -1145,6 +1259,18 @@ routine core.get_registration()
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.get_reset_values(integer[],timestamp with time zone[],integer[],integer[],integer[],integer[],integer[],timestamp with time zone[],timestamp with time zone[])
+    arguments   numbers integer[], ats timestamp with time zone[], befores integer[], afters integer[], owners integer[], dpus integer[], signs integer[], froms timestamp with time zone[], untils timestamp with time zone[]
+    returns     bigint[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.get_rests(text[],tstzrange[])
+    arguments   dpus text[], durings tstzrange[]
+    returns     tstzmultirange[]
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.get_retry_delay(integer,double precision)
     arguments   tries integer, jitter double precision DEFAULT random()
     returns     interval
@@ -1161,6 +1287,12 @@ routine core.get_state_since(text,timestamp with time zone,timestamp with time z
     arguments   state text, last_seen_at timestamp with time zone, offline_at timestamp with time zone, steady_from timestamp with time zone, seconds integer
     returns     timestamp with time zone
     as          sql stable
+
+routine core.get_turned_parts(integer[],integer[],integer[],timestamp with time zone[],timestamp with time zone[])
+    arguments   owners integer[], part_dpus integer[], part_signs integer[], part_froms timestamp with time zone[], part_untils timestamp with time zone[], OUT numbers integer[], OUT dpus integer[], OUT signs integer[], OUT froms timestamp with time zone[], OUT untils timestamp with time zone[]
+    returns     record
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.get_week(jsonb)
     arguments   opening_hours jsonb
@@ -1185,6 +1317,12 @@ routine core.hear_late(integer[],timestamp with time zone[],timestamp with time 
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.hear_stored(integer[],timestamp with time zone[],integer[],smallint[],bigint[],bigint[],integer[],timestamp with time zone,boolean)
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], ordinals bigint[], doubles bigint[], stored integer[], received_at timestamp with time zone, backfill boolean
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.include_scopes(text[])
     arguments   scopes text[]
@@ -1279,10 +1417,34 @@ routine core.is_suspicion_over(timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.join_site_incidents(timestamp with time zone,bigint[],bigint[])
+    arguments   at timestamp with time zone, INOUT outages bigint[], INOUT incidents bigint[]
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.judge_event(integer,timestamp with time zone,timestamp with time zone,timestamp with time zone)
     arguments   dpu_id integer, event_time timestamp with time zone, received_at timestamp with time zone, oldest timestamp with time zone
     returns     text
     as          sql stable
+
+routine core.judge_reruns(bigint[],text[],text[],integer[],integer[],text[],text[])
+    arguments   ids bigint[], codes text[], details text[], places integer[], indexes integer[], verdicts text[], reasons text[]
+    returns     TABLE(id bigint, verdict text, detail text)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.judge_unstored(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone,boolean,text,bigint[],bigint[],integer[])
+    arguments   ids integer[], times timestamp with time zone[], directions integer[], sequences smallint[], now_at timestamp with time zone, backfill boolean, unregistered text, stored bigint[], doubles bigint[], double_directions integer[], OUT refused bigint[], OUT verdicts text[], OUT details text[], OUT is_suspect boolean
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.leave_out(bigint[],bigint[])
+    arguments   ordinals bigint[], gone bigint[]
+    returns     bigint[]
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.list_above(integer[])
     arguments   spaces integer[]
@@ -1321,6 +1483,11 @@ routine core.list_block_quarters()
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_bi
 
+routine core.list_boundary_differences()
+    returns     TABLE("check" text, item text, stored text, recomputed text)
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_buckets(timestamp with time zone,timestamp with time zone,text,text)
     arguments   from_at timestamp with time zone, to_at timestamp with time zone, grain text, time_zone text
     returns     TABLE(start_at timestamp with time zone, end_at timestamp with time zone)
@@ -1343,6 +1510,12 @@ routine core.list_clock_trust(integer[],timestamp with time zone)
     arguments   dpus integer[], at timestamp with time zone
     returns     TABLE(dpu_id integer, trust integer)
     as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_count_changes(integer[],timestamp with time zone[],bigint[],integer[],integer[],integer[],timestamp with time zone[],timestamp with time zone[])
+    arguments   reset_numbers integer[], reset_ats timestamp with time zone[], reset_values bigint[], numbers integer[], dpus integer[], signs integer[], froms timestamp with time zone[], untils timestamp with time zone[]
+    returns     TABLE(number integer, at timestamp with time zone, until_at timestamp with time zone, value numeric)
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_counted_since(integer[],timestamp with time zone)
@@ -1375,6 +1548,11 @@ routine core.list_event_senders(text[],integer[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_first_event_differences()
+    returns     TABLE("check" text, item text, stored text, recomputed text)
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_flow_changes(integer[],integer[],integer[],timestamp with time zone[],timestamp with time zone[])
     arguments   numbers integer[], dpus integer[], signs integer[], froms timestamp with time zone[], untils timestamp with time zone[]
     returns     TABLE(number integer, at timestamp with time zone, net bigint)
@@ -1403,6 +1581,11 @@ routine core.list_listened(timestamp with time zone)
     returns     TABLE(listened bigint)
     as          sql stable
 
+routine core.list_live_differences()
+    returns     TABLE("check" text, item text, stored text, recomputed text)
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_live_parts(integer[],timestamp with time zone[])
     arguments   spaces integer[], sinces timestamp with time zone[]
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
@@ -1412,6 +1595,12 @@ routine core.list_live_parts(integer[],timestamp with time zone[])
 routine core.list_makers(integer)
     arguments   token_id integer
     returns     TABLE(maker_id integer, steps integer)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_next_deliveries(integer[],bigint[],integer[],bigint[],bigint,integer,timestamp with time zone)
+    arguments   channels integer[], places bigint[], families integer[], family_places bigint[], failing_places bigint, max_rows integer, at timestamp with time zone
+    returns     SETOF bigint
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -1444,6 +1633,11 @@ routine core.list_offsets(text,timestamp with time zone,timestamp with time zone
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_outage_differences()
+    returns     TABLE("check" text, item text, stored text, recomputed text)
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_outer_placements(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, during tstzrange)
@@ -1473,8 +1667,19 @@ routine core.list_reached_ids(integer[],timestamp with time zone[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_refused_dpus(integer[],timestamp with time zone[],timestamp with time zone,timestamp with time zone,integer[])
+    arguments   dpus integer[], times timestamp with time zone[], oldest timestamp with time zone, latest timestamp with time zone, unread integer[]
+    returns     integer[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_risky_routines()
     returns     SETOF oid
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_rollup_differences()
+    returns     TABLE("check" text, item text, stored text, recomputed text)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -1518,6 +1723,12 @@ routine core.list_signed_kept_events(integer[],smallint[],timestamp with time zo
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_site_items(jsonb)
+    arguments   site jsonb
+    returns     TABLE(kind text, id text)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_sites(integer)
     arguments   space_id integer DEFAULT NULL::integer
     returns     SETOF integer
@@ -1533,6 +1744,12 @@ routine core.list_space_ids(text[])
 routine core.list_space_resets(integer,timestamp with time zone,timestamp with time zone)
     arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone
     returns     TABLE(at timestamp with time zone, count integer)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_spaces_in_order(jsonb)
+    arguments   spaces jsonb
+    returns     TABLE(item jsonb, number bigint)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -1553,6 +1770,11 @@ routine core.list_subtree(integer)
     returns     SETOF integer
     as          sql stable
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.list_sum_differences()
+    returns     TABLE("check" text, item text, stored text, recomputed text)
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.list_time_zones(text[])
     arguments   names text[]
@@ -1584,6 +1806,12 @@ routine core.lock_dpus(integer[],timestamp with time zone[],integer[],timestamp 
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
 
+routine core.lock_old_days(timestamp with time zone[],bigint[],timestamp with time zone)
+    arguments   times timestamp with time zone[], ordinals bigint[], received_at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.lock_outage()
     returns     void
     as          plpgsql
@@ -1610,6 +1838,12 @@ routine core.measure(tstzmultirange)
     arguments   during tstzmultirange
     returns     bigint
     as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.move_live_flows(integer[],timestamp with time zone[],integer[],bigint[])
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], touching bigint[]
+    returns     void
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.note_change(integer[],timestamp with time zone,integer[],text[],integer[])
@@ -1654,9 +1888,21 @@ routine core.note_suspicion(timestamp with time zone)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.open_dpu_incidents(bigint[],timestamp with time zone)
+    arguments   outages bigint[], at timestamp with time zone, OUT opened bigint[], OUT ended bigint[]
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.open_site_incident(integer,bigint[],timestamp with time zone)
     arguments   site_id integer, outages bigint[], at timestamp with time zone
     returns     bigint
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.open_site_incidents(timestamp with time zone,bigint[])
+    arguments   at timestamp with time zone, INOUT outages bigint[], OUT opened bigint[]
+    returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
@@ -1665,6 +1911,12 @@ routine core.place_dpu(integer,text,text,timestamp with time zone,timestamp with
     returns     text
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.place_listed_dpu(integer,jsonb,tstzmultirange,timestamp with time zone,text)
+    arguments   dpu_id integer, placement jsonb, rest tstzmultirange, recorded_at timestamp with time zone, place text, OUT change text
+    returns     text
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.put_doorway(text,jsonb,text)
     arguments   doorway text, patch jsonb, place text DEFAULT ''::text
@@ -1675,6 +1927,18 @@ routine core.put_doorway(text,jsonb,text)
 routine core.put_dpu(text,jsonb,text)
     arguments   dpu text, patch jsonb, place text DEFAULT ''::text
     returns     text
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.put_off_deliveries(integer[],timestamp with time zone)
+    arguments   channels integer[], at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.put_schedule(integer,jsonb,timestamp with time zone)
+    arguments   space_id integer, patch jsonb, recorded_at timestamp with time zone
+    returns     boolean
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
@@ -1752,6 +2016,11 @@ routine core.refuse(integer,text,text,text,text)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.refuse_buckets()
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.refuse_ddl()
     returns     event_trigger
     as          plpgsql
@@ -1775,6 +2044,12 @@ routine core.refuse_polls(timestamp with time zone,text[],text[],text[],timestam
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.refuse_sent(timestamp with time zone,integer[],text[],timestamp with time zone[],integer[],smallint[],bigint[],text[],text[],text[],text[],text[],text[])
+    arguments   now_at timestamp with time zone, ids integer[], dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], refused bigint[], verdicts text[], details text[], refused_bodies text[], refused_details text[], refused_dpus text[], senders text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.register_dpus(text[])
     arguments   dpus text[]
     returns     void
@@ -1787,8 +2062,26 @@ routine core.register_heard(text[],text[],text[],integer[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.register_listed_dpus(jsonb,integer)
+    arguments   dpus jsonb, many integer, OUT created jsonb
+    returns     jsonb
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.register_listed_spaces(jsonb,integer)
+    arguments   spaces jsonb, many integer, OUT created jsonb
+    returns     jsonb
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.register_spaces(text[])
     arguments   spaces text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.replace_outages(bigint[],integer[],bigint[],integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
+    arguments   replaced bigint[], dpus integer[], outages bigint[], seconds integer[], heards timestamp with time zone[], counteds timestamp with time zone[], backs timestamp with time zone[], offlines timestamp with time zone[], received_at timestamp with time zone
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -1840,6 +2133,12 @@ routine core.settle_signs(integer[],timestamp with time zone[],timestamp with ti
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
+routine core.settle_stored(integer[],timestamp with time zone[],bigint[],integer[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], turning bigint[], received integer[], received_at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.share_plan()
     returns     void
     as          plpgsql
@@ -1862,6 +2161,12 @@ routine core.store_polls(integer[],timestamp with time zone[],boolean[],timestam
     returns     bigint[]
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.sum_cuts(integer,timestamp with time zone,timestamp with time zone,boolean,timestamp with time zone[],timestamp with time zone[],timestamp with time zone[],bigint[],boolean[])
+    arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone, is_exact boolean, resets timestamp with time zone[], cuts timestamp with time zone[], nexts timestamp with time zone[], legs bigint[], are_resets boolean[]
+    returns     TABLE(cut integer, net numeric, entries numeric, exits numeric, area numeric, low numeric, high numeric, moves_at_once boolean)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.sum_dpus(integer[])
     arguments   dpus integer[]
@@ -1953,9 +2258,21 @@ routine core.undo_placement(integer,timestamp with time zone,timestamp with time
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
+routine core.update_dpu_incidents(bigint[],timestamp with time zone)
+    arguments   incidents bigint[], at timestamp with time zone, OUT ended bigint[], OUT corrected bigint[]
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.update_incidents(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.update_site_incidents(bigint[],timestamp with time zone)
+    arguments   incidents bigint[], at timestamp with time zone, OUT ended bigint[], OUT corrected bigint[]
+    returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
