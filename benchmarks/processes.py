@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from benchmarks.client import HOST
 
@@ -53,12 +54,21 @@ def cpu_seconds(pid: int) -> float:
 class Server:
     """A server in processes of its own."""
 
-    def __init__(self, arguments: Sequence[str], port: int, environment: Mapping[str, str], ready: str) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        port: int,
+        environment: Mapping[str, str],
+        ready: str,
+        log: BinaryIO | None = None,
+    ) -> None:
+        """`log`: where its standard error goes; by default where ours does."""
         self.port = port
         self.process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             env={**os.environ, **environment},
             stdout=subprocess.DEVNULL,
+            stderr=log,
         )
         deadline = time.monotonic() + 60
         while True:

@@ -1,0 +1,140 @@
+"""CPU of `headcount serve` for a request, on the routes that are called most; beside another checkout.
+
+    BENCH_DATABASE_URL=... python -m benchmarks.routes [--against PATH] [--rounds 7] [--requests 3000]
+
+PATH is the root of another checkout of this repository, for example of `git worktree add PATH main~1`. Both run in
+this Python environment, each on a database that it migrated itself, with tokens. Within a round both get the same
+requests, by turns; which one is first changes from round to round. Ratios are taken round by round.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import click
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.client import HOST, get, send_all
+from benchmarks.database import server_url
+from benchmarks.machine import describe_machine
+from benchmarks.processes import Server, free_port
+from benchmarks.traffic import Traffic, make_site
+
+HERE = Path(__file__).parents[1]
+CONNECTIONS = 64
+
+
+@dataclass
+class Served:
+    """A checkout, as it is served."""
+
+    name: str
+    server: Server
+    token: str
+    traffic: Traffic
+
+    def run(self, make: Callable[[Traffic], bytes], requests: int) -> float:
+        """CPU seconds of the service for each of some requests."""
+        head = f"Authorization: Bearer {self.token}\r\nHost: ".encode()
+        sent = [make(self.traffic).replace(b"Host: ", head, 1) for _ in range(requests)]
+        before = process_seconds(self.server.process.pid)
+        load = send_all(self.server.port, sent, connections=CONNECTIONS)
+        if set(load.statuses) != {200}:
+            raise RuntimeError(f"{self.name}: {load.statuses} {load.unexpected!r}")
+        return (process_seconds(self.server.process.pid) - before) / requests
+
+
+# What each route is asked, by its name.
+ROUTES: dict[str, Callable[[Traffic], bytes]] = {
+    "single-event POST /v1/events": lambda traffic: traffic.request(1),
+    "current GET /v1/spaces/{space}/count": lambda _: get("/v1/spaces/hall/count"),
+}
+
+
+def process_seconds(pid: int) -> float:
+    """User and system time of another process so far, to the nanosecond: by its CPU clock, which has this number."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+@contextmanager
+def serving(checkout: Path, server: str) -> Iterator[Served]:
+    """`headcount serve` of a checkout on a database of its own, dropped afterwards."""
+    name, port = f"headcount_bench_{uuid4().hex[:8]}", free_port()
+    url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+    environment = {
+        "DATABASE_URL": url,
+        "HEADCOUNT_AUTH": "required",
+        "HEADCOUNT_PORT": str(port),
+        "PYTHONPATH": str(checkout / "service"),
+    }
+    with psycopg.connect(server, autocommit=True) as connection, ExitStack() as stack:
+        connection.execute(f"create database {name}")
+        stack.callback(connection.execute, f"drop database if exists {name} with (force)")
+        run_command(environment, "migrate")
+        token = run_command(environment, "token", "create", "--scope", "ingest,read").split()[-1]
+        make_site(url)
+        # It logs each request, as it does where it is installed; the lines go nowhere.
+        log = stack.enter_context(open(os.devnull, "wb"))
+        running = Server(("headcount.cli", "serve"), port, environment, "/healthz", log)
+        stack.callback(running.stop)
+        yield Served(checkout.name, running, token, Traffic())
+
+
+def run_command(environment: dict[str, str], *arguments: str) -> str:
+    """What a command of the checkout prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "headcount.cli", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise click.ClickException(f"headcount {arguments[0]}: {done.stderr}")
+    return done.stdout
+
+
+@click.command(help=__doc__)
+@click.option("--against", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Another checkout.")
+@click.option("--rounds", default=7, show_default=True)
+@click.option("--requests", default=3_000, show_default=True, help="Of each route and checkout in each round.")
+def main(against: Path | None, rounds: int, requests: int) -> None:
+    console = Console(width=130)
+    checkouts = [HERE, *([against.resolve()] if against else [])]
+    found: dict[tuple[str, int], list[float]] = {(route, side): [] for route in ROUTES for side in range(2)}
+    with ExitStack() as stack:
+        for name, value in describe_machine(server_url()):
+            console.print(f"[bold]{name}[/]: {value}", highlight=False)
+        served = [stack.enter_context(serving(checkout, server_url())) for checkout in checkouts]
+        for make in ROUTES.values():
+            for each in served:
+                each.run(make, requests // 3)  # connections, caches, the first chunk
+        for round_ in range(rounds):
+            for route, make in ROUTES.items():
+                for side in range(len(served)) if round_ % 2 else reversed(range(len(served))):
+                    found[route, side].append(served[side].run(make, requests))
+    table = Table(title=f"CPU of the service for a request: medians of {rounds} rounds of {requests:,} requests")
+    for column in ("", "microseconds", "lowest to highest", "the other's", "of it"):
+        table.add_column(column, justify="left" if not column else "right")
+    for route in ROUTES:
+        ours, others = ([1e6 * seconds for seconds in found[route, side]] for side in range(2))
+        cells = [route, f"{statistics.median(ours):.1f}", f"{min(ours):.1f} to {max(ours):.1f}"]
+        if others:
+            ratio = statistics.median(one / other for one, other in zip(ours, others, strict=True))
+            cells += [f"{statistics.median(others):.1f}", f"{ratio:.3f}"]
+        table.add_row(*cells)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks.routes")
