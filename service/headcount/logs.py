@@ -3,13 +3,15 @@
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TextIO
 
 import msgspec
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import Processor
 
 ACCESS = "headcount.access"
 STAMP: Processor = structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -19,7 +21,7 @@ SHARED: Sequence[Processor] = (structlog.stdlib.add_log_level, structlog.stdlib.
 class AccessLog:
     """Where the lines about requests go: nowhere, until configure_logs says so."""
 
-    logger: FilteringBoundLogger | None = None
+    logger: Callable[..., object] | None = None
 
 
 def configure_logs(level: int = logging.INFO, stream: TextIO | None = None) -> None:
@@ -41,14 +43,27 @@ def configure_logs(level: int = logging.INFO, stream: TextIO | None = None) -> N
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("headcount").setLevel(level)
-    # One a request: not through the standard library's loggers, which take four times as long.
     AccessLog.logger = None
     if level <= logging.INFO:
-        AccessLog.logger = structlog.wrap_logger(
-            structlog.WriteLogger(stream),
-            processors=[structlog.processors.add_log_level, STAMP, *renderer],
-            wrapper_class=structlog.make_filtering_bound_logger(level),
-        ).bind(logger=ACCESS)
+        AccessLog.logger = _in_words(stream) if stream.isatty() else _in_json(stream)
+
+
+def _in_words(stream: TextIO) -> Callable[..., object]:
+    processors: list[Processor] = [structlog.processors.add_log_level, STAMP, structlog.dev.ConsoleRenderer()]
+    logger = structlog.wrap_logger(structlog.WriteLogger(stream), processors=processors)
+    return partial(logger.bind(logger=ACCESS).info, "request")
+
+
+def _in_json(stream: TextIO) -> Callable[..., object]:
+    """One line a request: structlog would take twice as long for it, the standard library's loggers eight times."""
+
+    def write(**fields: object) -> None:
+        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line = {"event": "request", "logger": ACCESS, **fields, "level": "info", "timestamp": at}
+        stream.write(_json(line) + "\n")
+        stream.flush()
+
+    return write
 
 
 class LogThrottle:
@@ -84,8 +99,7 @@ def log_request(
     if AccessLog.logger is None:
         return
     with suppress(OSError, ValueError):  # a log that cannot be written to costs no answer
-        AccessLog.logger.info(
-            "request",
+        AccessLog.logger(
             method=method,
             route=route,
             status=status,
