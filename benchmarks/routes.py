@@ -24,7 +24,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.client import HOST, get, send_all
+from benchmarks.client import get, send_all
 from benchmarks.database import server_url
 from benchmarks.machine import describe_machine
 from benchmarks.processes import Server, free_port

@@ -10,9 +10,11 @@ from litestar.types import ControllerRouterHandler
 from headcount.database.current_counts import Reader
 from headcount.database.pool import Database
 from headcount.database.replica import Replica
+from headcount.http.answers import Answer
 from headcount.http.asgi import App
 from headcount.http.auth import Gate, Tokens, authorize
 from headcount.http.errors import problem_response
+from headcount.http.inputs import DEFAULTS
 from headcount.http.openapi import Document
 from headcount.http.rate_limits import Limiter
 from headcount.http.services import Services
@@ -90,7 +92,9 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
         metrics.watch("replica_lag_seconds", "Everything committed so long ago is on the replica.", replica.get_lag)
     app = App(
         route_handlers=handlers or HANDLERS,
-        guards=[authorize],
+        response_class=Answer,
+        before_request=authorize,
+        dependencies=DEFAULTS,
         # ended in the opposite order: the pool last
         lifespan=[
             database.lifespan,
@@ -103,7 +107,6 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
             *(() if handlers else (live.lifespan, notices.lifespan, reports.lifespan)),
         ],
         exception_handlers={Exception: problem_response},
-        before_send=[metrics.note_answer],
         cors_config=cross_origin(settings),
         event_emitter_backend=NoEvents,
         # headcount.wire.bodies has limits of its own, which count inflated bytes too.

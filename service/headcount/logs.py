@@ -59,7 +59,7 @@ def _in_json(stream: TextIO) -> Callable[..., object]:
 
     def write(**fields: object) -> None:
         at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        line = {"event": "request", "logger": ACCESS, **fields, "level": "info", "timestamp": at}
+        line = {"logger": ACCESS, **fields, "event": "request", "level": "info", "timestamp": at}
         stream.write(_json(line) + "\n")
         stream.flush()
 

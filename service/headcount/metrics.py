@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from litestar.types import Message, Scope
+from litestar.types import Scope
 from nats.js.api import ConsumerInfo
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -112,16 +112,10 @@ class Metrics:
         """A number that is read whenever somebody asks."""
         Gauge(f"headcount_{name}", meaning, registry=self.registry).set_function(read)
 
-    async def note_answer(self, message: Message, scope: Scope) -> None:
-        """Hook before sending."""
-        if message["type"] != "http.response.start":
-            return
+    def note_answer(self, scope: Scope, status: int) -> None:
+        """When its head is sent."""
         method = str(scope.get("method"))
-        key = (
-            str(scope.get("path_template") or "unknown"),
-            method if method in METHODS else "other",
-            message["status"],
-        )
+        key = (str(scope.get("path_template") or "unknown"), method if method in METHODS else "other", status)
         if (children := self.children.get(key)) is None:
             route, method, status = key
             children = self.requests.labels(route, method, str(status)), self.seconds.labels(route, method)

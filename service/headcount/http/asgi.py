@@ -5,7 +5,6 @@ import base64
 import hashlib
 import re
 import time
-import uuid
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -14,7 +13,7 @@ from litestar import Litestar
 from litestar.types import HTTPReceiveMessage, Message, Receive, Send
 
 from headcount.http.auth import refuse_foreign_host
-from headcount.http.errors import request_id
+from headcount.http.errors import make_id, request_id
 from headcount.http.services import Services
 from headcount.logs import log_request
 from headcount.wire.instants import shortest
@@ -29,6 +28,7 @@ HEADERS: tuple[RawHeader, ...] = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+NAMES = frozenset(name for name, _ in HEADERS)
 # Empty parts, a slash at the end, the parts . and .., escapes of what needs none, of slashes and of backslashes.
 OTHER_WAYS = re.compile(
     rb"//|/\Z|/\.\.?(?:/|\Z)|\\|%(?:2[DEF]|3[0-9]|4[1-9A-F]|5[0-9AF]|5C|6[1-9A-F]|7[0-9AE])", re.IGNORECASE
@@ -55,6 +55,7 @@ class App(Litestar):
             scope = {**scope, "method": "GET"}
         scope.setdefault("state", {}).update(begun=begun, is_head=method == "HEAD")
         identity = request_id(scope)
+        problem = self._refusal(scope)
         status = 500
 
         async def send_more(message: Message) -> None:
@@ -62,10 +63,12 @@ class App(Litestar):
             if message["type"] == "http.response.start":
                 status = int(message["status"])
                 message["headers"] = completed(message["headers"], identity, scope["state"].get("as_of"))
+                if problem is None:
+                    self.services.metrics.note_answer(scope, status)
             await send(message)
 
         try:
-            if (problem := self._refusal(scope)) is not None:
+            if problem is not None:
                 await answer_problem(problem, send_more)
             elif method == "HEAD":
                 await self._answer_head(scope, receive, send_more)
@@ -133,11 +136,13 @@ HTTP_DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 
 def completed(headers: Iterable[RawHeader], identity: str, as_of: datetime | None = None) -> list[RawHeader]:
     """The headers of an answer and those that it lacks. `as_of`: it has everything that was committed before."""
-    # Of its own even where there is a Vary already: CORS sets one, and replaces what it finds.
+    # Vary of its own even where there is one already: CORS sets one, and replaces what it finds.
     found = [*headers, (b"x-request-id", identity.encode()), (b"vary", b"Accept")]
     if as_of:
         found.append((b"x-data-as-of", shortest(as_of).encode()))
-    names = {name.lower() for name, _ in found}
+    names = {name for name, _ in found}  # in lower case, as ASGI has them
+    if names.isdisjoint(NAMES):
+        return [*found, *HEADERS]
     return found + [header for header in HEADERS if header[0] not in names]
 
 
@@ -149,7 +154,7 @@ def problem_answer(problem: Problem) -> tuple[int, list[RawHeader], bytes]:
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
     ]
-    return problem.kind.status, completed(headers, str(uuid.uuid4())), body
+    return problem.kind.status, completed(headers, make_id()), body
 
 
 def page_policy(html: bytes) -> str:

@@ -16,13 +16,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import msgspec
-from litestar import Request
-from litestar.handlers import BaseRouteHandler
 
 from headcount.database import calls
+from headcount.http.answers import prefers_html
 from headcount.http.door import Visit
 from headcount.http.rate_limits import Limiter
-from headcount.http.requests import AnyConnection, prefers_html
+from headcount.http.requests import AnyConnection, HttpRequest
 from headcount.http.services import services
 from headcount.settings import is_loopback
 from headcount.wire.access import EVERYTHING, SCOPES, Access, Share
@@ -217,28 +216,31 @@ def _unauthorized(detail: str, error: str) -> Problem:
     return Problem("unauthorized", detail, headers={"WWW-Authenticate": f'Bearer realm="headcount"{error}'})
 
 
-async def authorize(connection: AnyConnection, handler: BaseRouteHandler) -> None:
-    """Guard of every address: its `opt` says which scope it asks for; one that says nothing asks for admin."""
-    method = connection.method if isinstance(connection, Request) else "GET"
-    if method == "OPTIONS":
+async def authorize(request: HttpRequest) -> None:
+    """Before every handler: its `opt` says which scope it asks for; one that says nothing asks for admin.
+
+    It is no guard, since Litestar copies a handler for each guard that it calls (docs/explanation/decisions.md).
+    """
+    if request.method == "OPTIONS":
         return
-    scope = handler.opt.get("scope", "admin")
+    opt = request.route_handler.opt
+    scope = opt.get("scope", "admin")
     # A page is files; what it shows it asks for with a token, as soon as it has one.
-    if scope is OPEN or (handler.opt.get("page") and prefers_html(connection)):
-        connection.scope["auth"] = None
+    if scope is OPEN or (opt.get("page") and prefers_html(request)):
+        request.scope["auth"] = None
         return
-    gate = services(connection).gate
-    if gate.tokens is None and (method != "GET" or scope != "read" or handler.opt.get("triggers")):
-        _refuse_other_sites(connection)
-    away_seconds = AWAY_SECONDS if handler.opt.get("is_probe") else 0.0
-    visit: Visit | None = connection.scope["state"].get("visit")
+    gate = services(request).gate
+    if gate.tokens is None and (request.method != "GET" or scope != "read" or opt.get("triggers")):
+        _refuse_other_sites(request)
+    away_seconds = AWAY_SECONDS if opt.get("is_probe") else 0.0
+    visit: Visit | None = request.scope["state"].get("visit")
     try:
-        access = await gate.identify(connection.headers.get("authorization", ""), scope, away_seconds=away_seconds)
+        access = await gate.identify(request.headers.get("authorization", ""), scope, away_seconds=away_seconds)
     except Problem as problem:
         if visit is not None and problem.kind.code == "unauthorized":
             visit.forget()
         raise
-    connection.scope["auth"] = access
+    request.scope["auth"] = access
     if visit is not None and visit.is_strangers():
         await visit.meet(access.client)
     if scope not in access.scopes:

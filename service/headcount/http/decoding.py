@@ -11,7 +11,6 @@ from headcount.http.requests import (
     decode,
     discard_body,
     media_type,
-    no_query,
     query,
     read_body,
 )
@@ -23,7 +22,7 @@ from headcount.ingest.heartbeats import decode_heartbeat_batch
 from headcount.ingest.polls import POLLS, PollBatch
 from headcount.ingest.sites import decode_site_bytes
 from headcount.wire.bodies import MAX_SMALL_BODY
-from headcount.wire.messages import ReportIn, RerunIn, RerunQuery, SiteIn
+from headcount.wire.messages import NoQuery, ReportIn, RerunIn, RerunQuery, SiteIn
 from headcount.wire.problems import Problem
 
 Sent = TypeVar("Sent", formats.EventBatch, PollBatch)
@@ -81,7 +80,7 @@ async def decode_rerun(request: HttpRequest) -> RerunIn:
 async def decode_report(request: HttpRequest) -> ReportIn:
     """What is asked for, in the body of a POST or in the query string; nothing at all is fine."""
     if request.method == "POST" and (body_follows(request) or not request.scope["query_string"]):
-        no_query(request)
+        query(request, NoQuery)
         return await decode(request, ReportIn, MAX_SMALL_BODY) if body_follows(request) else ReportIn()
     return query(request, ReportIn)
 

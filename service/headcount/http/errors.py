@@ -1,17 +1,28 @@
 """How an exception becomes an answer."""
 
 import logging
+import random
 import re
 import uuid
 from http import HTTPStatus
 from typing import Any
 
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import Scope
 
 from headcount.http.services import services
-from headcount.wire.problems import BY_STATUS, PROBLEM_JSON, PROBLEM_TYPES, WORDS, Problem, encode_problem, problem_of
+from headcount.wire.messages import ID_PATTERN, PATTERNS_IN_WORDS
+from headcount.wire.problems import (
+    BY_STATUS,
+    PROBLEM_JSON,
+    PROBLEM_TYPES,
+    WORDS,
+    Problem,
+    encode_problem,
+    invalid,
+    problem_of,
+)
 
 log = logging.getLogger("headcount.errors")
 
@@ -24,13 +35,21 @@ def request_id(scope: Scope) -> str:
     state = scope.setdefault("state", {})
     if "request_id" not in state:
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
-        state["request_id"] = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        state["request_id"] = given if given and REQUEST_ID.fullmatch(given) else make_id()
     return str(state["request_id"])
+
+
+def make_id() -> str:
+    """A random UUID (version 4). Nobody has to be unable to guess it, so it costs no call of the system."""
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The one place where an exception becomes an answer."""
-    problem = problem_of_status(error) if isinstance(error, HTTPException) else problem_of(error)
+    if isinstance(error, ValidationException):
+        problem = problem_of_address(request, error)
+    else:
+        problem = problem_of_status(error) if isinstance(error, HTTPException) else problem_of(error)
     if problem.kind.status >= 500:
         _log(request, problem, error)
     return Response(
@@ -59,6 +78,15 @@ def _log(request: Request[Any, Any, Any], problem: Problem, error: Exception) ->
         f"; and {left_out} alike since the last line like this" if left_out else "",
         exc_info=error if problem.kind.code == "internal" else None,
     )
+
+
+def problem_of_address(request: Request[Any, Any, Any], error: ValidationException) -> Problem:
+    """An id in the address that is none. What Litestar hands to a handler beside those was checked before."""
+    names = {item["key"] for item in error.extra or () if isinstance(item, dict) and "key" in item}
+    for name in request.path_params:
+        if name in names:
+            return invalid(f"The {name} in the address {PATTERNS_IN_WORDS[ID_PATTERN]}.", name)
+    return Problem("malformed", error.detail)
 
 
 def problem_of_status(error: HTTPException) -> Problem:

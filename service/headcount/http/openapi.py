@@ -1,19 +1,22 @@
-"""The OpenAPI document, made from what each handler declares with `described`.
+"""The OpenAPI document, made from the signatures of the handlers and what they add with `described`.
 
-What a field or a parameter means is said where its type is (headcount.wire.messages), what an operation does in the
-docstring of its handler.
+What a field or a parameter means is said where its type is (headcount.wire.messages, headcount.http.inputs), what an
+operation does in the docstring of its handler. Why this is not Litestar's own: docs/explanation/decisions.md.
 """
 
 import hashlib
 import inspect
 import json
 import re
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
-from litestar import Litestar
+from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import PathParameter
 from litestar.routes import HTTPRoute
+from litestar.typing import FieldDefinition
 
 from headcount.wire.instants import Instant
 from headcount.wire.messages import (
@@ -62,18 +65,6 @@ TAGS = {
     "tokens": ("Tokens", "Tokens: who may do what."),
     "probes": ("Service", "The service itself: probes, metrics and this document."),
     "page": ("Pages", "Pages for people, and the files they are made of."),
-}
-# By name, what is in a path.
-PATH_PARAMETERS = {
-    "space": ("Id of the space.", "cafe"),
-    "doorway": ("Id of the doorway.", "front-door"),
-    "dpu": ("Id of the DPU.", "dpu-1"),
-    "device": ("Id of the device (DPU).", "1234"),
-    "report": ("Id of the report.", "0f9a2c54-7d0e-4c7f-9d3a-2b1f0c9e8d7a"),
-    "channel": ("Id of the channel.", "facilities"),
-    "delivery": ("Id of the delivery.", "17"),
-    "token": ("Id of the token (not its secret).", "tok_1"),
-    "file": ("Name of the file.", "page.css"),
 }
 TOKEN_SCHEME = {
     "type": "http",
@@ -184,13 +175,18 @@ TEXTS: dict[type[msgspec.Struct], dict[str, Any]] = {EventsIn: EVENT_TEXT, Polls
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
-    """What a handler takes and gives; statuses of problems that every address has are left out."""
+    """What a handler takes and gives that its signature does not say, or says otherwise than clients see it.
+
+    Statuses of problems that every address has are left out.
+    """
 
     scope: str | None
-    query: type[msgspec.Struct] = NoQuery
+    query: type[msgspec.Struct] | None = None
     body: type[msgspec.Struct] | None = None
-    answers: dict[int, Any]
+    answer: Any = None
     problems: tuple[int, ...] = ()
+    created: bool = False
+    undone: bool = False
     database: bool = True
     media_types: tuple[str, ...] = (JSON, MSGPACK)
     # Of the request, and (by their names among the components) of the answer.
@@ -199,28 +195,22 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def described(
-    answer: Any,
     *problems: int,
     scope: str | None,
-    created: bool = False,
-    undone: bool = False,
     cached: bool = False,
     triggers: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
-    """For a handler's `opt`: what it takes and gives, and the scope that headcount.http.auth asks for (OPEN: none).
+    """For a handler's `opt`: what its signature does not say, and the scope that headcount.http.auth asks for.
 
-    With `created` the answer may come as 201 as well as 200, with `undone` there may be none (204). With `cached` it
-    has an ETag. Where text/html is one of its media types, who prefers that gets a page, and needs no token for it.
-    `triggers`: it changes something, although it is a GET.
+    `scope` is OPEN where there is none. With `created` the answer may come as 201 as well as 200, with `undone` there
+    may be none (204). With `cached` it has an ETag. Where text/html is one of its media types, who prefers that gets a
+    page, and needs no token for it. `triggers`: it changes something, although it is a GET.
     """
-    answers = {200: answer, 201: answer} if created else {more.pop("status", 200): answer}
-    if undone:
-        answers[204] = None
     if cached:
         more["takes_headers"] = (IF_NONE_MATCH, *more.get("takes_headers", ()))
         more["gives_headers"] = ("Tag", *more.get("gives_headers", ()))
-    spec = Described(answers=answers, problems=problems, scope=scope, **more)
+    spec = Described(problems=problems, scope=scope, **more)
     opt = {"scope": scope, "page": HTML in spec.media_types, "triggers": triggers, "described": spec}
     # What asks for a token and not for the database shows how this process is doing.
     return opt | {"is_probe": scope is not None and not spec.database}
@@ -255,8 +245,7 @@ def document(app: Litestar) -> bytes:
     )
     kinds: list[Any] = [ProblemOut, *LIVE_EVENTS.values()]
     for *_, handler in handlers:
-        spec: Described = handler.opt["described"]
-        kinds += [kind for kind in (spec.query, spec.body, *spec.answers.values()) if kind]
+        kinds += [kind for kind in (_query(handler), _content(handler), _answer_kind(handler)) if kind]
     schemas, components = msgspec.json.schema_components(
         kinds, schema_hook=_schema, ref_template="#/components/schemas/{name}"
     )
@@ -346,10 +335,56 @@ def _topic(handler: HTTPRouteHandler) -> str:
     return handler.fn.__module__.rpartition(".")[2]
 
 
+def _spec(handler: HTTPRouteHandler) -> Described:
+    spec: Described = handler.opt["described"]
+    return spec
+
+
+def _parameters(handler: HTTPRouteHandler) -> dict[str, FieldDefinition]:
+    return handler.parsed_fn_signature.parameters
+
+
+def _struct(field: FieldDefinition | None) -> Any:
+    """The Struct that a parameter is, or may be."""
+    if field is None:
+        return None
+    return next((one.annotation for one in (field, *field.inner_types) if one.is_subclass_of(msgspec.Struct)), None)
+
+
+def _query(handler: HTTPRouteHandler) -> type[msgspec.Struct]:
+    return _spec(handler).query or _struct(_parameters(handler).get("asked")) or NoQuery
+
+
+def _content(handler: HTTPRouteHandler) -> Any:
+    return _spec(handler).body or _struct(_parameters(handler).get("content"))
+
+
+def _answer_kind(handler: HTTPRouteHandler) -> Any:
+    """What is returned, by itself or within a response: the first of several. None for streams, files and nothing."""
+    returned = handler.parsed_fn_signature.return_type.annotation
+    for kind in get_args(returned) if get_origin(returned) in (Union, UnionType) else (returned,):
+        held = get_args(kind)[0] if issubclass(_class(kind), Response) and get_args(kind) else kind
+        if issubclass(_class(held), msgspec.Struct):
+            return held
+    return _spec(handler).answer
+
+
+def _class(kind: Any) -> type:
+    found = get_origin(kind) or kind
+    return found if isinstance(found, type) else object
+
+
+def _answers(handler: HTTPRouteHandler) -> dict[int, Any]:
+    """By status."""
+    spec, kind = _spec(handler), _answer_kind(handler)
+    answers = {200: kind, 201: kind} if spec.created else {int(handler.status_code): kind}
+    return answers | {204: None} if spec.undone else answers
+
+
 def _operation(
     path: str, handler: HTTPRouteHandler, references: dict[str, Any], components: dict[str, Any]
 ) -> dict[str, Any]:
-    spec: Described = handler.opt["described"]
+    spec, query, body = _spec(handler), _query(handler), _content(handler)
     summary, _, rest = inspect.cleandoc(handler.fn.__doc__ or "").partition("\n")
     needs = f"Needs a token with the scope `{spec.scope}`." if spec.scope else "Needs no token."
     operation: dict[str, Any] = {
@@ -358,24 +393,24 @@ def _operation(
         "description": f"{rest.strip()}\n\n{needs}".strip(),
         "tags": [TAGS[_topic(handler)][0]],
         "parameters": [
-            *map(_path_parameter, re.findall(r"\{(\w+)\}", path)),
-            *_query_parameters(components.get(spec.query.__name__, {})),
+            *(_path_parameter(name, _parameters(handler)[name]) for name in re.findall(r"\{(\w+)\}", path)),
+            *_query_parameters(components.get(query.__name__, {})),
             *map(_header_parameter, spec.takes_headers),
         ],
         "responses": {},
         "security": [{"token": [spec.scope]}] if spec.scope else [],
     }
-    if spec.body is not None:
-        operation["requestBody"] = _body(spec.body, references[str(spec.body)], components)
-    for status, answer in spec.answers.items():
-        operation["responses"][str(status)] = _answer(spec, status, answer, references)
+    if body is not None:
+        operation["requestBody"] = _body(body, references[str(body)], components)
+    for status, answer in _answers(handler).items():
+        operation["responses"][str(status)] = _answer(spec, query, status, answer, references)
     if IF_NONE_MATCH in spec.takes_headers:
         operation["responses"]["304"] = {
             "description": "Nothing has changed; the answer has no body.",
             "headers": _headers(*spec.gives_headers),
         }
     problems = {422, 500, *spec.problems}
-    problems |= {400, 413, 415} if spec.body is not None else set()
+    problems |= {400, 413, 415} if body is not None else set()
     problems |= {503} if spec.database else set()
     problems |= {401, 403, 429, 503} if spec.scope else set()
     for status in sorted(problems):
@@ -383,10 +418,13 @@ def _operation(
     return operation
 
 
-def _path_parameter(name: str) -> dict[str, Any]:
-    text, example = PATH_PARAMETERS[name]
-    schema = {"type": "string", "pattern": ID_PATTERN, "examples": [example]}
-    return {"name": name, "in": "path", "description": text, "required": True, "schema": schema}
+def _path_parameter(name: str, field: FieldDefinition) -> dict[str, Any]:
+    kind = field.kwarg_definition
+    if not isinstance(kind, PathParameter):
+        raise TypeError(f"the type of {name} does not say what it is: see headcount.http.inputs")
+    examples = [example.value for example in kind.examples or ()]
+    schema = {"type": "string", "pattern": kind.pattern, "examples": examples}
+    return {"name": name, "in": "path", "description": kind.description, "required": True, "schema": schema}
 
 
 def _query_parameters(query: dict[str, Any]) -> list[dict[str, Any]]:
@@ -422,11 +460,13 @@ def _body(body: type[msgspec.Struct], reference: dict[str, Any], components: dic
     return {"description": text, "required": True, "content": content}
 
 
-def _answer(spec: Described, status: int, answer: Any, references: dict[str, Any]) -> dict[str, Any]:
+def _answer(
+    spec: Described, query: type[msgspec.Struct], status: int, answer: Any, references: dict[str, Any]
+) -> dict[str, Any]:
     text = inspect.getdoc(answer) if isinstance(answer, type) and issubclass(answer, msgspec.Struct) else None
     response: dict[str, Any] = {"description": f"{STATUSES[status]}: {text}" if text else STATUSES[status]}
     names = ["RequestId", *spec.gives_headers]
-    if "max_staleness" in spec.query.__struct_fields__:
+    if "max_staleness" in query.__struct_fields__:
         names.append("DataAsOf")
     response["headers"] = _headers(*names)
     if status == 204:

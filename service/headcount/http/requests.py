@@ -1,44 +1,34 @@
-"""Requests and answers: bodies in and out, query strings, media types, limits."""
+"""Requests: query strings, ids in addresses, bodies and their limits."""
 
 import asyncio
-import csv
-import hashlib
-import io
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from litestar import Request, Response
+from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
-from litestar.response import Stream
 
 from headcount.http.services import services
 from headcount.wire import instants
 from headcount.wire.bodies import (
-    CSV,
-    HTML,
     JSON,
     MAX_BODY,
     MAX_PLAN_BODY,
     MSGPACK,
-    MSGPACK_NAMES,
     decode_bytes,
     gunzip,
     inflate_at_once,
     is_compressed,
-    json_encoder,
-    msgpack_encoder,
     parse_media_type,
     problem_of_validation,
     too_large,
 )
-from headcount.wire.messages import ID_PATTERN, PATTERNS_IN_WORDS, NoQuery
+from headcount.wire.messages import ID_PATTERN
 from headcount.wire.problems import Problem, invalid
 from headcount.wire.threads import AT_ONCE_BYTES, TakesTime, in_a_hurry, no_check
 
@@ -50,14 +40,6 @@ MAX_PARAMETERS = 1_100
 
 # Of an address that takes no list of spaces: each of its parameters has some hundred bytes at most.
 MAX_QUERY = 4 * 1024
-
-
-# Of an Accept header: what comes later is not read.
-MAX_ACCEPT = 1_000
-
-
-# A piece of a CSV answer.
-CSV_ROWS = 500
 
 
 # Longer than any of our devices needs for 8 MiB; a client that stalls would hold its connection for ever.
@@ -74,79 +56,6 @@ HttpRequest = Request[Any, Any, Any]
 
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
-
-
-def answer(
-    request: HttpRequest, body: msgspec.Struct | Sequence[msgspec.Struct], status_code: int = 200
-) -> Response[bytes]:
-    """The body as JSON, or as MessagePack for who prefers that."""
-    if prefers_msgpack(request):
-        return Response(msgpack_encoder.encode(body), status_code=status_code, media_type=MSGPACK)
-    return Response(json_encoder.encode(body), status_code=status_code, media_type=JSON)
-
-
-def nothing() -> Response[bytes]:
-    """204: done, and there is nothing to say."""
-    return Response(b"", status_code=204)
-
-
-def prefers_msgpack(request: HttpRequest) -> bool:
-    return prefers(request, MSGPACK_NAMES, (JSON,))
-
-
-def prefers_csv(request: HttpRequest) -> bool:
-    return prefers(request, (CSV,), (JSON, *MSGPACK_NAMES))
-
-
-def prefers_html(request: AnyConnection) -> bool:
-    return prefers(request, (HTML,), (JSON, *MSGPACK_NAMES))
-
-
-def prefers(request: AnyConnection, names: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether the caller would rather have one of these media types, which it names, than one of the others."""
-    accept = request.headers.get("accept", "")[:MAX_ACCEPT].lower()
-    if not any(name in accept for name in names):
-        return False
-    weights = {}
-    for item in accept.split(","):
-        name, *parameters = (part.strip() for part in item.split(";"))
-        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        weights[name] = float(weight) if re.fullmatch(r"[01](\.\d{0,3})?", weight) else 0.0
-
-    def weight_of(name: str) -> tuple[float, int]:
-        """The second part: of two that weigh the same, the one that is named more exactly."""
-        ranges = (name, f"{name.partition('/')[0]}/*", "*/*")
-        return next(((weights[found], -place) for place, found in enumerate(ranges) if found in weights), (0.0, 0))
-
-    return max(map(weight_of, names)) > max(map(weight_of, others))
-
-
-def unless_known(request: HttpRequest, response: Response[bytes]) -> Response[bytes]:
-    """The answer with an ETag; without its body (304) for who names that as the one it has."""
-    content: bytes = response.content
-    tag = response.headers.get("ETag") or f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    response.headers["ETag"] = tag
-    if request.headers.get("if-none-match") == tag:
-        response.content, response.status_code = b"", 304
-    return response
-
-
-def csv_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Stream:
-    """The rows as CSV (RFC 4180) below a line of column names, sent piece by piece as the client takes them."""
-
-    def pieces() -> Iterator[str]:
-        for start in range(0, max(len(rows), 1), CSV_ROWS):
-            text = io.StringIO()
-            writer = csv.writer(text)
-            if not start:
-                writer.writerow(columns)
-            writer.writerows(
-                [instants.shortest(value) if isinstance(value, datetime) else value for value in row]
-                for row in rows[start : start + CSV_ROWS]
-            )
-            yield text.getvalue()
-
-    return Stream(pieces(), media_type=CSV)
 
 
 def media_type(request: HttpRequest, formats: Collection[str] = (JSON, MSGPACK)) -> str:
@@ -196,20 +105,6 @@ def query(request: HttpRequest, kind: type[T]) -> T:
         raise problem_of_validation(error) from None
 
 
-def no_query(request: HttpRequest) -> None:
-    """For addresses that take no query parameters."""
-    if request.scope["query_string"]:
-        query(request, NoQuery)
-
-
-def path_id(request: HttpRequest, name: str) -> str:
-    """An id from the path."""
-    value = str(request.path_params[name])
-    if ID.match(value) is None:
-        raise invalid(f"The {name} in the address {PATTERNS_IN_WORDS[ID_PATTERN]}.", name)
-    return value
-
-
 async def read_body(
     request: HttpRequest,
     read: Callable[[bytes], T],
@@ -223,10 +118,11 @@ async def read_body(
     What takes long is done by a thread (wire.threads). `check` is called when the body is there, before anything is
     made of it: what it raises is raised.
     """
-    is_gzip = is_compressed(request.headers.get("content-encoding", ""))
+    headers = request.headers
+    is_gzip = is_compressed(headers.get("content-encoding", ""))
     bodies = services(request).bodies
     client = client_of(request)
-    text = request.headers.get("content-length", "0")
+    text = headers.get("content-length", "0")
     length = int(text[:20]) if text.isdecimal() else 0
     if length > limit:
         raise too_large(limit)

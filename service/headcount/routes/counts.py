@@ -2,15 +2,19 @@
 
 from datetime import UTC, datetime
 
-import msgspec
-from litestar import Response, get
+from litestar import get
+from litestar.di import NamedDependency
 from litestar.response import Stream
 from litestar.types import ASGIApp
 
 from headcount.database import calls
+from headcount.database.pool import Client
+from headcount.database.replica import ReplicaSession
+from headcount.http.answers import Answer, csv_answer, prefers_csv
 from headcount.http.auth import leave_door
+from headcount.http.inputs import SLOW_READING, ReadingSession, SpaceId, query_of, session_of
 from headcount.http.openapi import LAST_EVENT_ID, described
-from headcount.http.requests import HttpRequest, answer, csv_answer, path_id, prefers_csv, query
+from headcount.http.requests import HttpRequest
 from headcount.http.services import services
 from headcount.http.sessions import access_of, database, reading
 from headcount.live.events import MEDIA_TYPE
@@ -28,55 +32,68 @@ from headcount.wire.messages import (
 )
 
 
-@get("/v1/spaces/{space:str}/count", opt=described(CountOut, 404, scope="read", query=CountQuery))
-async def get_count(request: HttpRequest) -> Response[bytes]:
-    """Get the count of a space: now, or at the instant `at`, from what was known at `known_at`."""
-    asked = query(request, CountQuery)
-    is_now = asked.at is None and asked.known_at is None
-    session = reading(request, asked.max_staleness, is_now=is_now, is_slow=asked.known_at is not None)
-    space = path_id(request, "space")
-    return answer(request, await services(request).reader.get_count(session, space, asked.at, asked.known_at))
+def _for_count(request: HttpRequest, asked: CountQuery) -> Client | ReplicaSession:
+    return reading(request, asked.max_staleness, is_now=asked.is_now, is_slow=asked.known_at is not None)
 
 
-@get("/v1/counts", opt=described(CountsOut, 404, scope="read", query=CountsQuery))
-async def list_counts(request: HttpRequest) -> Response[bytes]:
-    """Get the counts of some spaces, of a space and all below it, or of all, from one snapshot."""
-    asked = query(request, CountsQuery)
-    is_now = asked.at is None and asked.known_at is None
+def _for_counts(request: HttpRequest, asked: CountsQuery) -> Client | ReplicaSession:
     limited_to = database(request).limited_to
-    is_slow = not is_now or services(request).reader.is_slow(limited_to, asked.space, asked.under)
-    session = reading(request, asked.max_staleness, is_now=is_now, is_slow=is_slow)
-    counts = await services(request).reader.list_counts(session, asked.space, asked.under, asked.at, asked.known_at)
+    is_slow = not asked.is_now or services(request).reader.is_slow(limited_to, asked.space, asked.under)
+    return reading(request, asked.max_staleness, is_now=asked.is_now, is_slow=is_slow)
+
+
+@get(
+    "/v1/spaces/{space:str}/count",
+    dependencies={"asked": query_of(CountQuery), "session": session_of(_for_count)},
+    opt=described(404, scope="read"),
+)
+async def get_count(
+    request: HttpRequest, space: SpaceId, asked: NamedDependency[CountQuery], session: ReadingSession
+) -> CountOut:
+    """Get the count of a space: now, or at the instant `at`, from what was known at `known_at`."""
+    return await services(request).reader.get_count(session, space, asked.at, asked.known_at)
+
+
+@get(
+    "/v1/counts",
+    dependencies={"asked": query_of(CountsQuery), "session": session_of(_for_counts)},
+    opt=described(404, scope="read"),
+)
+async def list_counts(request: HttpRequest, asked: NamedDependency[CountsQuery], session: ReadingSession) -> CountsOut:
+    """Get the counts of some spaces, of a space and all below it, or of all, from one snapshot."""
+    reader = services(request).reader
+    counts = await reader.list_counts(session, asked.space, asked.under, asked.at, asked.known_at)
     if asked.space is None:
-        services(request).reader.note_number(limited_to, asked.under, len(counts))
-    return answer(request, CountsOut(counts[0].at if counts else asked.at or datetime.now(UTC), counts))
+        reader.note_number(database(request).limited_to, asked.under, len(counts))
+    return CountsOut(counts[0].at if counts else asked.at or datetime.now(UTC), counts)
 
 
 @get(
     "/v1/spaces/{space:str}/counts",
-    opt=described(SpaceCountsOut, 404, scope="read", query=SpaceCountsQuery, media_types=(JSON, MSGPACK, CSV)),
+    dependencies={"asked": query_of(SpaceCountsQuery), "session": SLOW_READING},
+    opt=described(404, scope="read", media_types=(JSON, MSGPACK, CSV)),
 )
-async def list_space_counts(request: HttpRequest) -> Response[bytes] | Stream:
+async def list_space_counts(
+    request: HttpRequest, space: SpaceId, asked: NamedDependency[SpaceCountsQuery], session: ReadingSession
+) -> Answer[SpaceCountsOut] | Stream:
     """Get how the count of a space went in [from, to): buckets of local time, at most 10,000.
 
     `to` is now by default; `from` is 24 hours before `to`; `time_zone` is that of the space. Days, weeks (from Monday)
     and months begin at local midnight; a day can have 23 or 25 hours. The last bucket can be unfinished: it tells what
     has happened so far. Send `Accept: text/csv` or `format=csv` for CSV.
     """
-    asked = query(request, SpaceCountsQuery)
-    session = reading(request, asked.max_staleness, is_slow=True)
-    space = path_id(request, "space")
     found = await calls.list_space_counts(session, space, asked.from_, asked.to, asked.interval, asked.time_zone)
     if asked.format == "csv" or (asked.format is None and prefers_csv(request)):
-        return csv_answer(BucketOut.__struct_fields__, [msgspec.structs.astuple(bucket) for bucket in found.buckets])
-    return answer(request, found)
+        return csv_answer(found.buckets, BucketOut)
+    return Answer(found)
 
 
 @get(
     "/v1/live",
-    opt=described(None, 404, scope="read", query=LiveQuery, takes_headers=(LAST_EVENT_ID,), media_types=(MEDIA_TYPE,)),
+    dependencies={"asked": query_of(LiveQuery)},
+    opt=described(404, scope="read", takes_headers=(LAST_EVENT_ID,), media_types=(MEDIA_TYPE,)),
 )
-async def stream_counts(request: HttpRequest) -> ASGIApp:
+async def stream_counts(request: HttpRequest, asked: NamedDependency[LiveQuery]) -> ASGIApp:
     """Stream the counts of some spaces, of a space and all below it, or of all.
 
     Server-sent events. `count` has what GET /v1/spaces/{id}/count answers: once for each space, then within a second
@@ -85,7 +102,6 @@ async def stream_counts(request: HttpRequest) -> ASGIApp:
     may have been missed, so list spaces and sensors again. With `Last-Event-ID` the stream begins with what changed
     since; after more than 2 minutes it begins with `list` and all counts. A comment comes at least every 15 seconds.
     """
-    asked = query(request, LiveQuery)
     spaces = tuple(dict.fromkeys(asked.space)) if asked.space is not None else None
     last_id = request.headers.get("last-event-id")
     listener = await services(request).live.listen(Subscription(spaces, asked.under), access_of(request), last_id)

@@ -2,15 +2,17 @@
 
 from datetime import datetime
 
-from litestar import Response, get, post
+from litestar import get, post
+from litestar.di import NamedDependency
 
 from headcount.database import calls
-from headcount.http.auth import charge
-from headcount.http.decoding import admit, decode_readings
+from headcount.database.pool import Client
+from headcount.http.decoding import decode_readings
+from headcount.http.inputs import SLOW_SESSION, DeviceId, batch_of, query_of
 from headcount.http.openapi import described
-from headcount.http.requests import HttpRequest, answer, no_query, path_id, query
+from headcount.http.requests import HttpRequest
 from headcount.http.services import services
-from headcount.http.sessions import database
+from headcount.ingest.formats import EventBatch
 from headcount.wire.instants import shortest
 from headcount.wire.messages import (
     BackfillQuery,
@@ -27,43 +29,54 @@ def _shortest(moment: datetime | None) -> str | None:
     return None if moment is None else shortest(moment)
 
 
-@post("/ingest", opt=described(EventsRecordedOut, scope="ingest", query=BackfillQuery, body=ReadingsIn))
-async def record_readings(request: HttpRequest) -> Response[bytes]:
+@post(
+    "/ingest",
+    status_code=200,
+    dependencies={
+        "asked": query_of(BackfillQuery),
+        "content": batch_of(lambda services: services.writer.intake, decode_readings),
+    },
+    opt=described(scope="ingest", body=ReadingsIn),
+)
+async def record_readings(
+    request: HttpRequest,
+    asked: NamedDependency[BackfillQuery],
+    content: NamedDependency[EventBatch],
+    session: NamedDependency[Client],
+) -> EventsRecordedOut:
     """Store the readings of one device, as POST /v1/events does."""
-    asked = query(request, BackfillQuery)
-    await admit(request, services(request).writer.intake)
-    batch = await decode_readings(request)
-    charge(request, batch.received)
-    return answer(request, await services(request).writer.record(database(request), batch, backfill=asked.backfill))
+    return await services(request).writer.record(session, content, backfill=asked.backfill)
 
 
-@get("/devices/{device:str}/latest_timestamp", opt=described(LatestTimestampOut, 404, scope="read"))
-async def get_latest_timestamp(request: HttpRequest) -> Response[bytes]:
+@get("/devices/{device:str}/latest_timestamp", opt=described(404, scope="read"))
+async def get_latest_timestamp(device: DeviceId, session: NamedDependency[Client]) -> LatestTimestampOut:
     """Get the instant of the latest reading of a device."""
-    no_query(request)
-    found = await calls.get_device(database(request), path_id(request, "device"))
-    return answer(request, LatestTimestampOut(_shortest(found.latest_timestamp)))
+    found = await calls.get_device(session, device)
+    return LatestTimestampOut(_shortest(found.latest_timestamp))
 
 
-@get("/devices/{device:str}/cumulative_count", opt=described(CumulativeCountOut, 404, scope="read"))
-async def get_cumulative_count(request: HttpRequest) -> Response[bytes]:
+@get("/devices/{device:str}/cumulative_count", opt=described(404, scope="read"))
+async def get_cumulative_count(device: DeviceId, session: NamedDependency[Client]) -> CumulativeCountOut:
     """Get the sum of all readings of a device."""
-    no_query(request)
-    found = await calls.get_device(database(request), path_id(request, "device"))
-    return answer(request, CumulativeCountOut(found.cumulative_count))
+    found = await calls.get_device(session, device)
+    return CumulativeCountOut(found.cumulative_count)
 
 
-@get("/devices/{device:str}", opt=described(DeviceOut, 404, scope="read", query=DeviceQuery))
-async def get_device(request: HttpRequest) -> Response[bytes]:
+@get(
+    "/devices/{device:str}",
+    dependencies={"asked": query_of(DeviceQuery), "session": SLOW_SESSION},
+    opt=described(404, scope="read"),
+)
+async def get_device(
+    device: DeviceId, asked: NamedDependency[DeviceQuery], session: NamedDependency[Client]
+) -> DeviceOut:
     """Get the newest readings of a device in [from, to), in time order.
 
     Readings of the same instant are summed.
     """
-    asked = query(request, DeviceQuery)
-    session, device = database(request, is_slow=True), path_id(request, "device")
     found = await calls.list_readings(session, device, asked.from_, asked.to, asked.limit)
     data = {shortest(time): count for time, count in zip(found.times, found.counts, strict=True)}
-    return answer(request, DeviceOut(data, _shortest(found.latest_timestamp), found.cumulative_count))
+    return DeviceOut(data, _shortest(found.latest_timestamp), found.cumulative_count)
 
 
 HANDLERS = [record_readings, get_latest_timestamp, get_cumulative_count, get_device]

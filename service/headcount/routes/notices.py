@@ -1,12 +1,16 @@
 """Channels, and what is sent by them."""
 
-from litestar import Response, delete, get, post, put
+from litestar import delete, get, post, put
+from litestar.di import NamedDependency
 
 from headcount.database import calls
+from headcount.database.pool import Client
+from headcount.http.answers import Answer
+from headcount.http.inputs import TOKEN_SESSION, ChannelId, DeliveryId, body_of, query_of
 from headcount.http.openapi import described
-from headcount.http.requests import HttpRequest, answer, decode, no_query, path_id, query
+from headcount.http.requests import HttpRequest
 from headcount.http.services import services
-from headcount.http.sessions import database, database_of_token
+from headcount.http.sessions import database
 from headcount.wire import paging
 from headcount.wire.messages import (
     ChannelIn,
@@ -26,72 +30,74 @@ TOKEN_TESTS = 10
 
 @put(
     "/v1/channels/{channel:str}",
-    opt=described(ChannelPutOut, 404, 409, scope="admin", created=True, body=ChannelIn),
+    dependencies={"content": body_of(ChannelIn)},
+    opt=described(404, 409, scope="admin", created=True),
 )
-async def put_channel(request: HttpRequest) -> Response[bytes]:
+async def put_channel(
+    request: HttpRequest,
+    channel: ChannelId,
+    content: NamedDependency[ChannelIn],
+    session: NamedDependency[Client],
+) -> Answer[ChannelPutOut]:
     """Create or change a channel. Absent fields stay as they are; null clears a field.
 
     Webhooks are signed as Standard Webhooks says. A secret that the service makes is shown in this answer only.
     """
-    no_query(request)
-    patch = await decode(request, ChannelIn)
-    await services(request).notices.channels.check(patch)
-    created, channel = await calls.put_channel(database(request), path_id(request, "channel"), patch)
-    return answer(request, channel, 201 if created else 200)
+    await services(request).notices.channels.check(content)
+    created, saved = await calls.put_channel(session, channel, content)
+    return Answer(saved, status_code=201 if created else 200)
 
 
-@get("/v1/channels/{channel:str}", opt=described(ChannelOut, 404, scope="admin"))
-async def get_channel(request: HttpRequest) -> Response[bytes]:
+@get("/v1/channels/{channel:str}", opt=described(404, scope="admin"))
+async def get_channel(channel: ChannelId, session: NamedDependency[Client]) -> ChannelOut:
     """Get one channel, without its secrets."""
-    no_query(request)
-    return answer(request, await calls.get_channel(database(request), path_id(request, "channel")))
+    return await calls.get_channel(session, channel)
 
 
-@get("/v1/channels", opt=described(Page[ChannelOut], scope="admin", query=PageQuery))
-async def list_channels(request: HttpRequest) -> Response[bytes]:
+@get("/v1/channels", dependencies={"asked": query_of(PageQuery)}, opt=described(scope="admin"))
+async def list_channels(asked: NamedDependency[PageQuery], session: NamedDependency[Client]) -> Page[ChannelOut]:
     """List the channels by id, without their secrets."""
-    asked = query(request, PageQuery)
     after = paging.read(asked.after, Id) if asked.after else None
-    rows = await calls.list_channels(database(request), after, asked.limit + 1)
-    return answer(request, paging.page(rows, asked.limit, lambda channel: channel.id))
+    rows = await calls.list_channels(session, after, asked.limit + 1)
+    return paging.page(rows, asked.limit, lambda channel: channel.id)
 
 
-@delete("/v1/channels/{channel:str}", status_code=204, opt=described(None, 404, scope="admin", status=204))
-async def delete_channel(request: HttpRequest) -> None:
+@delete("/v1/channels/{channel:str}", opt=described(404, scope="admin"))
+async def delete_channel(channel: ChannelId, session: NamedDependency[Client]) -> None:
     """Delete a channel. Its deliveries stay in the list; those that wait to be sent are cancelled."""
-    no_query(request)
-    await calls.delete_channel(database(request), path_id(request, "channel"))
+    await calls.delete_channel(session, channel)
 
 
-@post("/v1/channels/{channel:str}/test", status_code=200, opt=described(DeliveryOut, 404, scope="admin"))
-async def try_channel(request: HttpRequest) -> Response[bytes]:
+@post(
+    "/v1/channels/{channel:str}/test",
+    status_code=200,
+    dependencies={"session": TOKEN_SESSION},
+    opt=described(404, scope="admin"),
+)
+async def try_channel(request: HttpRequest, channel: ChannelId, session: NamedDependency[Client]) -> DeliveryOut:
     """Send one test notice by a channel now, and tell the result. The number of tests a minute is limited."""
-    no_query(request)
-    session = database_of_token(request)
-    claim = await calls.try_channel(
-        session, path_id(request, "channel"), channel_tests=CHANNEL_TESTS, token_tests=TOKEN_TESTS
-    )
+    claim = await calls.try_channel(session, channel, channel_tests=CHANNEL_TESTS, token_tests=TOKEN_TESTS)
     await services(request).notices.try_once(claim)
     rows = await calls.list_deliveries(database(request), claim.channel, before=claim.delivery + 1, max_rows=1)
-    return answer(request, rows[0])
+    return rows[0]
 
 
-@get("/v1/deliveries", opt=described(Page[DeliveryOut], 404, scope="read", query=DeliveriesQuery))
-async def list_deliveries(request: HttpRequest) -> Response[bytes]:
+@get("/v1/deliveries", dependencies={"asked": query_of(DeliveriesQuery)}, opt=described(404, scope="read"))
+async def list_deliveries(
+    asked: NamedDependency[DeliveriesQuery], session: NamedDependency[Client]
+) -> Page[DeliveryOut]:
     """List the deliveries of one channel or of all, the newest first, each with its tries."""
-    asked = query(request, DeliveriesQuery)
     before = paging.read(asked.after, int) if asked.after else None
-    rows = await calls.list_deliveries(database(request), asked.channel, asked.state, before, asked.limit + 1)
-    return answer(request, paging.page(rows, asked.limit, lambda delivery: int(delivery.id)))
+    rows = await calls.list_deliveries(session, asked.channel, asked.state, before, asked.limit + 1)
+    return paging.page(rows, asked.limit, lambda delivery: int(delivery.id))
 
 
-@post("/v1/deliveries/{delivery:str}/replay", status_code=200, opt=described(DeliveryOut, 404, 409, scope="admin"))
-async def replay_delivery(request: HttpRequest) -> Response[bytes]:
+@post("/v1/deliveries/{delivery:str}/replay", status_code=200, opt=described(404, 409, scope="admin"))
+async def replay_delivery(request: HttpRequest, delivery: DeliveryId, session: NamedDependency[Client]) -> DeliveryOut:
     """Send a notice once more, now and with the same id, whatever happened to it before."""
-    no_query(request)
-    delivery = await calls.replay_delivery(database(request), path_id(request, "delivery"))
+    replayed = await calls.replay_delivery(session, delivery)
     services(request).notices.wake()
-    return answer(request, delivery)
+    return replayed
 
 
 HANDLERS = [

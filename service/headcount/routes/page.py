@@ -5,12 +5,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from litestar import MediaType, Response, get
+from litestar.di import NamedDependency
 
+from headcount.http.answers import unless_known
 from headcount.http.asgi import page_policy
 from headcount.http.auth import OPEN
+from headcount.http.inputs import FileName
 from headcount.http.openapi import described
-from headcount.http.requests import HttpRequest, no_query, path_id, unless_known
+from headcount.http.requests import HttpRequest
 from headcount.web import FILES, FOLDER, SCRIPT, STYLE
+from headcount.wire.messages import NoQuery
 from headcount.wire.problems import Problem
 
 PAGE = FOLDER / "index.html"
@@ -18,19 +22,19 @@ REPORTS = FOLDER / "reports.html"
 DOCS = FOLDER / "docs.html"
 
 
-@get("/", opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
+@get("/", opt=described(404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
 async def get_page(request: HttpRequest) -> Response[bytes]:
     """Show the page of spaces."""
     return page_answer(request, PAGE)
 
 
-@get("/reports", opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
+@get("/reports", opt=described(404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
 async def get_reports_page(request: HttpRequest) -> Response[bytes]:
     """Show the page of uptime reports. Its data come from /v1/reports."""
     return page_answer(request, REPORTS)
 
 
-@get("/docs", opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
+@get("/docs", opt=described(404, scope=OPEN, database=False, cached=True, media_types=("text/html",)))
 async def get_docs_page(request: HttpRequest) -> Response[bytes]:
     """Show the page that documents the HTTP API."""
     return page_answer(request, DOCS)
@@ -38,12 +42,11 @@ async def get_docs_page(request: HttpRequest) -> Response[bytes]:
 
 @get(
     "/web/{file:str}",
-    opt=described(None, 404, scope=OPEN, database=False, cached=True, media_types=(SCRIPT, STYLE, "image/svg+xml")),
+    opt=described(404, scope=OPEN, database=False, cached=True, media_types=(SCRIPT, STYLE, "image/svg+xml")),
 )
-async def get_page_file(request: HttpRequest) -> Response[bytes]:
+async def get_page_file(request: HttpRequest, file: FileName, asked: NamedDependency[NoQuery]) -> Response[bytes]:
     """Get a file of the pages: script, style or icon."""
-    no_query(request)
-    media_type, path = FILES.get(path_id(request, "file"), (None, None))
+    media_type, path = FILES.get(file, (None, None))
     if media_type is None or path is None or not path.is_file():
         raise Problem("not_found", "The pages have no such file; libraries are fetched by `python -m headcount.web`.")
     return _file(request, path.read_bytes(), media_type)

@@ -2,16 +2,21 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import TypeVar
 
-from litestar import Response, delete, get, post, put
+from litestar import delete, get, post, put
+from litestar.di import NamedDependency
 from msgspec import Struct, convert
 
 from headcount.database import calls
+from headcount.database.pool import Bounded, Client
 from headcount.database.previews import preview
+from headcount.http.answers import Answer, nothing
 from headcount.http.decoding import decode_site
+from headcount.http.inputs import PLAN_SESSION, DoorwayId, DpuId, SpaceId, body_of, content_of, query_of
 from headcount.http.openapi import described
-from headcount.http.requests import HttpRequest, answer, decode, no_query, nothing, path_id, query
-from headcount.http.sessions import database, plan_database, preview_database
+from headcount.http.requests import HttpRequest
+from headcount.http.sessions import database, preview_database
 from headcount.wire import paging
 from headcount.wire.messages import (
     DoorwayIn,
@@ -28,6 +33,7 @@ from headcount.wire.messages import (
     PlacementSavedOut,
     PlacementUndoQuery,
     ResetIn,
+    ResetOut,
     ResetRow,
     ResetSavedOut,
     ResetsQuery,
@@ -41,27 +47,24 @@ from headcount.wire.messages import (
     ThingsQuery,
 )
 
+Kind = TypeVar("Kind", bound=Struct)
 
-async def _preview(
-    request: HttpRequest, change: str, arguments: object, kind: type[Struct] = DryRunOut
-) -> Response[bytes]:
+
+async def _preview(request: HttpRequest, change: str, arguments: object, kind: type[Kind]) -> Kind:
     """What the change would answer, and the counts that would be others."""
     fields, counts = await preview(preview_database(request), database(request, is_slow=True), change, arguments)
-    return answer(request, convert({**fields, "dry_run": True, "counts": counts}, kind))
+    return convert({**fields, "dry_run": True, "counts": counts}, kind)
 
 
 async def _retire(
     request: HttpRequest,
-    name: str,
+    session: Bounded,
+    thing: str,
     delete_it: Callable[[calls.Session, str], Awaitable[bool]],
-    get_it: Callable[[calls.Session, str], Awaitable[Struct]],
-) -> Response[bytes]:
-    """200 with the retired thing, or 204 where it was removed. `name`: of its id in the address."""
-    no_query(request)
-    thing = path_id(request, name)
-    if not await delete_it(plan_database(request), thing):
-        return nothing()
-    return answer(request, await get_it(database(request), thing))
+    get_it: Callable[[calls.Session, str], Awaitable[Kind]],
+) -> Kind | Answer[None]:
+    """The thing where it was retired, or 204 where it was removed."""
+    return await get_it(database(request), thing) if await delete_it(session, thing) else nothing()
 
 
 def _after(text: str | None) -> str | None:
@@ -70,97 +73,121 @@ def _after(text: str | None) -> str | None:
 
 @put(
     "/v1/spaces/{space:str}",
-    opt=described(SpaceSavedOut, 404, 409, scope="admin", created=True, body=SpaceIn, query=DryRunQuery),
+    dependencies={"asked": query_of(DryRunQuery), "session": PLAN_SESSION, "content": body_of(SpaceIn)},
+    opt=described(404, 409, scope="admin", created=True),
 )
-async def put_space(request: HttpRequest) -> Response[bytes]:
+async def put_space(
+    request: HttpRequest,
+    space: SpaceId,
+    asked: NamedDependency[DryRunQuery],
+    content: NamedDependency[SpaceIn],
+    session: NamedDependency[Bounded],
+) -> SpaceSavedOut | Answer[SpaceOut]:
     """Create or change a space. Absent fields stay as they are; null clears a field."""
-    is_dry = query(request, DryRunQuery).dry_run
-    space, body = path_id(request, "space"), await decode(request, SpaceIn)
-    if is_dry:
-        return await _preview(request, "put_space", {"space": space, "patch": body}, SpaceSavedOut)
-    created, result = await calls.put_space(plan_database(request), space, body)
-    return answer(request, result, 201 if created else 200)
+    if asked.dry_run:
+        return await _preview(request, "put_space", {"space": space, "patch": content}, SpaceSavedOut)
+    created, saved = await calls.put_space(session, space, content)
+    return Answer(saved, status_code=201 if created else 200)
 
 
-@get("/v1/spaces/{space:str}", opt=described(SpaceOut, 404, scope="read"))
-async def get_space(request: HttpRequest) -> Response[bytes]:
+@get("/v1/spaces/{space:str}", opt=described(404, scope="read"))
+async def get_space(space: SpaceId, session: NamedDependency[Client]) -> SpaceOut:
     """Get one space."""
-    no_query(request)
-    return answer(request, await calls.get_space(database(request), path_id(request, "space")))
+    return await calls.get_space(session, space)
 
 
-@get("/v1/spaces", opt=described(Page[SpaceOut], 404, scope="read", query=SpacesQuery))
-async def list_spaces(request: HttpRequest) -> Response[bytes]:
+@get("/v1/spaces", dependencies={"asked": query_of(SpacesQuery)}, opt=described(404, scope="read"))
+async def list_spaces(asked: NamedDependency[SpacesQuery], session: NamedDependency[Client]) -> Page[SpaceOut]:
     """List the spaces by id: all, or those directly below a parent."""
-    asked = query(request, SpacesQuery)
-    rows = await calls.list_spaces(database(request), asked.parent, _after(asked.after), asked.limit + 1, asked.retired)
-    return answer(request, paging.page(rows, asked.limit, lambda space: space.id))
+    rows = await calls.list_spaces(session, asked.parent, _after(asked.after), asked.limit + 1, asked.retired)
+    return paging.page(rows, asked.limit, lambda space: space.id)
 
 
-@delete("/v1/spaces/{space:str}", status_code=200, opt=described(SpaceOut, 404, 409, scope="admin", undone=True))
-async def delete_space(request: HttpRequest) -> Response[bytes]:
+@delete(
+    "/v1/spaces/{space:str}",
+    status_code=200,
+    dependencies={"session": PLAN_SESSION},
+    opt=described(404, 409, scope="admin", undone=True),
+)
+async def delete_space(
+    request: HttpRequest, space: SpaceId, session: NamedDependency[Bounded]
+) -> SpaceOut | Answer[None]:
     """Retire a space that has facts (200), or remove one that has none (204)."""
-    return await _retire(request, "space", calls.delete_space, calls.get_space)
+    return await _retire(request, session, space, calls.delete_space, calls.get_space)
 
 
-@put("/v1/doorways/{doorway:str}", opt=described(DoorwayOut, 404, 409, scope="admin", created=True, body=DoorwayIn))
-async def put_doorway(request: HttpRequest) -> Response[bytes]:
+@put(
+    "/v1/doorways/{doorway:str}",
+    dependencies={"session": PLAN_SESSION, "content": body_of(DoorwayIn)},
+    opt=described(404, 409, scope="admin", created=True),
+)
+async def put_doorway(
+    doorway: DoorwayId, content: NamedDependency[DoorwayIn], session: NamedDependency[Bounded]
+) -> Answer[DoorwayOut]:
     """Create or change a doorway. Its sides are fixed once a DPU was placed there."""
-    no_query(request)
-    created, result = await calls.put_doorway(
-        plan_database(request), path_id(request, "doorway"), await decode(request, DoorwayIn)
-    )
-    return answer(request, result, 201 if created else 200)
+    created, saved = await calls.put_doorway(session, doorway, content)
+    return Answer(saved, status_code=201 if created else 200)
 
 
-@get("/v1/doorways/{doorway:str}", opt=described(DoorwayOut, 404, scope="read"))
-async def get_doorway(request: HttpRequest) -> Response[bytes]:
+@get("/v1/doorways/{doorway:str}", opt=described(404, scope="read"))
+async def get_doorway(doorway: DoorwayId, session: NamedDependency[Client]) -> DoorwayOut:
     """Get one doorway."""
-    no_query(request)
-    return answer(request, await calls.get_doorway(database(request), path_id(request, "doorway")))
+    return await calls.get_doorway(session, doorway)
 
 
-@delete("/v1/doorways/{doorway:str}", status_code=200, opt=described(DoorwayOut, 404, scope="admin", undone=True))
-async def delete_doorway(request: HttpRequest) -> Response[bytes]:
+@delete(
+    "/v1/doorways/{doorway:str}",
+    status_code=200,
+    dependencies={"session": PLAN_SESSION},
+    opt=described(404, scope="admin", undone=True),
+)
+async def delete_doorway(
+    request: HttpRequest, doorway: DoorwayId, session: NamedDependency[Bounded]
+) -> DoorwayOut | Answer[None]:
     """Retire a doorway at which a DPU was placed (200), or remove one that has no such facts (204)."""
-    return await _retire(request, "doorway", calls.delete_doorway, calls.get_doorway)
+    return await _retire(request, session, doorway, calls.delete_doorway, calls.get_doorway)
 
 
-@get("/v1/doorways", opt=described(Page[DoorwayOut], scope="read", query=ThingsQuery))
-async def list_doorways(request: HttpRequest) -> Response[bytes]:
+@get("/v1/doorways", dependencies={"asked": query_of(ThingsQuery)}, opt=described(scope="read"))
+async def list_doorways(asked: NamedDependency[ThingsQuery], session: NamedDependency[Client]) -> Page[DoorwayOut]:
     """List the doorways by id."""
-    asked = query(request, ThingsQuery)
-    rows = await calls.list_doorways(database(request), _after(asked.after), asked.limit + 1, asked.retired)
-    return answer(request, paging.page(rows, asked.limit, lambda doorway: doorway.id))
+    rows = await calls.list_doorways(session, _after(asked.after), asked.limit + 1, asked.retired)
+    return paging.page(rows, asked.limit, lambda doorway: doorway.id)
 
 
-@put("/v1/dpus/{dpu:str}", opt=described(DpuOut, 404, 409, scope="admin", created=True, body=DpuIn))
-async def put_dpu(request: HttpRequest) -> Response[bytes]:
+@put(
+    "/v1/dpus/{dpu:str}",
+    dependencies={"session": PLAN_SESSION, "content": body_of(DpuIn)},
+    opt=described(404, 409, scope="admin", created=True),
+)
+async def put_dpu(dpu: DpuId, content: NamedDependency[DpuIn], session: NamedDependency[Bounded]) -> Answer[DpuOut]:
     """Register or change a DPU."""
-    no_query(request)
-    created, result = await calls.put_dpu(plan_database(request), path_id(request, "dpu"), await decode(request, DpuIn))
-    return answer(request, result, 201 if created else 200)
+    created, saved = await calls.put_dpu(session, dpu, content)
+    return Answer(saved, status_code=201 if created else 200)
 
 
-@delete("/v1/dpus/{dpu:str}", status_code=200, opt=described(DpuOut, 404, scope="admin", undone=True))
-async def delete_dpu(request: HttpRequest) -> Response[bytes]:
+@delete(
+    "/v1/dpus/{dpu:str}",
+    status_code=200,
+    dependencies={"session": PLAN_SESSION},
+    opt=described(404, scope="admin", undone=True),
+)
+async def delete_dpu(request: HttpRequest, dpu: DpuId, session: NamedDependency[Bounded]) -> DpuOut | Answer[None]:
     """Retire a DPU that was placed or heard from (200), or remove one that has no such facts (204)."""
-    return await _retire(request, "dpu", calls.delete_dpu, calls.get_dpu)
+    return await _retire(request, session, dpu, calls.delete_dpu, calls.get_dpu)
 
 
-@get("/v1/dpus/{dpu:str}", opt=described(DpuOut, 404, scope="read"))
-async def get_dpu(request: HttpRequest) -> Response[bytes]:
+@get("/v1/dpus/{dpu:str}", opt=described(404, scope="read"))
+async def get_dpu(dpu: DpuId, session: NamedDependency[Client]) -> DpuOut:
     """Get one DPU: its state, its placement, and the sum of its events."""
-    no_query(request)
-    return answer(request, await calls.get_dpu(database(request), path_id(request, "dpu")))
+    return await calls.get_dpu(session, dpu)
 
 
-@get("/v1/dpus", opt=described(Page[DpuOut], 404, scope="read", query=DpusQuery))
-async def list_dpus(request: HttpRequest) -> Response[bytes]:
+@get("/v1/dpus", dependencies={"asked": query_of(DpusQuery)}, opt=described(404, scope="read"))
+async def list_dpus(asked: NamedDependency[DpusQuery], session: NamedDependency[Client]) -> Page[DpuOut]:
     """List the DPUs by id."""
-    asked = query(request, DpusQuery)
     rows = await calls.list_dpus(
-        database(request),
+        session,
         asked.space,
         asked.state,
         asked.placed,
@@ -168,101 +195,122 @@ async def list_dpus(request: HttpRequest) -> Response[bytes]:
         asked.limit + 1,
         asked.retired,
     )
-    return answer(request, paging.page(rows, asked.limit, lambda dpu: dpu.id))
+    return paging.page(rows, asked.limit, lambda dpu: dpu.id)
 
 
-@get("/v1/dpus/{dpu:str}/placements", opt=described(Page[PlacementOut], 404, scope="read"))
-async def list_placements(request: HttpRequest) -> Response[bytes]:
+@get("/v1/dpus/{dpu:str}/placements", opt=described(404, scope="read"))
+async def list_placements(dpu: DpuId, session: NamedDependency[Client]) -> Page[PlacementOut]:
     """List the placements of a DPU as they are known now, the oldest first."""
-    no_query(request)
-    return answer(request, Page(await calls.list_placements(database(request), path_id(request, "dpu"))))
+    return Page(await calls.list_placements(session, dpu))
 
 
 @post(
     "/v1/dpus/{dpu:str}/placements",
-    opt=described(PlacementSavedOut, 404, 409, scope="admin", created=True, body=PlacementIn, query=DryRunQuery),
+    dependencies={"asked": query_of(DryRunQuery), "session": PLAN_SESSION, "content": body_of(PlacementIn)},
+    opt=described(404, 409, scope="admin", created=True),
 )
-async def record_placement(request: HttpRequest) -> Response[bytes]:
+async def record_placement(
+    request: HttpRequest,
+    dpu: DpuId,
+    asked: NamedDependency[DryRunQuery],
+    content: NamedDependency[PlacementIn],
+    session: NamedDependency[Bounded],
+) -> Answer[PlacementSavedOut] | PlacementOut:
     """Place a DPU, now or back-dated. What was known of that period is shortened or replaced."""
-    is_dry = query(request, DryRunQuery).dry_run
-    body = await decode(request, PlacementIn)
-    asked = (path_id(request, "dpu"), body.doorway, body.mounted_in, body.from_, body.until)
-    if is_dry:
-        arguments = dict(zip(("dpu", "doorway", "mounted_in", "from_at", "until_at"), asked, strict=True))
-        return await _preview(request, "record_placement", arguments, PlacementSavedOut)
-    return answer(request, await calls.record_placement(plan_database(request), *asked), 201)
+    placed = (dpu, content.doorway, content.mounted_in, content.from_, content.until)
+    if asked.dry_run:
+        arguments = dict(zip(("dpu", "doorway", "mounted_in", "from_at", "until_at"), placed, strict=True))
+        return Answer(await _preview(request, "record_placement", arguments, PlacementSavedOut), status_code=200)
+    return await calls.record_placement(session, *placed)
 
 
 @delete(
     "/v1/dpus/{dpu:str}/placements",
     status_code=200,
-    opt=described(DryRunOut, 404, 409, scope="admin", undone=True, query=PlacementUndoQuery),
+    dependencies={"asked": query_of(PlacementUndoQuery), "session": PLAN_SESSION},
+    opt=described(404, 409, scope="admin", undone=True),
 )
-async def undo_placement(request: HttpRequest) -> Response[bytes]:
+async def undo_placement(
+    request: HttpRequest,
+    dpu: DpuId,
+    asked: NamedDependency[PlacementUndoQuery],
+    session: NamedDependency[Bounded],
+) -> DryRunOut | Answer[None]:
     """Undo the placement of a DPU that begins at `from`. What it shortened or replaced holds again."""
-    asked = query(request, PlacementUndoQuery)
-    dpu = path_id(request, "dpu")
     if asked.dry_run:
-        return await _preview(request, "undo_placement", {"dpu": dpu, "from_at": asked.from_})
-    await calls.undo_placement(plan_database(request), dpu, asked.from_)
+        return await _preview(request, "undo_placement", {"dpu": dpu, "from_at": asked.from_}, DryRunOut)
+    await calls.undo_placement(session, dpu, asked.from_)
     return nothing()
 
 
-@put("/v1/site", opt=described(SiteOut, 404, 409, scope="admin", body=SiteIn, query=DryRunQuery))
-async def apply_site(request: HttpRequest) -> Response[bytes]:
+@put(
+    "/v1/site",
+    dependencies={"asked": query_of(DryRunQuery), "session": PLAN_SESSION, "content": content_of(decode_site)},
+    opt=described(404, 409, scope="admin"),
+)
+async def apply_site(
+    request: HttpRequest,
+    asked: NamedDependency[DryRunQuery],
+    content: NamedDependency[SiteIn],
+    session: NamedDependency[Bounded],
+) -> SiteOut:
     """Apply a whole floor plan, all or nothing: up to 1,000 items. Send more in parts."""
-    is_dry = query(request, DryRunQuery).dry_run
-    site = await decode_site(request)
-    if is_dry:
-        return await _preview(request, "apply_site", site, SiteOut)
-    return answer(request, SiteOut(changes=await calls.apply_site(plan_database(request), site)))
+    if asked.dry_run:
+        return await _preview(request, "apply_site", content, SiteOut)
+    return SiteOut(changes=await calls.apply_site(session, content))
 
 
 @post(
     "/v1/spaces/{space:str}/resets",
-    opt=described(ResetSavedOut, 404, 409, scope="admin", created=True, body=ResetIn, query=DryRunQuery),
+    dependencies={"asked": query_of(DryRunQuery), "session": PLAN_SESSION, "content": body_of(ResetIn)},
+    opt=described(404, 409, scope="admin", created=True),
 )
-async def record_reset(request: HttpRequest) -> Response[bytes]:
+async def record_reset(
+    request: HttpRequest,
+    space: SpaceId,
+    asked: NamedDependency[DryRunQuery],
+    content: NamedDependency[ResetIn],
+    session: NamedDependency[Bounded],
+) -> Answer[ResetSavedOut] | ResetOut:
     """Record how many people exactly a space held at an instant."""
-    is_dry = query(request, DryRunQuery).dry_run
-    space, body = path_id(request, "space"), await decode(request, ResetIn)
-    if is_dry:
-        return await _preview(
-            request, "record_reset", {"space": space, "count": body.count, "at": body.at}, ResetSavedOut
-        )
-    return answer(request, await calls.record_reset(plan_database(request), space, body.count, body.at), 201)
+    if asked.dry_run:
+        arguments = {"space": space, "count": content.count, "at": content.at}
+        return Answer(await _preview(request, "record_reset", arguments, ResetSavedOut), status_code=200)
+    return await calls.record_reset(session, space, content.count, content.at)
 
 
 @delete(
     "/v1/spaces/{space:str}/resets",
     status_code=200,
-    opt=described(DryRunOut, 404, scope="admin", undone=True, query=ResetUndoQuery),
+    dependencies={"asked": query_of(ResetUndoQuery), "session": PLAN_SESSION},
+    opt=described(404, scope="admin", undone=True),
 )
-async def undo_reset(request: HttpRequest) -> Response[bytes]:
+async def undo_reset(
+    request: HttpRequest, space: SpaceId, asked: NamedDependency[ResetUndoQuery], session: NamedDependency[Bounded]
+) -> DryRunOut | Answer[None]:
     """Undo a recorded reset. The reset that it replaced, if any, holds again."""
-    asked = query(request, ResetUndoQuery)
-    space = path_id(request, "space")
     if asked.dry_run:
-        return await _preview(request, "undo_reset", {"space": space, "at": asked.at})
-    await calls.undo_reset(plan_database(request), space, asked.at)
+        return await _preview(request, "undo_reset", {"space": space, "at": asked.at}, DryRunOut)
+    await calls.undo_reset(session, space, asked.at)
     return nothing()
 
 
-@get("/v1/spaces/{space:str}/resets", opt=described(Page[ResetRow], 404, scope="read", query=ResetsQuery))
-async def list_resets(request: HttpRequest) -> Response[bytes]:
+@get("/v1/spaces/{space:str}/resets", dependencies={"asked": query_of(ResetsQuery)}, opt=described(404, scope="read"))
+async def list_resets(
+    space: SpaceId, asked: NamedDependency[ResetsQuery], session: NamedDependency[Client]
+) -> Page[ResetRow]:
     """List the resets of a space in [from, to), the oldest first; with `scheduled` the daily ones too."""
-    asked = query(request, ResetsQuery)
     after = paging.read(asked.after, datetime) if asked.after else None
     rows = await calls.list_resets(
-        database(request),
-        path_id(request, "space"),
+        session,
+        space,
         asked.from_,
         asked.to,
         asked.scheduled,
         after,
         asked.limit + 1,
     )
-    return answer(request, paging.page(rows, asked.limit, lambda reset: reset.at))
+    return paging.page(rows, asked.limit, lambda reset: reset.at)
 
 
 HANDLERS = [

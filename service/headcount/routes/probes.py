@@ -1,38 +1,37 @@
 """What keeps the service running asks here, and what describes it."""
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 
+from headcount.http.answers import unless_known
 from headcount.http.auth import OPEN
 from headcount.http.openapi import described
-from headcount.http.requests import HttpRequest, answer, no_query, unless_known
+from headcount.http.requests import HttpRequest
 from headcount.http.services import services
 from headcount.http.sessions import access_of, whole_database
 from headcount.wire.bodies import JSON
-from headcount.wire.messages import HealthOut
+from headcount.wire.messages import HealthOut, NoQuery
 from headcount.wire.problems import Problem
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@get("/healthz", opt=described(HealthOut, scope=OPEN, database=False))
-async def get_health(request: HttpRequest) -> Response[bytes]:
+@get("/healthz", opt=described(scope=OPEN, database=False))
+async def get_health(asked: NamedDependency[NoQuery]) -> HealthOut:
     """Tell that the process runs. Never asks the database."""
-    no_query(request)
-    return answer(request, HealthOut())
+    return HealthOut()
 
 
-@get("/readyz", opt=described(HealthOut, scope=OPEN))
-async def get_readiness(request: HttpRequest) -> Response[bytes]:
+@get("/readyz", opt=described(scope=OPEN))
+async def get_readiness(request: HttpRequest, asked: NamedDependency[NoQuery]) -> HealthOut:
     """Tell whether the database answers with a schema that this release can use. At most a second old."""
-    no_query(request)
     whole_database(request).check_readiness()
-    return answer(request, HealthOut())
+    return HealthOut()
 
 
-@get("/metrics", opt=described(None, scope="read", database=False, media_types=(METRICS,)))
-async def get_metrics(request: HttpRequest) -> Response[bytes]:
+@get("/metrics", opt=described(scope="read", database=False, media_types=(METRICS,)))
+async def get_metrics(request: HttpRequest, asked: NamedDependency[NoQuery]) -> Response[bytes]:
     """Get the metrics for Prometheus. Not for a token that is limited to a space."""
-    no_query(request)
     if access_of(request).is_limited:
         raise Problem("forbidden", "This is about the whole installation, and the token is limited to a space.")
     metrics = services(request).metrics
@@ -42,10 +41,9 @@ async def get_metrics(request: HttpRequest) -> Response[bytes]:
     return Response(metrics.kept_text(), media_type=METRICS)
 
 
-@get("/schema", opt=described(None, scope=OPEN, database=False, cached=True, media_types=(JSON,)))
-async def get_openapi(request: HttpRequest) -> Response[bytes]:
+@get("/schema", opt=described(scope=OPEN, database=False, cached=True, media_types=(JSON,)))
+async def get_openapi(request: HttpRequest, asked: NamedDependency[NoQuery]) -> Response[bytes]:
     """Get the OpenAPI document."""
-    no_query(request)
     text, tag = services(request).document.get(request.app)
     return unless_known(request, Response(text, media_type=JSON, headers={"ETag": tag}))
 

@@ -6,20 +6,25 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
 import msgspec
-from litestar import Response, get, post
+from litestar import get, post
+from litestar.di import NamedDependency, Provide
 from litestar.response import Stream
 
 from headcount.database import calls
+from headcount.database.pool import Client
+from headcount.http.answers import Answer, csv_answer, prefers, prefers_csv
 from headcount.http.decoding import decode_report
+from headcount.http.inputs import SLOW_SESSION, ReportId, SpaceId, query_of
 from headcount.http.openapi import described
-from headcount.http.requests import HttpRequest, answer, csv_answer, no_query, path_id, prefers, prefers_csv, query
+from headcount.http.requests import HttpRequest
 from headcount.http.services import services
-from headcount.http.sessions import access_of, database
+from headcount.http.sessions import access_of
 from headcount.uptime.reports import csv_url, shown
 from headcount.wire import paging
 from headcount.wire.bodies import CSV, JSON, MSGPACK
 from headcount.wire.messages import (
     Id,
+    NoQuery,
     Page,
     PageQuery,
     ReportIn,
@@ -42,109 +47,136 @@ ALL = (JSON, MSGPACK, CSV)
 NO_REPORT = "00000000-0000-0000-0000-000000000000"
 
 
-async def start_report(request: HttpRequest, asked: ReportIn) -> str:
+async def start_report(request: HttpRequest, session: Client, asked: ReportIn) -> str:
     """Its id."""
-    return await services(request).reports.create(database(request), asked, access_of(request).token)
+    return await services(request).reports.create(session, asked, access_of(request).token)
 
 
-@get("/trigger_report", opt=described(ReportStartedOut, 404, scope="read", query=ReportIn, triggers=True))
-async def trigger_report_by_get(request: HttpRequest) -> Response[bytes]:
+@get(
+    "/trigger_report",
+    dependencies={"asked": query_of(ReportIn)},
+    opt=described(404, scope="read", triggers=True),
+)
+async def trigger_report_by_get(
+    request: HttpRequest, asked: NamedDependency[ReportIn], session: NamedDependency[Client]
+) -> ReportStartedOut:
     """Start a report. No input is needed; GET /get_report tells when it is complete."""
-    asked = query(request, ReportIn)
     if request.scope["state"]["is_head"]:
-        return answer(request, ReportStartedOut(NO_REPORT))
-    return answer(request, ReportStartedOut(await start_report(request, asked)))
+        return ReportStartedOut(NO_REPORT)
+    return ReportStartedOut(await start_report(request, session, asked))
 
 
-@post("/trigger_report", status_code=200, opt=described(ReportStartedOut, 404, scope="read", query=ReportIn))
-async def trigger_report(request: HttpRequest) -> Response[bytes]:
+@post(
+    "/trigger_report",
+    status_code=200,
+    dependencies={"asked": Provide(decode_report)},
+    opt=described(404, scope="read"),
+)
+async def trigger_report(
+    request: HttpRequest, asked: NamedDependency[ReportIn], session: NamedDependency[Client]
+) -> ReportStartedOut:
     """Start a report by POST. The input can also be a JSON body."""
-    started = await start_report(request, await decode_report(request))
-    return answer(request, ReportStartedOut(started))
+    return ReportStartedOut(await start_report(request, session, asked))
 
 
 @get(
     "/get_report",
-    opt=described(
-        ReportStatusOut, 404, scope="read", query=ReportQuery, gives_headers=("ReportState",), media_types=ALL
-    ),
+    dependencies={"asked": query_of(ReportQuery), "session": SLOW_SESSION},
+    opt=described(404, scope="read", gives_headers=("ReportState",), media_types=ALL),
 )
-async def get_report_or_csv(request: HttpRequest) -> Response[bytes] | Stream:
+async def get_report_or_csv(
+    request: HttpRequest, asked: NamedDependency[ReportQuery], session: NamedDependency[Client]
+) -> Answer[ReportStatusOut] | Stream:
     """Get the progress of a report. When it is complete: the CSV, or its address if JSON is preferred."""
-    session, asked = database(request, is_slow=True), query(request, ReportQuery)
     return await status_answer(request, session, await calls.get_report(session, asked.report_id))
 
 
-@post("/v1/reports", opt=described(ReportOut, 404, scope="read", status=202, body=ReportIn))
-async def create_report(request: HttpRequest) -> Response[bytes]:
+@post(
+    "/v1/reports",
+    status_code=202,
+    dependencies={"asked": Provide(decode_report)},
+    opt=described(404, scope="read", query=NoQuery, body=ReportIn),
+)
+async def create_report(
+    request: HttpRequest, asked: NamedDependency[ReportIn], session: NamedDependency[Client]
+) -> ReportOut:
     """Start a report on the uptime of all sites in the hour, day and week before `now`."""
-    report = await start_report(request, await decode_report(request))
-    return answer(request, shown(await calls.get_report(database(request), report)), 202)
+    return shown(await calls.get_report(session, await start_report(request, session, asked)))
 
 
-@get("/v1/reports", opt=described(Page[ReportOut], scope="read", query=PageQuery))
-async def list_reports(request: HttpRequest) -> Response[bytes]:
+@get("/v1/reports", dependencies={"asked": query_of(PageQuery)}, opt=described(scope="read"))
+async def list_reports(asked: NamedDependency[PageQuery], session: NamedDependency[Client]) -> Page[ReportOut]:
     """List the reports that are kept, the newest first."""
-    asked = query(request, PageQuery)
     after_at, after_id = paging.read(asked.after, tuple[datetime, Id]) if asked.after else (None, None)
-    rows = await calls.list_reports(database(request), after_at, after_id, asked.limit + 1)
-    return answer(request, paging.page([*map(shown, rows)], asked.limit, lambda report: (report.created_at, report.id)))
+    rows = await calls.list_reports(session, after_at, after_id, asked.limit + 1)
+    return paging.page([*map(shown, rows)], asked.limit, lambda report: (report.created_at, report.id))
 
 
-@get("/v1/reports/{report:str}", opt=described(ReportOut, 404, scope="read"))
-async def get_report(request: HttpRequest) -> Response[bytes]:
+@get("/v1/reports/{report:str}", opt=described(404, scope="read"))
+async def get_report(report: ReportId, session: NamedDependency[Client]) -> ReportOut:
     """Get one report: its progress, and where its rows are."""
-    no_query(request)
-    return answer(request, shown(await calls.get_report(database(request), path_id(request, "report"))))
+    return shown(await calls.get_report(session, report))
 
 
-@get("/v1/reports/{report:str}/csv", opt=described(None, 404, 409, scope="read", media_types=(CSV,)))
-async def get_report_csv(request: HttpRequest) -> Stream:
+@get(
+    "/v1/reports/{report:str}/csv",
+    dependencies={"session": SLOW_SESSION},
+    opt=described(404, 409, scope="read", media_types=(CSV,)),
+)
+async def get_report_csv(report: ReportId, session: NamedDependency[Client]) -> Stream:
     """Get the rows of a complete report as CSV, one for each site."""
-    no_query(request)
-    session = database(request, is_slow=True)
-    return await csv_stream(session, await calls.get_report(session, path_id(request, "report")))
+    return await csv_stream(session, await calls.get_report(session, report))
 
 
 @get(
     "/v1/reports/{report:str}/rows",
-    opt=described(Page[ReportSiteOut], 404, 409, scope="read", query=PageQuery),
+    dependencies={"asked": query_of(PageQuery)},
+    opt=described(404, 409, scope="read"),
 )
-async def list_report_sites(request: HttpRequest) -> Response[bytes]:
+async def list_report_sites(
+    report: ReportId, asked: NamedDependency[PageQuery], session: NamedDependency[Client]
+) -> Page[ReportSiteOut]:
     """List the rows of a complete report by the id of the site, with its name and whether it was polled."""
-    asked = query(request, PageQuery)
     after = paging.read(asked.after, Id) if asked.after else None
-    rows = await calls.list_report_sites(database(request), path_id(request, "report"), after, asked.limit + 1)
-    return answer(request, paging.page(rows, asked.limit, lambda row: row.space))
+    rows = await calls.list_report_sites(session, report, after, asked.limit + 1)
+    return paging.page(rows, asked.limit, lambda row: row.space)
 
 
 @get(
     "/v1/spaces/{space:str}/uptime",
-    opt=described(SpaceUptimeOut, 404, scope="read", query=SpaceUptimeQuery, media_types=ALL),
+    dependencies={"asked": query_of(SpaceUptimeQuery), "session": SLOW_SESSION},
+    opt=described(404, scope="read", media_types=ALL),
 )
-async def list_uptimes(request: HttpRequest) -> Response[bytes] | Stream:
+async def list_uptimes(
+    request: HttpRequest,
+    space: SpaceId,
+    asked: NamedDependency[SpaceUptimeQuery],
+    session: NamedDependency[Client],
+) -> Answer[SpaceUptimeOut] | Stream:
     """Get how long a space was up within its opening hours in [from, to), in all or by local buckets.
 
     `to` is the latest poll by default; polls after `to` do not count. `from` is 168 hours before. Buckets are cut off
     at both ends, so they add up to the whole; there are at most 10,000.
     """
-    asked = query(request, SpaceUptimeQuery)
-    session, space = database(request, is_slow=True), path_id(request, "space")
     found = await calls.list_uptimes(session, space, asked.from_, asked.to, asked.interval)
     if asked.format == "csv" or (asked.format is None and prefers_csv(request)):
-        return csv_answer(UptimeOut.__struct_fields__, [msgspec.structs.astuple(bucket) for bucket in found.buckets])
-    return answer(request, found)
+        return csv_answer(found.buckets, UptimeOut)
+    return Answer(found)
 
 
-@get("/v1/spaces/{space:str}/uptime/timeline", opt=described(TimelineOut, 404, scope="read", query=TimelineQuery))
-async def get_timeline(request: HttpRequest) -> Response[bytes]:
+@get(
+    "/v1/spaces/{space:str}/uptime/timeline",
+    dependencies={"asked": query_of(TimelineQuery), "session": SLOW_SESSION},
+    opt=described(404, scope="read"),
+)
+async def get_timeline(
+    space: SpaceId, asked: NamedDependency[TimelineQuery], session: NamedDependency[Client]
+) -> TimelineOut:
     """Get when a space was open, up and down in [from, to), with its polls: at most 31 days.
 
     `to` is the latest poll by default; polls after `to` do not count. `from` is 168 hours before.
     """
-    asked = query(request, TimelineQuery)
-    session, space = database(request, is_slow=True), path_id(request, "space")
-    return answer(request, await calls.get_timeline(session, space, asked.from_, asked.to))
+    return await calls.get_timeline(session, space, asked.from_, asked.to)
 
 
 HANDLERS = [
@@ -176,7 +208,9 @@ COLUMNS = (
 )
 
 
-async def status_answer(request: HttpRequest, session: calls.Session, report: ReportRow) -> Response[bytes] | Stream:
+async def status_answer(
+    request: HttpRequest, session: calls.Session, report: ReportRow
+) -> Answer[ReportStatusOut] | Stream:
     """GET /get_report: the CSV itself when it is complete, unless JSON is preferred."""
     wants_csv = prefers_csv(request) or (report.format == "csv" and not prefers(request, (JSON,), (CSV,)))
     if report.status == "Complete" and wants_csv:
@@ -188,9 +222,7 @@ async def status_answer(request: HttpRequest, session: calls.Session, report: Re
         status = ReportStatusOut(report.status, detail=report.detail)
     else:
         status = ReportStatusOut(report.status, csv_url=csv_url(report), rows=report.row_count)
-    response = answer(request, status)
-    response.headers["X-Report-Status"] = report.status
-    return response
+    return Answer(status, headers={"X-Report-Status": report.status})
 
 
 async def csv_stream(session: calls.Session, report: ReportRow) -> Stream:

@@ -4,25 +4,19 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from litestar import Response, get, post
+from litestar.di import NamedDependency, Provide
 
 from headcount.database import calls
+from headcount.database.pool import Client
+from headcount.http.answers import encoded, prefers_html, prefers_msgpack, unless_known
 from headcount.http.auth import charge
 from headcount.http.decoding import admit, decode_heartbeats
+from headcount.http.inputs import SLOW_SESSION, DpuId, batch_of, content_of, query_of
 from headcount.http.openapi import described
-from headcount.http.requests import (
-    HttpRequest,
-    answer,
-    decode,
-    no_query,
-    path_id,
-    prefers_html,
-    prefers_msgpack,
-    query,
-    unless_known,
-)
+from headcount.http.requests import HttpRequest, decode, query
 from headcount.http.services import services
 from headcount.http.sessions import access_of, database
-from headcount.ingest.heartbeats import check
+from headcount.ingest.heartbeats import HeartbeatBatch, check
 from headcount.routes.page import page_answer
 from headcount.sensors.listing import Listed, Place, place_of
 from headcount.web import FOLDER
@@ -48,69 +42,91 @@ PAGE = FOLDER / "sensors.html"
 PAGE_SENSORS = 100
 
 
-@post("/v1/heartbeats", opt=described(EventsRecordedOut, scope="ingest", query=BackfillQuery, body=HeartbeatsIn))
-async def record_heartbeats(request: HttpRequest) -> Response[bytes]:
+async def _read_heartbeat(request: HttpRequest) -> HeartbeatIn:
+    await admit(request, services(request).heartbeats.intake)
+    heartbeat = await decode(request, HeartbeatIn, MAX_SMALL_BODY)
+    charge(request, 1)
+    return heartbeat
+
+
+def _asked_of_list(request: HttpRequest) -> SensorsQuery | None:
+    """None where the page is asked for: its query string is its own."""
+    return None if prefers_html(request) else query(request, SensorsQuery)
+
+
+@post(
+    "/v1/heartbeats",
+    status_code=200,
+    dependencies={
+        "asked": query_of(BackfillQuery),
+        "content": batch_of(lambda services: services.heartbeats.intake, decode_heartbeats),
+    },
+    opt=described(scope="ingest", body=HeartbeatsIn),
+)
+async def record_heartbeats(
+    request: HttpRequest,
+    asked: NamedDependency[BackfillQuery],
+    content: NamedDependency[HeartbeatBatch],
+    session: NamedDependency[Client],
+) -> EventsRecordedOut:
     """Store heartbeats. The answer comes after the commit, with a verdict for each that was not accepted.
 
     Up to 10,000. Each names its DPU by `dpu` or by `mac_address`; an unknown MAC address is registered. A heartbeat
     that tells nothing new is a duplicate. A bad heartbeat does not affect the good ones in the same request. With
     `backfill=true` receipt is no sign of life; only the times that the heartbeats tell are.
     """
-    asked = query(request, BackfillQuery)
-    await admit(request, services(request).heartbeats.intake)
-    batch = await decode_heartbeats(request)
-    charge(request, batch.received)
-    found = await services(request).heartbeats.record(
-        database(request), batch, access_of(request).token, backfill=asked.backfill
-    )
-    return answer(request, found)
+    token = access_of(request).token
+    return await services(request).heartbeats.record(session, content, token, backfill=asked.backfill)
 
 
-@post("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", body=HeartbeatIn))
-async def record_heartbeat(request: HttpRequest) -> Response[bytes]:
+@post(
+    "/heartbeat",
+    status_code=200,
+    dependencies={"content": content_of(_read_heartbeat)},
+    opt=described(404, scope="ingest"),
+)
+async def record_heartbeat(
+    request: HttpRequest, content: NamedDependency[HeartbeatIn], session: NamedDependency[Client]
+) -> HeartbeatOut:
     """Store the heartbeat of one DPU. An unknown MAC address is registered."""
-    no_query(request)
-    await admit(request, services(request).heartbeats.intake)
-    heartbeat = await decode(request, HeartbeatIn, MAX_SMALL_BODY)
-    charge(request, 1)
-    return answer(
-        request, await services(request).heartbeats.record_one(database(request), heartbeat, access_of(request).token)
-    )
+    return await services(request).heartbeats.record_one(session, content, access_of(request).token)
 
 
-@get("/heartbeat", opt=described(HeartbeatOut, 404, scope="ingest", query=HeartbeatQuery, triggers=True))
-async def get_heartbeat(request: HttpRequest) -> Response[bytes]:
+@get(
+    "/heartbeat",
+    dependencies={"asked": query_of(HeartbeatQuery)},
+    opt=described(404, scope="ingest", triggers=True),
+)
+async def get_heartbeat(
+    request: HttpRequest, asked: NamedDependency[HeartbeatQuery], session: NamedDependency[Client]
+) -> HeartbeatOut:
     """Store a heartbeat by GET, for devices that cannot do more. HEAD stores nothing."""
-    asked = query(request, HeartbeatQuery)
     if request.scope["state"]["is_head"]:
-        return answer(request, HeartbeatOut(check(asked).dpu or "", datetime.now(UTC)))
+        return HeartbeatOut(check(asked).dpu or "", datetime.now(UTC))
     charge(request, 1)
-    return answer(
-        request, await services(request).heartbeats.record_one(database(request), asked, access_of(request).token)
-    )
+    return await services(request).heartbeats.record_one(session, asked, access_of(request).token)
 
 
 @get(
     "/sensors",
+    dependencies={"asked": Provide(_asked_of_list, sync_to_thread=False)},
     opt=described(
-        list[SensorOut],
         404,
         scope="read",
-        query=SensorsQuery,
+        answer=list[SensorOut],
         cached=True,
         gives_headers=("NextPage",),
         media_types=(JSON, MSGPACK, HTML),
     ),
 )
-async def list_sensors(request: HttpRequest) -> Response[bytes]:
+async def list_sensors(request: HttpRequest, asked: NamedDependency[SensorsQuery | None]) -> Response[bytes]:
     """List the sensors: offline ones first, then by id. Browsers that prefer text/html get the page.
 
     With `limit` or `after` the answer is one page of the list. The header Link has the address of the next page
     (rel="next"). A sensor that goes offline or comes back between two pages changes its place.
     """
-    if prefers_html(request):
+    if asked is None:
         return page_answer(request, PAGE)
-    asked = query(request, SensorsQuery)
     listed = await services(request).sensors.list(database(request, is_slow=True), asked.space, asked.state)
     if asked.is_paged:
         return unless_known(request, page_of(request, listed, asked))
@@ -126,7 +142,8 @@ async def whole(request: HttpRequest, listed: Listed) -> Response[bytes]:
 def page_of(request: HttpRequest, listed: Listed, asked: SensorsQuery) -> Response[bytes]:
     limit = asked.limit or PAGE_SENSORS
     found = listed.after(paging.read(asked.after, Place) if asked.after else None, limit + 1)
-    response = answer(request, found[:limit])
+    content, media_type = encoded(request, found[:limit])
+    response = Response(content, media_type=media_type)
     if len(found) > limit:
         more = {
             "space": asked.space,
@@ -139,21 +156,24 @@ def page_of(request: HttpRequest, listed: Listed, asked: SensorsQuery) -> Respon
     return response
 
 
-@get("/v1/incidents", opt=described(Page[IncidentOut], scope="read", query=IncidentsQuery))
-async def list_incidents(request: HttpRequest) -> Response[bytes]:
+@get("/v1/incidents", dependencies={"asked": query_of(IncidentsQuery)}, opt=described(scope="read"))
+async def list_incidents(asked: NamedDependency[IncidentsQuery], session: NamedDependency[Client]) -> Page[IncidentOut]:
     """List the incidents of sensors, the newest first; with `open=true` only those that are open."""
-    asked = query(request, IncidentsQuery)
     after = paging.read(asked.after, int) if asked.after else None
-    rows = await calls.list_incidents(database(request), asked.open, after, asked.limit + 1)
-    return answer(request, paging.page(rows, asked.limit, lambda incident: int(incident.id)))
+    rows = await calls.list_incidents(session, asked.open, after, asked.limit + 1)
+    return paging.page(rows, asked.limit, lambda incident: int(incident.id))
 
 
-@get("/v1/dpus/{dpu:str}/availability", opt=described(AvailabilityOut, 404, scope="read", query=AvailabilityQuery))
-async def get_availability(request: HttpRequest) -> Response[bytes]:
+@get(
+    "/v1/dpus/{dpu:str}/availability",
+    dependencies={"asked": query_of(AvailabilityQuery), "session": SLOW_SESSION},
+    opt=described(404, scope="read"),
+)
+async def get_availability(
+    dpu: DpuId, asked: NamedDependency[AvailabilityQuery], session: NamedDependency[Client]
+) -> AvailabilityOut:
     """Get how long a DPU was online in [from, to), with its outages. Default: the last 24 hours."""
-    asked = query(request, AvailabilityQuery)
-    session, dpu = database(request, is_slow=True), path_id(request, "dpu")
-    return answer(request, await calls.get_availability(session, dpu, asked.from_, asked.to))
+    return await calls.get_availability(session, dpu, asked.from_, asked.to)
 
 
 HANDLERS = [record_heartbeats, record_heartbeat, get_heartbeat, list_sensors, list_incidents, get_availability]

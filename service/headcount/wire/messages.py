@@ -1396,6 +1396,11 @@ class CountQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = None
     max_staleness: Staleness = 0
 
+    @property
+    def is_now(self) -> bool:
+        """Whether the current count is asked for."""
+        return self.at is None and self.known_at is None
+
 
 class CountsQuery(CountQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
     space: Annotated[
