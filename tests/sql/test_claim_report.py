@@ -27,7 +27,7 @@ async def test_nobody_else_gets_it_while_it_is_held_and_somebody_does_when_it_is
             await calls.extend_report(connection, report, attempt, 0.5, -1)
         assert await calls.claim_report(connection) is None
         found = await calls.get_report(connection, report)
-        assert (found.status, found.detail) == ("Failed", "Who computed it has died, three times.")
+        assert (found.status, found.detail) == ("Failed", "The process that computed it ended early, three times.")
 
 
 async def test_the_service_goes_on_with_what_a_dead_one_left_behind(

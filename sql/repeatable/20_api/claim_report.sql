@@ -35,7 +35,7 @@ begin
       return;
     end if;
     update core.report r set state = 'failed', finished_at = clock_timestamp(),
-      detail = 'Who computed it has died, three times.'
+      detail = 'The process that computed it ended early, three times.'
     where r.report_id = v_report.report_id;
   end loop;
 end
