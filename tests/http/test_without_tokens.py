@@ -1,5 +1,7 @@
 """HEADCOUNT_AUTH=off: what keeps pages of other sites out, which a browser of this machine may have open."""
 
+from typing import Any
+
 import asyncpg
 import httpx
 import pytest
@@ -51,6 +53,33 @@ async def test_it_answers_nothing_by_another_name(
         assert "localhost" in answer["detail"]
     assert (await client.head("/v1/counts", headers=headers)).status_code == 421
     assert await connection.fetchval("select count(*) from core.space") == 0
+
+
+async def test_it_answers_nothing_that_names_no_host(app: App, connection: asyncpg.Connection) -> None:
+    """Every browser names one; so does every program that speaks HTTP/1.1."""
+
+    async def bare(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "headers": [field for field in scope["headers"] if field[0] != b"host"]}, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(bare), base_url="http://localhost") as client:
+        for method, path in (("GET", "/v1/counts"), ("PUT", "/v1/spaces/room"), ("GET", "/healthz")):
+            problem(await client.request(method, path, json={}), 421, "misdirected")
+    assert await connection.fetchval("select count(*) from core.space") == 0
+
+
+async def test_a_field_that_comes_twice_has_to_be_right_each_time(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    for name, own, foreign in (
+        ("Sec-Fetch-Site", "same-origin", "cross-site"),
+        ("Origin", "http://localhost", "http://evil.example"),
+        ("Referer", "http://localhost/", "http://evil.example/"),
+    ):
+        for values in ((own, foreign), (foreign, own)):
+            twice = [(name, value) for value in values]
+            problem(await client.put("/v1/spaces/room", json={}, headers=twice), 403, "forbidden")
+        answer = await client.put("/v1/spaces/room", json={}, headers=[(name, own), (name, own)])
+        assert answer.status_code in (200, 201)
 
 
 @pytest.mark.parametrize("host", OWN)

@@ -265,28 +265,31 @@ def charge(connection: AnyConnection, events: int) -> None:
 def _refuse_other_sites(connection: AnyConnection) -> None:
     """Without tokens any page that is open in a browser of this machine could write; browsers say whose it is."""
     headers = connection.headers
-    site = headers.get("sec-fetch-site")
-    # a browser of before 2023 says less
-    asking = headers.get("origin", headers.get("referer"))
-    if site is None and asking is not None:
+    # one that is there several times has to be right each time
+    sites = set(headers.getall("sec-fetch-site", []))
+    if not sites:
+        # a browser of before 2023 says less
         own = f"{connection.scope.get('scheme', 'http')}://{headers.get('host', '')}".lower()
-        site = "same-origin" if "/".join(asking.split("/", 3)[:3]).lower() == own else "cross-site"
-    if site not in (None, "none", "same-origin"):
+        askings = headers.getall("origin", []) or headers.getall("referer", [])
+        sites = {
+            "same-origin" if "/".join(asking.split("/", 3)[:3]).lower() == own else "cross-site" for asking in askings
+        }
+    if not sites <= {"none", "same-origin"}:
         raise Problem("forbidden", "A page of another site asks for this, and HEADCOUNT_AUTH is off.")
 
 
 def refuse_foreign_host(headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Without tokens a page could reach us by a name of its own that its owner has made stand for this machine.
 
-    Raises Problem (421) where the request asks for another host than a loopback one.
+    Raises Problem (421) where the request asks for another host than a loopback one, or for none.
     """
-    for name, value in headers:
-        if name == b"host" and not is_loopback(PORT.sub("", value.decode("latin-1").lower())):
-            raise Problem(
-                "misdirected",
-                "HEADCOUNT_AUTH is off, so this service answers only as localhost, 127.0.0.1 or [::1]. "
-                "To reach it by another name, have it ask for tokens.",
-            )
+    hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
+    if not hosts or not all(is_loopback(PORT.sub("", host)) for host in hosts):
+        raise Problem(
+            "misdirected",
+            "HEADCOUNT_AUTH is off, so this service answers only as localhost, 127.0.0.1 or [::1]. "
+            "To reach it by another name, have it ask for tokens.",
+        )
 
 
 def refuse_without_tokens(connection: AnyConnection) -> None:
