@@ -139,12 +139,12 @@ async def test_it_refuses_targets_that_are_not_on_the_internet(
 async def test_names_are_looked_up_and_those_without_an_address_may_get_one(
     client: httpx.AsyncClient, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def look_up(host: str, port: int) -> list[str]:
+    def look_up(host: str, port: int) -> list[str]:
         if host == "unknown.example":
             raise OSError("Name or service not known")
         return ["93.184.216.34", "192.168.1.1"]
 
-    monkeypatch.setattr("headcount.notices.egress.look_up", look_up)
+    monkeypatch.setattr("headcount.notices.look_ups.addresses_of", look_up)
     inside = {"kind": "webhook", "url": "https://inside.example/"}
     problem(await client.put("/v1/channels/ops", json=inside), 422, "invalid", "url")
     unknown = {"kind": "webhook", "url": "https://unknown.example/"}

@@ -38,10 +38,10 @@ def test_its_receiver_takes_each_notice_once_and_none_that_is_forged() -> None:
 async def test_its_channel_can_be_made_and_looks_like_that(
     client: httpx.AsyncClient, connection: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def look_up(host: str, port: int) -> list[str]:
+    def look_up(host: str, port: int) -> list[str]:
         return ["93.184.216.34"]
 
-    monkeypatch.setattr("headcount.notices.egress.look_up", look_up)
+    monkeypatch.setattr("headcount.notices.look_ups.addresses_of", look_up)
     ((command, answer),) = re.findall(r"```sh\n(curl .*?)\n```\n```json\n(.*?)\n```", DOCS, re.DOTALL)
     method, path, headers, content = parse(command.replace("\\\n", ""))
     made = body(await client.request(method, path, headers=headers, content=content), 201)

@@ -5,6 +5,7 @@ import ipaddress
 import pytest
 
 from headcount.notices.egress import TargetRefused, Targets, is_public
+from headcount.notices.look_ups import LookUps
 
 REFUSED = [
     "0.0.0.0",
@@ -69,16 +70,16 @@ PUBLIC = [
 @pytest.mark.parametrize("address", REFUSED)
 def test_what_is_not_on_the_internet_is_refused(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
-    assert not Targets().allows(address)
+    assert not Targets(LookUps()).allows(address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_what_is_on_the_internet_is_allowed(address: str) -> None:
-    assert Targets().allows(address)
+    assert Targets(LookUps()).allows(address)
 
 
 def test_networks_that_are_named_are_allowed_too() -> None:
-    targets = Targets(["10.1.0.0/16", "fd00::/8"])
+    targets = Targets(LookUps(), ["10.1.0.0/16", "fd00::/8"])
     assert targets.allows("10.1.2.3")
     assert targets.allows("::ffff:10.1.2.3")
     assert targets.allows("fd12::1")
@@ -93,5 +94,5 @@ def test_networks_that_are_named_are_allowed_too() -> None:
 )
 async def test_addresses_written_in_another_way_are_what_they_stand_for(host: str) -> None:
     with pytest.raises(TargetRefused):
-        await Targets().resolve(host, 80)
-    assert await Targets(["0.0.0.0/0", "::/0"]).resolve(host, 80)
+        await Targets(LookUps()).resolve(host, 80, "")
+    assert await Targets(LookUps(), ["0.0.0.0/0", "::/0"]).resolve(host, 80, "")

@@ -134,11 +134,11 @@ async def test_a_name_that_changes_its_address_after_it_was_checked_reaches_noth
 ) -> None:
     said: list[list[str]] = [["93.184.216.34"]]
 
-    async def look_up(host: str, port: int) -> list[str]:
+    def look_up(host: str, port: int) -> list[str]:
         assert host == "receiver.example"
         return said[0]
 
-    monkeypatch.setattr("headcount.notices.egress.look_up", look_up)
+    monkeypatch.setattr("headcount.notices.look_ups.addresses_of", look_up)
     async with receiver() as hook:
         async with service(database_url, private_targets=(), send_notices=False) as client:
             await put_channel(client, "hook", kind="webhook", url=f"http://receiver.example:{hook.port}/")
@@ -159,10 +159,10 @@ async def test_a_name_that_changes_its_address_after_it_was_checked_reaches_noth
 async def test_where_one_address_does_not_answer_the_next_one_is_tried(
     connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def look_up(host: str, port: int) -> list[str]:
+    def look_up(host: str, port: int) -> list[str]:
         return ["127.0.0.2", "127.0.0.1"]
 
-    monkeypatch.setattr("headcount.notices.egress.look_up", look_up)
+    monkeypatch.setattr("headcount.notices.look_ups.addresses_of", look_up)
     async with receiver() as hook, service(database_url, send_notices=False) as client:
         await put_channel(client, "hook", kind="webhook", url=f"http://receiver.example:{hook.port}/")
         assert (await client.post("/v1/channels/hook/test")).json()["state"] == "delivered"

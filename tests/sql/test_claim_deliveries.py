@@ -283,6 +283,18 @@ async def as_family_again(connection: asyncpg.Connection, channel: str) -> None:
         await make_channel(connection, channel)
 
 
+async def test_it_names_the_first_of_the_family_that_made_the_channel(connection: asyncpg.Connection) -> None:
+    await as_family(connection, ["limited"])
+    await make_channel(connection, "anybodys")
+    await tell(connection, "offline", 1, "own")
+    first = await connection.fetchval(
+        "select t.id from core.token t join core.channel c on c.family_id = t.token_id where c.id = 'limited'"
+    )
+    claims = {claim.channel: claim.family for claim in await calls.claim_deliveries(connection, 10)}
+    assert claims == {"limited": first, "anybodys": None}
+    assert (await calls.try_channel(connection, "limited")).family == first
+
+
 async def test_families_take_turns(connection: asyncpg.Connection) -> None:
     await as_family(connection, [f"many-{number}" for number in range(20)])
     await tell_all(connection, [("offline", number, "own") for number in range(10)])

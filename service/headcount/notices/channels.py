@@ -4,12 +4,12 @@ Each takes a claimed delivery and says what came of it; none raises, and none ta
 """
 
 import asyncio
-import threading
-from collections.abc import Callable
+import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
@@ -19,14 +19,19 @@ from standardwebhooks import Webhook
 
 from headcount.notices import messengers
 from headcount.notices.egress import CONNECT_SECONDS, CheckedTransport, TargetRefused, Targets
+from headcount.notices.look_ups import OURS, Crowded, LookUps, Threads
 from headcount.notices.messengers import TRY_SECONDS, AddressRefused, messenger, scheme_of
 from headcount.settings import Settings
 from headcount.wire.instants import shortest
 from headcount.wire.messages import ChannelIn, ClaimRow, ProblemItem
 from headcount.wire.problems import Problem
 
-# For the addresses of a name, when a channel is made.
+# For the addresses of a name, when a channel is made; and for the name of this machine.
 LOOK_UP_SECONDS = 3.0
+# Threads of Apprise: more than tries that are under way (headcount.notices.sender), since some hang for longer.
+APPRISE_THREADS = 128
+APPRISE_A_CLIENT = 32
+MAIL_PORTS = {"smtps": 465, "smtp+starttls": 587, "smtp": 25}
 # It begins what stands for other characters (RFC 2047): an address with it could name somebody else.
 ENCODED_WORD = "=?"
 ANSWER_BYTES = 2_000
@@ -40,8 +45,6 @@ TYPES = {
     "capacity_ok": "space.capacity_ok",
     "test": "channel.test",
 }
-
-T = TypeVar("T")
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +61,12 @@ class Channels:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.targets = Targets(settings.private_targets)
+        self.look_ups = LookUps()
+        self.targets = Targets(self.look_ups, settings.private_targets)
+        self.apprise = Threads("apprise", APPRISE_THREADS, APPRISE_A_CLIENT)
         self.client: httpx.AsyncClient | None = None
+        # Looked up when the first mail is sent.
+        self.own_name: str | None = None
 
     def open(self) -> None:
         self.client = httpx.AsyncClient(
@@ -84,15 +91,16 @@ class Channels:
         except Exception as error:
             return Outcome(is_delivered=False, error=_clean(f"{type(error).__name__}: {error}"))
 
-    async def check(self, patch: ChannelIn) -> None:
-        """Raises Problem (422) for a target that this service would not send to."""
+    async def check(self, patch: ChannelIn, client: str | None) -> None:
+        """Raises Problem (422) for a target that this service would not send to, and 429 where `client` has too many
+        others checked."""
         if patch.to and not self.settings.smtp_url:
             raise _refused("to", "This service sends no e-mail: it has no HEADCOUNT_SMTP_URL.")
         if not patch.url:
             return
         url, scheme = patch.url, scheme_of(patch.url)
         if scheme in ("http", "https"):
-            await self._check_target(url)
+            await self._check_target(url, client or OURS)
         elif scheme not in self.settings.apprise_schemes:
             known = ", ".join(self.settings.apprise_schemes)
             raise _refused(
@@ -100,11 +108,14 @@ class Channels:
             )
         else:
             try:
-                await in_thread(lambda: messenger(url, self.settings.apprise_schemes))
+                async with asyncio.timeout(TRY_SECONDS):
+                    await self.apprise.run(client or OURS, lambda: messenger(url, self.settings.apprise_schemes))
             except AddressRefused as refused:
                 raise _refused("url", str(refused)) from None
+            except TimeoutError:
+                raise Problem("rate_limited", "Apprise is too busy with other channels. Try again later.") from None
 
-    async def _check_target(self, text: str) -> None:
+    async def _check_target(self, text: str, client: str) -> None:
         try:
             url = httpx.URL(text)
         except httpx.InvalidURL:
@@ -117,9 +128,11 @@ class Channels:
             raise _refused("url", "Keep passwords out of the address: the signature says who sends it.")
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS):
-                await self.targets.resolve(url.raw_host.decode("ascii"), url.port or 443)
+                await self.targets.resolve(url.raw_host.decode("ascii"), url.port or 443, client)
         except TargetRefused as refused:
             raise _refused("url", f"{refused} HEADCOUNT_PRIVATE_TARGETS can allow it.") from None
+        except Crowded as crowded:
+            raise Problem("rate_limited", f"{crowded} Try again later.") from None
         except (OSError, UnicodeError):
             pass  # it may get an address later; it is checked again whenever something is sent
 
@@ -136,7 +149,10 @@ class Channels:
         }
         if self.client is None:
             raise RuntimeError("not open")
-        async with self.client.stream("POST", claim.url or "", content=body, headers=headers) as response:
+        extensions = {"client": client_of(claim)}
+        async with self.client.stream(
+            "POST", claim.url or "", content=body, headers=headers, extensions=extensions
+        ) as response:
             answer = b""
             async for piece in response.aiter_raw():
                 answer += piece
@@ -156,10 +172,14 @@ class Channels:
         if any(ENCODED_WORD in address for address in claim.recipients or []):
             return Outcome(is_delivered=False, error="An address holds =?, which a mail program takes for another one.")
         server = urlsplit(self.settings.smtp_url)
+        host = server.hostname or "localhost"
+        own_name = await self._find_own_name()
         refused, answer = await aiosmtplib.send(
             mail_of(claim, self.settings.smtp_from),
-            hostname=server.hostname,
-            port=server.port,
+            # aiosmtplib would look both names up where others wait behind them
+            sock=await self._connect(host, server.port or MAIL_PORTS[server.scheme]),
+            hostname=host,
+            local_hostname=own_name,
             username=unquote(server.username) if server.username else None,
             password=unquote(server.password) if server.password else None,
             use_tls=server.scheme == "smtps",
@@ -169,16 +189,50 @@ class Channels:
         others = "".join(f" {address} was refused: {response.message}" for address, response in refused.items())
         return Outcome(is_delivered=True, answer=_clean(answer + others))
 
+    async def _connect(self, host: str, port: int) -> socket.socket:
+        """Connects to the mail server. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        failed: OSError = OSError(f"{host} has no address")
+        for address in await self.look_ups.find(host, port, OURS):
+            connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+            connection.setblocking(False)
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await loop.sock_connect(connection, (address, port))
+            except OSError as error:
+                connection.close()
+                failed = error
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                return connection
+        raise failed
+
+    async def _find_own_name(self) -> str:
+        if self.own_name is None:
+            name = ""
+            with suppress(TimeoutError, Crowded):
+                async with asyncio.timeout(LOOK_UP_SECONDS):
+                    name = await self.look_ups.find_own_name()
+            self.own_name = name or socket.gethostname()
+        return self.own_name
+
     async def _notify(self, claim: ClaimRow) -> Outcome:
         url, schemes, (title, text) = claim.url or "", self.settings.apprise_schemes, words_of(claim)
         try:
-            sent = await in_thread(lambda: messengers.send(url, schemes, title, text))
+            sent = await self.apprise.run(client_of(claim), lambda: messengers.send(url, schemes, title, text))
         except AddressRefused as refused:
             return Outcome(is_delivered=False, error=f"{refused} Give the channel another url.")
         except Exception as error:
             # its words may hold the address
             return Outcome(is_delivered=False, error=f"Apprise could not send it ({type(error).__name__}).")
         return Outcome(is_delivered=sent.is_delivered, status=sent.status, error=sent.error)
+
+
+def client_of(claim: ClaimRow) -> str:
+    """Whose places a try takes: those of the family of limited tokens that made the channel, else the channel's own."""
+    return claim.family or f"channel {claim.channel}"
 
 
 def body_of(claim: ClaimRow) -> str:
@@ -226,27 +280,6 @@ def words_of(claim: ClaimRow) -> tuple[str, str]:
     lines += [f"Sensors: {', '.join(dpus)}{' ...' if number > len(dpus) else ''}"] if data.get("dpus") else []
     lines += ["", f"Notice {claim.notice}"]
     return title, "\n".join(lines)
-
-
-async def in_thread(call: Callable[[], T]) -> T:
-    """In a thread of its own, which nobody waits for when the service stops."""
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[T] = loop.create_future()
-
-    def settle(set_result: Callable[[Any], None], value: object) -> None:
-        if not result.done():
-            set_result(value)
-
-    def run() -> None:
-        try:
-            value = call()
-        except Exception as error:
-            loop.call_soon_threadsafe(settle, result.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(settle, result.set_result, value)
-
-    threading.Thread(target=run, daemon=True, name="apprise").start()
-    return await result
 
 
 def _clean(text: str) -> str:

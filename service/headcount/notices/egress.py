@@ -4,13 +4,13 @@ Whoever may make a channel chooses where this service connects to. What a name s
 when the connection is made, and the connection goes to the very address that was checked.
 """
 
-import asyncio
 import ipaddress
-import socket
 from collections.abc import Sequence
 from functools import partial
 
 import httpx
+
+from headcount.notices.look_ups import LookUps
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -57,12 +57,6 @@ class TargetRefused(Exception):
     """The address may not be reached. The text does not say which one: what names stand for here is not told."""
 
 
-async def look_up(host: str, port: int) -> list[str]:
-    """The addresses of a name, in the order in which to try them. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
 def is_public(address: Address) -> bool:
     """Whether it can be anybody's on the internet, and nobody's here."""
     if isinstance(address, ipaddress.IPv6Address):
@@ -74,7 +68,8 @@ def is_public(address: Address) -> bool:
 
 
 class Targets:
-    def __init__(self, networks: Sequence[str] = ()) -> None:
+    def __init__(self, look_ups: LookUps, networks: Sequence[str] = ()) -> None:
+        self.look_ups = look_ups
         self.networks = [ipaddress.ip_network(network) for network in networks]
 
     def allows(self, text: str) -> bool:
@@ -82,9 +77,12 @@ class Targets:
         plain = (isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped) or address
         return is_public(address) or any(plain in network for network in self.networks)
 
-    async def resolve(self, host: str, port: int) -> list[str]:
-        """The addresses of a host. Raises TargetRefused if even one of them may not be reached, OSError without any."""
-        addresses = await look_up(host, port)
+    async def resolve(self, host: str, port: int, client: str) -> list[str]:
+        """The addresses of a host, looked up in a place of `client`.
+
+        Raises TargetRefused if even one of them may not be reached, OSError or UnicodeError without any, and Crowded.
+        """
+        addresses = await self.look_ups.find(host, port, client)
         for address in addresses:
             if not self.allows(address):
                 raise TargetRefused(NOT_PUBLIC)
@@ -94,7 +92,10 @@ class Targets:
 
 
 class CheckedTransport(httpx.AsyncHTTPTransport):
-    """Connects to addresses that Targets.resolve has let through, and to nothing that the name means later."""
+    """Connects to addresses that Targets.resolve has let through, and to nothing that the name means later.
+
+    The extension `client` of a request says whose place the look-up takes.
+    """
 
     def __init__(self, targets: Targets) -> None:
         # no connection is kept: the next request is checked anew
@@ -106,7 +107,7 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
         port = request.url.port or (443 if request.url.scheme == "https" else 80)
         extensions = {**request.extensions, "sni_hostname": host}
         failed: Exception = OSError(f"{host} has no address")
-        for address in await self.targets.resolve(host, port):
+        for address in await self.targets.resolve(host, port, request.extensions["client"]):
             pinned = partial(httpx.Request, request.method, request.url.copy_with(host=address))
             try:
                 return await super().handle_async_request(

@@ -43,7 +43,7 @@ async def put_channel(
 
     Webhooks are signed as Standard Webhooks says. A secret that the service makes is shown in this answer only.
     """
-    await services(request).notices.channels.check(content)
+    await services(request).notices.channels.check(content, session.name)
     created, saved = await calls.put_channel(session, channel, content)
     return Answer(saved, status_code=201 if created else 200)
 

@@ -636,7 +636,10 @@ class ChannelPutOut(ChannelOut, frozen=True, kw_only=True):
 
 
 class ClaimRow(Struct, frozen=True):
-    """A delivery to be sent, with what is secret of its channel; `details` is JSON."""
+    """A delivery to be sent, with what is secret of its channel; `details` is JSON.
+
+    `family`: the first of the family of limited tokens that made the channel, as Access.client names it.
+    """
 
     delivery: int
     claim: str
@@ -649,6 +652,7 @@ class ClaimRow(Struct, frozen=True):
     url: str | None
     recipients: list[str] | None
     secret: str | None
+    family: str | None = None
 
     def __repr__(self) -> str:
         return f"<delivery {self.delivery}>"

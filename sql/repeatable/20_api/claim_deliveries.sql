@@ -16,7 +16,8 @@ returns table (
   channel_kind text,
   url text,
   recipients text[],
-  secret text
+  secret text,
+  family text
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -99,4 +100,4 @@ $$;
 comment on function api.claim_deliveries(integer, integer, integer, integer, integer) is
 'Claims deliveries that are due. The caller sends them, and reports the outcome with api.finish_delivery.
 
-max_rows: how many at most. lease_seconds: a claim ends after this time, and another process gets the delivery. a_channel: how many of one channel are under way at most; one where its last try failed. a_family, failing: how many at most of all channels that one family of limited tokens made, and of all channels whose last try failed. Families take turns. On one subject (an incident, a space) a channel gets one after the other: the later one waits until the earlier is delivered or given up. Any number of processes can call it at once. kind: offline, online, correction, over_capacity, capacity_ok or test; details: what receivers get as data. The rows hold secrets.';
+max_rows: how many at most. lease_seconds: a claim ends after this time, and another process gets the delivery. a_channel: how many of one channel are under way at most; one where its last try failed. a_family, failing: how many at most of all channels that one family of limited tokens made, and of all channels whose last try failed. Families take turns. On one subject (an incident, a space) a channel gets one after the other: the later one waits until the earlier is delivered or given up. Any number of processes can call it at once. kind: offline, online, correction, over_capacity, capacity_ok or test; details: what receivers get as data. family: the first of the family that made the channel. The rows hold secrets.';

@@ -12,7 +12,8 @@ create or replace function api.try_channel(
   out recipients text[],
   out secret text,
   channel_tests integer default null,
-  token_tests integer default null
+  token_tests integer default null,
+  out family text
 )
 returns record
 language plpgsql volatile security definer
@@ -48,8 +49,8 @@ begin
   insert into core.delivery (notice_id, channel_id, state, created_at, due_at, give_up_at, claim)
   values (v_notice_id, v_channel_id, 'pending', v_now, v_now + lease_seconds * interval '1 second', v_now, gen_random_uuid())
   returning delivery_id into v_delivery_id;
-  select d.channel, d.delivery, d.claim, d.notice, d.kind, d.occurred_at, d.details, d.channel_kind, d.url, d.recipients, d.secret
-  into channel, delivery, claim, notice, kind, occurred_at, details, channel_kind, url, recipients, secret
+  select d.channel, d.delivery, d.claim, d.notice, d.kind, d.occurred_at, d.details, d.channel_kind, d.url, d.recipients, d.secret, d.family
+  into channel, delivery, claim, notice, kind, occurred_at, details, channel_kind, url, recipients, secret, family
   from core.describe_claims(array[v_delivery_id]) d;
 end
 $$;

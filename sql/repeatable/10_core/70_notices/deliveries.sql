@@ -32,7 +32,8 @@ returns table (
   channel_kind text,
   url text,
   recipients text[],
-  secret text
+  secret text,
+  family text
 )
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -40,16 +41,17 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  select d.delivery_id, d.claim::text, n.id, n.kind, n.occurred_at, n.details, c.id, c.kind, c.url, c.recipients, c.secret
+  select d.delivery_id, d.claim::text, n.id, n.kind, n.occurred_at, n.details, c.id, c.kind, c.url, c.recipients, c.secret, t.id
   from core.delivery d
   join core.notice n on n.notice_id = d.notice_id
   join core.channel c on c.channel_id = d.channel_id
+  left join core.token t on t.token_id = c.family_id
   where d.delivery_id = any (deliveries)
   order by d.delivery_id;
 end
 $$;
 comment on function core.describe_claims(bigint[]) is
-'What the service needs to send deliveries that it has claimed, secrets included.';
+'What the service needs to send deliveries that it has claimed, secrets included. family: the first of the family of limited tokens that made the channel; null: nobody''s.';
 
 create or replace function core.describe_deliveries(deliveries bigint[])
 returns table (
