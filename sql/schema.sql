@@ -36,7 +36,7 @@ routine api.apply_site(jsonb)
 
 routine api.claim_deliveries(integer,integer,integer,integer,integer)
     arguments   max_rows integer, lease_seconds integer DEFAULT 30, a_channel integer DEFAULT 4, a_family integer DEFAULT 25, failing integer DEFAULT 50
-    returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text)
+    returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text, family text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off; enable_bitmapscan=off; enable_hashjoin=off; enable_mergejoin=off
     grant       execute to headcount_service
@@ -562,7 +562,7 @@ routine api.set_retention(integer)
     grant       execute to headcount_service
 
 routine api.try_channel(text,integer,integer,integer)
-    arguments   INOUT channel text, lease_seconds integer DEFAULT 30, OUT delivery bigint, OUT claim text, OUT notice text, OUT kind text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT channel_kind text, OUT url text, OUT recipients text[], OUT secret text, channel_tests integer DEFAULT NULL::integer, token_tests integer DEFAULT NULL::integer
+    arguments   INOUT channel text, lease_seconds integer DEFAULT 30, OUT delivery bigint, OUT claim text, OUT notice text, OUT kind text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT channel_kind text, OUT url text, OUT recipients text[], OUT secret text, channel_tests integer DEFAULT NULL::integer, token_tests integer DEFAULT NULL::integer, OUT family text
     returns     record
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
@@ -851,7 +851,7 @@ routine core.describe_channels(integer[])
 
 routine core.describe_claims(bigint[])
     arguments   deliveries bigint[]
-    returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text)
+    returns     TABLE(delivery bigint, claim text, notice text, kind text, occurred_at timestamp with time zone, details jsonb, channel text, channel_kind text, url text, recipients text[], secret text, family text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
