@@ -179,7 +179,7 @@ async def test_a_family_of_limited_tokens_has_at_most_a_thousand(
         await connection.execute("update core.token set revoked_at = created_at where id like 'tok_many%'")
         for token in (first, second):
             refused = problem(await make(token), 409, "conflict")
-            assert "1000, valid or made in the last 24 hours" in refused["detail"]
+            assert "1000 tokens that are valid or less than 24 hours old" in refused["detail"]
             assert "Revoke some" in refused["detail"]
         for token in (other, whole):
             body(await make(token), 201)
