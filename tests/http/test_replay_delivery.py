@@ -1,12 +1,15 @@
 """POST /v1/deliveries/{id}/replay."""
 
+import asyncio
+
 import asyncpg
 import httpx
 import pytest
 
 from headcount.database import calls
+from headcount.routes.notices import CHANNEL_REPLAYS, TOKEN_REPLAYS
 from tests.http import body, problem
-from tests.http.guarded import build_site, guarded, new_token
+from tests.http.guarded import bearer, build_site, guarded, new_token
 from tests.notices.support import (
     make_channel,
     put_channel,
@@ -101,3 +104,77 @@ async def test_what_a_channel_told_of_elsewhere_is_not_sent_again_by_a_limited_t
             else:
                 problem(answer, 404, "not_found", "delivery")
             body(await client.post(f"/v1/deliveries/{row.id}/replay", headers=everywhere))
+
+
+async def test_a_test_is_not_sent_again(connection: asyncpg.Connection, database_url: str) -> None:
+    async with receiver() as hook, service(database_url, send_notices=False) as client:
+        await put_channel(client, "hook", kind="webhook", url=hook.url)
+        found = body(await client.post("/v1/channels/hook/test"))
+        refused = problem(await client.post(f"/v1/deliveries/{found['id']}/replay"), 409, "conflict", "delivery")
+        assert "/test" in refused["detail"]
+        assert await calls.claim_deliveries(connection, 10) == []
+        assert len(hook.seen) == 1
+
+
+async def test_a_channel_replays_so_many_a_minute_in_all_processes_together(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await make_channel(connection)
+    await make_channel(connection, "second")
+    await tell(connection, "offline")
+    rows = {row.channel: row.id for row in await calls.list_deliveries(connection)}
+    async with service(database_url, send_notices=False) as one, service(database_url, send_notices=False) as other:
+        for number in range(CHANNEL_REPLAYS):
+            body(await (one, other)[number % 2].post(f"/v1/deliveries/{rows['hook']}/replay"))
+        for client in (one, other):
+            refused = await client.post(f"/v1/deliveries/{rows['hook']}/replay")
+            problem(refused, 429, "rate_limited")
+            assert refused.headers["retry-after"] == "10"
+        body(await one.post(f"/v1/deliveries/{rows['second']}/replay"))
+        # a minute later; and where the clock was set back since
+        for moved in ("- interval '1 minute'", "+ interval '1 hour'"):
+            await connection.execute(f"update core.replay set at = at {moved}")
+            body(await one.post(f"/v1/deliveries/{rows['hook']}/replay"))
+            assert await connection.fetchval("select count(*) from core.replay") == 1
+
+
+async def test_a_token_and_those_it_made_replay_so_many_a_minute_by_all_channels(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_site(connection)
+    for number in range(4):
+        await make_channel(connection, f"hook-{number}", under="own")
+    await tell_all(connection, [("offline", 1, "own-room")])
+    limited = await new_token(connection, "admin", space="own")
+    other, everywhere = await new_token(connection, "admin", space="own"), await new_token(connection, "admin")
+    rows = [row.id for row in await calls.list_deliveries(connection)]
+    async with guarded(database_url, send_notices=False) as client:
+        child = bearer(body(await client.post("/v1/tokens", json={"scopes": ["admin"]}, headers=limited), 201)["token"])
+        for number in range(TOKEN_REPLAYS):
+            headers = (limited, child)[number % 2]
+            body(await client.post(f"/v1/deliveries/{rows[number % 4]}/replay", headers=headers))
+        for headers in (limited, child):
+            problem(await client.post(f"/v1/deliveries/{rows[3]}/replay", headers=headers), 429, "rate_limited")
+        body(await client.post(f"/v1/deliveries/{rows[3]}/replay", headers=other))
+        await connection.execute("delete from core.replay")
+        for number in range(TOKEN_REPLAYS):
+            body(await client.post(f"/v1/deliveries/{rows[number % 4]}/replay", headers=everywhere))
+        refused = await client.post(f"/v1/deliveries/{rows[3]}/replay", headers=everywhere)
+        problem(refused, 429, "rate_limited")
+
+
+@pytest.mark.concurrency
+async def test_replays_at_the_same_time_are_counted_each(connection: asyncpg.Connection, database_url: str) -> None:
+    await make_channel(connection)
+    await tell(connection, "offline")
+    (row,) = await calls.list_deliveries(connection)
+    others = [await asyncpg.connect(database_url) for _ in range(12)]
+    try:
+        answers = await asyncio.gather(
+            *(calls.replay_delivery(other, row.id, channel_replays=5) for other in others), return_exceptions=True
+        )
+    finally:
+        for other in others:
+            await other.close()
+    refused = [answer for answer in answers if isinstance(answer, asyncpg.PostgresError)]
+    assert [error.sqlstate for error in refused] == ["PT429"] * 7

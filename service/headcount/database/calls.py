@@ -576,7 +576,9 @@ async def finish_delivery(
 
 
 @call
-async def replay_delivery(session: Session, delivery: str) -> messages.DeliveryOut:
+async def replay_delivery(
+    session: Session, delivery: str, channel_replays: int | None = None, token_replays: int | None = None
+) -> messages.DeliveryOut:
     raise Declared
 
 

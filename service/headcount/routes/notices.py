@@ -26,6 +26,8 @@ from headcount.wire.messages import (
 # In a minute, over all processes: each goes to up to 50 mailboxes.
 CHANNEL_TESTS = 3
 TOKEN_TESTS = 10
+CHANNEL_REPLAYS = 10
+TOKEN_REPLAYS = 30
 
 
 @put(
@@ -92,10 +94,20 @@ async def list_deliveries(
     return paging.page(rows, asked.limit, lambda delivery: int(delivery.id))
 
 
-@post("/v1/deliveries/{delivery:str}/replay", status_code=200, opt=described(404, 409, scope="admin"))
+@post(
+    "/v1/deliveries/{delivery:str}/replay",
+    status_code=200,
+    dependencies={"session": TOKEN_SESSION},
+    opt=described(404, 409, scope="admin"),
+)
 async def replay_delivery(request: HttpRequest, delivery: DeliveryId, session: NamedDependency[Client]) -> DeliveryOut:
-    """Send a notice once more, now and with the same id, whatever happened to it before."""
-    replayed = await calls.replay_delivery(session, delivery)
+    """Send a notice once more, now and with the same id, whatever happened to it before; but no test.
+
+    The number of replays a minute is limited.
+    """
+    replayed = await calls.replay_delivery(
+        session, delivery, channel_replays=CHANNEL_REPLAYS, token_replays=TOKEN_REPLAYS
+    )
     services(request).notices.wake()
     return replayed
 

@@ -219,3 +219,38 @@ comment on function core.list_next_deliveries(integer[], bigint[], integer[], bi
 'The deliveries to send next. Of each subject of a channel only the first: the others wait for it.
 
 channels, places: how many of each channel may be claimed now, beside each other; families, family_places: the same of families of limited tokens; failing_places: of all channels whose last try failed. Families take turns. At most max_rows.';
+
+create or replace function core.note_replay(
+  channel_id integer,
+  family_id integer,
+  channel_replays integer,
+  token_replays integer
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  if (
+    select count(*) filter (where r.channel_id = note_replay.channel_id) >= channel_replays
+      or count(*) filter (where r.family_id = note_replay.family_id) >= token_replays
+    from core.replay r
+    where r.at > v_now - interval '1 minute' and r.at <= v_now
+  ) then
+    perform core.refuse(
+      429,
+      format('In a minute a channel can replay %s deliveries, and a token can replay %s.', channel_replays, token_replays),
+      null, 'Nothing was sent; try again in a minute.');
+  end if;
+  -- also those from ahead: the clock was set back since
+  delete from core.replay r
+  where r.ctid in (
+    select o.ctid from core.replay o where o.at <= v_now - interval '1 minute' or o.at > v_now for update skip locked);
+  insert into core.replay (channel_id, family_id, at) values (note_replay.channel_id, note_replay.family_id, v_now);
+end
+$$;
+comment on function core.note_replay(integer, integer, integer, integer) is
+'Counts a replay of a delivery for its channel and for a family (null: nobody''s). The caller holds locks on both. Errors: PT429 where either has had as many within a minute as it can have (null: any number).';
