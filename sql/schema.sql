@@ -519,8 +519,8 @@ routine api.record_time_zones(text[],text[],boolean)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.replay_delivery(text)
-    arguments   delivery text
+routine api.replay_delivery(text,integer,integer)
+    arguments   delivery text, channel_replays integer DEFAULT NULL::integer, token_replays integer DEFAULT NULL::integer
     returns     TABLE(id bigint, channel text, notice text, kind text, space text, occurred_at timestamp with time zone, details jsonb, state text, reason text, created_at timestamp with time zone, settled_at timestamp with time zone, next_try_at timestamp with time zone, tries jsonb)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
@@ -1882,6 +1882,12 @@ routine core.note_listening(timestamp with time zone)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.note_replay(integer,integer,integer,integer)
+    arguments   channel_id integer, family_id integer, channel_replays integer, token_replays integer
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.note_suspicion(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     void
@@ -2762,6 +2768,14 @@ table core.rejected_poll
     column      body text
     constraint  rejected_poll_pkey PRIMARY KEY (digest)
     index       CREATE INDEX rejected_poll_received_at_idx ON core.rejected_poll USING btree (received_at)
+
+table core.replay
+    column      channel_id integer not null
+    column      family_id integer
+    column      at timestamp with time zone not null
+    constraint  replay_channel_id_fkey FOREIGN KEY (channel_id) REFERENCES core.channel(channel_id) ON DELETE CASCADE
+    index       CREATE INDEX replay_at_idx ON core.replay USING btree (at)
+    index       CREATE INDEX replay_channel_id_idx ON core.replay USING btree (channel_id)
 
 table core.report
     column      report_id bigint not null generated always as identity
