@@ -30,6 +30,7 @@ lint: setup
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/typos
+	.venv/bin/sqlfluff lint --disable-progress-bar sql/repeatable
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build

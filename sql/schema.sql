@@ -1576,6 +1576,11 @@ routine core.list_hung(timestamp with time zone)
     returns     TABLE(dpu_id integer, mounted_id integer, other_id integer, space_id integer)
     as          sql stable
 
+routine core.list_items(jsonb)
+    arguments   items jsonb
+    returns     TABLE(item jsonb, number bigint)
+    as          sql immutable
+
 routine core.list_listened(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     TABLE(listened bigint)
@@ -1884,6 +1889,12 @@ routine core.note_listening(timestamp with time zone)
 
 routine core.note_replay(integer,integer,integer,integer)
     arguments   channel_id integer, family_id integer, channel_replays integer, token_replays integer
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.note_reruns(bigint[],text[],text[])
+    arguments   ids bigint[], verdicts text[], details text[]
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp

@@ -2,7 +2,8 @@
 
 select public.set_chunk_time_interval('core.event', interval '1 day');
 
--- core.run_upkeep compresses: a policy would compress again what came late in a way that hides rows from older snapshots
+-- core.run_upkeep compresses: a policy would compress again what came late in a way that
+-- hides rows from older snapshots
 call public.remove_columnstore_policy('core.event', if_exists => true);
 
 select public.delete_job(j.job_id) from timescaledb_information.jobs j where j.proc_schema = 'core';

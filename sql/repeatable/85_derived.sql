@@ -3,10 +3,12 @@
 do $$
 begin
   -- 0015
-  if exists (select from core.placement p where not exists (select from core.first_event f where f.placement_id = p.placement_id))
+  if exists (select from core.placement p
+    where not exists (select from core.first_event f where f.placement_id = p.placement_id))
     or exists (
       select from core.live_space l
-      where l.counted_since is null and exists (select from core.reset r where r.space_id = l.space_id and r.superseded_at is null))
+      where l.counted_since is null
+        and exists (select from core.reset r where r.space_id = l.space_id and r.superseded_at is null))
   then
     perform core.lock_plan();
     -- nobody stores events from here on
@@ -18,7 +20,8 @@ begin
 end
 $$;
 
--- Until 0.1.2 names were taken that PostgreSQL counts as a fixed offset. What was believed until now stays as it was told.
+-- Until 0.1.2 names were taken that PostgreSQL counts as a fixed offset. What was believed
+-- until now stays as it was told.
 do $$
 declare
   v_now timestamptz;
@@ -26,7 +29,8 @@ declare
   v_ids text[];
   v_told text;
 begin
-  if exists (select from core.schedule h where h.superseded_at is null and core.get_zone_instead(h.time_zone) is not null) then
+  if exists (select from core.schedule h where h.superseded_at is null
+    and core.get_zone_instead(h.time_zone) is not null) then
     v_now := core.lock_plan();
     with meant as (
       update core.schedule h set superseded_at = v_now
@@ -38,15 +42,18 @@ begin
       insert into core.schedule (space_id, time_zone, reset_at, recorded_at)
       select m.space_id, m.instead, m.reset_at, v_now from meant m
     )
-    select array_agg(m.space_id), array_agg(m.id), string_agg(distinct format('%s (now %s)', m.time_zone, m.instead), ', ')
+    select array_agg(m.space_id), array_agg(m.id),
+      string_agg(distinct format('%s (now %s)', m.time_zone, m.instead), ', ')
     into v_spaces, v_ids, v_told
     from meant m;
     insert into core.live_change (space_id)
-    select distinct b.space_id from unnest(v_spaces) as n (space_id) cross join lateral core.list_subtree(n.space_id) as b (space_id);
+    select distinct b.space_id from unnest(v_spaces) as n (space_id)
+    cross join lateral core.list_subtree(n.space_id) as b (space_id);
     perform core.note_change(spaces => v_spaces, ids => v_ids);
     perform core.rebase_changed();
     raise warning using errcode = '01HC0',
-      message = format('The time zone of %s space(s) was counted as a fixed offset, without summer time: %s.', cardinality(v_spaces), v_told),
+      message = format('The time zone of %s space(s) was counted as a fixed offset, without summer time: %s.',
+        cardinality(v_spaces), v_told),
       hint = 'Their days and daily resets are right now, for all of the past too. Give the new names in site files.';
   end if;
 end

@@ -27,7 +27,8 @@ grant execute on function
 to headcount_bi;
 
 -- Settings of a role belong to the whole server: set once, not when another migration is at it, and left alone where
--- an administrator chose others. They hold where somebody logs in as the role: through a pooler the service has no others.
+-- an administrator chose others. They hold where somebody logs in as the role: through a
+-- pooler the service has no others.
 do $$
 declare
   v_setting record;
@@ -39,7 +40,8 @@ begin
       ('headcount_bi', 'statement_timeout', '60s'),
       ('headcount_bi', 'idle_in_transaction_session_timeout', '60s'),
       ('headcount_bi', 'temp_file_limit', '5GB'),  -- a superuser alone can set it, so the role cannot lift it
-      ('headcount_bi', 'jit', 'off'),  -- it costs more than it saves: the views promise the planner far more rows than there are
+      -- it costs more than it saves: the views promise the planner far more rows than there are
+      ('headcount_bi', 'jit', 'off'),
       ('headcount_service', 'statement_timeout', '30s'),
       ('headcount_service', 'jit', 'off')
     ) as w (role, name, value)
@@ -54,7 +56,8 @@ begin
       when unique_violation or internal_error or lock_not_available then
         null;  -- another database's migration is at it ("tuple concurrently updated")
       when insufficient_privilege then
-        raise warning '% has no % = %: let a superuser set it.', v_setting.role, v_setting.name, v_setting.value using errcode = '01HC0';
+        raise warning '% has no % = %: let a superuser set it.', v_setting.role, v_setting.name,
+          v_setting.value using errcode = '01HC0';
     end;
   end loop;
   begin

@@ -1,8 +1,8 @@
--- What everybody may do in a database, and a login of BI must not. PostgreSQL lets everybody lock numbers, make temporary
--- tables and large objects, write to the log. TimescaleDB lets everybody call its own functions, and some drop a chunk
--- without asking whose it is. It is taken from PUBLIC, for this database alone. Runs with every migration, changed or
--- not: a new version of TimescaleDB brings functions that everybody may call. docs/how-to/bi-tools.md says how an
--- administrator does it where the role that migrates may not, and what cannot be forbidden.
+-- What everybody may do in a database, and a login of BI must not. PostgreSQL lets everybody lock numbers, make
+-- temporary tables and large objects, write to the log. TimescaleDB lets everybody call its own functions, and some
+-- drop a chunk without asking whose it is. It is taken from PUBLIC, for this database alone. Runs with every migration,
+-- changed or not: a new version of TimescaleDB brings functions that everybody may call. docs/how-to/bi-tools.md says
+-- how an administrator does it where the role that migrates may not, and what cannot be forbidden.
 do $$
 declare
   v_function record;
@@ -62,7 +62,8 @@ begin
     where not exists (
       select from pg_catalog.pg_event_trigger t where t.evtname = 'headcount_refuse_ddl' and t.evtenabled in ('O', 'A'))
     union all
-    select 'open any number of connections' from pg_catalog.pg_roles r where r.rolname = 'headcount_bi' and r.rolconnlimit < 0
+    select 'open any number of connections' from pg_catalog.pg_roles r where r.rolname = 'headcount_bi'
+      and r.rolconnlimit < 0
   ) w;
   if v_left is not null then
     raise warning 'headcount_bi may still %.', v_left

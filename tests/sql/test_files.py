@@ -6,6 +6,8 @@ from headcount.database.schema import SQL_DIR
 
 REPEATABLE = SQL_DIR / "repeatable"
 CORE = REPEATABLE / "10_core"
+LITERAL = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
+KEYWORD = re.compile(r"\b(?:SELECT|FROM|WHERE|AND|OR|NOT|JOIN|INSERT|UPDATE|DELETE|CASE|WHEN|THEN|ELSE|END|IF|NULL)\b")
 FUNCTION = re.compile(r"^create or replace (?:function|procedure) ([\w.]+).*?^\$\$;", re.DOTALL | re.MULTILINE)
 
 
@@ -37,3 +39,19 @@ def test_no_function_has_more_than_100_lines() -> None:
             if (lines := match[0].count("\n") + 1) > 100:
                 long[match[1]] = lines
     assert long == {}, "cut it where its own comments stand"
+
+
+def test_no_line_has_more_than_120_characters() -> None:
+    long = [
+        f"{path.relative_to(REPEATABLE)}:{number}"
+        for path in REPEATABLE.rglob("*.sql")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > 120
+    ]
+    assert long == []
+
+
+def test_keywords_are_in_lower_case_also_in_bodies() -> None:
+    for path in REPEATABLE.rglob("*.sql"):
+        bare = LITERAL.sub("", path.read_text())
+        assert KEYWORD.findall(bare) == [], path

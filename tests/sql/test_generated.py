@@ -41,7 +41,9 @@ create or replace function api.list_passes(
 returns table (at timestamptz, people numeric)
 language sql stable security definer set search_path = pg_catalog, pg_temp rows 10
 as $$ select null::timestamptz, null::numeric $$;
-comment on function api.list_passes is 'Lists the passes of a door.
+comment on function api.list_passes is 'Lists the passes
+of a door.
+
 Units: people.';
 create or replace function api.ping() returns boolean language sql immutable parallel safe return true;
 create or replace view bi.passes_1h with (security_barrier) as select bucket, door, people from core.pass_1h_v1;

@@ -238,14 +238,13 @@ def dump_docs(url: str) -> str:
 
 
 def _comment(comment: str | None) -> tuple[str, list[str]]:
-    summary, _, rest = (comment or "(no comment)").strip().partition("\n")
-    return _wrapped(summary), [_wrapped(rest)] if rest.strip() else []
+    """The summary of a comment, which is its first paragraph, and the other paragraphs, at 100 columns."""
+    summary, *rest = re.split(r"\n\s*\n", (comment or "(no comment)").strip())
+    return _wrapped(summary), [_wrapped(paragraph) for paragraph in rest]
 
 
-def _wrapped(text: str) -> str:
-    """Each line of a comment at 100 columns."""
-    lines = (textwrap.wrap(line, 100, break_long_words=False, break_on_hyphens=False) for line in text.split("\n"))
-    return "\n".join("\n".join(line) for line in lines).strip()
+def _wrapped(paragraph: str) -> str:
+    return textwrap.fill(" ".join(paragraph.split()), 100, break_long_words=False, break_on_hyphens=False)
 
 
 def _names(roles: list[str]) -> str:

@@ -5,7 +5,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  -- Sessions, this one too, plan once for tables as they are; of so many new rows they hear at once, not from autovacuum.
+  -- so many new rows have a table analyzed at once: sessions plan for tables as they are
   v_many constant integer := 1000;
   v_now timestamptz;
   v_created jsonb;           -- a key for each id
@@ -35,14 +35,14 @@ begin
   for v_item, v_number in select o.item, o.number from core.list_spaces_in_order(site->'spaces') o loop
     v_changes[v_number] := core.put_space(v_item->>'id', v_item, v_now, format('spaces[%s].', v_number));
   end loop;
-  for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'spaces') with ordinality i loop
+  for v_item, v_number in select l.item, l.number from core.list_items(site->'spaces') l loop
     id := v_item->>'id';
     change := case when v_created ? id then 'created' else v_changes[v_number] end;
     return next;
   end loop;
 
   kind := 'doorway';
-  for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'doorways') with ordinality i loop
+  for v_item, v_number in select l.item, l.number from core.list_items(site->'doorways') l loop
     id := v_item->>'id';
     change := core.put_doorway(id, v_item, format('doorways[%s].', v_number));
     if change <> 'unchanged' then
@@ -50,11 +50,11 @@ begin
     end if;
     return next;
   end loop;
-  perform core.rebuild_boundary(array(select d.doorway_id from core.doorway d join unnest(v_doorways) n (id) on n.id = d.id));
+  perform core.rebuild_boundary(array(select d.doorway_id from core.doorway d where d.id = any (v_doorways)));
 
   v_created := core.register_listed_dpus(site->'dpus', v_many);
   kind := 'dpu';
-  for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'dpus') with ordinality i loop
+  for v_item, v_number in select l.item, l.number from core.list_items(site->'dpus') l loop
     id := v_item->>'id';
     change := core.put_dpu(id, v_item, format('dpus[%s].', v_number));
     if v_created ? id then
@@ -64,7 +64,7 @@ begin
   end loop;
 
   kind := 'placement';
-  for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'placements') with ordinality i loop
+  for v_item, v_number in select l.item, l.number from core.list_items(site->'placements') l loop
     v_place := format('placements[%s].', v_number);
     if not exists (select from core.dpu d where d.id = v_item->>'dpu' and core.is_dpu_seen(d.dpu_id)) then
       perform core.refuse(
@@ -73,10 +73,11 @@ begin
     end if;
     perform core.find_mounting(v_item->>'doorway', v_item->>'mounted_in', v_place);
     v_dpus[v_number + 1] := v_item->>'dpu';
-    v_during[v_number + 1] := core.get_period(coalesce((v_item->>'from')::timestamptz, v_now), (v_item->>'until')::timestamptz, v_place);
+    v_during[v_number + 1] := core.get_period(
+      coalesce((v_item->>'from')::timestamptz, v_now), (v_item->>'until')::timestamptz, v_place);
   end loop;
   v_rest := core.get_rests(v_dpus, v_during);
-  for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(site->'placements') with ordinality i loop
+  for v_item, v_number in select l.item, l.number from core.list_items(site->'placements') l loop
     id := v_item->>'dpu';
     v_dpu_id := core.find_dpu(id);
     change := core.place_listed_dpu(
@@ -94,6 +95,9 @@ begin
 end
 $$;
 comment on function api.apply_site(jsonb) is
-'Applies a whole floor plan, all or nothing, and says of each thing whether it was created, updated or unchanged. Applying it again changes nothing, and locks nothing.
+'Applies a whole floor plan, all or nothing, and says of each thing whether it was created, updated or unchanged.
+Applying it again changes nothing, and locks nothing.
 
-site: {spaces, doorways, dpus, placements: [{dpu, doorway, mounted_in, from, until}]}, each object as in its own call plus id. What it does not mention stays as it is. Errors: PT422 and PT409, and for a token that is limited to a space PT403 and PT404, or PT409 where it would have more than 2,000 spaces, naming the place, such as doorways[3].sides[0].';
+site: {spaces, doorways, dpus, placements: [{dpu, doorway, mounted_in, from, until}]}, each object as in its own call
+plus id. What it does not mention stays as it is. Errors: PT422 and PT409, and for a token that is limited to a space
+PT403 and PT404, or PT409 where it would have more than 2,000 spaces, naming the place, such as doorways[3].sides[0].';

@@ -43,14 +43,14 @@ begin
     select c.channel_id
     from core.channel c
     cross join lateral (
-      select from core.delivery d where d.channel_id = c.channel_id and d.state = 'pending' and d.due_at <= v_now limit 1
+      select from core.delivery d
+      where d.channel_id = c.channel_id and d.state = 'pending' and d.due_at <= v_now limit 1
     ) due
     for no key update of c skip locked
   ) c;
   if v_channels is null then
     return;
   end if;
-
   -- of those the ones that may have more under way: one at a time where the last try failed
   select array_agg(p.channel_id), array_agg(p.places) into v_channels, v_places
   from (
@@ -58,7 +58,8 @@ begin
       c.channel_id,
       case when c.failing_since is null then a_channel else 1 end - (
         select count(*) from core.delivery d
-        where d.channel_id = c.channel_id and d.state = 'pending' and d.claim is not null and d.due_at > v_now) as places
+        where d.channel_id = c.channel_id and d.state = 'pending' and d.claim is not null and d.due_at > v_now
+      ) as places
     from core.channel c
     where c.channel_id = any (v_channels)
   ) p
@@ -100,4 +101,10 @@ $$;
 comment on function api.claim_deliveries(integer, integer, integer, integer, integer) is
 'Claims deliveries that are due. The caller sends them, and reports the outcome with api.finish_delivery.
 
-max_rows: how many at most. lease_seconds: a claim ends after this time, and another process gets the delivery. a_channel: how many of one channel are under way at most; one where its last try failed. a_family, failing: how many at most of all channels that one family of limited tokens made, and of all channels whose last try failed. Families take turns. On one subject (an incident, a space) a channel gets one after the other: the later one waits until the earlier is delivered or given up. Any number of processes can call it at once. kind: offline, online, correction, over_capacity, capacity_ok or test; details: what receivers get as data. family: the first of the family that made the channel. The rows hold secrets.';
+max_rows: how many at most. lease_seconds: a claim ends after this time, and another process gets the delivery.
+a_channel: how many of one channel are under way at most; one where its last try failed. a_family, failing: how many at
+most of all channels that one family of limited tokens made, and of all channels whose last try failed. Families take
+turns. On one subject (an incident, a space) a channel gets one after the other: the later one waits until the earlier
+is delivered or given up. Any number of processes can call it at once. kind: offline, online, correction, over_capacity,
+capacity_ok or test; details: what receivers get as data. family: the first of the family that made the channel. The
+rows hold secrets.';

@@ -11,23 +11,27 @@ begin
     select r.* into v_report
     from core.report r
     where r.state = 'running'
-      and not exists (select from core.report_run u where u.report_id = r.report_id and u.lease_until > clock_timestamp())
+      and not exists (select from core.report_run u where u.report_id = r.report_id
+        and u.lease_until > clock_timestamp())
     order by (
       select count(*)
       from core.report o
       join core.report_run u on u.report_id = o.report_id
-      where o.state = 'running' and u.lease_until > clock_timestamp() and o.token_id is not distinct from r.token_id), r.report_id
+      where o.state = 'running' and u.lease_until > clock_timestamp() and o.token_id is not distinct from r.token_id),
+        r.report_id
     limit 1
     for no key update skip locked;
     if not found then
       return;
     end if;
     -- looked at anew, since whoever held the row until just now may have taken it
-    if exists (select from core.report_run u where u.report_id = v_report.report_id and u.lease_until > clock_timestamp()) then
+    if exists (select from core.report_run u where u.report_id = v_report.report_id
+      and u.lease_until > clock_timestamp()) then
       return;
     end if;
     if v_report.attempts < 3 then
-      update core.report r set attempts = r.attempts + 1, snapshot = pg_current_snapshot() where r.report_id = v_report.report_id;
+      update core.report r set attempts = r.attempts + 1, snapshot = pg_current_snapshot()
+      where r.report_id = v_report.report_id;
       insert into core.report_run (report_id, lease_until, progress)
       values (v_report.report_id, clock_timestamp() + make_interval(secs => lease_seconds), 0)
       on conflict (report_id) do update set lease_until = excluded.lease_until, progress = 0;
@@ -41,6 +45,9 @@ begin
 end
 $$;
 comment on function api.claim_report(double precision) is
-'Claims a report that no process computes, for so many seconds; no row where there is none. It is the oldest one of the tokens of which the fewest are being computed, so that one token with many does not hold up the others. When a claim ends without a result the report can be claimed again; after three attempts it has failed.
+'Claims a report that no process computes, for so many seconds; no row where there is none. It is the oldest one of the
+tokens of which the fewest are being computed, so that one token with many does not hold up the others. When a claim
+ends without a result the report can be claimed again; after three attempts it has failed.
 
-Then call api.compute_report in one REPEATABLE READ transaction until it is done, and api.extend_report from another session meanwhile.';
+Then call api.compute_report in one REPEATABLE READ transaction until it is done, and api.extend_report from another
+session meanwhile.';

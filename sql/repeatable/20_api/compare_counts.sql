@@ -62,15 +62,18 @@ begin
   from (
     select
       d.number, min(d.at) as from_at, max(coalesce(d.until_at - c_instant, v_now)) as to_at,
-      (array_agg(d.at order by abs(d.value) desc, d.at))[1] as at, (array_agg(d.value order by abs(d.value) desc, d.at))[1] as value
+      (array_agg(d.at order by abs(d.value) desc, d.at))[1] as at,
+      (array_agg(d.value order by abs(d.value) desc, d.at))[1] as value
     from core.list_count_changes(
-      v_reset_numbers, v_reset_ats, v_values, v_turned, v_turned_dpus, v_turned_signs, v_turned_froms, v_turned_untils) d
+      v_reset_numbers, v_reset_ats, v_values, v_turned, v_turned_dpus, v_turned_signs, v_turned_froms,
+      v_turned_untils) d
     where d.value <> 0
     group by d.number
   ) c;
 
   -- the count before, where it differs most
-  select array_agg(2 * c.number order by c.place), array_agg(coalesce(b.at, '-infinity') order by c.place), array_agg(coalesce(b.before, 0) order by c.place)
+  select array_agg(2 * c.number order by c.place), array_agg(coalesce(b.at, '-infinity') order by c.place),
+    array_agg(coalesce(b.before, 0) order by c.place)
   into v_asked, v_sinces, v_bases
   from unnest(v_found, v_found_ats) with ordinality as c (number, at, place)
   left join lateral (
@@ -87,11 +90,15 @@ begin
   from unnest(v_found, v_found_froms, v_found_tos, v_found_ats, v_found_changes, v_bases)
     with ordinality as c (number, from_at, to_at, at, value, base, question)
   join jsonb_array_elements(v_spaces) with ordinality as s (value, number) on s.number = c.number
-  left join core.sum_questions(v_asked, v_sinces, v_found_ats, v_owners, v_dpus, v_signs, v_froms, v_untils) n on n.question = c.question
+  left join core.sum_questions(v_asked, v_sinces, v_found_ats, v_owners, v_dpus, v_signs, v_froms, v_untils) n
+    on n.question = c.question
   order by abs(c.value) desc, 1;
 end
 $$;
 comment on function api.compare_counts(jsonb) is
-'How the raw counts of spaces would change, at every instant of their history up to now, by a change that api.preview_change made: the largest differences first. facts: as it returned them.
+'How the raw counts of spaces would change, at every instant of their history up to now, by a change that
+api.preview_change made: the largest differences first. facts: as it returned them.
 
-from_at, to_at: the first and the last instant at which the raw count would be another; to_at is the instant of the dry run where it still is. largest_change: by how many people at most; at: the first instant of that; before, after: the raw count then. Errors: PT422 where it would need events that were dropped.';
+from_at, to_at: the first and the last instant at which the raw count would be another; to_at is the instant of the dry
+run where it still is. largest_change: by how many people at most; at: the first instant of that; before, after: the raw
+count then. Errors: PT422 where it would need events that were dropped.';

@@ -22,7 +22,8 @@ begin
       'Call it in a REPEATABLE READ transaction.');
   end if;
   -- held until the end: nobody else begins it anew
-  select r.* into v_report from core.report r where r.id = report and r.state = 'running' and r.attempts = attempt for no key update;
+  select r.* into v_report from core.report r where r.id = report and r.state = 'running'
+    and r.attempts = attempt for no key update;
   if not found then
     perform core.refuse(409, 'The report is finished, or another process computes it.', 'report', null);
   end if;
@@ -39,12 +40,15 @@ begin
   from (select s.* from site s where after is null or s.id > after order by s.id limit max_sites) s;
 
   if v_spaces is not null then
-    v_froms := array[v_report.now_at - interval '1 hour', v_report.now_at - interval '24 hours', v_report.now_at - interval '168 hours'];
+    v_froms := array[v_report.now_at - interval '1 hour', v_report.now_at - interval '24 hours',
+      v_report.now_at - interval '168 hours'];
     insert into core.report_row (report_id, site, space_id, hour_up, day_up, week_up, hour_down, day_down, week_down)
     select
       v_report.report_id, s.site, s.space_id,
-      sum(u.up) filter (where u."window" = 1), sum(u.up) filter (where u."window" = 2), sum(u.up) filter (where u."window" = 3),
-      sum(u.down) filter (where u."window" = 1), sum(u.down) filter (where u."window" = 2), sum(u.down) filter (where u."window" = 3)
+      sum(u.up) filter (where u."window" = 1), sum(u.up) filter (where u."window" = 2), sum(u.up)
+        filter (where u."window" = 3),
+      sum(u.down) filter (where u."window" = 1), sum(u.down) filter (where u."window" = 2), sum(u.down)
+        filter (where u."window" = 3)
     from core.sum_uptimes(v_spaces, v_froms, array_fill(v_report.now_at, array[3]), v_report.now_at) u
     join unnest(v_spaces, v_sites) as s (space_id, site) on s.space_id = u.space_id
     group by s.site, s.space_id;
@@ -55,11 +59,14 @@ begin
       return;
     end if;
   end if;
-  update core.report r set state = 'complete', finished_at = clock_timestamp(), site_count = v_total where r.report_id = v_report.report_id;
+  update core.report r set state = 'complete', finished_at = clock_timestamp(), site_count = v_total
+  where r.report_id = v_report.report_id;
   return query select null::text, 1::double precision;
 end
 $$;
 comment on function api.compute_report(text, integer, text, integer) is
-'Computes the next rows of a report, those of max_sites sites after one; last_site is null when it is complete. The rows are those of one snapshot: that of the transaction, which has to be REPEATABLE READ.
+'Computes the next rows of a report, those of max_sites sites after one; last_site is null when it is complete. The rows
+are those of one snapshot: that of the transaction, which has to be REPEATABLE READ.
 
-attempt: as api.claim_report returned it. Errors: PT409 where another process has claimed it since; PT422 in a transaction with another isolation level.';
+attempt: as api.claim_report returned it. Errors: PT409 where another process has claimed it since; PT422 in a
+transaction with another isolation level.';

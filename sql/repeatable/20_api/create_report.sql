@@ -32,7 +32,8 @@ begin
         429, format('%s reports of this token are not done yet, the most that it can have.', v_share), null,
         'Try again when some are done.');
     end if;
-    if (select count(*) from core.report r where r.token_id = v_token_id and r.created_at > clock_timestamp() - interval '1 hour') >= per_hour then
+    if (select count(*) from core.report r where r.token_id = v_token_id
+      and r.created_at > clock_timestamp() - interval '1 hour') >= per_hour then
       perform core.refuse(
         429, format('This token has asked for %s reports within an hour.', per_hour), null, 'Try again later.');
     end if;
@@ -41,12 +42,19 @@ begin
     perform core.refuse(503, 'Too many reports wait to be computed.', null, 'Try again when some are done.');
   end if;
   insert into core.report (id, space_id, now_at, asked_now_at, format, token_id, created_at)
-  values (v_id, v_space_id, create_report.now_at, create_report.now_at, create_report.format, v_token_id, clock_timestamp());
+  values (v_id, v_space_id, create_report.now_at, create_report.now_at, create_report.format, v_token_id,
+    clock_timestamp());
   return v_id;
 end
 $$;
 comment on function api.create_report(timestamptz, text, text, integer, text, integer) is
 'Queues a report on uptime and returns its id, which is random. The service computes it (api.claim_report).
 
-now_at: the end of its windows; null: the latest poll that is stored when it is computed. under: of this space and all below it; null: all, or what the token reaches. format: csv or json, which GET /get_report answers with unless it is asked for the other.
-token: the id of the token that asks; null where none is needed. A token and its family (core.list_makers) share what follows. Asking again within a minute returns the same report, unless something that it tells of has changed. At most a quarter of max_running reports can be waiting, and per_hour can be asked for in an hour. Errors: PT404 for under; PT422; PT429 beyond the share of the token; PT503 where max_running reports are not done yet.';
+now_at: the end of its windows; null: the latest poll that is stored when it is computed. under: of this space and all
+below it; null: all, or what the token reaches. format: csv or json, which GET /get_report answers with unless it is
+asked for the other.
+
+token: the id of the token that asks; null where none is needed. A token and its family (core.list_makers) share what
+follows. Asking again within a minute returns the same report, unless something that it tells of has changed. At most a
+quarter of max_running reports can be waiting, and per_hour can be asked for in an hour. Errors: PT404 for under; PT422;
+PT429 beyond the share of the token; PT503 where max_running reports are not done yet.';

@@ -23,4 +23,5 @@ $$;
 comment on function api.delete_doorway(text) is
 'Retires a doorway at which a DPU was ever placed (true), or removes one that has no such facts (false).
 
-Its facts stay and count; lists leave it out. DPUs above it stay as they are. api.put_doorway brings it back. Errors: PT404; PT403 for a doorway that leads outside the token''s space.';
+Its facts stay and count; lists leave it out. DPUs above it stay as they are. api.put_doorway brings it back. Errors:
+PT404; PT403 for a doorway that leads outside the token''s space.';

@@ -52,7 +52,8 @@ begin
   from (
     select
       s.id, s.space_id, case when f.space_id is null then 'over_capacity' else 'capacity_ok' end as kind,
-      jsonb_build_object('space', s.id, 'name', s.name, 'count', greatest(c.raw_count, 0), 'capacity', s.capacity, 'since', coalesce(f.since, v_now)) as details
+      jsonb_build_object('space', s.id, 'name', s.name, 'count', greatest(c.raw_count, 0), 'capacity', s.capacity,
+        'since', coalesce(f.since, v_now)) as details
     from core.count_live(v_spaces, v_now) c
     join core.space s on s.space_id = c.space_id
     left join core.full_space f on f.space_id = c.space_id
@@ -74,11 +75,15 @@ begin
   insert into core.full_space (space_id, since)
   select t.space_id, v_now from turned t where t.kind = 'over_capacity';
   perform core.add_notices(
-    v_kinds, array_fill(null::bigint, array[cardinality(v_turned)]), v_turned, array_fill(v_now, array[cardinality(v_turned)]), v_details);
+    v_kinds, array_fill(null::bigint, array[cardinality(v_turned)]), v_turned,
+    array_fill(v_now, array[cardinality(v_turned)]), v_details);
   return cardinality(v_turned);
 end
 $$;
 comment on function api.detect_over_capacity() is
-'Adds a notice for each space whose count has risen above its capacity, and for each that has fallen to 95 % of it again (rounded down, and at least one below). Returns how many. Call it about once a second.
+'Adds a notice for each space whose count has risen above its capacity, and for each that has fallen to 95 % of it again
+(rounded down, and at least one below). Returns how many. Call it about once a second.
 
-It looks only while some channel wants such notices, and then only at spaces whose count may have changed. It keeps what was told, so that nothing is told twice. Any number of processes can call it at once. details: {space, name, count, capacity, since}. A space whose capacity is cleared is no longer over it. Retired spaces have no notices.';
+It looks only while some channel wants such notices, and then only at spaces whose count may have changed. It keeps what
+was told, so that nothing is told twice. Any number of processes can call it at once. details: {space, name, count,
+capacity, since}. A space whose capacity is cleared is no longer over it. Retired spaces have no notices.';

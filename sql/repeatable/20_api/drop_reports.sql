@@ -8,7 +8,8 @@ begin
   where r.report_id in (
     select o.report_id
     from (
-      select o.report_id, o.finished_at, row_number() over (partition by o.token_id order by o.created_at desc, o.report_id desc) as place
+      select o.report_id, o.finished_at,
+        row_number() over (partition by o.token_id order by o.created_at desc, o.report_id desc) as place
       from core.report o
       where o.state <> 'running'
     ) o
@@ -16,4 +17,5 @@ begin
 end
 $$;
 comment on function api.drop_reports(integer) is
-'Deletes reports that were finished more than an hour ago. keep: how many of the newest stay for each token, and how many of those that came without a token.';
+'Deletes reports that were finished more than an hour ago. keep: how many of the newest stay for each token, and how
+many of those that came without a token.';

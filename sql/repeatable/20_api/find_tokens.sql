@@ -30,7 +30,8 @@ begin
   );
   return query
   select
-    t.digest, t.id, core.include_scopes(t.scopes), t.space_id is not null, t.expires_at, t.events_per_second, t.requests_per_second,
+    t.digest, t.id, core.include_scopes(t.scopes), t.space_id is not null, t.expires_at, t.events_per_second,
+    t.requests_per_second,
     f.ids, f.events, f.requests
   from core.token t
   cross join lateral (
@@ -45,6 +46,9 @@ begin
 end
 $$;
 comment on function api.find_tokens(bytea[]) is
-'The tokens with these SHA-256 digests that are valid now: neither revoked nor expired. Updates last_used_at, at most once a minute.
+'The tokens with these SHA-256 digests that are valid now: neither revoked nor expired. Updates last_used_at, at most
+once a minute.
 
-scopes: admin includes read. is_limited: whether it is limited to a space; then each statement on its behalf must have its id in the setting headcount.token. family: the token and those that made it, as far as they share limits (core.list_makers), with the limits of each in the arrays beside it.';
+scopes: admin includes read. is_limited: whether it is limited to a space; then each statement on its behalf must have
+its id in the setting headcount.token. family: the token and those that made it, as far as they share limits
+(core.list_makers), with the limits of each in the arrays beside it.';

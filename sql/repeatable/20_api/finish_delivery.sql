@@ -33,7 +33,8 @@ begin
     and (d.claim::text = finish_delivery.claim or is_delivered)
   returning d.* into v_delivery;
   insert into core.delivery_try (delivery_id, at, duration_ms, is_delivered, status, answer, error)
-  select d.delivery_id, finish_delivery.at, finish_delivery.duration_ms, finish_delivery.is_delivered, finish_delivery.status, left(finish_delivery.answer, 500), left(finish_delivery.error, 500)
+  select d.delivery_id, finish_delivery.at, finish_delivery.duration_ms, finish_delivery.is_delivered,
+    finish_delivery.status, left(finish_delivery.answer, 500), left(finish_delivery.error, 500)
   from core.delivery d
   where d.delivery_id = finish_delivery.delivery;
   update core.channel c set failing_since = case when not is_delivered then v_now end
@@ -44,7 +45,8 @@ begin
     where d.delivery_id = (
       select e.delivery_id
       from core.delivery e
-      where e.channel_id = v_delivery.channel_id and e.subject = v_delivery.subject and e.state = 'pending' and e.claim is null and e.tries = 0
+      where e.channel_id = v_delivery.channel_id and e.subject = v_delivery.subject and e.state = 'pending'
+        and e.claim is null and e.tries = 0
       order by e.delivery_id
       limit 1
       for no key update skip locked);
@@ -53,6 +55,9 @@ begin
 end
 $$;
 comment on function api.finish_delivery(bigint, text, boolean, timestamptz, integer, integer, text, text) is
-'Records a try of a delivery that the caller has claimed. Returns the state: delivered, failed, or pending where it will be tried again.
+'Records a try of a delivery that the caller has claimed. Returns the state: delivered, failed, or pending where it will
+be tried again.
 
-at: when the try began; duration_ms: how long it took; status: of HTTP; answer, error: their first 500 characters are kept. After a failed try it is tried again after 5 s, twice as long each time, at most half an hour; after 24 hours it is given up. Null for a delivery that no longer exists.';
+at: when the try began; duration_ms: how long it took; status: of HTTP; answer, error: their first 500 characters are
+kept. After a failed try it is tried again after 5 s, twice as long each time, at most half an hour; after 24 hours it
+is given up. Null for a delivery that no longer exists.';

@@ -34,16 +34,22 @@ begin
   v_offline := v_known * coalesce((
     select range_agg(tstzrange(o.offline_at, o.back_at))
     from core.outage o
-    where o.dpu_id = v_dpu_id and o.superseded_at is null and o.offline_at < to_at and (o.back_at is null or o.back_at > from_at)), '{}');
+    where o.dpu_id = v_dpu_id and o.superseded_at is null and o.offline_at < to_at
+      and (o.back_at is null or o.back_at > from_at)), '{}');
 
   select coalesce(sum(extract(epoch from upper(r) - lower(r))), 0) into offline_seconds from unnest(v_offline) as r;
-  select coalesce(sum(extract(epoch from upper(r) - lower(r))), 0) - offline_seconds into online_seconds from unnest(v_known) as r;
+  select coalesce(sum(extract(epoch from upper(r) - lower(r))), 0) - offline_seconds into online_seconds
+  from unnest(v_known) as r;
   availability := online_seconds / nullif(online_seconds + offline_seconds, 0);
-  select coalesce(array_agg(lower(r) order by r), '{}'), coalesce(array_agg(upper(r) order by r), '{}') into froms, untils
+  select coalesce(array_agg(lower(r) order by r), '{}'), coalesce(array_agg(upper(r) order by r), '{}')
+  into froms, untils
   from unnest(v_offline) as r;
 end
 $$;
 comment on function api.get_availability(text, timestamptz, timestamptz) is
 'How much of [from_at, to_at) a DPU was online: by default the 24 hours before to_at, by default now.
 
-Only the time from its first sign of life until now counts; for a limited token, only while the DPU hung above its doorways. Time in which nobody listened counts as the state before it; time in which silence means nothing counts as online. availability: online_seconds / (online_seconds + offline_seconds), null where both are 0. froms, untils: when it was offline, within the range. Errors: PT404; PT422 for an empty range.';
+Only the time from its first sign of life until now counts; for a limited token, only while the DPU hung above its
+doorways. Time in which nobody listened counts as the state before it; time in which silence means nothing counts as
+online. availability: online_seconds / (online_seconds + offline_seconds), null where both are 0. froms, untils: when it
+was offline, within the range. Errors: PT404; PT422 for an empty range.';

@@ -27,4 +27,10 @@ $$;
 comment on function api.get_dpu(text) is
 'One DPU: state, the placement that holds now (from_at null: none), and what its events add up to.
 
-state: online, offline (silent for effective_offline_after_seconds), quiet (the same, but its silence means nothing: it sends no heartbeats, and neither it nor a space has offline_after_seconds; or nothing has come from it live yet), never_seen or retired. last_seen: when it was heard from last. first_heard: when its first live message came (not backfilled or imported); null: none did. offline_after_seconds: its own threshold; effective: that one, else that of the space in which it is mounted or of the nearest one above, else 600. cumulative_count: sum of all its directions. rejected_last_day: its events that were refused in the last 24 hours and did not go in since. clock: ok; ahead, unset or behind, where its latest events were refused for that; stuck, where all of them carry one instant. Errors: PT404.';
+state: online, offline (silent for effective_offline_after_seconds), quiet (the same, but its silence means nothing: it
+sends no heartbeats, and neither it nor a space has offline_after_seconds; or nothing has come from it live yet),
+never_seen or retired. last_seen: when it was heard from last. first_heard: when its first live message came (not
+backfilled or imported); null: none did. offline_after_seconds: its own threshold; effective: that one, else that of the
+space in which it is mounted or of the nearest one above, else 600. cumulative_count: sum of all its directions.
+rejected_last_day: its events that were refused in the last 24 hours and did not go in since. clock: ok; ahead, unset or
+behind, where its latest events were refused for that; stuck, where all of them carry one instant. Errors: PT404.';

@@ -12,4 +12,5 @@ as $$
   from core.dropped_refusal d
 $$;
 comment on function api.get_refusal_state() is
-'How many refused events and polls were dropped so far: because 30 days had passed, or beyond what is kept in an hour (core.get_max_refused).';
+'How many refused events and polls were dropped so far: because 30 days had passed, or beyond what is kept in an hour
+(core.get_max_refused).';

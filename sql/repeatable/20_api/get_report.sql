@@ -21,4 +21,6 @@ $$;
 comment on function api.get_report(text) is
 'One report. status: Running, Complete or Failed (detail says why); progress: 0 to 1.
 
-now_at: the end of its windows, null until it is known. under: the report covers this space and all below it; null: all. row_count: how many sites, once it is complete. A limited token reads the reports of its spaces, whoever asked for them, with the rows of sites that it reaches now. Errors: PT404.';
+now_at: the end of its windows, null until it is known. under: the report covers this space and all below it; null: all.
+row_count: how many sites, once it is complete. A limited token reads the reports of its spaces, whoever asked for them,
+with the rows of sites that it reaches now. Errors: PT404.';

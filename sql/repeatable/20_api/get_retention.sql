@@ -9,4 +9,5 @@ $$;
 comment on function api.get_retention() is
 'How long events are kept, and from when on none has been dropped.
 
-keep_days null: for ever. events_from null: none were dropped. Before events_from only quarter-hours are left: docs/explanation/counts.md says what that means.';
+keep_days null: for ever. events_from null: none were dropped. Before events_from only quarter-hours are left:
+docs/explanation/counts.md says what that means.';

@@ -16,4 +16,6 @@ $$;
 comment on function api.get_rollup_state() is
 'How far the rollups are refreshed; the rest is read from raw events.
 
-materialized_until: everything before it has been refreshed (2000-01-01 before the first refresh). lag_seconds: from there to now. late_marks: quarter-hours of DPUs, also before it, in which events were stored late and which the next refresh will cover.';
+materialized_until: everything before it has been refreshed (2000-01-01 before the first refresh). lag_seconds: from
+there to now. late_marks: quarter-hours of DPUs, also before it, in which events were stored late and which the next
+refresh will cover.';

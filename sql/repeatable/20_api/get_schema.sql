@@ -9,4 +9,5 @@ as $$
   order by 1
 $$;
 comment on function api.get_schema() is
-'The migrations that were applied, and as number 0 the hash of the repeatable files: what the service checks at its start.';
+'The migrations that were applied, and as number 0 the hash of the repeatable files: what the service checks at its
+start.';

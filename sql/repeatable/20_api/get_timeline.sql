@@ -46,7 +46,8 @@ begin
   v_during := tstzmultirange(tstzrange(from_at, to_at));
   v_open := v_business * v_during;
   v_up := v_open * coalesce((
-    select u.up from core.list_up_times(array[v_space_id], array[time_zone], array[v_week], array[v_business], from_at, to_at) u), '{}');
+    select u.up from core.list_up_times(array[v_space_id], array[time_zone], array[v_week], array[v_business], from_at,
+      to_at) u), '{}');
   v_down := v_open - v_up;
   if (select count(*) from unnest(v_up)) > 10000 then
     perform core.refuse(422, 'The space went up and down more than 10,000 times.', 'from', 'Ask for a shorter range.');
@@ -60,15 +61,19 @@ begin
     select b.start_at, b.end_at, tstzmultirange(tstzrange(b.start_at, b.end_at)) as during
     from core.list_buckets(from_at, to_at, '1d', time_zone) b
   ) d;
-  select coalesce(array_agg(lower(r) order by r), '{}'), coalesce(array_agg(upper(r) order by r), '{}') into open_starts, open_ends
+  select coalesce(array_agg(lower(r) order by r), '{}'), coalesce(array_agg(upper(r) order by r), '{}')
+  into open_starts, open_ends
   from unnest(v_open) as r;
-  select coalesce(array_agg(lower(r) order by r), '{}'), coalesce(array_agg(upper(r) order by r), '{}') into up_starts, up_ends
+  select coalesce(array_agg(lower(r) order by r), '{}'), coalesce(array_agg(upper(r) order by r), '{}')
+  into up_starts, up_ends
   from unnest(v_up) as r;
-  select coalesce(array_agg(lower(r) order by r), '{}'), coalesce(array_agg(upper(r) order by r), '{}') into down_starts, down_ends
+  select coalesce(array_agg(lower(r) order by r), '{}'), coalesce(array_agg(upper(r) order by r), '{}')
+  into down_starts, down_ends
   from unnest(v_down) as r;
 
   polled := core.was_polled(v_space_id, to_at);
-  select count(*) into poll_count from core.poll p where p.space_id = v_space_id and p.time >= from_at and p.time <= to_at;
+  select count(*) into poll_count from core.poll p where p.space_id = v_space_id and p.time >= from_at
+    and p.time <= to_at;
   select
     coalesce(array_agg(n.time order by n.time, n.is_active), '{}'),
     coalesce(array_agg(n.is_active order by n.time, n.is_active), '{}'),
@@ -86,4 +91,9 @@ $$;
 comment on function api.get_timeline(text, timestamptz, timestamptz, integer) is
 'The uptime of a space in [from_at, to_at) in detail: when it was open, up and down, and its polls. At most 31 days.
 
-to_at is the now of the rule: later polls do not count; null: the latest poll that is stored. from_at null: 168 hours before. Arrays beside each other, oldest first. Days are those of the space''s zone, whole ones, with the seconds up and down of what lies in the range. open, up and down lie in it, and up and down make up open. Polls are those from from_at to to_at, both included: the newest max_polls of poll_count, with whether they were active and whether it was open then; only those count. Before the first of them the rule may have found an older one; polled: whether there ever was one by to_at. Errors: PT404; PT422, also for more than 10,000 changes.';
+to_at is the now of the rule: later polls do not count; null: the latest poll that is stored. from_at null: 168 hours
+before. Arrays beside each other, oldest first. Days are those of the space''s zone, whole ones, with the seconds up and
+down of what lies in the range. open, up and down lie in it, and up and down make up open. Polls are those from from_at
+to to_at, both included: the newest max_polls of poll_count, with whether they were active and whether it was open then;
+only those count. Before the first of them the rule may have found an older one; polled: whether there ever was one by
+to_at. Errors: PT404; PT422, also for more than 10,000 changes.';

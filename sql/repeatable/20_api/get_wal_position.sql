@@ -15,6 +15,10 @@ as $$
     clock_timestamp()
 $$;
 comment on function api.get_wal_position() is
-'How far a server is in the write-ahead log. A standby that has reached the position that the primary had at an instant shows all that was committed there before.
+'How far a server is in the write-ahead log. A standby that has reached the position that the primary had at an instant
+shows all that was committed there before.
 
-is_standby: it replays what a primary writes. wal_bytes: where in the write-ahead log, in bytes; what a primary has on its disk (with synchronous_commit off more may be committed), what a standby has replayed (null: nothing yet). system_id: the same for all servers that are copies of one another, whose positions alone can be compared. at: its clock.';
+is_standby: it replays what a primary writes. wal_bytes: where in the write-ahead log, in bytes; what a primary has on
+its disk (with synchronous_commit off more may be committed), what a standby has replayed (null: nothing yet).
+system_id: the same for all servers that are copies of one another, whose positions alone can be compared. at: its
+clock.';

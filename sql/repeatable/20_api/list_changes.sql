@@ -18,7 +18,8 @@ declare
   v_is_check boolean;
   v_changed text[];
 begin
-  -- Rows are kept for an hour, so these are all there. To read those of more than two minutes costs more than all counts.
+  -- Rows are kept for an hour, so these are all there. To read those of more than two
+  -- minutes costs more than all counts.
   is_all := v_old.snapshot is null
     or v_old.at < v_now - interval '2 minutes' or v_old.at > v_now + interval '1 minute'
     or v_old.checked_at < v_old.at - interval '1 minute' or v_old.checked_at > v_old.at
@@ -52,13 +53,15 @@ begin
   select
     array(select s.id from counted c join core.space s on s.space_id = c.space_id),
     array(select distinct s.id from change c, unnest(c.spaces) as s (id)),
-    array(select distinct d.id from change c, unnest(c.flipped_ids) as f (dpu_id) join core.dpu d on d.dpu_id = f.dpu_id)
+    array(select distinct d.id from change c, unnest(c.flipped_ids) as f (dpu_id) join core.dpu d
+      on d.dpu_id = f.dpu_id)
   into counts, v_changed, dpus;
   if v_is_check then
     counts := array(
       select c.id from unnest(counts) as c (id)
       union
-      select s.id from core.list_turned_spaces(least(v_old.checked_at, v_now), v_high) t (space_id) join core.space s on s.space_id = t.space_id);
+      select s.id from core.list_turned_spaces(least(v_old.checked_at, v_now), v_high) t (space_id) join core.space s
+        on s.space_id = t.space_id);
   end if;
   spaces := array(select c.id from unnest(v_changed) as c (id) where c.id in (select s.id from core.space s));
   deleted := array(select c.id from unnest(v_changed) as c (id) where c.id not in (select s.id from core.space s));
@@ -66,6 +69,12 @@ begin
 end
 $$;
 comment on function api.list_changes(text) is
-'What may have changed since a cursor, and the next cursor: everything committed since, in whatever order, and what time alone brought about.
+'What may have changed since a cursor, and the next cursor: everything committed since, in whatever order, and what time
+alone brought about.
 
-cursor: from an earlier call; null to begin. counts: spaces whose counts (api.list_counts) may have changed, also by events that come due, daily resets, silent sensors and planned moves. dpus: DPUs that went offline, came back or were heard for the first time. spaces: spaces that were created or changed themselves (name, parent, capacity ...). deleted: spaces that are gone. is_all: anything may have changed, and the lists are empty: the cursor is null, unreadable, made up, from before a restore, or older than 2 minutes or 20,000 transactions. A count read after this call is at least as new as the cursor.';
+cursor: from an earlier call; null to begin. counts: spaces whose counts (api.list_counts) may have changed, also by
+events that come due, daily resets, silent sensors and planned moves. dpus: DPUs that went offline, came back or were
+heard for the first time. spaces: spaces that were created or changed themselves (name, parent, capacity ...). deleted:
+spaces that are gone. is_all: anything may have changed, and the lists are empty: the cursor is null, unreadable, made
+up, from before a restore, or older than 2 minutes or 20,000 transactions. A count read after this call is at least as
+new as the cursor.';

@@ -34,4 +34,5 @@ $$;
 comment on function api.list_channels(text, integer) is
 'Channels in order of their ids. Never their secrets; of an Apprise address only the scheme.
 
-after: the id behind which to go on. failing_since: the first failed try since the last success. A limited token sees channels whose under it reaches.';
+after: the id behind which to go on. failing_since: the first failed try since the last success. A limited token sees
+channels whose under it reaches.';

@@ -35,7 +35,8 @@ begin
     v_channels := coalesce(v_channels, '{}');
   end if;
   return query
-  select d.channel, d.state, d.id, d.notice, d.kind, d.space, d.occurred_at, d.details, d.reason, d.created_at, d.settled_at, d.next_try_at, d.tries
+  select d.channel, d.state, d.id, d.notice, d.kind, d.space, d.occurred_at, d.details, d.reason, d.created_at,
+    d.settled_at, d.next_try_at, d.tries
   from core.describe_deliveries(array(
     select d.delivery_id
     from core.delivery d
@@ -53,6 +54,10 @@ begin
 end
 $$;
 comment on function api.list_deliveries(text, text, bigint, integer) is
-'Deliveries, the newest first, each with its tries: of one channel (deleted ones of that name too) or all, in one state or any.
+'Deliveries, the newest first, each with its tries: of one channel (deleted ones of that name too) or all, in one state
+or any.
 
-state: pending, delivered, failed (given up), suppressed (reason: muted, closed, or not_told of the beginning) or cancelled (corrected, channel_deleted). before: the id behind which to go on. tries: array of {at, duration_ms, delivered, status, answer, error}. A limited token sees deliveries of channels that it reaches, about spaces that it reaches. Errors: PT404 for a channel that never existed.';
+state: pending, delivered, failed (given up), suppressed (reason: muted, closed, or not_told of the beginning) or
+cancelled (corrected, channel_deleted). before: the id behind which to go on. tries: array of {at, duration_ms,
+delivered, status, answer, error}. A limited token sees deliveries of channels that it reaches, about spaces that it
+reaches. Errors: PT404 for a channel that never existed.';

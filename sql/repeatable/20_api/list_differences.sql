@@ -17,6 +17,9 @@ as $$
   order by 1, 2
 $$;
 comment on function api.list_differences() is
-'Recomputes everything that is derived from the facts, and returns where what is stored differs: nothing, if all is well.
+'Recomputes everything that is derived from the facts, and returns where what is stored differs: nothing, if all is
+well.
 
-Where events were dropped (api.get_retention) the remaining quarter-hours take their place, and are compared with the events that were kept. Outages are compared with when somebody listened and with the state of each DPU, not with signs of life: of heartbeats only the latest is kept. Reads every event, so it takes long on a long history.';
+Where events were dropped (api.get_retention) the remaining quarter-hours take their place, and are compared with the
+events that were kept. Outages are compared with when somebody listened and with the state of each DPU, not with signs
+of life: of heartbeats only the latest is kept. Reads every event, so it takes long on a long history.';

@@ -37,7 +37,8 @@ begin
     v_subtree := array(select core.list_subtree(core.find_space(space)));
   end if;
   return query
-  select d.state, d.id, d.name, d.mac_address, d.last_seen, d.doorway, d.mounted_in, d.from_at, d.until_at, d.recorded_at, d.cumulative_count, d.latest_timestamp,
+  select d.state, d.id, d.name, d.mac_address, d.last_seen, d.doorway, d.mounted_in, d.from_at, d.until_at,
+    d.recorded_at, d.cumulative_count, d.latest_timestamp,
     d.rejected_last_day, d.clock, d.retired_at,
     d.offline_after_seconds, d.effective_offline_after_seconds, d.first_heard
   from core.describe_dpus(array(
@@ -49,7 +50,8 @@ begin
     where (after is null or d.id > after)
       and (s.retired_at is not null) = (retired or coalesce(list_dpus.state = 'retired', false))
       and (list_dpus.state is null or list_dpus.state
-        = core.get_dpu_state(s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), v_now, s.retired_at))
+        = core.get_dpu_state(s.last_seen_at, s.offline_at, s.armed_at,
+          coalesce(s.offline_after_seconds, core.get_offline_after()), v_now, s.retired_at))
       and (placed is null or placed = (p.placement_id is not null))
       and (v_subtree is null or w.side_a_id = any (v_subtree) or w.side_b_id = any (v_subtree))
       and (v_reach is null or w.side_a_id = any (v_reach) or w.side_b_id = any (v_reach))
@@ -62,4 +64,6 @@ $$;
 comment on function api.list_dpus(text, text, boolean, text, integer, boolean) is
 'DPUs in order of their ids, as api.get_dpu.
 
-space: those above a doorway of that space or of one below it; state: online, offline, quiet, never_seen or retired; placed: whether they hang anywhere now; after: the id behind which to go on; retired: those that are no longer in use, and no others. Errors: PT404 for an unknown space.';
+space: those above a doorway of that space or of one below it; state: online, offline, quiet, never_seen or retired;
+placed: whether they hang anywhere now; after: the id behind which to go on; retired: those that are no longer in use,
+and no others. Errors: PT404 for an unknown space.';

@@ -23,7 +23,8 @@ declare
   v_dpus integer[];
   v_signs smallint[];
   v_during tstzrange[];
-  v_low timestamptz := greatest(from_at, after_time, core.get_oldest_time(), (select s.events_from from core.rollup_state s));
+  v_low timestamptz := greatest(from_at, after_time, core.get_oldest_time(),
+    (select s.events_from from core.rollup_state s));
   v_high timestamptz;
   v_end timestamptz := least(to_at, clock_timestamp() + interval '1 day');   -- nothing is later
   v_step interval := interval '24 hours';
@@ -48,8 +49,10 @@ begin
   -- the first chunk there is, and nothing before the first placement
   v_low := greatest(
     v_low,
-    (select min(c.range_start) from timescaledb_information.chunks c where c.hypertable_schema = 'core' and c.hypertable_name = 'event'),
-    (select case when bool_and(not lower_inf(p.during)) then min(lower(p.during)) end from unnest(v_during) as p (during)));
+    (select min(c.range_start) from timescaledb_information.chunks c where c.hypertable_schema = 'core'
+      and c.hypertable_name = 'event'),
+    (select case when bool_and(not lower_inf(p.during)) then min(lower(p.during)) end
+      from unnest(v_during) as p (during)));
 
   -- from the oldest on, in ever longer steps, so that a long history is not even planned where a day will do
   while v_low < v_end and v_rest > 0 and v_dpus is not null loop
@@ -63,7 +66,8 @@ begin
       from core.event e
       where e.dpu_id = p.dpu_id
         and e.time >= v_low and e.time < v_high and p.during @> e.time
-        and (after_time is null or e.time > after_time or d.id > after_dpu or (d.id = after_dpu and e.sequence > after_sequence))
+        and (after_time is null or e.time > after_time or d.id > after_dpu
+          or (d.id = after_dpu and e.sequence > after_sequence))
       order by e.time, e.sequence
       limit v_rest
     ) e
@@ -77,6 +81,9 @@ begin
 end
 $$;
 comment on function api.list_events(text, text, timestamptz, timestamptz, timestamptz, text, smallint, integer) is
-'Raw events in [from_at, to_at), in order of time, DPU and sequence: of one DPU, or those that counted for one space, each with its sign (+1: direction people entered). A limited token gets what the DPU saw within its space.
+'Raw events in [from_at, to_at), in order of time, DPU and sequence: of one DPU, or those that counted for one space,
+each with its sign (+1: direction people entered). A limited token gets what the DPU saw within its space.
 
-after_time, after_dpu, after_sequence: the event behind which to go on. A bound that is null does not limit. Errors: PT404; PT422 unless exactly one of dpu and space is given, or for a bound before which events were dropped (api.get_retention).';
+after_time, after_dpu, after_sequence: the event behind which to go on. A bound that is null does not limit. Errors:
+PT404; PT422 unless exactly one of dpu and space is given, or for a bound before which events were dropped
+(api.get_retention).';

@@ -56,6 +56,9 @@ begin
 end
 $$;
 comment on function api.list_readings(text, timestamptz, timestamptz, integer) is
-'The readings of a device, in one row and from one snapshot: the instant of the latest, the sum of all, and in parallel arrays the instants and counts of the newest max_rows in [from_at, to_at), oldest first. Several sequences of one instant are summed.
+'The readings of a device, in one row and from one snapshot: the instant of the latest, the sum of all, and in parallel
+arrays the instants and counts of the newest max_rows in [from_at, to_at), oldest first. Several sequences of one
+instant are summed.
 
-A bound that is null does not limit. Errors: PT404 for an unknown device; PT422 for a bound before which readings were dropped (api.get_retention).';
+A bound that is null does not limit. Errors: PT404 for an unknown device; PT422 for a bound before which readings were
+dropped (api.get_retention).';

@@ -31,10 +31,13 @@ begin
     core.round_minutes(w.hour_up), core.round_hours(w.day_up), core.round_hours(w.week_up),
     core.round_minutes(w.hour_down), core.round_hours(w.day_down), core.round_hours(w.week_down)
   from core.report_row w
-  where w.report_id = v_report_id and (after is null or w.site > after collate "C") and (v_reach is null or w.space_id = any (v_reach))
+  where w.report_id = v_report_id and (after is null or w.site > after collate "C")
+    and (v_reach is null or w.space_id = any (v_reach))
   order by w.site
   limit max_rows;
 end
 $$;
 comment on function api.list_report_rows(text, text, integer) is
-'The rows of a complete report by the id of the site (C collation), after one of them: active and other business time of a site in the last hour (in minutes), day and week (in hours), rounded to 2 decimals, half away from zero. Errors: PT404; PT409 for one that is not complete.';
+'The rows of a complete report by the id of the site (C collation), after one of them: active and other business time of
+a site in the last hour (in minutes), day and week (in hours), rounded to 2 decimals, half away from zero. Errors:
+PT404; PT409 for one that is not complete.';

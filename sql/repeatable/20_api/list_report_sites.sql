@@ -25,7 +25,8 @@ begin
   select
     w.site, s.name, core.was_polled(w.space_id, v_now),
     w.uptime_last_hour::double precision, w.uptime_last_day::double precision, w.uptime_last_week::double precision,
-    w.downtime_last_hour::double precision, w.downtime_last_day::double precision, w.downtime_last_week::double precision
+    w.downtime_last_hour::double precision, w.downtime_last_day::double precision,
+    w.downtime_last_week::double precision
   from (
     select n.*, q.space_id
     from api.list_report_rows(report, list_report_sites.after, max_rows) n
@@ -36,6 +37,7 @@ begin
 end
 $$;
 comment on function api.list_report_sites(text, text, integer) is
-'As api.list_report_rows, with what a site is called and whether it was polled by the now of the report, as known now. A site that was never polled has only downtime, which says nothing about it.
+'As api.list_report_rows, with what a site is called and whether it was polled by the now of the report, as known now. A
+site that was never polled has only downtime, which says nothing about it.
 
 name: null where it has none or the space is gone. Errors: PT404; PT409 for a report that is not complete.';

@@ -37,10 +37,12 @@ begin
     union all
     -- where a clock skips a whole day, its reset and the next day's fall on one instant
     select distinct true, d.at, 0, null::timestamptz
-    from generate_series((v_from at time zone v_time_zone)::date - 1, (v_to at time zone v_time_zone)::date + 1, interval '1 day') as day (day)
+    from generate_series((v_from at time zone v_time_zone)::date - 1, (v_to at time zone v_time_zone)::date + 1,
+      interval '1 day') as day (day)
     cross join lateral core.get_scheduled_reset(day.day::date, v_time_zone, v_reset_at::time) as d (at)
     where list_resets.scheduled and v_reset_at <> 'never'
-      and not exists (select from core.reset r where r.space_id = v_space_id and r.superseded_at is null and r.at = d.at)
+      and not exists (select from core.reset r where r.space_id = v_space_id and r.superseded_at is null
+        and r.at = d.at)
   ) r
   where r.at >= v_from and r.at < v_to and (after is null or r.at > after)
   order by r.at
@@ -48,6 +50,8 @@ begin
 end
 $$;
 comment on function api.list_resets(text, timestamptz, timestamptz, boolean, timestamptz, integer) is
-'The resets of a space in [from_at, to_at), oldest first: the explicit ones, and with scheduled the daily ones too (recorded_at null).
+'The resets of a space in [from_at, to_at), oldest first: the explicit ones, and with scheduled the daily ones too
+(recorded_at null).
 
-to_at null: now. from_at null: from the beginning, or with scheduled the 31 days before to_at. An explicit reset stands for a daily one at the same instant. Errors: PT404; PT422 for daily resets over more than ten years.';
+to_at null: now. from_at null: from the beginning, or with scheduled the 31 days before to_at. An explicit reset stands
+for a daily one at the same instant. Errors: PT404; PT422 for daily resets over more than ten years.';

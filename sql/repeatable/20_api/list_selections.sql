@@ -14,7 +14,8 @@ declare
   v_own text := current_setting('headcount.token', true);
   v_asked jsonb;
 begin
-  for v_asked in select s.asked from jsonb_array_elements(selections) with ordinality as s (asked, ordinal) order by s.ordinal loop
+  for v_asked in select s.asked from jsonb_array_elements(selections) with ordinality as s (asked, ordinal)
+    order by s.ordinal loop
     spaces := null;
     error := null;
     message := null;
@@ -25,7 +26,8 @@ begin
       spaces := array(
         select s.id
         from unnest(core.list_asked_spaces(
-          case when jsonb_typeof(v_asked -> 'spaces') = 'array' then array(select jsonb_array_elements_text(v_asked -> 'spaces')) end,
+          case when jsonb_typeof(v_asked -> 'spaces') = 'array'
+            then array(select jsonb_array_elements_text(v_asked -> 'spaces')) end,
           v_asked ->> 'under')) with ordinality as a (space_id, ordinal)
         join core.space s on s.space_id = a.space_id
         order by a.ordinal);
@@ -41,4 +43,6 @@ $$;
 comment on function api.list_selections(jsonb) is
 'The spaces of many selections at once, as the live stream needs them: one row each, in the order given.
 
-selections: an array of {token, spaces, under}: on behalf of which limited token (null: of none), and what api.list_counts would be asked for. spaces: their ids, in its order. error: the code of what api.list_counts would raise (PT404, PT422), with its message, place and hint; spaces is null then. A token that is no longer valid has none.';
+selections: an array of {token, spaces, under}: on behalf of which limited token (null: of none), and what
+api.list_counts would be asked for. spaces: their ids, in its order. error: the code of what api.list_counts would raise
+(PT404, PT422), with its message, place and hint; spaces is null then. A token that is no longer valid has none.';

@@ -32,17 +32,20 @@ begin
       select p.dpu_id
       from core.doorway w
       join core.placement p on p.doorway_id = w.doorway_id
-      where (w.side_a_id = any (v_within) or w.side_b_id = any (v_within)) and p.superseded_at is null and p.during @> v_now);
+      where (w.side_a_id = any (v_within) or w.side_b_id = any (v_within)) and p.superseded_at is null
+        and p.during @> v_now);
   end if;
   return query
   select
     p.id, n.state, d.id, d.name, d.mac_address::text, s.last_heartbeat_at, s.last_seen_at,
-    core.get_state_since(n.state, s.last_seen_at, s.offline_at, s.steady_from, coalesce(s.offline_after_seconds, core.get_offline_after())),
+    core.get_state_since(n.state, s.last_seen_at, s.offline_at, s.steady_from,
+      coalesce(s.offline_after_seconds, core.get_offline_after())),
     coalesce(f.count, 0), core.get_clock(k, s.latest_time)
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
   cross join lateral (
-    select core.get_dpu_state(s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), v_now, s.retired_at) as state
+    select core.get_dpu_state(s.last_seen_at, s.offline_at, s.armed_at,
+      coalesce(s.offline_after_seconds, core.get_offline_after()), v_now, s.retired_at) as state
   ) n
   left join core.dpu_clock k on k.dpu_id = d.dpu_id
   left join core.count_refusals(v_now) f on f.dpu = d.id
@@ -60,4 +63,8 @@ $$;
 comment on function api.list_sensors(text, text) is
 'All DPUs as sensors, those that are offline first, then by id.
 
-space: those above a doorway of that space or of one below it; in the answer the space that a DPU is mounted in, or, mounted outside, the other one (null: it hangs nowhere). state: online, offline, quiet (silent, but its silence means nothing), never_seen or retired; without it those that are retired are left out. last_seen: when it was heard from last. since: from when on it has been in this state, null for never_seen and retired. rejected_last_day, clock: as api.get_dpu. Errors: PT404 for an unknown space.';
+space: those above a doorway of that space or of one below it; in the answer the space that a DPU is mounted in, or,
+mounted outside, the other one (null: it hangs nowhere). state: online, offline, quiet (silent, but its silence means
+nothing), never_seen or retired; without it those that are retired are left out. last_seen: when it was heard from last.
+since: from when on it has been in this state, null for never_seen and retired. rejected_last_day, clock: as
+api.get_dpu. Errors: PT404 for an unknown space.';

@@ -56,7 +56,8 @@ begin
   v_high := least(v_ends[cardinality(v_ends)], v_now);
   v_is_exact := v_high - v_low <= interval '169 hours' and v_low >= (select s.events_from from core.rollup_state s);
 
-  select c.raw_count into v_before from core.sum_spaces(array[v_space_id], v_low - interval '1 microsecond', place => 'from') c;
+  select c.raw_count into v_before
+  from core.sum_spaces(array[v_space_id], v_low - interval '1 microsecond', place => 'from') c;
   select array_agg(r.at order by r.at), array_agg(r.count order by r.at) into v_resets, v_bases
   from core.list_space_resets(v_space_id, v_low, v_high) r;
 
@@ -67,24 +68,24 @@ begin
   with piece as (
     select
       c.cut, v_buckets[c.cut] as bucket, c.at, c.next,
-      l.base + coalesce(sum(s.net) over (partition by v_legs[c.cut] order by c.cut rows between unbounded preceding and 1 preceding), 0) as value,
+      l.base + coalesce(sum(s.net) over earlier, 0) as value,
       l.base + s.low as low, l.base + s.high as high,
-      coalesce(s.net, 0) as net, coalesce(s.entries, 0) as entries, coalesce(s.exits, 0) as exits, coalesce(s.area, 0) as area,
-      coalesce(s.moves_at_once, false) as moves_at_once
+      coalesce(s.net, 0) as net, coalesce(s.entries, 0) as entries, coalesce(s.exits, 0) as exits,
+      coalesce(s.area, 0) as area, coalesce(s.moves_at_once, false) as moves_at_once
     from unnest(v_cuts, v_nexts) with ordinality as c (at, next, cut)
     cross join lateral (select case when v_legs[c.cut] = 0 then v_before else v_bases[v_legs[c.cut]] end) as l (base)
     left join core.sum_cuts(
       v_space_id, v_low, v_high, v_is_exact, v_resets, v_cuts, v_nexts, v_legs, v_are_resets) s on s.cut = c.cut
+    window earlier as (partition by v_legs[c.cut] order by c.cut rows between unbounded preceding and 1 preceding)
   ),
   bucket as (
     select
-      p.bucket,
-      (array_agg(p.value + p.net order by p.cut desc))[1]::bigint as raw_count,
+      p.bucket, (array_agg(p.value + p.net order by p.cut desc))[1]::bigint as raw_count,
       least(pg_catalog.min(p.value) filter (where not p.moves_at_once), pg_catalog.min(p.low))::bigint as low,
       greatest(pg_catalog.max(p.value) filter (where not p.moves_at_once), pg_catalog.max(p.high))::bigint as high,
-      sum(p.value * extract(epoch from p.next - p.at) + p.area) / nullif(sum(extract(epoch from p.next - p.at)), 0) as average,
-      sum(p.entries)::bigint as entries,
-      sum(p.exits)::bigint as exits
+      sum(p.value * extract(epoch from p.next - p.at) + p.area)
+        / nullif(sum(extract(epoch from p.next - p.at)), 0) as average,
+      sum(p.entries)::bigint as entries, sum(p.exits)::bigint as exits
     from piece p
     group by p.bucket
   )
@@ -100,5 +101,10 @@ $$;
 comment on function api.list_space_counts(text, timestamptz, timestamptz, text, text) is
 'How the count of a space went: buckets of local time that overlap [from_at, to_at), oldest first; at most 10,000.
 
-grain: 15m, 30m, 1h, 1d, 1w (from Monday) or 1mo. time_zone: that of the buckets, null: the space''s own. to_at null: now; from_at null: 24 hours before. A bucket that is not over yet is told as far as it has come.
-count, raw_count: at the end of the bucket, events before it; entries, exits: people through the outer doorways; min, max, average: of raw_count as a step function over the bucket, the average weighted by time. resolution: event where min and max are exact (up to a week), 15m where they are taken over quarter-hours (longer ranges, and those that begin before what is kept: api.get_retention). Errors: PT404; PT422.';
+grain: 15m, 30m, 1h, 1d, 1w (from Monday) or 1mo. time_zone: that of the buckets, null: the space''s own. to_at null:
+now; from_at null: 24 hours before. A bucket that is not over yet is told as far as it has come.
+
+count, raw_count: at the end of the bucket, events before it; entries, exits: people through the outer doorways; min,
+max, average: of raw_count as a step function over the bucket, the average weighted by time. resolution: event where min
+and max are exact (up to a week), 15m where they are taken over quarter-hours (longer ranges, and those that begin
+before what is kept: api.get_retention). Errors: PT404; PT422.';

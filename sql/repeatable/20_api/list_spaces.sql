@@ -27,7 +27,8 @@ declare
   v_reach integer[] := core.list_reach();
 begin
   return query
-  select s.parent, s.id, s.name, s.time_zone, s.capacity, s.reset_at, s.opening_hours, s.effective_time_zone, s.effective_reset_at, s.offline_after_seconds, s.effective_offline_after_seconds, s.retired_at
+  select s.parent, s.id, s.name, s.time_zone, s.capacity, s.reset_at, s.opening_hours, s.effective_time_zone,
+    s.effective_reset_at, s.offline_after_seconds, s.effective_offline_after_seconds, s.retired_at
   from core.describe_spaces(array(
     select s.space_id
     from core.space s
@@ -44,4 +45,5 @@ $$;
 comment on function api.list_spaces(text, text, integer, boolean) is
 'Spaces in order of their ids: all, or those directly in parent.
 
-after: the id behind which to go on. retired: those that are no longer in use, and no others. Errors: PT404 for an unknown parent.';
+after: the id behind which to go on. retired: those that are no longer in use, and no others. Errors: PT404 for an
+unknown parent.';

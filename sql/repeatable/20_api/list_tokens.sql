@@ -38,4 +38,5 @@ $$;
 comment on function api.list_tokens(text, integer) is
 'Tokens in order of their ids, those that were revoked or have expired too. Never the token itself, nor its digest.
 
-after: the id behind which to go on. last_used_at: to the minute. created_by: the token that made it. On behalf of a limited token: those limited to its space or one below it.';
+after: the id behind which to go on. last_used_at: to the minute. created_by: the token that made it. On behalf of a
+limited token: those limited to its space or one below it.';

@@ -43,14 +43,17 @@ begin
   )
   select
     h.id, n.state, s.last_seen_at,
-    core.get_state_since(n.state, s.last_seen_at, s.offline_at, s.steady_from, coalesce(s.offline_after_seconds, core.get_offline_after())), m.id, o.id,
-    array(select distinct u.id from above a join core.space u on u.space_id = a.above_id where a.space_id in (h.mounted_id, h.other_id)),
+    core.get_state_since(n.state, s.last_seen_at, s.offline_at, s.steady_from,
+      coalesce(s.offline_after_seconds, core.get_offline_after())), m.id, o.id,
+    array(select distinct u.id from above a join core.space u on u.space_id = a.above_id
+      where a.space_id in (h.mounted_id, h.other_id)),
     array(select n.token from seen n where n.dpu_id = h.dpu_id order by n.token),
     array(select n.space from seen n where n.dpu_id = h.dpu_id order by n.token)
   from hung h
   join core.dpu_state s on s.dpu_id = h.dpu_id
   cross join lateral (
-    select core.get_dpu_state(s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), v_now, s.retired_at) as state
+    select core.get_dpu_state(s.last_seen_at, s.offline_at, s.armed_at,
+      coalesce(s.offline_after_seconds, core.get_offline_after()), v_now, s.retired_at) as state
   ) n
   left join core.space m on m.space_id = h.mounted_id
   left join core.space o on o.space_id = h.other_id;
@@ -59,4 +62,6 @@ $$;
 comment on function api.list_turned_dpus(text[], text[]) is
 'The state of DPUs that api.list_changes named, in no order.
 
-at: from when on it has been in this state. mounted_in, other_side: the spaces on both sides of its doorway (null: outside; both: it hangs nowhere). spaces: those two and all above them. seen_by: which of these limited tokens reach one of its sides, and beside it in seen_at the side that they see: that in which it is mounted, if they reach both.';
+at: from when on it has been in this state. mounted_in, other_side: the spaces on both sides of its doorway (null:
+outside; both: it hangs nowhere). spaces: those two and all above them. seen_by: which of these limited tokens reach one
+of its sides, and beside it in seen_at the side that they see: that in which it is mounted, if they reach both.';

@@ -27,6 +27,9 @@ begin
 end
 $$;
 comment on function api.note_ahead(text[], timestamptz[]) is
-'Notes which DPUs sent events, given as parallel arrays, from ahead of our clock. For requests that api.record_events refused as a whole (clock_suspect), so that it could store nothing: as long as such events come, our clock stays suspected (core.note_suspicion). It does not change the clock state of these DPUs.
+'Notes which DPUs sent events, given as parallel arrays, from ahead of our clock. For requests that api.record_events
+refused as a whole (clock_suspect), so that it could store nothing: as long as such events come, our clock stays
+suspected (core.note_suspicion). It does not change the clock state of these DPUs.
 
-Left out are events of DPUs that are unknown or had no event accepted yet, and events that are not ahead, or by more than 100 years.';
+Left out are events of DPUs that are unknown or had no event accepted yet, and events that are not ahead, or by more
+than 100 years.';

@@ -17,7 +17,8 @@ begin
   if change = 'apply_site' then
     perform core.check_spaces(arguments->'spaces');
   elsif change = 'put_space' then
-    perform core.check_spaces(jsonb_build_array(arguments->'patch' || jsonb_build_object('id', arguments->>'space')), '');
+    perform core.check_spaces(jsonb_build_array(arguments->'patch' || jsonb_build_object('id', arguments->>'space')),
+      '');
   end if;
   -- what this block locks and writes is let go of where it ends
   begin
@@ -31,9 +32,11 @@ begin
         from core.boundary b
         join core.doorway w on w.doorway_id = b.doorway_id
         where w.id = arguments->>'doorway' or w.doorway_id in (
-          select p.doorway_id from core.placement p join core.dpu d on d.dpu_id = p.dpu_id where d.id = arguments->>'dpu'));
+          select p.doorway_id from core.placement p join core.dpu d on d.dpu_id = p.dpu_id
+          where d.id = arguments->>'dpu'));
     end if;
-    v_before := core.get_facts(coalesce(v_spaces, core.list_reach(), array(select s.space_id from core.space s)), v_with_resets);
+    v_before := core.get_facts(coalesce(v_spaces, core.list_reach(), array(select s.space_id from core.space s)),
+      v_with_resets);
     case change
       when 'apply_site' then
         select coalesce(jsonb_agg(r), '[]') into result from api.apply_site(arguments) r;
@@ -55,7 +58,8 @@ begin
     facts := jsonb_build_object(
       'now', clock_timestamp(),
       'spaces', core.list_changed_facts(
-        v_before, core.get_facts(coalesce(v_spaces, core.list_reach(), array(select s.space_id from core.space s)), v_with_resets)));
+        v_before, core.get_facts(coalesce(v_spaces, core.list_reach(), array(select s.space_id from core.space s)),
+          v_with_resets)));
     raise exception using errcode = 'HC001', message = 'This was a dry run.';
   exception when sqlstate 'HC001' then
     null;
@@ -63,6 +67,11 @@ begin
 end
 $$;
 comment on function api.preview_change(text, jsonb) is
-'Makes a change of the floor plan and rolls it back. Returns its result, and, for api.compare_counts, the facts on which counts depend, of the spaces for which they would change.
+'Makes a change of the floor plan and rolls it back. Returns its result, and, for api.compare_counts, the facts on which
+counts depend, of the spaces for which they would change.
 
-change: apply_site, put_space, record_placement, undo_placement, record_reset or undo_reset; arguments: those of that function by their names, and for apply_site the site itself. result: its row (apply_site: a list of rows), null where it returns none. Until it returns no other transaction changes the floor plan; events are stored meanwhile. Call it with a short statement_timeout: events and polls of the DPUs and spaces that it would create wait for it. Errors: those of the change.';
+change: apply_site, put_space, record_placement, undo_placement, record_reset or undo_reset; arguments: those of that
+function by their names, and for apply_site the site itself. result: its row (apply_site: a list of rows), null where it
+returns none. Until it returns no other transaction changes the floor plan; events are stored meanwhile. Call it with a
+short statement_timeout: events and polls of the DPUs and spaces that it would create wait for it. Errors: those of the
+change.';

@@ -24,7 +24,7 @@ declare
   v_channel core.channel;
   v_new core.channel;
   v_new_secret text;
-  v_family_id integer := case when core.get_reach() is not null then core.get_family(current_setting('headcount.token', true)) end;
+  v_family_id integer;
 begin
   -- a space that is being deleted meanwhile is found, or not, as it then is
   perform core.share_plan();
@@ -34,9 +34,8 @@ begin
     perform core.find_channel(channel);
   end if;
   v_new := v_channel;
-
   v_new.kind := coalesce(patch->>'kind', v_channel.kind);
-  if v_new.kind is null or v_new.kind not in ('webhook', 'email', 'apprise') then
+  if coalesce(v_new.kind not in ('webhook', 'email', 'apprise'), true) then
     perform core.refuse(422, 'A new channel needs a kind.', 'kind', 'Give webhook, email or apprise.');
   end if;
   if patch ? 'url' then
@@ -60,7 +59,8 @@ begin
     v_new.events := array(select jsonb_array_elements_text(patch->'events'));
   end if;
   v_new.events := array(
-    select e.event from unnest(array['offline', 'online', 'over_capacity']) as e (event) where e.event = any (coalesce(v_new.events, array[e.event])));
+    select e.event from unnest(array['offline', 'online', 'over_capacity']) as e (event)
+    where e.event = any (coalesce(v_new.events, array[e.event])));
   if cardinality(v_new.events) = 0 then
     perform core.refuse(
       422, 'A channel needs at least one event.', 'events', 'Give one or more of offline, online and over_capacity.');
@@ -78,7 +78,8 @@ begin
   end if;
 
   if v_channel.channel_id is null then
-    if v_family_id is not null then
+    if core.get_reach() is not null then
+      v_family_id := core.get_family(current_setting('headcount.token', true));
       perform core.check_channel_room(v_family_id);
     end if;
     insert into core.channel (
@@ -100,4 +101,9 @@ $$;
 comment on function api.put_channel(text, jsonb) is
 'Creates a channel, or changes what patch names: null clears, absent leaves as is.
 
-patch: {kind, url, to, secret, events, under, only_in_opening_hours, muted_until}. kind: webhook or apprise (url), email (to: an address or a list). events: of offline, online, over_capacity; a new channel has all if none are named. under: only notices about this space and those below it; on behalf of a limited token its own, unless named. secret: of a webhook; where there is none, or for null, a new one is made and returned once, as new_secret. Pending deliveries use the channel as it is when they are sent. A family of limited tokens can have core.get_max_channels channels. Errors: PT409 beyond that; PT422 naming the field; PT404 outside the token''s space.';
+patch: {kind, url, to, secret, events, under, only_in_opening_hours, muted_until}. kind: webhook or apprise (url), email
+(to: an address or a list). events: of offline, online, over_capacity; a new channel has all if none are named. under:
+only notices about this space and those below it; on behalf of a limited token its own, unless named. secret: of a
+webhook; where there is none, or for null, a new one is made and returned once, as new_secret. Pending deliveries use
+the channel as it is when they are sent. A family of limited tokens can have core.get_max_channels channels. Errors:
+PT409 beyond that; PT422 naming the field; PT404 outside the token''s space.';

@@ -9,7 +9,8 @@ as $$
 declare
   v_change text := 'unchanged';
 begin
-  if not core.is_applied(jsonb_build_object('doorways', jsonb_build_array(patch || jsonb_build_object('id', doorway)))) then
+  if not core.is_applied(jsonb_build_object('doorways', jsonb_build_array(patch || jsonb_build_object('id', doorway))))
+    then
     perform core.lock_plan();
     v_change := core.put_doorway(doorway, patch);
     if v_change <> 'unchanged' then
@@ -24,4 +25,5 @@ $$;
 comment on function api.put_doorway(text, jsonb) is
 'Creates a doorway, or changes what patch names.
 
-patch: {name, sides: [space, space], retired}; null is the outside. Returns the doorway; created says whether it is new. Errors: PT422 naming the field; PT409 for other sides once a DPU was placed.';
+patch: {name, sides: [space, space], retired}; null is the outside. Returns the doorway; created says whether it is new.
+Errors: PT422 naming the field; PT409 for other sides once a DPU was placed.';

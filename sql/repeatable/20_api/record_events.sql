@@ -76,7 +76,8 @@ begin
   -- what is kept already was noted when it came
   if keep_refused and cardinality(v_refused) > 0 then
     perform core.note_clocks(v_now,
-      array(select v_ids[o] from unnest(v_refused) as o), array(select times[o] from unnest(v_refused) as o), v_verdicts);
+      array(select v_ids[o] from unnest(v_refused) as o), array(select times[o] from unnest(v_refused) as o),
+      v_verdicts);
     if v_is_suspect then
       perform core.note_suspicion(v_now);
     end if;
@@ -93,12 +94,33 @@ begin
   order by r.ordinal;
 end
 $$;
-comment on function api.record_events(text[], timestamptz[], integer[], smallint[], boolean, text[], text[], text[], boolean, text[], integer[], boolean) is
+comment on function api.record_events(text[], timestamptz[], integer[], smallint[], boolean, text[], text[],
+  text[], boolean, text[], integer[], boolean) is
 'Stores events, given as parallel arrays, and returns a verdict for each that was not accepted.
 
-index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead), clock_unset (within 2 days of the instant at which clocks that were never set begin), too_old (before the horizon, api.set_horizon, or before what is kept, api.get_retention), unknown_dpu (without auto_register, or beyond what core.registration allows: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why and, where it could be read, refused_dpus of which DPU (null: of none). An unknown DPU of those is registered too. keep_refused: false for events that are kept there already; they do not change the clock state again.
-A limited token can report what DPUs saw above its doorways, by the time of the event. All other events are unknown_dpu, and nothing is registered.
-senders, sender_sizes: the tokens that sent the events and how many each sent, in order; after them the same for the refused_bodies. Each token can register so many unknown DPUs.
-Events may be late, repeated and out of order, also in compressed chunks. Events of one DPU are stored by one transaction at a time.
-Signs of life of a DPU: each accepted event, at its device time unless that is ahead, and the receipt of each message that is not a duplicate. backfill: the receipt is not a sign, for events that were kept for some time, are imported or are run again.
-Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths; PT503 with the constraint clock_suspect where most DPUs of the last minute are ahead (core.is_clock_suspect), except with backfill: nothing is stored. After 10 minutes in which nothing confirmed the suspicion events are accepted again (core.is_suspicion_over).';
+index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the
+arrays), conflict (the same identity with another direction: the first stands), in_future (more than 5 minutes ahead),
+clock_unset (within 2 days of the instant at which clocks that were never set begin), too_old (before the horizon,
+api.set_horizon, or before what is kept, api.get_retention), unknown_dpu (without auto_register, or beyond what
+core.registration allows: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in
+core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why and,
+where it could be read, refused_dpus of which DPU (null: of none). An unknown DPU of those is registered too.
+keep_refused: false for events that are kept there already; they do not change the clock state again.
+
+A limited token can report what DPUs saw above its doorways, by the time of the event. All other events are unknown_dpu,
+and nothing is registered.
+
+senders, sender_sizes: the tokens that sent the events and how many each sent, in order; after them the same for the
+refused_bodies. Each token can register so many unknown DPUs.
+
+Events may be late, repeated and out of order, also in compressed chunks. Events of one DPU are stored by one
+transaction at a time.
+
+Signs of life of a DPU: each accepted event, at its device time unless that is ahead, and the receipt of each message
+that is not a duplicate. backfill: the receipt is not a sign, for events that were kept for some time, are imported or
+are run again.
+
+Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths; PT503
+with the constraint clock_suspect where most DPUs of the last minute are ahead (core.is_clock_suspect), except with
+backfill: nothing is stored. After 10 minutes in which nothing confirmed the suspicion events are accepted again
+(core.is_suspicion_over).';

@@ -54,7 +54,8 @@ begin
     where n.verdict is null
     group by n.dpu_id, least(n.time, v_now));
   v_news := core.hear_dpus(
-    array(select v_ids[o] from unnest(v_heard) as o), array(select least(times[o], v_now) from unnest(v_heard) as o), v_now,
+    array(select v_ids[o] from unnest(v_heard) as o), array(select least(times[o], v_now) from unnest(v_heard) as o),
+    v_now,
     array(
       select distinct n.dpu_id from unnest(v_ids, v_verdicts) as n (dpu_id, verdict)
       where n.verdict is not null and n.dpu_id is not null and not backfill),
@@ -65,7 +66,8 @@ begin
 
   return query
   select (n.ordinal - 1)::integer, n.verdict, 
-    case when n.verdict is not null then coalesce(case n.verdict when 'unknown_dpu' then v_unregistered end, core.explain_heartbeat(n.verdict)) end,
+    case when n.verdict is not null
+      then coalesce(case n.verdict when 'unknown_dpu' then v_unregistered end, core.explain_heartbeat(n.verdict)) end,
     d.id, s.last_seen_at
   from (
     select n.dpu_id, n.ordinal, coalesce(n.verdict, case when w.ordinal is null then 'duplicate' end) as verdict
@@ -80,5 +82,17 @@ $$;
 comment on function api.record_heartbeats(text[], text[], timestamptz[], boolean, text[], integer[], boolean) is
 'Records heartbeats, given as parallel arrays, and returns a verdict on each, in their order.
 
-Each names a DPU by its id or, where that is null, by its MAC address. One that is refused for its time changes the clock state of its DPU (api.get_dpu). One with a time within 5 minutes of ours says that our clock is right, one from further ahead that it may be wrong (core.is_clock_suspect). times: device time; null: now; what is ahead of the clock counts as now. verdict: null (accepted), duplicate (not newer than the latest one, and not within what was taken for an outage: nothing changed), in_future (more than 5 minutes ahead), clock_unset, too_old (before the horizon, api.set_horizon), unknown_dpu (without auto_register, or beyond what core.registration allows: otherwise it is registered; a MAC address that nobody has becomes the id of a new DPU, in lower case with colons). dpu: the id; last_seen: when the DPU was heard from last. index counts from 0. senders, sender_sizes: the tokens that sent them and how many each, in order; each token can register so many unknown DPUs.
-A late heartbeat corrects outages of the past. The receipt of one that is not a duplicate is a sign of life too, also where it is refused; not with backfill, for heartbeats that were kept for some time. A DPU that sends heartbeats is armed: from then on its silence counts. A limited token can report DPUs that hung above its doorways at that time; all others are unknown_dpu. Errors: PT422 for arrays of different lengths.';
+Each names a DPU by its id or, where that is null, by its MAC address. One that is refused for its time changes the
+clock state of its DPU (api.get_dpu). One with a time within 5 minutes of ours says that our clock is right, one from
+further ahead that it may be wrong (core.is_clock_suspect). times: device time; null: now; what is ahead of the clock
+counts as now. verdict: null (accepted), duplicate (not newer than the latest one, and not within what was taken for an
+outage: nothing changed), in_future (more than 5 minutes ahead), clock_unset, too_old (before the horizon,
+api.set_horizon), unknown_dpu (without auto_register, or beyond what core.registration allows: otherwise it is
+registered; a MAC address that nobody has becomes the id of a new DPU, in lower case with colons). dpu: the id;
+last_seen: when the DPU was heard from last. index counts from 0. senders, sender_sizes: the tokens that sent them and
+how many each, in order; each token can register so many unknown DPUs.
+
+A late heartbeat corrects outages of the past. The receipt of one that is not a duplicate is a sign of life too, also
+where it is refused; not with backfill, for heartbeats that were kept for some time. A DPU that sends heartbeats is
+armed: from then on its silence counts. A limited token can report DPUs that hung above its doorways at that time; all
+others are unknown_dpu. Errors: PT422 for arrays of different lengths.';

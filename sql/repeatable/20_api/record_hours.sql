@@ -16,9 +16,9 @@ declare
   v_new jsonb[];
   v_changed integer[];
   v_ordinals bigint[];   -- of the rows that were added
-  v_number bigint;
 begin
-  if cardinality(days) <> cardinality(spaces) or cardinality(opens) <> cardinality(spaces) or cardinality(closes) <> cardinality(spaces) then
+  if cardinality(days) <> cardinality(spaces) or cardinality(opens) <> cardinality(spaces)
+    or cardinality(closes) <> cardinality(spaces) then
     perform core.refuse(
       422, 'The arrays differ in length.', 'spaces, days, opens, closes',
       'Give each of them one element for each row.');
@@ -54,14 +54,16 @@ begin
   )
   select array(select a.ordinal from added a), array(select c.space_id from changed c) into v_ordinals, v_changed;
   if cardinality(v_changed) > 0 then
-    perform core.note_change(spaces => v_changed, ids => array(select s.id from core.space s where s.space_id = any (v_changed)));
+    perform core.note_change(spaces => v_changed,
+      ids => array(select s.id from core.space s where s.space_id = any (v_changed)));
   end if;
 
   return query
   select
     (n.ordinal - 1)::integer,
     case when n.space_id is null then 'unknown_space' else 'duplicate' end,
-    case when n.space_id is null then core.explain_poll_verdict('unknown_space') else 'The space has these hours already.' end
+    case when n.space_id is null then core.explain_poll_verdict('unknown_space')
+      else 'The space has these hours already.' end
   from unnest(v_ids) with ordinality as n (space_id, ordinal)
   where n.ordinal not in (select unnest(v_ordinals))
   order by n.ordinal;
@@ -70,4 +72,7 @@ $$;
 comment on function api.record_hours(text[], smallint[], text[], text[], boolean, text) is
 'Adds rows to the opening hours of spaces, given as parallel arrays, and returns a verdict for each that was not added.
 
-The rows that a space has stay (api.put_space can replace them). days: 0 (Monday) to 6; opens, closes: local time, HH:MM or HH:MM:SS, as in api.put_space. index counts from 0. verdict: duplicate (the space has these hours), unknown_space (as api.record_polls). assumed_zone: as api.record_polls. From then on all of these spaces are sites: uptime is reported for them. Errors: PT422 for arrays of different lengths, or a row with a wrong value.';
+The rows that a space has stay (api.put_space can replace them). days: 0 (Monday) to 6; opens, closes: local time, HH:MM
+or HH:MM:SS, as in api.put_space. index counts from 0. verdict: duplicate (the space has these hours), unknown_space (as
+api.record_polls). assumed_zone: as api.record_polls. From then on all of these spaces are sites: uptime is reported for
+them. Errors: PT422 for arrays of different lengths, or a row with a wrong value.';

@@ -26,4 +26,5 @@ as $$
     updated_at = excluded.updated_at
 $$;
 comment on function api.record_import(text, text, bigint, bigint, bigint, bigint, boolean) is
-'Records the progress of the import of a file. Call it in the transaction that stores the events, so that both are stored or neither.';
+'Records the progress of the import of a file. Call it in the transaction that stores the events, so that both are
+stored or neither.';

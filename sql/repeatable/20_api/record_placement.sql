@@ -30,4 +30,6 @@ $$;
 comment on function api.record_placement(text, text, text, timestamptz, timestamptz) is
 'Records where a DPU hangs during [from_at, until_at), which may lie in the past: its events in this period count there.
 
-from_at null: now; until_at null: until further notice. Null doorway: it is taken down. Earlier placements are superseded for this period and stay outside it. Errors: PT404 for an unknown DPU; PT422 if mounted_in is not a side of the doorway, if until_at is not after from_at, or if either lies within a quarter-hour whose events were dropped.';
+from_at null: now; until_at null: until further notice. Null doorway: it is taken down. Earlier placements are
+superseded for this period and stay outside it. Errors: PT404 for an unknown DPU; PT422 if mounted_in is not a side of
+the doorway, if until_at is not after from_at, or if either lies within a quarter-hour whose events were dropped.';

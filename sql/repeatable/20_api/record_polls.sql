@@ -23,7 +23,8 @@ declare
   v_refused bigint[];  -- ordinals and verdicts of what was not stored
   v_verdicts text[] := '{}';
 begin
-  if coalesce(cardinality(numbers), cardinality(spaces), 0) <> v_count or coalesce(cardinality(are_active), 0) <> v_count
+  if coalesce(cardinality(numbers), cardinality(spaces), 0) <> v_count
+    or coalesce(cardinality(are_active), 0) <> v_count
     or cardinality(refused_details) <> cardinality(refused_bodies) then
     perform core.refuse(
       422, 'The arrays differ in length.', 'spaces (or numbers), times, are_active',
@@ -62,10 +63,12 @@ begin
 
   if cardinality(refused_bodies) > 0 or v_verdicts && array['unknown_space', 'in_future', 'clock_unset', 'too_old'] then
     perform core.refuse_polls(v_now,
-      array_agg(n.verdict), array_agg(n.detail), array_agg(n.space), array_agg(n.time), array_agg(n.is_active), array_agg(n.body),
+      array_agg(n.verdict), array_agg(n.detail), array_agg(n.space), array_agg(n.time), array_agg(n.is_active),
+      array_agg(n.body),
       coalesce(sender, nullif(current_setting('headcount.token', true), '')))
     from (
-      select r.verdict, core.explain_poll_verdict(r.verdict), spaces[coalesce(numbers[r.ordinal], r.ordinal)], times[r.ordinal], are_active[r.ordinal], null
+      select r.verdict, core.explain_poll_verdict(r.verdict), spaces[coalesce(numbers[r.ordinal], r.ordinal)],
+        times[r.ordinal], are_active[r.ordinal], null
       from unnest(v_refused, v_verdicts) as r (ordinal, verdict)
       where r.verdict <> 'duplicate'
       union all
@@ -85,11 +88,23 @@ begin
   order by r.ordinal;
 end
 $$;
-comment on function api.record_polls(text[], timestamptz[], boolean[], boolean, text, text[], text[], integer[], text) is
+comment on function api.record_polls(text[], timestamptz[], boolean[], boolean, text, text[], text[],
+  integer[], text) is
 'Stores polls, given as parallel arrays, and returns a verdict for each that was not accepted.
 
-A poll says that at an instant a space was active or not. index counts from 0. verdict: duplicate (the same space, instant and status is stored already, or came earlier in the arrays), in_future (more than 5 minutes ahead), clock_unset, too_old (before the horizon, api.set_horizon), unknown_space (only without auto_register: otherwise an unknown space is created). Two polls of one instant that disagree are both stored. Everything but duplicates is kept in core.rejected_poll, as are refused_bodies: polls that could not even be decoded, with refused_details saying why.
+A poll says that at an instant a space was active or not. index counts from 0. verdict: duplicate (the same space,
+instant and status is stored already, or came earlier in the arrays), in_future (more than 5 minutes ahead),
+clock_unset, too_old (before the horizon, api.set_horizon), unknown_space (only without auto_register: otherwise an
+unknown space is created). Two polls of one instant that disagree are both stored. Everything but duplicates is kept in
+core.rejected_poll, as are refused_bodies: polls that could not even be decoded, with refused_details saying why.
+
 A limited token can report on spaces within its space; all others are unknown_space, and nothing is created.
-sender: the id of the token that sent them; null: that of the statement, if it has one. So many refused polls and events of a token and its family are kept in an hour (core.get_max_refused).
-numbers: for many polls of few spaces: the place in spaces, from 1, of the space of each poll. Without it spaces has an element for each poll.
-assumed_zone: for imports; the zone that is given to spaces which stand alone (no parent, nothing below, no doorway) and have none. Errors: PT422 for arrays of different lengths, or an unknown zone.';
+
+sender: the id of the token that sent them; null: that of the statement, if it has one. So many refused polls and events
+of a token and its family are kept in an hour (core.get_max_refused).
+
+numbers: for many polls of few spaces: the place in spaces, from 1, of the space of each poll. Without it spaces has an
+element for each poll.
+
+assumed_zone: for imports; the zone that is given to spaces which stand alone (no parent, nothing below, no doorway) and
+have none. Errors: PT422 for arrays of different lengths, or an unknown zone.';

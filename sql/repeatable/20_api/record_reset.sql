@@ -43,4 +43,6 @@ $$;
 comment on function api.record_reset(text, integer, timestamptz) is
 'Records a reset: exactly count people were in a space at an instant, and its count starts from there.
 
-at null: now. An event exactly at that instant counts as before the reset. Another reset at the same instant supersedes the first. Errors: PT404; PT422 for an instant in the future, within a quarter-hour whose events were dropped, or a negative count.';
+at null: now. An event exactly at that instant counts as before the reset. Another reset at the same instant supersedes
+the first. Errors: PT404; PT422 for an instant in the future, within a quarter-hour whose events were dropped, or a
+negative count.';

@@ -66,6 +66,9 @@ begin
 end
 $$;
 comment on function api.replay_delivery(text, integer, integer) is
-'Has a delivery sent again, whatever its state: at once, with tries for 24 hours. The id of the notice stays the same, so receivers can recognize it.
+'Has a delivery sent again, whatever its state: at once, with tries for 24 hours. The id of the notice stays the same,
+so receivers can recognize it.
 
-A try that is under way goes on. channel_replays, token_replays: how many a minute for the channel, and for the token that asks with its family (core.list_makers); null: any number. Errors: PT404, also for one that a limited token cannot list; PT409 for a test, and if its channel was deleted; PT429.';
+A try that is under way goes on. channel_replays, token_replays: how many a minute for the channel, and for the token
+that asks with its family (core.list_makers); null: any number. Errors: PT404, also for one that a limited token cannot
+list; PT409 for a test, and if its channel was deleted; PT429.';

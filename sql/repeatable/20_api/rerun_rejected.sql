@@ -25,22 +25,20 @@ declare
   v_directions integer[];
   v_sequences smallint[];
   v_tokens text[];      -- who sent them
-  v_hours timestamptz[];
   v_within boolean[];
   v_allowed boolean[];  -- whether who sent them can report them
   v_places integer[];   -- of those that can be run again, from 1
   v_indexes integer[];  -- what was not accepted of them, from 0
   v_verdicts text[];
   v_reasons text[];
-  v_open bigint[];      -- those that nobody else has run meanwhile
 begin
   select
     coalesce(array_agg(n.rejected_id order by n.rejected_id), '{}'), array_agg(n.code order by n.rejected_id),
-    array_agg(n.detail order by n.rejected_id), array_agg(n.dpu order by n.rejected_id), array_agg(n.time order by n.rejected_id),
-    array_agg(n.direction order by n.rejected_id), array_agg(n.sequence order by n.rejected_id),
-    array_agg(n.token order by n.rejected_id), array_agg(date_trunc('hour', n.received_at, 'UTC') order by n.rejected_id),
+    array_agg(n.detail order by n.rejected_id), array_agg(n.dpu order by n.rejected_id),
+    array_agg(n.time order by n.rejected_id), array_agg(n.direction order by n.rejected_id),
+    array_agg(n.sequence order by n.rejected_id), array_agg(n.token order by n.rejected_id),
     array_agg(n.is_within order by n.rejected_id)
-  into v_ids, v_codes, v_details, v_dpus, v_times, v_directions, v_sequences, v_tokens, v_hours, v_within
+  into v_ids, v_codes, v_details, v_dpus, v_times, v_directions, v_sequences, v_tokens, v_within
   from (
     select r.*
     from core.list_seen_refusals(
@@ -56,48 +54,29 @@ begin
   v_places := array(
     select o from generate_subscripts(v_ids, 1) as o
     where v_codes[o] <> 'invalid' and v_allowed[o] and (v_within[o] or v_tokens[o] is not null));
-  select coalesce(array_agg(r.index), '{}'), array_agg(r.verdict), array_agg(r.detail) into v_indexes, v_verdicts, v_reasons
+  select coalesce(array_agg(r.index), '{}'), array_agg(r.verdict), array_agg(r.detail)
+  into v_indexes, v_verdicts, v_reasons
   from api.record_events(
     array(select v_dpus[o] from unnest(v_places) as o), array(select v_times[o] from unnest(v_places) as o),
     array(select v_directions[o] from unnest(v_places) as o), array(select v_sequences[o] from unnest(v_places) as o),
     auto_register, keep_refused => false,
-    senders => array(select v_tokens[o] from unnest(v_places) as o), sender_sizes => array_fill(1, array[cardinality(v_places)]),
-    backfill => true) r;
+    senders => array(select v_tokens[o] from unnest(v_places) as o),
+    sender_sizes => array_fill(1, array[cardinality(v_places)]), backfill => true) r;
 
-  v_open := array(
-    select r.rejected_id from core.rejected_event r
-    where r.rejected_id = any (v_ids) and r.rerun_at is null
-    order by r.rejected_id
-    for update);
+  select array_agg(j.id), array_agg(j.verdict), array_agg(j.detail) into v_ids, v_verdicts, v_reasons
+  from core.judge_reruns(v_ids, v_codes, v_details, v_places, v_indexes, v_verdicts, v_reasons) j;
+  perform core.note_reruns(v_ids, v_verdicts, v_reasons);
   return query
-  with told as (
-    select j.id, j.verdict, j.detail
-    from core.judge_reruns(v_ids, v_codes, v_details, v_places, v_indexes, v_verdicts, v_reasons) j
-  ),
-  changed as (
-    update core.rejected_event r set
-      -- its reason may be another one by now
-      code = coalesce(nullif(t.verdict, 'duplicate'), r.code),
-      detail = case when t.verdict <> 'duplicate' then t.detail else r.detail end,
-      rerun_at = case when t.verdict is null or t.verdict = 'duplicate' then clock_timestamp() end
-    from told t
-    where r.rejected_id = t.id and t.id = any (v_open)
-  ),
-  -- in the order of core.refuse_events
-  uncounted as (
-    insert into core.refused_of_dpu as c (dpu, hour, count)
-    select v_dpus[o], v_hours[o], -count(*)
-    from generate_subscripts(v_ids, 1) as o
-    join told t on t.id = v_ids[o] and (t.verdict is null or t.verdict = 'duplicate')
-    where v_ids[o] = any (v_open) and v_dpus[o] is not null and v_within[o] and v_hours[o] > clock_timestamp() - interval '26 hours'
-    group by v_dpus[o], v_hours[o]
-    order by v_dpus[o], v_hours[o]
-    on conflict (dpu, hour) do update set count = c.count + excluded.count
-  )
-  select t.id, t.verdict, t.detail from told t order by t.id;
+  select t.id, t.verdict, t.detail from unnest(v_ids, v_verdicts, v_reasons) as t (id, verdict, detail) order by t.id;
 end
 $$;
-comment on function api.rerun_rejected(text, text, text, timestamptz, timestamptz, bigint[], bigint, boolean, integer) is
-'Runs refused events again, in the order in which they were refused: those that api.list_rejected gives for the same filter, or those of them with these ids. Returns what became of each.
+comment on function api.rerun_rejected(text, text, text, timestamptz, timestamptz, bigint[], bigint, boolean,
+  integer) is
+'Runs refused events again, in the order in which they were refused: those that api.list_rejected gives for the same
+filter, or those of them with these ids. Returns what became of each.
 
-verdict: null (accepted), or as api.record_events; what could not be decoded stays invalid. An event that is accepted, or a duplicate by now, leaves the list, and is kept with rerun_at for the rest of its 30 days. The others stay with the new reason. An accepted event has the received_at of this run, and is not a sign of life. after_id: the id behind which to go on. An event from a limited token is accepted only if both that token and the caller can report it: else it is unknown_dpu. A DPU that it registers counts for the token that sent it. Errors: as api.record_events.';
+verdict: null (accepted), or as api.record_events; what could not be decoded stays invalid. An event that is accepted,
+or a duplicate by now, leaves the list, and is kept with rerun_at for the rest of its 30 days. The others stay with the
+new reason. An accepted event has the received_at of this run, and is not a sign of life. after_id: the id behind which
+to go on. An event from a limited token is accepted only if both that token and the caller can report it: else it is
+unknown_dpu. A DPU that it registers counts for the token that sent it. Errors: as api.record_events.';

@@ -21,13 +21,15 @@ begin
   -- each generation in a statement of its own: what was just being made on behalf of the one above is found then
   while cardinality(v_tokens) > 0 loop
     update core.token t set revoked_at = coalesce(t.revoked_at, clock_timestamp())
-    where t.token_id in (select l.token_id from core.token l where l.token_id = any (v_tokens) order by l.token_id for no key update);
+    where t.token_id in (select l.token_id from core.token l where l.token_id = any (v_tokens)
+      order by l.token_id for no key update);
     exit when not descendants;
     v_tokens := array(select t.token_id from core.token t where t.created_by_id = any (v_tokens));
   end loop;
 end
 $$;
 comment on function api.revoke_token(text, boolean) is
-'Revokes a token for good, with all tokens that it made, and that those made. They stay in the list. Revoking again changes nothing.
+'Revokes a token for good, with all tokens that it made, and that those made. They stay in the list. Revoking again
+changes nothing.
 
 descendants: false for the token alone. A running service may accept it for a few seconds more. Errors: PT404.';

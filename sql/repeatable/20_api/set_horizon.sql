@@ -14,6 +14,8 @@ begin
 end
 $$;
 comment on function api.set_horizon(timestamptz) is
-'Sets from when on events, heartbeats and polls are accepted, for all processes; null leaves it as it is. Older ones are refused as too_old. Returns the instant that holds.
+'Sets from when on events, heartbeats and polls are accepted, for all processes; null leaves it as it is. Older ones are
+refused as too_old. Returns the instant that holds.
 
-What is stored already stays and counts. The default is 2010-01-01. Errors: PT422 for an instant before 2000-01-01 or in the future.';
+What is stored already stays and counts. The default is 2010-01-01. Errors: PT422 for an instant before 2000-01-01 or in
+the future.';

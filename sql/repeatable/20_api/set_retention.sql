@@ -14,6 +14,8 @@ begin
 end
 $$;
 comment on function api.set_retention(integer) is
-'Sets how long events are kept, in days. From the next run of the upkeep on, events of UTC days that ended longer ago are dropped for good. Null: events are kept for ever; dropped ones do not come back.
+'Sets how long events are kept, in days. From the next run of the upkeep on, events of UTC days that ended longer ago
+are dropped for good. Null: events are kept for ever; dropped ones do not come back.
 
-Rollups are kept, and so are the events of quarter-hours that a placement or a reset cuts. Columns as api.get_retention. Errors: PT422 unless days is null or 8 to 36500.';
+Rollups are kept, and so are the events of quarter-hours that a placement or a reset cuts. Columns as api.get_retention.
+Errors: PT422 unless days is null or 8 to 36500.';

@@ -39,22 +39,29 @@ begin
   ) then
     perform core.refuse(
       429,
-      format('In a minute a channel can be tested %s times, and a token can test %s times.', channel_tests, token_tests),
+      format('In a minute a channel can be tested %s times, and a token can test %s times.', channel_tests,
+        token_tests),
       null, 'Nothing was sent; try again in a minute.');
   end if;
   insert into core.notice (id, kind, occurred_at, created_at, details, family_id)
-  values ('msg_' || replace(gen_random_uuid()::text, '-', ''), 'test', v_now, v_now, jsonb_build_object('channel', channel), v_family_id)
+  values ('msg_' || replace(gen_random_uuid()::text, '-', ''), 'test', v_now, v_now,
+    jsonb_build_object('channel', channel), v_family_id)
   returning notice_id into v_notice_id;
   -- one try, and no more
   insert into core.delivery (notice_id, channel_id, state, created_at, due_at, give_up_at, claim)
-  values (v_notice_id, v_channel_id, 'pending', v_now, v_now + lease_seconds * interval '1 second', v_now, gen_random_uuid())
+  values (v_notice_id, v_channel_id, 'pending', v_now, v_now + lease_seconds * interval '1 second', v_now,
+    gen_random_uuid())
   returning delivery_id into v_delivery_id;
-  select d.channel, d.delivery, d.claim, d.notice, d.kind, d.occurred_at, d.details, d.channel_kind, d.url, d.recipients, d.secret, d.family
+  select d.channel, d.delivery, d.claim, d.notice, d.kind, d.occurred_at, d.details, d.channel_kind, d.url,
+    d.recipients, d.secret, d.family
   into channel, delivery, claim, notice, kind, occurred_at, details, channel_kind, url, recipients, secret, family
   from core.describe_claims(array[v_delivery_id]) d;
 end
 $$;
 comment on function api.try_channel(text, integer, integer, integer) is
-'Adds a notice of kind test for a channel, and claims its delivery as api.claim_deliveries does. The caller sends it, and reports the outcome with api.finish_delivery.
+'Adds a notice of kind test for a channel, and claims its delivery as api.claim_deliveries does. The caller sends it,
+and reports the outcome with api.finish_delivery.
 
-It is sent whatever the events, hours and muting of the channel, and is not tried again. channel_tests, token_tests: how many a minute for the channel, and for the token that asks with its family (core.list_makers); null: any number. Errors: PT404, PT429.';
+It is sent whatever the events, hours and muting of the channel, and is not tried again. channel_tests, token_tests: how
+many a minute for the channel, and for the token that asks with its family (core.list_makers); null: any number. Errors:
+PT404, PT429.';

@@ -18,6 +18,10 @@ begin
 end
 $$;
 comment on function api.undo_placement(text, timestamptz) is
-'Takes back a placement that api.record_placement or api.apply_site recorded from an instant on: the placements that it trimmed or replaced hold again.
+'Takes back a placement that api.record_placement or api.apply_site recorded from an instant on: the placements that it
+trimmed or replaced hold again.
 
-from_at: the from of the placement; of several with the same one, the last that was recorded. A DPU that was taken down hangs again. Nothing is erased: known_at still answers as before. Errors: PT404 for an unknown DPU, or where no placement begins then; PT409 if the period was changed again since: take that back first; PT422 for a bound within a quarter-hour whose events were dropped.';
+from_at: the from of the placement; of several with the same one, the last that was recorded. A DPU that was taken down
+hangs again. Nothing is erased: known_at still answers as before. Errors: PT404 for an unknown DPU, or where no
+placement begins then; PT409 if the period was changed again since: take that back first; PT422 for a bound within a
+quarter-hour whose events were dropped.';

@@ -30,6 +30,8 @@ begin
 end
 $$;
 comment on function api.undo_reset(text, timestamptz) is
-'Takes back a reset that was recorded. The one that it replaced at that instant holds again; without one the count goes on as if there was none.
+'Takes back a reset that was recorded. The one that it replaced at that instant holds again; without one the count goes
+on as if there was none.
 
-Nothing is erased: known_at still answers as before. Errors: PT404 for an unknown space, or where no reset was recorded at that instant; PT422 where the current count would need events that were dropped.';
+Nothing is erased: known_at still answers as before. Errors: PT404 for an unknown space, or where no reset was recorded
+at that instant; PT422 where the current count would need events that were dropped.';

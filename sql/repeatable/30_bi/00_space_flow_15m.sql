@@ -1,4 +1,5 @@
--- What the views of bi stand on (private; the functions of 10_core/30_rollups/sums.sql say the same for their narrower questions).
+-- What the views of bi stand on (private; the functions of 10_core/30_rollups/sums.sql say the same
+-- for their narrower questions).
 
 create or replace function core.list_quarter_events(
   dpu_id integer,
@@ -26,7 +27,8 @@ begin
 end
 $$;
 comment on function core.list_quarter_events(integer, timestamptz, timestamptz) is
-'The directions of the events of a DPU in [from_at, until_at), within a quarter-hour, for a view; only the chunks of that are planned. Errors: PT422 where they were dropped.';
+'The directions of the events of a DPU in [from_at, until_at), within a quarter-hour, for a view; only the chunks of
+that are planned. Errors: PT422 where they were dropped.';
 
 create or replace view core.split_quarter as
 select m.dpu_id, m.bucket
@@ -40,7 +42,8 @@ select p.dpu_id, public.time_bucket(interval '15 minutes', upper(p.during))
 from core.placement p
 where p.superseded_at is null and upper(p.during) <> public.time_bucket(interval '15 minutes', upper(p.during));
 comment on view core.split_quarter is
-'Quarter-hours of DPUs that a rollup cannot answer for: an event came late and is not refreshed yet, or a placement begins or ends within.';
+'Quarter-hours of DPUs that a rollup cannot answer for: an event came late and is not refreshed yet, or a placement
+begins or ends within.';
 
 create or replace view core.outer_placement as
 select
@@ -61,7 +64,8 @@ select
   case when p.is_towards then f.away else f.towards end as exits
 from core.outer_placement p
 -- wholly within it: so no other placement of the DPU begins or ends there either
-join core.dpu_flow_15m_v1 f on f.dpu_id = p.dpu_id and f.bucket >= p.from_at and f.bucket <= p.until_at - interval '15 minutes'
+join core.dpu_flow_15m_v1 f on f.dpu_id = p.dpu_id and f.bucket >= p.from_at
+  and f.bucket <= p.until_at - interval '15 minutes'
 where f.bucket < (select s.materialized_until from core.rollup_state s)
   and not exists (select from core.late_mark m where m.dpu_id = f.dpu_id and m.bucket = f.bucket)
 union all
@@ -83,7 +87,10 @@ from (
   where q.bucket < (select s.materialized_until from core.rollup_state s)
   group by q.dpu_id, q.bucket
 ) q
-join core.outer_placement p on p.dpu_id = q.dpu_id and q.bucket < p.until_at and q.bucket + interval '15 minutes' > p.from_at
-cross join lateral core.list_quarter_events(q.dpu_id, greatest(q.bucket, p.from_at), least(q.bucket + interval '15 minutes', p.until_at)) e;
+join core.outer_placement p on p.dpu_id = q.dpu_id and q.bucket < p.until_at
+  and q.bucket + interval '15 minutes' > p.from_at
+cross join lateral core.list_quarter_events(q.dpu_id, greatest(q.bucket, p.from_at),
+  least(q.bucket + interval '15 minutes', p.until_at)) e;
 comment on view core.space_flow_15m is
-'Who passed the outer doorways of the spaces, by quarter-hours and exact at every moment; several rows a quarter-hour, to be added up: rollups where they can be trusted, single events elsewhere.';
+'Who passed the outer doorways of the spaces, by quarter-hours and exact at every moment; several rows a quarter-hour,
+to be added up: rollups where they can be trusted, single events elsewhere.';

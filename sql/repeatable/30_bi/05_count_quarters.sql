@@ -11,7 +11,8 @@ language sql immutable rows 2
 set search_path = pg_catalog, pg_temp
 as $$
   select public.time_bucket(interval '10 days', from_at) + n * interval '240 hours'
-  from generate_series(0, floor(extract(epoch from until_at - public.time_bucket(interval '10 days', from_at)) / 864000)::integer) as n
+  from generate_series(0,
+    floor(extract(epoch from until_at - public.time_bucket(interval '10 days', from_at)) / 864000)::integer) as n
   where public.time_bucket(interval '10 days', from_at) + n * interval '240 hours' < until_at
 $$;
 comment on function core.list_bi_blocks(timestamptz, timestamptz) is
@@ -46,7 +47,8 @@ declare
   v_resets timestamptz[];
   v_bases integer[];
 begin
-  select c.raw_count into v_before from core.sum_spaces(array[count_quarters.space_id], v_low - interval '1 microsecond', place => 'bucket') c;
+  select c.raw_count into v_before
+  from core.sum_spaces(array[count_quarters.space_id], v_low - interval '1 microsecond', place => 'bucket') c;
 
   select coalesce(array_agg(r.at order by r.at), '{}'), array_agg(r.count order by r.at) into v_resets, v_bases
   from core.list_space_resets(count_quarters.space_id, v_low, v_high) r;
@@ -61,7 +63,8 @@ begin
       from core.list_flows(count_quarters.space_id, v_low, v_high, false, v_resets, 'bucket') f
     ),
     quarter as (
-      select q.quarter, (select count(*) from unnest(v_resets) r where r < v_low + (q.quarter + 1) * interval '15 minutes' and r < v_high) as leg
+      select q.quarter, (select count(*) from unnest(v_resets) r
+        where r < v_low + (q.quarter + 1) * interval '15 minutes' and r < v_high) as leg
       from generate_series(0, ceil(extract(epoch from v_high - v_low) / 900)::integer - 1) as q (quarter)
     )
     select array_agg(c.raw_count order by c.quarter)
@@ -78,7 +81,8 @@ begin
 end
 $$;
 comment on function core.count_quarters(integer, timestamptz, timestamptz) is
-'The raw counts of a space at the ends of the quarter-hours of a block, the last one as far as it has come at until_at.';
+'The raw counts of a space at the ends of the quarter-hours of a block, the last one as far as it has come at
+until_at.';
 
 create or replace function core.count_space_now(
   space_id integer,

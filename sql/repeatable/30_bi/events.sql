@@ -1,12 +1,15 @@
 create or replace view bi.events as
-select d.id as dpu, e.time, e.sequence, e.direction, e.time + e.lag_ms * interval '1 millisecond' as received_at, w.id as doorway
+select d.id as dpu, e.time, e.sequence, e.direction, e.time + e.lag_ms * interval '1 millisecond' as received_at,
+  w.id as doorway
 from core.event e
 join core.dpu d on d.dpu_id = e.dpu_id
 left join core.placement p
   on p.dpu_id = e.dpu_id and p.superseded_at is null
   and e.time >= lower(p.during) and e.time < coalesce(upper(p.during), 'infinity')
 left join core.doorway w on w.doorway_id = p.doorway_id;
-comment on view bi.events is 'What the DPUs reported: one row an event. Very many: always filter on time. Only those that are kept: retention drops old ones, never the quarter-hours of the other views.';
+comment on view bi.events is
+'What the DPUs reported: one row an event. Very many: always filter on time. Only those that are kept: retention drops
+old ones, never the quarter-hours of the other views.';
 comment on column bi.events.dpu is 'Id of the DPU.';
 comment on column bi.events.time is 'When it happened, by the clock of the DPU.';
 comment on column bi.events.sequence is 'Tells apart events of one DPU at one instant.';

@@ -9,7 +9,8 @@ from (select clock_timestamp() as at offset 0) k
 cross join core.space s
 cross join lateral core.count_space_now(s.space_id, k.at) c
 where s.retired_at is null;
-comment on view bi.space_counts_now is 'How many people each space holds now: one row each, but for those that are retired.';
+comment on view bi.space_counts_now is
+'How many people each space holds now: one row each, but for those that are retired.';
 comment on column bi.space_counts_now.space is 'Id of the space.';
 comment on column bi.space_counts_now.at is 'Now.';
 comment on column bi.space_counts_now.count is 'People in it; never below 0. It says nothing where counted is false.';
@@ -19,5 +20,8 @@ comment on column bi.space_counts_now.capacity is 'How many people may be in it 
 comment on column bi.space_counts_now.utilization is 'count / capacity.';
 comment on column bi.space_counts_now.dpus_placed is 'DPUs above its outer doorways.';
 comment on column bi.space_counts_now.dpus_online is 'Those of them that are online.';
-comment on column bi.space_counts_now.counted is 'Whether anything counts for it yet: without a sensor at its outer doorways or a reset its count is 0, whoever is there.';
-comment on column bi.space_counts_now.counted_since is 'Its first event at an outer doorway, or explicit reset; null: nothing counts for it.';
+comment on column bi.space_counts_now.counted is
+'Whether anything counts for it yet: without a sensor at its outer doorways or a reset its count is 0, whoever is
+there.';
+comment on column bi.space_counts_now.counted_since is
+'Its first event at an outer doorway, or explicit reset; null: nothing counts for it.';

@@ -10,10 +10,13 @@ select
 from core.report r
 join core.report_row w on w.report_id = r.report_id
 where r.state = 'complete';
-comment on view bi.uptime_reports is 'Uptime within opening hours as reports told it: one row a report and site, of all reports that are kept. A report is one snapshot of the data; it stays as it is when polls come late.';
+comment on view bi.uptime_reports is
+'Uptime within opening hours as reports told it: one row a report and site, of all reports that are kept. A report is
+one snapshot of the data; it stays as it is when polls come late.';
 comment on column bi.uptime_reports.report is 'Id of the report.';
 comment on column bi.uptime_reports.created_at is 'When somebody asked for it.';
-comment on column bi.uptime_reports.now_at is 'The end of its windows: the hour, the day (24 hours) and the week (168 hours) before.';
+comment on column bi.uptime_reports.now_at is
+'The end of its windows: the hour, the day (24 hours) and the week (168 hours) before.';
 comment on column bi.uptime_reports.space is 'Id of the site, which is a space.';
 comment on column bi.uptime_reports.uptime_last_hour_minutes is 'Business time in which it was active, in minutes.';
 comment on column bi.uptime_reports.uptime_last_day_hours is 'The same of the day, in hours.';

@@ -18,7 +18,8 @@ returns bigint
 language sql immutable
 as $$ select floor(extract(epoch from received_at - "time") * 1000)::bigint $$;
 comment on function core.get_lag_ms(timestamptz, timestamptz) is
-'The lag_ms of an event in core.event. Rounded down: what was acknowledged by some instant counts as known at it. Inlined by the planner: no search_path of its own.';
+'The lag_ms of an event in core.event. Rounded down: what was acknowledged by some instant counts as known at it.
+Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_received_at(
   "time" timestamptz,

@@ -5,21 +5,24 @@ returns timestamptz
 language sql immutable
 as $$ select timestamptz '2000-01-01 00:00:00+00' $$;
 comment on function core.get_oldest_time() is
-'The oldest instant that anything stored can have: where reading begins. What is accepted begins later, at core.get_first_taken. Inlined by the planner: no search_path of its own.';
+'The oldest instant that anything stored can have: where reading begins. What is accepted begins later, at
+core.get_first_taken. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_horizon()
 returns timestamptz
 language sql stable
 as $$ select s.horizon_at from core.rollup_state s $$;
 comment on function core.get_horizon() is
-'Heartbeats and polls before this instant are refused as too_old (HEADCOUNT_EVENTS_FROM). Inlined by the planner: no search_path of its own.';
+'Heartbeats and polls before this instant are refused as too_old (HEADCOUNT_EVENTS_FROM). Inlined by the planner: no
+search_path of its own.';
 
 create or replace function core.get_first_taken()
 returns timestamptz
 language sql stable
 as $$ select greatest(s.horizon_at, s.events_from) from core.rollup_state s $$;
 comment on function core.get_first_taken() is
-'Events before this instant are refused as too_old: the horizon of the installation, or that of retention where it is later. Inlined by the planner: no search_path of its own.';
+'Events before this instant are refused as too_old: the horizon of the installation, or that of retention where it is
+later. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.is_clock_unset("time" timestamptz)
 returns boolean
@@ -33,7 +36,9 @@ as $$
     or "time" between timestamptz '1969-12-31 10:00:00+00' and timestamptz '1970-01-03 00:00:00+00')
 $$;
 comment on function core.is_clock_unset(timestamptz) is
-'Whether a device time is one of a clock that was never set: from 14 hours before to 2 days after 1970-01-01, 1980-01-06, 2000-01-01 or 2010-01-01, at which such clocks start. The hours before allow for local times that are taken for UTC. Inlined by the planner: no search_path of its own.';
+'Whether a device time is one of a clock that was never set: from 14 hours before to 2 days after 1970-01-01,
+1980-01-06, 2000-01-01 or 2010-01-01, at which such clocks start. The hours before allow for local times that are taken
+for UTC. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_latest_time(received_at timestamptz)
 returns timestamptz
@@ -47,7 +52,8 @@ returns integer
 language sql immutable
 as $$ select 600 $$;
 comment on function core.get_offline_after() is
-'The default threshold: after so many seconds of silence a DPU is offline, or quiet. Inlined by the planner: no search_path of its own.';
+'The default threshold: after so many seconds of silence a DPU is offline, or quiet. Inlined by the planner: no
+search_path of its own.';
 
 create or replace function core.get_most_levels()
 returns integer
@@ -61,4 +67,5 @@ returns integer
 language sql immutable
 as $$ select 2000 $$;
 comment on function core.get_most_of_limited() is
-'How many spaces the subtree of a limited token can have at most, its own space included, whoever made them. Inlined by the planner: no search_path of its own.';
+'How many spaces the subtree of a limited token can have at most, its own space included, whoever made them. Inlined by
+the planner: no search_path of its own.';

@@ -1,7 +1,8 @@
--- Locks: a table for each purpose. It holds nothing, and only its owner can lock it: the functions of api, and the jobs.
--- Not advisory locks: those are numbers, and every login could hold one for as long as it likes.
+-- Locks: a table for each purpose. It holds nothing, and only its owner can lock it: the functions of api, and the
+-- jobs. Not advisory locks: those are numbers, and every login could hold one for as long as it likes.
 --
--- core.lock_plan      exclusive: changes the floor plan. Row share: keeps it as it is (core.lock_plan, core.share_plan).
+-- core.lock_plan      exclusive: changes the floor plan. Row share: keeps it as it is
+-- (core.lock_plan, core.share_plan).
 --                     Share update exclusive: a dry run; whoever holds it in row share need not wait.
 -- core.lock_outage    exclusive: writes core.listening and looks for outages (core.lock_outage).
 -- core.lock_capacity  exclusive: looks for full spaces.
@@ -24,7 +25,8 @@ exception when lock_not_available then
 end
 $$;
 comment on function core.try_lock(regclass) is
-'Locks one of the tables of 10_core/10_limits/locks.sql until the transaction ends, if nobody holds it; says whether it did. Never waits.';
+'Locks one of the tables of 10_core/10_limits/locks.sql until the transaction ends, if nobody holds it; says whether it
+did. Never waits.';
 
 create or replace function core.lock_outage()
 returns void
@@ -36,7 +38,8 @@ begin
 end
 $$;
 comment on function core.lock_outage() is
-'Waits until no other transaction looks for outages or says that the service listens; holds the lock until this one ends.';
+'Waits until no other transaction looks for outages or says that the service listens; holds the lock until this one
+ends.';
 
 create or replace function core.begin_rollup()
 returns boolean
@@ -50,7 +53,8 @@ begin
     select
     from core.lock_rollup l
     join pg_stat_activity a on a.pid = l.pid and a.pid <> pg_backend_pid()
-    -- of somebody else's session all this may be hidden (null): it counts as being at it, unless the server was started since
+    -- of somebody else's session all this may be hidden (null): it counts as being at it,
+    -- unless the server was started since
     where coalesce(a.backend_start = l.session_from, l.session_from >= pg_postmaster_start_time(), true)
       and not coalesce(a.backend_type = 'client backend' and a.state like 'idle%', false))
   then
@@ -63,7 +67,8 @@ begin
 end
 $$;
 comment on function core.begin_rollup() is
-'Begins a refresh of the rollups, unless another session is refreshing them; says whether it did. Commit at once; end with core.end_rollup.
+'Begins a refresh of the rollups, unless another session is refreshing them; says whether it did. Commit at once; end
+with core.end_rollup.
 
 A session that has ended, or that idles because its refresh failed, does not count.';
 

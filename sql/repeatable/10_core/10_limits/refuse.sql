@@ -20,4 +20,5 @@ $$;
 comment on function core.refuse(integer, text, text, text, text) is
 'Refuses what a function was asked for, with SQLSTATE PT and the status of HTTP, such as PT404. Never returns.
 
-message: what is wrong, for people. place: the field or parameter that is wrong (null: none). hint: what to do instead. kind: the code of the API where it is narrower than the status tells, such as clock_suspect.';
+message: what is wrong, for people. place: the field or parameter that is wrong (null: none). hint: what to do instead.
+kind: the code of the API where it is narrower than the status tells, such as clock_suspect.';

@@ -63,10 +63,13 @@ begin
       409, format('The sides of %s are fixed: a DPU was placed there.', quote_literal(doorway)), place || 'sides',
       'A rebuilt wall is a new doorway: give it another id.');
   end if;
-  update core.doorway d set name = v_new.name, side_a_id = v_new.side_a_id, side_b_id = v_new.side_b_id, retired_at = v_new.retired_at
+  update core.doorway d set name = v_new.name, side_a_id = v_new.side_a_id, side_b_id = v_new.side_b_id,
+    retired_at = v_new.retired_at
   where d.doorway_id = v_doorway.doorway_id;
   return case v_change when 'created' then v_change else 'updated' end;
 end
 $$;
 comment on function core.put_doorway(text, jsonb, text) is
-'Creates a doorway or changes what patch names. Returns created, updated or unchanged. The caller goes on with core.rebuild_boundary. Errors: PT422; PT409 for other sides once a DPU was placed; PT404 and PT403 outside the token''s space.';
+'Creates a doorway or changes what patch names. Returns created, updated or unchanged. The caller goes on with
+core.rebuild_boundary. Errors: PT422; PT409 for other sides once a DPU was placed; PT404 and PT403 outside the token''s
+space.';

@@ -19,7 +19,8 @@ begin
   update core.dpu_state s set
     retired_at = case when is_retired then v_now end,
     -- silence from before it was brought back counts no more
-    armed_at = case when not is_retired and s.offline_at is null and s.armed_at is not null then v_now else s.armed_at end
+    armed_at = case when not is_retired and s.offline_at is null and s.armed_at is not null then v_now
+      else s.armed_at end
   where s.dpu_id = retire_dpu.dpu_id and (s.retired_at is not null) <> is_retired;
   if not found then
     return false;
@@ -56,7 +57,8 @@ declare
 begin
   perform core.check_id(dpu, place || 'id');
   if core.get_reach() is not null then
-    perform core.check_dpu(core.find_dpu(dpu, place || 'id'), tstzrange(clock_timestamp(), clock_timestamp(), '[]'), place || 'id');
+    perform core.check_dpu(core.find_dpu(dpu, place || 'id'), tstzrange(clock_timestamp(), clock_timestamp(), '[]'),
+      place || 'id');
   elsif not exists (select from core.dpu d where d.id = put_dpu.dpu) then
     perform core.register_dpus(array[dpu]);
     v_change := 'created';
@@ -88,7 +90,8 @@ begin
     end if;
   end if;
   if v_new is distinct from v_dpu then
-    update core.dpu d set name = v_new.name, mac_address = v_new.mac_address, offline_after_seconds = v_new.offline_after_seconds
+    update core.dpu d set name = v_new.name, mac_address = v_new.mac_address,
+      offline_after_seconds = v_new.offline_after_seconds
     where d.dpu_id = v_dpu.dpu_id;
     if v_new.offline_after_seconds is distinct from v_dpu.offline_after_seconds then
       perform core.rebase_offline_after(array[v_dpu.dpu_id]);
@@ -102,4 +105,5 @@ begin
 end
 $$;
 comment on function core.put_dpu(text, jsonb, text) is
-'Registers a DPU or changes what patch names. Returns created, updated or unchanged. Errors: PT422; PT409 for a MAC address that another DPU has; PT404 and PT403 outside the token''s space, which new DPUs always are.';
+'Registers a DPU or changes what patch names. Returns created, updated or unchanged. Errors: PT422; PT409 for a MAC
+address that another DPU has; PT404 and PT403 outside the token''s space, which new DPUs always are.';

@@ -21,7 +21,8 @@ begin
     -- joined: as not exists below an or, all of it would be read
     left join core.live_space l on l.space_id = s.space_id
     where l.space_id is null
-      or i - array['id', 'name', 'parent', 'capacity', 'opening_hours', 'offline_after_seconds', 'time_zone', 'reset_at', 'retired'] <> '{}'
+      or i - array['id', 'name', 'parent', 'capacity', 'opening_hours', 'offline_after_seconds', 'time_zone',
+        'reset_at', 'retired'] <> '{}'
       or (i ? 'retired' and (i->>'retired')::boolean <> (s.retired_at is not null))
       or (i ? 'name' and i->>'name' is distinct from s.name)
       or (i ? 'parent' and i->>'parent' is distinct from p.id)
@@ -57,7 +58,8 @@ begin
         from core.placement p
         join core.doorway w on w.doorway_id = p.doorway_id
         where p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> v_now
-          and (w.side_a_id is null or w.side_a_id = any (v_reach)) and (w.side_b_id is null or w.side_b_id = any (v_reach))))
+          and (w.side_a_id is null or w.side_a_id = any (v_reach))
+          and (w.side_b_id is null or w.side_b_id = any (v_reach))))
   ) and not exists (
     select
     from (
@@ -72,7 +74,8 @@ begin
           case when t.until_at <= t.from_at then null else tstzrange(t.from_at, t.until_at) end as during
         from jsonb_array_elements(site->'placements') with ordinality as i (value, number)
         cross join lateral (
-          select coalesce((i.value->>'from')::timestamptz, v_now) as from_at, (i.value->>'until')::timestamptz as until_at) t
+          select coalesce((i.value->>'from')::timestamptz, v_now) as from_at,
+            (i.value->>'until')::timestamptz as until_at) t
       ) n
     ) n
     left join core.dpu d on d.id = n.dpu
@@ -95,4 +98,5 @@ begin
 end
 $$;
 comment on function core.is_applied(jsonb) is
-'Whether a floor plan, as api.apply_site takes it, changes nothing: then the lock of the floor plan is not needed. False also where that is not certain, and for what the token cannot reach.';
+'Whether a floor plan, as api.apply_site takes it, changes nothing: then the lock of the floor plan is not needed. False
+also where that is not certain, and for what the token cannot reach.';

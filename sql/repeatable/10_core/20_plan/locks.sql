@@ -7,7 +7,9 @@ as $$
   select coalesce(current_setting('headcount.dry_run', true) = pg_current_xact_id_if_assigned()::text, false)
 $$;
 comment on function core.is_dry_run() is
-'Whether what is done now will be rolled back (core.begin_dry_run). Then nothing may be written or locked for which a transaction that stores events would wait: live rows, states of DPUs, outages. Inlined by the planner: no search_path of its own.';
+'Whether what is done now will be rolled back (core.begin_dry_run). Then nothing may be written or locked for which a
+transaction that stores events would wait: live rows, states of DPUs, outages. Inlined by the planner: no search_path of
+its own.';
 
 create or replace function core.begin_dry_run()
 returns void
@@ -20,7 +22,8 @@ begin
 end
 $$;
 comment on function core.begin_dry_run() is
-'Begins a dry run: what follows will be rolled back. Call it first in a block that ends with an error; the dry run ends with that block.';
+'Begins a dry run: what follows will be rolled back. Call it first in a block that ends with an error; the dry run ends
+with that block.';
 
 create or replace function core.lock_plan()
 returns timestamptz
@@ -44,7 +47,8 @@ $$;
 comment on function core.lock_plan() is
 'Waits until no other transaction changes the floor plan, and returns the instant to record the change with.
 
-In a dry run others go on storing events; only changes wait for it. Call it in a statement of its own before the first one that reads, so that what is read is fresh. Held until the transaction ends.';
+In a dry run others go on storing events; only changes wait for it. Call it in a statement of its own before the first
+one that reads, so that what is read is fresh. Held until the transaction ends.';
 
 create or replace function core.share_plan()
 returns void
@@ -56,4 +60,5 @@ begin
 end
 $$;
 comment on function core.share_plan() is
-'Waits until no other transaction changes the floor plan, and keeps all from changing it until this one ends. Many can hold it at once.';
+'Waits until no other transaction changes the floor plan, and keeps all from changing it until this one ends. Many can
+hold it at once.';

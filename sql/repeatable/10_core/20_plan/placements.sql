@@ -15,7 +15,8 @@ as $$
     and (p.superseded_at is null or p.superseded_at > known_at)
 $$;
 comment on function core.list_outer_placements(integer[], timestamptz) is
-'Which DPUs count for each space, when, and with which sign: +1 where a person who walks towards the DPU enters the space. Inlined by the planner: no search_path of its own.';
+'Which DPUs count for each space, when, and with which sign: +1 where a person who walks towards the DPU enters the
+space. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.list_hung(at timestamptz)
 returns table (dpu_id integer, mounted_id integer, other_id integer, space_id integer)
@@ -32,7 +33,9 @@ as $$
   where p.superseded_at is null and p.during @> list_hung.at
 $$;
 comment on function core.list_hung(timestamptz) is
-'Where DPUs hang at an instant: the spaces on both sides of the doorway (null: outside), and the one to which the DPU belongs as a sensor: that in which it is mounted, or, mounted outside, the other one. Inlined by the planner: no search_path of its own.';
+'Where DPUs hang at an instant: the spaces on both sides of the doorway (null: outside), and the one to which the DPU
+belongs as a sensor: that in which it is mounted, or, mounted outside, the other one. Inlined by the planner: no
+search_path of its own.';
 
 create or replace function core.get_period(
   from_at timestamptz,
@@ -95,13 +98,15 @@ begin
   if find_mounting.mounted_side is null then
     perform core.refuse(
       422,
-      format('%s is not a side of the doorway %s.', coalesce(quote_literal(mounted_in), 'The outside'), quote_literal(doorway)),
+      format('%s is not a side of the doorway %s.', coalesce(quote_literal(mounted_in), 'The outside'),
+        quote_literal(doorway)),
       place || 'mounted_in', 'Name one of its two sides; null is the outside.');
   end if;
 end
 $$;
 comment on function core.find_mounting(text, text, text) is
-'The doorway and which of its sides (1: a, 2: b) a DPU is mounted on; nulls for no doorway. Errors: PT422 naming place.';
+'The doorway and which of its sides (1: a, 2: b) a DPU is mounted on; nulls for no doorway. Errors: PT422 naming
+place.';
 
 create or replace function core.is_placed(
   dpu_id integer,
@@ -128,7 +133,8 @@ begin
 end
 $$;
 comment on function core.is_placed(integer, integer, smallint, tstzrange) is
-'Whether a DPU hangs above a doorway, mounted on that side, for the whole of a period, as far as is known now. Null doorway: whether it hangs nowhere for the whole period.';
+'Whether a DPU hangs above a doorway, mounted on that side, for the whole of a period, as far as is known now. Null
+doorway: whether it hangs nowhere for the whole period.';
 
 create or replace function core.place_dpu(
   dpu_id integer,
@@ -163,15 +169,18 @@ begin
   perform core.check_cut(array[place_dpu.dpu_id], from_at, place || 'from');
   perform core.check_cut(array[place_dpu.dpu_id], until_at, place || 'until');
 
-  insert into core.placement_change (dpu_id, during, recorded_at) values (place_dpu.dpu_id, v_during, place_dpu.recorded_at)
+  insert into core.placement_change (dpu_id, during, recorded_at) values (place_dpu.dpu_id, v_during,
+    place_dpu.recorded_at)
   returning change_id into v_change_id;
   for v_old in
     select p.* from core.placement p
     where p.dpu_id = place_dpu.dpu_id and p.superseded_at is null and p.during && v_during
   loop
     v_changed := true;
-    update core.placement p set superseded_at = place_dpu.recorded_at, superseded_by = v_change_id where p.placement_id = v_old.placement_id;
-    insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = v_old.doorway_id;
+    update core.placement p set superseded_at = place_dpu.recorded_at, superseded_by = v_change_id
+    where p.placement_id = v_old.placement_id;
+    insert into core.live_change (space_id) select b.space_id from core.boundary b
+    where b.doorway_id = v_old.doorway_id;
     insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at, change_id)
     select v_old.dpu_id, v_old.doorway_id, v_old.mounted_side, r.during, place_dpu.recorded_at, v_old.change_id
     from unnest(tstzmultirange(v_old.during) - tstzmultirange(v_during)) as r (during);
@@ -180,13 +189,18 @@ begin
     return 'updated';
   end if;
   insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at, change_id)
-  values (place_dpu.dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during, place_dpu.recorded_at, v_change_id);
-  insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = v_mounting.doorway_id;
+  values (place_dpu.dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during, place_dpu.recorded_at,
+    v_change_id);
+  insert into core.live_change (space_id) select b.space_id from core.boundary b
+  where b.doorway_id = v_mounting.doorway_id;
   return case when v_changed then 'updated' else 'created' end;
 end
 $$;
 comment on function core.place_dpu(integer, text, text, timestamptz, timestamptz, timestamptz, text) is
-'Records that a DPU is above a doorway during [from_at, until_at). Earlier placements are superseded for that period and kept outside it. Null doorway: it hangs nowhere then. The caller goes on with core.rebase_offline_after. Returns created (no placement was known for that period), updated or unchanged. Errors: PT422, also for a bound within a quarter-hour whose events were dropped; PT403 outside the token''s space.';
+'Records that a DPU is above a doorway during [from_at, until_at). Earlier placements are superseded for that period and
+kept outside it. Null doorway: it hangs nowhere then. The caller goes on with core.rebase_offline_after. Returns created
+(no placement was known for that period), updated or unchanged. Errors: PT422, also for a bound within a quarter-hour
+whose events were dropped; PT403 outside the token''s space.';
 
 create or replace function core.undo_placement(
   dpu_id integer,
@@ -222,7 +236,8 @@ begin
       404, 'No placement of this DPU starts at that instant.', 'from',
       case
         when found and core.get_reach() is null then format(
-          'An older placement goes on from there. To change that, undo the one that ends there: DELETE /v1/dpus/{id}/placements?from=%s.',
+          'An older placement goes on from there. To change that, undo the one that ends there: '
+          'DELETE /v1/dpus/{id}/placements?from=%s.',
           core.format_instant(lower(v_later.during)))
         else 'GET /v1/dpus/{id}/placements lists them. Give the from of one of them.'
       end);
@@ -266,10 +281,14 @@ begin
     select range_merge(range_agg(r.during)) into v_old.during
     from (select g.during from rest g union all select v_old.during) r;
     insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at, change_id)
-    values (undo_placement.dpu_id, v_old.doorway_id, v_old.mounted_side, v_old.during, undo_placement.recorded_at, v_old.change_id);
+    values (undo_placement.dpu_id, v_old.doorway_id, v_old.mounted_side, v_old.during, undo_placement.recorded_at,
+      v_old.change_id);
   end loop;
   insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = any (v_doorways);
 end
 $$;
 comment on function core.undo_placement(integer, timestamptz, timestamptz) is
-'Takes back the placement of a DPU that was recorded last from from_at on: the earlier placements of that period hold again. The caller goes on with core.rebase_offline_after. Errors: PT404 where none starts there (the hint names the one that ends there); PT409 naming the latest one that changed that period since; PT422 for a bound within a quarter-hour whose events were dropped; PT403 outside the token''s space.';
+'Takes back the placement of a DPU that was recorded last from from_at on: the earlier placements of that period hold
+again. The caller goes on with core.rebase_offline_after. Errors: PT404 where none starts there (the hint names the one
+that ends there); PT409 naming the latest one that changed that period since; PT422 for a bound within a quarter-hour
+whose events were dropped; PT403 outside the token''s space.';

@@ -20,7 +20,8 @@ begin
 end
 $$;
 comment on function core.get_reach() is
-'The space to which the token of the statement is limited: it reaches that space and all below it. Null: everything. 0 (no space has it): nothing, since the token is no longer valid.';
+'The space to which the token of the statement is limited: it reaches that space and all below it. Null: everything. 0
+(no space has it): nothing, since the token is no longer valid.';
 
 create or replace function core.list_reach()
 returns integer[]
@@ -44,7 +45,8 @@ as $$
 declare
   v_reach integer := core.get_reach();
 begin
-  return v_reach is null or exists (select from core.list_above(array[is_space_in_reach.space_id]) a where a.above_id = v_reach);
+  return v_reach is null or exists (select from core.list_above(array[is_space_in_reach.space_id]) a
+    where a.above_id = v_reach);
 end
 $$;
 comment on function core.is_space_in_reach(integer) is
@@ -94,9 +96,11 @@ begin
 end
 $$;
 comment on function core.list_asked_spaces(text[], text, boolean) is
-'The spaces that a request asks for, as far as its token reaches: those named (in that order, each once), or one and all below it, or all by their ids. Retired spaces only where they are named.
+'The spaces that a request asks for, as far as its token reaches: those named (in that order, each once), or one and all
+below it, or all by their ids. Retired spaces only where they are named.
 
-known_only: leave out spaces that are unknown or that the token does not reach. Errors: PT404 for such a space otherwise; PT422 for both spaces and under.';
+known_only: leave out spaces that are unknown or that the token does not reach. Errors: PT404 for such a space
+otherwise; PT422 for both spaces and under.';
 
 create or replace function core.is_doorway_seen(doorway_id integer)
 returns boolean
@@ -124,7 +128,8 @@ as $$
 begin
   if core.get_reach() is not null and exists (
     select from core.doorway d cross join unnest(array[d.side_a_id, d.side_b_id]) as side (space_id)
-    where d.doorway_id = check_doorway.doorway_id and side.space_id is not null and not core.is_space_in_reach(side.space_id)
+    where d.doorway_id = check_doorway.doorway_id and side.space_id is not null
+      and not core.is_space_in_reach(side.space_id)
   ) then
     perform core.refuse(
       403, 'One side of the doorway is outside this token''s space.', place,
@@ -133,7 +138,8 @@ begin
 end
 $$;
 comment on function core.check_doorway(integer, text) is
-'Errors: PT403 naming place if one side of a doorway is outside the token''s space. Such a doorway can be read, but not changed.';
+'Errors: PT403 naming place if one side of a doorway is outside the token''s space. Such a doorway can be read, but not
+changed.';
 
 create or replace function core.list_seen_placements(dpus integer[])
 returns table (dpu_id integer, doorway_id integer, during tstzrange)
@@ -153,7 +159,8 @@ begin
 end
 $$;
 comment on function core.list_seen_placements(integer[]) is
-'When DPUs hung, or hang, above doorways that the token can read. A limited token may know and report what DPUs saw in these periods.';
+'When DPUs hung, or hang, above doorways that the token can read. A limited token may know and report what DPUs saw in
+these periods.';
 
 create or replace function core.is_dpu_seen(dpu_id integer)
 returns boolean
@@ -199,4 +206,5 @@ begin
 end
 $$;
 comment on function core.check_dpu(integer, tstzrange, text) is
-'Errors: PT403 naming place unless a DPU hangs, for the whole of a period, above doorways of which both sides are within the token''s space. So a limited token never gains a DPU, or time of one, by what it does itself.';
+'Errors: PT403 naming place unless a DPU hangs, for the whole of a period, above doorways of which both sides are within
+the token''s space. So a limited token never gains a DPU, or time of one, by what it does itself.';

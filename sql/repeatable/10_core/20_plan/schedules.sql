@@ -24,7 +24,8 @@ begin
 end
 $$;
 comment on function core.list_schedules(integer[], timestamptz) is
-'The zone and the daily reset that hold for each space: its own, else those of the nearest space above it that has them, else UTC and never.';
+'The zone and the daily reset that hold for each space: its own, else those of the nearest space above it that has them,
+else UTC and never.';
 
 create or replace function core.get_scheduled_reset(
   day date,
@@ -39,8 +40,10 @@ declare
   v_clock timestamp := day + reset_at;
   v_utc timestamptz := v_clock at time zone 'UTC';
   -- offsets a day before and a day after: they differ only where the clocks change in between
-  v_before interval := ((v_utc - interval '24 hours') at time zone get_scheduled_reset.time_zone) - ((v_utc - interval '24 hours') at time zone 'UTC');
-  v_after interval := ((v_utc + interval '24 hours') at time zone get_scheduled_reset.time_zone) - ((v_utc + interval '24 hours') at time zone 'UTC');
+  v_before interval := ((v_utc - interval '24 hours') at time zone get_scheduled_reset.time_zone)
+    - ((v_utc - interval '24 hours') at time zone 'UTC');
+  v_after interval := ((v_utc + interval '24 hours') at time zone get_scheduled_reset.time_zone)
+    - ((v_utc + interval '24 hours') at time zone 'UTC');
   v_low timestamptz := v_utc - v_after;
   v_high timestamptz := v_utc - v_before;
   v_middle timestamptz;
@@ -67,7 +70,8 @@ $$;
 comment on function core.get_scheduled_reset(date, text, time) is
 'The instant of the daily reset of a local day: the first at which the local clock shows reset_at.
 
-Where the clock skips that time (spring), the first instant after the gap; where it shows it twice (autumn), the first occurrence.';
+Where the clock skips that time (spring), the first instant after the gap; where it shows it twice (autumn), the first
+occurrence.';
 
 create or replace function core.get_latest_scheduled_reset(
   at timestamptz,
@@ -143,7 +147,8 @@ as $$
   -- an explicit one only where it was recorded before the clock was set back
   select least(
     coalesce(core.get_next_scheduled_reset(get_next_reset.at, time_zone, reset_at), 'infinity'),
-    (select min(r.at) from core.reset r where r.space_id = get_next_reset.space_id and r.superseded_at is null and r.at > get_next_reset.at))
+    (select min(r.at) from core.reset r where r.space_id = get_next_reset.space_id and r.superseded_at is null
+      and r.at > get_next_reset.at))
 $$;
 comment on function core.get_next_reset(integer, timestamptz, text, text) is
 'The first reset of a space after an instant, by its zone and its daily reset; infinity where there is none.';
@@ -179,4 +184,5 @@ begin
 end
 $$;
 comment on function core.list_starts(integer[], timestamptz, timestamptz) is
-'Where the count of each space at an instant starts: its latest reset, explicit or daily, and how many people it held then. -infinity and 0 where it was never reset. Explicit beats daily at one instant.';
+'Where the count of each space at an instant starts: its latest reset, explicit or daily, and how many people it held
+then. -infinity and 0 where it was never reset. Explicit beats daily at one instant.';

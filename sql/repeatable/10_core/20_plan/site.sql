@@ -9,14 +9,25 @@ as $$
 begin
   return query
   select k.kind, i.value->>k.name
-  from (values (1, 'space', 'spaces', 'id'), (2, 'doorway', 'doorways', 'id'), (3, 'dpu', 'dpus', 'id'), (4, 'placement', 'placements', 'dpu'))
+  from (values (1, 'space', 'spaces', 'id'), (2, 'doorway', 'doorways', 'id'), (3, 'dpu', 'dpus', 'id'),
+    (4, 'placement', 'placements', 'dpu'))
     as k (place, kind, items, name)
   cross join lateral jsonb_array_elements(site->k.items) with ordinality as i (value, number)
   order by k.place, i.number;
 end
 $$;
 comment on function core.list_site_items(jsonb) is
-'What a site lists, in the order of api.apply_site: the kind of each thing and its id (of a placement, that of its DPU).';
+'What a site lists, in the order of api.apply_site: the kind of each thing and its id (of a placement, that of its
+DPU).';
+
+create or replace function core.list_items(items jsonb)
+returns table (item jsonb, number bigint)
+language sql immutable
+as $$
+  select i.value, i.ordinality - 1 from jsonb_array_elements(items) with ordinality i order by i.ordinality
+$$;
+comment on function core.list_items(jsonb) is
+'The items of an array and their places, from 0, in order. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.list_spaces_in_order(spaces jsonb)
 returns table (item jsonb, number bigint)
@@ -82,7 +93,8 @@ begin
 end
 $$;
 comment on function core.register_listed_spaces(jsonb, integer) is
-'Creates the spaces of a site that are not there yet, and returns an object with their ids as keys. many: from so many new rows on, the table is analyzed.';
+'Creates the spaces of a site that are not there yet, and returns an object with their ids as keys. many: from so many
+new rows on, the table is analyzed.';
 
 create or replace function core.register_listed_dpus(
   dpus jsonb,
@@ -107,7 +119,8 @@ begin
 end
 $$;
 comment on function core.register_listed_dpus(jsonb, integer) is
-'Registers the DPUs of a site that are not there yet, and returns an object with their ids as keys. many: from so many new rows on, the tables are analyzed.';
+'Registers the DPUs of a site that are not there yet, and returns an object with their ids as keys. many: from so many
+new rows on, the tables are analyzed.';
 
 create or replace function core.get_rests(
   dpus text[],
@@ -119,7 +132,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  -- Where two overlap the later one in the list holds, and only that is recorded: else the next time would change it again.
+  -- Where two overlap the later one in the list holds, and only that is recorded: else the
+  -- next time would change it again.
   return (
     select array_agg(p.rest order by p.number)
     from (
@@ -132,7 +146,8 @@ begin
 end
 $$;
 comment on function core.get_rests(text[], tstzrange[]) is
-'What is left of the periods of placements of DPUs, given as parallel arrays, where a later one of the same DPU takes the place of an earlier one.';
+'What is left of the periods of placements of DPUs, given as parallel arrays, where a later one of the same DPU takes
+the place of an earlier one.';
 
 create or replace function core.place_listed_dpu(
   dpu_id integer,
@@ -150,7 +165,8 @@ declare
 begin
   change := 'unchanged';
   for v_part in select unnest(rest) loop
-    change := case core.place_dpu(dpu_id, placement->>'doorway', placement->>'mounted_in', lower(v_part), upper(v_part), recorded_at, place)
+    change := case core.place_dpu(dpu_id, placement->>'doorway', placement->>'mounted_in', lower(v_part), upper(v_part),
+      recorded_at, place)
       when 'unchanged' then change
       when 'created' then case change when 'unchanged' then 'created' else change end
       else 'updated'
@@ -159,4 +175,5 @@ begin
 end
 $$;
 comment on function core.place_listed_dpu(integer, jsonb, tstzmultirange, timestamptz, text) is
-'Records a placement of a site for what is left of its period (core.get_rests). change: created, updated or unchanged. Errors: as core.place_dpu.';
+'Records a placement of a site for what is left of its period (core.get_rests). change: created, updated or unchanged.
+Errors: as core.place_dpu.';

@@ -1,7 +1,7 @@
 -- Changing the floor plan. Callers hold core.lock_plan, pass the instant it returned, and end with core.rebase_changed.
 -- place says where in a request a value stood: '' for a request of its own, 'spaces[3].' in a site.
--- What reads tables that grow while a site is applied does so by their indexes: planned once a connection, on small tables,
--- it would read them whole for each of many.
+-- What reads tables that grow while a site is applied does so by their indexes: planned once a connection, on small
+-- tables, it would read them whole for each of many.
 
 create or replace function core.check_opening_hours(
   opening_hours jsonb,
@@ -50,10 +50,12 @@ declare
   v_user text;
 begin
   select u.name into v_user from (
-    select format('the space %s lies in it', quote_literal(s.id)) from core.space s where s.parent_id = check_retirable.space_id and s.retired_at is null
+    select format('the space %s lies in it', quote_literal(s.id)) from core.space s
+    where s.parent_id = check_retirable.space_id and s.retired_at is null
     union all
     select format('the token %s is limited to it', t.id) from core.token t
-    where t.space_id = check_retirable.space_id and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp())
+    where t.space_id = check_retirable.space_id and t.revoked_at is null
+      and (t.expires_at is null or t.expires_at > clock_timestamp())
   ) as u (name)
   limit 1;
   if found then
@@ -77,7 +79,8 @@ as $$
 begin
   perform core.refuse(
     422,
-    format('%s cannot go there: the tree of spaces would have more than %s levels.', quote_literal(space), core.get_most_levels()),
+    format('%s cannot go there: the tree of spaces would have more than %s levels.', quote_literal(space),
+      core.get_most_levels()),
     place, 'Put it higher up: a building needs a handful of levels.');
 end
 $$;
@@ -116,7 +119,8 @@ begin
 end
 $$;
 comment on function core.check_depth(integer, integer, text, text) is
-'Errors: PT422 naming place if the tree would have more than 32 levels with a space, and what lies in it, below a parent.';
+'Errors: PT422 naming place if the tree would have more than 32 levels with a space, and what lies in it, below a
+parent.';
 
 create or replace function core.check_room(
   spaces jsonb,
@@ -154,7 +158,8 @@ begin
 end
 $$;
 comment on function core.check_room(jsonb, text) is
-'Errors: PT409 naming the place of the first space that is one too many for a limited token. spaces, places: as core.check_spaces.';
+'Errors: PT409 naming the place of the first space that is one too many for a limited token. spaces, places: as
+core.check_spaces.';
 
 create or replace function core.check_spaces(
   spaces jsonb,
@@ -242,7 +247,8 @@ begin
 end
 $$;
 comment on function core.check_spaces(jsonb, text) is
-'Errors: PT422 naming the place of the first space with a wrong value, whatever is stored. Needs no lock of the floor plan. PT409 as core.check_room.
+'Errors: PT422 naming the place of the first space with a wrong value, whatever is stored. Needs no lock of the floor
+plan. PT409 as core.check_room.
 
 spaces: as api.apply_site takes them; places: the format of the place of one, given its number from 0.';
 
@@ -278,7 +284,8 @@ begin
 end
 $$;
 comment on function core.get_new_parent(core.space, jsonb, text) is
-'The parent that a space gets by a patch (core.put_space): its space_id, or null. Errors: PT422 and PT403 naming parent.';
+'The parent that a space gets by a patch (core.put_space): its space_id, or null. Errors: PT422 and PT403 naming
+parent.';
 
 create or replace function core.put_schedule(
   space_id integer,
@@ -309,7 +316,8 @@ begin
 end
 $$;
 comment on function core.put_schedule(integer, jsonb, timestamptz) is
-'Records the time_zone and reset_at of a patch (core.put_space) for a space, if they differ from those that it has; says whether it did.';
+'Records the time_zone and reset_at of a patch (core.put_space) for a space, if they differ from those that it has; says
+whether it did.';
 
 create or replace function core.put_space(
   space text,
@@ -374,7 +382,8 @@ begin
     set name = v_new.name, capacity = v_new.capacity, opening_hours = v_new.opening_hours, parent_id = v_new.parent_id,
       offline_after_seconds = v_new.offline_after_seconds, retired_at = v_new.retired_at
     where s.space_id = v_space.space_id;
-    if (v_new.parent_id, v_new.offline_after_seconds) is distinct from (v_space.parent_id, v_space.offline_after_seconds) then
+    if (v_new.parent_id, v_new.offline_after_seconds)
+      is distinct from (v_space.parent_id, v_space.offline_after_seconds) then
       v_below := array(select core.list_subtree(v_space.space_id));
       v_doorways := array(
         select d.doorway_id from core.doorway d where d.side_a_id = any (v_below) or d.side_b_id = any (v_below));
@@ -402,4 +411,5 @@ begin
 end
 $$;
 comment on function core.put_space(text, jsonb, timestamptz, text) is
-'Creates a space or changes what patch names (null clears, absent leaves as is). Returns created, updated or unchanged. Errors: PT422; PT404 and PT403 outside the token''s space.';
+'Creates a space or changes what patch names (null clears, absent leaves as is). Returns created, updated or unchanged.
+Errors: PT422; PT404 and PT403 outside the token''s space.';

@@ -18,7 +18,8 @@ as $$
       or exists (select from pg_timezone_abbrevs a where a.abbrev = z.name and a.utc_offset <> z.always))
 $$;
 comment on function core.get_zone_instead(text) is
-'The zone to use instead of one whose name is also an abbreviation, such as CET: PostgreSQL takes the name for the abbreviation, which is a fixed offset. Null for all others, also for zones with this offset all year (UTC, EST).';
+'The zone to use instead of one whose name is also an abbreviation, such as CET: PostgreSQL takes the name for the
+abbreviation, which is a fixed offset. Null for all others, also for zones with this offset all year (UTC, EST).';
 
 create or replace function core.explain_time_zone(
   time_zone text,
@@ -32,7 +33,8 @@ declare
   v_instead text := core.get_zone_instead(time_zone);
 begin
   if v_instead is not null then
-    message := format('%s is also an abbreviation: it would be a fixed offset, without summer time.', quote_literal(time_zone));
+    message := format('%s is also an abbreviation: it would be a fixed offset, without summer time.',
+      quote_literal(time_zone));
     hint := format('Use the name of a place, such as %s.', v_instead);
   else
     message := format('%s is not a time zone.', quote_literal(left(time_zone, 80)));
@@ -52,7 +54,8 @@ declare
   v_wanted text[] := array(
     select n.name from (select distinct u.name from unnest(names) as u (name)) n
     where n.name is not null and core.get_zone_instead(n.name) is null);
-  v_used text[] := array(select n.name from unnest(v_wanted) as n (name) where exists (select from core.schedule s where s.time_zone = n.name));
+  v_used text[] := array(select n.name from unnest(v_wanted) as n (name)
+    where exists (select from core.schedule s where s.time_zone = n.name));
 begin
   -- pg_timezone_names reads files: a zone that is in use was checked before
   if v_used @> v_wanted then

@@ -70,7 +70,8 @@ as $$
   having count(*) = 1
 $$;
 comment on function core.derive_boundary(integer[]) is
-'The outer doorways of each space, from the tree: doorways with exactly one side in its subtree, and which side that is. For some doorways, or all (null).';
+'The outer doorways of each space, from the tree: doorways with exactly one side in its subtree, and which side that is.
+For some doorways, or all (null).';
 
 create or replace function core.rebuild_boundary(doorways integer[])
 returns void
@@ -86,4 +87,5 @@ as $$
   select d.space_id, d.doorway_id, d.inner_side from core.derive_boundary(doorways) d;
 $$;
 comment on function core.rebuild_boundary(integer[]) is
-'Updates core.boundary for some doorways, and adds the spaces concerned to core.live_change. The caller holds core.lock_plan.';
+'Updates core.boundary for some doorways, and adds the spaces concerned to core.live_change. The caller holds
+core.lock_plan.';

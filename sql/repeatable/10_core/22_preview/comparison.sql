@@ -14,7 +14,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  select array_agg(2 * p.number + p.side), array_agg(p.dpu_id), array_agg(p.sign), array_agg(c.from_at), array_agg(c.until_at)
+  select array_agg(2 * p.number + p.side), array_agg(p.dpu_id), array_agg(p.sign), array_agg(c.from_at),
+    array_agg(c.until_at)
   into owners, dpus, signs, froms, untils
   from (
     select
@@ -27,13 +28,15 @@ begin
   join core.dpu_state d on d.dpu_id = p.dpu_id and d.first_time <= now_at
   cross join lateral (
     -- as core.list_parts
-    select greatest(p.from_at, public.time_bucket(interval '30 days', d.first_time)) as from_at, least(p.until_at, now_at + interval '1 microsecond') as until_at
+    select greatest(p.from_at, public.time_bucket(interval '30 days', d.first_time)) as from_at,
+      least(p.until_at, now_at + interval '1 microsecond') as until_at
   ) c
   where c.from_at < c.until_at;
 end
 $$;
 comment on function core.get_fact_parts(jsonb, timestamptz) is
-'The parts of the facts of core.list_changed_facts, up to now_at, beside each other. owners: twice the number of the space (from 1) for a part before the change, and one more for a part after it.';
+'The parts of the facts of core.list_changed_facts, up to now_at, beside each other. owners: twice the number of the
+space (from 1) for a part before the change, and one more for a part after it.';
 
 create or replace function core.get_fact_resets(
   spaces jsonb,
@@ -85,7 +88,8 @@ begin
 
   -- daily ones as well: a recorded one stands for a daily one at its instant
   with schedule as materialized (
-    select s.number, f.side, f.value->>'time_zone' as time_zone, f.value->>'reset_at' as reset_at, v_lows[s.number] as low
+    select s.number, f.side, f.value->>'time_zone' as time_zone, f.value->>'reset_at' as reset_at,
+      v_lows[s.number] as low
     from jsonb_array_elements(spaces) with ordinality as s (value, number)
     cross join lateral (values (0, s.value->'before'), (1, s.value->'after')) as f (side, value)
     where f.value->>'reset_at' <> 'never' and v_lows[s.number] <= now_at
@@ -93,14 +97,16 @@ begin
   daily as materialized (
     select distinct z.time_zone, z.reset_at, d.at
     from (select s.time_zone, s.reset_at, min(s.low) as low from schedule s group by s.time_zone, s.reset_at) z
-    cross join generate_series((z.low at time zone z.time_zone)::date - 1, (now_at at time zone z.time_zone)::date + 1, interval '1 day') as g (day)
+    cross join generate_series((z.low at time zone z.time_zone)::date - 1, (now_at at time zone z.time_zone)::date + 1,
+      interval '1 day') as g (day)
     cross join lateral core.get_scheduled_reset(g.day::date, z.time_zone, z.reset_at::time) as d (at)
     where d.at >= z.low and d.at <= now_at
   )
   select array_agg(r.number), array_agg(r.at), array_agg(r.before), array_agg(r.after)
   into numbers, ats, befores, afters
   from (
-    select n.number, n.at, coalesce(max(n.before), max(n.daily_before)) as before, coalesce(max(n.after), max(n.daily_after)) as after
+    select n.number, n.at, coalesce(max(n.before), max(n.daily_before)) as before,
+      coalesce(max(n.after), max(n.daily_after)) as after
     from (
       select t.number, t.at, t.before, t.after, null::integer as daily_before, null::integer as daily_after
       from unnest(numbers, ats, befores, afters) as t (number, at, before, after)
@@ -114,7 +120,9 @@ begin
 end
 $$;
 comment on function core.get_fact_resets(jsonb, timestamptz, integer[], timestamptz[]) is
-'The resets of the facts of core.list_changed_facts up to now_at, recorded and daily ones, beside each other: the number of the space (from 1), the instant, and the count that it sets before and after the change (null: there is none on that side).
+'The resets of the facts of core.list_changed_facts up to now_at, recorded and daily ones, beside each other: the number
+of the space (from 1), the instant, and the count that it sets before and after the change (null: there is none on that
+side).
 
 owners, froms: as core.get_fact_parts has them.';
 
@@ -156,7 +164,8 @@ begin
 end
 $$;
 comment on function core.get_open_questions(integer[], timestamptz[], integer[], integer[]) is
-'What has to be summed where one side alone has a reset (core.get_fact_resets), since the count of the other side goes on there: a question for core.sum_questions each, and beside it the count that it starts from.';
+'What has to be summed where one side alone has a reset (core.get_fact_resets), since the count of the other side goes
+on there: a question for core.sum_questions each, and beside it the count that it starts from.';
 
 create or replace function core.get_turned_parts(
   owners integer[],
@@ -193,7 +202,8 @@ begin
 end
 $$;
 comment on function core.get_turned_parts(integer[], integer[], integer[], timestamptz[], timestamptz[]) is
-'The parts (core.get_fact_parts) that count otherwise after the change: the number of the space, and the sign that they add.';
+'The parts (core.get_fact_parts) that count otherwise after the change: the number of the space, and the sign that they
+add.';
 
 create or replace function core.get_reset_values(
   numbers integer[],
@@ -226,13 +236,17 @@ begin
       else r.after - r.before
     end order by r.ordinal) into v_values
   from unnest(numbers, ats, befores, afters) with ordinality as r (number, at, before, after, ordinal)
-  left join unnest(v_asked, v_ats, v_bases) with ordinality as q (owner, at, base, question) on q.owner / 2 = r.number and q.at = r.at
-  left join core.sum_questions(v_asked, v_sinces, v_ats, owners, dpus, signs, froms, untils) n on n.question = q.question;
+  left join unnest(v_asked, v_ats, v_bases) with ordinality as q (owner, at, base, question) on q.owner / 2 = r.number
+    and q.at = r.at
+  left join core.sum_questions(v_asked, v_sinces, v_ats, owners, dpus, signs, froms, untils) n
+    on n.question = q.question;
   return v_values;
 end
 $$;
-comment on function core.get_reset_values(integer[], timestamptz[], integer[], integer[], integer[], integer[], integer[], timestamptz[], timestamptz[]) is
-'By how many people the count after the change differs from the count before it, at each reset of core.get_fact_resets. The other arrays are those of core.get_fact_parts. Errors: PT422 where it would need events that were dropped.';
+comment on function core.get_reset_values(integer[], timestamptz[], integer[], integer[], integer[], integer[],
+  integer[], timestamptz[], timestamptz[]) is
+'By how many people the count after the change differs from the count before it, at each reset of core.get_fact_resets.
+The other arrays are those of core.get_fact_parts. Errors: PT422 where it would need events that were dropped.';
 
 create or replace function core.list_count_changes(
   reset_numbers integer[],
@@ -259,7 +273,8 @@ begin
     -- an event at the instant of a reset belongs to before it
     select number, at, max(value) as value, coalesce(sum(net), 0) as net
     from (
-      select r.number, r.at, r.value, null::bigint as net from unnest(reset_numbers, reset_ats, reset_values) as r (number, at, value)
+      select r.number, r.at, r.value, null::bigint as net
+      from unnest(reset_numbers, reset_ats, reset_values) as r (number, at, value)
       union all
       select f.number, f.at, null, f.net from flow f
     ) s
@@ -271,11 +286,14 @@ begin
   select
     n.number, n.at, lead(n.at) over (partition by n.number order by n.at) as until_at,
     coalesce(max(n.value) over (partition by n.number, n.resets), 0)
-      + sum(case when n.value is null then n.net else 0 end) over (partition by n.number, n.resets order by n.at) as value
+      + sum(case when n.value is null then n.net else 0 end) over (partition by n.number, n.resets
+        order by n.at) as value
   from numbered n;
 end
 $$;
-comment on function core.list_count_changes(integer[], timestamptz[], bigint[], integer[], integer[], integer[], timestamptz[], timestamptz[]) is
-'How the raw count after the change less that before it goes, for each space by its number: value from at up to until_at (null: still).
+comment on function core.list_count_changes(integer[], timestamptz[], bigint[], integer[], integer[],
+  integer[], timestamptz[], timestamptz[]) is
+'How the raw count after the change less that before it goes, for each space by its number: value from at up to until_at
+(null: still).
 
 reset_values: as core.get_reset_values, beside the resets; the other arrays are those of core.get_turned_parts.';

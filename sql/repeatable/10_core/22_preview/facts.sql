@@ -1,5 +1,6 @@
--- What a change of the floor plan would do to counts. The change is made and rolled back, and the facts before and after it
--- are compared: of each space the parts that its count is made of (which DPU counts when, with which sign), and its resets.
+-- What a change of the floor plan would do to counts. The change is made and rolled back, and the facts
+-- before and after it are compared: of each space the parts that its count is made of (which DPU counts
+-- when, with which sign), and its resets.
 
 create or replace function core.get_facts(
   spaces integer[],
@@ -11,7 +12,8 @@ set search_path = pg_catalog, pg_temp
 as $$
   with part as (
     select p.space_id, jsonb_agg(
-      jsonb_build_array(p.dpu_id, p.sign, lower(p.during), coalesce(upper(p.during), 'infinity')) order by p.dpu_id, lower(p.during)) as parts
+      jsonb_build_array(p.dpu_id, p.sign, lower(p.during), coalesce(upper(p.during), 'infinity'))
+        order by p.dpu_id, lower(p.during)) as parts
     from core.list_outer_placements(spaces) p
     group by p.space_id
   ),
@@ -22,14 +24,16 @@ as $$
     group by r.space_id
   )
   select coalesce(jsonb_object_agg(s.space_id, jsonb_build_object(
-    'space', s.id, 'time_zone', h.time_zone, 'reset_at', h.reset_at, 'parts', coalesce(p.parts, '[]'), 'resets', r.resets)), '{}')
+    'space', s.id, 'time_zone', h.time_zone, 'reset_at', h.reset_at, 'parts', coalesce(p.parts, '[]'), 'resets',
+    r.resets)), '{}')
   from core.space s
   join core.list_schedules(spaces) h on h.space_id = s.space_id
   left join part p on p.space_id = s.space_id
   left join reset r on r.space_id = s.space_id
 $$;
 comment on function core.get_facts(integer[], boolean) is
-'What counts of spaces follow from, as JSON by space_id: {space, time_zone, reset_at, parts: [[dpu_id, sign, from, until]], resets: [[at, count]]}. resets: the recorded ones, null unless asked for.';
+'What counts of spaces follow from, as JSON by space_id: {space, time_zone, reset_at, parts: [[dpu_id, sign, from,
+until]], resets: [[at, count]]}. resets: the recorded ones, null unless asked for.';
 
 create or replace function core.list_changed_facts(
   before jsonb,
@@ -48,7 +52,8 @@ as $$
   where f.before is distinct from f.after and (core.get_reach() is null or core.is_space_in_reach(f.space_id))
 $$;
 comment on function core.list_changed_facts(jsonb, jsonb) is
-'The spaces within reach whose facts differ, as core.get_facts gave them: [{space_id, before, after}]. before is null for a new one.';
+'The spaces within reach whose facts differ, as core.get_facts gave them: [{space_id, before, after}]. before is null
+for a new one.';
 
 create or replace function core.list_flow_changes(
   numbers integer[],
@@ -99,7 +104,8 @@ begin
 end
 $$;
 comment on function core.list_flow_changes(integer[], integer[], integer[], timestamptz[], timestamptz[]) is
-'The signed sum of directions at each instant of events of DPUs in [from, until) each, from parallel arrays. Where events were dropped: by quarter-hours.';
+'The signed sum of directions at each instant of events of DPUs in [from, until) each, from parallel arrays. Where
+events were dropped: by quarter-hours.';
 
 create or replace function core.sum_questions(
   questions integer[],
@@ -140,5 +146,7 @@ begin
   group by q.question;
 end
 $$;
-comment on function core.sum_questions(integer[], timestamptz[], timestamptz[], integer[], integer[], integer[], timestamptz[], timestamptz[]) is
-'For each question, by its place from 1: the signed sum in (since, at] over the parts of its owner. Questions and parts are parallel arrays each. What sums to 0 can be left out. Errors: PT422 where it would need events that were dropped.';
+comment on function core.sum_questions(integer[], timestamptz[], timestamptz[], integer[], integer[],
+  integer[], timestamptz[], timestamptz[]) is
+'For each question, by its place from 1: the signed sum in (since, at] over the parts of its owner. Questions and parts
+are parallel arrays each. What sums to 0 can be left out. Errors: PT422 where it would need events that were dropped.';

@@ -36,7 +36,8 @@ declare
 begin
   return query
   select
-    t.id, t.name, core.include_scopes(t.scopes), s.id, t.events_per_second, t.requests_per_second, t.created_at, t.expires_at, t.revoked_at, t.last_used_at,
+    t.id, t.name, core.include_scopes(t.scopes), s.id, t.events_per_second, t.requests_per_second, t.created_at,
+    t.expires_at, t.revoked_at, t.last_used_at,
     case when v_reach is null or m.space_id = any (v_reach) then m.id end
   from core.token t
   left join core.space s on s.space_id = t.space_id
@@ -52,7 +53,8 @@ returns integer
 language sql immutable
 as $$ select 10 $$;
 comment on function core.get_max_generations() is
-'How many generations of tokens a family can have, each made by the one before. Inlined by the planner: no search_path of its own.';
+'How many generations of tokens a family can have, each made by the one before. Inlined by the planner: no search_path
+of its own.';
 
 create or replace function core.list_makers(token_id integer)
 returns table (maker_id integer, steps integer)
@@ -75,7 +77,8 @@ begin
 end
 $$;
 comment on function core.list_makers(integer) is
-'A token (steps: 0), the token that made it, and so on, as long as they are limited to a space. The last row is the first of the family.
+'A token (steps: 0), the token that made it, and so on, as long as they are limited to a space. The last row is the
+first of the family.
 
 A family shares its limits. A token that was made by one without a space begins a family of its own.';
 
@@ -109,7 +112,8 @@ begin
 end
 $$;
 comment on function core.is_family_full(integer) is
-'Whether the family that begins with this token is full. Tokens that are valid count, and all that were made in the last 24 hours: so revoking some makes no room for new ones on the same day.';
+'Whether the family that begins with this token is full. Tokens that are valid count, and all that were made in the last
+24 hours: so revoking some makes no room for new ones on the same day.';
 
 create or replace function core.get_family(token text)
 returns integer

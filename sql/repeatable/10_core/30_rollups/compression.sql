@@ -9,8 +9,8 @@ begin
   -- who waits for this lock holds up whoever comes after: better come again
   perform set_config('lock_timeout', '500ms', true);
   begin
-    -- The rows are truncated in the end, while nobody reads the chunk. Whether somebody does is asked before the work too,
-    -- and the lock is let go of at once: readers need not wait for the work.
+    -- The rows are truncated in the end, while nobody reads the chunk. Whether somebody does is asked before the work
+    -- too, and the lock is let go of at once: readers need not wait for the work.
     execute format('lock table %s in access exclusive mode', chunk);
     raise exception using errcode = 'PT000';
   exception when sqlstate 'PT000' then
@@ -23,7 +23,8 @@ exception when lock_not_available or deadlock_detected then
 end
 $$;
 comment on function core.try_compress(regclass) is
-'Compresses a chunk, unless others keep it busy for more than half a second; says whether it did. Late events for the chunk wait until the transaction ends.';
+'Compresses a chunk, unless others keep it busy for more than half a second; says whether it did. Late events for the
+chunk wait until the transaction ends.';
 
 create or replace procedure core.compress_due(inout failure text default null)
 language plpgsql
@@ -31,19 +32,22 @@ as $$
 declare
   v_chunk regclass;
 begin
-  -- Not by a policy of TimescaleDB's own: it would also compress again what came late, segment by segment, and then older
-  -- snapshots miss rows of the chunk (seen on 2.28.3). What comes late stays beside the compressed rows until it is much;
-  -- then the chunk is compressed anew as a whole, under a lock that readers wait for.
-  perform set_config(s.name, 'off', false) from pg_settings s where s.name = 'timescaledb.enable_segmentwise_recompression';
+  -- Not by a policy of TimescaleDB's own: it would also compress again what came late, segment by segment, and then
+  -- older snapshots miss rows of the chunk (seen on 2.28.3). What comes late stays beside the compressed rows until it
+  -- is much; then the chunk is compressed anew as a whole, under a lock that readers wait for.
+  perform set_config(s.name, 'off', false) from pg_settings s
+    where s.name = 'timescaledb.enable_segmentwise_recompression';
   for v_chunk in
     select format('%I.%I', c.chunk_schema, c.chunk_name)::regclass
     from timescaledb_information.chunks c
     left join timescaledb_information.continuous_aggregates a
-      on a.materialization_hypertable_schema = c.hypertable_schema and a.materialization_hypertable_name = c.hypertable_name
+      on a.materialization_hypertable_schema = c.hypertable_schema
+        and a.materialization_hypertable_name = c.hypertable_name
     where c.range_end < clock_timestamp() - interval '7 days'
       and ((a.view_schema = 'core' and a.view_name = 'dpu_flow_15m_v1' and not c.is_compressed)
         or (c.hypertable_schema = 'core' and c.hypertable_name = 'event'
-          and (not c.is_compressed or pg_relation_size(format('%I.%I', c.chunk_schema, c.chunk_name)) > 8 * 1024 * 1024)))
+          and (not c.is_compressed or pg_relation_size(format('%I.%I', c.chunk_schema, c.chunk_name))
+            > 8 * 1024 * 1024)))
     order by c.range_start
   loop
     begin

@@ -9,14 +9,16 @@ declare
   v_holders text[] := array(
     select l.virtualtransaction from pg_locks l
     where l.locktype = 'relation' and l.relation = 'core.lock_plan'::regclass and l.mode = 'RowShareLock' and l.granted
-      and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.pid <> pg_backend_pid());
+      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+      and l.pid <> pg_backend_pid());
 begin
-  -- By the number of looks and not by the clock, which may be what jumps. Where it is set back during pg_sleep, that takes
-  -- as long as the jump: rollups stand still meanwhile, and answers are right without them.
+  -- By the number of looks and not by the clock, which may be what jumps. Where it is set back during pg_sleep, that
+  -- takes as long as the jump: rollups stand still meanwhile, and answers are right without them.
   for v_look in 0 .. ceil(seconds / 0.05)::integer loop
     if not exists (
       select from pg_locks l
-      where l.locktype = 'relation' and l.relation = 'core.lock_plan'::regclass and l.virtualtransaction = any (v_holders))
+      where l.locktype = 'relation' and l.relation = 'core.lock_plan'::regclass
+        and l.virtualtransaction = any (v_holders))
     then
       return true;
     end if;
@@ -48,7 +50,8 @@ begin
     return;
   end if;
   commit;
-  -- Whoever stores events from here on reads this goal, whatever the clock shows then, and marks what is too late for it.
+  -- Whoever stores events from here on reads this goal, whatever the clock shows then, and
+  -- marks what is too late for it.
   v_goal := public.time_bucket(interval '15 minutes', clock_timestamp() - interval '30 minutes');
   update core.rollup_state s set goal_at = v_goal;
   commit;
@@ -72,7 +75,8 @@ begin
       -- days near one another together, up to 30: what lies between them is not refreshed for it
       select min(r.day) as low, max(r.day) + interval '24 hours' as high
       from (
-        select d.day, public.time_bucket(interval '30 days', d.day) as month, count(*) filter (where d.is_apart) over (order by d.day) as island
+        select d.day, public.time_bucket(interval '30 days', d.day) as month, count(*)
+          filter (where d.is_apart) over (order by d.day) as island
         from (
           select m.day, m.day - lag(m.day) over (order by m.day) > interval '168 hours' as is_apart
           from (
@@ -89,7 +93,8 @@ begin
     if v_from < v_until then
       call core.refresh_range(v_from, v_until, v_until);
     end if;
-    update core.rollup_state s set materialized_until = greatest(s.materialized_until, v_until), refreshed_at = clock_timestamp();
+    update core.rollup_state s set materialized_until = greatest(s.materialized_until, v_until),
+      refreshed_at = clock_timestamp();
     -- A mark that we see, though by its number it cannot have been committed yet, is from another server: it was there
     -- when its dump was restored.
     delete from core.late_mark m
@@ -102,7 +107,9 @@ begin
 end
 $$;
 comment on procedure core.refresh_rollups(integer, jsonb) is
-'Refreshes the rollups up to 30 minutes before now and under every late mark, then moves rollup_state and clears the marks. This keeps counts fast. Does nothing while another refresh runs, or where a transaction that stores events lasts longer than config.wait_seconds (30). Call it on its own, outside of a transaction.';
+'Refreshes the rollups up to 30 minutes before now and under every late mark, then moves rollup_state and clears the
+marks. This keeps counts fast. Does nothing while another refresh runs, or where a transaction that stores events lasts
+longer than config.wait_seconds (30). Call it on its own, outside of a transaction.';
 
 create or replace procedure core.refresh_range(
   low timestamptz,
@@ -113,9 +120,11 @@ language plpgsql
 as $$
 declare
   v_day_low timestamptz := public.time_bucket(interval '1 day', low);
-  v_day_high timestamptz := public.time_bucket(interval '1 day', least(high + interval '24 hours' - interval '1 microsecond', materialized_until));
+  v_day_high timestamptz := public.time_bucket(interval '1 day',
+    least(high + interval '24 hours' - interval '1 microsecond', materialized_until));
   v_month_low timestamptz := public.time_bucket(interval '30 days', low);
-  v_month_high timestamptz := public.time_bucket(interval '30 days', least(high + interval '720 hours' - interval '1 microsecond', materialized_until));
+  v_month_high timestamptz := public.time_bucket(interval '30 days',
+    least(high + interval '720 hours' - interval '1 microsecond', materialized_until));
 begin
   commit;
   call core.refresh_rollup('core.dpu_flow_15m_v1', low, least(high, materialized_until));
@@ -132,4 +141,5 @@ begin
 end
 $$;
 comment on procedure core.refresh_range(timestamptz, timestamptz, timestamptz) is
-'Refreshes the rollups of [low, high): quarter-hours, and the whole days and 30 days before materialized_until that they belong to.';
+'Refreshes the rollups of [low, high): quarter-hours, and the whole days and 30 days before materialized_until that they
+belong to.';

@@ -34,8 +34,10 @@ begin
   where n.net <> 0;
 end
 $$;
-comment on function core.sum_events(bigint[], integer[], timestamptz[], timestamptz[], timestamptz, timestamptz, timestamptz) is
-'Sums of directions over raw events in [from, until) each, from parallel arrays; all within [low, high). Parts that sum to 0 are left out.';
+comment on function core.sum_events(bigint[], integer[], timestamptz[], timestamptz[], timestamptz,
+  timestamptz, timestamptz) is
+'Sums of directions over raw events in [from, until) each, from parallel arrays; all within [low, high). Parts that sum
+to 0 are left out.';
 
 create or replace function core.sum_flow_15m(
   parts bigint[],
@@ -74,8 +76,11 @@ begin
   where n.net <> 0;
 end
 $$;
-comment on function core.sum_flow_15m(bigint[], integer[], timestamptz[], timestamptz[], timestamptz, timestamptz, boolean) is
-'As core.sum_events, over quarter-hours. Each bound is the start of a quarter-hour or the microsecond after it: a count begins just after a reset, and includes the instant that it is asked for. is_marked: leave out those under a late mark.';
+comment on function core.sum_flow_15m(bigint[], integer[], timestamptz[], timestamptz[], timestamptz,
+  timestamptz, boolean) is
+'As core.sum_events, over quarter-hours. Each bound is the start of a quarter-hour or the microsecond after it: a count
+begins just after a reset, and includes the instant that it is asked for. is_marked: leave out those under a late
+mark.';
 
 create or replace function core.sum_flow_1d(
   parts bigint[],
@@ -98,7 +103,8 @@ begin
   cross join lateral (
     select sum(f.net)::bigint as net
     from core.dpu_flow_1d_v1 f
-    where f.dpu_id = s.dpu_id and f.bucket >= s.from_at and f.bucket < s.until_at and f.bucket >= low and f.bucket < high
+    where f.dpu_id = s.dpu_id and f.bucket >= s.from_at and f.bucket < s.until_at and f.bucket >= low
+      and f.bucket < high
       and (not is_marked or not exists (
         select from core.late_mark m
         where m.dpu_id = s.dpu_id and m.bucket >= f.bucket and m.bucket < f.bucket + interval '24 hours'))
@@ -106,7 +112,8 @@ begin
   where n.net <> 0;
 end
 $$;
-comment on function core.sum_flow_1d(bigint[], integer[], timestamptz[], timestamptz[], timestamptz, timestamptz, boolean) is
+comment on function core.sum_flow_1d(bigint[], integer[], timestamptz[], timestamptz[], timestamptz,
+  timestamptz, boolean) is
 'As core.sum_events, over whole UTC days; is_marked: leave out those with a late mark in them.';
 
 create or replace function core.sum_flow_30d(
@@ -130,7 +137,8 @@ begin
   cross join lateral (
     select sum(f.net)::bigint as net
     from core.dpu_flow_30d_v1 f
-    where f.dpu_id = s.dpu_id and f.bucket >= s.from_at and f.bucket < s.until_at and f.bucket >= low and f.bucket < high
+    where f.dpu_id = s.dpu_id and f.bucket >= s.from_at and f.bucket < s.until_at and f.bucket >= low
+      and f.bucket < high
       and (not is_marked or not exists (
         select from core.late_mark m
         where m.dpu_id = s.dpu_id and m.bucket >= f.bucket and m.bucket < f.bucket + interval '720 hours'))
@@ -138,7 +146,8 @@ begin
   where n.net <> 0;
 end
 $$;
-comment on function core.sum_flow_30d(bigint[], integer[], timestamptz[], timestamptz[], timestamptz, timestamptz, boolean) is
+comment on function core.sum_flow_30d(bigint[], integer[], timestamptz[], timestamptz[], timestamptz,
+  timestamptz, boolean) is
 'As core.sum_events, over whole 30 days; is_marked: leave out those with a late mark in them.';
 
 create or replace function core.cut_parts(
@@ -161,9 +170,12 @@ begin
     -- the rollups say what happened exactly at the start of a quarter-hour: the microsecond behind it will do as well
     select
       p.part, p.dpu_id, p.from_at, p.until_at,
-      case when p.from_at = c.after_from then c.after_from else public.time_bucket(interval '15 minutes', p.from_at + interval '15 minutes' - c_instant) end as quarter_from,
+      case when p.from_at = c.after_from then c.after_from
+        else public.time_bucket(interval '15 minutes',
+        p.from_at + interval '15 minutes' - c_instant) end as quarter_from,
       case when p.until_at = c.after_until and p.until_at <= cut_parts.materialized_until then c.after_until
-        else public.time_bucket(interval '15 minutes', least(p.until_at, cut_parts.materialized_until)) end as quarter_until
+        else public.time_bucket(interval '15 minutes',
+          least(p.until_at, cut_parts.materialized_until)) end as quarter_until
     from unnest(dpus, froms, untils) with ordinality as p (dpu_id, from_at, until_at, part)
     cross join lateral (
       select
@@ -190,7 +202,8 @@ begin
   mark as (
     select distinct q.part, q.dpu_id, q.from_at, q.until_at, m.bucket, q.day_from, q.day_until
     from quartered q
-    join core.late_mark m on m.dpu_id = q.dpu_id and m.bucket >= q.quarter_from - c_instant and m.bucket < q.quarter_until
+    join core.late_mark m on m.dpu_id = q.dpu_id and m.bucket >= q.quarter_from - c_instant
+      and m.bucket < q.quarter_until
     where is_marked
   ),
   marked_day as (
@@ -206,23 +219,27 @@ begin
   )
   select s.part, s.dpu_id, s.grain, s.from_at, s.until_at
   from (
-    select w.part, w.dpu_id, 'event' as grain, w.from_at, w.until_at from whole w where w.quarter_from >= w.quarter_until
+    select w.part, w.dpu_id, 'event' as grain, w.from_at, w.until_at from whole w
+    where w.quarter_from >= w.quarter_until
     union all
     select q.part, q.dpu_id, 'event', q.from_at, q.quarter_from from quartered q
     union all
     select q.part, q.dpu_id, 'event', q.quarter_until, q.until_at from quartered q
     union all
-    select m.part, m.dpu_id, 'event', greatest(m.bucket, m.from_at), least(m.bucket + interval '15 minutes', m.until_at) from mark m
+    select m.part, m.dpu_id, 'event', greatest(m.bucket, m.from_at), least(m.bucket + interval '15 minutes', m.until_at)
+    from mark m
     union all
     select q.part, q.dpu_id, '15m', q.quarter_from, least(q.day_from, q.quarter_until) from quartered q
     union all
-    select q.part, q.dpu_id, '15m', greatest(q.day_until, q.quarter_from), q.quarter_until from quartered q where q.day_from <= q.day_until
+    select q.part, q.dpu_id, '15m', greatest(q.day_until, q.quarter_from), q.quarter_until from quartered q
+    where q.day_from <= q.day_until
     union all
     select m.part, m.dpu_id, '15m', m.bucket, m.bucket + interval '24 hours' from marked_day m
     union all
     select d.part, d.dpu_id, '1d', d.day_from, least(d.month_from, d.day_until) from dayed d
     union all
-    select d.part, d.dpu_id, '1d', greatest(d.month_until, d.day_from), d.day_until from dayed d where d.month_from <= d.month_until
+    select d.part, d.dpu_id, '1d', greatest(d.month_until, d.day_from), d.day_until from dayed d
+    where d.month_from <= d.month_until
     union all
     select m.part, m.dpu_id, '1d', m.bucket, m.bucket + interval '720 hours' from marked_month m
     union all
@@ -232,7 +249,9 @@ begin
 end
 $$;
 comment on function core.cut_parts(integer[], timestamptz[], timestamptz[], timestamptz, boolean) is
-'Cuts the range of each part into pieces. grain: what a piece is read from, event, 15m, 1d or 30d. A piece of a rollup leaves out its marked buckets; they are pieces of the next finer grain. is_marked: whether any of the DPUs has a late mark.';
+'Cuts the range of each part into pieces. grain: what a piece is read from, event, 15m, 1d or 30d. A piece of a rollup
+leaves out its marked buckets; they are pieces of the next finer grain. is_marked: whether any of the DPUs has a late
+mark.';
 
 create or replace function core.sum_parts(
   dpus integer[],
@@ -273,7 +292,8 @@ begin
   v_is_marked := exists (select from core.late_mark m where m.dpu_id = any (dpus));
   for v_piece in
     select
-      c.grain, array_agg(c.part) as parts, array_agg(c.dpu_id) as dpus, array_agg(c.from_at) as froms, array_agg(c.until_at) as untils,
+      c.grain, array_agg(c.part) as parts, array_agg(c.dpu_id) as dpus, array_agg(c.from_at) as froms,
+      array_agg(c.until_at) as untils,
       min(c.from_at) as low, max(c.until_at) as high
     from core.cut_parts(dpus, froms, untils, v_until, v_is_marked) c
     -- pieces that lie near one another are read together
@@ -286,22 +306,33 @@ begin
     case v_piece.grain
       when 'event' then
         if v_piece.low < v_events_from then
-          return query select s.part, s.net from core.sum_kept_events(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, 'infinity', place) s;
+          return query select s.part, s.net
+          from core.sum_kept_events(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, 'infinity', place) s;
           v_piece.low := v_events_from;
         end if;
-        return query select s.part, s.net from core.sum_events(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high, 'infinity') s;
+        return query select s.part, s.net
+        from core.sum_events(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high,
+        'infinity') s;
       when '15m' then
-        return query select s.part, s.net from core.sum_flow_15m(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high, v_is_marked) s;
+        return query select s.part, s.net
+        from core.sum_flow_15m(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high,
+        v_is_marked) s;
       when '1d' then
-        return query select s.part, s.net from core.sum_flow_1d(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high, v_is_marked) s;
+        return query select s.part, s.net
+        from core.sum_flow_1d(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high,
+        v_is_marked) s;
       else
-        return query select s.part, s.net from core.sum_flow_30d(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high, v_is_marked) s;
+        return query select s.part, s.net
+        from core.sum_flow_30d(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high,
+        v_is_marked) s;
     end case;
   end loop;
 end
 $$;
 comment on function core.sum_parts(integer[], timestamptz[], timestamptz[], timestamptz, text) is
-'Sums of directions of DPUs over [from, until) each, from parallel arrays: several rows a part, to be added up, none where the sum is 0. part: ordinal, from 1. With known_at only raw events are read, since rollups do not tell when an event was received. Errors: PT422 naming place, as core.check_kept.';
+'Sums of directions of DPUs over [from, until) each, from parallel arrays: several rows a part, to be added up, none
+where the sum is 0. part: ordinal, from 1. With known_at only raw events are read, since rollups do not tell when an
+event was received. Errors: PT422 naming place, as core.check_kept.';
 
 -- TimescaleDB 2.27 and later refreshes bucket by bucket unless told otherwise; before, it cannot be told.
 do $do$
@@ -319,7 +350,8 @@ begin
     end
     $$
   $create$, (
-    select case when 'options' = any (p.proargnames) then $options$, options => '{"buckets_per_batch": 0}'$options$ else '' end
+    select case when 'options' = any (p.proargnames) then $options$, options => '{"buckets_per_batch": 0}'$options$
+      else '' end
     from pg_proc p
     where p.proname = 'refresh_continuous_aggregate' and p.pronamespace = 'public'::regnamespace
   ));

@@ -23,7 +23,8 @@ declare
 begin
   select d.id, f.bucket into dpu, bucket
   from unnest(dpus, froms, untils) as p (dpu_id, from_at, until_at)
-  join core.dpu_flow_15m_v1 f on f.dpu_id = p.dpu_id and f.bucket > p.from_at - interval '15 minutes' and f.bucket < p.until_at
+  join core.dpu_flow_15m_v1 f on f.dpu_id = p.dpu_id and f.bucket > p.from_at - interval '15 minutes'
+    and f.bucket < p.until_at
   join core.dpu d on d.dpu_id = p.dpu_id
   where f.dpu_id = any (dpus) and f.bucket > v_low and f.bucket < v_high
     and not exists (
@@ -33,7 +34,8 @@ begin
 end
 $$;
 comment on function core.find_dropped(integer[], timestamptz[], timestamptz[]) is
-'A quarter-hour whose events were dropped and that overlaps one of the ranges [from, until) of DPUs, given as parallel arrays. Nulls where there is none.';
+'A quarter-hour whose events were dropped and that overlaps one of the ranges [from, until) of DPUs, given as parallel
+arrays. Nulls where there is none.';
 
 create or replace function core.check_kept(
   dpus integer[],
@@ -55,7 +57,9 @@ begin
     422, core.explain_dropped(v_dropped.dpu, v_dropped.bucket), place,
     case place
       when 'known_at' then 'Of that time only sums are left. Leave known_at out.'
-      when 'at' then format('Of that time only quarter-hours are left. Ask for the start of one without a reset or a move in it, such as %s.', core.format_second(v_dropped.bucket + interval '15 minutes'))
+      when 'at' then format(
+        'Of that time only quarter-hours are left. Ask for the start of one without a reset or move in it, such as %s.',
+        core.format_second(v_dropped.bucket + interval '15 minutes'))
       when 'from' then 'A reset or a move falls within that quarter-hour. Ask for a range after the next reset.'
       when 'bucket' then 'A reset or a move falls within that quarter-hour. Filter on bucket or space.'
       else 'The current count of a space would need them. Record a reset of the space first.'
@@ -63,7 +67,8 @@ begin
 end
 $$;
 comment on function core.check_kept(integer[], timestamptz[], timestamptz[], text) is
-'Errors: PT422 naming place where events in the ranges of core.find_dropped were dropped. place: the parameter that asks for them; null where the current count of a space would need them.';
+'Errors: PT422 naming place where events in the ranges of core.find_dropped were dropped. place: the parameter that asks
+for them; null where the current count of a space would need them.';
 
 create or replace function core.check_cut(
   dpus integer[],
@@ -77,19 +82,23 @@ as $$
 declare
   v_dropped record;
 begin
-  if at is null or at = public.time_bucket(interval '15 minutes', at) or at >= (select s.events_from from core.rollup_state s) then
+  if at is null or at = public.time_bucket(interval '15 minutes', at)
+    or at >= (select s.events_from from core.rollup_state s) then
     return;
   end if;
-  v_dropped := core.find_dropped(dpus, array_fill(at, array[cardinality(dpus)]), array_fill(at + interval '1 microsecond', array[cardinality(dpus)]));
+  v_dropped := core.find_dropped(dpus, array_fill(at, array[cardinality(dpus)]),
+    array_fill(at + interval '1 microsecond', array[cardinality(dpus)]));
   if v_dropped.dpu is not null then
     perform core.refuse(
       422, core.explain_dropped(v_dropped.dpu, v_dropped.bucket), place,
-      format('Of that time only quarter-hours are left. Give the start of one, such as %s.', core.format_second(v_dropped.bucket + interval '15 minutes')));
+      format('Of that time only quarter-hours are left. Give the start of one, such as %s.',
+        core.format_second(v_dropped.bucket + interval '15 minutes')));
   end if;
 end
 $$;
 comment on function core.check_cut(integer[], timestamptz, text) is
-'Errors: PT422 naming place for an instant (null passes) within a quarter-hour in which events of one of the DPUs were dropped: such a quarter-hour cannot be cut any more.';
+'Errors: PT422 naming place for an instant (null passes) within a quarter-hour in which events of one of the DPUs were
+dropped: such a quarter-hour cannot be cut any more.';
 
 create or replace function core.check_listed(
   dpus integer[],
@@ -115,7 +124,8 @@ begin
 end
 $$;
 comment on function core.check_listed(integer[], timestamptz, timestamptz) is
-'Errors: PT422 naming from or to where the range includes events of the DPUs that were dropped. A bound that is null never does.';
+'Errors: PT422 naming from or to where the range includes events of the DPUs that were dropped. A bound that is null
+never does.';
 
 create or replace function core.explain_dropped(
   dpu text,
@@ -126,7 +136,8 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   select format('Events before %s were dropped (retention), and this needs those of %s from %s to %s.',
-    core.format_second(s.events_from), quote_literal(dpu), core.format_second(bucket), core.format_second(bucket + interval '15 minutes'))
+    core.format_second(s.events_from), quote_literal(dpu), core.format_second(bucket),
+    core.format_second(bucket + interval '15 minutes'))
   from core.rollup_state s
 $$;
 comment on function core.explain_dropped(text, timestamptz) is

@@ -72,7 +72,8 @@ as $$
     -- once for all spaces of one schedule, and few of these are not on the quarter-hour
     select distinct s.spaces, d.at
     from schedule s
-    cross join generate_series((low at time zone 'UTC')::date - 2, (high at time zone 'UTC')::date + 2, interval '1 day') as g (day)
+    cross join generate_series((low at time zone 'UTC')::date - 2, (high at time zone 'UTC')::date + 2,
+      interval '1 day') as g (day)
     cross join lateral core.get_scheduled_reset(g.day::date, s.time_zone, s.reset_at::time) as d (at)
     where d.at >= low and d.at < high and d.at <> public.time_bucket(interval '15 minutes', d.at)
   ),
@@ -82,12 +83,14 @@ as $$
     union
     select r.space_id, public.time_bucket(interval '15 minutes', r.at)
     from core.reset r
-    where r.superseded_at is null and r.at >= low and r.at < high and r.at <> public.time_bucket(interval '15 minutes', r.at)
+    where r.superseded_at is null and r.at >= low and r.at < high
+      and r.at <> public.time_bucket(interval '15 minutes', r.at)
   )
   select p.dpu_id, public.time_bucket(interval '15 minutes', e.at)
   from core.placement p
   cross join lateral (values (lower(p.during)), (upper(p.during))) as e (at)
-  where p.superseded_at is null and e.at >= low and e.at < high and e.at <> public.time_bucket(interval '15 minutes', e.at)
+  where p.superseded_at is null and e.at >= low and e.at < high
+    and e.at <> public.time_bucket(interval '15 minutes', e.at)
   union
   select p.dpu_id, r.bucket
   from reset r
@@ -96,4 +99,5 @@ as $$
   where p.superseded_at is null and p.during && tstzrange(r.bucket, r.bucket + interval '15 minutes')
 $$;
 comment on function core.list_split_quarters(timestamptz, timestamptz) is
-'Quarter-hours of DPUs in [low, high) that a rollup cannot stand for: a placement begins or ends within, or a reset falls within of a space for which the DPU counts.';
+'Quarter-hours of DPUs in [low, high) that a rollup cannot stand for: a placement begins or ends within, or a reset
+falls within of a space for which the DPU counts.';

@@ -13,7 +13,8 @@ declare
 begin
   -- nobody stores events or changes the floor plan meanwhile
   perform core.lock_plan();
-  select s.events_from, public.time_bucket(interval '1 day', least(until_at, s.materialized_until, (select min(m.bucket) from core.late_mark m)))
+  select s.events_from, public.time_bucket(interval '1 day',
+    least(until_at, s.materialized_until, (select min(m.bucket) from core.late_mark m)))
   into v_from, v_until
   from core.rollup_state s;
   if v_until <= v_from then
@@ -33,7 +34,8 @@ begin
 end
 $$;
 comment on function core.retire_events_until(timestamptz) is
-'Moves rollup_state.events_from to the midnight (UTC) at or before an instant, but never beyond what the rollups have covered. Keeps the events before it that rollups cannot stand for. Holds core.lock_plan until the transaction ends.';
+'Moves rollup_state.events_from to the midnight (UTC) at or before an instant, but never beyond what the rollups have
+covered. Keeps the events before it that rollups cannot stand for. Holds core.lock_plan until the transaction ends.';
 
 create or replace procedure core.retire_events(until_at timestamptz)
 language plpgsql
@@ -65,7 +67,8 @@ begin
 end
 $$;
 comment on procedure core.retire_events(timestamptz) is
-'core.retire_events_until, a day at a time in short transactions; stops where it would wait long for others. Call it on its own, outside of a transaction.';
+'core.retire_events_until, a day at a time in short transactions; stops where it would wait long for others. Call it on
+its own, outside of a transaction.';
 
 create or replace procedure core.retire_due()
 language plpgsql

@@ -14,11 +14,13 @@ as $$
 declare
   v_first date := (from_at at time zone list_buckets.time_zone)::date - 1;
   v_last date := (to_at at time zone list_buckets.time_zone)::date + 1;
-  v_step interval := case grain when '1d' then interval '1 day' when '1w' then interval '7 days' when '1mo' then interval '1 month' end;
+  v_step interval := case grain when '1d' then interval '1 day' when '1w' then interval '7 days' when '1mo'
+    then interval '1 month' end;
   v_minutes integer := case grain when '15m' then 15 when '30m' then 30 when '1h' then 60 end;
 begin
   if v_step is not null then
-    v_first := date_trunc(case grain when '1w' then 'week' when '1mo' then 'month' else 'day' end, v_first::timestamp)::date;
+    v_first := date_trunc(case grain when '1w' then 'week' when '1mo' then 'month'
+      else 'day' end, v_first::timestamp)::date;
     return query
     select e.start_at, e.end_at
     from (
@@ -41,7 +43,8 @@ begin
         select
           q.at,
           extract(epoch from q.at at time zone list_buckets.time_zone)::bigint / 60 as minute,
-          extract(epoch from (q.at - interval '15 minutes') at time zone list_buckets.time_zone)::bigint / 60 as minute_before
+          extract(epoch from (q.at - interval '15 minutes') at time zone list_buckets.time_zone)::bigint
+            / 60 as minute_before
         from generate_series(
           public.time_bucket(interval '15 minutes', from_at) - interval '3 hours',
           to_at + interval '3 hours', interval '15 minutes') as q (at)
@@ -54,9 +57,11 @@ begin
 end
 $$;
 comment on function core.list_buckets(timestamptz, timestamptz, text, text) is
-'The buckets [start_at, end_at) of local time that overlap [from_at, to_at). grain: 15m, 30m, 1h, 1d, 1w (from Monday) or 1mo.
+'The buckets [start_at, end_at) of local time that overlap [from_at, to_at). grain: 15m, 30m, 1h, 1d, 1w (from Monday)
+or 1mo.
 
-Hours that repeat are buckets of their own; days have 23 and 25 hours where they have; an hour that is cut short or prolonged by half an hour is one bucket.';
+Hours that repeat are buckets of their own; days have 23 and 25 hours where they have; an hour that is cut short or
+prolonged by half an hour is one bucket.';
 
 create or replace function core.check_grain(grain text)
 returns void
@@ -131,4 +136,5 @@ begin
 end
 $$;
 comment on function core.get_buckets(timestamptz, timestamptz, text, text) is
-'The buckets of core.list_buckets as parallel arrays, oldest first. Errors: PT422 naming interval for more than 10,000.';
+'The buckets of core.list_buckets as parallel arrays, oldest first. Errors: PT422 naming interval for more than
+10,000.';

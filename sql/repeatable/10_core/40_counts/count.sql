@@ -23,8 +23,10 @@ begin
         where f.dpu_id = p.dpu_id and f.at <= count_sensors.at and f.recorded_at <= count_sensors.known_at)
       and not exists (
         select from core.outage o
-        where o.dpu_id = p.dpu_id and o.offline_at <= count_sensors.at and (o.back_at is null or o.back_at > count_sensors.at)
-          and o.recorded_at <= count_sensors.known_at and (o.superseded_at is null or o.superseded_at > count_sensors.known_at)
+        where o.dpu_id = p.dpu_id and o.offline_at <= count_sensors.at
+          and (o.back_at is null or o.back_at > count_sensors.at)
+          and o.recorded_at <= count_sensors.known_at
+          and (o.superseded_at is null or o.superseded_at > count_sensors.known_at)
       ) as is_online
     from core.list_outer_placements(spaces, count_sensors.known_at) p
     where p.during @> count_sensors.at
@@ -37,9 +39,11 @@ begin
 end
 $$;
 comment on function core.count_sensors(integer[], timestamptz, timestamptz) is
-'How many DPUs hang above the outer doorways of each space at an instant, and how many of them were online: heard before and not offline (quiet ones count as online). Retired DPUs and spaces without DPUs are left out.
+'How many DPUs hang above the outer doorways of each space at an instant, and how many of them were online: heard before
+and not offline (quiet ones count as online). Retired DPUs and spaces without DPUs are left out.
 
-known_at: by the outages that were recorded then. Thresholds and heartbeats have no history of their own: whether silence counted was decided when an outage was recorded.';
+known_at: by the outages that were recorded then. Thresholds and heartbeats have no history of their own: whether
+silence counted was decided when an outage was recorded.';
 
 create or replace function core.list_parts(
   spaces integer[],
@@ -71,7 +75,8 @@ begin
 end
 $$;
 comment on function core.list_parts(integer[], timestamptz[], timestamptz, timestamptz) is
-'What the count of each space at an instant is made of: the events of each DPU in [from_at, until_at), with their sign. sinces: the reset each space counts from, as core.list_starts has it. DPUs that had not reported yet are left out.';
+'What the count of each space at an instant is made of: the events of each DPU in [from_at, until_at), with their sign.
+sinces: the reset each space counts from, as core.list_starts has it. DPUs that had not reported yet are left out.';
 
 create or replace function core.sum_spaces(
   spaces integer[],
@@ -117,14 +122,16 @@ $$;
 comment on function core.sum_spaces(integer[], timestamptz, timestamptz, text) is
 'The raw count of each space at an instant, over the facts recorded at or before known_at.
 
-raw_count: people; base of the latest reset plus the signed sum of directions over the outer doorways in (since, at]. since: null where it was never reset. Errors: PT422 naming place where it would need events that were dropped.';
+raw_count: people; base of the latest reset plus the signed sum of directions over the outer doorways in (since, at].
+since: null where it was never reset. Errors: PT422 naming place where it would need events that were dropped.';
 
 create or replace function core.count_spaces(
   spaces integer[],
   at timestamptz,
   known_at timestamptz default 'infinity'
 )
-returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer, counted_since timestamptz)
+returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer,
+  counted_since timestamptz)
 -- few, as a rule: what is joined to them is found by its index
 language plpgsql stable rows 10
 set search_path = pg_catalog, pg_temp
@@ -140,7 +147,8 @@ begin
 end
 $$;
 comment on function core.count_spaces(integer[], timestamptz, timestamptz) is
-'core.sum_spaces, with how many DPUs were online and since when anything counts for the space (null: nothing does). dpus_placed: DPUs above outer doorways at that instant; dpus_online: those of them that were online then.';
+'core.sum_spaces, with how many DPUs were online and since when anything counts for the space (null: nothing does).
+dpus_placed: DPUs above outer doorways at that instant; dpus_online: those of them that were online then.';
 
 create or replace function core.describe_counts(
   spaces integer[],
@@ -189,7 +197,9 @@ begin
 end
 $$;
 comment on function core.describe_counts(integer[], timestamptz, timestamptz) is
-'Counts as api.get_count and api.list_counts give them, in the order of spaces. The counts of now come from live rows, those of other instants from rollups and events. Errors: PT422 for an instant in the future, or for one that needs events that were dropped.';
+'Counts as api.get_count and api.list_counts give them, in the order of spaces. The counts of now come from live rows,
+those of other instants from rollups and events. Errors: PT422 for an instant in the future, or for one that needs
+events that were dropped.';
 
 create or replace function core.check_count_instant(at timestamptz)
 returns timestamptz
@@ -202,7 +212,8 @@ begin
   if at > v_now then
     perform core.refuse(
       422,
-      format('at lies in the future: it is %s now.', to_char(v_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
+      format('at lies in the future: it is %s now.',
+        to_char(v_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
       'at', 'Leave it out for the count now.');
   end if;
   return coalesce(at, v_now);

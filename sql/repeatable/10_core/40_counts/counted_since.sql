@@ -34,7 +34,8 @@ begin
 end
 $$;
 comment on function core.derive_counted_since(integer[], timestamptz) is
-'Since when something counts for each space, over the facts recorded at or before known_at: its earliest event with a sign, or explicit reset. Null: nothing does.';
+'Since when something counts for each space, over the facts recorded at or before known_at: its earliest event with a
+sign, or explicit reset. Null: nothing does.';
 
 create or replace function core.list_counted_since(
   spaces integer[],
@@ -48,7 +49,8 @@ as $$
 #variable_conflict use_column
 begin
   if known_at < 'infinity' then
-    return query select d.space_id, d.counted_since from core.derive_counted_since(spaces, list_counted_since.known_at) d;
+    return query select d.space_id, d.counted_since
+    from core.derive_counted_since(spaces, list_counted_since.known_at) d;
   else
     return query select l.space_id, l.counted_since from core.live_space l where l.space_id = any (spaces);
   end if;

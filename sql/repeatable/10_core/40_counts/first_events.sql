@@ -1,8 +1,8 @@
 -- The earliest event of each placement.
 --
--- An event has a sign for the spaces whose outer doorway its DPU hung above. So core.first_event holds the earliest event
--- of each placement: it does not change with doorways and the tree. Whoever stores an event sees by dpu_state.first_from,
--- at no cost, that it is not the first of its placement.
+-- An event has a sign for the spaces whose outer doorway its DPU hung above. So core.first_event holds the earliest
+-- event of each placement: it does not change with doorways and the tree. Whoever stores an event sees by
+-- dpu_state.first_from, at no cost, that it is not the first of its placement.
 
 create or replace function core.find_first_event(
   dpu_id integer,
@@ -25,7 +25,8 @@ declare
   v_high timestamptz;
   v_found timestamptz;
 begin
-  select s.first_time, s.latest_time into v_first, v_latest from core.dpu_state s where s.dpu_id = find_first_event.dpu_id;
+  select s.first_time, s.latest_time into v_first, v_latest from core.dpu_state s
+  where s.dpu_id = find_first_event.dpu_id;
   if v_first is null or v_first >= v_until or v_latest < from_at then
     return null;
   end if;
@@ -74,7 +75,8 @@ begin
 end
 $$;
 comment on function core.find_first_event(integer, timestamptz, timestamptz) is
-'The earliest event of a DPU in [from_at, until_at), until_at null: open; null where there is none. Of a quarter-hour whose events were dropped it may be the start.';
+'The earliest event of a DPU in [from_at, until_at), until_at null: open; null where there is none. Of a quarter-hour
+whose events were dropped it may be the start.';
 
 create or replace function core.find_first_kept_event(
   dpu_id integer,
@@ -104,7 +106,9 @@ as $$
   end
 $$;
 comment on function core.find_first_kept_event(integer, timestamptz, timestamptz, timestamptz) is
-'The earliest event of a DPU in [low, high), which lies in a quarter-hour before rollup_state.events_from that has events; null where all are outside the range. Where the events were dropped: the earliest if it is still known, else low.';
+'The earliest event of a DPU in [low, high), which lies in a quarter-hour before rollup_state.events_from that has
+events; null where all are outside the range. Where the events were dropped: the earliest if it is still known, else
+low.';
 
 create or replace function core.derive_first_events(spaces integer[] default null)
 returns void
@@ -139,18 +143,22 @@ begin
   ),
   added as (
     insert into core.first_event (placement_id, at, recorded_at)
-    select m.placement_id, e.at, case when spaces is null then greatest(m.recorded_at, core.find_received_at(m.dpu_id, e.at)) else m.recorded_at end
+    select m.placement_id, e.at, case when spaces is null
+      then greatest(m.recorded_at, core.find_received_at(m.dpu_id, e.at)) else m.recorded_at end
     from missing m
-    cross join lateral (select coalesce(core.find_first_event(m.dpu_id, lower(m.during), upper(m.during)), 'infinity') as at offset 0) e
+    cross join lateral (select coalesce(core.find_first_event(m.dpu_id, lower(m.during), upper(m.during)),
+      'infinity') as at offset 0) e
   )
   select array_agg(distinct m.dpu_id) into v_dpus from missing m;
   perform core.rebase_first_from(v_dpus);
 end
 $$;
 comment on function core.derive_first_events(integer[]) is
-'Finds the earliest event of each placement that core.first_event lacks: placements in force at the outer doorways of some spaces, or all there ever were (null). The caller holds core.lock_plan.
+'Finds the earliest event of each placement that core.first_event lacks: placements in force at the outer doorways of
+some spaces, or all there ever were (null). The caller holds core.lock_plan.
 
-For a placement that was recorded just now all stored events were received before, so one row is the whole history. For older ones (null) the row says when the event was received that is the earliest as known now.';
+For a placement that was recorded just now all stored events were received before, so one row is the whole history. For
+older ones (null) the row says when the event was received that is the earliest as known now.';
 
 create or replace function core.find_received_at(
   dpu_id integer,
@@ -191,7 +199,8 @@ begin
       -- beyond its end an event of a placement cannot be
       select max(least(f.at, upper(p.during)))
       from core.placement p
-      cross join lateral (select coalesce(min(e.at), 'infinity') as at from core.first_event e where e.placement_id = p.placement_id) f
+      cross join lateral (select coalesce(min(e.at), 'infinity') as at from core.first_event e
+        where e.placement_id = p.placement_id) f
       where p.dpu_id = d.dpu_id and p.superseded_at is null), '-infinity') as first_from
     from (select distinct unnest(dpus) as dpu_id) d
   ) n
@@ -220,11 +229,13 @@ begin
       core.get_received_at(n.time, core.get_lag_ms(n.time, note_first_events.received_at)) as recorded_at
     from unnest(dpus, times) as n (dpu_id, time)
     join core.placement p on p.dpu_id = n.dpu_id and p.superseded_at is null and p.during @> n.time
-    where n.time < coalesce((select min(f.at) from core.first_event f where f.placement_id = p.placement_id), 'infinity')
+    where n.time < coalesce((select min(f.at) from core.first_event f where f.placement_id = p.placement_id),
+      'infinity')
   ),
   first as (
     -- times of receipt are rounded one by one: a later event may be known a moment earlier
-    select e.*, min(e.recorded_at) over (partition by e.placement_id order by e.at rows between unbounded preceding and 1 preceding) as known_at
+    select e.*, min(e.recorded_at) over (partition by e.placement_id order by e.at rows between unbounded preceding
+      and 1 preceding) as known_at
     from event e
   ),
   added as (
@@ -254,4 +265,6 @@ begin
 end
 $$;
 comment on function core.note_first_events(integer[], timestamptz[], timestamptz) is
-'Takes in events, given as parallel arrays, that may be the first of their placements: keeps core.first_event, live_space.counted_since and dpu_state.first_from. The caller has stored them, and holds the rows of these DPUs in core.dpu_state and, shared, the lock of the floor plan.';
+'Takes in events, given as parallel arrays, that may be the first of their placements: keeps core.first_event,
+live_space.counted_since and dpu_state.first_from. The caller has stored them, and holds the rows of these DPUs in
+core.dpu_state and, shared, the lock of the floor plan.';

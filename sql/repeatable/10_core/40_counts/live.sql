@@ -24,7 +24,8 @@ begin
 end
 $$;
 comment on function core.list_live_parts(integer[], timestamptz[]) is
-'What the current count of each space is made of, since its latest reset: as core.list_parts, but open to the future, and with DPUs that have not reported yet.';
+'What the current count of each space is made of, since its latest reset: as core.list_parts, but open to the future,
+and with DPUs that have not reported yet.';
 
 create or replace function core.rebase_live(spaces integer[])
 returns void
@@ -44,7 +45,8 @@ declare
   v_signs smallint[];
   v_froms timestamptz[];
   v_untils timestamptz[];
-  v_sum_froms timestamptz[];   -- froms and untils, narrowed to where there can be events; between quarter-hours, since a cut needs events
+  -- froms and untils, narrowed to where there can be events; between quarter-hours, since a cut needs events
+  v_sum_froms timestamptz[];
   v_sum_untils timestamptz[];
   v_nets bigint[];
   v_touched integer[];
@@ -54,7 +56,8 @@ begin
   select
     array_agg(p.space_id), array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.from_at), array_agg(p.until_at),
     array_agg(greatest(p.from_at, public.time_bucket(interval '30 days', coalesce(s.first_time, p.from_at)))),
-    array_agg(least(p.until_at, greatest(public.time_bucket(interval '15 minutes', s.latest_time) + interval '15 minutes', p.from_at)))
+    array_agg(least(p.until_at,
+      greatest(public.time_bucket(interval '15 minutes', s.latest_time) + interval '15 minutes', p.from_at)))
   into v_owners, v_dpus, v_signs, v_froms, v_untils, v_sum_froms, v_sum_untils
   from core.list_live_parts(v_spaces, v_sinces) p
   join core.dpu_state s on s.dpu_id = p.dpu_id;
@@ -72,7 +75,8 @@ begin
   from unnest(v_spaces, v_sinces, v_bases) as s (space_id, since, base)
   join core.list_schedules(spaces) h on h.space_id = s.space_id
   join core.derive_counted_since(spaces) c on c.space_id = s.space_id
-  on conflict (space_id) do update set since = excluded.since, base = excluded.base, until_at = excluded.until_at, counted_since = excluded.counted_since;
+  on conflict (space_id) do update set since = excluded.since, base = excluded.base, until_at = excluded.until_at,
+    counted_since = excluded.counted_since;
 
   with gone as (
     delete from core.live_flow f where f.space_id = any (spaces) returning dpu_id
@@ -82,12 +86,14 @@ begin
   select
     p.space_id, p.dpu_id, p.sign, p.from_at, p.until_at,
     p.net - case when p.until_at = 'infinity' then s.cumulative_count else 0 end
-  from unnest(v_owners, v_dpus, v_signs, v_froms, v_untils, v_nets) as p (space_id, dpu_id, sign, from_at, until_at, net)
+  from unnest(v_owners, v_dpus, v_signs, v_froms, v_untils, v_nets) as p (space_id, dpu_id, sign, from_at, until_at,
+    net)
   join core.dpu_state s on s.dpu_id = p.dpu_id;
 
   update core.dpu_state s set live_from = n.live_from
   from (
-    select d.dpu_id, coalesce(max(case when f.until_at = 'infinity' then f.from_at else f.until_at end), '-infinity') as live_from
+    select d.dpu_id, coalesce(max(case when f.until_at = 'infinity' then f.from_at else f.until_at end),
+      '-infinity') as live_from
     from (select distinct unnest(v_touched || v_dpus) as dpu_id) d
     left join core.live_flow f on f.dpu_id = d.dpu_id
     group by d.dpu_id
@@ -99,7 +105,8 @@ begin
 end
 $$;
 comment on function core.rebase_live(integer[]) is
-'Derives the live rows of some spaces anew, and notes those spaces in the feed. The caller holds core.lock_plan, so that no event is stored meanwhile. In a dry run nothing is written, but what would be refused is.';
+'Derives the live rows of some spaces anew, and notes those spaces in the feed. The caller holds core.lock_plan, so that
+no event is stored meanwhile. In a dry run nothing is written, but what would be refused is.';
 
 create or replace function core.rebase_changed()
 returns void
@@ -122,7 +129,8 @@ begin
 end
 $$;
 comment on function core.rebase_changed() is
-'Derives the live rows anew of all spaces in core.live_change, and empties it. The last thing that a change of the floor plan does.';
+'Derives the live rows anew of all spaces in core.live_change, and empties it. The last thing that a change of the floor
+plan does.';
 
 create or replace procedure core.rebase_due()
 language plpgsql
@@ -134,7 +142,8 @@ begin
   loop
     -- a few at a time: nobody stores events meanwhile
     select array_agg(d.space_id) into v_spaces
-    from (select l.space_id from core.live_space l where l.until_at <= clock_timestamp() or l.since > clock_timestamp() limit 200) d;
+    from (select l.space_id from core.live_space l where l.until_at <= clock_timestamp() or l.since > clock_timestamp()
+      limit 200) d;
     exit when v_spaces is null;
     begin
       -- who waits for this lock holds up whoever comes after: better come again
@@ -150,13 +159,16 @@ begin
 end
 $$;
 comment on procedure core.rebase_due() is
-'Derives the live rows anew of all spaces whose daily reset has come, or whose latest reset lies ahead because the clock was set back. Before that their current counts are right too, but cost as much as those of any other instant. Call it on its own, outside of a transaction.';
+'Derives the live rows anew of all spaces whose daily reset has come, or whose latest reset lies ahead because the clock
+was set back. Before that their current counts are right too, but cost as much as those of any other instant. Call it on
+its own, outside of a transaction.';
 
 create or replace function core.count_live(
   spaces integer[],
   at timestamptz
 )
-returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer, counted_since timestamptz)
+returns table (space_id integer, raw_count bigint, since timestamptz, dpus_placed integer, dpus_online integer,
+  counted_since timestamptz)
 -- few, as a rule: what is joined to them is found by its index
 language plpgsql stable rows 10
 set search_path = pg_catalog, pg_temp
@@ -174,7 +186,8 @@ begin
     l.base + coalesce(sum(f.sign * (
       f.net
       + case when f.until_at = 'infinity' then s.cumulative_count else 0 end
-      - case when s.latest_time > v_at then core.look_ahead(f.dpu_id, f.from_at, f.until_at, s.latest_time, v_at) else 0 end)), 0)::bigint,
+      - case when s.latest_time > v_at then core.look_ahead(f.dpu_id, f.from_at, f.until_at, s.latest_time, v_at)
+        else 0 end)), 0)::bigint,
     nullif(l.since, '-infinity'),
     (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and s.retired_at is null))::integer,
     (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and s.retired_at is null
@@ -187,7 +200,8 @@ begin
   group by l.space_id;
 
   -- a reset has come, or the clock was set back to before it
-  v_due := array(select l.space_id from core.live_space l where l.space_id = any (spaces) and (l.until_at <= v_at or l.since > v_at));
+  v_due := array(select l.space_id from core.live_space l where l.space_id = any (spaces)
+    and (l.until_at <= v_at or l.since > v_at));
   if cardinality(v_due) > 0 then
     return query select c.* from core.count_spaces(v_due, v_at) c;
   end if;

@@ -14,7 +14,8 @@ declare
   v_time_zone text;
   v_reset_at text;
 begin
-  select s.time_zone, s.reset_at into v_time_zone, v_reset_at from core.list_schedules(array[list_space_resets.space_id]) s;
+  select s.time_zone, s.reset_at into v_time_zone, v_reset_at
+  from core.list_schedules(array[list_space_resets.space_id]) s;
   return query
   select r.at, r.count
   from core.reset r
@@ -23,7 +24,8 @@ begin
     return query
     select distinct d.at, 0
     from generate_series(
-      (from_at at time zone v_time_zone)::date - 1, (to_at at time zone v_time_zone)::date + 1, interval '1 day') as s (day)
+      (from_at at time zone v_time_zone)::date - 1, (to_at at time zone v_time_zone)::date + 1,
+      interval '1 day') as s (day)
     cross join lateral core.get_scheduled_reset(s.day::date, v_time_zone, v_reset_at::time) as d (at)
     where d.at >= from_at and d.at < to_at
       and not exists (
@@ -33,7 +35,8 @@ begin
 end
 $$;
 comment on function core.list_space_resets(integer, timestamptz, timestamptz) is
-'All resets of a space in [from_at, to_at), explicit and daily, in no order; an explicit one stands for a daily one at the same instant.';
+'All resets of a space in [from_at, to_at), explicit and daily, in no order; an explicit one stands for a daily one at
+the same instant.';
 
 create or replace function core.cut_flows(
   dpus integer[],
@@ -78,7 +81,9 @@ begin
 end
 $$;
 comment on function core.cut_flows(integer[], smallint[], timestamptz[], timestamptz[], timestamptz, timestamptz[]) is
-'The pieces of placements, given as parallel arrays, for which the quarter-hours before rolled_until do not do: core.list_flows takes them from events. split: quarter-hours with a reset within. Pieces may be empty (until_at not after from_at).';
+'The pieces of placements, given as parallel arrays, for which the quarter-hours before rolled_until do not do:
+core.list_flows takes them from events. split: quarter-hours with a reset within. Pieces may be empty (until_at not
+after from_at).';
 
 create or replace function core.list_flows(
   space_id integer,
@@ -148,7 +153,8 @@ begin
   -- everything else from events, a day's pieces together
   for v_piece in
     select
-      array_agg(c.dpu_id) as dpus, array_agg(c.sign) as signs, array_agg(c.from_at) as froms, array_agg(c.until_at) as untils,
+      array_agg(c.dpu_id) as dpus, array_agg(c.sign) as signs, array_agg(c.from_at) as froms,
+      array_agg(c.until_at) as untils,
       min(c.from_at) as low, max(c.until_at) as high
     from core.cut_flows(v_dpus, v_signs, v_froms, v_untils, v_until, v_split) c
     where c.from_at < c.until_at
@@ -160,14 +166,19 @@ begin
       v_piece.low := v_events_from;
     end if;
     return query
-    select e.* from core.list_signed_events(v_piece.dpus, v_piece.signs, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high) e;
+    select e.* from core.list_signed_events(v_piece.dpus, v_piece.signs, v_piece.froms, v_piece.untils, v_piece.low,
+      v_piece.high) e;
   end loop;
 end
 $$;
 comment on function core.list_flows(integer, timestamptz, timestamptz, boolean, timestamptz[], text) is
-'What passed the outer doorways of a space in [from_at, to_at): quarter-hours and, where a quarter-hour cannot be taken whole, single events; is_exact: single events only, which needs a range after rollup_state.events_from. resets: those of the range, ascending.
+'What passed the outer doorways of a space in [from_at, to_at): quarter-hours and, where a quarter-hour cannot be taken
+whole, single events; is_exact: single events only, which needs a range after rollup_state.events_from. resets: those of
+the range, ascending.
 
-time: start of the quarter-hour, or instant of the event. net_at_start: the part of net exactly then, which a reset at that instant makes void. moment: sum of people times microseconds after time. Errors: PT422 naming place where it would need events that were dropped.';
+time: start of the quarter-hour, or instant of the event. net_at_start: the part of net exactly then, which a reset at
+that instant makes void. moment: sum of people times microseconds after time. Errors: PT422 naming place where it would
+need events that were dropped.';
 
 create or replace function core.list_signed_events(
   dpus integer[],
@@ -193,8 +204,10 @@ begin
   where e.dpu_id = any (dpus) and e.time >= low and e.time < high;
 end
 $$;
-comment on function core.list_signed_events(integer[], smallint[], timestamptz[], timestamptz[], timestamptz, timestamptz) is
-'Events of DPUs in [from, until) each, from parallel arrays, in people into the space; all within [low, high). Columns as core.list_flows.';
+comment on function core.list_signed_events(integer[], smallint[], timestamptz[], timestamptz[], timestamptz,
+  timestamptz) is
+'Events of DPUs in [from, until) each, from parallel arrays, in people into the space; all within [low, high). Columns
+as core.list_flows.';
 
 create or replace function core.cut_buckets(
   starts timestamptz[],
@@ -233,9 +246,12 @@ begin
 end
 $$;
 comment on function core.cut_buckets(timestamptz[], timestamptz[], integer[], timestamptz) is
-'Cuts a range that ends at high wherever a bucket begins or a reset falls: between two cuts the count moves by events only.
+'Cuts a range that ends at high wherever a bucket begins or a reset falls: between two cuts the count moves by events
+only.
 
-starts: of the buckets; resets, bases: when the count was set, and to what. The result lies beside each other, ascending: each cut and the next one, which bucket it is in (from 1), how many resets are behind it, and whether a reset falls on it.';
+starts: of the buckets; resets, bases: when the count was set, and to what. The result lies beside each other,
+ascending: each cut and the next one, which bucket it is in (from 1), how many resets are behind it, and whether a reset
+falls on it.';
 
 create or replace function core.sum_cuts(
   space_id integer,
@@ -274,7 +290,8 @@ begin
       sum(f.net * extract(epoch from nexts[f.cut] - f.time) - f.moment * 0.000001) as area
     from (
       -- an event exactly at a reset belongs to before it: it passed a door, and moves no count after it
-      select c.cut, f.time, f.entries, f.exits, f.moment, case when f.time = cuts[c.cut] and are_resets[c.cut] then f.net - f.net_at_start else f.net end as net
+      select c.cut, f.time, f.entries, f.exits, f.moment, case when f.time = cuts[c.cut] and are_resets[c.cut]
+        then f.net - f.net_at_start else f.net end as net
       from core.list_flows(sum_cuts.space_id, from_at, to_at, is_exact, resets, 'from') f
       cross join lateral (select width_bucket(f.time, cuts)) as c (cut)
     ) f
@@ -292,10 +309,13 @@ begin
   group by m.cut;
 end
 $$;
-comment on function core.sum_cuts(integer, timestamptz, timestamptz, boolean, timestamptz[], timestamptz[], timestamptz[], bigint[], boolean[]) is
+comment on function core.sum_cuts(integer, timestamptz, timestamptz, boolean, timestamptz[], timestamptz[],
+  timestamptz[], bigint[], boolean[]) is
 'What core.list_flows brings between the cuts of core.cut_buckets; cuts without any are left out.
 
-area: sum over time of what the count gained since the cut, in people times seconds. low, high: the least and the most that it gained since the latest reset. moves_at_once: whether an event falls on the cut itself. Errors: PT422 naming from, as core.list_flows.';
+area: sum over time of what the count gained since the cut, in people times seconds. low, high: the least and the most
+that it gained since the latest reset. moves_at_once: whether an event falls on the cut itself. Errors: PT422 naming
+from, as core.list_flows.';
 
 create or replace function core.check_count_range(
   from_at timestamptz,

@@ -28,7 +28,9 @@ begin
 end
 $$;
 comment on function core.note_change(integer[], timestamptz, integer[], text[], integer[]) is
-'Notes for the feed what the running transaction changed: dpus whose events it stored, with the latest of their own instants; spaces whose counts it derived anew; ids of spaces that it created, changed or deleted; flipped: DPUs that went offline, came back or were heard from for the first time. Nulls everywhere: nothing.';
+'Notes for the feed what the running transaction changed: dpus whose events it stored, with the latest of their own
+instants; spaces whose counts it derived anew; ids of spaces that it created, changed or deleted; flipped: DPUs that
+went offline, came back or were heard from for the first time. Nulls everywhere: nothing.';
 
 create or replace function core.get_history()
 returns text
@@ -45,7 +47,8 @@ begin
 end
 $$;
 comment on function core.get_history() is
-'Names the history of this database: the same as long as transaction numbers can be compared, another one after a restore from any kind of backup.';
+'Names the history of this database: the same as long as transaction numbers can be compared, another one after a
+restore from any kind of backup.';
 
 create or replace function core.read_cursor(
   cursor text,
@@ -69,7 +72,8 @@ exception when data_exception then
 end
 $$;
 comment on function core.read_cursor(text) is
-'What core.write_cursor put into a cursor. snapshot is null for any other text, and for a cursor from before a restore. Cursors come back from clients, so they may be anything.';
+'What core.write_cursor put into a cursor. snapshot is null for any other text, and for a cursor from before a restore.
+Cursors come back from clients, so they may be anything.';
 
 create or replace function core.write_cursor(
   snapshot pg_snapshot,
@@ -82,12 +86,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return format(
-    '%s@%s@%s@%s', snapshot, (extract(epoch from at) * 1000000)::bigint, (extract(epoch from checked_at) * 1000000)::bigint,
+    '%s@%s@%s@%s', snapshot, (extract(epoch from at) * 1000000)::bigint,
+    (extract(epoch from checked_at) * 1000000)::bigint,
     core.get_history());
 end
 $$;
 comment on function core.write_cursor(pg_snapshot, timestamptz, timestamptz) is
-'A place in the feed as text: the snapshot up to which it was read, the instant of that, the instant up to which placements were checked, and core.get_history.';
+'A place in the feed as text: the snapshot up to which it was read, the instant of that, the instant up to which
+placements were checked, and core.get_history.';
 
 create or replace function core.is_far_behind(
   snapshot pg_snapshot,
@@ -117,7 +123,9 @@ begin
 end
 $$;
 comment on function core.is_far_behind(pg_snapshot, timestamptz) is
-'Whether it is cheaper to count everything than to read what a snapshot could not see: it is 20,000 transactions behind, or the first change after it is more than 2 minutes older than the instant of the cursor. In the second case the cursor was made up, or a transaction took very long.';
+'Whether it is cheaper to count everything than to read what a snapshot could not see: it is 20,000 transactions behind,
+or the first change after it is more than 2 minutes older than the instant of the cursor. In the second case the cursor
+was made up, or a transaction took very long.';
 
 create or replace function core.list_noted(
   snapshot pg_snapshot,
@@ -143,7 +151,8 @@ begin
 end
 $$;
 comment on function core.list_noted(pg_snapshot, timestamptz) is
-'What core.note_change noted in transactions that a snapshot could not see, and DPUs with events that were ahead of the clock at an instant.';
+'What core.note_change noted in transactions that a snapshot could not see, and DPUs with events that were ahead of the
+clock at an instant.';
 
 create or replace function core.list_turned_spaces(
   low timestamptz,

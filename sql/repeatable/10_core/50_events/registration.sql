@@ -25,7 +25,8 @@ set search_path = pg_catalog, pg_temp
 as $$
   with seen as materialized (
     select p.dpu_id, range_agg(p.during) as during
-    from core.list_seen_placements(array(select distinct n.dpu_id from unnest(dpus) as n (dpu_id) where n.dpu_id is not null)) p
+    from core.list_seen_placements(array(select distinct n.dpu_id from unnest(dpus) as n (dpu_id)
+      where n.dpu_id is not null)) p
     group by p.dpu_id
   )
   select coalesce(array_agg(case when s.during @> n.time then n.dpu_id end order by n.ordinal), '{}')
@@ -33,7 +34,8 @@ as $$
   left join seen s on s.dpu_id = n.dpu_id
 $$;
 comment on function core.list_reached_ids(integer[], timestamptz[]) is
-'The DPUs of events in the order given; null where a limited token cannot report the event: the DPU did not hang above a doorway within reach at its time.';
+'The DPUs of events in the order given; null where a limited token cannot report the event: the DPU did not hang above a
+doorway within reach at its time.';
 
 create or replace function core.register_dpus(dpus text[])
 returns void
@@ -49,7 +51,8 @@ as $$
   insert into core.dpu_state (dpu_id) select a.dpu_id from added a;
 $$;
 comment on function core.register_dpus(text[]) is
-'Adds the DPUs that are not there yet, unplaced. In order of their ids, so that two transactions never wait for each other.';
+'Adds the DPUs that are not there yet, unplaced. In order of their ids, so that two transactions never wait for each
+other.';
 
 create or replace function core.get_registration()
 returns core.registration
@@ -105,12 +108,14 @@ declare
   v_taken text[];
 begin
   -- looked for anew: whoever held the lock until just now may have registered them
-  select array_agg(n.id order by n.id collate "C"), array_agg(t.token_id order by n.id collate "C") into v_unknown, v_tokens
+  select array_agg(n.id order by n.id collate "C"), array_agg(t.token_id order by n.id collate "C")
+  into v_unknown, v_tokens
   from (
     select d.id, min(s.sender) as sender
     from unnest(dpus, ids) with ordinality as d (id, dpu_id, ordinal)
     left join (
-      select g.sender, sum(g.size) over (order by g.ordinal) - g.size as low, sum(g.size) over (order by g.ordinal) as high
+      select g.sender, sum(g.size) over (order by g.ordinal) - g.size as low,
+        sum(g.size) over (order by g.ordinal) as high
       from unnest(senders, sender_sizes) with ordinality as g (sender, size, ordinal)
     ) s on d.ordinal > s.low and d.ordinal <= s.high
     where d.dpu_id is null and d.id is not null
@@ -124,7 +129,8 @@ begin
 
   -- placed or named since, a DPU leaves room for another one
   if v_limits.unplaced is null
-    or (v_limits.unplaced + cardinality(v_unknown) > v_limits.max_unplaced and v_limits.counted_at < v_now - interval '10 seconds') then
+    or (v_limits.unplaced + cardinality(v_unknown) > v_limits.max_unplaced
+      and v_limits.counted_at < v_now - interval '10 seconds') then
     v_limits.unplaced := core.count_unplaced();
     v_limits.counted_at := v_now;
   end if;
@@ -136,7 +142,8 @@ begin
   ),
   remaining as (
     select n.token_id, least(v_limits.burst, coalesce(
-      r.remaining + greatest(extract(epoch from v_now - r.at), 0) / 3600 * v_limits.per_hour, v_limits.burst)) as remaining
+      r.remaining + greatest(extract(epoch from v_now - r.at), 0) / 3600 * v_limits.per_hour,
+      v_limits.burst)) as remaining
     from (select distinct a.token_id from asked a where a.token_id is not null) n
     left join core.registrar r on r.token_id = n.token_id
   ),
@@ -150,7 +157,8 @@ begin
   ),
   noted as (
     insert into core.registrar (token_id, remaining, at)
-    select r.token_id, r.remaining - (select count(*) from taken t where t.token_id = r.token_id), v_now from remaining r
+    select r.token_id, r.remaining - (select count(*) from taken t where t.token_id = r.token_id), v_now
+    from remaining r
     on conflict (token_id) do update set remaining = excluded.remaining, at = excluded.at
   )
   select array_agg(t.id) into v_taken from taken t;
@@ -161,15 +169,20 @@ begin
   return case
     when coalesce(cardinality(v_taken), 0) = cardinality(v_unknown) then null
     when coalesce(cardinality(v_taken), 0) = v_room then format(
-      'This DPU is not registered: there are %s DPUs already that nobody has placed or named. Place, name or delete some of them, or register this one with PUT /v1/dpus/{id}.',
+      'This DPU is not registered: there are %s DPUs already that nobody has placed or named. '
+      'Place, name or delete some of them, or register this one with PUT /v1/dpus/{id}.',
       v_limits.max_unplaced)
     else format(
-      'This DPU is not registered: the token has registered as many new DPUs as it may for now (%s at once, and %s an hour). Send it later, or register it with PUT /v1/dpus/{id}.',
+      'This DPU is not registered: the token has registered as many new DPUs as it may for now '
+      '(%s at once, and %s an hour). Send it later, or register it with PUT /v1/dpus/{id}.',
       v_limits.burst, v_limits.per_hour)
   end;
 end
 $$;
 comment on function core.admit_dpus(text[], integer[], text[], integer[]) is
-'Registers unknown DPUs, unplaced, as far as core.registration allows. Returns why the others are not registered; null where all are.
+'Registers unknown DPUs, unplaced, as far as core.registration allows. Returns why the others are not registered; null
+where all are.
 
-dpus, ids: the DPUs of a request (null: none) and, beside each, its dpu_id; null: it is unknown. senders, sender_sizes: the tokens that sent them, and how many each sent, in order. DPUs after these, or of a null token, came without a token: only max_unplaced bounds them.';
+dpus, ids: the DPUs of a request (null: none) and, beside each, its dpu_id; null: it is unknown. senders, sender_sizes:
+the tokens that sent them, and how many each sent, in order. DPUs after these, or of a null token, came without a token:
+only max_unplaced bounds them.';

@@ -31,17 +31,20 @@ begin
       first_time = least(s.first_time, n.first),
       latest_time = greatest(s.latest_time, n.latest),
       earlier_time = s.latest_time,
-      -- What is later than all before is no duplicate. Whether others are is not known yet, and what is backfilled is a sign
-      -- at its own time only: core.hear_late comes after.
+      -- What is later than all before is no duplicate. Whether others are is not known yet, and what is backfilled is a
+      -- sign at its own time only: core.hear_late comes after.
       last_seen_at = greatest(s.last_seen_at, case
-        when not backfill and (n.is_refused or s.latest_time is null or n.latest > s.latest_time) then lock_dpus.received_at
+        when not backfill and (n.is_refused or s.latest_time is null or n.latest > s.latest_time)
+          then lock_dpus.received_at
       end),
       earlier_seen_at = s.last_seen_at
     from (
       select a.dpu_id, sum(a.direction) as net, min(a.time) as first, max(a.time) as latest,
-        max(a.time) filter (where a.time <= lock_dpus.received_at) as latest_past, array_agg(a.ordinal) as ordinals, bool_or(a.ordinal is null) as is_refused
+        max(a.time) filter (where a.time <= lock_dpus.received_at) as latest_past, array_agg(a.ordinal) as ordinals,
+        bool_or(a.ordinal is null) as is_refused
       from (
-        select dpus[o] as dpu_id, directions[o] as direction, times[o] as time, o as ordinal from unnest(lock_dpus.ordinals) as o
+        select dpus[o] as dpu_id, directions[o] as direction, times[o] as time, o as ordinal
+        from unnest(lock_dpus.ordinals) as o
         union all
         select r, 0, null, null from unnest(refused) as r
       ) a
@@ -51,8 +54,10 @@ begin
     where s.dpu_id = n.dpu_id
     returning
       s.dpu_id, n.first, s.earlier_time, s.live_from, s.first_from, n.ordinals,
-      not backfill and (n.is_refused or s.earlier_time is null or n.latest > s.earlier_time) as is_heard, s.first_heard_at is null as is_new,
-      s.offline_at is not null or s.earlier_seen_at is null or least(n.first, lock_dpus.received_at) < s.steady_from or (s.armed_at is not null
+      not backfill and (n.is_refused or s.earlier_time is null or n.latest > s.earlier_time) as is_heard,
+      s.first_heard_at is null as is_new,
+      s.offline_at is not null or s.earlier_seen_at is null or least(n.first, lock_dpus.received_at) < s.steady_from
+        or (s.armed_at is not null
         and greatest(s.last_seen_at, n.latest_past) - s.earlier_seen_at
           >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second') as is_turning
   )
@@ -66,13 +71,20 @@ begin
   into late, touching, turning, opening, turning_dpus, new_dpus
   from state s
   cross join lateral unnest(s.ordinals) as o
-  where o is not null and (s.first <= s.earlier_time or s.first < s.live_from or s.is_turning or s.first < s.first_from);
+  where o is not null and (s.first <= s.earlier_time or s.first < s.live_from or s.is_turning
+    or s.first < s.first_from);
 end
 $$;
 comment on function core.lock_dpus(integer[], timestamptz[], integer[], timestamptz, bigint[], integer[], boolean) is
-'Adds events, given as parallel arrays and by ordinals from 1, to the sums in core.dpu_state, and holds those rows until the transaction ends. Meanwhile no other transaction stores events of these DPUs.
+'Adds events, given as parallel arrays and by ordinals from 1, to the sums in core.dpu_state, and holds those rows until
+the transaction ends. Meanwhile no other transaction stores events of these DPUs.
 
- late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that core.live_flow has to be told of; turning: those of DPUs that may not have been online all the time, for core.settle_signs; opening: those that may be the first of a placement, for core.note_first_events; turning_dpus: such DPUs, where the receipt is a sign of life too; new_dpus: those of them that were not heard before. refused: DPUs of further events, which cannot be stored. Whether late ones are signs at receipt is not known here. The caller takes off again (core.find_doubles) what turns out to be stored already.';
+late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that
+core.live_flow has to be told of; turning: those of DPUs that may not have been online all the time, for
+core.settle_signs; opening: those that may be the first of a placement, for core.note_first_events; turning_dpus: such
+DPUs, where the receipt is a sign of life too; new_dpus: those of them that were not heard before. refused: DPUs of
+further events, which cannot be stored. Whether late ones are signs at receipt is not known here. The caller takes off
+again (core.find_doubles) what turns out to be stored already.';
 
 create or replace function core.lock_days(days timestamptz[])
 returns void
@@ -94,9 +106,11 @@ begin
 end
 $$;
 comment on function core.lock_days(timestamptz[]) is
-'Locks the chunks of these days (UTC) for storing events, until the transaction ends; waits while one is being compressed.
+'Locks the chunks of these days (UTC) for storing events, until the transaction ends; waits while one is being
+compressed.
 
-Without this lock a transaction that reads such a chunk first and then stores events in it could wait for compression, which waits for that transaction: a deadlock.';
+Without this lock a transaction that reads such a chunk first and then stores events in it could wait for compression,
+which waits for that transaction: a deadlock.';
 
 create or replace function core.list_refused_dpus(
   dpus integer[],
@@ -119,7 +133,8 @@ begin
 end
 $$;
 comment on function core.list_refused_dpus(integer[], timestamptz[], timestamptz, timestamptz, integer[]) is
-'The DPUs of events, given as parallel arrays, that cannot be stored (core.judge_event): before oldest, after latest, or of a clock that was never set; and those of unread.';
+'The DPUs of events, given as parallel arrays, that cannot be stored (core.judge_event): before oldest, after latest, or
+of a clock that was never set; and those of unread.';
 
 create or replace function core.find_doubles(
   dpus integer[],
@@ -149,7 +164,8 @@ begin
 end
 $$;
 comment on function core.find_doubles(integer[], timestamptz[], integer[], smallint[], bigint[]) is
-'Which of the late events, by their ordinals, are stored already, and beside each the direction that is stored. core.lock_dpus has counted them: takes them off dpu_state.cumulative_count again.';
+'Which of the late events, by their ordinals, are stored already, and beside each the direction that is stored.
+core.lock_dpus has counted them: takes them off dpu_state.cumulative_count again.';
 
 create or replace function core.hear_stored(
   dpus integer[],
@@ -191,7 +207,8 @@ begin
   perform core.hear_late(v_heard, v_signs, hear_stored.received_at, backfill);
 end
 $$;
-comment on function core.hear_stored(integer[], timestamptz[], integer[], smallint[], bigint[], bigint[], integer[], timestamptz, boolean) is
+comment on function core.hear_stored(integer[], timestamptz[], integer[], smallint[], bigint[], bigint[],
+  integer[], timestamptz, boolean) is
 'Takes in late or backfilled events, by their ordinals, as signs of life. doubles, stored: as core.find_doubles says.';
 
 create or replace function core.move_live_flows(
@@ -208,18 +225,21 @@ as $$
 begin
   update core.live_flow f set net = f.net + n.net
   from (
-    select l.space_id, l.dpu_id, l.from_at, sum(case when l.until_at = 'infinity' then -directions[o]::bigint else directions[o] end) as net
+    select l.space_id, l.dpu_id, l.from_at,
+      sum(case when l.until_at = 'infinity' then -directions[o]::bigint else directions[o] end) as net
     from unnest(touching) as o
     join core.live_flow l on l.dpu_id = dpus[o]
       -- an open part leaves out what came before it, one that is over takes what lies within
-      and (case when l.until_at = 'infinity' then times[o] < l.from_at else times[o] >= l.from_at and times[o] < l.until_at end)
+      and (case when l.until_at = 'infinity' then times[o] < l.from_at else times[o] >= l.from_at
+        and times[o] < l.until_at end)
     group by l.space_id, l.dpu_id, l.from_at
   ) n
   where f.space_id = n.space_id and f.dpu_id = n.dpu_id and f.from_at = n.from_at;
 end
 $$;
 comment on function core.move_live_flows(integer[], timestamptz[], integer[], bigint[]) is
-'Brings live rows in line with new events, by their ordinals, that came from before an open part or within one that is over.';
+'Brings live rows in line with new events, by their ordinals, that came from before an open part or within one that is
+over.';
 
 create or replace function core.lock_old_days(
   times timestamptz[],
@@ -362,12 +382,14 @@ begin
   from unnest(ordinals) as o;
 
   -- An ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups.
-  -- The rollups, and a refresh that is under way, are ahead of the margin only where the clock of the database was set back.
+  -- The rollups, and a refresh that is under way, are ahead of the margin only where the
+  -- clock of the database was set back.
   insert into core.late_mark (dpu_id, bucket)
   select distinct dpus[o], public.time_bucket(interval '15 minutes', times[o])
   from unnest(ordinals) as o
   where times[o] < greatest(
-    store_events.received_at - interval '15 minutes', (select greatest(s.materialized_until, s.goal_at) from core.rollup_state s));
+    store_events.received_at - interval '15 minutes',
+    (select greatest(s.materialized_until, s.goal_at) from core.rollup_state s));
 
   if cardinality(v_touching) > 0 then
     perform core.move_live_flows(dpus, times, directions, v_touching);
@@ -375,7 +397,8 @@ begin
 
   if cardinality(v_opening) > 0 then
     perform core.note_first_events(
-      array(select dpus[o] from unnest(v_opening) as o), array(select times[o] from unnest(v_opening) as o), store_events.received_at);
+      array(select dpus[o] from unnest(v_opening) as o), array(select times[o] from unnest(v_opening) as o),
+      store_events.received_at);
   end if;
 
   if cardinality(ordinals) > 0 then
@@ -385,7 +408,12 @@ begin
   end if;
 end
 $$;
-comment on function core.store_events(integer[], timestamptz[], integer[], smallint[], timestamptz, boolean, integer[]) is
+comment on function core.store_events(integer[], timestamptz[], integer[], smallint[], timestamptz, boolean,
+  integer[]) is
 'Stores new events, given as parallel arrays, with all that is derived from them at once.
 
-ordinals (from 1): the events it stored; doubles: those that were stored before, and beside them in stored the direction that they have. Of several with one identity the first is taken, and the others are in neither. Left out are events with a null dpu_id, and those that core.judge_event refuses. The receipt of all but duplicates is a sign of life of their DPUs, unless they are backfilled. unread: DPUs that sent what could not be decoded. The caller holds, shared, the lock of the floor plan.';
+ordinals (from 1): the events it stored; doubles: those that were stored before, and beside them in stored the direction
+that they have. Of several with one identity the first is taken, and the others are in neither. Left out are events with
+a null dpu_id, and those that core.judge_event refuses. The receipt of all but duplicates is a sign of life of their
+DPUs, unless they are backfilled. unread: DPUs that sent what could not be decoded. The caller holds, shared, the lock
+of the floor plan.';

@@ -34,7 +34,8 @@ begin
     group by p.dpu_id
   )
   select s.dpu_id, coalesce(t.net, 0), case
-    when exists (select from part p where p.dpu_id = s.dpu_id and s.latest_time >= p.from_at and s.latest_time < p.until_at)
+    when exists (select from part p where p.dpu_id = s.dpu_id and s.latest_time >= p.from_at
+      and s.latest_time < p.until_at)
       then s.latest_time
     else (
       select max(e.time)
@@ -48,4 +49,5 @@ begin
 end
 $$;
 comment on function core.sum_dpus(integer[]) is
-'What the events of each DPU add up to, and the latest one''s own instant: for a limited token over the periods alone that it may know of.';
+'What the events of each DPU add up to, and the latest one''s own instant: for a limited token over the periods alone
+that it may know of.';

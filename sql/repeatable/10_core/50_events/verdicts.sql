@@ -11,17 +11,25 @@ set search_path = pg_catalog, pg_temp
 as $$
   select case verdict
     when 'duplicate' then 'This event is stored already.'
-    when 'conflict' then format('An event with this DPU, timestamp and sequence is stored already, with direction %s. The first one stays. Give events at one instant different sequences.', stored_direction)
+    when 'conflict' then format(
+      'An event with this DPU, timestamp and sequence is stored already, with direction %s. The first one stays. '
+      'Give events at one instant different sequences.', stored_direction)
     when 'in_future' then 'The timestamp is more than 5 minutes ahead of the service. Set the clock of the device.'
     when 'clock_unset' then 'The timestamp comes from a clock that was never set. Set the clock of the device.'
     when 'too_old' then case
       when oldest > core.get_horizon()
-        then format('The timestamp is before %s, and events older than that are not kept (retention).', core.format_second(oldest))
+        then format(
+          'The timestamp is before %s, and events older than that are not kept (retention).',
+          core.format_second(oldest))
       else format(
         'The timestamp is before %s. Set the clock of the device, or HEADCOUNT_EVENTS_FROM if it is right.',
         core.format_second(core.get_horizon()))
     end
-    when 'unknown_dpu' then case when core.get_reach() is not null then 'No such DPU hung at a doorway in this token''s space at that time.' else 'This DPU is not registered, and registration by events is switched off. Register it with PUT /v1/dpus/{id}.' end
+    when 'unknown_dpu' then case
+      when core.get_reach() is not null then 'No such DPU hung at a doorway in this token''s space at that time.'
+      else 'This DPU is not registered, and registration by events is switched off. '
+        'Register it with PUT /v1/dpus/{id}.'
+    end
   end
 $$;
 comment on function core.explain_verdict(text, integer, timestamptz) is
@@ -44,7 +52,8 @@ as $$
   end
 $$;
 comment on function core.judge_event(integer, timestamptz, timestamptz, timestamptz) is
-'Why an event cannot be stored, or null. oldest: events before this instant are refused. Inlined by the planner: no search_path of its own.';
+'Why an event cannot be stored, or null. oldest: events before this instant are refused. Inlined by the planner: no
+search_path of its own.';
 
 create or replace function core.find_events(
   dpus integer[],
@@ -71,7 +80,8 @@ begin
   loop
     for v_event in
       select n.ordinal, e.direction
-      from (select o as ordinal, dpus[o] as dpu_id, times[o] as time, sequences[o] as sequence from unnest(v_ordinals) as o) n
+      from (select o as ordinal, dpus[o] as dpu_id, times[o] as time, sequences[o] as sequence
+        from unnest(v_ordinals) as o) n
       join core.event e on e.dpu_id = n.dpu_id and e.time = n.time and e.sequence = n.sequence
       where e.time >= v_from and e.time < v_from + interval '24 hours'
     loop
@@ -108,7 +118,9 @@ begin
 end
 $$;
 comment on function core.find_unread_dpus(text[], timestamptz) is
-'The DPUs of events that could not be decoded (null: of none): their dpu_ids, null for those that there are not, and the names under which the events are kept. What a limited token sends says nothing about DPUs outside its space: null in both.';
+'The DPUs of events that could not be decoded (null: of none): their dpu_ids, null for those that there are not, and the
+names under which the events are kept. What a limited token sends says nothing about DPUs outside its space: null in
+both.';
 
 create or replace function core.judge_unstored(
   ids integer[],
@@ -136,7 +148,8 @@ declare
 begin
   v_oldest := core.get_first_taken();
   select array_agg(n.ordinal), array_agg(n.verdict), array_agg(
-    coalesce(case n.verdict when 'unknown_dpu' then unregistered end, core.explain_verdict(n.verdict, oldest => v_oldest)))
+    coalesce(case n.verdict when 'unknown_dpu'
+      then unregistered end, core.explain_verdict(n.verdict, oldest => v_oldest)))
   into refused, verdicts, details
   from (
     select n.ordinal, core.judge_event(n.dpu_id, n.time, now_at, v_oldest) as verdict
@@ -151,7 +164,8 @@ begin
   if is_suspect and not core.is_suspicion_over(now_at) then
     perform core.refuse(
       503, 'Most DPUs heard in the last minute are ahead of the clock of the service.', null,
-      'Nothing was stored: send it again later. The operator of the service has to check the clock of the database server.',
+      'Nothing was stored: send it again later. '
+      'The operator of the service has to check the clock of the database server.',
       'clock_suspect');
   end if;
 
@@ -172,7 +186,8 @@ begin
       503, 'Some events were neither stored nor found.', null, 'Send the request again: nothing of it was stored.');
   end if;
 
-  select refused || array_agg(n.ordinal), verdicts || array_agg(n.verdict), details || array_agg(core.explain_verdict(n.verdict, n.found))
+  select refused || array_agg(n.ordinal), verdicts || array_agg(n.verdict),
+    details || array_agg(core.explain_verdict(n.verdict, n.found))
   into refused, verdicts, details
   from (
     select r.ordinal, r.found, case when r.found = directions[r.ordinal] then 'duplicate' else 'conflict' end as verdict
@@ -180,7 +195,11 @@ begin
   ) n;
 end
 $$;
-comment on function core.judge_unstored(integer[], timestamptz[], integer[], smallint[], timestamptz, boolean, text, bigint[], bigint[], integer[]) is
-'The verdict of each event of api.record_events that core.store_events did not store: what was refused, with its ordinal (from 1), verdict and reason, beside each other.
+comment on function core.judge_unstored(integer[], timestamptz[], integer[], smallint[], timestamptz, boolean,
+  text, bigint[], bigint[], integer[]) is
+'The verdict of each event of api.record_events that core.store_events did not store: what was refused, with its ordinal
+(from 1), verdict and reason, beside each other.
 
-unregistered: why unknown DPUs are not registered (null: by the usual reason); stored, doubles and double_directions: what core.store_events said. is_suspect: our clock may be wrong. Errors: PT503 with the constraint clock_suspect, as api.record_events; PT503 for an event that is neither stored nor found.';
+unregistered: why unknown DPUs are not registered (null: by the usual reason); stored, doubles and double_directions:
+what core.store_events said. is_suspect: our clock may be wrong. Errors: PT503 with the constraint clock_suspect, as
+api.record_events; PT503 for an event that is neither stored nor found.';

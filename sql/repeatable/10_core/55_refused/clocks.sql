@@ -49,7 +49,8 @@ as $$
       then c.conflicts + excluded.conflicts else excluded.conflicts end
 $$;
 comment on function core.note_clocks(timestamptz, integer[], timestamptz[], text[]) is
-'Notes in core.dpu_clock what the verdicts on one message, given as parallel arrays, say about the clocks of its DPUs: which were refused for their time, and which repeat one instant. Other verdicts are left out.';
+'Notes in core.dpu_clock what the verdicts on one message, given as parallel arrays, say about the clocks of its DPUs:
+which were refused for their time, and which repeat one instant. Other verdicts are left out.';
 
 create or replace function core.note_heartbeat_clocks(
   received_at timestamptz,
@@ -93,7 +94,9 @@ begin
 end
 $$;
 comment on function core.note_heartbeat_clocks(timestamptz, integer[], timestamptz[], text[]) is
-'Notes in core.dpu_clock what the verdicts on heartbeats, given as parallel arrays, say of the clocks of their DPUs: refusals for their time, and that they are over for DPUs of which all that have a time were accepted. A heartbeat without a time says nothing of a clock.';
+'Notes in core.dpu_clock what the verdicts on heartbeats, given as parallel arrays, say of the clocks of their DPUs:
+refusals for their time, and that they are over for DPUs of which all that have a time were accepted. A heartbeat
+without a time says nothing of a clock.';
 
 create or replace function core.get_clock(
   clock core.dpu_clock,
@@ -109,17 +112,23 @@ as $$
     when clock.heartbeat_refused_at > coalesce(latest_time, '-infinity') then
       case clock.heartbeat_code when 'in_future' then 'ahead' when 'clock_unset' then 'unset' else 'behind' end
     when clock.repeated_time = latest_time and clock.repeated_until > clock.repeated_time + interval '1 minute'
-      and (clock.conflicts >= 2 or (clock.repeats >= 5 and clock.repeated_until > clock.repeated_from + interval '10 minutes'))
+      and (clock.conflicts >= 2 or (clock.repeats >= 5
+        and clock.repeated_until > clock.repeated_from + interval '10 minutes'))
       then 'stuck'
     else 'ok'
   end
 $$;
 comment on function core.get_clock(core.dpu_clock, timestamptz) is
-'What is known of the clock of a DPU, by its row of core.dpu_clock (null: none) and the instant of its latest event: ahead, unset or behind, where an event or a heartbeat was refused for that, and no event with a later time (of a heartbeat: nor a heartbeat with a time) was accepted since; stuck, where later messages come with the instant of the latest event; else ok. A client that sends one event again and again is taken for stuck after 10 minutes. Inlined by the planner: no search_path of its own.';
+'What is known of the clock of a DPU, by its row of core.dpu_clock (null: none) and the instant of its latest event:
+ahead, unset or behind, where an event or a heartbeat was refused for that, and no event with a later time (of a
+heartbeat: nor a heartbeat with a time) was accepted since; stuck, where later messages come with the instant of the
+latest event; else ok. A client that sends one event again and again is taken for stuck after 10 minutes. Inlined by the
+planner: no search_path of its own.';
 
 create or replace function core.get_farthest_time(at timestamptz)
 returns timestamptz
 language sql stable
 as $$ select at + interval '100 years' $$;
 comment on function core.get_farthest_time(timestamptz) is
-'The farthest instant at which our own clock could be wrong: events beyond it can only come from a wrong clock of the DPU. Inlined by the planner: no search_path of its own.';
+'The farthest instant at which our own clock could be wrong: events beyond it can only come from a wrong clock of the
+DPU. Inlined by the planner: no search_path of its own.';

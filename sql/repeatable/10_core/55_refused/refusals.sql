@@ -11,7 +11,8 @@ as $$
   end
 $$;
 comment on function core.shorten_body(text) is
-'The text of something refused as it is kept: its first 1,000 characters. The service shortens it before; this leaves room for the note that it adds.';
+'The text of something refused as it is kept: its first 1,000 characters. The service shortens it before; this leaves
+room for the note that it adds.';
 
 create or replace function core.get_max_refused(
   is_limited boolean,
@@ -21,7 +22,8 @@ returns integer
 language sql immutable
 as $$ select case when not is_within then 10000 when is_limited then 100000 else 1000000 end $$;
 comment on function core.get_max_refused(boolean, boolean) is
-'How many refused events of a family of tokens are kept in an hour: of DPUs that it does not reach (is_within: false), of a limited family, or of any other. Inlined by the planner: no search_path of its own.';
+'How many refused events of a family of tokens are kept in an hour: of DPUs that it does not reach (is_within: false),
+of a limited family, or of any other. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_max_refused_of_dpu()
 returns integer
@@ -45,7 +47,8 @@ as $$
     order by s.ordinal, n.place)
 $$;
 comment on function core.list_event_senders(text[], integer[]) is
-'The token that sent each event, from the tokens and how many each sent, in their order; null for those that came without one.';
+'The token that sent each event, from the tokens and how many each sent, in their order; null for those that came
+without one.';
 
 create or replace function core.are_reached_by_senders(
   senders text[],
@@ -75,7 +78,9 @@ as $$
   left join seen e on e.id = n.sender and e.dpu_id = n.dpu_id
 $$;
 comment on function core.are_reached_by_senders(text[], integer[], timestamptz[]) is
-'Whether the token that sent an event can report it, for each of the events in parallel arrays: it is not limited to a space, or the DPU hung above a doorway within its space at that time. A token that is no longer valid counts with the space it had: the caller decides.';
+'Whether the token that sent an event can report it, for each of the events in parallel arrays: it is not limited to a
+space, or the DPU hung above a doorway within its space at that time. A token that is no longer valid counts with the
+space it had: the caller decides.';
 
 create or replace function core.refuse_events(
   received_at timestamptz,
@@ -103,7 +108,8 @@ begin
   refused as materialized (
     select distinct on (r.digest) r.*
     from (
-      select n.code, n.detail, n.dpu, n.time, n.direction, n.sequence, core.shorten_body(n.body) as body, n.token, n.is_within,
+      select n.code, n.detail, n.dpu, n.time, n.direction, n.sequence, core.shorten_body(n.body) as body, n.token,
+        n.is_within,
         -- what one token sends never stands in the way of what another one sends
         sha256(convert_to((jsonb_build_array(
           n.code, n.dpu, extract(epoch from n.time), n.direction, n.sequence, n.body)
@@ -124,13 +130,15 @@ begin
     from refused r
     join sender s on s.token is not distinct from r.token
     left join core.refused_of_family f
-      on f.family_id = s.family_id and f.is_within = r.is_within and f.hour = date_trunc('hour', refuse_events.received_at, 'UTC')
+      on f.family_id = s.family_id and f.is_within = r.is_within
+        and f.hour = date_trunc('hour', refuse_events.received_at, 'UTC')
     left join core.refused_of_dpu d on d.dpu = r.dpu and d.hour = date_trunc('hour', refuse_events.received_at, 'UTC')
   ),
   kept as (
     insert into core.rejected_event
       (digest, received_at, code, detail, dpu, time, direction, sequence, body, token, is_within)
-    select p.digest, refuse_events.received_at, p.code, p.detail, p.dpu, p.time, p.direction, p.sequence, p.body, p.token, p.is_within
+    select p.digest, refuse_events.received_at, p.code, p.detail, p.dpu, p.time, p.direction, p.sequence, p.body,
+      p.token, p.is_within
     from placed p
     where p.is_kept
     order by p.digest
@@ -168,10 +176,13 @@ begin
   on conflict (kind) do update set count = d.count + excluded.count;
 end
 $$;
-comment on function core.refuse_events(timestamptz, text[], text[], text[], timestamptz[], integer[], smallint[], text[], text[], boolean[]) is
+comment on function core.refuse_events(timestamptz, text[], text[], text[], timestamptz[], integer[],
+  smallint[], text[], text[], boolean[]) is
 'Keeps refused events with their reasons, from parallel arrays; each once, however often its token sends it.
 
-tokens: who sent them (null: nobody known). are_within: false for what a limited token sent about DPUs outside its space. What is beyond core.get_max_refused and core.get_max_refused_of_dpu in an hour is dropped and counted; transactions at the same time may keep a little more.';
+tokens: who sent them (null: nobody known). are_within: false for what a limited token sent about DPUs outside its
+space. What is beyond core.get_max_refused and core.get_max_refused_of_dpu in an hour is dropped and counted;
+transactions at the same time may keep a little more.';
 
 create or replace function core.drop_refused()
 returns void
@@ -223,7 +234,8 @@ as $$
 #variable_conflict use_column
 begin
   perform core.refuse_events(now_at,
-    array_agg(n.verdict), array_agg(n.detail), array_agg(n.dpu), array_agg(n.time), array_agg(n.direction), array_agg(n.sequence), array_agg(n.body),
+    array_agg(n.verdict), array_agg(n.detail), array_agg(n.dpu), array_agg(n.time), array_agg(n.direction),
+    array_agg(n.sequence), array_agg(n.body),
     array_agg(coalesce(n.sender, nullif(current_setting('headcount.token', true), ''))), array_agg(n.is_within))
   from (
     select r.verdict, r.detail, dpus[r.ordinal], times[r.ordinal], directions[r.ordinal], sequences[r.ordinal], null,
@@ -238,5 +250,7 @@ begin
   having count(*) > 0;
 end
 $$;
-comment on function core.refuse_sent(timestamptz, integer[], text[], timestamptz[], integer[], smallint[], bigint[], text[], text[], text[], text[], text[], text[]) is
-'Keeps what api.record_events refused: events, by their ordinals, but for duplicates, and the bodies that could not be decoded. senders: the tokens that sent the events, and behind them those of the bodies.';
+comment on function core.refuse_sent(timestamptz, integer[], text[], timestamptz[], integer[], smallint[],
+  bigint[], text[], text[], text[], text[], text[], text[]) is
+'Keeps what api.record_events refused: events, by their ordinals, but for duplicates, and the bodies that could not be
+decoded. senders: the tokens that sent the events, and behind them those of the bodies.';

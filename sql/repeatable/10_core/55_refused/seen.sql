@@ -48,7 +48,10 @@ as $$
           where d.id = r.dpu and p.superseded_at is null and p.during @> r.time))))))
 $$;
 comment on function core.list_seen_refusals(text, text, text, timestamptz, timestamptz, timestamptz, bigint, boolean) is
-'Refused events that fit (nulls: any), as far as the token reaches: what DPUs sent while they hung at its doorways. What another limited token sent about DPUs outside its space is left out, and what others sent of a time at which the DPU hung elsewhere. rerun: those that went in later, or those that did not. Inlined by the planner: no search_path of its own.';
+'Refused events that fit (nulls: any), as far as the token reaches: what DPUs sent while they hung at its doorways. What
+another limited token sent about DPUs outside its space is left out, and what others sent of a time at which the DPU
+hung elsewhere. rerun: those that went in later, or those that did not. Inlined by the planner: no search_path of its
+own.';
 
 create or replace function core.count_refusals(
   at timestamptz,
@@ -87,4 +90,6 @@ begin
 end
 $$;
 comment on function core.count_refusals(timestamptz, text[]) is
-'How many events of each DPU, or of these, were refused in the 24 hours before an instant and the rest of the hour before those, and did not go in since; a DPU without any has no row, or 0. Counted when they are refused, not when they are read. For a limited token: while the DPU hung at its doorways.';
+'How many events of each DPU, or of these, were refused in the 24 hours before an instant and the rest of the hour
+before those, and did not go in since; a DPU without any has no row, or 0. Counted when they are refused, not when they
+are read. For a limited token: while the DPU hung at its doorways.';

@@ -21,9 +21,11 @@ as $$
   where s.dpu_id = any (dpus)
 $$;
 comment on function core.list_clock_trust(integer[], timestamptz) is
-'How far the clock of each of these DPUs can be trusted to judge ours at an instant. 2: an event or a heartbeat of it was accepted before, and it is placed or was registered more than a day ago. 1: one was accepted before. 0: none was.
+'How far the clock of each of these DPUs can be trusted to judge ours at an instant. 2: an event or a heartbeat of it
+was accepted before, and it is placed or was registered more than a day ago. 1: one was accepted before. 0: none was.
 
-A client that may send events can invent any number of DPUs, and send an acceptable event of each: so 1 is worth little.';
+A client that may send events can invent any number of DPUs, and send an acceptable event of each: so 1 is worth
+little.';
 
 create or replace function core.list_ahead(
   from_at timestamptz,
@@ -42,7 +44,8 @@ as $$
     where c.suspected_at > from_at and c.suspected_at <= list_ahead.at
     union all
     select c.dpu_id, c.heartbeat_refused_at from core.dpu_clock c
-    where c.heartbeat_code = 'in_future' and c.heartbeat_refused_at > from_at and c.heartbeat_refused_at <= list_ahead.at
+    where c.heartbeat_code = 'in_future' and c.heartbeat_refused_at > from_at
+      and c.heartbeat_refused_at <= list_ahead.at
       and c.heartbeat_time < core.get_farthest_time(list_ahead.at)
   )
   select a.dpu_id from ahead a group by a.dpu_id
@@ -105,7 +108,8 @@ begin
   return (
     select t.ahead >= 3 and t.ahead > t.others
     from (
-      select c.trust, count(*) filter (where c.dpu_id = any (v_ahead)) as ahead, count(*) filter (where c.dpu_id <> all (v_ahead)) as others
+      select c.trust, count(*) filter (where c.dpu_id = any (v_ahead)) as ahead, count(*)
+        filter (where c.dpu_id <> all (v_ahead)) as others
       from core.list_clock_trust(v_ahead || v_others, is_clock_suspect.at) c
       group by c.trust
       order by c.trust desc
@@ -114,9 +118,11 @@ begin
 end
 $$;
 comment on function core.is_clock_suspect(integer[], timestamptz) is
-'Whether it may be our clock that is wrong: of the DPUs of the last minute at least three, and more than half, sent events or heartbeats from ahead of it. dpus: those that did so just now.
+'Whether it may be our clock that is wrong: of the DPUs of the last minute at least three, and more than half, sent
+events or heartbeats from ahead of it. dpus: those that did so just now.
 
-DPUs of the last minute are those that were ahead, those of which events were stored, and those of which heartbeats agreed with our clock. Only those count that are trusted most (core.list_clock_trust).';
+DPUs of the last minute are those that were ahead, those of which events were stored, and those of which heartbeats
+agreed with our clock. Only those count that are trusted most (core.list_clock_trust).';
 
 create or replace function core.is_suspicion_confirmed(
   since_at timestamptz,
@@ -138,7 +144,8 @@ begin
   v_ahead := array(select core.list_ahead(v_from, is_suspicion_confirmed.at));
   v_ahead := array(
     select c.dpu_id from core.list_clock_trust(v_ahead, is_suspicion_confirmed.at) c where c.trust = 2
-    except select core.list_agreeing(v_ahead, is_suspicion_confirmed.at - interval '10 minutes', is_suspicion_confirmed.at));
+    except select core.list_agreeing(v_ahead, is_suspicion_confirmed.at - interval '10 minutes',
+      is_suspicion_confirmed.at));
   if cardinality(v_ahead) < 10 then
     return false;
   end if;
@@ -152,9 +159,13 @@ begin
 end
 $$;
 comment on function core.is_suspicion_confirmed(timestamptz, timestamptz) is
-'Whether there is more evidence against our clock than a few DPUs that may share one clock: the service noted that it listened at an instant that is still to come, so our clock was set back; or at least 10 DPUs, and more than half of all that are live, are ahead.
+'Whether there is more evidence against our clock than a few DPUs that may share one clock: the service noted that it
+listened at an instant that is still to come, so our clock was set back; or at least 10 DPUs, and more than half of all
+that are live, are ahead.
 
-since_at: when the suspicion began. Live are DPUs that were heard since an hour before that. Ahead are those that were so since then, or in the last hour, unless a heartbeat agreed in the last 10 minutes. Only DPUs that are trusted fully count (core.list_clock_trust).';
+since_at: when the suspicion began. Live are DPUs that were heard since an hour before that. Ahead are those that were
+so since then, or in the last hour, unless a heartbeat agreed in the last 10 minutes. Only DPUs that are trusted fully
+count (core.list_clock_trust).';
 
 create or replace function core.is_suspicion_over(at timestamptz)
 returns boolean
@@ -166,12 +177,15 @@ as $$
     where not s.is_confirmed and s.judged_at <= is_suspicion_over.at + interval '1 minute'
       and case
         -- it goes on
-        when s.judged_at > is_suspicion_over.at - interval '2 minutes' then s.since_at <= is_suspicion_over.at - interval '10 minutes'
-        when s.judged_at > is_suspicion_over.at - interval '1 hour' then s.since_at <= s.judged_at - interval '10 minutes'
+        when s.judged_at > is_suspicion_over.at - interval '2 minutes'
+          then s.since_at <= is_suspicion_over.at - interval '10 minutes'
+        when s.judged_at > is_suspicion_over.at - interval '1 hour'
+          then s.since_at <= s.judged_at - interval '10 minutes'
       end)
 $$;
 comment on function core.is_suspicion_over(timestamptz) is
-'Whether our clock was suspected for 10 minutes and more, and nothing confirmed it: then events from ahead are refused one by one again.';
+'Whether our clock was suspected for 10 minutes and more, and nothing confirmed it: then events from ahead are refused
+one by one again.';
 
 create or replace function core.note_suspicion(at timestamptz)
 returns void
@@ -182,12 +196,14 @@ declare
   v_old core.clock_suspicion := (select s from core.clock_suspicion s);
   v_since timestamptz := note_suspicion.at;
 begin
-  if v_old.judged_at > note_suspicion.at - interval '1 hour' and v_old.judged_at <= note_suspicion.at + interval '1 minute' then
+  if v_old.judged_at > note_suspicion.at - interval '1 hour'
+    and v_old.judged_at <= note_suspicion.at + interval '1 minute' then
     if v_old.judged_at > note_suspicion.at - interval '10 seconds' then
       return;
     end if;
     -- only time under suspicion counts
-    if v_old.judged_at > note_suspicion.at - interval '2 minutes' or v_old.since_at <= v_old.judged_at - interval '10 minutes' then
+    if v_old.judged_at > note_suspicion.at - interval '2 minutes'
+      or v_old.since_at <= v_old.judged_at - interval '10 minutes' then
       v_since := least(v_old.since_at, v_since);
     end if;
   end if;
@@ -198,4 +214,6 @@ begin
 end
 $$;
 comment on function core.note_suspicion(timestamptz) is
-'Notes that our clock is suspected at an instant, and every 10 seconds whether anything confirms that. After 2 minutes without suspicion another one begins, where it lasted 10 minutes after an hour, and also where our clock was set back since.';
+'Notes that our clock is suspected at an instant, and every 10 seconds whether anything confirms that. After 2 minutes
+without suspicion another one begins, where it lasted 10 minutes after an hour, and also where our clock was set back
+since.';

@@ -15,11 +15,13 @@ begin
     left join core.dpu d on d.id = n.id
     left join core.dpu m on n.id is null and m.mac_address = n.mac_address::macaddr
     -- registered by its address, and without one of its own
-    left join core.dpu l on n.id is null and m.dpu_id is null and l.id = n.mac_address::macaddr::text and l.mac_address is null);
+    left join core.dpu l on n.id is null and m.dpu_id is null and l.id = n.mac_address::macaddr::text
+      and l.mac_address is null);
 end
 $$;
 comment on function core.list_heard_ids(text[], text[]) is
-'The dpu_id of each DPU, named by its id or else by its MAC address, in the order given; null for one that is not registered.';
+'The dpu_id of each DPU, named by its id or else by its MAC address, in the order given; null for one that is not
+registered.';
 
 create or replace function core.register_heard(
   dpus text[],
@@ -41,13 +43,15 @@ declare
   v_unregistered text := core.admit_dpus(v_named, v_ids, senders, sender_sizes);
 begin
   update core.dpu d set mac_address = n.mac_address
-  from (select distinct a.mac_address::macaddr as mac_address from unnest(dpus, mac_addresses) as a (id, mac_address) where a.id is null) n
+  from (select distinct a.mac_address::macaddr as mac_address from unnest(dpus, mac_addresses) as a (id, mac_address)
+    where a.id is null) n
   where d.id = n.mac_address::text and d.id = any (v_unknown) and d.mac_address is null;
   return v_unregistered;
 end
 $$;
 comment on function core.register_heard(text[], text[], text[], integer[]) is
-'Registers unknown DPUs as core.admit_dpus does, and returns the same. One that is named by a MAC address gets that as its id.';
+'Registers unknown DPUs as core.admit_dpus does, and returns the same. One that is named by a MAC address gets that as
+its id.';
 
 create or replace function core.explain_heartbeat(verdict text)
 returns text
@@ -60,7 +64,8 @@ begin
     when 'unknown_dpu' then
       case when core.get_reach() is not null
         then core.explain_verdict(verdict)
-        else 'This DPU is not registered, and registration by heartbeats is switched off. Register it with PUT /v1/dpus/{id}.'
+        else 'This DPU is not registered, and registration by heartbeats is switched off. '
+          'Register it with PUT /v1/dpus/{id}.'
       end
     else core.explain_verdict(verdict)
   end;

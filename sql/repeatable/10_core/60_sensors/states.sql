@@ -20,9 +20,11 @@ as $$
   end
 $$;
 comment on function core.get_dpu_state(timestamptz, timestamptz, timestamptz, integer, timestamptz, timestamptz) is
-'online, offline, quiet, never_seen or retired, by the columns of core.dpu_state. Inlined by the planner: no search_path of its own.
+'online, offline, quiet, never_seen or retired, by the columns of core.dpu_state. Inlined by the planner: no search_path
+of its own.
 
-quiet: silent for its threshold, but not armed, so its silence means nothing. An armed DPU stays online until it has been silent for its threshold (offline_at). seconds: its threshold; at: now.';
+quiet: silent for its threshold, but not armed, so its silence means nothing. An armed DPU stays online until it has
+been silent for its threshold (offline_at). seconds: its threshold; at: now.';
 
 create or replace function core.get_state_since(
   state text,
@@ -41,4 +43,6 @@ as $$
   end
 $$;
 comment on function core.get_state_since(text, timestamptz, timestamptz, timestamptz, integer) is
-'Since when a DPU has been in a state (core.get_dpu_state), by the columns of core.dpu_state and its threshold; null for never_seen and retired. A quiet time in between does not interrupt online. Inlined by the planner: no search_path of its own.';
+'Since when a DPU has been in a state (core.get_dpu_state), by the columns of core.dpu_state and its threshold; null for
+never_seen and retired. A quiet time in between does not interrupt online. Inlined by the planner: no search_path of its
+own.';

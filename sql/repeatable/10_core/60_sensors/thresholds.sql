@@ -8,14 +8,16 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  select c.space_id, (array_agg(s.offline_after_seconds order by c.steps) filter (where s.offline_after_seconds is not null))[1]
+  select c.space_id, (array_agg(s.offline_after_seconds order by c.steps)
+    filter (where s.offline_after_seconds is not null))[1]
   from core.list_above(spaces) c
   join core.space s on s.space_id = c.above_id
   group by c.space_id;
 end
 $$;
 comment on function core.list_offline_after(integer[]) is
-'The threshold for DPUs of each space, in seconds of silence: its own, else that of the nearest space above it that has one, else null.';
+'The threshold for DPUs of each space, in seconds of silence: its own, else that of the nearest space above it that has
+one, else null.';
 
 create or replace function core.rebase_offline_after(
   dpus integer[],
@@ -38,12 +40,14 @@ begin
   end if;
   -- the incident of one that hangs nowhere any more is over
   update core.outage o set pending = true
-  where o.dpu_id = any (dpus) and o.superseded_at is null and o.back_at is null and o.incident_id is not null and not o.pending;
+  where o.dpu_id = any (dpus) and o.superseded_at is null and o.back_at is null and o.incident_id is not null
+    and not o.pending;
   with hung as materialized (
     select d.dpu_id, h.space_id
     from unnest(dpus) as d (dpu_id)
     -- one by one, by the index, however many may be thought to hang
-    left join lateral (select g.space_id from core.list_hung(rebase_offline_after.at) g where g.dpu_id = d.dpu_id offset 0) h on true
+    left join lateral (select g.space_id from core.list_hung(rebase_offline_after.at) g
+      where g.dpu_id = d.dpu_id offset 0) h on true
   )
   select coalesce(array_agg(n.dpu_id), '{}'), coalesce(array_agg(n.seconds), '{}') into v_dpus, v_seconds
   from (
@@ -75,7 +79,8 @@ begin
 end
 $$;
 comment on function core.rebase_offline_after(integer[], timestamptz) is
-'Derives anew the thresholds of DPUs, from their own and from where they hang now, and whether they are armed. The caller holds core.lock_plan, or their rows in core.dpu_state.';
+'Derives anew the thresholds of DPUs, from their own and from where they hang now, and whether they are armed. The
+caller holds core.lock_plan, or their rows in core.dpu_state.';
 
 create or replace function core.rebase_moved(at timestamptz)
 returns void
@@ -109,4 +114,5 @@ begin
 end
 $$;
 comment on function core.rebase_moved(timestamptz) is
-'Derives anew the thresholds of DPUs whose placement began or ended since the last call. The caller holds core.lock_outage; waits for nobody.';
+'Derives anew the thresholds of DPUs whose placement began or ended since the last call. The caller holds
+core.lock_outage; waits for nobody.';

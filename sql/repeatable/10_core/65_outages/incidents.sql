@@ -27,7 +27,8 @@ begin
 end
 $$;
 comment on function core.list_dpu_sites(integer[], timestamptz) is
-'The space to which each DPU belongs as a sensor at an instant, and the root of its tree; nulls for one that hangs nowhere.';
+'The space to which each DPU belongs as a sensor at an instant, and the root of its tree; nulls for one that hangs
+nowhere.';
 
 create or replace function core.describe_incidents(incidents bigint[])
 returns table (incident_id bigint, details jsonb)
@@ -63,7 +64,8 @@ begin
 end
 $$;
 comment on function core.describe_incidents(bigint[]) is
-'What notices say of incidents: {incident, kind, dpus (the first 100), dpu_count, space, started_at, ended_at, corrected}.';
+'What notices say of incidents: {incident, kind, dpus (the first 100), dpu_count, space, started_at, ended_at,
+corrected}.';
 
 create or replace function core.tell_incidents(
   kinds text[],
@@ -79,7 +81,8 @@ begin
   if cardinality(kinds) > 0 then
     perform core.add_notices(
       kinds, incidents, array_agg(i.space_id order by n.number),
-      array_agg(case n.kind when 'offline' then i.started_at when 'online' then i.ended_at else tell_incidents.at end order by n.number),
+      array_agg(case n.kind when 'offline' then i.started_at when 'online' then i.ended_at else tell_incidents.at end
+        order by n.number),
       array_agg(d.details order by n.number))
     from unnest(kinds, incidents) with ordinality as n (kind, incident_id, number)
     join core.incident i on i.incident_id = n.incident_id
@@ -100,13 +103,15 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   select case when not coalesce(bool_or(p.during @> list_down_at.at), false) then
-    greatest(list_down_at.started_at, coalesce(max(upper(p.during)) filter (where upper(p.during) <= list_down_at.at), list_down_at.at))
+    greatest(list_down_at.started_at,
+      coalesce(max(upper(p.during)) filter (where upper(p.during) <= list_down_at.at), list_down_at.at))
   end
   from core.placement p
   where p.dpu_id = list_down_at.dpu_id and p.superseded_at is null
 $$;
 comment on function core.list_down_at(integer, timestamptz, timestamptz) is
-'When a DPU that hangs nowhere at an instant was taken down, at the earliest when its incident began: one row, null where the DPU hangs somewhere.';
+'When a DPU that hangs nowhere at an instant was taken down, at the earliest when its incident began: one row, null
+where the DPU hangs somewhere.';
 
 create or replace function core.mark_moved(
   from_at timestamptz,
@@ -126,7 +131,8 @@ as $$
         or (lower(p.during) > from_at and lower(p.during) <= mark_moved.at)))
 $$;
 comment on function core.mark_moved(timestamptz, timestamptz) is
-'Marks outages as pending again whose DPU was taken down or hung up as planned, after from_at and up to at: their incidents are looked at again. Placements that are recorded afterwards are marked by core.rebase_offline_after.';
+'Marks outages as pending again whose DPU was taken down or hung up as planned, after from_at and up to at: their
+incidents are looked at again. Placements that are recorded afterwards are marked by core.rebase_offline_after.';
 
 create or replace function core.open_site_incident(
   site_id integer,
@@ -154,8 +160,10 @@ begin
   where o.outage_id = any (v_held)
   returning incident_id into v_incident_id;
 
-  v_absorbed := array(select distinct o.incident_id from core.outage o where o.outage_id = any (v_held) and o.incident_id is not null);
-  update core.incident i set ended_at = open_site_incident.at, absorbed_by = v_incident_id where i.incident_id = any (v_absorbed);
+  v_absorbed := array(select distinct o.incident_id from core.outage o where o.outage_id = any (v_held)
+    and o.incident_id is not null);
+  update core.incident i set ended_at = open_site_incident.at, absorbed_by = v_incident_id
+  where i.incident_id = any (v_absorbed);
   update core.outage o set incident_id = v_incident_id, pending = false where o.outage_id = any (v_held);
   insert into core.incident_dpu (incident_id, dpu_id, offline_at)
   select v_incident_id, o.dpu_id, min(o.offline_at)
@@ -181,7 +189,8 @@ as $$
 begin
   with touched as (
     select
-      i.incident_id, i.ended_at, i.corrected, count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting,
+      i.incident_id, i.ended_at, i.corrected, count(o.outage_id) as outages, count(o.outage_id)
+        filter (where o.back_at is null) as lasting,
       min(o.offline_at) as started_at, case when bool_and(o.back_at is not null) then max(o.back_at) end as back_at
     from core.incident i
     left join core.outage o on o.incident_id = i.incident_id and o.superseded_at is null
@@ -200,12 +209,14 @@ begin
   changed as (
     update core.incident i set
       started_at = coalesce(t.started_at, i.started_at),
-      ended_at = case when t.outages = 0 then coalesce(i.ended_at, update_dpu_incidents.at) else coalesce(t.gone_at, t.back_at) end,
+      ended_at = case when t.outages = 0 then coalesce(i.ended_at, update_dpu_incidents.at)
+        else coalesce(t.gone_at, t.back_at) end,
       corrected = t.outages = 0
     from ended t
     where i.incident_id = t.incident_id
     returning
-      i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.lasting = 0 and t.ended_at is null and t.gone_at is null as is_ended
+      i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.lasting = 0
+        and t.ended_at is null and t.gone_at is null as is_ended
   )
   select
     coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_ended), '{}'),
@@ -215,7 +226,8 @@ begin
 end
 $$;
 comment on function core.update_dpu_incidents(bigint[], timestamptz) is
-'Brings incidents of one DPU in line with their outages, and returns those that it ended or corrected. Incidents of sites are left alone.';
+'Brings incidents of one DPU in line with their outages, and returns those that it ended or corrected. Incidents of
+sites are left alone.';
 
 create or replace function core.join_site_incidents(
   at timestamptz,
@@ -229,7 +241,8 @@ as $$
 begin
   with joined as (
     update core.outage o set incident_id = i.incident_id
-    from core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (outages)), join_site_incidents.at) s
+    from core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (outages)),
+      join_site_incidents.at) s
     join core.incident i on i.space_id = s.site_id and i.kind = 'site_offline' and i.ended_at is null
     where o.outage_id = any (outages) and s.dpu_id = o.dpu_id
     returning o.outage_id, o.incident_id, o.dpu_id, o.offline_at
@@ -246,7 +259,8 @@ begin
 end
 $$;
 comment on function core.join_site_incidents(timestamptz, bigint[], bigint[]) is
-'Adds new outages to the incident of their site, if it has an open one. Returns the outages that are left, and the incidents with those that gained members.';
+'Adds new outages to the incident of their site, if it has an open one. Returns the outages that are left, and the
+incidents with those that gained members.';
 
 create or replace function core.open_site_incidents(
   at timestamptz,
@@ -267,11 +281,14 @@ begin
     from core.outage o
     left join core.incident i on i.incident_id = o.incident_id
     where o.superseded_at is null
-      and o.offline_at > (select min(p.offline_at) from core.outage p where p.outage_id = any (outages)) - interval '1 minute'
-      and (o.outage_id = any (outages) or (o.incident_id is null and o.pending and o.back_at is null) or (i.kind = 'dpu_offline' and i.ended_at is null)));
+      and o.offline_at > (select min(p.offline_at) from core.outage p where p.outage_id = any (outages))
+        - interval '1 minute'
+      and (o.outage_id = any (outages) or (o.incident_id is null and o.pending and o.back_at is null)
+        or (i.kind = 'dpu_offline' and i.ended_at is null)));
   for v_site in
     select s.site_id, array_agg(o.outage_id) as outages, max(o.offline_at) as latest
-    from core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_near)), open_site_incidents.at) s
+    from core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (v_near)),
+      open_site_incidents.at) s
     join core.outage o on o.dpu_id = s.dpu_id and o.outage_id = any (v_near)
     where s.site_id is not null
     group by s.site_id
@@ -285,7 +302,8 @@ begin
       from core.list_hung(open_site_incidents.at) h
       join core.dpu_state s on s.dpu_id = h.dpu_id
       cross join lateral core.get_dpu_state(
-        s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), open_site_incidents.at,
+        s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()),
+        open_site_incidents.at,
         s.retired_at) n (state)
       -- silence of the others means nothing
       where n.state in ('online', 'offline') and h.space_id in (select core.list_subtree(v_site.site_id)));
@@ -297,7 +315,9 @@ begin
 end
 $$;
 comment on function core.open_site_incidents(timestamptz, bigint[]) is
-'Opens an incident for each site most of which went offline within a minute, new outages among them. At least 3 DPUs, and more than half of those at the site that are online or offline. Returns the outages that are left, and the incidents.';
+'Opens an incident for each site most of which went offline within a minute, new outages among them. At least 3 DPUs,
+and more than half of those at the site that are online or offline. Returns the outages that are left, and the
+incidents.';
 
 create or replace function core.update_site_incidents(
   incidents bigint[],
@@ -316,9 +336,11 @@ begin
     cross join lateral (
       select
         count(*) as members, count(*) filter (where n.lasting > 0) as lasting, sum(n.outages) as outages,
-        array_agg(coalesce(n.back_at, i.started_at) order by coalesce(n.back_at, i.started_at)) filter (where n.lasting = 0) as backs
+        array_agg(coalesce(n.back_at, i.started_at) order by coalesce(n.back_at, i.started_at))
+          filter (where n.lasting = 0) as backs
       from (
-        select count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting, max(o.back_at) as back_at
+        select count(o.outage_id) as outages, count(o.outage_id)
+          filter (where o.back_at is null) as lasting, max(o.back_at) as back_at
         from core.incident_dpu d
         left join core.outage o on o.incident_id = d.incident_id and o.dpu_id = d.dpu_id and o.superseded_at is null
         where d.incident_id = i.incident_id
@@ -334,11 +356,13 @@ begin
   changed as (
     update core.incident i set
       -- of those that are retired or hang nowhere nothing is told, and where none is left it is over
-      ended_at = coalesce(i.ended_at, case when t.members = 0 or t.outages = 0 then update_site_incidents.at else t.backs[(t.members + 1) / 2] end),
+      ended_at = coalesce(i.ended_at, case when t.members = 0 or t.outages = 0 then update_site_incidents.at
+        else t.backs[(t.members + 1) / 2] end),
       corrected = coalesce(t.outages = 0, i.corrected)
     from touched t
     where i.incident_id = t.incident_id and (t.outages = 0 or t.lasting * 2 <= t.members)
-    returning i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0 and t.ended_at is null as is_ended
+    returning i.incident_id, t.outages = 0 and not t.corrected as is_corrected, t.outages > 0
+      and t.ended_at is null as is_ended
   )
   select
     coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_ended), '{}'),
@@ -348,7 +372,8 @@ begin
 end
 $$;
 comment on function core.update_site_incidents(bigint[], timestamptz) is
-'Ends incidents of sites of whose DPUs no more than half are still offline, and returns those that it ended or corrected. Incidents of one DPU are left alone.';
+'Ends incidents of sites of whose DPUs no more than half are still offline, and returns those that it ended or
+corrected. Incidents of one DPU are left alone.';
 
 create or replace function core.open_dpu_incidents(
   outages bigint[],
@@ -365,7 +390,8 @@ begin
     insert into core.incident (kind, space_id, dpu_id, started_at, ended_at, recorded_at)
     select 'dpu_offline', s.space_id, o.dpu_id, o.offline_at, o.back_at, open_dpu_incidents.at
     from core.outage o
-    join core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (outages)), open_dpu_incidents.at) s on s.dpu_id = o.dpu_id
+    join core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (outages)),
+      open_dpu_incidents.at) s on s.dpu_id = o.dpu_id
     -- nobody is told of one that hangs nowhere
     where o.outage_id = any (outages) and s.space_id is not null
     order by o.offline_at, o.dpu_id
@@ -388,7 +414,8 @@ begin
 end
 $$;
 comment on function core.open_dpu_incidents(bigint[], timestamptz) is
-'Opens an incident for each outage of a DPU that hangs somewhere. Returns all of them as opened, and those that are over already as ended too.';
+'Opens an incident for each outage of a DPU that hangs somewhere. Returns all of them as opened, and those that are over
+already as ended too.';
 
 create or replace function core.update_incidents(at timestamptz)
 returns void
@@ -415,7 +442,8 @@ begin
   -- two seconds, until the others of a site that went with it have been detected.
   v_due := array(
     select o.outage_id from core.outage o
-    where o.pending and (o.superseded_at is not null or o.incident_id is not null or o.detected_at <= update_incidents.at - interval '2 seconds')
+    where o.pending and (o.superseded_at is not null or o.incident_id is not null
+      or o.detected_at <= update_incidents.at - interval '2 seconds')
     order by o.outage_id
     for update skip locked);
   if cardinality(v_due) = 0 then
@@ -424,7 +452,8 @@ begin
   update core.outage o set incident_id = i.absorbed_by
   from core.incident i
   where o.outage_id = any (v_due) and i.incident_id = o.incident_id and i.absorbed_by is not null;
-  v_touched := array(select distinct o.incident_id from core.outage o where o.outage_id = any (v_due) and o.incident_id is not null);
+  v_touched := array(select distinct o.incident_id from core.outage o where o.outage_id = any (v_due)
+    and o.incident_id is not null);
 
   select u.ended, u.corrected into v_ended_dpus, v_corrected_dpus
   from core.update_dpu_incidents(v_touched, update_incidents.at) u;
@@ -467,4 +496,5 @@ begin
 end
 $$;
 comment on function core.update_incidents(timestamptz) is
-'Brings incidents in line with the outages that are pending, and adds notices about those that it opens, ends or corrects. The caller holds core.lock_outage; waits for nobody.';
+'Brings incidents in line with the outages that are pending, and adds notices about those that it opens, ends or
+corrects. The caller holds core.lock_outage; waits for nobody.';

@@ -1,8 +1,8 @@
 -- When sensors were offline (docs/explanation/sensors.md).
 --
--- A DPU is offline once it was silent for its threshold. Only silence that somebody could have heard counts: not time in
--- which no process of the service listened, nor time before the DPU was armed (core.dpu_state.armed_at), which is never
--- before it was first heard.
+-- A DPU is offline once it was silent for its threshold. Only silence that somebody could have heard counts: not time
+-- in which no process of the service listened, nor time before the DPU was armed (core.dpu_state.armed_at), which is
+-- never before it was first heard.
 --
 -- core.outage equals that definition over all signs of life, in whatever order they come. What an outage is depends on
 -- two signs next to each other and on what lies between them in core.listening. A new sign therefore concerns one
@@ -24,7 +24,8 @@ as $$
     limit 1), 0)
 $$;
 comment on function core.list_listened(timestamptz) is
-'For how long the service has listened in total up to an instant, in microseconds: one row. Inlined by the planner: no search_path of its own.';
+'For how long the service has listened in total up to an instant, in microseconds: one row. Inlined by the planner: no
+search_path of its own.';
 
 create or replace function core.list_offline_at(
   heard_at timestamptz,
@@ -47,7 +48,8 @@ as $$
   where g.goal - l.heard_before <= core.get_microseconds(l.from_at, l.until_at)
 $$;
 comment on function core.list_offline_at(timestamptz, integer) is
-'The first instant by which the service has listened for so many seconds since a sign of life; no row where it has not yet. Inlined by the planner: no search_path of its own.';
+'The first instant by which the service has listened for so many seconds since a sign of life; no row where it has not
+yet. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.extend_listening(at timestamptz)
 returns boolean
@@ -56,12 +58,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   update core.listening l set until_at = greatest(l.until_at, extend_listening.at)
-  where l.from_at = (select max(p.from_at) from core.listening p) and l.until_at >= extend_listening.at - interval '5 seconds';
+  where l.from_at = (select max(p.from_at) from core.listening p)
+    and l.until_at >= extend_listening.at - interval '5 seconds';
   return found;
 end
 $$;
 comment on function core.extend_listening(timestamptz) is
-'Notes that the service listens at an instant, if it did in the 5 seconds before; says whether it did. The caller holds core.lock_outage.';
+'Notes that the service listens at an instant, if it did in the 5 seconds before; says whether it did. The caller holds
+core.lock_outage.';
 
 create or replace function core.note_listening(at timestamptz)
 returns void
@@ -71,10 +75,12 @@ as $$
 begin
   if not core.extend_listening(at) then
     insert into core.listening (from_at, until_at, heard_before, ticked_at)
-    select note_listening.at, note_listening.at, h.listened, coalesce((select max(p.ticked_at) from core.listening p), '-infinity')
+    select note_listening.at, note_listening.at, h.listened,
+      coalesce((select max(p.ticked_at) from core.listening p), '-infinity')
     from core.list_listened(note_listening.at) h;
   end if;
 end
 $$;
 comment on function core.note_listening(timestamptz) is
-'Notes that the service listens at an instant: extends the latest row of core.listening, or begins a new one. The caller holds core.lock_outage.';
+'Notes that the service listens at an instant: extends the latest row of core.listening, or begins a new one. The caller
+holds core.lock_outage.';

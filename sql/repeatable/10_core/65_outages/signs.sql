@@ -24,7 +24,8 @@ begin
   with located as materialized (
     -- the stretch into which each sign falls; none, if it changes nothing
     select
-      n.ordinal, n.dpu_id, n.at, o.outage_id, coalesce(o.offline_after_seconds, s.offline_after_seconds, core.get_offline_after()) as seconds,
+      n.ordinal, n.dpu_id, n.at, o.outage_id,
+      coalesce(o.offline_after_seconds, s.offline_after_seconds, core.get_offline_after()) as seconds,
       case when o.outage_id is not null then greatest(o.heard_at, o.counted_from) else s.armed_at end as armed_at,
       case
         when o.outage_id is not null then o.heard_at
@@ -57,7 +58,8 @@ begin
   piece as (
     -- armed_at null: no silence counts
     select
-      p.dpu_id, p.outage_id, p.seconds, p.at as heard_at, greatest(p.at, p.armed_at) as counted_from, p.armed_at is not null as is_armed,
+      p.dpu_id, p.outage_id, p.seconds, p.at as heard_at, greatest(p.at, p.armed_at) as counted_from,
+      p.armed_at is not null as is_armed,
       lead(p.at) over (partition by p.dpu_id, p.low order by p.at) as back_at
     from point p
   ),
@@ -65,7 +67,8 @@ begin
     select
       p.dpu_id, p.outage_id, p.seconds, p.heard_at, p.counted_from, p.back_at, o.offline_at,
       p.is_armed and p.back_at < 'infinity' and
-        find_stretches.listened - h.listened + core.get_microseconds(greatest(p.counted_from, listened_until), p.back_at) > p.seconds * bigint '1000000'
+        find_stretches.listened - h.listened
+          + core.get_microseconds(greatest(p.counted_from, listened_until), p.back_at) > p.seconds * bigint '1000000'
       as is_long
     from piece p
     left join lateral core.list_offline_at(p.counted_from, p.seconds) o on p.is_armed
@@ -86,7 +89,11 @@ $$;
 comment on function core.find_stretches(integer[], timestamptz[], timestamptz, bigint) is
 'The stretches of time between two signs next to each other that new signs, given as parallel arrays, make.
 
-listened_until, listened: until when it is settled who listened, and how long somebody had by then, in microseconds. ordinals (from 1): the signs that change anything; old: the outages into which they fall. The other arrays lie beside each other, an element for each stretch: its DPU, the outage it was part of (null: none), the threshold in seconds, the sign it begins with, from when on silence counts, the sign it ends with (infinity: none yet), and when the DPU went offline in it (null: it did not). is_open: whether that depends on time of which it is not settled who listened.';
+listened_until, listened: until when it is settled who listened, and how long somebody had by then, in microseconds.
+ordinals (from 1): the signs that change anything; old: the outages into which they fall. The other arrays lie beside
+each other, an element for each stretch: its DPU, the outage it was part of (null: none), the threshold in seconds, the
+sign it begins with, from when on silence counts, the sign it ends with (infinity: none yet), and when the DPU went
+offline in it (null: it did not). is_open: whether that depends on time of which it is not settled who listened.';
 
 create or replace function core.replace_outages(
   replaced bigint[],
@@ -108,14 +115,16 @@ declare
   v_recorded_at timestamptz;
 begin
   -- what it replaces may have been recorded while this one waited
-  v_recorded_at := greatest(received_at, (select max(o.recorded_at) from core.outage o where o.outage_id = any (replaced)));
+  v_recorded_at := greatest(received_at,
+    (select max(o.recorded_at) from core.outage o where o.outage_id = any (replaced)));
   with old as (
     update core.outage o set superseded_at = v_recorded_at
     where o.outage_id = any (replaced)
     returning o.outage_id, o.incident_id, o.detected_at
   )
   insert into core.outage (
-    dpu_id, heard_at, counted_from, offline_at, back_at, offline_after_seconds, recorded_at, detected_at, incident_id, pending)
+    dpu_id, heard_at, counted_from, offline_at, back_at, offline_after_seconds, recorded_at, detected_at, incident_id,
+    pending)
   select
     p.dpu_id, p.heard_at, p.counted_from, p.offline_at, nullif(p.back_at, 'infinity'), p.seconds,
     v_recorded_at, coalesce(o.detected_at, v_recorded_at), o.incident_id, true
@@ -132,7 +141,8 @@ begin
   where o.outage_id = any (replaced);
 end
 $$;
-comment on function core.replace_outages(bigint[], integer[], bigint[], integer[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], timestamptz) is
+comment on function core.replace_outages(bigint[], integer[], bigint[], integer[], timestamptz[],
+  timestamptz[], timestamptz[], timestamptz[], timestamptz) is
 'Puts the stretches of core.find_stretches in which a DPU was offline in the place of the old outages.';
 
 create or replace function core.settle_signs(
@@ -154,7 +164,8 @@ declare
   v_is_open boolean;
   v_found bigint[];
   v_old bigint[];
-  v_offline integer[] := array(select s.dpu_id from core.dpu_state s where s.dpu_id = any (dpus) and s.offline_at is not null);
+  v_offline integer[] := array(select s.dpu_id from core.dpu_state s where s.dpu_id = any (dpus)
+    and s.offline_at is not null);
   -- stretches between two signs, as they are now
   v_dpus integer[];
   v_outages bigint[];
@@ -198,7 +209,8 @@ begin
   from (
     select
       d.dpu_id, case when o.back_at is null then o.offline_at end as offline_at,
-      greatest((select min(f.at) from core.first_sign f where f.dpu_id = d.dpu_id), coalesce(o.back_at, o.heard_at)) as steady_from
+      greatest((select min(f.at) from core.first_sign f where f.dpu_id = d.dpu_id),
+        coalesce(o.back_at, o.heard_at)) as steady_from
     from (select distinct unnest(dpus) as dpu_id) d
     left join lateral (
       select p.offline_at, p.back_at, p.heard_at
@@ -213,12 +225,15 @@ begin
   perform core.note_change(flipped => (
     select array_agg(s.dpu_id)
     from core.dpu_state s
-    where s.dpu_id = any (dpus) and (s.earlier_seen_at is null or (s.offline_at is not null) <> (s.dpu_id = any (v_offline)))));
+    where s.dpu_id = any (dpus) and (s.earlier_seen_at is null
+      or (s.offline_at is not null) <> (s.dpu_id = any (v_offline)))));
   return v_found;
 end
 $$;
 comment on function core.settle_signs(integer[], timestamptz[], timestamptz) is
-'Brings outages in line with new signs of life, given as parallel arrays in any order, and returns the ordinals (from 1) of those that changed anything. The caller holds the rows of these DPUs in core.dpu_state, where earlier_seen_at is what was known before. No sign is later than received_at.';
+'Brings outages in line with new signs of life, given as parallel arrays in any order, and returns the ordinals (from 1)
+of those that changed anything. The caller holds the rows of these DPUs in core.dpu_state, where earlier_seen_at is what
+was known before. No sign is later than received_at.';
 
 create or replace function core.note_heard(
   dpus integer[],
@@ -230,14 +245,17 @@ language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
   update core.dpu_state s set
-    first_heard_at = case when is_receipt then coalesce(s.first_heard_at, note_heard.received_at) else s.first_heard_at end,
+    first_heard_at = case when is_receipt then coalesce(s.first_heard_at, note_heard.received_at)
+      else s.first_heard_at end,
     armed_at = coalesce(s.armed_at, case
-      when (is_receipt or s.first_heard_at is not null) and (s.offline_after_seconds is not null or s.sends_heartbeats) then note_heard.received_at
+      when (is_receipt or s.first_heard_at is not null) and (s.offline_after_seconds is not null or s.sends_heartbeats)
+        then note_heard.received_at
     end)
   where s.dpu_id = any (dpus)
 $$;
 comment on function core.note_heard(integer[], timestamptz, boolean) is
-'Notes that DPUs were heard for the first time (is_receipt), or sent heartbeats for the first time, and arms those whose silence counts from now on. The caller holds their rows in core.dpu_state.';
+'Notes that DPUs were heard for the first time (is_receipt), or sent heartbeats for the first time, and arms those whose
+silence counts from now on. The caller holds their rows in core.dpu_state.';
 
 create or replace function core.hear_late(
   dpus integer[],
@@ -267,9 +285,11 @@ begin
     returning
       s.dpu_id, s.first_heard_at is null as is_new,
       s.offline_at is not null or s.earlier_seen_at is null or (s.armed_at is not null
-        and s.last_seen_at - s.earlier_seen_at >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second') as is_turning
+        and s.last_seen_at - s.earlier_seen_at
+          >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second') as is_turning
   )
-  select coalesce(array_agg(s.dpu_id) filter (where s.is_new), '{}'), coalesce(array_agg(s.dpu_id) filter (where s.is_turning), '{}')
+  select coalesce(array_agg(s.dpu_id) filter (where s.is_new), '{}'),
+    coalesce(array_agg(s.dpu_id) filter (where s.is_turning), '{}')
   into v_new, v_turning
   from state s;
   if not backfill and cardinality(v_new) > 0 then
@@ -281,7 +301,9 @@ begin
 end
 $$;
 comment on function core.hear_late(integer[], timestamptz[], timestamptz, boolean) is
-'Takes in messages as signs of life once it is known that they are not duplicates. signs: beside each DPU the latest sign at device time, which was settled already; null: none. Their receipt is a sign as well, and settled here, unless they are backfilled. The caller holds the rows of these DPUs in core.dpu_state.';
+'Takes in messages as signs of life once it is known that they are not duplicates. signs: beside each DPU the latest
+sign at device time, which was settled already; null: none. Their receipt is a sign as well, and settled here, unless
+they are backfilled. The caller holds the rows of these DPUs in core.dpu_state.';
 
 create or replace function core.end_silence(
   dpus integer[],
@@ -299,7 +321,9 @@ begin
 end
 $$;
 comment on function core.end_silence(integer[], timestamptz) is
-'Ends the outages of DPUs that have been heard, from an instant on at which their silence stops to count. It works as a sign of life would, but is none. at: now. The caller holds core.lock_plan, or their rows in core.dpu_state, and goes on with what makes their silence not count.';
+'Ends the outages of DPUs that have been heard, from an instant on at which their silence stops to count. It works as a
+sign of life would, but is none. at: now. The caller holds core.lock_plan, or their rows in core.dpu_state, and goes on
+with what makes their silence not count.';
 
 create or replace function core.hear_dpus(
   dpus integer[],
@@ -332,14 +356,17 @@ begin
       last_heartbeat_at = greatest(s.last_heartbeat_at, n.latest),
       earlier_heartbeat_at = s.last_heartbeat_at,
       last_seen_at = greatest(s.last_seen_at, n.latest, case
-        when not backfill and (n.is_refused or s.last_heartbeat_at is null or n.latest > s.last_heartbeat_at) then hear_dpus.received_at
+        when not backfill and (n.is_refused or s.last_heartbeat_at is null or n.latest > s.last_heartbeat_at)
+          then hear_dpus.received_at
       end),
       earlier_seen_at = s.last_seen_at,
       agreed_at = case when n.agrees and not backfill then hear_dpus.received_at else s.agreed_at end,
       sends_heartbeats = true
     from (
-      select a.dpu_id, min(a.at) as first, max(a.at) as latest, array_agg(a.ordinal) filter (where a.ordinal is not null) as ordinals,
-        bool_or(a.ordinal is null) as is_refused, bool_or(a.is_own and a.at > hear_dpus.received_at - interval '5 minutes') as agrees
+      select a.dpu_id, min(a.at) as first, max(a.at) as latest, array_agg(a.ordinal)
+        filter (where a.ordinal is not null) as ordinals,
+        bool_or(a.ordinal is null) as is_refused,
+        bool_or(a.is_own and a.at > hear_dpus.received_at - interval '5 minutes') as agrees
       from (
         select h.dpu_id, h.at, h.is_own, h.ordinal
         from unnest(dpus, times, are_own) with ordinality as h (dpu_id, at, is_own, ordinal)
@@ -351,12 +378,15 @@ begin
       order by 1
     ) n
     where s.dpu_id = n.dpu_id
-      and (n.is_refused or n.latest > s.last_heartbeat_at or s.last_heartbeat_at is null or n.first < s.steady_from or s.offline_at is not null)
+      and (n.is_refused or n.latest > s.last_heartbeat_at or s.last_heartbeat_at is null or n.first < s.steady_from
+        or s.offline_at is not null)
     returning
       s.dpu_id, n.ordinals, s.earlier_heartbeat_at, s.armed_at,
-      not backfill and (n.is_refused or s.earlier_heartbeat_at is null or n.latest > s.earlier_heartbeat_at) as is_heard,
+      not backfill and (n.is_refused or s.earlier_heartbeat_at is null
+        or n.latest > s.earlier_heartbeat_at) as is_heard,
       s.offline_at is not null or s.earlier_seen_at is null or n.first < s.steady_from
-        or s.last_seen_at - s.earlier_seen_at >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second' as is_turning
+        or s.last_seen_at - s.earlier_seen_at
+          >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second' as is_turning
   )
   select
     coalesce(array_agg(o) filter (where s.earlier_heartbeat_at is null or times[o] > s.earlier_heartbeat_at), '{}'),
@@ -383,7 +413,8 @@ begin
       -- older than the latest one, but not known
       v_received := array(select distinct dpus[o] from unnest(v_found) as o except select unnest(v_heard));
       if cardinality(v_received) > 0 then
-        perform core.hear_late(v_received, array_fill(null::timestamptz, array[cardinality(v_received)]), received_at, false);
+        perform core.hear_late(v_received, array_fill(null::timestamptz, array[cardinality(v_received)]), received_at,
+          false);
       end if;
     end if;
   end if;
@@ -391,4 +422,8 @@ begin
 end
 $$;
 comment on function core.hear_dpus(integer[], timestamptz[], timestamptz, integer[], boolean, boolean[]) is
-'Takes in heartbeats, given as parallel arrays (null for dpu_id: left out), and returns the ordinals (from 1) of those that changed anything: newer than the latest one, or within what was taken for an outage. times: none later than received_at. refused: DPUs that sent others, which cannot be taken in. are_own: beside each time whether the DPU gave it; such a one that is no more than 5 minutes old agrees with our clock. The receipt of both is a sign of life, unless they are backfilled. The caller holds, shared, the lock of the floor plan.';
+'Takes in heartbeats, given as parallel arrays (null for dpu_id: left out), and returns the ordinals (from 1) of those
+that changed anything: newer than the latest one, or within what was taken for an outage. times: none later than
+received_at. refused: DPUs that sent others, which cannot be taken in. are_own: beside each time whether the DPU gave
+it; such a one that is no more than 5 minutes old agrees with our clock. The receipt of both is a sign of life, unless
+they are backfilled. The caller holds, shared, the lock of the floor plan.';

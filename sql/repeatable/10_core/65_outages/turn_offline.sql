@@ -56,8 +56,10 @@ begin
     returning s.dpu_id
   ),
   recorded as (
-    insert into core.outage (dpu_id, heard_at, counted_from, offline_at, offline_after_seconds, recorded_at, detected_at, pending)
-    select n.dpu_id, n.heard_at, n.counted_from, n.offline_at, n.seconds, turn_offline.at, turn_offline.at, true from turned n
+    insert into core.outage (dpu_id, heard_at, counted_from, offline_at, offline_after_seconds, recorded_at,
+      detected_at, pending)
+    select n.dpu_id, n.heard_at, n.counted_from, n.offline_at, n.seconds, turn_offline.at, turn_offline.at, true
+    from turned n
   )
   select array_agg(s.dpu_id) into v_dpus from state s;
 
@@ -66,4 +68,5 @@ begin
 end
 $$;
 comment on function core.turn_offline(timestamptz) is
-'Records the outages of armed DPUs that have been silent for their threshold by now, and returns how many. Waits for nobody. The caller holds core.lock_outage, and has called core.note_listening.';
+'Records the outages of armed DPUs that have been silent for their threshold by now, and returns how many. Waits for
+nobody. The caller holds core.lock_outage, and has called core.note_listening.';

@@ -20,7 +20,8 @@ as $$
 begin
   return query
   select
-    c.id, c.kind, case c.kind when 'apprise' then split_part(c.url, '://', 1) || '://...' else c.url end, c.recipients, c.events, s.id,
+    c.id, c.kind, case c.kind when 'apprise' then split_part(c.url, '://', 1) || '://...'
+      else c.url end, c.recipients, c.events, s.id,
     c.only_in_opening_hours, c.muted_until, c.created_at, c.failing_since
   from core.channel c
   left join core.space s on s.space_id = c.under_id
@@ -81,7 +82,8 @@ begin
       case channel.kind when 'email' then 'An e-mail channel needs recipients.' else 'Only e-mail has recipients.' end,
       'to', 'Give `to` for e-mail, `url` for the other kinds.');
   end if;
-  if (channel.kind = 'email') <> (channel.url is null) or (channel.kind = 'webhook') <> coalesce(channel.url ~* '^https?://', false) then
+  if (channel.kind = 'email') <> (channel.url is null)
+    or (channel.kind = 'webhook') <> coalesce(channel.url ~* '^https?://', false) then
     perform core.refuse(
       422,
       case channel.kind
@@ -90,7 +92,9 @@ begin
         else 'An Apprise channel needs the url of a service.'
       end,
       'url',
-      case channel.kind when 'email' then 'Give `to` instead.' when 'webhook' then 'Give one that begins with https:// or http://.' else 'Give one such as slack://...; for https:// use the kind webhook.' end);
+      case channel.kind when 'email' then 'Give `to` instead.' when 'webhook'
+        then 'Give one that begins with https:// or http://.'
+        else 'Give one such as slack://...; for https:// use the kind webhook.' end);
   end if;
 end
 $$;
@@ -119,7 +123,8 @@ begin
 end
 $$;
 comment on function core.check_channel_room(integer) is
-'Errors: PT409 where a family of limited tokens has as many channels as it can have. Locks the first of the family until the transaction ends.';
+'Errors: PT409 where a family of limited tokens has as many channels as it can have. Locks the first of the family until
+the transaction ends.';
 
 create or replace function core.choose_secret(
   kind text,
@@ -144,10 +149,12 @@ begin
         'Give whsec_ and 24 to 64 random bytes in base64, or leave it out for a new one.');
     end if;
   elsif secret is null or patch ? 'secret' then
-    new_secret := 'whsec_' || encode(decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), 'base64');
+    new_secret := 'whsec_'
+      || encode(decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), 'base64');
     secret := new_secret;
   end if;
 end
 $$;
 comment on function core.choose_secret(text, text, jsonb) is
-'The secret of a channel of a kind, from the one it has and a patch (api.put_channel): that of the patch, else the one it has, else a new one, given as new_secret too. Null for all but webhooks. Errors: PT422 naming secret.';
+'The secret of a channel of a kind, from the one it has and a patch (api.put_channel): that of the patch, else the one
+it has, else a new one, given as new_secret too. Null for all but webhooks. Errors: PT422 naming secret.';

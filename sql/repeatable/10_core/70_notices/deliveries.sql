@@ -11,7 +11,8 @@ as $$
   select least(5 * 2.0 ^ least(tries - 1, 20), 1800) * (0.8 + 0.4 * jitter) * interval '1 second'
 $$;
 comment on function core.get_retry_delay(integer, double precision) is
-'How long to wait after so many failed tries: 5 s, doubled each time, 30 minutes at most; 20 % less or more (jitter: 0 to 1).';
+'How long to wait after so many failed tries: 5 s, doubled each time, 30 minutes at most; 20 % less or more (jitter: 0
+to 1).';
 
 create or replace function core.get_give_up_after()
 returns interval
@@ -41,7 +42,8 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  select d.delivery_id, d.claim::text, n.id, n.kind, n.occurred_at, n.details, c.id, c.kind, c.url, c.recipients, c.secret, t.id
+  select d.delivery_id, d.claim::text, n.id, n.kind, n.occurred_at, n.details, c.id, c.kind, c.url, c.recipients,
+    c.secret, t.id
   from core.delivery d
   join core.notice n on n.notice_id = d.notice_id
   join core.channel c on c.channel_id = d.channel_id
@@ -51,7 +53,8 @@ begin
 end
 $$;
 comment on function core.describe_claims(bigint[]) is
-'What the service needs to send deliveries that it has claimed, secrets included. family: the first of the family of limited tokens that made the channel; null: nobody''s.';
+'What the service needs to send deliveries that it has claimed, secrets included. family: the first of the family of
+limited tokens that made the channel; null: nobody''s.';
 
 create or replace function core.describe_deliveries(deliveries bigint[])
 returns table (
@@ -81,7 +84,8 @@ begin
     coalesce((
       select jsonb_agg(
         jsonb_build_object(
-          'at', t.at, 'duration_ms', t.duration_ms, 'delivered', t.is_delivered, 'status', t.status, 'answer', t.answer, 'error', t.error)
+          'at', t.at, 'duration_ms', t.duration_ms, 'delivered', t.is_delivered, 'status', t.status, 'answer', t.answer,
+          'error', t.error)
         order by t.at)
       from core.delivery_try t
       where t.delivery_id = d.delivery_id), '[]')
@@ -106,7 +110,8 @@ begin
   return (
     select count(*)
     from core.delivery d
-    where d.channel_id = any (channels) and d.state = 'pending' and d.claim is not null and d.due_at > clock_timestamp());
+    where d.channel_id = any (channels) and d.state = 'pending' and d.claim is not null
+      and d.due_at > clock_timestamp());
 end
 $$;
 comment on function core.count_claimed(integer[]) is
@@ -141,7 +146,8 @@ begin
     cross join lateral (
       select e.due_at
       from core.delivery e
-      where e.channel_id = f.channel_id and e.subject = f.subject and e.state = 'pending' and e.delivery_id < f.delivery_id
+      where e.channel_id = f.channel_id and e.subject = f.subject and e.state = 'pending'
+        and e.delivery_id < f.delivery_id
       order by e.delivery_id
       limit 1
     ) first
@@ -174,7 +180,8 @@ begin
   return query
   with candidate as (
     select
-      d.delivery_id, c.channel_id, c.places, row_number() over (partition by c.channel_id order by d.due_at, d.delivery_id) as place
+      d.delivery_id, c.channel_id, c.places,
+      row_number() over (partition by c.channel_id order by d.due_at, d.delivery_id) as place
     from unnest(channels, places) as c (channel_id, places)
     cross join lateral (
       select e.delivery_id, e.subject, e.due_at
@@ -186,7 +193,8 @@ begin
     left join lateral (
       select e.delivery_id
       from core.delivery e
-      where e.channel_id = c.channel_id and e.subject = d.subject and e.state = 'pending' and e.delivery_id < d.delivery_id
+      where e.channel_id = c.channel_id and e.subject = d.subject and e.state = 'pending'
+        and e.delivery_id < d.delivery_id
       order by e.delivery_id
       limit 1
     ) first on true
@@ -218,7 +226,9 @@ $$;
 comment on function core.list_next_deliveries(integer[], bigint[], integer[], bigint[], bigint, integer, timestamptz) is
 'The deliveries to send next. Of each subject of a channel only the first: the others wait for it.
 
-channels, places: how many of each channel may be claimed now, beside each other; families, family_places: the same of families of limited tokens; failing_places: of all channels whose last try failed. Families take turns. At most max_rows.';
+channels, places: how many of each channel may be claimed now, beside each other; families, family_places: the same of
+families of limited tokens; failing_places: of all channels whose last try failed. Families take turns. At most
+max_rows.';
 
 create or replace function core.note_replay(
   channel_id integer,
@@ -242,7 +252,8 @@ begin
   ) then
     perform core.refuse(
       429,
-      format('In a minute a channel can replay %s deliveries, and a token can replay %s.', channel_replays, token_replays),
+      format('In a minute a channel can replay %s deliveries, and a token can replay %s.', channel_replays,
+        token_replays),
       null, 'Nothing was sent; try again in a minute.');
   end if;
   -- also those from ahead: the clock was set back since
@@ -253,4 +264,5 @@ begin
 end
 $$;
 comment on function core.note_replay(integer, integer, integer, integer) is
-'Counts a replay of a delivery for its channel and for a family (null: nobody''s). The caller holds locks on both. Errors: PT429 where either has had as many within a minute as it can have (null: any number).';
+'Counts a replay of a delivery for its channel and for a family (null: nobody''s). The caller holds locks on both.
+Errors: PT429 where either has had as many within a minute as it can have (null: any number).';

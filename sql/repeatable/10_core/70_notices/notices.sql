@@ -20,13 +20,16 @@ begin
   order by a.steps
   limit 1;
   return coalesce(
-    (select core.get_week(v_hours) @> core.get_clock(is_open.at, h.time_zone) from core.list_schedules(array[v_holder_id]) h), true);
+    (select core.get_week(v_hours) @> core.get_clock(is_open.at, h.time_zone)
+      from core.list_schedules(array[v_holder_id]) h), true);
 end
 $$;
 comment on function core.is_open(integer, timestamptz) is
-'Whether a space is open at an instant: by its opening hours or those of the nearest space above that has some, in the zone of whichever has them. Without any: open.
+'Whether a space is open at an instant: by its opening hours or those of the nearest space above that has some, in the
+zone of whichever has them. Without any: open.
 
-By the rule of uptime (core.get_week): clock times that a change of the clocks repeats or skips are taken as they are shown.';
+By the rule of uptime (core.get_week): clock times that a change of the clocks repeats or skips are taken as they are
+shown.';
 
 create or replace function core.cancel_untold(
   corrections bigint[],
@@ -51,7 +54,8 @@ begin
 end
 $$;
 comment on function core.cancel_untold(bigint[], timestamptz) is
-'Cancels deliveries about incidents that notices correct, in channels to which nothing about the incident was sent yet.';
+'Cancels deliveries about incidents that notices correct, in channels to which nothing about the incident was sent
+yet.';
 
 create or replace function core.add_deliveries(
   notices bigint[],
@@ -105,7 +109,8 @@ begin
       limit 1
     ) began on beginning is not null
     left join lateral (
-      select coalesce(min(d.state) filter (where d.state not in ('cancelled', 'suppressed')), min(d.state), 'suppressed') as state
+      select coalesce(min(d.state)
+        filter (where d.state not in ('cancelled', 'suppressed')), min(d.state), 'suppressed') as state
       from core.delivery d
       where d.channel_id = c.channel_id and d.subject = n.subject
     ) before on add_deliveries.kind = 'correction'
@@ -131,14 +136,16 @@ begin
     ) v
   )
   select
-    v.notice_id, v.channel_id, v.subject, v.state, v.reason, add_deliveries.at, case when v.state <> 'pending' then add_deliveries.at end,
+    v.notice_id, v.channel_id, v.subject, v.state, v.reason, add_deliveries.at, case when v.state <> 'pending'
+      then add_deliveries.at end,
     add_deliveries.at, add_deliveries.at + core.get_give_up_after()
   from verdict v
   order by v.notice_id, v.channel_id;
 end
 $$;
 comment on function core.add_deliveries(bigint[], text, text, text, timestamptz) is
-'Adds the deliveries of notices of one kind: to whom, and whether they are sent. event: by which of its events a channel wants them; beginning: the kind that they end (null: none). The rules are those of core.add_notices.';
+'Adds the deliveries of notices of one kind: to whom, and whether they are sent. event: by which of its events a channel
+wants them; beginning: the kind that they end (null: none). The rules are those of core.add_notices.';
 
 create or replace function core.add_notices(
   kinds text[],
@@ -167,8 +174,10 @@ begin
 
     with made as (
       insert into core.notice (id, kind, incident_id, space_id, occurred_at, created_at, details)
-      select 'msg_' || replace(gen_random_uuid()::text, '-', ''), g.kind, g.incident_id, g.space_id, g.occurred_at, v_now, coalesce(g.details, '{}')
-      from unnest(kinds, incident_ids, space_ids, occurred_ats, details) with ordinality as g (kind, incident_id, space_id, occurred_at, details, place)
+      select 'msg_' || replace(gen_random_uuid()::text, '-', ''), g.kind, g.incident_id, g.space_id, g.occurred_at,
+        v_now, coalesce(g.details, '{}')
+      from unnest(kinds, incident_ids, space_ids, occurred_ats, details) with ordinality as g (kind, incident_id,
+        space_id, occurred_at, details, place)
       where g.kind = v_kind
       order by g.place
       returning notice_id
@@ -183,11 +192,17 @@ begin
 end
 $$;
 comment on function core.add_notices(text[], bigint[], integer[], timestamptz[], jsonb[]) is
-'Stores notices, and for each channel that wants one its delivery, in the caller''s transaction. The arrays are parallel.
+'Stores notices, and for each channel that wants one its delivery, in the caller''s transaction. The arrays are
+parallel.
 
-kinds: offline, online, correction (of an incident, incident_ids), over_capacity, capacity_ok (of a space). space_ids: what it is about; null: no space, for channels without under. details: what receivers get as data.
+kinds: offline, online, correction (of an incident, incident_ids), over_capacity, capacity_ok (of a space). space_ids:
+what it is about; null: no space, for channels without under. details: what receivers get as data.
 
-Which channels get a notice follows from their events (offline includes corrections, over_capacity includes capacity_ok) and their under. While a channel is muted, or its space is closed, the delivery is suppressed. The end of something goes to the channels that were told of its beginning, also where they are muted or closed by then; otherwise it is suppressed (not_told). A channel that does not want beginnings gets ends like any other notice. A correction cancels deliveries that were not tried yet, and then is cancelled itself.';
+Which channels get a notice follows from their events (offline includes corrections, over_capacity includes capacity_ok)
+and their under. While a channel is muted, or its space is closed, the delivery is suppressed. The end of something goes
+to the channels that were told of its beginning, also where they are muted or closed by then; otherwise it is suppressed
+(not_told). A channel that does not want beginnings gets ends like any other notice. A correction cancels deliveries
+that were not tried yet, and then is cancelled itself.';
 
 create or replace function core.list_shifted_spaces(
   snapshot pg_snapshot,

@@ -21,7 +21,8 @@ begin
         v_monday + r.day * interval '1 day' as midnight,
         r.open as opens,
         -- 23:59:59 means 24:00; what closes no later than it opens does so on the next day
-        case when r.close = '23:59:59' then '24:00' when r.close <= r.open then r.close + interval '24 hours' else r.close end as closes
+        case when r.close = '23:59:59' then '24:00' when r.close <= r.open then r.close + interval '24 hours'
+          else r.close end as closes
       from jsonb_to_recordset(opening_hours) as r (day integer, open interval, close interval)
     ) h
     -- what of Sunday's hours lies after midnight is on the Monday that begins the week
@@ -29,7 +30,8 @@ begin
 end
 $$;
 comment on function core.get_week(jsonb) is
-'Opening hours as clock times of the week of Monday 2001-01-01. Rows that overlap are united; a day without a row is closed; without any row the site is always open.';
+'Opening hours as clock times of the week of Monday 2001-01-01. Rows that overlap are united; a day without a row is
+closed; without any row the site is always open.';
 
 create or replace function core.get_clock(
   at timestamptz,
@@ -41,7 +43,8 @@ as $$
   select timestamp '2001-01-01' + ((at at time zone time_zone) - date_trunc('week', at at time zone time_zone))
 $$;
 comment on function core.get_clock(timestamptz, text) is
-'What a wall clock shows at an instant, as a time of the week of core.get_week. Inlined by the planner: no search_path of its own.';
+'What a wall clock shows at an instant, as a time of the week of core.get_week. Inlined by the planner: no search_path
+of its own.';
 
 create or replace function core.get_offset(
   at timestamptz,
@@ -73,7 +76,8 @@ begin
   -- no zone ever changed its clocks twice within an hour
   for v_low, v_high in
     select h.at, h.next
-    from (select g.at, least(g.at + interval '1 hour', high) as next from generate_series(low, high, interval '1 hour') as g (at)) h
+    from (select g.at, least(g.at + interval '1 hour', high) as next
+      from generate_series(low, high, interval '1 hour') as g (at)) h
     where core.get_offset(h.at, list_offsets.time_zone) <> core.get_offset(h.next, list_offsets.time_zone)
     order by h.at
   loop
@@ -102,7 +106,8 @@ begin
 end
 $$;
 comment on function core.list_offsets(text, timestamptz, timestamptz) is
-'The periods of [low, high) in which the clocks of a zone are ahead of UTC by the same interval, by PostgreSQL''s own rules. Within one period, clock time is the instant plus that interval.';
+'The periods of [low, high) in which the clocks of a zone are ahead of UTC by the same interval, by PostgreSQL''s own
+rules. Within one period, clock time is the instant plus that interval.';
 
 create or replace function core.get_business_time(
   week tsmultirange,
@@ -115,18 +120,23 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return coalesce((
-    select range_agg(tstzrange((lower(o.clock) - o.ahead) at time zone 'UTC', (upper(o.clock) - o.ahead) at time zone 'UTC'))
+    select range_agg(tstzrange((lower(o.clock) - o.ahead) at time zone 'UTC',
+      (upper(o.clock) - o.ahead) at time zone 'UTC'))
     from (
-      select p.ahead, p.clock * tsrange(m.monday + (lower(w) - timestamp '2001-01-01'), m.monday + (upper(w) - timestamp '2001-01-01')) as clock
+      select p.ahead, p.clock * tsrange(m.monday + (lower(w) - timestamp '2001-01-01'),
+        m.monday + (upper(w) - timestamp '2001-01-01')) as clock
       from unnest(clocks, aheads) as p (clock, ahead)
-      cross join lateral generate_series(date_trunc('week', lower(p.clock)), upper(p.clock), interval '7 days') as m (monday)
+      cross join lateral generate_series(date_trunc('week', lower(p.clock)), upper(p.clock),
+        interval '7 days') as m (monday)
       cross join lateral unnest(week) as w
     ) o
     where not isempty(o.clock)), '{}');
 end
 $$;
 comment on function core.get_business_time(tsmultirange, tsrange[], interval[]) is
-'Business time: the instants at which the wall clock of a site shows a time of its week (core.get_week), from what its clock shows in each period of core.list_offsets and how far it is ahead then. Clock times that a change of clocks skips never come, those that it shows twice count twice.';
+'Business time: the instants at which the wall clock of a site shows a time of its week (core.get_week), from what its
+clock shows in each period of core.list_offsets and how far it is ahead then. Clock times that a change of clocks skips
+never come, those that it shows twice count twice.';
 
 create or replace function core.list_business_times(
   spaces integer[],

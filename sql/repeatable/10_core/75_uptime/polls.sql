@@ -7,12 +7,17 @@ set search_path = pg_catalog, pg_temp
 as $$
   select case verdict
     when 'duplicate' then 'This poll is stored already.'
-    when 'unknown_space' then case when core.get_reach() is not null then 'There is no such space within this token''s space.' else 'This space does not exist, and registration by polls is switched off. Create it with PUT /v1/spaces/{id}.' end
-    when 'clock_unset' then 'The timestamp comes from a clock that was never set. Set the clock of the device that polls.'
+    when 'unknown_space' then case
+      when core.get_reach() is not null then 'There is no such space within this token''s space.'
+      else 'This space does not exist, and registration by polls is switched off. Create it with PUT /v1/spaces/{id}.'
+    end
+    when 'clock_unset'
+      then 'The timestamp comes from a clock that was never set. Set the clock of the device that polls.'
     when 'too_old' then format(
       'The timestamp is before %s. Set the clock of the device that polls, or HEADCOUNT_EVENTS_FROM if it is right.',
       core.format_second(core.get_horizon()))
-    when 'in_future' then 'The timestamp is more than 5 minutes ahead of the service. Set the clock of the device that polls.'
+    when 'in_future'
+      then 'The timestamp is more than 5 minutes ahead of the service. Set the clock of the device that polls.'
   end
 $$;
 comment on function core.explain_poll_verdict(text) is
@@ -51,7 +56,8 @@ begin
       end if;
       return array(
         select n.ordinal from unnest(spaces, times) with ordinality as n (space_id, time, ordinal)
-        where (n.space_id is not null and n.time >= v_oldest and n.time <= v_latest and not core.is_clock_unset(n.time)) is not true);
+        where (n.space_id is not null and n.time >= v_oldest and n.time <= v_latest
+          and not core.is_clock_unset(n.time)) is not true);
     exception when unique_violation then
       null;
     end;
@@ -79,7 +85,8 @@ begin
 end
 $$;
 comment on function core.store_polls(integer[], timestamptz[], boolean[], timestamptz) is
-'Stores polls that are not there yet, given as parallel arrays, and returns the ordinals (from 1) of the others: those without a space, too old, in the future, or stored before. The caller holds, shared, the lock of the floor plan.';
+'Stores polls that are not there yet, given as parallel arrays, and returns the ordinals (from 1) of the others: those
+without a space, too old, in the future, or stored before. The caller holds, shared, the lock of the floor plan.';
 
 create or replace function core.refuse_polls(
   received_at timestamptz,
@@ -104,7 +111,8 @@ begin
     select distinct on (r.digest) r.*
     from (
       select n.*, not (v_is_limited and n.code = 'unknown_space') as is_within,
-        sha256(convert_to(jsonb_build_array(n.code, n.space, extract(epoch from n.time), n.is_active, n.body)::text, 'UTF8')) as digest
+        sha256(convert_to(jsonb_build_array(n.code, n.space, extract(epoch from n.time), n.is_active, n.body)::text,
+          'UTF8')) as digest
       from unnest(codes, details, spaces, times, are_active, bodies) as n (code, detail, space, time, is_active, body)
     ) r
     where not exists (select from core.rejected_poll k where k.digest = r.digest)
@@ -147,7 +155,8 @@ $$;
 comment on function core.refuse_polls(timestamptz, text[], text[], text[], timestamptz[], boolean[], text[], text) is
 'Keeps refused polls with their reasons, from parallel arrays; each once, however often it is sent.
 
-token: who sent them; null: nobody known. Polls and events of a family share core.get_max_refused in an hour; those of spaces outside its space are the ones that are not within. What is beyond that is dropped and counted.';
+token: who sent them; null: nobody known. Polls and events of a family share core.get_max_refused in an hour; those of
+spaces outside its space are the ones that are not within. What is beyond that is dropped and counted.';
 
 create or replace function core.get_latest_poll(space_id integer default null)
 returns timestamptz
@@ -157,7 +166,8 @@ set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 declare
-  v_spaces integer[] := case when get_latest_poll.space_id is not null then array(select core.list_subtree(get_latest_poll.space_id)) end;
+  v_spaces integer[] := case when get_latest_poll.space_id is not null
+    then array(select core.list_subtree(get_latest_poll.space_id)) end;
   v_chunk record;
   v_latest timestamptz;
 begin
@@ -170,7 +180,8 @@ begin
   loop
     select max(p.time) into v_latest
     from core.poll p
-    where p.time >= v_chunk.range_start and p.time < v_chunk.range_end and (v_spaces is null or p.space_id = any (v_spaces));
+    where p.time >= v_chunk.range_start and p.time < v_chunk.range_end
+      and (v_spaces is null or p.space_id = any (v_spaces));
     exit when v_latest is not null;
   end loop;
   return v_latest;

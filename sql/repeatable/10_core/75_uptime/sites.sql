@@ -16,7 +16,8 @@ begin
 end
 $$;
 comment on function core.list_sites(integer) is
-'The spaces of which uptime is told, all or those in a subtree: that were polled, or that an import named. Opening hours that were set otherwise do not make a space a site. Retired spaces are left out, except space_id itself.';
+'The spaces of which uptime is told, all or those in a subtree: that were polled, or that an import named. Opening hours
+that were set otherwise do not make a space a site. Retired spaces are left out, except space_id itself.';
 comment on table core.site is 'Spaces of which uptime is told, because they were polled or an import named them.';
 
 create or replace function core.was_polled(
@@ -32,7 +33,8 @@ begin
 end
 $$;
 comment on function core.was_polled(integer, timestamptz) is
-'Whether a space was ever polled, up to an instant. If not, all its business time is downtime, which says nothing about it.';
+'Whether a space was ever polled, up to an instant. If not, all its business time is downtime, which says nothing about
+it.';
 
 create or replace function core.list_space_ids(spaces text[])
 returns integer[]
@@ -79,7 +81,8 @@ begin
 end
 $$;
 comment on function core.register_spaces(text[]) is
-'Adds the spaces that are not there yet, without a parent. In order of their ids, so that two transactions never wait for each other. The caller holds the lock of the floor plan, shared at least.';
+'Adds the spaces that are not there yet, without a parent. In order of their ids, so that two transactions never wait
+for each other. The caller holds the lock of the floor plan, shared at least.';
 
 create or replace function core.resolve_spaces(
   spaces text[],
@@ -108,7 +111,8 @@ begin
 end
 $$;
 comment on function core.resolve_spaces(text[], boolean) is
-'The space_id of each space that is reported on, in the order given; null for one that is unknown or outside the token''s space. With auto_register unknown ones are added, but never on behalf of a limited token.';
+'The space_id of each space that is reported on, in the order given; null for one that is unknown or outside the
+token''s space. With auto_register unknown ones are added, but never on behalf of a limited token.';
 
 create or replace function core.add_sites(spaces integer[])
 returns void
@@ -154,4 +158,6 @@ begin
 end
 $$;
 comment on function core.assume_time_zone(integer[], text) is
-'Gives a zone (null: none) to those of the spaces that stand alone and have no schedule: nothing above or below them, no doorway. So no count anywhere changes, and no live row; the caller holds the lock of the floor plan, and shared is enough. On behalf of a limited token nothing happens. Errors: PT422 for an unknown zone.';
+'Gives a zone (null: none) to those of the spaces that stand alone and have no schedule: nothing above or below them, no
+doorway. So no count anywhere changes, and no live row; the caller holds the lock of the floor plan, and shared is
+enough. On behalf of a limited token nothing happens. Errors: PT422 for an unknown zone.';

@@ -54,8 +54,11 @@ begin
   ) e;
 end
 $$;
-comment on function core.list_observations(integer[], text[], tsmultirange[], tstzmultirange[], timestamptz, timestamptz) is
-'Observations of sites, given as parallel arrays with what core.list_business_times says of [low, now_at]: their polls up to now_at that lie in business time. Of those before low only the latest, however old: only that one can be nearest to a later instant.';
+comment on function core.list_observations(integer[], text[], tsmultirange[], tstzmultirange[], timestamptz,
+  timestamptz) is
+'Observations of sites, given as parallel arrays with what core.list_business_times says of [low, now_at]: their polls
+up to now_at that lie in business time. Of those before low only the latest, however old: only that one can be nearest
+to a later instant.';
 
 create or replace function core.get_middle(
   earlier timestamptz,
@@ -63,9 +66,12 @@ create or replace function core.get_middle(
 )
 returns timestamptz
 language sql immutable
-as $$ select earlier + div(extract(epoch from later - earlier) * 1000000, 2)::double precision * interval '1 microsecond' $$;
+as $$
+  select earlier + div(extract(epoch from later - earlier) * 1000000, 2)::double precision * interval '1 microsecond'
+$$;
 comment on function core.get_middle(timestamptz, timestamptz) is
-'The cut between two neighbouring observations: (earlier + later) // 2 in microseconds. Inlined by the planner: no search_path of its own.';
+'The cut between two neighbouring observations: (earlier + later) // 2 in microseconds. Inlined by the planner: no
+search_path of its own.';
 
 create or replace function core.list_up_times(
   spaces integer[],
@@ -92,10 +98,12 @@ begin
   ),
   run as (
     -- observations that agree with the one before them cut nothing
-    select o.space_id, o.is_active, c.from_at, lead(c.from_at, 1, 'infinity') over (partition by o.space_id order by o.time) as until_at
+    select o.space_id, o.is_active, c.from_at,
+      lead(c.from_at, 1, 'infinity') over (partition by o.space_id order by o.time) as until_at
     from observation o
     cross join lateral (
-      select case when o.earlier_time is null then '-infinity' else core.get_middle(o.earlier_time, o.time) end as from_at
+      select case when o.earlier_time is null then '-infinity'
+        else core.get_middle(o.earlier_time, o.time) end as from_at
     ) c
     where o.is_active is distinct from o.earlier_active
   )
@@ -106,7 +114,8 @@ begin
 end
 $$;
 comment on function core.list_up_times(integer[], text[], tsmultirange[], tstzmultirange[], timestamptz, timestamptz) is
-'When each site was up from low on, business time or not: every instant has the status of the nearest observation; the first and the last extend without limit. A site that never was is left out. Parameters as core.list_observations.';
+'When each site was up from low on, business time or not: every instant has the status of the nearest observation; the
+first and the last extend without limit. A site that never was is left out. Parameters as core.list_observations.';
 
 create or replace function core.measure(during tstzmultirange)
 returns bigint
@@ -115,7 +124,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- differences of instants are whole days and microseconds: nothing is rounded
-  return coalesce((select (extract(epoch from sum(upper(r) - lower(r))) * 1000000)::bigint from unnest(during) as r), 0);
+  return coalesce((select (extract(epoch from sum(upper(r) - lower(r))) * 1000000)::bigint from unnest(during) as r),
+    0);
 end
 $$;
 comment on function core.measure(tstzmultirange) is
@@ -160,4 +170,6 @@ begin
 end
 $$;
 comment on function core.sum_uptimes(integer[], timestamptz[], timestamptz[], timestamptz) is
-'Active and other business time of sites in windows [from, until), given as parallel arrays and none beyond now_at: a row for each site and window (from 1), in microseconds; up + down is the business time, exactly. A site without any observation was down.';
+'Active and other business time of sites in windows [from, until), given as parallel arrays and none beyond now_at: a
+row for each site and window (from 1), in microseconds; up + down is the business time, exactly. A site without any
+observation was down.';

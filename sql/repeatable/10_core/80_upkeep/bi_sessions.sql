@@ -14,7 +14,8 @@ as $$
   select p.oid
   from pg_extension e
   join pg_depend d
-    on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.classid = 'pg_proc'::regclass and d.deptype = 'e'
+    on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.classid = 'pg_proc'::regclass
+      and d.deptype = 'e'
   join pg_proc p on p.oid = d.objid
   join pg_namespace n on n.oid = p.pronamespace
   where e.extname = 'timescaledb' and p.provolatile = 'v'
@@ -26,7 +27,8 @@ $$;
 comment on function core.list_risky_routines() is
 'Routines that PostgreSQL and TimescaleDB let every login call, and that can lock, fill or drop something.
 
-Of TimescaleDB: all volatile ones of any version, except those that plain queries need. The others only read and compute.';
+Of TimescaleDB: all volatile ones of any version, except those that plain queries need. The others only read and
+compute.';
 
 create or replace function core.refuse_ddl()
 returns event_trigger
@@ -43,9 +45,12 @@ begin
 end
 $$;
 comment on function core.refuse_ddl() is
-'Refuses DDL to logins of BI before it waits for a lock. PostgreSQL and TimescaleDB may lock first and ask for rights afterwards.
+'Refuses DDL to logins of BI before it waits for a lock. PostgreSQL and TimescaleDB may lock first and ask for rights
+afterwards.
 
-The function of the event trigger headcount_refuse_ddl. Superusers and the owner of core are not refused. Not seen by it: truncate, and what TimescaleDB locks first when a chunk is dropped; core.end_long_reads is there for these. Errors: 42501.';
+The function of the event trigger headcount_refuse_ddl. Superusers and the owner of core are not refused. Not seen by
+it: truncate, and what TimescaleDB locks first when a chunk is dropped; core.end_long_reads is there for these. Errors:
+42501.';
 
 create or replace function core.end_long_reads(
   job_id integer default null,
@@ -62,7 +67,8 @@ begin
     select a.pid
     from pg_stat_activity a
     where a.backend_type = 'client backend'
-      and pg_has_role(a.usesysid, 'headcount_bi', 'member') and not pg_has_role(a.usesysid, 'headcount_service', 'member')
+      and pg_has_role(a.usesysid, 'headcount_bi', 'member')
+      and not pg_has_role(a.usesysid, 'headcount_service', 'member')
       and (
         a.xact_start < clock_timestamp() - interval '15 minutes'
         or exists (
@@ -79,6 +85,9 @@ begin
 end
 $$;
 comment on function core.end_long_reads(integer, jsonb) is
-'Ends sessions of BI whose transaction is more than 15 minutes old, since it keeps old rows and chunks in place. Ends those too that have waited more than a second for a lock stronger than a reader needs, since others wait behind them.
+'Ends sessions of BI whose transaction is more than 15 minutes old, since it keeps old rows and chunks in place. Ends
+those too that have waited more than a second for a lock stronger than a reader needs, since others wait behind them.
 
-A job of its own, every 2 seconds, that reads no table of ours, so that it waits for nobody. It sees all databases of the server. The time-outs of a role can be lifted by the role itself; this one cannot. It concerns headcount_bi and, where the owner is a superuser, every role that is a member of it and not of headcount_service.';
+A job of its own, every 2 seconds, that reads no table of ours, so that it waits for nobody. It sees all databases of
+the server. The time-outs of a role can be lifted by the role itself; this one cannot. It concerns headcount_bi and,
+where the owner is a superuser, every role that is a member of it and not of headcount_service.';

@@ -25,4 +25,5 @@ begin
 end
 $$;
 comment on procedure core.run_upkeep(integer, jsonb) is
-'The job of every minute. Answers are right without it, but it keeps them fast. Call it on its own, outside of a transaction.';
+'The job of every minute. Answers are right without it, but it keeps them fast. Call it on its own, outside of a
+transaction.';

@@ -32,7 +32,8 @@ as $$
     d.name,
     d.mac_address::text,
     core.get_dpu_state(
-      s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()), describe_dpus.at, s.retired_at),
+      s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()),
+      describe_dpus.at, s.retired_at),
     s.last_seen_at,
     w.id,
     m.id,
@@ -51,7 +52,8 @@ as $$
   join core.dpu_state s on s.dpu_id = d.dpu_id
   join core.sum_dpus(dpus) t on t.dpu_id = d.dpu_id
   left join core.dpu_clock k on k.dpu_id = d.dpu_id
-  left join core.count_refusals(describe_dpus.at, array(select d.id from core.dpu d where d.dpu_id = any (dpus))) f on f.dpu = d.id
+  left join core.count_refusals(describe_dpus.at, array(select d.id from core.dpu d where d.dpu_id = any (dpus))) f
+    on f.dpu = d.id
   left join core.placement p on p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> describe_dpus.at
   left join core.doorway w on w.doorway_id = p.doorway_id
   left join core.space m on m.space_id = case p.mounted_side when 1 then w.side_a_id else w.side_b_id end

@@ -13,8 +13,11 @@ as $$
     select
       coalesce(e.dpu_id, b.dpu_id) as dpu_id, coalesce(b.net, 0) + coalesce(e.net, 0) as net,
       -- of what was dropped the quarter-hour is known
-      case when b.dpu_id is null then e.first when public.time_bucket(interval '15 minutes', s.first_time) = b.first then s.first_time else b.first end as first,
-      case when e.dpu_id is not null then e.latest when public.time_bucket(interval '15 minutes', s.latest_time) = b.latest then s.latest_time else b.latest end as latest
+      case when b.dpu_id is null then e.first when public.time_bucket(interval '15 minutes', s.first_time) = b.first
+        then s.first_time else b.first end as first,
+      case when e.dpu_id is not null then e.latest
+        when public.time_bucket(interval '15 minutes', s.latest_time) = b.latest then s.latest_time
+        else b.latest end as latest
     from (
       select e.dpu_id, sum(e.direction) as net, min(e.time) as first, max(e.time) as latest
       from core.event e
@@ -83,7 +86,8 @@ as $$
   ) r on true
   where p.superseded_at is null and f.at is distinct from coalesce(r.at, 'infinity')
   union all
-  select 'dpu_state', d.id, format('first_from %s', s.first_from), format('first_from below an event that may be a first one: %s', r.at)
+  select 'dpu_state', d.id, format('first_from %s', s.first_from),
+    format('first_from below an event that may be a first one: %s', r.at)
   from core.dpu_state s
   join core.dpu d on d.dpu_id = s.dpu_id
   cross join lateral (
@@ -138,14 +142,16 @@ as $$
     format('sign %s, until %s, net %s', f.sign, f.until_at, f.net),
     format('sign %s, until %s, net %s', r.sign, r.until_at, r.net)
   from (
-    select f.space_id, f.dpu_id, f.from_at, f.until_at, f.sign, f.net + case when f.until_at = 'infinity' then s.cumulative_count else 0 end as net
+    select f.space_id, f.dpu_id, f.from_at, f.until_at, f.sign, f.net + case when f.until_at = 'infinity'
+      then s.cumulative_count else 0 end as net
     from core.live_flow f
     join core.dpu_state s on s.dpu_id = f.dpu_id
   ) f
   full join (
     select p.*, (
       select coalesce(sum(e.direction), 0) from core.event e
-      where e.dpu_id = p.dpu_id and e.time >= p.from_at and e.time < p.until_at and e.time >= (select h.events_from from horizon h)
+      where e.dpu_id = p.dpu_id and e.time >= p.from_at and e.time < p.until_at
+        and e.time >= (select h.events_from from horizon h)
     ) + (
       select coalesce(sum(n.net), 0)
       from horizon h
@@ -174,7 +180,8 @@ as $$
   ) n on true
   left join core.derive_counted_since(array(select s.space_id from core.space s)) c on c.space_id = s.space_id
   where l.until_at is null or l.counted_since is distinct from c.counted_since
-    or (l.until_at > clock_timestamp() and l.since <= clock_timestamp() and (l.since, l.base, l.until_at) is distinct from (r.since, r.base, n.until_at))
+    or (l.until_at > clock_timestamp() and l.since <= clock_timestamp() and (l.since, l.base, l.until_at)
+      is distinct from (r.since, r.base, n.until_at))
 $$;
 comment on function core.list_live_differences() is
 'The rows that current counts are read from.';
@@ -189,11 +196,15 @@ as $$
     select s.events_from from core.rollup_state s
   )
   select
-    'dpu_flow_15m', format('dpu %s at %s', coalesce(d.id, 'dpu_id ' || coalesce(f.dpu_id, r.dpu_id)), coalesce(f.bucket, r.bucket)),
-    format('net %s, towards %s, away %s, moment %s, net_at_start %s', f.net, f.towards, f.away, f.moment, f.net_at_start),
-    format('net %s, towards %s, away %s, moment %s, net_at_start %s', r.net, r.towards, r.away, r.moment, r.net_at_start)
+    'dpu_flow_15m', format('dpu %s at %s', coalesce(d.id, 'dpu_id ' || coalesce(f.dpu_id, r.dpu_id)),
+      coalesce(f.bucket, r.bucket)),
+    format('net %s, towards %s, away %s, moment %s, net_at_start %s', f.net, f.towards, f.away, f.moment,
+      f.net_at_start),
+    format('net %s, towards %s, away %s, moment %s, net_at_start %s', r.net, r.towards, r.away, r.moment,
+      r.net_at_start)
   from (
-    select f.bucket, f.dpu_id, f.net, f.towards, f.away, f.net_at_start, f.moment + f.moment_carry * 1000000000000000000::numeric as moment
+    select f.bucket, f.dpu_id, f.net, f.towards, f.away, f.net_at_start,
+      f.moment + f.moment_carry * 1000000000000000000::numeric as moment
     from core.dpu_flow_15m_v1 f
     where f.bucket < (select s.materialized_until from core.rollup_state s)
       and (f.bucket >= (select h.events_from from horizon h) or exists (
@@ -204,18 +215,22 @@ as $$
     select
       public.time_bucket(interval '15 minutes', e.time) as bucket, e.dpu_id, sum(e.direction) as net,
       sum(greatest(e.direction, 0)) as towards, sum(greatest(-e.direction::bigint, 0))::bigint as away,
-      sum(e.direction * extract(epoch from e.time - public.time_bucket(interval '15 minutes', e.time)) * 1000000) as moment,
-      coalesce(sum(e.direction) filter (where e.time = public.time_bucket(interval '15 minutes', e.time)), 0) as net_at_start
+      sum(e.direction * extract(epoch from e.time
+        - public.time_bucket(interval '15 minutes', e.time)) * 1000000) as moment,
+      coalesce(sum(e.direction) filter (where e.time = public.time_bucket(interval '15 minutes', e.time)),
+        0) as net_at_start
     from (
       select e.time, e.dpu_id, e.direction from core.event e
-      where e.time < (select s.materialized_until from core.rollup_state s) and e.time >= (select h.events_from from horizon h)
+      where e.time < (select s.materialized_until from core.rollup_state s)
+        and e.time >= (select h.events_from from horizon h)
       union all
       select k.time, k.dpu_id, k.direction from core.kept_event k
     ) e
     group by 1, 2
   ) r on r.dpu_id = f.dpu_id and r.bucket = f.bucket
   left join core.dpu d on d.dpu_id = coalesce(f.dpu_id, r.dpu_id)
-  where (f.net, f.towards, f.away, f.moment, f.net_at_start) is distinct from (r.net, r.towards, r.away, r.moment, r.net_at_start)
+  where (f.net, f.towards, f.away, f.moment, f.net_at_start)
+    is distinct from (r.net, r.towards, r.away, r.moment, r.net_at_start)
     and not exists (
       select from core.late_mark m
       where m.dpu_id = coalesce(f.dpu_id, r.dpu_id) and m.bucket = coalesce(f.bucket, r.bucket))
@@ -238,9 +253,11 @@ as $$
     full join (
       select public.time_bucket(w.width, e.time) as bucket, e.dpu_id, sum(e.net) as net
       from (
-        select e.time, e.dpu_id, e.direction as net from core.event e where e.time >= (select h.events_from from horizon h)
+        select e.time, e.dpu_id, e.direction as net from core.event e
+        where e.time >= (select h.events_from from horizon h)
         union all
-        select q.bucket, q.dpu_id, q.net from core.dpu_flow_15m_v1 q where q.bucket < (select h.events_from from horizon h)
+        select q.bucket, q.dpu_id, q.net from core.dpu_flow_15m_v1 q
+        where q.bucket < (select h.events_from from horizon h)
       ) e
       where e.time < (select public.time_bucket(w.width, s.materialized_until) from core.rollup_state s)
       group by 1, 2
@@ -267,13 +284,15 @@ as $$
   left join lateral core.list_offline_at(greatest(o.heard_at, o.counted_from), o.offline_after_seconds) n on true
   where o.superseded_at is null and o.offline_at is distinct from n.offline_at
   union all
-  select 'dpu_state', format('dpu %s', d.id), format('offline %s, last_seen %s', s.offline_at, s.last_seen_at), format('offline %s, last_seen %s', o.offline_at, o.heard_at)
+  select 'dpu_state', format('dpu %s', d.id), format('offline %s, last_seen %s', s.offline_at, s.last_seen_at),
+    format('offline %s, last_seen %s', o.offline_at, o.heard_at)
   from core.dpu_state s
   join core.dpu d on d.dpu_id = s.dpu_id
   full join (select p.* from core.outage p where p.superseded_at is null and p.back_at is null) o on o.dpu_id = s.dpu_id
   where s.offline_at is distinct from o.offline_at or s.last_seen_at <> o.heard_at
   union all
-  select 'dpu_state', format('dpu %s', d.id), coalesce(s.offline_after_seconds::text, 'default'), coalesce(coalesce(d.offline_after_seconds, a.seconds)::text, 'default')
+  select 'dpu_state', format('dpu %s', d.id), coalesce(s.offline_after_seconds::text, 'default'),
+    coalesce(coalesce(d.offline_after_seconds, a.seconds)::text, 'default')
   from core.dpu_state s
   join core.dpu d on d.dpu_id = s.dpu_id
   left join core.list_hung(clock_timestamp()) h on h.dpu_id = s.dpu_id
@@ -281,10 +300,12 @@ as $$
   where s.offline_after_seconds is distinct from coalesce(d.offline_after_seconds, a.seconds)
   union all
   select 'dpu_state', format('dpu %s', d.id), format('armed %s', s.armed_at),
-    format('first heard %s, heartbeats %s, offline after %s', s.first_heard_at, s.sends_heartbeats, s.offline_after_seconds)
+    format('first heard %s, heartbeats %s, offline after %s', s.first_heard_at, s.sends_heartbeats,
+      s.offline_after_seconds)
   from core.dpu_state s
   join core.dpu d on d.dpu_id = s.dpu_id
-  where (s.armed_at is not null) <> (s.first_heard_at is not null and (s.sends_heartbeats or s.offline_after_seconds is not null))
+  where (s.armed_at is not null)
+    <> (s.first_heard_at is not null and (s.sends_heartbeats or s.offline_after_seconds is not null))
     or s.armed_at < s.first_heard_at
 $$;
 comment on function core.list_outage_differences() is

@@ -1,0 +1,44 @@
+"""What plpgsql_check finds in the functions, where the server of the tests has it (postgresql-NN-plpgsql-check)."""
+
+import asyncpg
+import pytest
+
+# What it says of functions that are right.
+EXPECTED = {
+    # `'{}'` as a default, `case` of literals: cast once in each call
+    "target type is different type than source type",
+    # what procedures get as jobs of TimescaleDB
+    'unused parameter "job_id"',
+    'unused parameter "config"',
+    # a column of the result of core.sum_uptimes
+    'name of parameter "window" is reserved keyword',
+}
+CHECK = """
+    select p.oid::regprocedure::text as function, c.lineno, c.level, c.message
+    from pg_proc p
+    join pg_language l on l.oid = p.prolang and l.lanname = 'plpgsql'
+    cross join lateral plpgsql_check_function_tb(
+      p.oid, fatal_errors => false, other_warnings => true, extra_warnings => true, performance_warnings => false) c
+    where p.pronamespace in ('core'::regnamespace, 'api'::regnamespace)
+      and p.prorettype not in ('event_trigger'::regtype, 'trigger'::regtype)
+      and c.message not like 'unmodified OUT variable %'
+    order by 1, 2, 4
+    """
+
+
+async def test_it_finds_no_mistake_in_any_function(own_database_url: str) -> None:
+    connection = await asyncpg.connect(own_database_url)
+    try:
+        try:
+            await connection.execute("create extension if not exists plpgsql_check")
+        except (asyncpg.FeatureNotSupportedError, asyncpg.UndefinedFileError, asyncpg.InsufficientPrivilegeError):
+            pytest.skip("plpgsql_check is not installed on the server of the tests")
+        await connection.execute("select set_config('headcount.token', '', false)")
+        found = [
+            f"{row['function']} line {row['lineno']}: {row['level']}: {row['message']}"
+            for row in await connection.fetch(CHECK)
+            if row["message"] not in EXPECTED
+        ]
+        assert found == []
+    finally:
+        await connection.close()
