@@ -55,3 +55,9 @@ def test_keywords_are_in_lower_case_also_in_bodies() -> None:
     for path in REPEATABLE.rglob("*.sql"):
         bare = LITERAL.sub("", path.read_text())
         assert KEYWORD.findall(bare) == [], path
+
+
+def test_no_function_has_the_name_of_another_one() -> None:
+    names = [name for path in REPEATABLE.rglob("*.sql") for name in FUNCTION.findall(path.read_text())]
+    assert len(names) > 200
+    assert len(set(names)) == len(names), "no overloads"

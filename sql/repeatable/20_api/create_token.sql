@@ -42,17 +42,16 @@ begin
     -- whoever revokes it waits for this, and then finds what it made
     select t.* into v_maker
     from core.token t
-    where t.id = current_setting('headcount.token') and t.revoked_at is null
-      and (t.expires_at is null or t.expires_at > v_now)
+    where t.id = current_setting('headcount.token') and core.is_token_valid(t.revoked_at, t.expires_at, v_now)
     for share;
     if not found then
       perform core.refuse(403, 'The token that asks for this is no longer valid.', null, 'Use another one.');
     end if;
     if (select max(m.steps) + 1 from core.list_makers(v_maker.token_id) m) >= core.get_max_generations() then
       perform core.refuse(
-        403, format('This token is the last of %s generations and cannot make another one.',
-          core.get_max_generations()), null,
-        'Use the token that made this one.');
+        403,
+        format('This token is the last of %s generations and cannot make another one.', core.get_max_generations()),
+        null, 'Use the token that made this one.');
     end if;
     -- of requests at one time a few more may pass
     if v_maker.space_id is not null and core.is_family_full(core.get_family(v_maker.id)) then

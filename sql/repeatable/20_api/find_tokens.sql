@@ -23,7 +23,7 @@ begin
   where t.token_id in (
     select u.token_id
     from core.token u
-    where u.digest = any (digests) and u.revoked_at is null and (u.expires_at is null or u.expires_at > v_now)
+    where u.digest = any (digests) and core.is_token_valid(u.revoked_at, u.expires_at, v_now)
       and (u.last_used_at is null or u.last_used_at <= v_now - interval '1 minute')
     order by u.token_id
     for no key update skip locked
@@ -42,7 +42,7 @@ begin
     from core.list_makers(t.token_id) l
     join core.token m on m.token_id = l.maker_id
   ) f
-  where t.digest = any (digests) and t.revoked_at is null and (t.expires_at is null or t.expires_at > v_now);
+  where t.digest = any (digests) and core.is_token_valid(t.revoked_at, t.expires_at, v_now);
 end
 $$;
 comment on function api.find_tokens(bytea[]) is

@@ -38,7 +38,7 @@ begin
     join above a on a.above_id = t.space_id
     join hung h on a.space_id in (h.mounted_id, h.other_id)
     join core.space s on s.space_id = a.space_id
-    where t.id = any (tokens) and t.revoked_at is null and (t.expires_at is null or t.expires_at > v_now)
+    where t.id = any (tokens) and core.is_token_valid(t.revoked_at, t.expires_at, v_now)
     order by h.dpu_id, t.id, a.space_id = h.mounted_id desc nulls last
   )
   select

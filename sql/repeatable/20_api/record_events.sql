@@ -41,9 +41,7 @@ begin
   if cardinality(times) <> v_count or cardinality(directions) <> v_count or cardinality(sequences) <> v_count
     or cardinality(refused_details) <> cardinality(refused_bodies)
     or cardinality(refused_dpus) not in (0, cardinality(refused_bodies)) then
-    perform core.refuse(
-      422, 'The arrays differ in length.', 'dpus, times, directions, sequences',
-      'Give each of them one element for each event.');
+    perform core.refuse_lengths('dpus, times, directions, sequences', 'event');
   end if;
 
   -- the floor plan stays as it is until the end of this transaction

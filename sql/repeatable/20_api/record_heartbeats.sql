@@ -25,9 +25,7 @@ declare
   v_news bigint[];
 begin
   if cardinality(mac_addresses) <> cardinality(dpus) or cardinality(times) <> cardinality(dpus) then
-    perform core.refuse(
-      422, 'The arrays differ in length.', 'dpus, mac_addresses, times',
-      'Give each of them one element for each heartbeat.');
+    perform core.refuse_lengths('dpus, mac_addresses, times', 'heartbeat');
   end if;
 
   -- the floor plan stays as it is until the end of this transaction

@@ -19,9 +19,7 @@ declare
 begin
   if cardinality(days) <> cardinality(spaces) or cardinality(opens) <> cardinality(spaces)
     or cardinality(closes) <> cardinality(spaces) then
-    perform core.refuse(
-      422, 'The arrays differ in length.', 'spaces, days, opens, closes',
-      'Give each of them one element for each row.');
+    perform core.refuse_lengths('spaces, days, opens, closes', 'row');
   end if;
   perform core.lock_plan();
   v_ids := core.resolve_spaces(spaces, auto_register);

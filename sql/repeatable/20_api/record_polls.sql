@@ -26,9 +26,7 @@ begin
   if coalesce(cardinality(numbers), cardinality(spaces), 0) <> v_count
     or coalesce(cardinality(are_active), 0) <> v_count
     or cardinality(refused_details) <> cardinality(refused_bodies) then
-    perform core.refuse(
-      422, 'The arrays differ in length.', 'spaces (or numbers), times, are_active',
-      'Give each of them one element for each poll.');
+    perform core.refuse_lengths('spaces (or numbers), times, are_active', 'poll');
   end if;
 
   -- the floor plan stays as it is until the end of this transaction

@@ -20,8 +20,7 @@ declare
   v_below integer[];       -- they and all below them
 begin
   if cardinality(time_zones) <> cardinality(spaces) then
-    perform core.refuse(
-      422, 'The arrays differ in length.', 'spaces, time_zones', 'Give each of them one element for each row.');
+    perform core.refuse_lengths('spaces, time_zones', 'row');
   end if;
   v_now := core.lock_plan();
   v_known := core.list_time_zones(time_zones);

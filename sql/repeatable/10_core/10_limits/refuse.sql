@@ -22,3 +22,19 @@ comment on function core.refuse(integer, text, text, text, text) is
 
 message: what is wrong, for people. place: the field or parameter that is wrong (null: none). hint: what to do instead.
 kind: the code of the API where it is narrower than the status tells, such as clock_suspect.';
+
+create or replace function core.refuse_lengths(
+  arrays text,
+  item text
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform core.refuse(
+    422, 'The arrays differ in length.', arrays, format('Give each of them one element for each %s.', item));
+end
+$$;
+comment on function core.refuse_lengths(text, text) is
+'Refuses parallel arrays that differ in length, with PT422. arrays: their names; item: what each element is about.';

@@ -83,11 +83,8 @@ begin
   end if;
   if patch ? 'offline_after_seconds' then
     v_new.offline_after_seconds := (patch->>'offline_after_seconds')::integer;
-    if v_new.offline_after_seconds not between 1 and 2678400 then
-      perform core.refuse(
-        422, 'offline_after_seconds is not 1 to 2678400 (31 days).', place || 'offline_after_seconds',
-        'Give seconds, or null for what the space says.');
-    end if;
+    perform core.check_offline_after(
+      v_new.offline_after_seconds, place || 'offline_after_seconds', 'Give seconds, or null for what the space says.');
   end if;
   if v_new is distinct from v_dpu then
     update core.dpu d set name = v_new.name, mac_address = v_new.mac_address,

@@ -15,7 +15,7 @@ begin
   end if;
   select t.space_id into v_space_id
   from core.token t
-  where t.id = v_token and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp());
+  where t.id = v_token and core.is_token_valid(t.revoked_at, t.expires_at, clock_timestamp());
   return case when found then v_space_id else 0 end;
 end
 $$;

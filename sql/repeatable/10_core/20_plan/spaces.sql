@@ -54,8 +54,8 @@ begin
     where s.parent_id = check_retirable.space_id and s.retired_at is null
     union all
     select format('the token %s is limited to it', t.id) from core.token t
-    where t.space_id = check_retirable.space_id and t.revoked_at is null
-      and (t.expires_at is null or t.expires_at > clock_timestamp())
+    where t.space_id = check_retirable.space_id
+      and core.is_token_valid(t.revoked_at, t.expires_at, clock_timestamp())
   ) as u (name)
   limit 1;
   if found then
@@ -188,11 +188,9 @@ begin
     if v_item ? 'opening_hours' then
       perform core.check_opening_hours(v_item->'opening_hours', v_place || 'opening_hours');
     end if;
-    if (v_item->>'offline_after_seconds')::integer not between 1 and 2678400 then
-      perform core.refuse(
-        422, 'offline_after_seconds is not 1 to 2678400 (31 days).', v_place || 'offline_after_seconds',
-        'Give seconds, or null for what the parent says.');
-    end if;
+    perform core.check_offline_after(
+      (v_item->>'offline_after_seconds')::integer, v_place || 'offline_after_seconds',
+      'Give seconds, or null for what the parent says.');
     if v_item->>'reset_at' !~ '^(never|([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)$' then
       perform core.refuse(
         422, format('%s is not a time of day.', quote_literal(left(v_item->>'reset_at', 80))), v_place || 'reset_at',

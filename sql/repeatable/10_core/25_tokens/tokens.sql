@@ -1,5 +1,16 @@
 -- Tokens as the API shows them, and their families.
 
+create or replace function core.is_token_valid(
+  revoked_at timestamptz,
+  expires_at timestamptz,
+  at timestamptz
+)
+returns boolean
+language sql immutable
+as $$ select revoked_at is null and (expires_at is null or expires_at > at) $$;
+comment on function core.is_token_valid(timestamptz, timestamptz, timestamptz) is
+'Whether a token is neither revoked nor expired at an instant. Inlined by the planner: no search_path of its own.';
+
 create or replace function core.include_scopes(scopes text[])
 returns text[]
 language sql immutable
@@ -107,7 +118,7 @@ begin
     select count(*) >= core.get_max_tokens()
     from member m
     join core.token t on t.token_id = m.token_id
-    where (t.revoked_at is null and coalesce(t.expires_at > clock_timestamp(), true))
+    where core.is_token_valid(t.revoked_at, t.expires_at, clock_timestamp())
       or t.created_at > clock_timestamp() - interval '1 day');
 end
 $$;

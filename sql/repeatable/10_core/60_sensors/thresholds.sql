@@ -1,5 +1,23 @@
 -- After how much silence each DPU is offline.
 
+create or replace function core.check_offline_after(
+  seconds integer,
+  place text,
+  hint text
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if seconds not between 1 and 2678400 then
+    perform core.refuse(422, 'offline_after_seconds is not 1 to 2678400 (31 days).', place, hint);
+  end if;
+end
+$$;
+comment on function core.check_offline_after(integer, text, text) is
+'Errors: PT422 naming place unless a threshold is null or 1 to 2678400 seconds.';
+
 create or replace function core.list_offline_after(spaces integer[])
 returns table (space_id integer, seconds integer)
 language plpgsql stable

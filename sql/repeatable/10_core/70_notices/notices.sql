@@ -20,7 +20,7 @@ begin
   order by a.steps
   limit 1;
   return coalesce(
-    (select core.get_week(v_hours) @> core.get_clock(is_open.at, h.time_zone)
+    (select core.get_week(v_hours) @> core.get_week_clock(is_open.at, h.time_zone)
       from core.list_schedules(array[v_holder_id]) h), true);
 end
 $$;

@@ -33,7 +33,7 @@ comment on function core.get_week(jsonb) is
 'Opening hours as clock times of the week of Monday 2001-01-01. Rows that overlap are united; a day without a row is
 closed; without any row the site is always open.';
 
-create or replace function core.get_clock(
+create or replace function core.get_week_clock(
   at timestamptz,
   time_zone text
 )
@@ -42,7 +42,7 @@ language sql immutable
 as $$
   select timestamp '2001-01-01' + ((at at time zone time_zone) - date_trunc('week', at at time zone time_zone))
 $$;
-comment on function core.get_clock(timestamptz, text) is
+comment on function core.get_week_clock(timestamptz, text) is
 'What a wall clock shows at an instant, as a time of the week of core.get_week. Inlined by the planner: no search_path
 of its own.';
 

@@ -48,7 +48,7 @@ begin
   cross join lateral (
     select p.time, p.is_active
     from core.poll p
-    where p.space_id = n.space_id and p.time < low and n.week @> core.get_clock(p.time, n.time_zone)
+    where p.space_id = n.space_id and p.time < low and n.week @> core.get_week_clock(p.time, n.time_zone)
     order by p.time desc, p.is_active
     limit 1
   ) e;
