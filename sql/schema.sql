@@ -712,6 +712,12 @@ routine core.check_listed(integer[],timestamp with time zone,timestamp with time
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.check_offline_after(integer,text,text)
+    arguments   seconds integer, place text, hint text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.check_opening_hours(jsonb,text)
     arguments   opening_hours jsonb, place text
     returns     void
@@ -1081,11 +1087,6 @@ routine core.get_clock(core.dpu_clock,timestamp with time zone)
     as          sql immutable
     grant       execute to headcount_bi
 
-routine core.get_clock(timestamp with time zone,text)
-    arguments   at timestamp with time zone, time_zone text
-    returns     timestamp without time zone
-    as          sql immutable
-
 routine core.get_dpu_state(timestamp with time zone,timestamp with time zone,timestamp with time zone,integer,timestamp with time zone,timestamp with time zone)
     arguments   last_seen_at timestamp with time zone, offline_at timestamp with time zone, armed_at timestamp with time zone, seconds integer, at timestamp with time zone, retired_at timestamp with time zone
     returns     text
@@ -1300,6 +1301,11 @@ routine core.get_week(jsonb)
     as          plpgsql immutable
     set         search_path=pg_catalog, pg_temp
 
+routine core.get_week_clock(timestamp with time zone,text)
+    arguments   at timestamp with time zone, time_zone text
+    returns     timestamp without time zone
+    as          sql immutable
+
 routine core.get_zone_instead(text)
     arguments   time_zone text
     returns     text
@@ -1416,6 +1422,11 @@ routine core.is_suspicion_over(timestamp with time zone)
     returns     boolean
     as          sql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.is_token_valid(timestamp with time zone,timestamp with time zone,timestamp with time zone)
+    arguments   revoked_at timestamp with time zone, expires_at timestamp with time zone, at timestamp with time zone
+    returns     boolean
+    as          sql immutable
 
 routine core.join_site_incidents(timestamp with time zone,bigint[],bigint[])
     arguments   at timestamp with time zone, INOUT outages bigint[], INOUT incidents bigint[]
@@ -2051,6 +2062,12 @@ routine core.refuse_depth(text,text)
 
 routine core.refuse_events(timestamp with time zone,text[],text[],text[],timestamp with time zone[],integer[],smallint[],text[],text[],boolean[])
     arguments   received_at timestamp with time zone, codes text[], details text[], dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], bodies text[], tokens text[], are_within boolean[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.refuse_lengths(text,text)
+    arguments   arrays text, item text
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
