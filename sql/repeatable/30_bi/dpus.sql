@@ -29,11 +29,11 @@ comment on column bi.dpus.state is
 'online, offline, quiet, never_seen or retired, now. quiet: silent for as long, but its silence means nothing, since it
 sends no heartbeats and nobody set offline_after_seconds, or nothing has come from it live yet.';
 comment on column bi.dpus.last_heartbeat_at is 'Its latest heartbeat; null: none.';
-comment on column bi.dpus.retired_at is 'From when on it is no longer in use; null: it is.';
+comment on column bi.dpus.retired_at is 'When it was retired; null: it is in use.';
 comment on column bi.dpus.offline_after_seconds is 'After how many seconds of silence it is offline, or quiet.';
 comment on column bi.dpus.clock is
 'ok, ahead (more than 5 minutes), unset (nobody ever set it), behind (before the horizon) or stuck (it stands still), by
 its latest events and heartbeats.';
 comment on column bi.dpus.rejected_last_day is
 'Events of it that were refused in the last 24 hours, and the rest of the hour before them, and did not go in since,
-without what a token sent that does not reach it.';
+without those from a token that does not reach it.';

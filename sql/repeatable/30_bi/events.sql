@@ -8,8 +8,8 @@ left join core.placement p
   and e.time >= lower(p.during) and e.time < coalesce(upper(p.during), 'infinity')
 left join core.doorway w on w.doorway_id = p.doorway_id;
 comment on view bi.events is
-'What the DPUs reported: one row an event. Very many: always filter on time. Only those that are kept: retention drops
-old ones, never the quarter-hours of the other views.';
+'What the DPUs reported: one row an event. There are very many: always filter on time. Retention drops old events,
+but not the quarter-hours of the other views.';
 comment on column bi.events.dpu is 'Id of the DPU.';
 comment on column bi.events.time is 'When it happened, by the clock of the DPU.';
 comment on column bi.events.sequence is 'Tells apart events of one DPU at one instant.';

@@ -6,7 +6,7 @@ select
 from core.incident i
 left join core.space s on s.space_id = i.space_id
 left join core.dpu d on d.dpu_id = i.dpu_id;
-comment on view bi.incidents is 'Outages that people were told of: one row each.';
+comment on view bi.incidents is 'Incidents: outages that people are told of, one row each.';
 comment on column bi.incidents.incident is 'Id.';
 comment on column bi.incidents.kind is 'dpu_offline: of one sensor; site_offline: of most sensors of a site at once.';
 comment on column bi.incidents.space is
@@ -15,5 +15,5 @@ comment on column bi.incidents.dpu is 'Id of the DPU; null: several.';
 comment on column bi.incidents.dpus is 'How many DPUs it concerns.';
 comment on column bi.incidents.started_at is 'When the first of them went offline.';
 comment on column bi.incidents.ended_at is 'When it was over; null: it lasts.';
-comment on column bi.incidents.corrected is 'There was no such outage: a sign of life that came late says so.';
-comment on column bi.incidents.absorbed_by is 'The incident of the site that has taken its place.';
+comment on column bi.incidents.corrected is 'A late sign of life showed that there was no such outage.';
+comment on column bi.incidents.absorbed_by is 'The incident of the site that took its place; null: none.';

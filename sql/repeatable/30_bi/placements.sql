@@ -14,11 +14,11 @@ join core.dpu d on d.dpu_id = p.dpu_id
 join core.doorway w on w.doorway_id = p.doorway_id
 left join core.space s on s.space_id = w.side_b_id
 where p.superseded_at is null and p.mounted_side = 2;
-comment on view bi.placements is 'Which DPU hung above which doorway, and when: one row a period, as believed now.';
+comment on view bi.placements is 'Which DPU hung above which doorway, and when: one row a period, as known now.';
 comment on column bi.placements.dpu is 'Id of the DPU.';
 comment on column bi.placements.doorway is 'Id of the doorway.';
 comment on column bi.placements.mounted_in is
-'Id of the space on the side it is mounted on, into which a person walks who walks towards it; null: outside.';
+'Id of the space on the side where it is mounted: a person who walks towards it walks into this space. Null: outside.';
 comment on column bi.placements.from_at is 'First instant of the period.';
 comment on column bi.placements.until_at is 'First instant after it; null: until further notice.';
 comment on column bi.placements.recorded_at is 'When this was recorded.';

@@ -32,4 +32,4 @@ comment on column bi.spaces.counted is 'Whether anything counts for it yet.';
 comment on column bi.spaces.counted_since is
 'Its first event at an outer doorway, or explicit reset: bi.space_counts_15m begins there. Null: nothing counts for
 it.';
-comment on column bi.spaces.retired_at is 'From when on it is no longer in use; null: it is.';
+comment on column bi.spaces.retired_at is 'When it was retired; null: it is in use.';

@@ -11,8 +11,8 @@ from core.report r
 join core.report_row w on w.report_id = r.report_id
 where r.state = 'complete';
 comment on view bi.uptime_reports is
-'Uptime within opening hours as reports told it: one row a report and site, of all reports that are kept. A report is
-one snapshot of the data; it stays as it is when polls come late.';
+'Uptime within opening hours, by report: one row for each report and site, of all reports that are kept. A report is one
+snapshot of the data: polls that come late do not change it.';
 comment on column bi.uptime_reports.report is 'Id of the report.';
 comment on column bi.uptime_reports.created_at is 'When somebody asked for it.';
 comment on column bi.uptime_reports.now_at is
