@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from headcount.app import create_app
+from headcount.database import calls
 from headcount.database.migrate import migrate
 from headcount.database.schema import expected_schema
 from headcount.settings import Settings
@@ -26,6 +27,7 @@ from tests.factories import LONG_AGO, NOON, apply_site, build_house
 from tests.http import body, problem
 from tests.http.wire import Wire, until_ready
 from tests.load.test_crash import Clients, check
+from tests.notices.support import make_channel, tell
 from tests.sql.test_locks import until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sql-api.md"
@@ -454,6 +456,37 @@ async def test_the_last_release_passes_on_that_a_dpu_is_retired(own_database_url
     assert [item["id"] for item in dpus["items"]] == ["front"]
     assert [item["id"] for item in spaces["items"]] == ["house"]
     assert status == 200
+
+
+async def test_the_last_release_passes_on_that_a_channel_is_out_of_reach(own_database_url: str, tmp_path: Path) -> None:
+    code = unpack(LAST, tmp_path / "code")
+    connection = await asyncpg.connect(own_database_url)
+    await build_house(connection)
+    token = await calls.create_token(connection, b"x" * 32, ["admin"], space="room")
+    async with connection.transaction():
+        await connection.execute("select set_config('headcount.token', $1, true)", token.id)
+        await make_channel(connection)
+    await tell(connection, "offline", 1, "room")
+    await calls.revoke_token(connection, token.id)
+    assert await calls.claim_deliveries(connection, 10) == []
+    await tell(connection, "offline", 2, "room")
+    await connection.close()
+    asked: list[tuple[str, str, Any]] = [
+        ("GET", "/v1/deliveries", None),
+        ("GET", "/v1/channels/hook", None),
+        ("POST", "/v1/channels/hook/test", None),
+        ("POST", "/v1/deliveries/1/replay", None),
+        ("PUT", "/v1/channels/hook", {"only_in_opening_hours": False}),
+    ]
+    (_, deliveries), (status, channel), *refused, (put, _) = await asyncio.to_thread(
+        speak, code, own_database_url, asked
+    )
+    assert [(item["state"], item["reason"]) for item in deliveries["items"]] == [
+        ("suppressed", "out_of_reach"),
+        ("cancelled", "out_of_reach"),
+    ]
+    assert (status, channel["id"], put) == (200, "hook", 200)
+    assert [(status, told["code"]) for status, told in refused] == [(409, "conflict")] * 2
 
 
 @pytest.mark.concurrency

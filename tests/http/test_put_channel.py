@@ -37,6 +37,7 @@ async def test_it_makes_a_channel_and_shows_the_secret_this_once(
         "to": None,
         "events": ["offline", "over_capacity"],
         "failing_since": None,
+        "out_of_reach": False,
     }
     assert made == expected
     for answer in (

@@ -259,7 +259,7 @@ async def test_a_family_of_limited_tokens_has_a_part_only_and_a_bounded_number_o
     connection: asyncpg.Connection,
 ) -> None:
     await as_family(connection, [f"slow-{number}" for number in range(20)])
-    with pytest.raises(asyncpg.PostgresError, match="made 20 channels") as raised:
+    with pytest.raises(asyncpg.PostgresError, match="have 20 channels") as raised:
         await as_family_again(connection, "slow-20")
     assert raised.value.sqlstate == "PT409"
     await as_family_again(connection, "slow-0")  # what is there can be changed

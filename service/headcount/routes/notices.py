@@ -74,7 +74,7 @@ async def delete_channel(channel: ChannelId, session: NamedDependency[Client]) -
     "/v1/channels/{channel:str}/test",
     status_code=200,
     dependencies={"session": TOKEN_SESSION},
-    opt=described(404, scope="admin"),
+    opt=described(404, 409, scope="admin"),
 )
 async def try_channel(request: HttpRequest, channel: ChannelId, session: NamedDependency[Client]) -> DeliveryOut:
     """Send one test notice by a channel now, and tell the result. The number of tests a minute is limited."""

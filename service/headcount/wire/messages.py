@@ -622,6 +622,14 @@ class ChannelOut(Struct, frozen=True, kw_only=True):
     muted_until: Annotated[Moment | None, about("It tells nothing until this instant; null: it is not muted.")]
     created_at: Annotated[Moment, about("When it was made.", "2026-01-01T00:00:00Z")]
     failing_since: Annotated[Moment | None, about("Since when tries fail; null: the last one was delivered.")]
+    out_of_reach: Annotated[
+        bool,
+        about(
+            "True: nothing is sent. The limited tokens that chose where it sends are no longer valid, or do not reach "
+            "`under`.",
+            False,
+        ),
+    ] = False
 
 
 class ChannelPutOut(ChannelOut, frozen=True, kw_only=True):
@@ -688,7 +696,10 @@ class DeliveryOut(Struct, frozen=True, kw_only=True):
     state: Annotated[str, about("pending, delivered, failed, suppressed or cancelled.", "delivered")]
     reason: Annotated[
         str | None,
-        about("Why it is suppressed or cancelled: muted, closed, not_told, corrected or channel_deleted; else null."),
+        about(
+            "Why it is suppressed or cancelled: `muted`, `closed`, `not_told`, `out_of_reach`, `corrected` or "
+            "`channel_deleted`; else null. More values may come."
+        ),
     ]
     created_at: Annotated[Moment, about("When it was put in the queue.", "2026-03-02T12:00:00Z")]
     settled_at: Annotated[Moment | None, about("When it was delivered or given up; null: it is pending.")]

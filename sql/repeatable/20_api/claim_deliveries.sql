@@ -38,19 +38,12 @@ declare
   v_claimed bigint[];
 begin
   -- the channels first, and in a statement of its own: what others have claimed is seen by the next one
-  select array_agg(c.channel_id) into v_channels
-  from (
-    select c.channel_id
-    from core.channel c
-    cross join lateral (
-      select from core.delivery d
-      where d.channel_id = c.channel_id and d.state = 'pending' and d.due_at <= v_now limit 1
-    ) due
-    for no key update of c skip locked
-  ) c;
+  v_channels := core.lock_due_channels(v_now);
   if v_channels is null then
     return;
   end if;
+  perform core.cancel_out_of_reach(v_channels, v_now);
+
   -- of those the ones that may have more under way: one at a time where the last try failed
   select array_agg(p.channel_id), array_agg(p.places) into v_channels, v_places
   from (
@@ -106,5 +99,5 @@ a_channel: how many of one channel are under way at most; one where its last try
 most of all channels that one family of limited tokens made, and of all channels whose last try failed. Families take
 turns. On one subject (an incident, a space) a channel gets one after the other: the later one waits until the earlier
 is delivered or given up. Any number of processes can call it at once. kind: offline, online, correction, over_capacity,
-capacity_ok or test; details: what receivers get as data. family: the first of the family that made the channel. The
-rows hold secrets.';
+capacity_ok or test; details: what receivers get as data. family: the first of the family that made the channel. What
+waits for a channel that is core.is_channel_cut is cancelled instead. The rows hold secrets.';

@@ -9,7 +9,8 @@ returns table (
   only_in_opening_hours boolean,
   muted_until timestamptz,
   created_at timestamptz,
-  failing_since timestamptz
+  failing_since timestamptz,
+  out_of_reach boolean
 )
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp

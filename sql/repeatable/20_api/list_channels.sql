@@ -12,7 +12,8 @@ returns table (
   only_in_opening_hours boolean,
   muted_until timestamptz,
   created_at timestamptz,
-  failing_since timestamptz
+  failing_since timestamptz,
+  out_of_reach boolean
 )
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -34,5 +35,6 @@ $$;
 comment on function api.list_channels(text, integer) is
 'Channels in order of their ids. Never their secrets; of an Apprise address only the scheme.
 
-after: the id behind which to go on. failing_since: the first failed try since the last success. A limited token sees
-channels whose under it reaches.';
+after: the id behind which to go on. failing_since: the first failed try since the last success. out_of_reach: nothing
+is sent, since a family of limited tokens chose where, and no valid token of it reaches the channel''s under
+(core.is_channel_cut). A limited token sees channels whose under it reaches.';

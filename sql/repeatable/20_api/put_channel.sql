@@ -14,7 +14,8 @@ returns table (
   muted_until timestamptz,
   created_at timestamptz,
   failing_since timestamptz,
-  new_secret text
+  new_secret text,
+  out_of_reach boolean
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -29,6 +30,8 @@ begin
   -- a space that is being deleted meanwhile is found, or not, as it then is
   perform core.share_plan();
   perform core.check_id(channel, 'channel');
+  -- family, then channel: api.try_channel locks them in this order too
+  v_family_id := core.lock_limited_family();
   select c.* into v_channel from core.channel c where c.id = channel and c.deleted_at is null for no key update;
   if found then
     perform core.find_channel(channel);
@@ -55,16 +58,7 @@ begin
   perform core.check_channel_target(v_new);
   select c.secret, c.new_secret into v_new.secret, v_new_secret
   from core.choose_secret(v_new.kind, v_channel.secret, patch) c;
-  if patch ? 'events' then
-    v_new.events := array(select jsonb_array_elements_text(patch->'events'));
-  end if;
-  v_new.events := array(
-    select e.event from unnest(array['offline', 'online', 'over_capacity']) as e (event)
-    where e.event = any (coalesce(v_new.events, array[e.event])));
-  if cardinality(v_new.events) = 0 then
-    perform core.refuse(
-      422, 'A channel needs at least one event.', 'events', 'Give one or more of offline, online and over_capacity.');
-  end if;
+  v_new.events := core.choose_events(v_channel.events, patch);
   if patch ? 'under' then
     v_new.under_id := core.refer_to_space(patch->>'under', 'under');
   end if;
@@ -77,25 +71,31 @@ begin
     v_new.muted_until := (patch->>'muted_until')::timestamptz;
   end if;
 
+  -- whoever chooses where it sends answers for it
+  if v_channel.channel_id is null or v_new.kind <> v_channel.kind or patch ?| array['url', 'to'] then
+    v_new.family_id := v_family_id;
+  end if;
+  if v_new.family_id is distinct from v_channel.family_id and v_new.family_id is not null then
+    perform core.check_channel_room(v_new.family_id);
+  end if;
   if v_channel.channel_id is null then
-    if core.get_reach() is not null then
-      v_family_id := core.get_family(current_setting('headcount.token', true));
-      perform core.check_channel_room(v_family_id);
-    end if;
     insert into core.channel (
       id, kind, url, recipients, secret, events, under_id, only_in_opening_hours, muted_until, created_at, family_id)
     values (
       channel, v_new.kind, v_new.url, v_new.recipients, v_new.secret, v_new.events, v_new.under_id,
-      coalesce(v_new.only_in_opening_hours, false), v_new.muted_until, clock_timestamp(), v_family_id)
+      coalesce(v_new.only_in_opening_hours, false), v_new.muted_until, clock_timestamp(), v_new.family_id)
     returning channel_id into v_new.channel_id;
   else
     update core.channel c
     set kind = v_new.kind, url = v_new.url, recipients = v_new.recipients, secret = v_new.secret, events = v_new.events,
-      under_id = v_new.under_id, only_in_opening_hours = v_new.only_in_opening_hours, muted_until = v_new.muted_until
+      under_id = v_new.under_id, only_in_opening_hours = v_new.only_in_opening_hours, muted_until = v_new.muted_until,
+      family_id = v_new.family_id
     where c.channel_id = v_channel.channel_id;
   end if;
   return query
-  select v_channel.channel_id is null, d.*, v_new_secret from core.describe_channels(array[v_new.channel_id]) d;
+  select v_channel.channel_id is null, d.id, d.kind, d.url, d.recipients, d.events, d.under, d.only_in_opening_hours,
+    d.muted_until, d.created_at, d.failing_since, v_new_secret, d.out_of_reach
+  from core.describe_channels(array[v_new.channel_id]) d;
 end
 $$;
 comment on function api.put_channel(text, jsonb) is
@@ -105,5 +105,6 @@ patch: {kind, url, to, secret, events, under, only_in_opening_hours, muted_until
 (to: an address or a list). events: of offline, online, over_capacity; a new channel has all if none are named. under:
 only notices about this space and those below it; on behalf of a limited token its own, unless named. secret: of a
 webhook; where there is none, or for null, a new one is made and returned once, as new_secret. Pending deliveries use
-the channel as it is when they are sent. A family of limited tokens can have core.get_max_channels channels. Errors:
-PT409 beyond that; PT422 naming the field; PT404 outside the token''s space.';
+the channel as it is when they are sent. The channel belongs to the family of limited tokens that gave its kind, url or
+to last, and to nobody where a token without a space did; out_of_reach: core.is_channel_cut. A family can have
+core.get_max_channels channels. Errors: PT409 beyond that; PT422 naming the field; PT404 outside the token''s space.';

@@ -57,6 +57,7 @@ begin
       409, format('The channel %s was deleted.', quote_literal(v_channel.id)), 'delivery',
       'A new channel with the same id gets new notices only.');
   end if;
+  perform core.check_channel_maker(v_channel, 'delivery');
   perform core.note_replay(v_channel.channel_id, v_family_id, channel_replays, token_replays);
   update core.delivery d
   set state = 'pending', reason = null, settled_at = null, give_up_at = v_now + core.get_give_up_after(),
@@ -71,4 +72,4 @@ so receivers can recognize it.
 
 A try that is under way goes on. channel_replays, token_replays: how many a minute for the channel, and for the token
 that asks with its family (core.list_makers); null: any number. Errors: PT404, also for one that a limited token cannot
-list; PT409 for a test, and if its channel was deleted; PT429.';
+list; PT409 for a test, and if its channel was deleted or is core.is_channel_cut; PT429.';

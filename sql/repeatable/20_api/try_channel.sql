@@ -24,12 +24,14 @@ declare
   v_now timestamptz := clock_timestamp();
   v_channel_id integer := core.find_channel(channel);
   v_family_id integer := core.get_family(current_setting('headcount.token', true));
+  v_channel core.channel;
   v_notice_id bigint;
   v_delivery_id bigint;
 begin
   -- one after the other of a channel, and of a family, so that none is left out of the count
   perform from core.token t where t.token_id = v_family_id for no key update;
-  perform from core.channel c where c.channel_id = v_channel_id for no key update;
+  select c.* into v_channel from core.channel c where c.channel_id = v_channel_id for no key update;
+  perform core.check_channel_maker(v_channel, 'channel');
   if (
     select count(*) filter (where d.channel_id = v_channel_id) >= channel_tests
       or count(*) filter (where n.family_id = v_family_id) >= token_tests
@@ -64,4 +66,4 @@ and reports the outcome with api.finish_delivery.
 
 It is sent whatever the events, hours and muting of the channel, and is not tried again. channel_tests, token_tests: how
 many a minute for the channel, and for the token that asks with its family (core.list_makers); null: any number. Errors:
-PT404, PT429.';
+PT404; PT409 for a channel that is core.is_channel_cut; PT429.';

@@ -139,3 +139,21 @@ as $$
 $$;
 comment on function core.get_family(text) is
 'The first token of the family of the token with this id; null where there is no such token.';
+
+create or replace function core.lock_limited_family()
+returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_family_id integer := case
+    when core.get_reach() is not null then core.get_family(current_setting('headcount.token', true))
+  end;
+begin
+  perform from core.token t where t.token_id = v_family_id for no key update;
+  return v_family_id;
+end
+$$;
+comment on function core.lock_limited_family() is
+'The first of the family of the limited token that asks, locked until the transaction ends. Null: the token is not
+limited, or nobody needs one.';

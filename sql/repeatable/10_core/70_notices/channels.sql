@@ -11,7 +11,8 @@ returns table (
   only_in_opening_hours boolean,
   muted_until timestamptz,
   created_at timestamptz,
-  failing_since timestamptz
+  failing_since timestamptz,
+  out_of_reach boolean
 )
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -22,7 +23,7 @@ begin
   select
     c.id, c.kind, case c.kind when 'apprise' then split_part(c.url, '://', 1) || '://...'
       else c.url end, c.recipients, c.events, s.id,
-    c.only_in_opening_hours, c.muted_until, c.created_at, c.failing_since
+    c.only_in_opening_hours, c.muted_until, c.created_at, c.failing_since, core.is_channel_cut(c.family_id, c.under_id)
   from core.channel c
   left join core.space s on s.space_id = c.under_id
   where c.channel_id = any (channels);
@@ -69,6 +70,58 @@ end
 $$;
 comment on function core.is_channel_in_reach(integer) is
 'Whether the token may see a channel with this under: a limited token sees channels that are only about its spaces.';
+
+create or replace function core.is_channel_cut(
+  family_id integer,
+  under_id integer
+)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return family_id is not null and not exists (
+    with recursive member as (
+      select is_channel_cut.family_id as token_id
+      union all
+      select t.token_id
+      from member m
+      join core.token t on t.created_by_id = m.token_id
+    )
+    select
+    from member m
+    join core.token t on t.token_id = m.token_id
+    where core.is_token_valid(t.revoked_at, t.expires_at, clock_timestamp())
+      and t.scopes && array['read', 'admin']
+      and t.space_id = any (array(select a.above_id from core.list_above(array[is_channel_cut.under_id]) a)));
+end
+$$;
+comment on function core.is_channel_cut(integer, integer) is
+'Whether nothing may be sent to a channel any more: a family of limited tokens chose where it sends, and none of its
+tokens that are valid can read the channel''s under. Never for a channel of nobody''s (family_id null).';
+
+create or replace function core.check_channel_maker(
+  channel core.channel,
+  place text
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if core.is_channel_cut(channel.family_id, channel.under_id) then
+    perform core.refuse(
+      409,
+      format(
+        'The tokens that chose where channel %s sends are no longer valid, or do not reach its under.',
+        quote_literal(channel.id)),
+      place, 'Give its url (or to) again with a token that reaches it, or delete it.');
+  end if;
+end
+$$;
+comment on function core.check_channel_maker(core.channel, text) is
+'Errors: PT409 naming place where core.is_channel_cut.';
 
 create or replace function core.check_channel_target(channel core.channel)
 returns void
@@ -158,3 +211,31 @@ $$;
 comment on function core.choose_secret(text, text, jsonb) is
 'The secret of a channel of a kind, from the one it has and a patch (api.put_channel): that of the patch, else the one
 it has, else a new one, given as new_secret too. Null for all but webhooks. Errors: PT422 naming secret.';
+
+create or replace function core.choose_events(
+  events text[],
+  patch jsonb
+)
+returns text[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_events text[] := case
+    when patch ? 'events' then array(select jsonb_array_elements_text(patch->'events')) else events
+  end;
+begin
+  v_events := array(
+    select e.event from unnest(array['offline', 'online', 'over_capacity']) as e (event)
+    where e.event = any (coalesce(v_events, array[e.event])));
+  if cardinality(v_events) = 0 then
+    perform core.refuse(
+      422, 'A channel needs at least one event.', 'events', 'Give one or more of offline, online and over_capacity.');
+  end if;
+  return v_events;
+end
+$$;
+comment on function core.choose_events(text[], jsonb) is
+'The events of a channel, from those it has and a patch (api.put_channel), in the order offline, online, over_capacity:
+those of the patch, else those it has, else all. Errors: PT422 naming events.';

@@ -117,6 +117,56 @@ $$;
 comment on function core.count_claimed(integer[]) is
 'How many deliveries of these channels are under way.';
 
+create or replace function core.lock_due_channels(at timestamptz)
+returns integer[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return (
+    select array_agg(c.channel_id)
+    from (
+      select c.channel_id
+      from core.channel c
+      cross join lateral (
+        select from core.delivery d
+        where d.channel_id = c.channel_id and d.state = 'pending' and d.due_at <= lock_due_channels.at
+        limit 1
+      ) due
+      for no key update of c skip locked
+    ) c);
+end
+$$;
+comment on function core.lock_due_channels(timestamptz) is
+'Locks the channels with a delivery that is due, but those that others have locked. Null: there is none.';
+
+create or replace function core.cancel_out_of_reach(
+  channels integer[],
+  at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_cut integer[] := array(
+    select c.channel_id from core.channel c
+    where c.channel_id = any (channels) and core.is_channel_cut(c.family_id, c.under_id));
+begin
+  -- nobody reads deliveries, unless some are to be cancelled
+  if cardinality(v_cut) > 0 then
+    -- what is being tried is left to whoever tries it
+    update core.delivery d set state = 'cancelled', reason = 'out_of_reach', settled_at = cancel_out_of_reach.at
+    where d.channel_id = any (v_cut) and d.state = 'pending'
+      and (d.claim is null or d.due_at <= cancel_out_of_reach.at);
+  end if;
+end
+$$;
+comment on function core.cancel_out_of_reach(integer[], timestamptz) is
+'Cancels what waits for those of these channels that are core.is_channel_cut. The caller holds locks on the channels.';
+
 create or replace function core.put_off_deliveries(
   channels integer[],
   at timestamptz

@@ -117,19 +117,26 @@ begin
     where c.under_id is null or began.state is not null or before.state <> 'suppressed'
       or exists (select from above a where a.of_id = n.space_id and a.space_id = c.under_id)
   ),
+  cut as materialized (
+    select c.channel_id
+    from core.channel c
+    where c.channel_id in (select t.channel_id from told t) and core.is_channel_cut(c.family_id, c.under_id)
+  ),
   verdict as (
     select t.notice_id, t.channel_id, t.subject, v.state, v.reason
     from told t
+    left join cut u on u.channel_id = t.channel_id
     cross join lateral (
       select
         case
           when t.state = 'cancelled' and add_deliveries.kind = 'correction' then 'cancelled'
-          when t.state in ('suppressed', 'cancelled') then 'suppressed'
+          when t.state in ('suppressed', 'cancelled') or u.channel_id is not null then 'suppressed'
           when t.state is not null or t.reason is null then 'pending'
           else 'suppressed'
         end as state,
         case
           when t.state = 'cancelled' and add_deliveries.kind = 'correction' then 'corrected'
+          when u.channel_id is not null then 'out_of_reach'
           when t.state in ('suppressed', 'cancelled') then 'not_told'
           when t.state is null then t.reason
         end as reason
@@ -201,8 +208,9 @@ what it is about; null: no space, for channels without under. details: what rece
 Which channels get a notice follows from their events (offline includes corrections, over_capacity includes capacity_ok)
 and their under. While a channel is muted, or its space is closed, the delivery is suppressed. The end of something goes
 to the channels that were told of its beginning, also where they are muted or closed by then; otherwise it is suppressed
-(not_told). A channel that does not want beginnings gets ends like any other notice. A correction cancels deliveries
-that were not tried yet, and then is cancelled itself.';
+(not_told). To a channel that is core.is_channel_cut nothing is sent (out_of_reach). A channel that does not want
+beginnings gets ends like any other notice. A correction cancels deliveries that were not tried yet, and then is
+cancelled itself.';
 
 create or replace function core.list_shifted_spaces(
   snapshot pg_snapshot,

@@ -1,0 +1,189 @@
+"""Channels answer to the tokens that chose where they send: without one that is valid and reaches them, none sends."""
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import httpx
+import pytest
+
+from headcount.database import calls
+from tests.http import body, problem
+from tests.http.guarded import Headers, bearer, build_site, guarded, new_token, token_id
+from tests.notices.support import LOCAL, hasten, log, make_channel, receiver, tell, until_settled
+
+HOOK = {"kind": "webhook", "url": "https://receiver.example/hook"}
+CUT = ("hook", "offline", "suppressed", "out_of_reach")
+SENT = ("hook", "offline", "pending", None)
+
+
+@pytest.fixture
+async def admin(connection: asyncpg.Connection) -> Headers:
+    await build_site(connection)
+    return await new_token(connection)
+
+
+@pytest.fixture
+async def tenant(connection: asyncpg.Connection, admin: Headers) -> Headers:
+    return await new_token(connection, "admin", space="own")
+
+
+async def put(client: httpx.AsyncClient, headers: Headers, name: str = "hook", **fields: object) -> None:
+    answer = await client.put(f"/v1/channels/{name}", json=fields, headers=headers)
+    assert answer.status_code in (200, 201), answer.text
+
+
+async def is_cut(client: httpx.AsyncClient, admin: Headers, name: str = "hook") -> bool:
+    listed = body(await client.get("/v1/channels", headers=admin))["items"]
+    found = body(await client.get(f"/v1/channels/{name}", headers=admin))["out_of_reach"]
+    assert [item["out_of_reach"] for item in listed if item["id"] == name] == [found]
+    return bool(found)
+
+
+async def revoke(client: httpx.AsyncClient, connection: asyncpg.Connection, admin: Headers, token: Headers) -> None:
+    answer = await client.delete(f"/v1/tokens/{await token_id(connection, token)}", headers=admin)
+    assert answer.status_code == 204
+
+
+async def test_a_revoked_tokens_channel_tells_nothing(
+    connection: asyncpg.Connection, database_url: str, admin: Headers, tenant: Headers
+) -> None:
+    async with guarded(database_url, send_notices=False) as client:
+        child = bearer(body(await client.post("/v1/tokens", json={"scopes": ["admin"]}, headers=tenant), 201)["token"])
+        await put(client, child, under="own-room", **HOOK)
+        assert not await is_cut(client, admin)
+        await revoke(client, connection, admin, tenant)
+        assert await is_cut(client, admin)
+        await tell(connection, "offline", 1, "own-room")
+        await tell(connection, "online", 1, "own-room")
+        assert await log(connection) == [CUT, ("hook", "online", "suppressed", "out_of_reach")]
+        assert await calls.claim_deliveries(connection, 10) == []
+
+
+async def test_a_space_that_moves_away_takes_its_notices_along(
+    connection: asyncpg.Connection, database_url: str, admin: Headers, tenant: Headers
+) -> None:
+    async with guarded(database_url, send_notices=False) as client:
+        await put(client, tenant, under="own-room", **HOOK)
+        for parent, expected in (("secret-b", CUT), ("own", SENT)):
+            body(await client.put("/v1/spaces/own-room", json={"parent": parent}, headers=admin))
+            await tell(connection, "offline", 1, "own-room")
+            assert (await log(connection))[-1] == expected
+            assert await is_cut(client, admin) == (expected == CUT)
+
+
+async def test_the_end_of_what_was_told_is_not_told_any_more(
+    connection: asyncpg.Connection, database_url: str, admin: Headers, tenant: Headers
+) -> None:
+    async with guarded(database_url, send_notices=False) as client:
+        await put(client, tenant, under="own-room", **HOOK)
+        await tell(connection, "offline", 1, "own-room")
+        (claim,) = await calls.claim_deliveries(connection, 10)
+        await calls.finish_delivery(connection, claim.delivery, claim.claim, True, claim.occurred_at, 1)
+        await revoke(client, connection, admin, tenant)
+        await tell(connection, "online", 1, "own-room")
+        assert (await log(connection))[-1] == ("hook", "online", "suppressed", "out_of_reach")
+
+
+async def test_what_waits_is_cancelled_and_what_is_under_way_ends(
+    connection: asyncpg.Connection, database_url: str, admin: Headers, tenant: Headers
+) -> None:
+    async with guarded(database_url, send_notices=False) as client:
+        await put(client, tenant, under="own-room", **HOOK)
+        await make_channel(connection, "other")
+        for incident in (1, 2):
+            await tell(connection, "offline", incident, "own-room")
+        claims = await calls.claim_deliveries(connection, 10, a_channel=1)
+        assert [claim.channel for claim in claims] == ["hook", "other"]
+        await revoke(client, connection, admin, tenant)
+        assert [claim.channel for claim in await calls.claim_deliveries(connection, 10)] == ["other"]
+        assert [row[2:] for row in await log(connection, "hook")] == [("pending", None), ("cancelled", "out_of_reach")]
+        # it fails, and is not tried again
+        await calls.finish_delivery(connection, claims[0].delivery, claims[0].claim, False, claims[0].occurred_at, 1)
+        await hasten(connection)
+        assert await calls.claim_deliveries(connection, 10, a_channel=0) == []
+        assert {row[2:] for row in await log(connection, "hook")} == {("cancelled", "out_of_reach")}
+
+
+async def test_another_valid_token_of_the_family_is_enough_if_it_can_read(
+    connection: asyncpg.Connection, database_url: str, admin: Headers
+) -> None:
+    maker = await new_token(connection, "admin", "ingest", space="own")
+    async with guarded(database_url, send_notices=False) as client:
+        await put(client, maker, under="own-room", **HOOK)
+        for number, (scope, space, expected) in enumerate(
+            (("ingest", "own", CUT), ("read", "own-room", SENT), ("admin", "own", SENT))
+        ):
+            sent = {"scopes": [scope], "space": space}
+            made = body(await client.post("/v1/tokens", json=sent, headers=maker), 201)
+            await connection.execute(
+                "update core.token set revoked_at = now() where id = $1", await token_id(connection, maker)
+            )
+            await tell(connection, "offline", number, "own-room")
+            assert (await log(connection))[-1] == expected
+            await connection.execute("update core.token set revoked_at = now() where id = $1", made["id"])
+            await connection.execute(
+                "update core.token set revoked_at = null where id = $1", await token_id(connection, maker)
+            )
+        at = datetime.now(UTC) - timedelta(seconds=1)
+        await connection.execute("update core.token set expires_at = $1 where space_id is not null", at)
+        await tell(connection, "offline", 9, "own-room")
+        assert (await log(connection))[-1] == CUT
+
+
+async def test_it_is_neither_tested_nor_replayed_until_somebody_chooses_again_where_it_sends(
+    connection: asyncpg.Connection, database_url: str, admin: Headers, tenant: Headers
+) -> None:
+    async with receiver() as hook, guarded(database_url, private_targets=LOCAL) as client:
+        await put(client, tenant, under="own-room", kind="webhook", url=hook.url)
+        await tell(connection, "offline", 1, "own-room")
+        (row,) = await until_settled(connection)
+        await revoke(client, connection, admin, tenant)
+        for path, where in (("channels/hook/test", "channel"), (f"deliveries/{row.id}/replay", "delivery")):
+            refused = problem(await client.post(f"/v1/{path}", headers=admin), 409, "conflict", where)
+            assert "url" in refused["detail"]
+        await put(client, admin, only_in_opening_hours=False)
+        assert await is_cut(client, admin), "that says nothing of where it sends"
+        await put(client, admin, url=hook.url)
+        assert not await is_cut(client, admin)
+        body(await client.post("/v1/channels/hook/test", headers=admin))
+        body(await client.post(f"/v1/deliveries/{row.id}/replay", headers=admin))
+        assert len(await hook.wait_for(3)) == 3
+
+
+async def test_whoever_chooses_where_an_administrators_channel_sends_answers_for_it(
+    connection: asyncpg.Connection, database_url: str, admin: Headers, tenant: Headers
+) -> None:
+    async with guarded(database_url, send_notices=False) as client:
+        for name in ("hook", "muted"):
+            await put(client, admin, name, under="own-room", **HOOK)
+        await put(client, tenant, "hook", url="https://elsewhere.example/")
+        await put(client, tenant, "muted", muted_until="2020-01-01T00:00:00Z")
+        await revoke(client, connection, admin, tenant)
+        assert await is_cut(client, admin, "hook")
+        assert not await is_cut(client, admin, "muted")
+        await tell(connection, "offline", 1, "own-room")
+        assert sorted(row[::2] for row in await log(connection)) == [("hook", "suppressed"), ("muted", "pending")]
+
+
+async def test_a_family_takes_no_more_channels_over_than_it_can_have(
+    connection: asyncpg.Connection, database_url: str, admin: Headers, tenant: Headers
+) -> None:
+    async with guarded(database_url, send_notices=False) as client:
+        await put(client, admin, under="own-room", **HOOK)
+        for number in range(20):
+            await put(client, tenant, f"own-{number}", **HOOK)
+        refused = await client.put("/v1/channels/hook", json={"url": "https://elsewhere.example/"}, headers=tenant)
+        problem(refused, 409, "conflict", "channel")
+        await put(client, tenant, "hook", muted_until=None)
+        await put(client, tenant, "own-0", url="https://elsewhere.example/")
+
+
+async def test_a_channel_of_a_token_without_a_space_outlives_it(
+    connection: asyncpg.Connection, database_url: str, admin: Headers
+) -> None:
+    other = await new_token(connection)
+    async with guarded(database_url, send_notices=False) as client:
+        await put(client, other, under="own-room", **HOOK)
+        await revoke(client, connection, admin, other)
+        await tell(connection, "offline", 1, "own-room")
+        assert await log(connection) == [SENT]
