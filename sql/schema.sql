@@ -160,7 +160,7 @@ routine api.get_availability(text,timestamp with time zone,timestamp with time z
 
 routine api.get_channel(text)
     arguments   channel text
-    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
+    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone, out_of_reach boolean)
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -270,7 +270,7 @@ routine api.list_changes(text)
 
 routine api.list_channels(text,integer)
     arguments   after text DEFAULT NULL::text, max_rows integer DEFAULT 100
-    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
+    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone, out_of_reach boolean)
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -437,7 +437,7 @@ routine api.preview_change(text,jsonb)
 
 routine api.put_channel(text,jsonb)
     arguments   channel text, patch jsonb
-    returns     TABLE(created boolean, id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone, new_secret text)
+    returns     TABLE(created boolean, id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone, new_secret text, out_of_reach boolean)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -628,6 +628,12 @@ routine core.begin_rollup()
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.cancel_out_of_reach(integer[],timestamp with time zone)
+    arguments   channels integer[], at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.cancel_untold(bigint[],timestamp with time zone)
     arguments   corrections bigint[], at timestamp with time zone
     returns     void
@@ -636,6 +642,12 @@ routine core.cancel_untold(bigint[],timestamp with time zone)
 
 routine core.check_bucket_range(timestamp with time zone,timestamp with time zone,text)
     arguments   from_at timestamp with time zone, to_at timestamp with time zone, grain text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.check_channel_maker(core.channel,text)
+    arguments   channel core.channel, place text
     returns     void
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -754,6 +766,12 @@ routine core.check_uptime_range(timestamp with time zone,timestamp with time zon
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.choose_events(text[],jsonb)
+    arguments   events text[], patch jsonb
+    returns     text[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.choose_secret(text,text,jsonb)
     arguments   kind text, INOUT secret text, patch jsonb, OUT new_secret text
     returns     record
@@ -851,7 +869,7 @@ routine core.derive_first_events(integer[])
 
 routine core.describe_channels(integer[])
     arguments   channels integer[]
-    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone)
+    returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone, out_of_reach boolean)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -1342,6 +1360,12 @@ routine core.is_applied(jsonb)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
+routine core.is_channel_cut(integer,integer)
+    arguments   family_id integer, under_id integer
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.is_channel_in_reach(integer)
     arguments   under_id integer
     returns     boolean
@@ -1821,6 +1845,17 @@ routine core.lock_dpus(integer[],timestamp with time zone[],integer[],timestamp 
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
+
+routine core.lock_due_channels(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     integer[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.lock_limited_family()
+    returns     integer
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.lock_old_days(timestamp with time zone[],bigint[],timestamp with time zone)
     arguments   times timestamp with time zone[], ordinals bigint[], received_at timestamp with time zone
