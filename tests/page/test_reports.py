@@ -77,13 +77,13 @@ async def test_a_new_report_shows_that_it_runs_and_then_the_worst_week_first(
     await expect(page.locator("#report option:checked")).to_have_text("No report yet")
     await page.get_by_role("button", name="New report").click()
     await expect(page.locator("#body tr")).to_have_count(4)
-    assert "The report is being computed" in await page.evaluate("told")
+    assert "The report is being computed" in await page.evaluate("announcement.textContent")
     await expect(page.locator("#running")).to_be_hidden()
     assert await shown(page) == ["kiosk", "shop", "arcade-2", "arcade-10"], "numbers in ids are numbers"
     cells = await page.locator("#body tr").nth(1).locator("td").all_inner_texts()
     # of the hour before 11:15, 29.5 minutes up; of the day 1.74 hours; of the week 0.75 hours more
     assert cells == ["shop", "83.0 %", "2.49", "0.51", "1.74", "0.51", "29.50", "30.50"]
-    await expect(page.locator("#told")).to_have_text("The report is complete.")
+    await expect(page.locator("#announcement")).to_have_text("The report is complete.")
     await expect(page.locator("#summary")).to_contain_text("4 sites, up for 66.7 % of their opening hours together")
     [made] = body(await stores.get("/v1/reports"))["items"]
     assert page.url == f"{site.url}/reports?report={made['id']}"

@@ -1,4 +1,4 @@
-// The details of one sensor: where it hangs, when it was heard from, and how the last 24 hours went.
+// The details of one sensor: where it is mounted, when it was last seen, and how the last 24 hours went.
 
 import { get } from "./api.js";
 import { byId, clock, element, lasting, moment, number, write } from "./dom.js";

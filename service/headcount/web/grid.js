@@ -8,7 +8,7 @@ const HEADING = 2.5;
 const WIDTH = 17;
 // Beyond the edges of the window.
 const MORE_PX = 500;
-const TURNED_MS = 2500;
+const FLIPPED_MS = 2500;
 
 const root = byId("grid");
 
@@ -133,7 +133,7 @@ export class Grid {
 
   #fillAge(tile) {
     write(tile.parts.age, ageOf(tile.sensor, this.now()));
-    tile.classList.toggle("turned", performance.now() - tile.sensor.turned < TURNED_MS);
+    tile.classList.toggle("flipped", performance.now() - tile.sensor.flipped < FLIPPED_MS);
   }
 
   // A tile in view that stays in its group, and where its upper edge is; none, where the list begins in view.

@@ -16,7 +16,7 @@ export class Movement {
   #seen = new Map();
   #doorways = new Map();
   #newest = 0;
-  #asked = 0;
+  #requestedAt = 0;
   #timer = null;
   #running = false;
 
@@ -37,7 +37,7 @@ export class Movement {
     this.#timer = setTimeout(() => {
       this.#timer = null;
       this.#look().catch(() => {});
-    }, Math.max(0, this.#asked + SHORTEST_MS - Date.now()));
+    }, Math.max(0, this.#requestedAt + SHORTEST_MS - Date.now()));
   }
 
   // Forgets what is too old to be movement.
@@ -51,7 +51,7 @@ export class Movement {
   async #look() {
     if (this.#running) return this.hurry();
     this.#running = true;
-    this.#asked = Date.now();
+    this.#requestedAt = Date.now();
     try {
       const space = this.#space;
       const from = new Date(this.#newest ? this.#newest - OVERLAP_MS : Date.now() - LOOK_BACK_MS);

@@ -41,16 +41,16 @@ function reloadSpaces() {
 
 // The space that the address names; with room for both sides, the first one where it names none.
 function show({ moveFocus = false } = {}) {
-  const asked = inHash();
-  document.body.classList.toggle("chosen", Boolean(asked));
-  const space = tree.space(asked || tree.first);
+  const chosen = inHash();
+  document.body.classList.toggle("chosen", Boolean(chosen));
+  const space = tree.space(chosen || tree.first);
   detail.hidden = !space;
-  byId("missing").hidden = Boolean(space) || !asked;
+  byId("missing").hidden = Boolean(space) || !chosen;
   if (!space) {
     shown = null;
     tree.choose(null);
     document.title = "Headcount";
-    if (asked) sayWhatIsMissing(asked).catch(() => {});
+    if (chosen) sayWhatIsMissing(chosen).catch(() => {});
     return;
   }
   const path = tree.path(space.id);
@@ -65,17 +65,17 @@ function show({ moveFocus = false } = {}) {
     movement.show(space).catch(() => {});
   }
   showCount();
-  if (moveFocus && asked && getComputedStyle(byId("back")).display !== "none") byId("name").focus();
+  if (moveFocus && chosen && getComputedStyle(byId("back")).display !== "none") byId("name").focus();
 }
 
 // Why the space that the address names is not in the tree: it is retired, or there is none.
-async function sayWhatIsMissing(asked) {
-  const retired = (await list("/v1/spaces?retired=true")).find((space) => space.id === asked);
-  if (asked !== inHash() || tree.space(asked)) return;
-  if (!retired) write(byId("missing-why"), `There is no space with the id “${asked}”. Choose one from the list.`);
+async function sayWhatIsMissing(chosen) {
+  const retired = (await list("/v1/spaces?retired=true")).find((space) => space.id === chosen);
+  if (chosen !== inHash() || tree.space(chosen)) return;
+  if (!retired) write(byId("missing-why"), `There is no space with the id “${chosen}”. Choose one from the list.`);
   else {
     const since = moment(Date.parse(retired.retired_at), retired.effective_time_zone);
-    write(byId("missing-why"), `The space “${retired.name ?? asked}” is retired since ${since}. It is no longer in use.`);
+    write(byId("missing-why"), `The space “${retired.name ?? chosen}” is retired since ${since}. It is no longer in use.`);
   }
 }
 

@@ -20,7 +20,7 @@ const download = byId("download");
 const table = new Table({ onChoose(row) { location.hash = encodeURIComponent(row.id); } });
 const timeline = new Timeline();
 
-let asked = "";
+let requested = "";
 let listed = [];
 let listedAt = 0;
 let report = null;
@@ -33,12 +33,12 @@ let scrolled = 0;
 
 function readAddress() {
   const given = new URLSearchParams(location.search);
-  asked = given.get("report") ?? "";
+  requested = given.get("report") ?? "";
   search.value = given.get("q") ?? "";
 }
 
 function writeAddress(isNew = false) {
-  const given = Object.entries({ report: asked, q: search.value.trim() }).filter(([, value]) => value);
+  const given = Object.entries({ report: requested, q: search.value.trim() }).filter(([, value]) => value);
   const query = new URLSearchParams(given).toString();
   history[isNew ? "pushState" : "replaceState"](null, "", `${location.pathname}${query && `?${query}`}${location.hash}`);
 }
@@ -65,13 +65,13 @@ async function look() {
 }
 
 async function refresh(isWanted) {
-  const id = asked || report?.id;
+  const id = requested || report?.id;
   fault = "";
   // Only what runs is asked for often.
   let found = report?.status === "Running" && report.id === id && Date.now() < listedAt + IDLE_MS ? await find(id) : null;
   if (found?.status !== "Running") {
     const { items } = await get(`/v1/reports?limit=${LISTED}`);
-    found = items.find((item) => item.id === id) ?? (asked ? await find(asked) : items[0] ?? null);
+    found = items.find((item) => item.id === id) ?? (requested ? await find(requested) : items[0] ?? null);
     if (isWanted()) [listed, listedAt] = [items, Date.now()];
   }
   if (!isWanted()) return;
@@ -110,7 +110,7 @@ function render() {
   byId("progress").value = part / 100;
   write(byId("percent"), `${part} %`);
   document.title = `${isRunning ? `(${part} %) ` : ""}Reports · Headcount`;
-  if (status) write(byId("told"), { Running: "The report is being computed.", Failed: "The report failed.", Complete: rows ? "The report is complete." : "" }[status]);
+  if (status) write(byId("announcement"), { Running: "The report is being computed.", Failed: "The report failed.", Complete: rows ? "The report is complete." : "" }[status]);
   byId("result").hidden = !rows?.length;
   const words = wordsFor(status);
   byId("nothing").hidden = !words;
@@ -181,7 +181,7 @@ function show({ moveFocus = false } = {}) {
 }
 
 function chooseReport(id) {
-  asked = id;
+  requested = id;
   writeAddress(true);
   look();
 }
@@ -216,9 +216,9 @@ addEventListener("keydown", (event) => {
 });
 addEventListener("hashchange", () => show({ moveFocus: true }));
 addEventListener("popstate", () => {
-  const before = asked;
+  const before = requested;
   readAddress();
-  if (asked !== before) {
+  if (requested !== before) {
     report = null;
     look();
   } else if (rows?.length) renderResult();

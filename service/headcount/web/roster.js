@@ -23,7 +23,7 @@ export class Roster {
   #path = "/sensors";
   #sensors = new Map();
   #tag = null;
-  #turned = new Map();
+  #flipped = new Map();
   #reading = null;
   #timer = null;
   #due = 0;
@@ -60,7 +60,7 @@ export class Roster {
     clearTimeout(this.#timer);
     const path = this.#path;
     const begun = performance.now();
-    this.#turned.clear();
+    this.#flipped.clear();
     const reading = getUnless(this.#tag, path);
     this.#reading = reading;
     try {
@@ -80,9 +80,9 @@ export class Roster {
   turn({ dpu, state, last_seen, at }) {
     const sensor = this.#sensors.get(dpu);
     // A list that is being read may be older than this.
-    this.#turned.set(dpu, { state, last_seen, since: at });
+    this.#flipped.set(dpu, { state, last_seen, since: at });
     if (!sensor) return false;
-    this.#put(sensor, this.#turned.get(dpu));
+    this.#put(sensor, this.#flipped.get(dpu));
     this.onChange();
     return true;
   }
@@ -113,7 +113,7 @@ export class Roster {
       }
       sensor.trouble = troubleOf(fresh);
       this.#sensors.set(id, sensor);
-      this.#put(sensor, this.#turned.get(id) ?? fresh);
+      this.#put(sensor, this.#flipped.get(id) ?? fresh);
     }
     this.onChange();
   }
@@ -124,7 +124,7 @@ export class Roster {
     sensor.seen = seen && Date.parse(seen);
     sensor.since = since && Date.parse(since);
     if (!before || before === state) return;
-    sensor.turned = performance.now();
+    sensor.flipped = performance.now();
     this.onFlip(sensor, before);
   }
 }

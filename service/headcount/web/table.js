@@ -196,10 +196,10 @@ function makeLine(row) {
 }
 
 // A row of a report as the table has it.
-export function makeRow({ space: id, name, polled, ...told }) {
-  const [weekUp, weekDown] = [told.uptime_last_week_hours, told.downtime_last_week_hours];
-  const [dayUp, dayDown] = [told.uptime_last_day_hours, told.downtime_last_day_hours];
-  const [hourUp, hourDown] = [told.uptime_last_hour_minutes, told.downtime_last_hour_minutes];
+export function makeRow({ space: id, name, polled, ...figures }) {
+  const [weekUp, weekDown] = [figures.uptime_last_week_hours, figures.downtime_last_week_hours];
+  const [dayUp, dayDown] = [figures.uptime_last_day_hours, figures.downtime_last_day_hours];
+  const [hourUp, hourDown] = [figures.uptime_last_hour_minutes, figures.downtime_last_hour_minutes];
   const open = weekUp + weekDown;
   // Numbers in ids are ordered as numbers.
   const order = id.replace(/\d+/g, (digits) => digits.padStart(20, "0"));
