@@ -47,6 +47,26 @@ async def test_it_sends_a_file_again_only_when_it_has_changed(client: httpx.Asyn
     assert other.content == first.content
 
 
+async def test_it_reads_a_file_once_however_often_it_is_asked_for(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else 300 requests a second for the largest one, by anybody, would keep all others waiting."""
+    script = tmp_path / "script.js"
+    monkeypatch.setitem(FILES, "script.js", ("text/javascript", script))
+    read, read_bytes = [], Path.read_bytes
+
+    def note_and_read(path: Path) -> bytes:
+        read.append(path)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", note_and_read)
+    for text in ("one", "three"):
+        script.write_text(text)
+        answers = [await client.get("/web/script.js") for _ in range(3)]
+        assert {answer.text for answer in answers} == {text}
+    assert read == [script, script]
+
+
 async def test_it_says_what_to_do_where_the_charting_library_is_missing(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from headcount.http import server
-from headcount.http.server import Server, listen
+from headcount.http.server import HttpConnection, Server, listen
 
 PATIENCE = 20.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -216,7 +216,8 @@ async def test_a_head_of_many_lines_or_a_long_path_is_refused(head: bytes) -> No
         assert b"200 OK" in await exchange(port, good % (b"x" * 2_000, b"y" * 40_000, b"a:b\r\n" * 99))
 
 
-async def test_of_requests_that_are_sent_ahead_only_some_wait(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_was_sent_ahead_is_parsed_when_it_is_its_turn() -> None:
+    """However much that is: nothing but bytes is held of it, and of those no more than one read."""
     may_end = asyncio.Event()
     asked = 0
 
@@ -227,40 +228,135 @@ async def test_of_requests_that_are_sent_ahead_only_some_wait(caplog: pytest.Log
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body"})
 
+    number = 3_000
     async with served(wait) as (port, running):
-        assert await exchange(port, GET * 3_000) == b""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(GET * 17)
-        await until(lambda: any(len(one.pipeline) == 16 for one in running.server_state.connections))  # type: ignore[union-attr]
+        writer.write(GET * number)
+        await until(lambda: asked == 1)
+        await asyncio.sleep(0.1)
+        [one] = running.server_state.connections
+        assert isinstance(one, HttpConnection)
+        assert (asked, len(one.pipeline), one.flow.read_paused) == (1, 0, True)
+        assert one.parsing.unparsed == len(one.unparsed) <= len(GET) * number
         may_end.set()
-        for _ in range(17):
+        for _ in range(number):
             assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+        assert (asked, one.parsing.unparsed, one.flow.read_paused) == (number, 0, False)
         writer.close()
-    assert asked <= 18
-    assert caplog.text == "", "nobody is told of what the first client did not wait for"
+
+
+async def test_those_who_send_take_turns_a_slice_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose body comes in many chunks, and who sends many requests, keeps nobody waiting."""
+    sizes: dict[HttpConnection, list[int]] = {}
+    order: list[HttpConnection] = []
+    parse_slice = HttpConnection.parse_slice
+
+    def note(connection: HttpConnection) -> bool:
+        before = len(connection.unparsed)
+        found = parse_slice(connection)
+        order.append(connection)
+        sizes.setdefault(connection, []).append(before - len(connection.unparsed))
+        return found
+
+    monkeypatch.setattr(HttpConnection, "parse_slice", note)
+    chunked = POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = b"10\r\n0123456789abcdef\r\n" * 5_000
+    async with served() as (port, _):
+        answers = await asyncio.gather(*(exchange(port, chunked + chunks, b"0\r\n\r\n") for _ in range(2)))
+    assert all(answer.endswith(b"80000 bytes\r\n0\r\n\r\n") for answer in answers)
+    assert len(sizes) == 2
+    for found in sizes.values():
+        assert max(found) <= server.CHUNKED_SLICE
+        assert len(found) > 50
+    first, second = ([place for place, one in enumerate(order) if one is each] for each in sizes)
+    assert first[0] < second[-1], "one after the other"
+    assert second[0] < first[-1], "one after the other"
+
+
+async def test_a_body_in_chunks_of_a_few_bytes_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    async with served() as (port, _):
+        head = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+        assert await exchange(port, head, *[b"6\r\nabcdef\r\n" * 1_000] * 20) == b""
+        few = await exchange(
+            port, POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n" * 1_000, b"0\r\n\r\n"
+        )
+    assert few.endswith(b"1000 bytes\r\n0\r\n\r\n")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("wrapping", ["length", "chunks"])
+async def test_what_follows_an_answer_is_not_parsed_for_long(monkeypatch: pytest.MonkeyPatch, wrapping: str) -> None:
+    """The client sees the answer; the rest of its body, which nobody waits for, is thrown away as it comes."""
+    monkeypatch.setattr(server, "DRAIN_SECONDS", 0.5)
+    head = {"length": b"Content-Length: 8000000", "chunks": b"Transfer-Encoding: chunked"}[wrapping]
+    piece = {"length": b"x" * 16_384, "chunks": b"4000\r\n" + b"x" * 16_384 + b"\r\n"}[wrapping]
+    parsed = 0
+    on_body = HttpConnection.on_body
+
+    def note(connection: HttpConnection, body: bytes) -> None:
+        nonlocal parsed
+        parsed += len(body)
+        on_body(connection, body)
+
+    monkeypatch.setattr(HttpConnection, "on_body", note)
+    async with served() as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST.replace(b"/", b"/now", 1) + head + b"\r\n\r\n")
+        assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+        for _ in range(200):
+            writer.write(piece)
+            await writer.drain()
+        assert (await asyncio.wait_for(reader.read(), PATIENCE)).endswith(b"0\r\n\r\n")
+        writer.close()
+    assert 0 < parsed <= server.LEFT_BYTES + server.BODY_SLICE
+
+
+async def test_of_a_small_body_that_comes_after_its_answer_the_connection_stays() -> None:
+    async with served() as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(POST.replace(b"/", b"/now", 1) + b"Content-Length: 1000\r\n\r\n")
+            assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"\r\n0\r\n\r\n"), PATIENCE)
+            writer.write(b"x" * 1_000)
+        writer.close()
+
+
+async def test_strangers_who_send_much_that_waits_are_cut_off_and_others_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "MAX_UNPARSED", 100_000)
+    may_end = asyncio.Event()
+
+    async def hold(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/hold":
+            await may_end.wait()
+        await let_in(scope, receive, send)
+
+    async with served(hold) as (port, running):
+        known = await Client.connect(port)
+        assert await known.ask(b"/known")
+        ahead = b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n"
+        many = [await Client.connect(port, GET.replace(b"/", b"/hold", 1) + ahead * 4) for _ in range(20)]
+        await until(lambda: len(running.server_state.connections) < 10)
+        [parsing] = {one.parsing for one in running.server_state.connections if isinstance(one, HttpConnection)}
+        assert parsing.unparsed <= 100_000
+        assert await known.ask(b"/known")
+        small = await Client.connect(port)
+        assert await small.ask(b"/")
+        may_end.set()
+        for client in (known, small, *many):
+            client.writer.close()
+        await until(lambda: not running.server_state.connections)
+        assert parsing.unparsed == 0
 
 
 async def open_body(port: int) -> asyncio.StreamWriter:
-    """A connection in the middle of a request."""
-    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    """A connection that was let in, in the middle of its next request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(GET.replace(b"/", b"/known", 1))
+    await asyncio.wait_for(reader.readuntil(b"\r\n0\r\n\r\n"), PATIENCE)
     writer.write(POST + b"Content-Length: 10\r\n\r\n123")
     return writer
-
-
-async def test_too_many_connections_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
-    async with served() as (port, running):
-        busy = [await open_body(port) for _ in range(2)]
-        await until(lambda: len(running.server_state.tasks) == 2)
-        answer = await exchange(port, GET)
-        for writer in busy:
-            writer.close()
-            await writer.wait_closed()
-        await until(lambda: not running.server_state.connections)
-        again = await exchange(port, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-    assert problem_in(answer)["code"] == "unavailable"
-    assert b"retry-after: 1" in answer
-    assert again.startswith(b"HTTP/1.1 200")
 
 
 async def let_in(scope: Any, receive: Any, send: Any) -> None:
@@ -291,6 +387,46 @@ class Client:
             return answer.startswith(b"HTTP/1.1 200")
         except (OSError, asyncio.IncompleteReadError):
             return False
+
+
+async def hold_and_let_in(scope: Any, receive: Any, send: Any) -> None:
+    """As let_in; /hold answers nothing until its client is gone."""
+    while scope["path"] == "/hold":
+        if (await receive())["type"] == "http.disconnect":
+            return
+    await let_in(scope, receive, send)
+
+
+async def test_too_many_connections_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    async with served(let_in) as (port, running):
+        busy = [await open_body(port) for _ in range(2)]
+        await until(lambda: len(running.server_state.tasks) == 2)
+        answer = await exchange(port, GET)
+        for writer in busy:
+            writer.close()
+            await writer.wait_closed()
+        await until(lambda: not running.server_state.connections)
+        again = await exchange(port, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert problem_in(answer)["code"] == "unavailable"
+    assert b"retry-after: 1" in answer
+    assert again.startswith(b"HTTP/1.1 200")
+
+
+async def test_a_stranger_whose_request_is_under_way_makes_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever always has some under way on all connections would keep everybody out."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    async with served(hold_and_let_in) as (port, running):
+        known = await Client.connect(port)
+        assert await known.ask(b"/known")
+        many = [await Client.connect(port, GET.replace(b"/", b"/hold", 1)) for _ in range(10)]
+        await until(lambda: len(running.server_state.connections) == 3)
+        new = await Client.connect(port)
+        assert await new.ask(b"/")
+        assert await known.ask(b"/known")
+        for client in (known, new, *many):
+            client.writer.close()
+        await until(lambda: not running.server_state.connections)
 
 
 async def test_half_heads_make_room_for_who_comes_and_never_take_the_place_of_who_was_let_in(

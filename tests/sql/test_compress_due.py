@@ -165,3 +165,29 @@ async def test_retention_that_loses_to_others_comes_again_and_compression_is_don
     assert await connection.fetchval("select events_from from api.get_retention()") is None
     await connection.execute("call core.run_upkeep()")
     assert await connection.fetchval("select events_from from api.get_retention()") is not None
+
+
+async def test_who_comes_second_to_compress_a_chunk_finds_it_done(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await fill(connection)
+    held = await connection.fetchval("""
+        select format('%I.%I', c.schema_name, c.table_name)
+        from _timescaledb_catalog.hypertable h
+        join _timescaledb_catalog.hypertable c on c.id = h.compressed_hypertable_id
+        where h.table_name = 'event'""")
+    waiting = f"select count(*) = 2 from pg_locks where relation = '{held}'::regclass and not granted"
+    sessions = [await session(database_url) for _ in range(2)]
+    try:
+        async with open_transaction(database_url) as blocker:
+            # both have seen by then that the chunk is not compressed
+            await blocker.execute(f"lock table {held} in access exclusive mode")
+            compressing = [
+                asyncio.create_task(each.fetchval(f"select core.try_compress({FIRST})")) for each in sessions
+            ]
+            await until(connection, waiting)
+        assert await asyncio.gather(*compressing) == [True, True]
+    finally:
+        for each in sessions:
+            await each.close()
+    assert (await compressed(connection))[0]

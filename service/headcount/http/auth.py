@@ -241,8 +241,10 @@ async def authorize(request: HttpRequest) -> None:
             visit.forget()
         raise
     request.scope["auth"] = access
-    if visit is not None and visit.is_strangers():
-        await visit.meet(access.client)
+    if visit is not None:
+        visit.visitor.let_in()
+        if visit.is_strangers():
+            await visit.meet(access.client)
     if scope not in access.scopes:
         raise _forbidden(access, scope)
     gate.limiter.admit(access.shares, is_ingest=scope == "ingest")

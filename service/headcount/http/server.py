@@ -5,15 +5,18 @@ import contextlib
 import logging
 import resource
 import socket
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httptools
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from headcount.http.asgi import RawHeader, problem_answer
-from headcount.http.door import Door, Share, Visit, key_of
+from headcount.http.door import UNDER_WAY, Door, Share, Visit, key_of
 from headcount.logs import LogThrottle
 from headcount.wire.problems import Problem
 from headcount.wire.shares import too_much
@@ -34,8 +37,22 @@ MAX_HEAD = 64 * 1024
 # Each line of a head costs time, and so does each part of a path: no client of ours sends half as many.
 MAX_HEADER_LINES = 100
 MAX_PATH = 2048
-# Requests that may wait on a connection for the answer to one before them.
-MAX_AHEAD = 16
+# What is parsed at once of a body: as a whole, and in chunks, each of which costs time.
+BODY_SLICE = 64 * 1024
+CHUNKED_SLICE = 1024
+# So many bytes of chunks a chunk has to have, apart from the first 4,000 or so.
+CHUNK_BYTES = 16
+MAX_CHUNK_DEBT = 64 * 1024
+# All that came and is not parsed yet, on all connections. Beyond that those who were never let in, and sent more than
+# a request without a body has, are cut off.
+MAX_UNPARSED = 32 * 1024 * 1024
+SMALL_REQUEST = 8 * 1024
+# In a turn of the event loop, for those who were let in before and for those who were not.
+PARSE_SECONDS = 0.005
+# Of a body that comes after its request was answered: what is parsed, what is thrown away then, and for how long.
+LEFT_BYTES = 64 * 1024
+MAX_DRAINED = 16 * 1024 * 1024
+DRAIN_SECONDS = 2.0
 # More are told to come back: what an idle one takes is small, but not nothing.
 MAX_CONNECTIONS = 8192
 # Above that, where nobody can make room: they are closed at once.
@@ -43,9 +60,10 @@ SPARE_CONNECTIONS = 64
 # That are open beside connections of clients: those to the database, of notices, logs.
 OTHER_FILES = 256
 BACKLOG = 2048
-ACCEPTED_AT_ONCE = 128
+ACCEPTED_AT_ONCE = 32
 ACCEPT_PAUSE_SECONDS = 0.1
 TOO_LONG = f"The head of the request is longer than {MAX_HEAD} bytes."
+END_OF_HEAD = b"\r\n\r\n"
 # What belongs to the wish for another protocol.
 HOP_BY_HOP = (b"upgrade", b"http2-settings")
 
@@ -68,17 +86,84 @@ PROBES = ("/healthz", "/readyz")
 VERSIONS = ("1.1", "1.0")
 
 
+class Flow(FlowControl):
+    """Reads nothing more while something that came is not parsed yet, or while uvicorn has enough of a body."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self.is_full = False
+        self.is_behind = False
+
+    def pause_reading(self) -> None:
+        self.is_full = True
+        super().pause_reading()
+
+    def resume_reading(self) -> None:
+        self.is_full = False
+        if not self.is_behind:
+            super().resume_reading()
+
+    def fall_behind(self) -> None:
+        self.is_behind = True
+        super().pause_reading()
+
+    def catch_up(self) -> None:
+        self.is_behind = False
+        if not self.is_full:
+            super().resume_reading()
+
+
+class Parsing:
+    """Connections on which something is to be parsed take turns, a slice each: those that were let in before, and all
+    others apart from them. However many send however much, the event loop has time for everything else."""
+
+    def __init__(self) -> None:
+        self.known: deque[HttpConnection] = deque()
+        self.strangers: deque[HttpConnection] = deque()
+        self.unparsed = 0
+        self.is_planned = False
+
+    def add(self, connection: "HttpConnection") -> None:
+        if connection.is_in_line:
+            return
+        connection.is_in_line = True
+        (self.known if connection.is_known else self.strangers).append(connection)
+        self._plan(connection.loop)
+
+    def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self.is_planned:
+            self.is_planned = True
+            loop.call_soon(self._run, loop)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.is_planned = False
+        for line in (self.known, self.strangers):
+            end = time.monotonic() + PARSE_SECONDS
+            while line:
+                connection = line.popleft()
+                connection.is_in_line = False
+                if connection.parse_slice():
+                    self.add(connection)
+                if time.monotonic() > end:
+                    break
+        if self.known or self.strangers:
+            self._plan(loop)
+
+
 class HttpConnection(HttpToolsProtocol):
     """One connection. uvicorn itself limits only how long it is idle between two requests.
 
-    Where all connections are taken, a new one takes the place of one that waits for a request: of the oldest that was
-    never let in, else of the oldest.
+    A request is parsed when the one before it is answered; what was sent ahead waits as it came.
+    Where all connections are taken, a new one takes the place of the oldest that was never let in, else of the oldest
+    that waits for a request.
     """
 
-    # Those that wait for a request, the oldest first: that were never let in, and others. Of each server its own.
+    # Those that were never let in, and others that wait for a request, the oldest first. Of each server its own.
     strangers: dict["HttpConnection", None]
     idle: dict["HttpConnection", None]
-    # A token was good here, for a request that was answered.
+    parsing: Parsing
+    flow: Flow
+    # A token was good here.
     is_known = False
     answering: RequestResponseCycle | None = None
     # Of each server its own; None where nobody can be told apart.
@@ -94,14 +179,26 @@ class HttpConnection(HttpToolsProtocol):
     unread_bytes = 0
     unread_of: Share | None = None
     overhead = 0
+    chunk_debt = 0
+    # Between the end of one message and the end of the next head.
+    is_in_head = True
+    # Of a body whose length is known; None: it comes in chunks.
+    body_left: int | None = 0
+    # Of a body whose request was answered already.
+    left_bytes = 0
+    is_draining = False
+    is_in_line = False
     max_connections = MAX_CONNECTIONS
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        # What came and is not parsed yet.
+        self.unparsed = bytearray()
         self._limit(HEAD_SECONDS)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = Flow(transport)
         if len(self.connections) > self.max_connections:
             self._make_room()
         if 2 * len(self.connections) > self.max_connections:
@@ -113,10 +210,50 @@ class HttpConnection(HttpToolsProtocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self.deadline is None and (self.cycle is None or self.cycle.response_complete):
+        if self.is_draining:
+            self.left_bytes += len(data)
+            if self.left_bytes > MAX_DRAINED:
+                self.transport.abort()
+            return
+        self.unparsed += data
+        self.parsing.unparsed += len(data)
+        if self._is_too_much():
+            self.transport.abort()
+            return
+        # who was let in before need not wait with what can be parsed at once
+        if self.parse_slice() if self.is_known and not self.is_in_line else self._can_parse():
+            self.parsing.add(self)
+        if self.unparsed:
+            self.flow.fall_behind()
+
+    def _is_too_much(self) -> bool:
+        if self.parsing.unparsed <= MAX_UNPARSED or len(self.unparsed) <= SMALL_REQUEST:
+            return False
+        if self.visit is None or not self.is_known:
+            return not self.is_known or self.parsing.unparsed > 4 * MAX_UNPARSED
+        return self.visit.share.under_way >= UNDER_WAY
+
+    def _can_parse(self) -> bool:
+        """Whether there is something to parse, and no request before it waits for its answer."""
+        if not self.unparsed or self.is_lost or self.transport.is_closing():
+            return False
+        return not self.is_in_head or self.cycle is None or self.cycle.response_complete
+
+    def parse_slice(self) -> bool:
+        """A head, or some of a body. Returns whether there is more to do at once."""
+        if not self._can_parse():
+            return False
+        size = self._slice_size()
+        data = bytes(self.unparsed[:size])
+        del self.unparsed[:size]
+        self.parsing.unparsed -= len(data)
+        if self.is_in_head and self.deadline is None:
             is_crowd = 2 * len(self.connections) > self.max_connections and not self.is_known
             self._limit(min(CROWD_SECONDS, HEAD_SECONDS) if is_crowd else HEAD_SECONDS)
-        self.overhead += len(data)
+        if self.is_in_head or self.body_left is None:
+            self.overhead += len(data)
+        elif self.body_left:
+            self.body_left -= len(data)
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
@@ -128,6 +265,33 @@ class HttpConnection(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
         if self.overhead > MAX_HEAD and not self.transport.is_closing():
             self._refuse("malformed", TOO_LONG)
+        if not self.is_in_head and self.cycle is not None and self.cycle.response_complete:
+            self.left_bytes += len(data)
+            if self.left_bytes > LEFT_BYTES:
+                self._drain()
+        if not self.unparsed:
+            self.flow.catch_up()
+        return self._can_parse()
+
+    def _slice_size(self) -> int:
+        if self.is_in_head:
+            found = self.unparsed.find(END_OF_HEAD, 0, MAX_HEAD + len(END_OF_HEAD))
+            return MAX_HEAD + 1 if found < 0 else found + len(END_OF_HEAD)
+        return CHUNKED_SLICE if self.body_left is None else max(1, min(self.body_left, BODY_SLICE))
+
+    def _drain(self) -> None:
+        """The request is answered, and its body goes on. What comes is thrown away for a while, so that the client
+        sees the answer: at a connection that is reset it might not."""
+        self.is_draining = True
+        self._forget_unparsed()
+        self._unlimit()
+        self._unset_keepalive_if_required()
+        self.flow.catch_up()
+        self.loop.call_later(DRAIN_SECONDS, self.transport.close)
+
+    def _forget_unparsed(self) -> None:
+        self.parsing.unparsed -= len(self.unparsed)
+        self.unparsed.clear()
 
     def _parse(self, data: bytes) -> None:
         """The parser ends with a request that asks for another protocol, and leaves its body alone. Such a request may
@@ -169,8 +333,6 @@ class HttpConnection(HttpToolsProtocol):
             raise Refused("This server speaks HTTP/1.1 and HTTP/1.0.")
         if len(self.url) > MAX_PATH and len(self.url.partition(b"?")[0]) > MAX_PATH:
             raise Refused(f"The path of the request is longer than {MAX_PATH} bytes.", "head_too_large")
-        if len(self.pipeline) >= MAX_AHEAD:
-            raise Refused(f"More than {MAX_AHEAD} requests were sent before the first was answered.")
         # also what came in one read with the end of the head
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
             raise Refused(TOO_LONG)
@@ -179,21 +341,38 @@ class HttpConnection(HttpToolsProtocol):
         if self.parser.get_http_version() == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
             raise Refused("HTTP/1.0 has no Transfer-Encoding. Send Content-Length, or HTTP/1.1.")
         self._limit(BODY_SECONDS)
+        self._expect_body()
         answer = self._answer if self.parser.get_method() in SAFE else self.config.loaded_app
         is_too_many = len(self.connections) > self.max_connections and not self.is_known
         self.app = too_many if is_too_many else answer
-        self._leave_line()
+        self.idle.pop(self, None)
         super().on_headers_complete()
 
+    def _expect_body(self) -> None:
+        self.is_in_head = False
+        self.overhead = self.chunk_debt = self.left_bytes = 0
+        self.body_left = 0
+        for name, value in self.headers:
+            if name == b"transfer-encoding":
+                self.body_left = None
+                return
+            if name == b"content-length" and value.isdigit():
+                self.body_left = int(value)
+
     def on_body(self, body: bytes) -> None:
-        # Twice: the sizes of small chunks take as much as what is in them.
-        self.overhead = max(0, self.overhead - 2 * len(body))
+        if self.body_left is None:
+            # Twice: the sizes of small chunks take as much as what is in them.
+            self.overhead = max(0, self.overhead - 2 * len(body))
+            self.chunk_debt = max(0, self.chunk_debt + CHUNK_BYTES - len(body))
+            if self.chunk_debt > MAX_CHUNK_DEBT:
+                raise Refused(f"The body comes in chunks of a few bytes. Send {CHUNK_BYTES} and more in each.")
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._asks_for_another_protocol():
             return
         self.overhead = 0
+        self.is_in_head = True
         self._unlimit()
         super().on_message_complete()
 
@@ -214,6 +393,12 @@ class HttpConnection(HttpToolsProtocol):
         visit = Visit(self.door, self, (cycle, app), authorization, is_probe)
         cycle.scope["state"]["visit"] = self.visit = visit
         self.door.enter(visit)
+
+    def let_in(self) -> None:
+        """A token was good here."""
+        if not self.is_known:
+            self.is_known = True
+            self.strangers.pop(self, None)
 
     def begin(self, visit: Visit) -> None:
         task = self._run(*visit.what)
@@ -241,10 +426,12 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         if self.answering and self.answering.scope.get("auth") is not None:
-            self.is_known = True
-        if not self.pipeline:
-            (self.idle if self.is_known else self.strangers)[self] = None
+            self.let_in()
+        if self.is_known and not self.pipeline:
+            self.idle[self] = None
         super().on_response_complete()
+        if self._can_parse():
+            self.parsing.add(self)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         """For GET: nobody goes on reading for a client that is gone. What changes something is finished anyway."""
@@ -263,6 +450,7 @@ class HttpConnection(HttpToolsProtocol):
             self.reading.cancel()
         self._unlimit()
         self._leave_line()
+        self._forget_unparsed()
         self.pipeline.clear()
         if self.answering and not self.answering.response_complete:
             # uvicorn tells the last one that was sent ahead, and not the one that is being answered
@@ -398,6 +586,7 @@ class Server(uvicorn.Server):
                         "strangers": {},
                         "idle": {},
                         "door": self.door,
+                        "parsing": Parsing(),
                     },
                 ),
                 ws="none",

@@ -1,8 +1,9 @@
 """The page for people: files, the same for everybody. What it shows it asks of the API, as anybody would."""
 
-from collections.abc import Mapping
+import hashlib
+from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
+from typing import NamedTuple
 
 from litestar import MediaType, Response, get
 from litestar.di import NamedDependency
@@ -49,23 +50,38 @@ async def get_page_file(request: HttpRequest, file: FileName, asked: NamedDepend
     media_type, path = FILES.get(file, (None, None))
     if media_type is None or path is None or not path.is_file():
         raise Problem("not_found", "The pages have no such file; libraries are fetched by `python -m headcount.web`.")
-    return _file(request, path.read_bytes(), media_type)
+    return _file(request, path, media_type)
 
 
 def page_answer(request: HttpRequest, path: Path) -> Response[bytes]:
     """One of the pages, whatever its address is asked for."""
     if not path.is_file():
         raise Problem("not_found", "This installation has no page; /schema describes the API.")
-    html = path.read_bytes()
-    return _file(request, html, MediaType.HTML, {"Content-Security-Policy": page_policy(html)})
+    return _file(request, path, MediaType.HTML)
 
 
-def _file(
-    request: HttpRequest, content: bytes, media_type: str, more: Mapping[str, str] = MappingProxyType({})
-) -> Response[bytes]:
+def _file(request: HttpRequest, path: Path, media_type: str) -> Response[bytes]:
     """Browsers ask each time, and get it only when it has changed: page and service always fit together."""
-    headers = {"Cache-Control": "no-cache", **more}
-    return unless_known(request, Response(content, media_type=media_type, headers=headers))
+    state = path.stat()
+    loaded = _load(path, state.st_mtime_ns, state.st_size)
+    headers = {"Cache-Control": "no-cache", "ETag": loaded.tag}
+    if media_type == MediaType.HTML:
+        headers["Content-Security-Policy"] = loaded.policy
+    return unless_known(request, Response(loaded.content, media_type=media_type, headers=headers))
+
+
+class Loaded(NamedTuple):
+    content: bytes
+    tag: str
+    policy: str
+
+
+@lru_cache(maxsize=64)
+def _load(path: Path, _changed_ns: int, _size: int) -> Loaded:
+    """A file, read once for each time that it was changed: anybody may ask for it, as often as they like."""
+    content = path.read_bytes()
+    is_html = path.suffix == ".html"
+    return Loaded(content, f'"{hashlib.sha256(content).hexdigest()[:32]}"', page_policy(content) if is_html else "")
 
 
 HANDLERS = [get_page, get_reports_page, get_docs_page, get_page_file]

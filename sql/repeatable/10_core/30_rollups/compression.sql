@@ -18,8 +18,11 @@ begin
   end;
   perform public.compress_chunk(chunk, if_not_compressed => true);
   return true;
-exception when lock_not_available or deadlock_detected then
-  return false;
+exception
+  when lock_not_available or deadlock_detected then
+    return false;
+  when duplicate_object then
+    return true; -- another session has compressed it meanwhile
 end
 $$;
 comment on function core.try_compress(regclass) is
