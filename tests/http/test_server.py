@@ -1,6 +1,7 @@
 """What a client can do to its connection: headcount.http.server over real sockets, with a small app behind it."""
 
 import asyncio
+import gc
 import itertools
 import json
 import socket
@@ -41,8 +42,8 @@ async def endless(_scope: Any, _receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def served(app: Any = echo) -> AsyncIterator[tuple[int, Server]]:
-    running = Server(app)
+async def served(app: Any = echo, *, is_guarded: bool = False) -> AsyncIterator[tuple[int, Server]]:
+    running = Server(app, is_guarded=is_guarded)
     with listen("127.0.0.1", 0) as listening:
         task = asyncio.create_task(running.serve(sockets=[listening]))
         try:
@@ -498,6 +499,25 @@ async def test_it_answers_requests_that_were_sent_ahead_in_their_order() -> None
         last = POST + b"Connection: close\r\nContent-Length: 4\r\n\r\nxxxx"
         answer = await exchange(port, b"".join([*bodies, last]))
     assert [int(part.rpartition(b"\r\n")[2]) for part in answer.split(b" bytes")[:-1]] == [1, 2, 3, 4]
+
+
+async def test_connections_that_are_closed_leave_nothing_to_the_garbage_collector() -> None:
+    """Else thousands that come and go would make it stop everything, again and again."""
+    async with served(is_guarded=True) as (port, running):
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(GET)
+                await reader.readuntil(b"\r\n0\r\n\r\n")
+                writer.write(GET * 3)
+                writer.close()
+                await writer.wait_closed()
+            await until(lambda: not running.server_state.connections and not running.server_state.tasks)
+            assert not [one for one in gc.get_objects() if isinstance(one, HttpConnection)]
+        finally:
+            gc.enable()
 
 
 async def test_it_does_not_say_what_it_is_made_of() -> None:

@@ -58,6 +58,11 @@ def run_server(
         raise in_one_line(error, settings.database_url) from error
 
 
+# Full collections are rare: with thousands of connections one takes half a second, and by default they would come again
+# and again while connections come and go.
+GC_THRESHOLDS = (10_000, 10, 100)
+
+
 async def _serve(settings: Settings, on_ready: Callable[[], None], background: tuple[Task, ...], app: App) -> None:
     stop = asyncio.Event()
     for number in SIGNALS:
@@ -71,6 +76,7 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
         # What is there now stays: a full collection would look through all of it, and all requests would wait.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         try:
             on_ready()
             waiting: set[asyncio.Task[Any]] = {serving, stopping, *tasks}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import resource
 import socket
 import time
@@ -64,6 +65,7 @@ ACCEPTED_AT_ONCE = 32
 ACCEPT_PAUSE_SECONDS = 0.1
 TOO_LONG = f"The head of the request is longer than {MAX_HEAD} bytes."
 END_OF_HEAD = b"\r\n\r\n"
+AUTHORIZATION = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]+)\r", re.IGNORECASE)
 # What belongs to the wish for another protocol.
 HOP_BY_HOP = (b"upgrade", b"http2-settings")
 
@@ -210,21 +212,24 @@ class HttpConnection(HttpToolsProtocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self.is_draining:
-            self.left_bytes += len(data)
-            if self.left_bytes > MAX_DRAINED:
-                self.transport.abort()
-            return
         self.unparsed += data
         self.parsing.unparsed += len(data)
         if self._is_too_much():
             self.transport.abort()
             return
         # who was let in before need not wait with what can be parsed at once
-        if self.parse_slice() if self.is_known and not self.is_in_line else self._can_parse():
+        is_first = not self.is_in_line and not self.is_draining and (self.is_known or self._shows_known_token())
+        if self.parse_slice() if is_first else self._can_parse():
             self.parsing.add(self)
         if self.unparsed:
             self.flow.fall_behind()
+
+    def _shows_known_token(self) -> bool:
+        """Whether a new connection begins with a request of somebody who was let in on another one."""
+        if self.door is None or not self.door.known or self.cycle is not None:
+            return False
+        found = AUTHORIZATION.search(self.unparsed, 0, SMALL_REQUEST)
+        return found is not None and key_of(found[1]) in self.door.known
 
     def _is_too_much(self) -> bool:
         if self.parsing.unparsed <= MAX_UNPARSED or len(self.unparsed) <= SMALL_REQUEST:
@@ -237,11 +242,14 @@ class HttpConnection(HttpToolsProtocol):
         """Whether there is something to parse, and no request before it waits for its answer."""
         if not self.unparsed or self.is_lost or self.transport.is_closing():
             return False
-        return not self.is_in_head or self.cycle is None or self.cycle.response_complete
+        return self.is_draining or not self.is_in_head or self.cycle is None or self.cycle.response_complete
 
     def parse_slice(self) -> bool:
         """A head, or some of a body. Returns whether there is more to do at once."""
         if not self._can_parse():
+            return False
+        if self.is_draining:
+            self._throw_away()
             return False
         size = self._slice_size()
         data = bytes(self.unparsed[:size])
@@ -283,11 +291,18 @@ class HttpConnection(HttpToolsProtocol):
         """The request is answered, and its body goes on. What comes is thrown away for a while, so that the client
         sees the answer: at a connection that is reset it might not."""
         self.is_draining = True
-        self._forget_unparsed()
         self._unlimit()
         self._unset_keepalive_if_required()
-        self.flow.catch_up()
+        self._throw_away()
         self.loop.call_later(DRAIN_SECONDS, self.transport.close)
+
+    def _throw_away(self) -> None:
+        self.left_bytes += len(self.unparsed)
+        self._forget_unparsed()
+        if self.left_bytes > MAX_DRAINED:
+            self.transport.abort()
+        else:
+            self.flow.catch_up()
 
     def _forget_unparsed(self) -> None:
         self.parsing.unparsed -= len(self.unparsed)
@@ -401,7 +416,8 @@ class HttpConnection(HttpToolsProtocol):
             self.strangers.pop(self, None)
 
     def begin(self, visit: Visit) -> None:
-        task = self._run(*visit.what)
+        what, visit.what = visit.what, None
+        task = self._run(*what)
         task.add_done_callback(visit.leave)
         task.add_done_callback(self.tasks.discard)
 
@@ -417,7 +433,8 @@ class HttpConnection(HttpToolsProtocol):
             finally:
                 self.reading = None
 
-        self._run(visit.what[0], wait_and_answer).add_done_callback(self.tasks.discard)
+        what, visit.what = visit.what, None
+        self._run(what[0], wait_and_answer).add_done_callback(self.tasks.discard)
 
     def _run(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> asyncio.Task[None]:
         task = self.loop.create_task(cycle.run_asgi(app))
@@ -458,6 +475,9 @@ class HttpConnection(HttpToolsProtocol):
             self.answering.message_event.set()
         self.resume_writing()
         super().connection_lost(exc)
+        # They lead back here: without them nothing waits for the garbage collector.
+        self.app = self.config.loaded_app
+        self.cycle = self.scope = self.answering = self.visit = None  # type: ignore[assignment]
 
     def pause_writing(self) -> None:
         self._wait_for_reader()
