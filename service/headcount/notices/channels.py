@@ -231,7 +231,7 @@ class Channels:
 
 
 def client_of(claim: ClaimRow) -> str:
-    """Whose places a try takes: those of the family of limited tokens that made the channel, else the channel's own."""
+    """Whose places a try takes: those of the family of limited tokens that it belongs to, else the channel's own."""
     return claim.family or f"channel {claim.channel}"
 
 

@@ -646,7 +646,7 @@ class ChannelPutOut(ChannelOut, frozen=True, kw_only=True):
 class ClaimRow(Struct, frozen=True):
     """A delivery to be sent, with what is secret of its channel; `details` is JSON.
 
-    `family`: the first of the family of limited tokens that made the channel, as Access.client names it.
+    `family`: the first of the family of limited tokens that the channel belongs to, as Access.client names it.
     """
 
     delivery: int
