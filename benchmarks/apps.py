@@ -17,7 +17,8 @@ from headcount.ingest.formats import EventBatch
 from headcount.ingest.heartbeats import Heartbeats
 from headcount.ingest.writer import Writer
 from headcount.settings import Settings
-from headcount.wire.messages import EventsRecordedOut, HeartbeatIn, HeartbeatRow
+from headcount.wire.messages.events import EventsRecordedOut
+from headcount.wire.messages.sensors import HeartbeatIn, HeartbeatRow
 
 
 def service() -> App:

@@ -45,11 +45,11 @@ PYTHON_TYPES = {
     # str: JSON that the service has made or been given
     "jsonb": {
         "str",
-        "messages.SpaceIn",
-        "messages.DoorwayIn",
-        "messages.DpuIn",
-        "messages.SiteIn",
-        "messages.ChannelIn",
+        "plan.SpaceIn",
+        "plan.DoorwayIn",
+        "plan.DpuIn",
+        "plan.SiteIn",
+        "notices.ChannelIn",
     },
     "boolean[]": {"Sequence[bool]"},
 }
@@ -82,7 +82,7 @@ async def test_its_arguments_in_python_are_those_of_the_function_and_of_its_type
         assert [parameter.name for parameter in parameters] == list(row["arguments"])
         for parameter, kind in zip(parameters, row["types"], strict=True):
             annotation = inspect.formatannotation(parameter.annotation)
-            spelled = re.sub(r"\b(?:collections\.abc|datetime|headcount\.wire)\.(?=\w)", "", annotation)
+            spelled = re.sub(r"\b(?:collections\.abc|datetime|headcount\.wire\.messages)\.(?=\w)", "", annotation)
             assert spelled in PYTHON_TYPES[kind], f"{row['name']}: {parameter.name} is {kind}, not {spelled}"
             optional = parameter.default is not inspect.Parameter.empty
             if not optional:

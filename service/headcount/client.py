@@ -35,24 +35,19 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from headcount.wire.messages import (
+from headcount.wire.messages.base import Page, ProblemItem, ProblemOut
+from headcount.wire.messages.counts import (
     LIVE_EVENTS,
     BucketOut,
     CountOut,
     CountsOut,
     DpuChangeOut,
     DpusOut,
-    EventIn,
-    EventOut,
-    EventsRecordedOut,
     ListAgainOut,
-    Page,
-    ProblemItem,
-    ProblemOut,
-    Rejection,
     SpaceChangeOut,
     SpaceCountsOut,
 )
+from headcount.wire.messages.events import EventIn, EventOut, EventsRecordedOut, Rejection
 
 if TYPE_CHECKING:
     import pandas

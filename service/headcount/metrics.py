@@ -11,7 +11,10 @@ from litestar.types import Scope
 from nats.js.api import ConsumerInfo
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from headcount.wire.messages import DeliveryState, EventsRecordedOut, HeartbeatRow, RefusalState, RollupState
+from headcount.wire.messages.events import EventsRecordedOut, RefusalState
+from headcount.wire.messages.notices import DeliveryState
+from headcount.wire.messages.sensors import HeartbeatRow
+from headcount.wire.messages.service import RollupState
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)

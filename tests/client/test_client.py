@@ -322,4 +322,7 @@ def test_importing_it_imports_nothing_of_the_service() -> None:
         "headcount.wire",
         "headcount.wire.instants",
         "headcount.wire.messages",
+        "headcount.wire.messages.base",
+        "headcount.wire.messages.counts",
+        "headcount.wire.messages.events",
     ]

@@ -17,7 +17,7 @@ from headcount.database.replica import CLOSE_SECONDS, Mark
 from headcount.http.asgi import App
 from headcount.http.auth import digest_of, make_token
 from headcount.settings import Settings
-from headcount.wire.messages import WalPosition
+from headcount.wire.messages.service import WalPosition
 from tests.commands.support import PATIENCE
 from tests.deploy.apps import living
 from tests.load.cluster import Cluster, private_cluster

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from headcount.database.schema import SQL_DIR
-from headcount.wire.messages import REFUSALS, STATES, DeliveryOut
+from headcount.wire.messages.base import REFUSALS, STATES
+from headcount.wire.messages.notices import DeliveryOut
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/states.md").read_text()
 SCHEMA = (SQL_DIR / "schema.sql").read_text()

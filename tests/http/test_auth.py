@@ -21,7 +21,7 @@ from headcount.http import auth
 from headcount.http.asgi import App
 from headcount.http.auth import Tokens, digest_of, make_token
 from headcount.settings import Settings
-from headcount.wire.messages import TokenRow
+from headcount.wire.messages.tokens import TokenRow
 from tests.http import body, event, poll, problem
 from tests.http.guarded import LONG_AGO, Headers, bearer, build_site, guarded, leaks, new_token, token_id
 from tests.notices.support import make_channel, tell

@@ -14,7 +14,7 @@ from headcount.http.asgi import App
 from headcount.http.auth import authorize
 from headcount.http.inputs import query_of
 from headcount.settings import Settings
-from headcount.wire.messages import PageQuery
+from headcount.wire.messages.base import PageQuery
 from tests.http import body, problem
 
 # Files, the same whatever is asked.

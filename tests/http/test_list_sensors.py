@@ -16,7 +16,7 @@ from headcount.database import calls
 from headcount.sensors.listing import LONGEST_REST_SECONDS, Encoded, Sensors, encode
 from headcount.settings import Settings
 from headcount.web import FILES, FOLDER
-from headcount.wire.messages import SensorOut
+from headcount.wire.messages.sensors import SensorOut
 from tests.factories import NOON, apply_site, heard, listen, seconds, tick
 from tests.http import body, problem
 from tests.http.guarded import build_site, guarded, new_token

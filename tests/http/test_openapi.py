@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
 
 from headcount.http.asgi import App
 from headcount.http.openapi import DETAILS
-from headcount.wire.messages import ProblemOut
+from headcount.wire.messages.base import ProblemOut
 from headcount.wire.problems import PROBLEM_TYPES
 from tests.http import Json, body, exploring
 

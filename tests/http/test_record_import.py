@@ -3,7 +3,7 @@
 import asyncpg
 
 from headcount.database import calls
-from headcount.wire.messages import ImportRow
+from headcount.wire.messages.service import ImportRow
 
 
 async def test_it_keeps_the_latest_state_of_an_import(connection: asyncpg.Connection) -> None:

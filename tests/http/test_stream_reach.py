@@ -16,7 +16,7 @@ from headcount.http.asgi import App
 from headcount.live import feed
 from headcount.settings import Settings
 from headcount.wire.access import Access
-from headcount.wire.messages import ChangesRow
+from headcount.wire.messages.counts import ChangesRow
 from tests.factories import NOON, apply_site, record, seconds
 from tests.http.guarded import bearer, build_site, leaks, new_token, token_id
 from tests.http.streams import Stream, listening

@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 
 from headcount.database import calls
 from headcount.settings import Settings
-from headcount.wire.messages import DeliveryOut
+from headcount.wire.messages.notices import DeliveryOut
 from tests.http.streams import served
 
 LOCAL = ("127.0.0.0/8", "::1/128")

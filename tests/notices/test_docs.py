@@ -11,7 +11,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from headcount.settings import VARIABLES
-from headcount.wire.messages import ChannelPutOut
+from headcount.wire.messages.notices import ChannelPutOut
 from tests.acceptance.test_readme import parse
 from tests.http import body
 

@@ -17,7 +17,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from headcount.notices.channels import mail_of
 from headcount.settings import Settings
-from headcount.wire.messages import ClaimRow
+from headcount.wire.messages.notices import ClaimRow
 from tests.commands.support import free_port
 from tests.notices.support import impatience, make_channel, put_channel, service, tell, until_settled
 

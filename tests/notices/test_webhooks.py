@@ -11,7 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from headcount.database import calls
 from headcount.notices import channels
-from headcount.wire.messages import ClaimRow
+from headcount.wire.messages.notices import ClaimRow
 from tests.commands.support import free_port
 from tests.notices.support import (
     Answer,

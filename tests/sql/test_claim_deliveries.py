@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from headcount.database import calls
-from headcount.wire.messages import ClaimRow
+from headcount.wire.messages.notices import ClaimRow
 from tests.factories import NOON
 from tests.notices.support import hasten, log, make_channel, tell, tell_all
 from tests.sql.test_large_fleet import read_by

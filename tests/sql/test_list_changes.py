@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from headcount.database import calls
-from headcount.wire.messages import ChangesRow
+from headcount.wire.messages.counts import ChangesRow
 from tests.factories import LONG_AGO, NOON, apply_site, build_house, heard, listen, record, reset_unseen, seconds, tick
 from tests.sql.test_large_fleet import read_by
 

@@ -10,7 +10,8 @@ from headcount.app import create_app
 from headcount.database import calls
 from headcount.ingest.heartbeats import GROUP_HEARTBEATS, HeartbeatBatch, Heartbeats
 from headcount.settings import Settings
-from headcount.wire.messages import EventsRecordedOut, HeartbeatIn, HeartbeatOut, HeartbeatRow, Rejection
+from headcount.wire.messages.events import EventsRecordedOut, Rejection
+from headcount.wire.messages.sensors import HeartbeatIn, HeartbeatOut, HeartbeatRow
 from headcount.wire.problems import Problem
 from tests.together.test_groups import turns
 

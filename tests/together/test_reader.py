@@ -9,7 +9,7 @@ import pytest
 
 from headcount.database import calls
 from headcount.http.asgi import App
-from headcount.wire import messages
+from headcount.wire.messages import counts
 from tests.http import Json, body, problem, put, send
 from tests.together.test_groups import turns
 
@@ -28,7 +28,7 @@ class Watched:
 
     async def list_counts(
         self, session: calls.Session, spaces: Sequence[str], *, known_only: bool
-    ) -> list[messages.CountOut]:
+    ) -> list[counts.CountOut]:
         self.asked.append(list(spaces))
         self.begun.release()
         await self.may_begin.wait()

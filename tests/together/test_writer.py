@@ -13,7 +13,7 @@ from headcount.database.pool import Client
 from headcount.ingest.formats import EventBatch, Refusal
 from headcount.ingest.writer import GROUP_EVENTS, Writer
 from headcount.settings import Settings
-from headcount.wire.messages import EventsRecordedOut, Rejection, Verdict
+from headcount.wire.messages.events import EventsRecordedOut, Rejection, Verdict
 from headcount.wire.problems import Problem
 from tests.together.test_groups import turns
 

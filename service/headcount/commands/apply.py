@@ -29,7 +29,7 @@ from headcount.database.pool import (
 from headcount.ingest.sites import halves_of, parts_of
 from headcount.wire.bodies import JSON, decode_bytes
 from headcount.wire.instants import encoded, shortest
-from headcount.wire.messages import CountChange, SiteChange, SiteIn, SiteOut
+from headcount.wire.messages.plan import CountChange, SiteChange, SiteIn, SiteOut
 from headcount.wire.problems import Problem
 
 OUTSIDE = "outside"

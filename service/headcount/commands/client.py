@@ -17,7 +17,9 @@ from headcount.ingest.formats import printable
 from headcount.ingest.sites import halves_of, parts_of
 from headcount.settings import SettingsRefused, check_names, read_variable
 from headcount.wire.instants import encoded
-from headcount.wire.messages import EventsRecordedOut, ProblemOut, SiteChange, SiteIn, SiteOut
+from headcount.wire.messages.base import ProblemOut
+from headcount.wire.messages.events import EventsRecordedOut
+from headcount.wire.messages.plan import SiteChange, SiteIn, SiteOut
 from headcount.wire.problems import TOO_LARGE
 
 BATCH_EVENTS = 5_000

@@ -34,7 +34,7 @@ from headcount.database import calls
 from headcount.ingest import formats, polls
 from headcount.ingest.formats import CsvFormat, CsvHeader, Decoded
 from headcount.ingest.spreadsheets import FIELDS, SpreadsheetEvents
-from headcount.wire.messages import ImportRow
+from headcount.wire.messages.service import ImportRow
 from headcount.wire.problems import Problem, problem_of
 
 BATCH_LINES = formats.MAX_EVENTS

@@ -4,7 +4,7 @@ import click
 
 from headcount.commands.session import connected, offline_settings, run_async
 from headcount.database import calls
-from headcount.wire.messages import RetentionRow
+from headcount.wire.messages.service import RetentionRow
 
 
 @click.command

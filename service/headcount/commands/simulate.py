@@ -23,7 +23,7 @@ from headcount.demo.simulation import (
     to_datetime,
 )
 from headcount.wire import instants
-from headcount.wire.messages import SiteIn
+from headcount.wire.messages.plan import SiteIn
 
 FIRST_HOUR = 4  # local; nobody is there then
 PEOPLE_PER_SPACE = 40

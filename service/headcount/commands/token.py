@@ -12,7 +12,7 @@ from headcount.database import calls
 from headcount.http.auth import digest_of, make_token, scopes_of
 from headcount.http.requests import ID
 from headcount.wire import instants
-from headcount.wire.messages import TokenOut
+from headcount.wire.messages.tokens import TokenOut
 
 PAGE_ROWS = 1000
 DAYS = 36_500

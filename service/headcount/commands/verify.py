@@ -10,7 +10,7 @@ from rich.text import Text
 from headcount.commands.session import connected, offline_settings, run_async
 from headcount.database import calls
 from headcount.ingest.formats import printable
-from headcount.wire.messages import Difference
+from headcount.wire.messages.service import Difference
 
 
 @click.command

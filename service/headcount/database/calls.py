@@ -9,7 +9,7 @@ from datetime import datetime
 
 from headcount.database import rows
 from headcount.database.declaring import Declared, Session, call, call_in_thread, shaped
-from headcount.wire import messages
+from headcount.wire.messages import counts, devices, events, notices, plan, sensors, service, tokens, uptime
 
 __all__ = ["Session"]
 
@@ -17,13 +17,13 @@ __all__ = ["Session"]
 
 
 @call
-async def put_space(session: Session, space: str, patch: messages.SpaceIn) -> tuple[bool, messages.SpaceOut]:
+async def put_space(session: Session, space: str, patch: plan.SpaceIn) -> tuple[bool, plan.SpaceOut]:
     """Whether it was created, and what it is now."""
     raise Declared
 
 
 @call
-async def get_space(session: Session, space: str) -> messages.SpaceOut:
+async def get_space(session: Session, space: str) -> plan.SpaceOut:
     raise Declared
 
 
@@ -34,7 +34,7 @@ async def list_spaces(
     after: str | None = None,
     max_rows: int = 100,
     retired: bool = False,
-) -> list[messages.SpaceOut]:
+) -> list[plan.SpaceOut]:
     raise Declared
 
 
@@ -57,31 +57,31 @@ async def delete_dpu(session: Session, dpu: str) -> bool:
 
 
 @call
-async def put_doorway(session: Session, doorway: str, patch: messages.DoorwayIn) -> tuple[bool, messages.DoorwayOut]:
+async def put_doorway(session: Session, doorway: str, patch: plan.DoorwayIn) -> tuple[bool, plan.DoorwayOut]:
     """Whether it was created, and what it is now."""
     raise Declared
 
 
 @call
-async def get_doorway(session: Session, doorway: str) -> messages.DoorwayOut:
+async def get_doorway(session: Session, doorway: str) -> plan.DoorwayOut:
     raise Declared
 
 
 @call
 async def list_doorways(
     session: Session, after: str | None = None, max_rows: int = 100, retired: bool = False
-) -> list[messages.DoorwayOut]:
+) -> list[plan.DoorwayOut]:
     raise Declared
 
 
 @call
-async def put_dpu(session: Session, dpu: str, patch: messages.DpuIn) -> tuple[bool, messages.DpuOut]:
+async def put_dpu(session: Session, dpu: str, patch: plan.DpuIn) -> tuple[bool, plan.DpuOut]:
     """Whether it was created, and what it is now."""
     raise Declared
 
 
 @call
-async def get_dpu(session: Session, dpu: str) -> messages.DpuOut:
+async def get_dpu(session: Session, dpu: str) -> plan.DpuOut:
     raise Declared
 
 
@@ -94,12 +94,12 @@ async def list_dpus(
     after: str | None = None,
     max_rows: int = 100,
     retired: bool = False,
-) -> list[messages.DpuOut]:
+) -> list[plan.DpuOut]:
     raise Declared
 
 
 @call
-async def list_placements(session: Session, dpu: str) -> list[messages.PlacementOut]:
+async def list_placements(session: Session, dpu: str) -> list[plan.PlacementOut]:
     raise Declared
 
 
@@ -111,18 +111,18 @@ async def record_placement(
     mounted_in: str | None,
     from_at: datetime | None = None,
     until_at: datetime | None = None,
-) -> messages.PlacementOut:
+) -> plan.PlacementOut:
     """The placement as stored; its doorway is None where the DPU was taken down."""
     raise Declared
 
 
 @call
-async def apply_site(session: Session, site: messages.SiteIn) -> list[messages.SiteChange]:
+async def apply_site(session: Session, site: plan.SiteIn) -> list[plan.SiteChange]:
     raise Declared
 
 
 @call
-async def record_reset(session: Session, space: str, count: int, at: datetime | None = None) -> messages.ResetOut:
+async def record_reset(session: Session, space: str, count: int, at: datetime | None = None) -> plan.ResetOut:
     raise Declared
 
 
@@ -137,13 +137,13 @@ async def undo_reset(session: Session, space: str, at: datetime) -> None:
 
 
 @call
-async def preview_change(session: Session, change: str, arguments: str) -> messages.Preview:
+async def preview_change(session: Session, change: str, arguments: str) -> plan.Preview:
     """What one of these functions would do; `arguments` is JSON."""
     raise Declared
 
 
 @call
-async def compare_counts(session: Session, facts: str) -> list[messages.CountChange]:
+async def compare_counts(session: Session, facts: str) -> list[plan.CountChange]:
     raise Declared
 
 
@@ -156,7 +156,7 @@ async def list_resets(
     scheduled: bool = False,
     after: datetime | None = None,
     max_rows: int = 100,
-) -> list[messages.ResetRow]:
+) -> list[plan.ResetRow]:
     raise Declared
 
 
@@ -178,7 +178,7 @@ async def record_events(
     senders: Sequence[str | None] = (),
     sender_sizes: Sequence[int] = (),
     backfill: bool = False,
-) -> list[messages.Verdict]:
+) -> list[events.Verdict]:
     """Only of the events that were not accepted."""
     raise Declared
 
@@ -195,7 +195,7 @@ async def list_rejected(
     before_id: int | None = None,
     rerun: bool = False,
     max_rows: int = 100,
-) -> list[messages.RejectedEventOut]:
+) -> list[events.RejectedEventOut]:
     raise Declared
 
 
@@ -211,13 +211,13 @@ async def rerun_rejected(
     after_id: int | None = None,
     auto_register: bool = True,
     max_rows: int = 10_000,
-) -> list[messages.RerunRow]:
+) -> list[events.RerunRow]:
     """What became of each, in the order in which they were refused."""
     raise Declared
 
 
 @call
-async def get_refusal_state(session: Session) -> messages.RefusalState:
+async def get_refusal_state(session: Session) -> events.RefusalState:
     raise Declared
 
 
@@ -237,7 +237,7 @@ async def list_events(
     after_dpu: str | None = None,
     after_sequence: int | None = None,
     max_rows: int = 100,
-) -> list[messages.EventOut]:
+) -> list[events.EventOut]:
     raise Declared
 
 
@@ -254,7 +254,7 @@ async def record_heartbeats(
     senders: Sequence[str | None] = (),
     sender_sizes: Sequence[int] = (),
     backfill: bool = False,
-) -> list[messages.HeartbeatRow]:
+) -> list[sensors.HeartbeatRow]:
     """What became of each, in their order."""
     raise Declared
 
@@ -266,30 +266,28 @@ async def detect_outages(session: Session) -> int | None:
 
 
 @call_in_thread
-async def list_sensors(
-    session: Session, space: str | None = None, state: str | None = None
-) -> list[messages.SensorOut]:
+async def list_sensors(session: Session, space: str | None = None, state: str | None = None) -> list[sensors.SensorOut]:
     raise Declared
 
 
 @call
 async def list_turned_dpus(
     session: Session, dpus: Sequence[str], tokens: Sequence[str] = ()
-) -> list[messages.FlippedRow]:
+) -> list[counts.FlippedRow]:
     raise Declared
 
 
 @call
 async def list_incidents(
     session: Session, open: bool | None = None, after: int | None = None, max_rows: int = 100
-) -> list[messages.IncidentOut]:
+) -> list[sensors.IncidentOut]:
     raise Declared
 
 
 @shaped(rows.availability)
 async def get_availability(
     session: Session, dpu: str, from_at: datetime | None = None, to_at: datetime | None = None
-) -> messages.AvailabilityOut:
+) -> sensors.AvailabilityOut:
     raise Declared
 
 
@@ -313,7 +311,7 @@ async def record_polls(
     refused_details: Sequence[str] = (),
     numbers: Sequence[int] | None = None,
     sender: str | None = None,
-) -> list[messages.Verdict]:
+) -> list[events.Verdict]:
     """Only of the polls that were not accepted."""
     raise Declared
 
@@ -327,7 +325,7 @@ async def record_hours(
     closes: Sequence[str],
     auto_register: bool = True,
     assumed_zone: str = "America/Chicago",
-) -> list[messages.Verdict]:
+) -> list[events.Verdict]:
     """Only of the rows that were not accepted."""
     raise Declared
 
@@ -335,7 +333,7 @@ async def record_hours(
 @call
 async def record_time_zones(
     session: Session, spaces: Sequence[str], time_zones: Sequence[str], auto_register: bool = True
-) -> list[messages.Verdict]:
+) -> list[events.Verdict]:
     """Only of the rows that were not accepted."""
     raise Declared
 
@@ -358,28 +356,28 @@ async def create_report(
 
 
 @call
-async def get_report(session: Session, report: str) -> messages.ReportRow:
+async def get_report(session: Session, report: str) -> uptime.ReportRow:
     raise Declared
 
 
 @call
 async def list_reports(
     session: Session, after_at: datetime | None = None, after_id: str | None = None, max_rows: int = 100
-) -> list[messages.ReportRow]:
+) -> list[uptime.ReportRow]:
     raise Declared
 
 
 @call
 async def list_report_rows(
     session: Session, report: str, after: str | None = None, max_rows: int = 1000
-) -> list[messages.SiteUptimeRow]:
+) -> list[uptime.SiteUptimeRow]:
     raise Declared
 
 
 @call
 async def list_report_sites(
     session: Session, report: str, after: str | None = None, max_rows: int = 1000
-) -> list[messages.ReportSiteOut]:
+) -> list[uptime.ReportSiteOut]:
     raise Declared
 
 
@@ -390,7 +388,7 @@ async def list_uptimes(
     from_at: datetime | None = None,
     to_at: datetime | None = None,
     grain: str | None = None,
-) -> messages.SpaceUptimeOut:
+) -> uptime.SpaceUptimeOut:
     raise Declared
 
 
@@ -401,12 +399,12 @@ async def get_timeline(
     from_at: datetime | None = None,
     to_at: datetime | None = None,
     max_polls: int = 10_000,
-) -> messages.TimelineOut:
+) -> uptime.TimelineOut:
     raise Declared
 
 
 @call
-async def claim_report(session: Session, lease_seconds: float = 30) -> messages.ReportClaim | None:
+async def claim_report(session: Session, lease_seconds: float = 30) -> uptime.ReportClaim | None:
     """None where there is nothing to do."""
     raise Declared
 
@@ -414,7 +412,7 @@ async def claim_report(session: Session, lease_seconds: float = 30) -> messages.
 @call
 async def compute_report(
     session: Session, report: str, attempt: int, after: str | None = None, max_sites: int = 500
-) -> messages.ReportStep:
+) -> uptime.ReportStep:
     raise Declared
 
 
@@ -441,7 +439,7 @@ async def drop_reports(session: Session, keep: int) -> None:
 @call
 async def get_count(
     session: Session, space: str, at: datetime | None = None, known_at: datetime | None = None
-) -> messages.CountOut:
+) -> counts.CountOut:
     raise Declared
 
 
@@ -453,12 +451,12 @@ async def list_counts(
     at: datetime | None = None,
     known_at: datetime | None = None,
     known_only: bool = False,
-) -> list[messages.CountOut]:
+) -> list[counts.CountOut]:
     raise Declared
 
 
 @call
-async def list_selections(session: Session, selections: str) -> list[messages.SelectionRow]:
+async def list_selections(session: Session, selections: str) -> list[counts.SelectionRow]:
     raise Declared
 
 
@@ -470,12 +468,12 @@ async def list_space_counts(
     to_at: datetime | None = None,
     grain: str = "1h",
     time_zone: str | None = None,
-) -> messages.SpaceCountsOut:
+) -> counts.SpaceCountsOut:
     raise Declared
 
 
 @call
-async def list_changes(session: Session, cursor: str | None = None) -> messages.ChangesRow:
+async def list_changes(session: Session, cursor: str | None = None) -> counts.ChangesRow:
     raise Declared
 
 
@@ -492,12 +490,12 @@ async def create_token(
     expires_at: datetime | None = None,
     events_per_second: int | None = None,
     requests_per_second: int | None = None,
-) -> messages.TokenOut:
+) -> tokens.TokenOut:
     raise Declared
 
 
 @call
-async def list_tokens(session: Session, after: str | None = None, max_rows: int = 100) -> list[messages.TokenOut]:
+async def list_tokens(session: Session, after: str | None = None, max_rows: int = 100) -> list[tokens.TokenOut]:
     raise Declared
 
 
@@ -507,7 +505,7 @@ async def revoke_token(session: Session, token: str, descendants: bool = True) -
 
 
 @call
-async def find_tokens(session: Session, digests: Sequence[bytes]) -> list[messages.TokenRow]:
+async def find_tokens(session: Session, digests: Sequence[bytes]) -> list[tokens.TokenRow]:
     """Only the good ones."""
     raise Declared
 
@@ -516,18 +514,18 @@ async def find_tokens(session: Session, digests: Sequence[bytes]) -> list[messag
 
 
 @call
-async def put_channel(session: Session, channel: str, patch: messages.ChannelIn) -> tuple[bool, messages.ChannelPutOut]:
+async def put_channel(session: Session, channel: str, patch: notices.ChannelIn) -> tuple[bool, notices.ChannelPutOut]:
     """Whether it was created, and what it is now."""
     raise Declared
 
 
 @call
-async def get_channel(session: Session, channel: str) -> messages.ChannelOut:
+async def get_channel(session: Session, channel: str) -> notices.ChannelOut:
     raise Declared
 
 
 @call
-async def list_channels(session: Session, after: str | None = None, max_rows: int = 100) -> list[messages.ChannelOut]:
+async def list_channels(session: Session, after: str | None = None, max_rows: int = 100) -> list[notices.ChannelOut]:
     raise Declared
 
 
@@ -543,7 +541,7 @@ async def try_channel(
     lease_seconds: int = 30,
     channel_tests: int | None = None,
     token_tests: int | None = None,
-) -> messages.ClaimRow:
+) -> notices.ClaimRow:
     raise Declared
 
 
@@ -555,7 +553,7 @@ async def claim_deliveries(
     a_channel: int = 4,
     a_family: int = 25,
     failing: int = 50,
-) -> list[messages.ClaimRow]:
+) -> list[notices.ClaimRow]:
     raise Declared
 
 
@@ -578,7 +576,7 @@ async def finish_delivery(
 @call
 async def replay_delivery(
     session: Session, delivery: str, channel_replays: int | None = None, token_replays: int | None = None
-) -> messages.DeliveryOut:
+) -> notices.DeliveryOut:
     raise Declared
 
 
@@ -589,12 +587,12 @@ async def list_deliveries(
     state: str | None = None,
     before: int | None = None,
     max_rows: int = 100,
-) -> list[messages.DeliveryOut]:
+) -> list[notices.DeliveryOut]:
     raise Declared
 
 
 @call
-async def get_delivery_state(session: Session) -> messages.DeliveryState:
+async def get_delivery_state(session: Session) -> notices.DeliveryState:
     raise Declared
 
 
@@ -608,7 +606,7 @@ async def detect_over_capacity(session: Session) -> int:
 
 
 @call
-async def get_device(session: Session, device: str) -> messages.DeviceRow:
+async def get_device(session: Session, device: str) -> devices.DeviceRow:
     raise Declared
 
 
@@ -619,7 +617,7 @@ async def list_readings(
     from_at: datetime | None = None,
     to_at: datetime | None = None,
     max_rows: int = 10_000,
-) -> messages.ReadingsRow:
+) -> devices.ReadingsRow:
     raise Declared
 
 
@@ -627,22 +625,22 @@ async def list_readings(
 
 
 @call
-async def get_schema(session: Session) -> list[messages.SchemaRow]:
+async def get_schema(session: Session) -> list[service.SchemaRow]:
     raise Declared
 
 
 @call
-async def get_wal_position(session: Session) -> messages.WalPosition:
+async def get_wal_position(session: Session) -> service.WalPosition:
     raise Declared
 
 
 @call
-async def get_rollup_state(session: Session) -> messages.RollupState:
+async def get_rollup_state(session: Session) -> service.RollupState:
     raise Declared
 
 
 @call
-async def get_import(session: Session, digest: str) -> messages.ImportRow | None:
+async def get_import(session: Session, digest: str) -> service.ImportRow | None:
     """None for a file that was never begun."""
     raise Declared
 
@@ -662,12 +660,12 @@ async def record_import(
 
 
 @call
-async def get_retention(session: Session) -> messages.RetentionRow:
+async def get_retention(session: Session) -> service.RetentionRow:
     raise Declared
 
 
 @call
-async def set_retention(session: Session, days: int | None) -> messages.RetentionRow:
+async def set_retention(session: Session, days: int | None) -> service.RetentionRow:
     raise Declared
 
 
@@ -678,5 +676,5 @@ async def set_horizon(session: Session, from_at: datetime | None) -> datetime:
 
 
 @call
-async def list_differences(session: Session) -> list[messages.Difference]:
+async def list_differences(session: Session) -> list[service.Difference]:
     raise Declared

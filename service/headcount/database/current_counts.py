@@ -7,7 +7,7 @@ from headcount.database import calls
 from headcount.database.batching import Batcher
 from headcount.database.pool import Database, is_whole, name_of
 from headcount.metrics import Metrics
-from headcount.wire.messages import CountOut
+from headcount.wire.messages.counts import CountOut
 from headcount.wire.problems import Problem, problem_in_words
 from headcount.wire.shares import ClientQuota
 

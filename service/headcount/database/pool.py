@@ -16,7 +16,7 @@ from headcount.database import calls
 from headcount.database.plan_turns import Plans
 from headcount.database.schema import SchemaVersion, compare_schema, expected_schema
 from headcount.settings import Settings
-from headcount.wire.messages import ProblemItem
+from headcount.wire.messages.base import ProblemItem
 from headcount.wire.problems import TOO_LARGE, Problem, SchemaMismatch, problem_of
 from headcount.wire.shares import Shares
 

@@ -6,7 +6,7 @@ import msgspec
 
 from headcount.database import calls
 from headcount.wire.instants import encoded
-from headcount.wire.messages import CountChange
+from headcount.wire.messages.plan import CountChange
 
 
 async def preview(

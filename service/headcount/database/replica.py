@@ -27,7 +27,8 @@ from headcount.database import calls
 from headcount.database.batching import Batcher
 from headcount.database.pool import Client, Database
 from headcount.metrics import Metrics
-from headcount.wire.messages import MAX_STALENESS, WalPosition
+from headcount.wire.messages.base import MAX_STALENESS
+from headcount.wire.messages.service import WalPosition
 from headcount.wire.problems import problem_of
 
 LOOK_SECONDS = 1.0

@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 from msgspec import UNSET
 
-from headcount.wire import messages
+from headcount.wire.messages import counts, events, notices, plan, sensors, uptime
 
 Row = asyncpg.Record
 Made = TypeVar("Made")
@@ -23,41 +23,41 @@ def in_order(kind: type[Made]) -> Callable[[Row], Made]:
     return lambda row: kind(*row)
 
 
-def space(row: Row) -> messages.SpaceOut:
+def space(row: Row) -> plan.SpaceOut:
     columns = dict(row)
     if columns["opening_hours"] is not None:
         columns["opening_hours"] = msgspec.json.decode(columns["opening_hours"])
-    return msgspec.convert(columns, messages.SpaceOut)
+    return msgspec.convert(columns, plan.SpaceOut)
 
 
-def doorway(row: Row) -> messages.DoorwayOut:
+def doorway(row: Row) -> plan.DoorwayOut:
     columns = dict(row)
-    return msgspec.convert(columns | {"sides": (columns["side_a"], columns["side_b"])}, messages.DoorwayOut)
+    return msgspec.convert(columns | {"sides": (columns["side_a"], columns["side_b"])}, plan.DoorwayOut)
 
 
-def placement(row: Row) -> messages.PlacementOut:
+def placement(row: Row) -> plan.PlacementOut:
     columns = dict(row)
-    return msgspec.convert(columns | {"from": columns["from_at"], "until": columns["until_at"]}, messages.PlacementOut)
+    return msgspec.convert(columns | {"from": columns["from_at"], "until": columns["until_at"]}, plan.PlacementOut)
 
 
-def dpu(row: Row) -> messages.DpuOut:
+def dpu(row: Row) -> plan.DpuOut:
     where = None if row["from_at"] is None else placement(row)
-    return msgspec.convert(dict(row) | {"placement": where}, messages.DpuOut)
+    return msgspec.convert(dict(row) | {"placement": where}, plan.DpuOut)
 
 
-def count_change(row: Row) -> messages.CountChange:
-    return messages.CountChange(
+def count_change(row: Row) -> plan.CountChange:
+    return plan.CountChange(
         row["space"], row["from_at"], row["to_at"], row["largest_change"], row["at"], row["before"], row["after"]
     )
 
 
-def rejected_event(row: Row) -> messages.RejectedEventOut:
+def rejected_event(row: Row) -> events.RejectedEventOut:
     columns = dict(row)
-    return msgspec.convert(columns | {"id": str(row["id"]), "timestamp": row["time"]}, messages.RejectedEventOut)
+    return msgspec.convert(columns | {"id": str(row["id"]), "timestamp": row["time"]}, events.RejectedEventOut)
 
 
-def event(row: Row) -> messages.EventOut:
-    return messages.EventOut(
+def event(row: Row) -> events.EventOut:
+    return events.EventOut(
         dpu=row["dpu"],
         timestamp=row["time"],
         direction=row["direction"],
@@ -67,102 +67,102 @@ def event(row: Row) -> messages.EventOut:
     )
 
 
-def heartbeat(row: Row) -> messages.HeartbeatRow:
-    return messages.HeartbeatRow(row["verdict"], row["detail"], row["dpu"], row["last_seen"])
+def heartbeat(row: Row) -> sensors.HeartbeatRow:
+    return sensors.HeartbeatRow(row["verdict"], row["detail"], row["dpu"], row["last_seen"])
 
 
-def count(row: Row) -> messages.CountOut:
+def count(row: Row) -> counts.CountOut:
     dpus = {"placed": row["dpus_placed"], "online": row["dpus_online"]}
-    return msgspec.convert(dict(row) | {"dpus": dpus}, messages.CountOut)
+    return msgspec.convert(dict(row) | {"dpus": dpus}, counts.CountOut)
 
 
-def channel(row: Row) -> messages.ChannelOut:
-    return msgspec.convert(dict(row) | {"to": row["recipients"]}, messages.ChannelOut)
+def channel(row: Row) -> notices.ChannelOut:
+    return msgspec.convert(dict(row) | {"to": row["recipients"]}, notices.ChannelOut)
 
 
-def stored_channel(row: Row) -> messages.ChannelPutOut:
+def stored_channel(row: Row) -> notices.ChannelPutOut:
     made = {"to": row["recipients"]}
     if row["new_secret"] is not None:
         made["secret"] = row["new_secret"]
-    return msgspec.convert(dict(row) | made, messages.ChannelPutOut)
+    return msgspec.convert(dict(row) | made, notices.ChannelPutOut)
 
 
-def delivery(row: Row) -> messages.DeliveryOut:
+def delivery(row: Row) -> notices.DeliveryOut:
     told = {
         "id": str(row["id"]),
         "data": msgspec.json.decode(row["details"] or "{}"),
         "tries": msgspec.json.decode(row["tries"] or "[]"),
     }
-    return msgspec.convert(dict(row) | told, messages.DeliveryOut)
+    return msgspec.convert(dict(row) | told, notices.DeliveryOut)
 
 
 MAKERS: dict[type, Callable[[Row], Any]] = {
-    messages.SpaceOut: space,
-    messages.DoorwayOut: doorway,
-    messages.PlacementOut: placement,
-    messages.DpuOut: dpu,
-    messages.CountChange: count_change,
-    messages.RejectedEventOut: rejected_event,
-    messages.EventOut: event,
-    messages.HeartbeatRow: heartbeat,
-    messages.CountOut: count,
-    messages.ChannelOut: channel,
-    messages.ChannelPutOut: stored_channel,
-    messages.DeliveryOut: delivery,
-    messages.Verdict: in_order(messages.Verdict),
-    messages.SiteUptimeRow: in_order(messages.SiteUptimeRow),
+    plan.SpaceOut: space,
+    plan.DoorwayOut: doorway,
+    plan.PlacementOut: placement,
+    plan.DpuOut: dpu,
+    plan.CountChange: count_change,
+    events.RejectedEventOut: rejected_event,
+    events.EventOut: event,
+    sensors.HeartbeatRow: heartbeat,
+    counts.CountOut: count,
+    notices.ChannelOut: channel,
+    notices.ChannelPutOut: stored_channel,
+    notices.DeliveryOut: delivery,
+    events.Verdict: in_order(events.Verdict),
+    uptime.SiteUptimeRow: in_order(uptime.SiteUptimeRow),
 }
 
 
 # Answers that are made of all rows of a call. `arguments` are those of the call, in order.
 
 
-def availability(found: Sequence[Row], arguments: Sequence[Any]) -> messages.AvailabilityOut:
-    row = msgspec.convert(dict(found[0]), messages.AvailabilityRow)
-    return messages.AvailabilityOut(
+def availability(found: Sequence[Row], arguments: Sequence[Any]) -> sensors.AvailabilityOut:
+    row = msgspec.convert(dict(found[0]), sensors.AvailabilityRow)
+    return sensors.AvailabilityOut(
         arguments[0],
         row.from_at,
         row.to_at,
         row.online_seconds,
         row.offline_seconds,
         row.availability,
-        [messages.OutageOut(*bounds) for bounds in zip(row.froms, row.untils, strict=True)],
+        [sensors.OutageOut(*bounds) for bounds in zip(row.froms, row.untils, strict=True)],
     )
 
 
-def uptimes(found: Sequence[Row], arguments: Sequence[Any]) -> messages.SpaceUptimeOut:
+def uptimes(found: Sequence[Row], arguments: Sequence[Any]) -> uptime.SpaceUptimeOut:
     buckets = [
-        messages.UptimeOut(row["start_at"], row["end_at"], row["uptime_seconds"], row["downtime_seconds"])
+        uptime.UptimeOut(row["start_at"], row["end_at"], row["uptime_seconds"], row["downtime_seconds"])
         for row in found
     ]
-    return messages.SpaceUptimeOut(arguments[0], found[0]["time_zone"], buckets, found[0]["polled"])
+    return uptime.SpaceUptimeOut(arguments[0], found[0]["time_zone"], buckets, found[0]["polled"])
 
 
-def timeline(found: Sequence[Row], arguments: Sequence[Any]) -> messages.TimelineOut:
-    row = msgspec.convert(dict(found[0]), messages.TimelineRow)
+def timeline(found: Sequence[Row], arguments: Sequence[Any]) -> uptime.TimelineOut:
+    row = msgspec.convert(dict(found[0]), uptime.TimelineRow)
     days = zip(row.day_starts, row.day_ends, row.day_ups, row.day_downs, strict=True)
     polls = zip(row.poll_times, row.poll_actives, row.poll_opens, strict=True)
-    return messages.TimelineOut(
+    return uptime.TimelineOut(
         space=arguments[0],
         time_zone=row.time_zone,
         from_=row.from_at,
         to=row.to_at,
-        days=[messages.UptimeOut(*day) for day in days],
-        open=[messages.PeriodOut(*ends) for ends in zip(row.open_starts, row.open_ends, strict=True)],
-        up=[messages.PeriodOut(*ends) for ends in zip(row.up_starts, row.up_ends, strict=True)],
-        down=[messages.PeriodOut(*ends) for ends in zip(row.down_starts, row.down_ends, strict=True)],
+        days=[uptime.UptimeOut(*day) for day in days],
+        open=[uptime.PeriodOut(*ends) for ends in zip(row.open_starts, row.open_ends, strict=True)],
+        up=[uptime.PeriodOut(*ends) for ends in zip(row.up_starts, row.up_ends, strict=True)],
+        down=[uptime.PeriodOut(*ends) for ends in zip(row.down_starts, row.down_ends, strict=True)],
         poll_count=row.poll_count,
         polls=[
-            messages.TimelinePollOut(at, "active" if is_active else "inactive", is_open)
+            uptime.TimelinePollOut(at, "active" if is_active else "inactive", is_open)
             for at, is_active, is_open in polls
         ],
         polled=row.polled,
     )
 
 
-def space_counts(found: Sequence[Row], arguments: Sequence[Any]) -> messages.SpaceCountsOut:
+def space_counts(found: Sequence[Row], arguments: Sequence[Any]) -> counts.SpaceCountsOut:
     buckets = [
-        messages.BucketOut(
+        counts.BucketOut(
             row["start_at"],
             row["end_at"],
             row["count"],
@@ -176,4 +176,4 @@ def space_counts(found: Sequence[Row], arguments: Sequence[Any]) -> messages.Spa
         )
         for row in found
     ]
-    return messages.SpaceCountsOut(arguments[0], found[0]["time_zone"], found[0]["resolution"], buckets)
+    return counts.SpaceCountsOut(arguments[0], found[0]["time_zone"], found[0]["resolution"], buckets)

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from msgspec import UNSET
 
 from headcount.wire import instants
-from headcount.wire.messages import SiteDoorwayIn, SiteDpuIn, SiteIn, SitePlacementIn, SiteSpaceIn
+from headcount.wire.messages.plan import SiteDoorwayIn, SiteDpuIn, SiteIn, SitePlacementIn, SiteSpaceIn
 
 Place = str | None
 

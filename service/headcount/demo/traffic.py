@@ -17,7 +17,7 @@ import asyncpg
 from headcount.database import calls
 from headcount.demo.simulation import RESET_AT, Crowd, Report, to_datetime
 from headcount.wire import instants
-from headcount.wire.messages import OpeningHours, SiteDoorwayIn, SiteDpuIn, SiteIn, SitePlacementIn, SiteSpaceIn
+from headcount.wire.messages.plan import OpeningHours, SiteDoorwayIn, SiteDpuIn, SiteIn, SitePlacementIn, SiteSpaceIn
 from headcount.wire.problems import problem_of
 
 ROOT = "campus"

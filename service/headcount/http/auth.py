@@ -25,7 +25,7 @@ from headcount.http.requests import AnyConnection, HttpRequest
 from headcount.http.services import services
 from headcount.settings import is_loopback
 from headcount.wire.access import EVERYTHING, SCOPES, Access, Share
-from headcount.wire.messages import TokenRow
+from headcount.wire.messages.tokens import TokenRow
 from headcount.wire.problems import Problem, problem_of
 
 OPEN = None  # instead of a scope, for what anybody may see

@@ -22,7 +22,10 @@ from headcount.ingest.heartbeats import decode_heartbeat_batch
 from headcount.ingest.polls import POLLS, PollBatch
 from headcount.ingest.sites import decode_site_bytes
 from headcount.wire.bodies import MAX_SMALL_BODY
-from headcount.wire.messages import NoQuery, ReportIn, RerunIn, RerunQuery, SiteIn
+from headcount.wire.messages.base import NoQuery
+from headcount.wire.messages.events import RerunIn, RerunQuery
+from headcount.wire.messages.plan import SiteIn
+from headcount.wire.messages.uptime import ReportIn
 from headcount.wire.problems import Problem
 
 Sent = TypeVar("Sent", formats.EventBatch, PollBatch)

@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import Scope
 
 from headcount.http.services import services
-from headcount.wire.messages import ID_PATTERN, PATTERNS_IN_WORDS
+from headcount.wire.messages.base import ID_PATTERN, PATTERNS_IN_WORDS
 from headcount.wire.problems import (
     BY_STATUS,
     PROBLEM_JSON,

@@ -22,7 +22,7 @@ from headcount.http.services import Services, services
 from headcount.http.sessions import database, database_of_token, plan_database, reading
 from headcount.ingest.backpressure import Intake
 from headcount.wire.bodies import MAX_PLAN_BODY
-from headcount.wire.messages import ID_PATTERN, NoQuery
+from headcount.wire.messages.base import ID_PATTERN, NoQuery
 
 
 class Counted(Protocol):

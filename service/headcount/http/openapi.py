@@ -19,18 +19,11 @@ from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 
 from headcount.wire.instants import Instant
-from headcount.wire.messages import (
-    ID_PATTERN,
-    LIVE_EVENTS,
-    EventIn,
-    EventsIn,
-    HeartbeatsIn,
-    NoQuery,
-    PollIn,
-    PollsIn,
-    ProblemOut,
-    ReadingsIn,
-)
+from headcount.wire.messages.base import ID_PATTERN, NoQuery, ProblemOut
+from headcount.wire.messages.counts import LIVE_EVENTS
+from headcount.wire.messages.events import EventIn, EventsIn, ReadingsIn
+from headcount.wire.messages.sensors import HeartbeatsIn
+from headcount.wire.messages.uptime import PollIn, PollsIn
 from headcount.wire.problems import PROBLEM_JSON, PROBLEM_TYPES, ProblemType
 
 JSON = "application/json"

@@ -28,7 +28,7 @@ from headcount.wire.bodies import (
     problem_of_validation,
     too_large,
 )
-from headcount.wire.messages import ID_PATTERN
+from headcount.wire.messages.base import ID_PATTERN
 from headcount.wire.problems import Problem, invalid
 from headcount.wire.threads import AT_ONCE_BYTES, TakesTime, in_a_hurry, no_check
 

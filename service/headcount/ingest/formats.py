@@ -23,17 +23,14 @@ import msgspec
 from headcount.database import calls
 from headcount.wire import instants
 from headcount.wire.bodies import JSON, MSGPACK, decode_bytes, inflate, parse_media_type
-from headcount.wire.messages import (
-    ID_PATTERN,
-    PATTERNS_IN_WORDS,
+from headcount.wire.messages.base import ID_PATTERN, PATTERNS_IN_WORDS, Id, Timestamp
+from headcount.wire.messages.events import (
     EventIn,
     EventsIn,
     EventsRecordedOut,
-    Id,
     ReadingIn,
     ReadingsIn,
     Rejection,
-    Timestamp,
     Verdict,
 )
 from headcount.wire.problems import Problem, invalid

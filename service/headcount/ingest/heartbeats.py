@@ -15,13 +15,8 @@ from headcount.ingest.backpressure import Intake
 from headcount.metrics import Metrics
 from headcount.settings import Settings
 from headcount.wire.bodies import decode_bytes, first_items, inflate, parse_media_type
-from headcount.wire.messages import (
-    EventsRecordedOut,
-    HeartbeatIn,
-    HeartbeatOut,
-    HeartbeatRow,
-    Rejection,
-)
+from headcount.wire.messages.events import EventsRecordedOut, Rejection
+from headcount.wire.messages.sensors import HeartbeatIn, HeartbeatOut, HeartbeatRow
 from headcount.wire.problems import Problem
 from headcount.wire.shares import OwnTurns
 from headcount.wire.threads import breathe, take_time

@@ -24,7 +24,9 @@ from headcount.ingest.formats import (
     integers,
     recorded,
 )
-from headcount.wire.messages import CLOCK_PATTERN, PATTERNS_IN_WORDS, EventsRecordedOut, PollIn, PollsIn, Timestamp
+from headcount.wire.messages.base import CLOCK_PATTERN, PATTERNS_IN_WORDS, Timestamp
+from headcount.wire.messages.events import EventsRecordedOut
+from headcount.wire.messages.uptime import PollIn, PollsIn
 from headcount.wire.problems import Problem
 
 # What an import takes for the zone of a site of which nobody said one.

@@ -4,7 +4,7 @@ import asyncpg
 
 from headcount.database import calls
 from headcount.wire import paging
-from headcount.wire.messages import RejectionAgain, RerunIn, RerunOut, RerunRow
+from headcount.wire.messages.events import RejectionAgain, RerunIn, RerunOut, RerunRow
 from headcount.wire.problems import Problem
 
 # Events in one transaction.

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from headcount.wire.bodies import MAX_PLAN_BODY, decode_bytes, first_items
-from headcount.wire.messages import SiteDoorwayIn, SiteDpuIn, SiteIn, SitePlacementIn, SiteSpaceIn
+from headcount.wire.messages.plan import SiteDoorwayIn, SiteDpuIn, SiteIn, SitePlacementIn, SiteSpaceIn
 from headcount.wire.problems import Problem
 from headcount.wire.threads import breathe
 

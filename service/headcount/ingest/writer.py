@@ -16,7 +16,7 @@ from headcount.ingest.formats import Decoded, EventBatch
 from headcount.ingest.polls import PollBatch
 from headcount.metrics import Metrics
 from headcount.settings import Settings
-from headcount.wire.messages import EventsRecordedOut
+from headcount.wire.messages.events import EventsRecordedOut
 from headcount.wire.problems import problem_of
 from headcount.wire.shares import OwnTurns
 

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 from headcount.wire.bodies import json_encoder
-from headcount.wire.messages import CountOut, DpuChangeOut, FlippedRow, ListAgainOut, SpaceChangeOut
+from headcount.wire.messages.counts import CountOut, DpuChangeOut, FlippedRow, ListAgainOut, SpaceChangeOut
 
 MEDIA_TYPE = "text/event-stream"
 # The id before the first batch is complete: after it, everything is sent.

@@ -27,7 +27,7 @@ from headcount.live.listener import Listener
 from headcount.live.selections import EVERYTHING, Selection, Subscription
 from headcount.wire.access import Access
 from headcount.wire.bodies import json_encoder
-from headcount.wire.messages import ChangesRow, CountOut, FlippedRow, SelectionRow
+from headcount.wire.messages.counts import ChangesRow, CountOut, FlippedRow, SelectionRow
 from headcount.wire.problems import SQLSTATES, Problem, problem_in_words, problem_of
 from headcount.wire.shares import ClientQuota, OwnTurns
 

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from headcount.live.events import Frame, LiveEvent, batch, dpu_event, list_event, space_event
-from headcount.wire.messages import ChangesRow, FlippedRow
+from headcount.wire.messages.counts import ChangesRow, FlippedRow
 from headcount.wire.problems import Problem
 
 if TYPE_CHECKING:  # which have a selection

@@ -23,7 +23,8 @@ from headcount.notices.look_ups import OURS, Crowded, LookUps, Threads
 from headcount.notices.messengers import TRY_SECONDS, AddressRefused, messenger, scheme_of
 from headcount.settings import Settings
 from headcount.wire.instants import shortest
-from headcount.wire.messages import ChannelIn, ClaimRow, ProblemItem
+from headcount.wire.messages.base import ProblemItem
+from headcount.wire.messages.notices import ChannelIn, ClaimRow
 from headcount.wire.problems import Problem
 
 # For the addresses of a name, when a channel is made; and for the name of this machine.

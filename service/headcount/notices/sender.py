@@ -17,7 +17,7 @@ from headcount.database.pool import CachedLook, Database
 from headcount.logs import LogThrottle
 from headcount.metrics import Metrics
 from headcount.notices.channels import Channels, Outcome
-from headcount.wire.messages import ClaimRow
+from headcount.wire.messages.notices import ClaimRow
 
 TICK_SECONDS = 0.5
 DETECT_SECONDS = 1.0

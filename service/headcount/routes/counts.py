@@ -20,7 +20,7 @@ from headcount.http.sessions import access_of, database, reading
 from headcount.live.events import MEDIA_TYPE
 from headcount.live.selections import Subscription
 from headcount.wire.bodies import CSV, JSON, MSGPACK
-from headcount.wire.messages import (
+from headcount.wire.messages.counts import (
     BucketOut,
     CountOut,
     CountQuery,

@@ -14,15 +14,8 @@ from headcount.http.requests import HttpRequest
 from headcount.http.services import services
 from headcount.ingest.formats import EventBatch
 from headcount.wire.instants import shortest
-from headcount.wire.messages import (
-    BackfillQuery,
-    CumulativeCountOut,
-    DeviceOut,
-    DeviceQuery,
-    EventsRecordedOut,
-    LatestTimestampOut,
-    ReadingsIn,
-)
+from headcount.wire.messages.devices import CumulativeCountOut, DeviceOut, DeviceQuery, LatestTimestampOut
+from headcount.wire.messages.events import BackfillQuery, EventsRecordedOut, ReadingsIn
 
 
 def _shortest(moment: datetime | None) -> str | None:

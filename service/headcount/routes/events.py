@@ -16,14 +16,13 @@ from headcount.http.services import services
 from headcount.ingest import rejected
 from headcount.ingest.formats import EventBatch
 from headcount.wire import paging
-from headcount.wire.messages import (
+from headcount.wire.messages.base import Id, Page
+from headcount.wire.messages.events import (
     BackfillQuery,
     EventOut,
     EventsIn,
     EventsQuery,
     EventsRecordedOut,
-    Id,
-    Page,
     RejectedEventOut,
     RejectedQuery,
     RerunIn,

@@ -12,16 +12,8 @@ from headcount.http.requests import HttpRequest
 from headcount.http.services import services
 from headcount.http.sessions import database
 from headcount.wire import paging
-from headcount.wire.messages import (
-    ChannelIn,
-    ChannelOut,
-    ChannelPutOut,
-    DeliveriesQuery,
-    DeliveryOut,
-    Id,
-    Page,
-    PageQuery,
-)
+from headcount.wire.messages.base import Id, Page, PageQuery
+from headcount.wire.messages.notices import ChannelIn, ChannelOut, ChannelPutOut, DeliveriesQuery, DeliveryOut
 
 # In a minute, over all processes: each goes to up to 50 mailboxes.
 CHANNEL_TESTS = 3

@@ -15,7 +15,7 @@ from headcount.http.inputs import FileName
 from headcount.http.openapi import described
 from headcount.http.requests import HttpRequest
 from headcount.web import FILES, FOLDER, SCRIPT, STYLE
-from headcount.wire.messages import NoQuery
+from headcount.wire.messages.base import NoQuery
 from headcount.wire.problems import Problem
 
 PAGE = FOLDER / "index.html"

@@ -18,7 +18,8 @@ from headcount.http.openapi import described
 from headcount.http.requests import HttpRequest
 from headcount.http.sessions import database, preview_database
 from headcount.wire import paging
-from headcount.wire.messages import (
+from headcount.wire.messages.base import Id, Page
+from headcount.wire.messages.plan import (
     DoorwayIn,
     DoorwayOut,
     DpuIn,
@@ -26,8 +27,6 @@ from headcount.wire.messages import (
     DpusQuery,
     DryRunOut,
     DryRunQuery,
-    Id,
-    Page,
     PlacementIn,
     PlacementOut,
     PlacementSavedOut,

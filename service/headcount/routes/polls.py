@@ -10,7 +10,8 @@ from headcount.http.openapi import described
 from headcount.http.requests import HttpRequest
 from headcount.http.services import services
 from headcount.ingest.polls import PollBatch
-from headcount.wire.messages import EventsRecordedOut, PollsIn
+from headcount.wire.messages.events import EventsRecordedOut
+from headcount.wire.messages.uptime import PollsIn
 
 
 @post(

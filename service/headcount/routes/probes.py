@@ -10,7 +10,8 @@ from headcount.http.requests import HttpRequest
 from headcount.http.services import services
 from headcount.http.sessions import access_of, whole_database
 from headcount.wire.bodies import JSON
-from headcount.wire.messages import HealthOut, NoQuery
+from headcount.wire.messages.base import NoQuery
+from headcount.wire.messages.service import HealthOut
 from headcount.wire.problems import Problem
 
 METRICS = "text/plain; version=0.0.4; charset=utf-8"

@@ -22,11 +22,8 @@ from headcount.http.sessions import access_of
 from headcount.uptime.reports import csv_url, shown
 from headcount.wire import paging
 from headcount.wire.bodies import CSV, JSON, MSGPACK
-from headcount.wire.messages import (
-    Id,
-    NoQuery,
-    Page,
-    PageQuery,
+from headcount.wire.messages.base import Id, NoQuery, Page, PageQuery
+from headcount.wire.messages.uptime import (
     ReportIn,
     ReportOut,
     ReportQuery,

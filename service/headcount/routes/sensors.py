@@ -22,18 +22,17 @@ from headcount.sensors.listing import Listed, Place, place_of
 from headcount.web import FOLDER
 from headcount.wire import paging
 from headcount.wire.bodies import HTML, JSON, MAX_SMALL_BODY, MSGPACK
-from headcount.wire.messages import (
+from headcount.wire.messages.base import Page
+from headcount.wire.messages.events import BackfillQuery, EventsRecordedOut
+from headcount.wire.messages.sensors import (
     AvailabilityOut,
     AvailabilityQuery,
-    BackfillQuery,
-    EventsRecordedOut,
     HeartbeatIn,
     HeartbeatOut,
     HeartbeatQuery,
     HeartbeatsIn,
     IncidentOut,
     IncidentsQuery,
-    Page,
     SensorOut,
     SensorsQuery,
 )

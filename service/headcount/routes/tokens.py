@@ -12,7 +12,8 @@ from headcount.http.openapi import described
 from headcount.http.requests import HttpRequest
 from headcount.http.services import services
 from headcount.wire import paging
-from headcount.wire.messages import Id, Page, PageQuery, RevokeQuery, TokenIn, TokenMadeOut, TokenOut
+from headcount.wire.messages.base import Id, Page, PageQuery
+from headcount.wire.messages.tokens import RevokeQuery, TokenIn, TokenMadeOut, TokenOut
 
 
 @post(

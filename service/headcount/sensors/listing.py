@@ -9,7 +9,7 @@ from typing import NamedTuple
 from headcount.database import calls
 from headcount.database.pool import Client, name_of
 from headcount.wire.bodies import json_encoder, msgpack_encoder
-from headcount.wire.messages import SensorOut
+from headcount.wire.messages.sensors import SensorOut
 from headcount.wire.problems import Problem
 from headcount.wire.shares import ClientQuota
 

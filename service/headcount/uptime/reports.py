@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from headcount.database import calls
 from headcount.database.pool import Database
 from headcount.settings import Settings
-from headcount.wire.messages import ReportClaim, ReportIn, ReportOut, ReportRow
+from headcount.wire.messages.uptime import ReportClaim, ReportIn, ReportOut, ReportRow
 from headcount.wire.problems import problem_of
 
 # Sites whose rows are computed by one statement: a fraction of a second.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from headcount.wire import instants
-from headcount.wire.messages import PATTERNS_IN_WORDS, ProblemItem
+from headcount.wire.messages.base import PATTERNS_IN_WORDS, ProblemItem
 from headcount.wire.problems import Problem
 from headcount.wire.shares import ClientQuota, too_much
 from headcount.wire.threads import AT_ONCE_BYTES, TakesTime

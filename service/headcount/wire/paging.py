@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from headcount.wire.messages import Item, Page
+from headcount.wire.messages.base import Item, Page
 from headcount.wire.problems import invalid
 
 Place = TypeVar("Place")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 import msgspec
 
-from headcount.wire.messages import ProblemItem, ProblemOut
+from headcount.wire.messages.base import ProblemItem, ProblemOut
 
 PROBLEM_JSON = "application/problem+json"
 # Where whoever raises the problem knows no better.
