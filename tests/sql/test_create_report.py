@@ -105,7 +105,7 @@ async def test_a_token_can_have_a_quarter_of_those_that_wait(connection: asyncpg
     async with connection.transaction():
         for number in range(3):
             await calls.create_report(connection, NOON + timedelta(seconds=number), max_running=12, token=one)
-        with pytest.raises(asyncpg.PostgresError, match="3 reports of this token wait"):
+        with pytest.raises(asyncpg.PostgresError, match="3 reports of this token are not done"):
             async with connection.transaction():
                 await calls.create_report(connection, max_running=12, token=one)
         await calls.create_report(connection, max_running=12, token=other)

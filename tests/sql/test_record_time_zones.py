@@ -33,7 +33,7 @@ async def test_it_names_a_zone_instead_of_an_abbreviation(connection: asyncpg.Co
         "'MET' is also an abbreviation: it would be a fixed offset, without summer time. "
         "Use the name of a place, such as Europe/Brussels."
     )
-    with pytest.raises(asyncpg.PostgresError, match="'EET' is an abbreviation too"):
+    with pytest.raises(asyncpg.PostgresError, match="'EET' is also an abbreviation"):
         await calls.record_polls(connection, ["a"], [NOON], [True], assumed_zone="EET")
 
 

@@ -449,7 +449,7 @@ async def test_a_change_that_would_leave_the_count_of_now_without_its_events_is_
     await retain(connection)
     rehung = """select api.put_space('house', '{"parent": "hall"}')"""
     error = await refusal(connection.execute(rehung))
-    assert "record a reset" in hint(error)
+    assert "Record a reset" in hint(error)
     assert await connection.fetchval("select raw_count from api.get_count('hall')") == 4
     await reset(connection, "hall", 9)
     await connection.execute(rehung)

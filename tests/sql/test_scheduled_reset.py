@@ -131,7 +131,7 @@ async def test_the_zone_it_names_instead_has_the_same_rules(connection: asyncpg.
             instead = await connection.fetchval("select core.get_zone_instead($1)", name)
             assert await offsets(connection, name) == await offsets(connection, instead)
             await connection.execute("set timezone = 'UTC'")
-            with pytest.raises(asyncpg.PostgresError, match=f"'{name}' is an abbreviation too") as refused:
+            with pytest.raises(asyncpg.PostgresError, match=f"'{name}' is also an abbreviation") as refused:
                 await apply_site(connection, spaces=[{"id": "hall", "time_zone": name}])
             assert refused.value.sqlstate == "PT422"
             assert (refused.value.detail, refused.value.hint) == (
