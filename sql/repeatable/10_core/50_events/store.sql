@@ -349,7 +349,9 @@ begin
   if cardinality(ordinals) = 0 and cardinality(v_refused) = 0 then
     return;
   end if;
-  perform core.lock_old_days(times, ordinals, store_events.received_at);
+  if exists (select from unnest(ordinals) as o where times[o] < store_events.received_at - interval '6 days') then
+    perform core.lock_old_days(times, ordinals, store_events.received_at);
+  end if;
   select l.late, l.touching, l.turning, l.opening, l.turning_dpus, l.new_dpus
   into v_late, v_touching, v_turning, v_opening, v_received, v_new
   from core.lock_dpus(dpus, times, directions, store_events.received_at, ordinals, v_refused, backfill) l;
@@ -381,9 +383,8 @@ begin
   select times[o], core.get_lag_ms(times[o], store_events.received_at), dpus[o], directions[o], sequences[o]
   from unnest(ordinals) as o;
 
-  -- An ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups.
-  -- The rollups, and a refresh that is under way, are ahead of the margin only where the
-  -- clock of the database was set back.
+  -- An ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups, which
+  -- rollups are ahead of only where the clock of the database was set back.
   insert into core.late_mark (dpu_id, bucket)
   select distinct dpus[o], public.time_bucket(interval '15 minutes', times[o])
   from unnest(ordinals) as o
@@ -400,7 +401,6 @@ begin
       array(select dpus[o] from unnest(v_opening) as o), array(select times[o] from unnest(v_opening) as o),
       store_events.received_at);
   end if;
-
   if cardinality(ordinals) > 0 then
     perform core.note_change(
       dpus => array(select dpus[o] from unnest(ordinals) as o),
