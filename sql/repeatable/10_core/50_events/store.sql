@@ -383,8 +383,8 @@ begin
   select times[o], core.get_lag_ms(times[o], store_events.received_at), dpus[o], directions[o], sequences[o]
   from unnest(ordinals) as o;
 
-  -- An ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups, which
-  -- rollups are ahead of only where the clock of the database was set back.
+  -- An ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups.
+  -- Rollups are ahead of this margin only where the clock of the database was set back.
   insert into core.late_mark (dpu_id, bucket)
   select distinct dpus[o], public.time_bucket(interval '15 minutes', times[o])
   from unnest(ordinals) as o
