@@ -262,10 +262,10 @@ async def test_when_the_tree_changes_all_limited_tokens_are_looked_at_in_one_cal
     asked: list[str] = []
     for name in ("list_selections", "list_counts"):
 
-        def spy(*arguments: object, name: str = name, call: object = getattr(calls, name)) -> object:
+        def spy(*arguments: object, name: str = name, call: object = getattr(calls, name), **more: object) -> object:
             asked.append(name)
             assert callable(call)
-            return call(*arguments)
+            return call(*arguments, **more)
 
         monkeypatch.setattr(calls, name, spy)
     tokens = [await new_token(connection, "read", space="own") for _ in range(8)]

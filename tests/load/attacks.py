@@ -270,6 +270,50 @@ async def listeners(attack: Attack) -> None:
     await attack.together(150, listen)
 
 
+async def rejoins(attack: Attack) -> None:
+    """50 streams of 950 spaces each, that hang up at the first piece and come again with others of a thousand."""
+    await attack.keep_asking(iter([own_site(attack, "UTC")]))
+    names = [f"space=own-{number}" for number in range(1_000)]
+    numbers = itertools.count()
+
+    async def come(_: int) -> None:
+        first = next(numbers) * 7 % 1_000
+        reader, writer = await asyncio.open_connection(HOST, attack.target.port)
+        try:
+            writer.write(attack.get("/v1/live?" + "&".join((names[first:] + names[:first])[:950])))
+            async with asyncio.timeout(PATIENCE):
+                attack.answers[(await reader.readuntil(b"\r\n"))[9:12].decode()] += 1
+        finally:
+            writer.close()
+
+    await attack.together(50, come)
+
+
+async def many_names(attack: Attack) -> None:
+    """A thousand streams, each of a thousand spaces of a limited token, which changes one of them all the time."""
+    await attack.keep_asking(iter([own_site(attack, "UTC")]))
+    names = "&".join(f"space=own-{number}" for number in range(1_000))
+
+    def changes() -> Iterator[bytes]:
+        for number in itertools.count():
+            body = json.dumps({"name": str(number)}).encode()
+            yield attack.post("/v1/spaces/own-0", attack.target.limited, body, method="PUT")
+
+    async def hold(_: int) -> None:
+        reader, writer = await asyncio.open_connection(HOST, attack.target.port)
+        try:
+            writer.write(attack.head("GET", f"/v1/live?{names}", attack.target.limited))
+            async with asyncio.timeout(PATIENCE):
+                status = (await reader.readuntil(b"\r\n"))[9:12].decode()
+            attack.answers[status] += 1
+            if status == "200":
+                await asyncio.sleep(attack.deadline - time.monotonic())
+        finally:
+            writer.close()
+
+    await asyncio.gather(attack.together(1_000, hold), attack.together(1, lambda _: attack.keep_asking(changes())))
+
+
 async def reports(attack: Attack) -> None:
     """One report after the other."""
     await attack.together(20, lambda _: attack.keep_asking(itertools.repeat(attack.get("/trigger_report"))))
@@ -580,6 +624,8 @@ ATTACKS = (
     counts,
     old_resumes,
     listeners,
+    rejoins,
+    many_names,
     reports,
     plan_changes,
     own_spaces,

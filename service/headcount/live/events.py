@@ -1,5 +1,6 @@
 """What goes over the stream: events, encoded once for all listeners."""
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from headcount.wire.bodies import json_encoder
@@ -33,6 +34,7 @@ def count_event(count: CountOut) -> Frame:
     return Frame(key, b"event: count\ndata: " + json_encoder.encode(count) + b"\n\n")
 
 
+@lru_cache(4_096)
 def space_event(space: str, deleted: bool) -> bytes:
     return b"event: space\ndata: " + json_encoder.encode(SpaceChangeOut(space, deleted)) + b"\n\n"
 

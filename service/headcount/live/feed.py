@@ -3,10 +3,15 @@
 While anybody listens, the feed asks the database a few times a second what changed since its cursor, counts those
 spaces, and encodes each count once. Who asks for the same spaces shares a Selection, which remembers in which tick
 each of them changed last. A listener remembers only the tick up to which was sent. So one that is slow gets the
-newest count of each space when it is ready again, and nothing is kept for it meanwhile.
+newest count of each space when it is ready again, and nothing is kept for it meanwhile. An index leads from what
+changed to the selections that it concerns: the others cost a tick nothing.
 
-Which spaces a Selection has is read on behalf of its token, if that is limited to a space: whenever somebody joins,
-and whenever the tree changes, for all selections in one call. Counts are the same for everybody.
+After each tick comes a step for those who join. It reads the spaces of new selections, and counts those that nobody
+has yet: so many a step, and clients take turns. So a client that asks for much waits for itself. Who asks for what
+others have is let in with what they know.
+
+Which spaces a Selection has is read on behalf of its token, if that is limited to a space: when it is new, and
+whenever the tree changes, for all selections in one call. Counts are the same for everybody.
 
 Who comes back with a Last-Event-ID joins like everybody else, and then asks by itself what changed since. The feed does
 not wait for that.
@@ -17,14 +22,17 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from headcount.background import background
 from headcount.database import calls
 from headcount.database.pool import Database
 from headcount.live.events import BEGINNING, Frame, batch, count_event, list_event, space_event
-from headcount.live.listener import Listener
-from headcount.live.selections import EVERYTHING, Selection, Subscription
+from headcount.live.index import Index
+from headcount.live.joining import SPACES_OF_A_CLIENT, Joining
+from headcount.live.listener import HELLO, Listener
+from headcount.live.selections import EVERYTHING, News, Selection, Subscription
 from headcount.wire.access import Access
 from headcount.wire.bodies import json_encoder
 from headcount.wire.messages.counts import ChangesRow, CountOut, FlippedRow, SelectionRow
@@ -34,7 +42,13 @@ from headcount.wire.shares import ClientQuota, OwnTurns
 TICK_SECONDS = 0.25
 # Between two ticks when somebody joins, so that a thousand who come at once share a few.
 JOIN_SECONDS = 0.02
-JOINS_A_TICK = 50
+# Of the open streams of one client together. Each selection counts once, however many listen to it.
+SPACES_OF_STREAMS = 50_000
+# What a selection below a space costs to read while nobody knows how many that are; the sizes of so many are kept.
+UNKNOWN_SIZE = 100
+KNOWN_SIZES = 10_000
+# Counts that are known cost so much less than those that have to be read.
+KNOWN_IS_CHEAPER = 10
 # Of those who come back with a Last-Event-ID, so many look at once what changed since; of one client one.
 RESUMES_AT_ONCE = 2
 # Without a database for so long, the streams end: what they said last may be wrong by then.
@@ -52,10 +66,6 @@ class Guard(Protocol):
     """What knows whether a token is still good. Raises Problem (503) where nobody knows."""
 
     async def is_still_good(self, access: Access) -> bool: ...
-
-
-class Overtaken(Exception):
-    """A space was deleted since the feed was read: what it says is to be read again."""
 
 
 class Tick(NamedTuple):
@@ -82,9 +92,15 @@ class Live:
         self.database = database
         self.gate = gate
         self.selections: dict[Subscription, Selection] = {}
-        self.joining: list[Listener] = []
+        self.index = Index()
+        self.batched: set[Selection] = set()
+        self.joining = Joining()
         self.listening = 0
         self.streams_of = ClientQuota(max(1, database.settings.max_listeners // 4), "streams")
+        self.spaces_of = ClientQuota(SPACES_OF_STREAMS, "spaces in streams")
+        # By what was asked for, how many spaces that were; the latest last.
+        self.sizes: dict[Subscription, int] = {}
+        # By space, as far as selections have it, its count as of the latest tick or newer.
         self.frames: dict[str, Frame] = {}
         self.tick = 0
         self.cursor = BEGINNING
@@ -123,14 +139,18 @@ class Live:
             raise Problem("unavailable", "Too many are listening. Come back later, or ask for GET /v1/counts.")
         self.streams_of.check(access.client)
         subscription = subscription._replace(token=access.token if access.is_limited else None)
-        selection = self.selections.setdefault(subscription, Selection(subscription))
+        selection = self.selections.get(subscription) or Selection(subscription)
+        self._check_spaces(selection, access.client)
+        self.selections[subscription] = selection
         if last_id and len(last_id) > LONGEST_ID:
             last_id = UNREADABLE
         listener = Listener(self, selection, access, last_id or None)
         selection.listeners.add(listener)
+        selection.clients[access.client] += 1
+        self._book(selection, access.client)
         self.listening += 1
         self.streams_of.add(access.client, 1)
-        self.joining.append(listener)
+        self.joining.add(listener)
         self.hurry.set()
         if self.task is None or self.task.done():
             self.task = asyncio.create_task(self._run())
@@ -144,18 +164,53 @@ class Live:
         return listener
 
     def leave(self, listener: Listener) -> None:
-        selection = listener.selection
-        if listener in selection.listeners:
-            selection.listeners.remove(listener)
-            self.listening -= 1
-            self.streams_of.add(listener.access.client, -1)
-            if listener in self.joining:
-                self.joining.remove(listener)
-            if not selection.listeners:
-                del self.selections[selection.subscription]
-            if not self.listening:
-                self.frames.clear()
-                self.hurry.set()  # to end
+        selection, client = listener.selection, listener.access.client
+        if listener not in selection.listeners:
+            return
+        selection.listeners.remove(listener)
+        self.listening -= 1
+        self.streams_of.add(client, -1)
+        self.joining.remove(listener)
+        selection.clients[client] -= 1
+        if not selection.clients[client]:
+            del selection.clients[client]
+            self.spaces_of.add(client, -selection.booked.pop(client, 0))
+        if not selection.listeners:
+            self._forget(selection)
+        if not self.listening:
+            self.frames.clear()
+            self.hurry.set()  # to end
+
+    def _check_spaces(self, selection: Selection, client: str | None) -> None:
+        """Raises Problem (429) where the streams of a client would have too many spaces; for one whose number is not
+        known, when it is."""
+        if client not in selection.booked and (size := selection.size()) is not None:
+            self.spaces_of.check(client, size)
+
+    def _book(self, selection: Selection, client: str | None) -> None:
+        if client not in selection.booked and (size := selection.size()) is not None:
+            selection.booked[client] = size
+            self.spaces_of.add(client, size)
+
+    def _forget(self, selection: Selection) -> None:
+        """Nobody listens to it any more."""
+        del self.selections[selection.subscription]
+        self._unload(selection)
+
+    def _unload(self, selection: Selection) -> None:
+        """Its spaces are not known any more; and perhaps nobody else has them."""
+        if not selection.is_loaded:
+            return
+        selection.is_loaded = selection.is_ready = False
+        if self.index.everything is selection:
+            self.index.everything = None
+        for space in selection.indexed():
+            self._drop(selection, space)
+
+    def _drop(self, selection: Selection, space: str) -> None:
+        self.index.discard(selection, space)
+        if space not in self.index:
+            self.frames.pop(space, None)
 
     def _end_all(self, problem: Problem) -> None:
         for selection in self.selections.values():
@@ -175,14 +230,18 @@ class Live:
         while self.listening:
             self.hurry.clear()
             began = time.monotonic()
+            # Who comes during the tick waits for the next: what this one says may be older than they are.
+            joining = self.joining.take(self._weigh)
             try:
                 await self._tick()
                 failing_since = None
-            except Overtaken:
-                self.hurry.set()
             except Exception as error:
                 failing_since = failing_since or began
-                self._fail(error, began - failing_since)
+                self._fail(error, joining, began - failing_since)
+            else:
+                await self._admit_or_refuse(joining)
+            if self.joining:
+                self.hurry.set()
             # A database that is slow is not kept busy with this alone.
             took = time.monotonic() - began
             await asyncio.sleep(max(JOIN_SECONDS, took))
@@ -217,82 +276,78 @@ class Live:
         except Exception:
             return None
 
-    def _fail(self, error: Exception, since: float) -> None:
+    def _fail(self, error: Exception, joining: list[Listener], since: float) -> None:
         """The tick is tried again, from the same cursor; nothing is lost."""
         problem = problem_of(error)
         log.warning("The feed of changes cannot be read (%s: %s)", type(error).__name__, error)
-        for listener in self.joining:
+        for listener in (*joining, *self.joining):
             listener.refuse(problem)
         self.joining.clear()
         if since > AWAY_SECONDS:
             self._end_all(problem)
 
     async def _tick(self) -> None:
-        joining = self.joining[:JOINS_A_TICK]
-        read = await self._read(joining)
-        self.joining = [listener for listener in self.joining if listener not in joining]
-        if self.joining:
-            self.hurry.set()
-        self._pass_on(read)
-        self._let_in(joining, read)
-
-    async def _read(self, joining: list[Listener]) -> Tick:
-        """All that a tick needs of the database. The counts are read after the changes, so at least as new."""
+        """Reads what changed, and tells whom it concerns. The counts are read after the changes, so at least as new."""
         changes = await calls.list_changes(self.database, self.cursor)
-        joined = {listener.selection for listener in joining}
-        is_plan = bool(changes.spaces or changes.deleted)
-        anew = {found for found in self.selections.values() if changes.is_all or found in joined}
-        again = {found for found in self.selections.values() if is_plan and found.follows_tree()}
-        loaded = await self._load(
-            [found for found in anew | again if found not in anew or found.subscription != EVERYTHING]
-        )
-        # Whoever begins with everything has its spaces from the counts.
-        counts = (
-            await calls.list_counts(self.database) if any(found.subscription == EVERYTHING for found in anew) else []
-        )
-        loaded |= {found: [count.space for count in counts] for found in anew if found.subscription == EVERYTHING}
-        counts += await self._count(self._want(changes, anew, loaded) - {count.space for count in counts})
-        flipped = await self._list_flips(
-            changes.dpus, [selection.subscription.token for selection in self.selections.values()]
-        )
-        return Tick(changes, loaded, counts, flipped)
+        loaded = await self._reload(changes)
+        counts = await self._count(self._want(changes, loaded))
+        tokens = [selection.subscription.token for selection in self.selections.values()] if changes.dpus else []
+        flipped = await self._list_flips(changes.dpus, tokens)
+        self._pass_on(Tick(changes, loaded, counts, flipped))
 
-    async def _load(self, selections: list[Selection]) -> dict[Selection, list[str] | Problem]:
-        """The spaces of selections, of all in one call."""
-        if not selections:
+    async def _reload(self, changes: ChangesRow) -> dict[Selection, list[str] | Problem]:
+        """The spaces of selections that may have others after a change."""
+        if not (changes.is_all or changes.spaces or changes.deleted):
             return {}
-        sent = json_encoder.encode([selection.subscription._asdict() for selection in selections]).decode()
-        rows = await calls.list_selections(self.database, sent)
-        return {selection: spaces_of(row) for selection, row in zip(selections, rows, strict=True)}
+        known = [selection for selection in self.selections.values() if selection.is_loaded]
+        again = [selection for selection in known if changes.is_all or selection.follows_tree()]
+        trees = [selection.subscription for selection in again if selection.subscription.spaces is None]
+        # Of all that is named on behalf of a token, once: whether that is there, and within its reach.
+        named: dict[str | None, dict[str, None]] = {}
+        for spaces, _, token in (selection.subscription for selection in again):
+            if spaces is not None:
+                named.setdefault(token, {}).update(dict.fromkeys(spaces))
+        names = [Subscription(tuple(spaces), None, token) for token, spaces in named.items()]
+        rows = await self._load(trees, names)
+        found = dict(zip(trees, rows, strict=False))
+        there = {
+            token: frozenset() if isinstance(row, Problem) else frozenset(row)
+            for token, row in zip(named, rows[len(trees) :], strict=True)
+        }
+        for subscription in (selection.subscription for selection in again):
+            if subscription.spaces is not None:
+                found[subscription] = those_there(subscription, there[subscription.token])
+        return {selection: found[selection.subscription] for selection in again}
 
-    def _want(
-        self, changes: ChangesRow, anew: set[Selection], loaded: dict[Selection, list[str] | Problem]
-    ) -> set[str]:
-        """The spaces to count: those that may have changed, and all those of the selections `anew`."""
-        touched = {*changes.counts, *changes.spaces}
-        known = self.frames.keys() - changes.deleted
-        wanted: set[str] = set()
-        for selection in self.selections.values():
-            found = loaded.get(selection)
-            if isinstance(found, list):
-                members = set(found)
-                wanted |= members if selection in anew else (members & touched) | (members - known)
-            elif found is None:
-                wanted |= {space for space in touched if space in selection.changed} | selection.changed_by_name(
-                    changes
-                )
+    async def _load(
+        self, subscriptions: list[Subscription], known_only: list[Subscription]
+    ) -> list[list[str] | Problem]:
+        """Their spaces, of all in one call; of some without those that are unknown or beyond reach."""
+        if not subscriptions and not known_only:
+            return []
+        asked = [subscription._asdict() for subscription in subscriptions]
+        asked += [subscription._asdict() | {"known_only": True} for subscription in known_only]
+        rows = await calls.list_selections(self.database, json_encoder.encode(asked).decode())
+        return [spaces_of(row) for row in rows]
+
+    def _want(self, changes: ChangesRow, loaded: dict[Selection, list[str] | Problem]) -> set[str]:
+        """The spaces to count: those that may have changed, and those that are new to selections that are ready."""
+        wanted = {space for space in (*changes.counts, *changes.spaces) if space in self.frames}
+        for space in changes.spaces:  # it may have come back
+            if space not in self.frames and any(selection.is_ready for selection in self.index.having(space)):
+                wanted.add(space)
+        deleted = set(changes.deleted)
+        for selection, spaces in loaded.items():
+            if selection.is_ready and isinstance(spaces, list):
+                if changes.is_all:
+                    wanted.update(spaces)
+                else:
+                    wanted.update(space for space in spaces if space not in self.frames or space in deleted)
         return wanted
 
     async def _count(self, spaces: set[str]) -> list[CountOut]:
-        """Raises Overtaken."""
-        if not spaces:
-            return []
-        try:
-            return await calls.list_counts(self.database, sorted(spaces))
-        except Exception as error:
-            if problem_of(error).kind.code == "not_found":
-                raise Overtaken from error
-            raise
+        """Without those that were deleted since: the next tick says so."""
+        return await calls.list_counts(self.database, sorted(spaces), known_only=True) if spaces else []
 
     async def _list_flips(self, dpus: list[str], tokens: Iterable[str | None]) -> dict[str, FlippedRow]:
         if not dpus:
@@ -304,19 +359,63 @@ class Live:
 
     def _pass_on(self, read: Tick) -> None:
         """Takes in what was read, and wakes the listeners whom it concerns."""
+        changes = read.changes
         self.tick += 1
-        self.cursor = read.changes.cursor
-        for space in read.changes.deleted:
-            self.frames.pop(space, None)
+        self.cursor = changes.cursor
+        for selection in self.batched:
+            selection.batches.clear()
+        self.batched.clear()
         changed = {count.space for count in read.counts if self._take_in(count)}
-        flipped = [read.flipped[dpu] for dpu in read.changes.dpus if dpu in read.flipped]
-        for selection in self.selections.values():
-            if selection.pass_on(changed, read.changes, read.loaded.get(selection), flipped, self.tick):
+        counted = {count.space for count in read.counts}
+        if changes.is_all:  # what was deleted meanwhile is not named
+            self.frames = {space: frame for space, frame in self.frames.items() if space in counted}
+        for space in set(changes.deleted) - counted:
+            self.frames.pop(space, None)
+        news = News(self.tick, changes.is_all, changed, set(changes.spaces), set(changes.deleted))
+        flipped = [read.flipped[dpu] for dpu in changes.dpus if dpu in read.flipped]
+        for selection, (touched, rows) in self._concerned(news, read.loaded, flipped).items():
+            if selection.listeners and self._take_news(selection, news, touched, read.loaded.get(selection), rows):
                 for listener in selection.listeners:
                     listener.wake.set()
-        if read.changes.is_all:  # what was deleted meanwhile is not named
-            kept = {space for selection in self.selections.values() for space in selection.changed}
-            self.frames = {space: frame for space, frame in self.frames.items() if space in kept}
+
+    def _concerned(
+        self, news: News, loaded: Iterable[Selection], flipped: list[FlippedRow]
+    ) -> dict[Selection, tuple[set[str], list[FlippedRow]]]:
+        """The selections whom something concerns, with the spaces and DPUs of theirs that are named."""
+        found: dict[Selection, tuple[set[str], list[FlippedRow]]] = {selection: (set(), []) for selection in loaded}
+        for space in news.changed | news.spaces | news.deleted:
+            for selection in self.index.having(space):
+                found.setdefault(selection, (set(), []))[0].add(space)
+        for row in flipped:
+            concerned = {selection for space in row.spaces for selection in self.index.having(space)}
+            if self.index.everything is not None:
+                concerned.add(self.index.everything)
+            for selection in concerned:
+                found.setdefault(selection, (set(), []))[1].append(row)
+        return found
+
+    def _take_news(
+        self,
+        selection: Selection,
+        news: News,
+        touched: set[str],
+        loaded: list[str] | Problem | None,
+        flipped: list[FlippedRow],
+    ) -> bool:
+        """Whether that is anything to its listeners. Follows what it gains and loses in the index."""
+        if isinstance(loaded, Problem) and not selection.is_ready:
+            self._unload(selection)  # the next step reads it again, and refuses those who wait
+            return False
+        before = None if loaded is None or selection.subscription.spaces is not None else set(selection.changed)
+        if loaded is not None:
+            selection.is_gone = isinstance(loaded, Problem)
+        is_news = selection.pass_on(news, touched, loaded, flipped, self.frames)
+        if before is not None:
+            for space in selection.changed.keys() - before:
+                self.index.add(selection, space)
+            for space in before - selection.changed.keys():
+                self._drop(selection, space)
+        return is_news
 
     def _take_in(self, count: CountOut) -> bool:
         """Whether it is another one than before."""
@@ -324,17 +423,99 @@ class Live:
         self.frames[count.space] = frame
         return old is None or old.key != frame.key
 
-    def _let_in(self, joining: list[Listener], read: Tick) -> None:
-        firsts: dict[Selection, bytes] = {}
+    def _weigh(self, listener: Listener) -> int:
+        """About how many spaces have to be read before it can join."""
+        selection = listener.selection
+        if selection.is_whole():
+            return len(selection.changed) // KNOWN_IS_CHEAPER
+        size = selection.size()
+        return self.sizes.get(selection.subscription, UNKNOWN_SIZE) if size is None else size
+
+    async def _admit_or_refuse(self, joining: list[Listener]) -> None:
+        try:
+            await self._admit(joining)
+        except Exception as error:
+            log.warning("What somebody asks to follow cannot be read (%s: %s)", type(error).__name__, error)
+            for listener in joining:
+                listener.refuse(problem_of(error))
+
+    async def _admit(self, joining: list[Listener]) -> None:
+        """One step for those who join, after a tick that began when they were there."""
+        await self._load_new(joining)
+        await self._count_new(joining)
+        firsts: dict[Selection, tuple[list[str], bytes]] = {}
+        for listener in reversed(joining):
+            selection = listener.selection
+            if listener.joined.done() or not selection.listeners:
+                continue  # it is refused, or has left
+            if not selection.is_whole():
+                self.joining.put_back(listener)
+                continue
+            if selection not in firsts:
+                spaces = list(selection.changed)
+                firsts[selection] = spaces, HELLO + self._all(spaces)
+            spaces, first = firsts[selection]
+            listener.join(self.tick, self.cursor, spaces, HELLO if listener.last_id is not None else first)
+
+    async def _load_new(self, joining: list[Listener]) -> None:
+        """Has the selections of those who join know their spaces, or refuses them."""
+        asking: dict[Selection, list[Listener]] = {}
         for listener in joining:
             selection = listener.selection
-            found = read.loaded.get(selection)
-            if isinstance(found, Problem):
-                listener.refuse(found)
-            elif found is not None:  # else it has left already
-                if listener.last_id is None and selection not in firsts:
-                    firsts[selection] = self._all(found)
-                listener.join(self.tick, self.cursor, found, firsts[selection] if listener.last_id is None else b"")
+            if not selection.is_loaded or (selection.is_ready and not selection.is_whole()):
+                asking.setdefault(selection, []).append(listener)
+        found = await self._load([selection.subscription for selection in asking], [])
+        for (selection, listeners), spaces in zip(asking.items(), found, strict=True):
+            if isinstance(spaces, Problem):
+                for listener in listeners:
+                    listener.refuse(spaces)
+            elif selection.listeners and not selection.is_loaded:
+                self._begin(selection, spaces)
+
+    def _begin(self, selection: Selection, spaces: list[str]) -> None:
+        """From now on ticks keep up what is known of its spaces."""
+        selection.load(spaces, self.tick)
+        if selection.subscription == EVERYTHING:
+            self.index.everything = selection
+        for space in selection.indexed():
+            self.index.add(selection, space)
+        if selection.subscription.spaces is None:
+            self.sizes.pop(selection.subscription, None)
+            self.sizes[selection.subscription] = len(spaces)
+            if len(self.sizes) > KNOWN_SIZES:
+                del self.sizes[next(iter(self.sizes))]
+        for client in list(selection.clients):
+            try:
+                self._check_spaces(selection, client)
+            except Problem as problem:
+                for listener in selection.listeners:
+                    if listener.access.client == client:
+                        listener.refuse(problem)
+            else:
+                self._book(selection, client)
+
+    async def _count_new(self, joining: list[Listener]) -> None:
+        """Counts spaces of selections that are not ready, as many as a client may have in a step; whether one is ready
+        then. Nobody else has these, so it is no news."""
+        wanted: dict[str, None] = {}
+        room: dict[str | None, int] = {}
+        unready: dict[Selection, None] = {}
+        for listener in joining:
+            selection, client = listener.selection, listener.access.client
+            if selection in unready or selection.is_ready or not selection.is_loaded or listener.joined.done():
+                continue
+            unready[selection] = None
+            left = room.get(client, SPACES_OF_A_CLIENT)
+            missing = (space for space in selection.changed if space not in self.frames and space not in wanted)
+            new = list(islice(missing, left))
+            wanted.update(dict.fromkeys(new))
+            room[client] = left - len(new)
+        for count in await self._count(set(wanted)):
+            if count.space in self.index:
+                self._take_in(count)
+        for selection in unready:
+            if selection.listeners and self.frames.keys() >= selection.changed.keys():
+                selection.is_ready = True
 
     def _all(self, spaces: Iterable[str]) -> bytes:
         return batch([self.frames[space].encoded for space in spaces], BEGINNING, self.cursor)
@@ -384,6 +565,14 @@ class Live:
             moved |= set(spaces)
         counts = [self.frames[space].encoded for space in spaces if space in moved]
         return batch([*events, *counts], last_id, listener.cursor)
+
+
+def those_there(subscription: Subscription, there: frozenset[str]) -> list[str] | Problem:
+    """Of the spaces that are named. A limited token has to reach all of them."""
+    found = [space for space in subscription.spaces or () if space in there]
+    if subscription.token is not None and len(found) < len(subscription.spaces or ()):
+        return Problem("not_found", "One of the spaces is beyond reach now.")
+    return found
 
 
 def spaces_of(row: SelectionRow) -> list[str] | Problem:

@@ -42,7 +42,7 @@ class Listener:
         self.last_id = last_id
         self.sent_tick = 0
         self.cursor = BEGINNING
-        self.first = HELLO
+        self.first = b""
         self.spaces: Sequence[str] = ()
         self.joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.wake = asyncio.Event()
@@ -54,8 +54,7 @@ class Listener:
 
     def join(self, tick: int, cursor: str, spaces: Sequence[str], first: bytes) -> None:
         """Begins the stream with `first`: all there is to send up to a tick. `spaces`: those it has then."""
-        self.sent_tick, self.cursor, self.spaces = tick, cursor, spaces
-        self.first += first
+        self.sent_tick, self.cursor, self.spaces, self.first = tick, cursor, spaces, first
         if not self.joined.done():
             self.joined.set_result(None)
 
@@ -64,12 +63,15 @@ class Listener:
             self.joined.set_exception(problem)
 
     def take(self) -> bytes:
-        """Everything it has not sent yet, perhaps nothing."""
-        piece, self.first = self.first, b""
+        """What comes next of all it has not sent yet, perhaps nothing."""
+        if self.first:  # by itself: many may share these bytes
+            piece, self.first = self.first, b""
+            return piece
         if self.sent_tick < self.feed.tick:
-            piece += self.selection.batch(self.sent_tick, self.cursor, self.feed)
+            piece = self.selection.batch(self.sent_tick, self.cursor, self.feed)
             self.sent_tick, self.cursor = self.feed.tick, self.feed.cursor
-        return piece
+            return piece
+        return b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application that answers with the stream."""

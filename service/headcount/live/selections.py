@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Container, Iterable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from headcount.live.events import Frame, LiveEvent, batch, dpu_event, list_event, space_event
-from headcount.wire.messages.counts import ChangesRow, FlippedRow
+from headcount.wire.messages.counts import FlippedRow
 from headcount.wire.problems import Problem
 
 if TYPE_CHECKING:  # which have a selection
@@ -31,10 +32,21 @@ EVERYTHING = Subscription()
 
 
 class Feed(Protocol):
-    """Where counts stand, encoded, up to which cursor."""
+    """Where counts stand, encoded, up to which cursor; and the selections that keep batches until the next tick."""
 
     frames: dict[str, Frame]
     cursor: str
+    batched: set[Selection]
+
+
+class News(NamedTuple):
+    """What one tick found. `changed`: spaces with another count than before."""
+
+    tick: int
+    is_all: bool
+    changed: set[str]
+    spaces: set[str]
+    deleted: set[str]
 
 
 class Selection:
@@ -43,11 +55,38 @@ class Selection:
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
         self.listeners: set[Listener] = set()
+        # Its listeners by client, and the spaces that count against the client's quota.
+        self.clients: Counter[str | None] = Counter()
+        self.booked: dict[str | None, int] = {}
+        # Whether its spaces are known; and whether all of them were counted, so that streams can begin.
+        self.is_loaded = False
+        self.is_ready = False
+        # Whether it was refused when its spaces were read again: who comes now hears why.
+        self.is_gone = False
         # By space, the tick in which its count changed last; the longest unchanged first.
         self.changed: dict[str, int] = {}
         # By event and subject, so that the newest wins.
         self.events: dict[tuple[str, str], LiveEvent] = {}
         self.batches: dict[int, bytes] = {}
+
+    def size(self) -> int | None:
+        """How many spaces it has; None where nobody knows yet."""
+        if self.subscription.spaces is not None:
+            return len(self.subscription.spaces)
+        return len(self.changed) if self.is_loaded else None
+
+    def indexed(self) -> Collection[str]:
+        """The spaces whose news concern it. One that is named and was deleted may come back."""
+        return self.subscription.spaces if self.subscription.spaces is not None else self.changed.keys()
+
+    def is_whole(self) -> bool:
+        """Whether a stream can begin with what is known: all is counted, and nothing of what was asked for is gone."""
+        names = self.subscription.spaces
+        return self.is_ready and not self.is_gone and (names is None or len(self.changed) == len(names))
+
+    def load(self, spaces: list[str], tick: int) -> None:
+        self.changed = dict.fromkeys(spaces, tick)
+        self.is_loaded = True
 
     def add_space_event(self, space: str, deleted: bool, tick: int) -> None:
         """Sends that something about the space itself changed."""
@@ -75,63 +114,58 @@ class Selection:
 
     def pass_on(
         self,
-        changed: set[str],
-        changes: ChangesRow,
+        news: News,
+        touched: set[str],
         loaded: list[str] | Problem | None,
         flipped: Sequence[FlippedRow],
-        tick: int,
+        frames: Container[str],
     ) -> bool:
-        """Takes in what a tick found; whether that is anything to its listeners. `loaded`: its spaces, where they were
-        read again."""
-        self.batches.clear()
+        """Takes in what a tick found; whether that is anything to its listeners. `touched`: those that are named in the
+        news and may be its own. `loaded`: its spaces, where they were read again. `frames`: the spaces that are
+        counted."""
         if self._is_refused(loaded):
             # Let them ask again, and hear why.
             for listener in self.listeners:
                 listener.end()
-        if changes.is_all:  # who joins just now gets no such event: what it lists afterwards is as new
-            self._add_event(("list", ""), list_event("stalled"), tick)
-        if loaded is None and not (changed or changes.spaces or changes.deleted or flipped):
-            return False
-        members = self.members(changes) if loaded is None else set() if isinstance(loaded, Problem) else set(loaded)
-        lost = self.changed.keys() - members
+        if news.is_all:  # who joins just now gets no such event: what it lists afterwards is as new
+            self._add_event(("list", ""), list_event("stalled"), news.tick)
+        if loaded is None:
+            lost = {space for space in touched if space in news.deleted and space in self.changed}
+            members = {space for space in touched if space in self.changed or space in news.spaces} - lost
+        else:
+            members = set() if isinstance(loaded, Problem) else set(loaded)
+        if self.is_ready:  # what could not be counted was deleted since, and the next tick says so
+            members = {space for space in members if space in frames}
+        if loaded is not None:
+            lost = self.changed.keys() - members
         for space in lost:
             del self.changed[space]
-            self.add_space_event(space, deleted=True, tick=tick)
-        updated = members.intersection(changes.spaces)
+            self.add_space_event(space, deleted=True, tick=news.tick)
+        updated = members & news.spaces
         for space in updated:
-            self.add_space_event(space, deleted=False, tick=tick)
-        moved = (members & changed) | (members - self.changed.keys())
+            self.add_space_event(space, deleted=False, tick=news.tick)
+        moved = (members & news.changed) | (members - self.changed.keys())
         for space in moved:
             self.changed.pop(space, None)
-            self.changed[space] = tick
+            self.changed[space] = news.tick
         flips = self.dpu_events(flipped)
         for dpu, encoded in flips.items():
-            self._add_event(("dpu", dpu), encoded, tick)
-        return bool(changes.is_all or lost or updated or moved or flips)
-
-    def members(self, changes: ChangesRow) -> set[str]:
-        """Its spaces after a change, where that is known without asking the database."""
-        return (self.changed.keys() - changes.deleted) | self.changed_by_name(changes)
-
-    def changed_by_name(self, changes: ChangesRow) -> set[str]:
-        """Spaces asked for by name that changed themselves, whether they were there before or not."""
-        return set(self.subscription.spaces or ()).intersection(changes.spaces) if changes.spaces else set()
+            self._add_event(("dpu", dpu), encoded, news.tick)
+        return bool(news.is_all or lost or updated or moved or flips)
 
     def follows_tree(self) -> bool:
         """Whether its spaces may be others when something is made, moved or retired."""
         return self.subscription.spaces is None or self.subscription.token is not None
 
     def _is_refused(self, loaded: list[str] | Problem | None) -> bool:
-        """Whether there is nothing more to send: one of several spaces is gone, so none was counted; or a limited
-        token reaches nothing any more, or not what was asked for. It must not look as if the spaces were gone."""
-        is_limited = self.subscription.token is not None
-        if isinstance(loaded, Problem):
-            return is_limited or self.subscription.spaces is not None
-        return is_limited and loaded == []
+        """Whether there is nothing more to send: a limited token reaches nothing any more, or not what was asked for.
+        It must not look as if the spaces were gone."""
+        return self.subscription.token is not None and (isinstance(loaded, Problem) or loaded == [])
 
     def batch(self, tick: int, cursor: str, feed: Feed) -> bytes:
         """All that happened after `tick`, whose cursor is given. Listeners that are as far share these bytes."""
         if tick not in self.batches:
+            feed.batched.add(self)
             events = [event.encoded for event in self.events.values() if event.tick > tick]
             spaces = takewhile(lambda space: self.changed[space] > tick, reversed(self.changed))
             counts = [feed.frames[space].encoded for space in spaces]

@@ -102,7 +102,8 @@ async def stream_counts(request: HttpRequest, asked: NamedDependency[LiveQuery])
     may have been missed, so list spaces and sensors again. With `Last-Event-ID` the stream begins with what changed
     since; after more than 2 minutes it begins with `list` and all counts. A comment comes at least every 15 seconds.
     """
-    spaces = tuple(dict.fromkeys(asked.space)) if asked.space is not None else None
+    # in one order, whoever asks: those who ask for the same share it
+    spaces = tuple(sorted(set(asked.space))) if asked.space is not None else None
     last_id = request.headers.get("last-event-id")
     listener = await services(request).live.listen(Subscription(spaces, asked.under), access_of(request), last_id)
     leave_door(request)

@@ -12,29 +12,36 @@ as $$
 #variable_conflict use_column
 declare
   v_own text := current_setting('headcount.token', true);
+  v_trees jsonb := core.list_asked_trees(selections);
   v_asked jsonb;
+  v_number text;
 begin
-  for v_asked in select s.asked from jsonb_array_elements(selections) with ordinality as s (asked, ordinal)
-    order by s.ordinal loop
-    spaces := null;
+  for v_asked, v_number in
+    select s.asked, s.ordinal::text from jsonb_array_elements(selections) with ordinality as s (asked, ordinal)
+    order by s.ordinal
+  loop
+    spaces := case when v_trees ? v_number then array(select jsonb_array_elements_text(v_trees -> v_number)) end;
     error := null;
     message := null;
     place := null;
     hint := null;
-    perform set_config('headcount.token', coalesce(v_asked ->> 'token', ''), true);
-    begin
-      spaces := array(
-        select s.id
-        from unnest(core.list_asked_spaces(
-          case when jsonb_typeof(v_asked -> 'spaces') = 'array'
-            then array(select jsonb_array_elements_text(v_asked -> 'spaces')) end,
-          v_asked ->> 'under')) with ordinality as a (space_id, ordinal)
-        join core.space s on s.space_id = a.space_id
-        order by a.ordinal);
-    exception when sqlstate 'PT404' or sqlstate 'PT422' then
-      get stacked diagnostics
-        error = returned_sqlstate, message = message_text, place = pg_exception_detail, hint = pg_exception_hint;
-    end;
+    if spaces is null then
+      perform set_config('headcount.token', coalesce(v_asked ->> 'token', ''), true);
+      begin
+        spaces := array(
+          select s.id
+          from unnest(core.list_asked_spaces(
+            case when jsonb_typeof(v_asked -> 'spaces') = 'array'
+              then array(select jsonb_array_elements_text(v_asked -> 'spaces')) end,
+            v_asked ->> 'under',
+            coalesce((v_asked ->> 'known_only')::boolean, false))) with ordinality as a (space_id, ordinal)
+          join core.space s on s.space_id = a.space_id
+          order by a.ordinal);
+      exception when sqlstate 'PT404' or sqlstate 'PT422' then
+        get stacked diagnostics
+          error = returned_sqlstate, message = message_text, place = pg_exception_detail, hint = pg_exception_hint;
+      end;
+    end if;
     return next;
   end loop;
   perform set_config('headcount.token', coalesce(v_own, ''), true);
@@ -43,6 +50,6 @@ $$;
 comment on function api.list_selections(jsonb) is
 'The spaces of many selections at once, as the live stream needs them: one row each, in the order given.
 
-selections: an array of {token, spaces, under}: on behalf of which limited token (null: of none), and what
+selections: an array of {token, spaces, under, known_only}: on behalf of which limited token (null: of none), and what
 api.list_counts would be asked for. spaces: their ids, in its order. error: the code of what api.list_counts would raise
 (PT404, PT422), with its message, place and hint; spaces is null then. A token that is no longer valid has none.';

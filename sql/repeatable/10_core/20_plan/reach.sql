@@ -65,25 +65,33 @@ as $$
 #variable_conflict use_column
 declare
   v_ids integer[];
-  v_under integer := case when under is not null then core.find_space(under, 'under') else core.get_reach() end;
+  v_missing text;
+  v_reach integer := core.get_reach();
+  v_under integer := case when under is not null then core.find_space(under, 'under') else v_reach end;
 begin
   if spaces is not null and under is not null then
     perform core.refuse(422, 'space and under cannot be combined.', 'under', 'Give one of them.');
   end if;
-  if spaces is not null and known_only then
+  if spaces is not null then
+    -- all names in one go: a look for each costs ten times as much
     select coalesce(array_agg(s.space_id order by n.place), '{}') into v_ids
     from (
       select a.id, min(a.place) as place from unnest(spaces) with ordinality as a (id, place) group by a.id
     ) n
     join core.space s on s.id = n.id
-    where core.is_space_in_reach(s.space_id);
-  elsif spaces is not null then
-    select array_agg(n.space_id order by n.place) into v_ids
-    from (
-      select core.find_space(s.id) as space_id, min(s.place) as place
-      from unnest(spaces) with ordinality as s (id, place)
-      group by s.id
-    ) n;
+    where v_reach is null or s.space_id in (
+      select r.space_id
+      from core.list_above(array(select t.space_id from core.space t where t.id = any (spaces))) r
+      where r.above_id = v_reach);
+    if not known_only
+      and cardinality(v_ids) < (select count(*) from (select distinct a.id from unnest(spaces) as a (id)) n) then
+      select a.id into v_missing
+      from unnest(spaces) with ordinality as a (id, place)
+      where not exists (select from core.space s where s.id = a.id and s.space_id = any (v_ids))
+      order by a.place
+      limit 1;
+      perform core.find_space(v_missing);  -- raises
+    end if;
   elsif v_under is not null then
     select array_agg(s.space_id order by s.id) into v_ids
     from core.space s
@@ -101,6 +109,63 @@ below it, or all by their ids. Retired spaces only where they are named.
 
 known_only: leave out spaces that are unknown or that the token does not reach. Errors: PT404 for such a space
 otherwise; PT422 for both spaces and under.';
+
+create or replace function core.list_asked_trees(selections jsonb)
+returns jsonb
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_own text := current_setting('headcount.token', true);
+  v_tokens text[];
+  v_reaches integer[];
+  v_token text;
+  v_asked bigint[];
+  v_roots integer[];
+begin
+  v_tokens := array(
+    select distinct coalesce(a.asked ->> 'token', '')
+    from jsonb_array_elements(selections) as a (asked)
+    where jsonb_typeof(a.asked -> 'spaces') is distinct from 'array');
+  foreach v_token in array v_tokens loop
+    perform set_config('headcount.token', v_token, true);
+    v_reaches := v_reaches || core.get_reach();
+  end loop;
+  perform set_config('headcount.token', coalesce(v_own, ''), true);
+
+  with tree as materialized (
+    select
+      a.ordinal, t.reach,
+      case when a.asked ->> 'under' is null then t.reach when u.retired_at is null then u.space_id end as root_id
+    from jsonb_array_elements(selections) with ordinality as a (asked, ordinal)
+    join unnest(v_tokens, v_reaches) as t (token, reach) on t.token = coalesce(a.asked ->> 'token', '')
+    left join core.space u on u.id = a.asked ->> 'under'
+    where jsonb_typeof(a.asked -> 'spaces') is distinct from 'array'
+  )
+  select array_agg(t.ordinal order by t.ordinal), array_agg(t.root_id order by t.ordinal) into v_asked, v_roots
+  from tree t
+  where t.root_id is not null
+    and (t.reach is null or (t.root_id, t.reach) in (
+      select l.space_id, l.above_id from core.list_above(array(select r.root_id from tree r)) l));
+
+  return coalesce((
+    select jsonb_object_agg(a.ordinal, m.ids)
+    from unnest(v_asked, v_roots) as a (ordinal, root_id)
+    join (
+      select b.root_id, jsonb_agg(s.id order by s.id) as ids
+      from core.list_subtrees(v_roots) b
+      join core.space s on s.space_id = b.space_id
+      where s.retired_at is null
+      group by b.root_id
+    ) m on m.root_id = a.root_id
+  ), '{}');
+end
+$$;
+comment on function core.list_asked_trees(jsonb) is
+'The ids that core.list_asked_spaces would find, by the number of the selection, of all that ask for a space and all
+below it, or for all that a limited token reaches. selections: as api.list_selections gets them. Left out: all spaces,
+unknown and retired ones, and those beyond reach.';
 
 create or replace function core.is_doorway_seen(doorway_id integer)
 returns boolean

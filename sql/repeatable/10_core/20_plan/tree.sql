@@ -20,6 +20,28 @@ $$;
 comment on function core.list_subtree(integer) is
 'A space and all spaces below it.';
 
+create or replace function core.list_subtrees(roots integer[])
+returns table (root_id integer, space_id integer)
+language plpgsql stable rows 1000
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with recursive below as (
+    select distinct r.space_id as root_id, r.space_id from unnest(roots) as r (space_id)
+    union all
+    select b.root_id, s.space_id
+    from below b
+    -- as in core.list_subtree
+    cross join lateral (select s.space_id from core.space s where s.parent_id = b.space_id offset 0) s
+  )
+  select b.root_id, b.space_id from below b;
+end
+$$;
+comment on function core.list_subtrees(integer[]) is
+'As core.list_subtree for many spaces at once: each with itself and all spaces below it.';
+
 create or replace function core.list_above(spaces integer[])
 returns table (space_id integer, above_id integer, steps integer)
 -- few, as a rule: what is joined to them is found by its index
