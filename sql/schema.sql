@@ -1505,6 +1505,12 @@ routine core.list_asked_spaces(text[],text,boolean)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
 
+routine core.list_asked_trees(jsonb)
+    arguments   selections jsonb
+    returns     jsonb
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_bi_blocks(timestamp with time zone,timestamp with time zone)
     arguments   from_at timestamp with time zone, until_at timestamp with time zone
     returns     TABLE(start_at timestamp with time zone)
@@ -1810,6 +1816,12 @@ routine core.list_subtree(integer)
     returns     SETOF integer
     as          sql stable
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.list_subtrees(integer[])
+    arguments   roots integer[]
+    returns     TABLE(root_id integer, space_id integer)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.list_sum_differences()
     returns     TABLE("check" text, item text, stored text, recomputed text)
