@@ -148,7 +148,7 @@ def add_history(connection: Connection, dpus: int, until: datetime, days: range,
     connection.execute("call core.run_upkeep()")
     rolled = time.perf_counter()
     connection.execute(SETTLE, {"recent": until - timedelta(hours=2)})
-    connection.execute("select core.rebase_live(array(select space_id from core.space))")
+    connection.execute("select core.rederive_live(array(select space_id from core.space))")
     connection.execute("vacuum analyze core.event")
     connection.execute("analyze")
     console.print(
@@ -205,7 +205,7 @@ def open_history(server: str, dpus: int, months: int, console: Console) -> tuple
     if not is_there:
         make_site(history, dpus)
         add_history(history, dpus, datetime.now(UTC), range(months * DAYS_A_MONTH), console)
-    history.execute("call core.rebase_due()")
+    history.execute("call core.rederive_due()")
     until = history.execute("select max(latest_time) from core.dpu_state").fetchone()
     if until is None or not isinstance(until[0], datetime):
         raise click.ClickException(f"Database {name} was not filled to the end: drop it.")

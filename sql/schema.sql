@@ -316,6 +316,13 @@ routine api.list_events(text,text,timestamp with time zone,timestamp with time z
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
+routine api.list_flipped_dpus(text[],text[])
+    arguments   dpus text[], tokens text[] DEFAULT '{}'::text[]
+    returns     TABLE(dpu text, state text, last_seen timestamp with time zone, at timestamp with time zone, mounted_in text, other_side text, spaces text[], seen_by text[], seen_at text[])
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.list_incidents(boolean,bigint,integer)
     arguments   open boolean DEFAULT NULL::boolean, after bigint DEFAULT NULL::bigint, max_rows integer DEFAULT 100
     returns     TABLE(id text, kind text, dpus text[], space text, started_at timestamp with time zone, ended_at timestamp with time zone, corrected boolean, absorbed_by text)
@@ -634,7 +641,7 @@ routine core.cancel_out_of_reach(integer[],timestamp with time zone)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
-routine core.cancel_untold(bigint[],timestamp with time zone)
+routine core.cancel_unsent(bigint[],timestamp with time zone)
     arguments   corrections bigint[], at timestamp with time zone
     returns     void
     as          plpgsql
@@ -867,6 +874,18 @@ routine core.derive_first_events(integer[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
+routine core.derive_signs(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   dpus integer[], signs timestamp with time zone[], received_at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.derive_stored(integer[],timestamp with time zone[],bigint[],integer[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], turning bigint[], received integer[], received_at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.describe_channels(integer[])
     arguments   channels integer[]
     returns     TABLE(id text, kind text, url text, recipients text[], events text[], under text, only_in_opening_hours boolean, muted_until timestamp with time zone, created_at timestamp with time zone, failing_since timestamp with time zone, out_of_reach boolean)
@@ -1066,7 +1085,7 @@ routine core.find_space(text,text)
     set         search_path=pg_catalog, pg_temp
 
 routine core.find_stretches(integer[],timestamp with time zone[],timestamp with time zone,bigint)
-    arguments   dpus integer[], signs timestamp with time zone[], listened_until timestamp with time zone, listened bigint, OUT ordinals bigint[], OUT old bigint[], OUT is_open boolean, OUT stretch_dpus integer[], OUT outages bigint[], OUT seconds integer[], OUT heards timestamp with time zone[], OUT counteds timestamp with time zone[], OUT backs timestamp with time zone[], OUT offlines timestamp with time zone[]
+    arguments   dpus integer[], signs timestamp with time zone[], listened_until timestamp with time zone, listened bigint, OUT ordinals bigint[], OUT old bigint[], OUT is_open boolean, OUT stretch_dpus integer[], OUT outages bigint[], OUT seconds integer[], OUT seen_ats timestamp with time zone[], OUT counteds timestamp with time zone[], OUT backs timestamp with time zone[], OUT offlines timestamp with time zone[]
     returns     record
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -1144,6 +1163,12 @@ routine core.get_first_taken()
     returns     timestamp with time zone
     as          sql stable
 
+routine core.get_flipped_parts(integer[],integer[],integer[],timestamp with time zone[],timestamp with time zone[])
+    arguments   owners integer[], part_dpus integer[], part_signs integer[], part_froms timestamp with time zone[], part_untils timestamp with time zone[], OUT numbers integer[], OUT dpus integer[], OUT signs integer[], OUT froms timestamp with time zone[], OUT untils timestamp with time zone[]
+    returns     record
+    as          plpgsql immutable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.get_give_up_after()
     returns     interval
     as          sql immutable
@@ -1179,6 +1204,11 @@ routine core.get_latest_time(timestamp with time zone)
     returns     timestamp with time zone
     as          sql stable
 
+routine core.get_listened(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     TABLE(listened bigint)
+    as          sql stable
+
 routine core.get_max_channels()
     returns     integer
     as          sql immutable
@@ -1198,11 +1228,6 @@ routine core.get_max_refused_of_dpu()
 
 routine core.get_max_tokens()
     returns     integer
-    as          sql immutable
-
-routine core.get_microseconds(timestamp with time zone,timestamp with time zone)
-    arguments   from_at timestamp with time zone, until_at timestamp with time zone
-    returns     bigint
     as          sql immutable
 
 routine core.get_middle(timestamp with time zone,timestamp with time zone)
@@ -1307,12 +1332,6 @@ routine core.get_state_since(text,timestamp with time zone,timestamp with time z
     returns     timestamp with time zone
     as          sql stable
 
-routine core.get_turned_parts(integer[],integer[],integer[],timestamp with time zone[],timestamp with time zone[])
-    arguments   owners integer[], part_dpus integer[], part_signs integer[], part_froms timestamp with time zone[], part_untils timestamp with time zone[], OUT numbers integer[], OUT dpus integer[], OUT signs integer[], OUT froms timestamp with time zone[], OUT untils timestamp with time zone[]
-    returns     record
-    as          plpgsql immutable
-    set         search_path=pg_catalog, pg_temp
-
 routine core.get_week(jsonb)
     arguments   opening_hours jsonb
     returns     tsmultirange
@@ -1328,24 +1347,6 @@ routine core.get_zone_instead(text)
     arguments   time_zone text
     returns     text
     as          sql stable
-    set         search_path=pg_catalog, pg_temp
-
-routine core.hear_dpus(integer[],timestamp with time zone[],timestamp with time zone,integer[],boolean,boolean[])
-    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone, refused integer[] DEFAULT '{}'::integer[], backfill boolean DEFAULT false, are_own boolean[] DEFAULT '{}'::boolean[]
-    returns     bigint[]
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
-
-routine core.hear_late(integer[],timestamp with time zone[],timestamp with time zone,boolean)
-    arguments   dpus integer[], signs timestamp with time zone[], received_at timestamp with time zone, backfill boolean
-    returns     void
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
-
-routine core.hear_stored(integer[],timestamp with time zone[],integer[],smallint[],bigint[],bigint[],integer[],timestamp with time zone,boolean)
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], ordinals bigint[], doubles bigint[], stored integer[], received_at timestamp with time zone, backfill boolean
-    returns     void
-    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.include_scopes(text[])
@@ -1499,18 +1500,6 @@ routine core.list_ahead(timestamp with time zone,timestamp with time zone)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.list_asked_spaces(text[],text,boolean)
-    arguments   spaces text[], under text, known_only boolean DEFAULT false
-    returns     integer[]
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
-
-routine core.list_asked_trees(jsonb)
-    arguments   selections jsonb
-    returns     jsonb
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp
-
 routine core.list_bi_blocks(timestamp with time zone,timestamp with time zone)
     arguments   from_at timestamp with time zone, until_at timestamp with time zone
     returns     TABLE(start_at timestamp with time zone)
@@ -1565,6 +1554,12 @@ routine core.list_counted_since(integer[],timestamp with time zone)
     as          plpgsql stable rows 10
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
+routine core.list_crossings(timestamp with time zone,timestamp with time zone)
+    arguments   low timestamp with time zone, high timestamp with time zone
+    returns     SETOF integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
 routine core.list_down_at(integer,timestamp with time zone,timestamp with time zone)
     arguments   dpu_id integer, started_at timestamp with time zone, at timestamp with time zone
     returns     TABLE(down_at timestamp with time zone)
@@ -1606,26 +1601,10 @@ routine core.list_flows(integer,timestamp with time zone,timestamp with time zon
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.list_heard_ids(text[],text[])
-    arguments   dpus text[], mac_addresses text[]
-    returns     integer[]
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp
-
-routine core.list_hung(timestamp with time zone)
-    arguments   at timestamp with time zone
-    returns     TABLE(dpu_id integer, mounted_id integer, other_id integer, space_id integer)
-    as          sql stable
-
 routine core.list_items(jsonb)
     arguments   items jsonb
     returns     TABLE(item jsonb, number bigint)
     as          sql immutable
-
-routine core.list_listened(timestamp with time zone)
-    arguments   at timestamp with time zone
-    returns     TABLE(listened bigint)
-    as          sql stable
 
 routine core.list_live_differences()
     returns     TABLE("check" text, item text, stored text, recomputed text)
@@ -1695,6 +1674,11 @@ routine core.list_parts(integer[],timestamp with time zone[],timestamp with time
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_placed(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     TABLE(dpu_id integer, mounted_id integer, other_id integer, space_id integer)
+    as          sql stable
+
 routine core.list_quarter_events(integer,timestamp with time zone,timestamp with time zone)
     arguments   dpu_id integer, from_at timestamp with time zone, until_at timestamp with time zone
     returns     TABLE(direction integer)
@@ -1719,6 +1703,18 @@ routine core.list_refused_dpus(integer[],timestamp with time zone[],timestamp wi
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_requested_spaces(text[],text,boolean)
+    arguments   spaces text[], under text, known_only boolean DEFAULT false
+    returns     integer[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
+
+routine core.list_requested_trees(jsonb)
+    arguments   selections jsonb
+    returns     jsonb
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_risky_routines()
     returns     SETOF oid
     as          sql stable
@@ -1732,6 +1728,12 @@ routine core.list_rollup_differences()
 routine core.list_schedules(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, time_zone text, reset_at text)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_seen_ids(text[],text[])
+    arguments   dpus text[], mac_addresses text[]
+    returns     integer[]
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -1834,12 +1836,6 @@ routine core.list_time_zones(text[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.list_turned_spaces(timestamp with time zone,timestamp with time zone)
-    arguments   low timestamp with time zone, high timestamp with time zone
-    returns     SETOF integer
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
-
 routine core.list_up_times(integer[],text[],tsmultirange[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], time_zones text[], weeks tsmultirange[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
     returns     TABLE(space_id integer, up tstzmultirange)
@@ -1921,23 +1917,29 @@ routine core.note_clocks(timestamp with time zone,integer[],timestamp with time 
     as          sql
     set         search_path=pg_catalog, pg_temp
 
+routine core.note_dpus_seen(integer[],timestamp with time zone[],timestamp with time zone,integer[],boolean,boolean[])
+    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone, refused integer[] DEFAULT '{}'::integer[], backfill boolean DEFAULT false, are_own boolean[] DEFAULT '{}'::boolean[]
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
+
 routine core.note_first_events(integer[],timestamp with time zone[],timestamp with time zone)
     arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
-routine core.note_heard(integer[],timestamp with time zone,boolean)
-    arguments   dpus integer[], received_at timestamp with time zone, is_receipt boolean DEFAULT true
-    returns     void
-    as          sql
-    set         search_path=pg_catalog, pg_temp
-
 routine core.note_heartbeat_clocks(timestamp with time zone,integer[],timestamp with time zone[],text[])
     arguments   received_at timestamp with time zone, dpus integer[], times timestamp with time zone[], verdicts text[]
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
+
+routine core.note_late_seen(integer[],timestamp with time zone[],timestamp with time zone,boolean)
+    arguments   dpus integer[], signs timestamp with time zone[], received_at timestamp with time zone, backfill boolean
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.note_listening(timestamp with time zone)
     arguments   at timestamp with time zone
@@ -1953,6 +1955,18 @@ routine core.note_replay(integer,integer,integer,integer)
 
 routine core.note_reruns(bigint[],text[],text[])
     arguments   ids bigint[], verdicts text[], details text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.note_seen(integer[],timestamp with time zone,boolean)
+    arguments   dpus integer[], received_at timestamp with time zone, is_receipt boolean DEFAULT true
+    returns     void
+    as          sql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.note_stored_seen(integer[],timestamp with time zone[],integer[],smallint[],bigint[],bigint[],integer[],timestamp with time zone,boolean)
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], ordinals bigint[], doubles bigint[], stored integer[], received_at timestamp with time zone, backfill boolean
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -2029,43 +2043,43 @@ routine core.read_cursor(text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.rebase_changed()
-    returns     void
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp
-
-routine core.rebase_due()
-    as          procedure plpgsql
-
-routine core.rebase_first_from(integer[])
-    arguments   dpus integer[]
-    returns     void
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
-
-routine core.rebase_live(integer[])
-    arguments   spaces integer[]
-    returns     void
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp; random_page_cost=1
-
-routine core.rebase_moved(timestamp with time zone)
-    arguments   at timestamp with time zone
-    returns     void
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp
-
-routine core.rebase_offline_after(integer[],timestamp with time zone)
-    arguments   dpus integer[], at timestamp with time zone DEFAULT clock_timestamp()
-    returns     void
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan; enable_seqscan=off
-
 routine core.rebuild_boundary(integer[])
     arguments   doorways integer[]
     returns     void
     as          sql
     set         search_path=pg_catalog, pg_temp
+
+routine core.rederive_changed()
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.rederive_due()
+    as          procedure plpgsql
+
+routine core.rederive_first_from(integer[])
+    arguments   dpus integer[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.rederive_live(integer[])
+    arguments   spaces integer[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; random_page_cost=1
+
+routine core.rederive_moved(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.rederive_offline_after(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone DEFAULT clock_timestamp()
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan; enable_seqscan=off
 
 routine core.refer_to_space(text,text)
     arguments   space text, place text
@@ -2137,12 +2151,6 @@ routine core.register_dpus(text[])
     as          sql
     set         search_path=pg_catalog, pg_temp
 
-routine core.register_heard(text[],text[],text[],integer[])
-    arguments   dpus text[], mac_addresses text[], senders text[], sender_sizes integer[]
-    returns     text
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp
-
 routine core.register_listed_dpus(jsonb,integer)
     arguments   dpus jsonb, many integer, OUT created jsonb
     returns     jsonb
@@ -2155,6 +2163,12 @@ routine core.register_listed_spaces(jsonb,integer)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.register_seen(text[],text[],text[],integer[])
+    arguments   dpus text[], mac_addresses text[], senders text[], sender_sizes integer[]
+    returns     text
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.register_spaces(text[])
     arguments   spaces text[]
     returns     void
@@ -2162,7 +2176,7 @@ routine core.register_spaces(text[])
     set         search_path=pg_catalog, pg_temp
 
 routine core.replace_outages(bigint[],integer[],bigint[],integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
-    arguments   replaced bigint[], dpus integer[], outages bigint[], seconds integer[], heards timestamp with time zone[], counteds timestamp with time zone[], backs timestamp with time zone[], offlines timestamp with time zone[], received_at timestamp with time zone
+    arguments   replaced bigint[], dpus integer[], outages bigint[], seconds integer[], seen_ats timestamp with time zone[], counteds timestamp with time zone[], backs timestamp with time zone[], offlines timestamp with time zone[], received_at timestamp with time zone
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -2207,18 +2221,6 @@ routine core.round_minutes(bigint)
 routine core.run_upkeep(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
     as          procedure plpgsql
-
-routine core.settle_signs(integer[],timestamp with time zone[],timestamp with time zone)
-    arguments   dpus integer[], signs timestamp with time zone[], received_at timestamp with time zone
-    returns     bigint[]
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
-
-routine core.settle_stored(integer[],timestamp with time zone[],bigint[],integer[],timestamp with time zone)
-    arguments   dpus integer[], times timestamp with time zone[], turning bigint[], received integer[], received_at timestamp with time zone
-    returns     void
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp
 
 routine core.share_plan()
     returns     void
@@ -2314,6 +2316,11 @@ routine core.tell_incidents(text[],bigint[],timestamp with time zone)
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
+
+routine core.to_microseconds(timestamp with time zone,timestamp with time zone)
+    arguments   from_at timestamp with time zone, until_at timestamp with time zone
+    returns     bigint
+    as          sql immutable
 
 routine core.try_compress(regclass)
     arguments   chunk regclass

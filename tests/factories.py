@@ -104,7 +104,7 @@ async def reset_unseen(connection: asyncpg.Connection, space: str) -> None:
             """,
             space,
         )
-    await connection.execute("call core.rebase_due()")
+    await connection.execute("call core.rederive_due()")
 
 
 async def listen(connection: asyncpg.Connection, start: datetime, end: datetime) -> None:
@@ -137,7 +137,7 @@ async def heard(connection: asyncpg.Connection, *heartbeats: tuple[str, datetime
     for dpu, at in heartbeats:
         await connection.execute("select core.register_dpus(array[$1])", dpu)
         await connection.execute(
-            "select core.hear_dpus(core.list_dpu_ids(array[$1]), array[$2::timestamptz], $2)", dpu, at
+            "select core.note_dpus_seen(core.list_dpu_ids(array[$1]), array[$2::timestamptz], $2)", dpu, at
         )
 
 

@@ -27,7 +27,7 @@ declare
   v_now timestamptz;
   v_spaces integer[];
   v_ids text[];
-  v_told text;
+  v_notified text;
 begin
   if exists (select from core.schedule h where h.superseded_at is null
     and core.get_zone_instead(h.time_zone) is not null) then
@@ -44,16 +44,16 @@ begin
     )
     select array_agg(m.space_id), array_agg(m.id),
       string_agg(distinct format('%s (now %s)', m.time_zone, m.instead), ', ')
-    into v_spaces, v_ids, v_told
+    into v_spaces, v_ids, v_notified
     from meant m;
     insert into core.live_change (space_id)
     select distinct b.space_id from unnest(v_spaces) as n (space_id)
     cross join lateral core.list_subtree(n.space_id) as b (space_id);
     perform core.note_change(spaces => v_spaces, ids => v_ids);
-    perform core.rebase_changed();
+    perform core.rederive_changed();
     raise warning using errcode = '01HC0',
       message = format('The time zone of %s space(s) was counted as a fixed offset, without summer time: %s.',
-        cardinality(v_spaces), v_told),
+        cardinality(v_spaces), v_notified),
       hint = 'Their days and daily resets are right now, for all of the past too. Give the new names in site files.';
   end if;
 end

@@ -27,8 +27,8 @@ async def refresh(owner: asyncpg.Connection) -> None:
     await owner.execute("call core.refresh_rollups()")
 
 
-async def rebase_due(owner: asyncpg.Connection) -> None:
-    await owner.execute("call core.rebase_due()")
+async def rederive_due(owner: asyncpg.Connection) -> None:
+    await owner.execute("call core.rederive_due()")
 
 
 async def lag(owner: asyncpg.Connection, until: datetime) -> None:

@@ -23,7 +23,7 @@ TOO_OLD = datetime(1999, 1, 1, tzinfo=NOON.tzinfo)
 TICK = """
 select core.note_listening($1), core.turn_offline($1), core.update_incidents($1)
 """
-HEAR = "select core.hear_dpus($1, $2, $3, refused => $4, backfill => $5)"
+HEAR = "select core.note_dpus_seen($1, $2, $3, refused => $4, backfill => $5)"
 STORE = "select cardinality(s.ordinals) from core.store_events($1, $2, $3, $4, $5, $6) s"
 DEFAULT = "create or replace function core.get_offline_after() returns integer language sql immutable as 'select {}'"
 
@@ -205,7 +205,7 @@ class World:
         else:
             self.sensors[name].own = said
             await self.connection.execute("update core.dpu set offline_after_seconds = $2 where id = $1", name, said)
-        await self.rebase()
+        await self.rederive()
 
     async def move(self, name: str) -> None:
         """Somebody hangs it up, or takes it down."""
@@ -215,11 +215,13 @@ class World:
         await self.connection.execute(
             "select core.place_dpu($1, $2, $3, $4, null, $4)", self.dpus[name], *where, self.clock
         )
-        await self.connection.execute("select core.rebase_changed()")
-        await self.rebase()
+        await self.connection.execute("select core.rederive_changed()")
+        await self.rederive()
 
-    async def rebase(self) -> None:
-        await self.connection.execute("select core.rebase_offline_after($1, $2)", list(self.dpus.values()), self.clock)
+    async def rederive(self) -> None:
+        await self.connection.execute(
+            "select core.rederive_offline_after($1, $2)", list(self.dpus.values()), self.clock
+        )
         self.arm(await self.listening())
 
     def arm(self, listening: list[Period] | None = None) -> None:

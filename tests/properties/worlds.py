@@ -525,7 +525,7 @@ class Player:
                 days = timedelta(days=3)
                 await rollups.compress(self.owner, step.around - days, step.around + days, step.every)
             case RebaseDue():
-                await rollups.rebase_due(self.owner)
+                await rollups.rederive_due(self.owner)
 
     async def request(self, step: Step, refused: Refused | None, excused: bool) -> Any:
         if isinstance(step, Send):

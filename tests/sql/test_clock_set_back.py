@@ -52,18 +52,18 @@ async def test_a_reset_that_is_still_to_come_does_not_count(owner: asyncpg.Conne
     await set_clock(owner, HOUR)
     if not is_daily:
         await owner.execute("select api.record_reset(space => 'house', count => 100)")
-    await owner.execute("call core.rebase_due()")
+    await owner.execute("call core.rederive_due()")
     assert await count_now(owner) == (0 if is_daily else 100)
 
     await set_clock(owner)
     assert await count_now(owner) == 7
     assert await differences(owner) == []
-    await owner.execute("call core.rebase_due()")
+    await owner.execute("call core.rederive_due()")
     assert await count_now(owner) == 7
     assert await differences(owner) == []
     await set_clock(owner, HOUR + timedelta(minutes=1))
     assert await count_now(owner) == (0 if is_daily else 100), "and then it comes"
-    await owner.execute("call core.rebase_due()")
+    await owner.execute("call core.rederive_due()")
     assert await count_now(owner) == (0 if is_daily else 100)
     assert await differences(owner) == []
 
@@ -79,7 +79,7 @@ async def test_the_feed_tells_of_a_reset_each_time_the_clock_passes_it(
     for ahead, expected in ((55, 0), (60, 0), (112, 100)):
         await set_clock(owner, timedelta(seconds=ahead))
         if is_taken_in:
-            await owner.execute("call core.rebase_due()")
+            await owner.execute("call core.rederive_due()")
         changes = await calls.list_changes(owner, cursor)
         assert not changes.is_all
         assert ("house" in changes.counts) == (ahead != 60)

@@ -115,7 +115,7 @@ async def beat(
     """Heartbeats as if it were then."""
     await connection.execute(
         """
-        select core.hear_dpus(
+        select core.note_dpus_seen(
           core.list_dpu_ids($1), array_fill($2::timestamptz, array[cardinality($1::text[])]), $3, backfill => $4)
         """,
         list(dpus),
@@ -631,7 +631,7 @@ async def test_silence_from_before_it_was_armed_does_not_count(
 
     async def say(seconds_: int | None, at: datetime) -> None:
         await connection.execute("update core.dpu set offline_after_seconds = $1", seconds_)
-        await connection.execute("select core.rebase_offline_after(core.list_dpu_ids(array['d']), $1)", at)
+        await connection.execute("select core.rederive_offline_after(core.list_dpu_ids(array['d']), $1)", at)
 
     armed = NOON + timedelta(hours=9)
     assert await state(connection, "d", armed) == "quiet"
@@ -772,10 +772,10 @@ async def test_the_incident_of_one_that_is_taken_down_ends_and_goes_on_where_it_
     assert await incidents(connection) == [("dpu_offline", None)]
     # as planned, in a while: this time nobody changes the floor plan just then
     await place(connection, "d", None, NOON + seconds(13))
-    await connection.execute("select core.rebase_moved($1)", NOON + seconds(12))
+    await connection.execute("select core.rederive_moved($1)", NOON + seconds(12))
     await run(connection, NOON + seconds(11), NOON + seconds(12))
     assert await incidents(connection) == [("dpu_offline", None)]
-    await connection.execute("select core.rebase_moved($1)", NOON + seconds(13))
+    await connection.execute("select core.rederive_moved($1)", NOON + seconds(13))
     await run(connection, NOON + seconds(13), NOON + seconds(14))
     assert await incidents(connection) == [("dpu_offline", 13)]
     # that it is heard while it hangs nowhere moves nothing

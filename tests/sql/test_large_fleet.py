@@ -30,7 +30,7 @@ QUESTIONS = {
     "a late event": "select * from api.record_events('{dpu-1}', array[now() - interval '1 day'], '{1}', '{0}')",
     "a placement": "select * from api.record_placement('dpu-1', 'door-2', 'room-2')",
     "a site that changes": """select * from api.apply_site('{"dpus": [{"id": "dpu-1", "name": "other"}]}')""",
-    "a sensor that turned": "select * from api.list_turned_dpus('{dpu-1}')",
+    "a sensor that turned": "select * from api.list_flipped_dpus('{dpu-1}')",
     "silent sensors": "select api.detect_outages()",
     "spaces that are full": "select api.detect_over_capacity()",
     "a heartbeat": "select * from api.record_heartbeats('{dpu-1}', '{null}', array[now()])",

@@ -287,11 +287,11 @@ async def test_the_upkeep_does_not_wait_for_those_who_store_events(
     try:
         async with other.transaction():
             await record(other, [("front", NOON, 1)])
-            await asyncio.wait_for(connection.execute("call core.rebase_due()"), 30)
+            await asyncio.wait_for(connection.execute("call core.rederive_due()"), 30)
             assert await connection.fetchval(due) == 2
     finally:
         await other.close()
-    await connection.execute("call core.rebase_due()")
+    await connection.execute("call core.rederive_due()")
     assert await connection.fetchval(due) == 0
     assert await differences(connection) == []
 

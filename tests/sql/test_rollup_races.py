@@ -256,7 +256,7 @@ class Race:
         await asyncio.sleep(CHANCE.random() * 0.3)
 
     async def _rebase(self, connection: asyncpg.Connection) -> None:
-        await connection.execute("call core.rebase_due()")
+        await connection.execute("call core.rederive_due()")
         await asyncio.sleep(CHANCE.random() * 0.5)
 
     async def _change(self, connection: asyncpg.Connection) -> None:

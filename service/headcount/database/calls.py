@@ -271,7 +271,7 @@ async def list_sensors(session: Session, space: str | None = None, state: str | 
 
 
 @call
-async def list_turned_dpus(
+async def list_flipped_dpus(
     session: Session, dpus: Sequence[str], tokens: Sequence[str] = ()
 ) -> list[counts.FlippedRow]:
     raise Declared

@@ -352,7 +352,7 @@ class Live:
     async def _list_flips(self, dpus: list[str], tokens: Iterable[str | None]) -> dict[str, FlippedRow]:
         if not dpus:
             return {}
-        rows = await calls.list_turned_dpus(
+        rows = await calls.list_flipped_dpus(
             self.database, dpus, sorted({token for token in tokens if token is not None})
         )
         return {row.dpu: row for row in rows}

@@ -98,7 +98,7 @@ export class Details {
     this.#render();
   }
 
-  // The zone of the space that it hangs at; that of the browser, where there is none.
+  // The zone of the space that it is placed at; that of the browser, where there is none.
   get #zone() {
     const sides = [this.#dpu?.placement?.mounted_in, ...(this.#doorway?.sides ?? [])];
     return sides.map((id) => this.space(id)).find(Boolean)?.effective_time_zone;

@@ -22,7 +22,7 @@ export class Grid {
   #frame = null;
   #total = 0;
 
-  // onChoose: a sensor. now: what time it is. where: in words, at which space a sensor hangs.
+  // onChoose: a sensor. now: what time it is. where: in words, at which space a sensor is placed.
   constructor({ onChoose, now, where }) {
     Object.assign(this, { onChoose, now, where });
     new ResizeObserver(() => {

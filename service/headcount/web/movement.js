@@ -86,7 +86,7 @@ export class Movement {
     rows.insertBefore(row, older ?? null);
   }
 
-  // The name of the doorway above which a DPU hangs.
+  // The name of the doorway above which a DPU is placed.
   #doorway(dpu) {
     if (!this.#doorways.has(dpu)) this.#doorways.set(dpu, findDoorway(dpu).catch(() => dpu));
     return this.#doorways.get(dpu);

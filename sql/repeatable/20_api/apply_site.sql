@@ -87,8 +87,8 @@ begin
     end if;
     return next;
   end loop;
-  perform core.rebase_offline_after(v_moved);
-  perform core.rebase_changed();
+  perform core.rederive_offline_after(v_moved);
+  perform core.rederive_changed();
   if cardinality(v_moved) >= v_many then
     analyze core.doorway, core.boundary, core.placement, core.live_space, core.live_flow;
   end if;

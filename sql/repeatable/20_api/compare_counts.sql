@@ -31,15 +31,15 @@ declare
   v_afters integer[];
   v_values bigint[];      -- by how many people each makes the count another one
   -- questions: the sums of which parts in (since, at]
-  v_asked integer[];
+  v_requested integer[];
   v_sinces timestamptz[];
   v_bases bigint[];
   -- parts that count otherwise
-  v_turned integer[];
-  v_turned_dpus integer[];
-  v_turned_signs integer[];
-  v_turned_froms timestamptz[];
-  v_turned_untils timestamptz[];
+  v_flipped integer[];
+  v_flipped_dpus integer[];
+  v_flipped_signs integer[];
+  v_flipped_froms timestamptz[];
+  v_flipped_untils timestamptz[];
   -- differences
   v_found integer[];
   v_found_froms timestamptz[];
@@ -54,8 +54,8 @@ begin
   v_values := core.get_reset_values(
     v_reset_numbers, v_reset_ats, v_befores, v_afters, v_owners, v_dpus, v_signs, v_froms, v_untils);
   select t.numbers, t.dpus, t.signs, t.froms, t.untils
-  into v_turned, v_turned_dpus, v_turned_signs, v_turned_froms, v_turned_untils
-  from core.get_turned_parts(v_owners, v_dpus, v_signs, v_froms, v_untils) t;
+  into v_flipped, v_flipped_dpus, v_flipped_signs, v_flipped_froms, v_flipped_untils
+  from core.get_flipped_parts(v_owners, v_dpus, v_signs, v_froms, v_untils) t;
 
   select array_agg(c.number), array_agg(c.from_at), array_agg(c.to_at), array_agg(c.at), array_agg(c.value)
   into v_found, v_found_froms, v_found_tos, v_found_ats, v_found_changes
@@ -65,8 +65,8 @@ begin
       (array_agg(d.at order by abs(d.value) desc, d.at))[1] as at,
       (array_agg(d.value order by abs(d.value) desc, d.at))[1] as value
     from core.list_count_changes(
-      v_reset_numbers, v_reset_ats, v_values, v_turned, v_turned_dpus, v_turned_signs, v_turned_froms,
-      v_turned_untils) d
+      v_reset_numbers, v_reset_ats, v_values, v_flipped, v_flipped_dpus, v_flipped_signs, v_flipped_froms,
+      v_flipped_untils) d
     where d.value <> 0
     group by d.number
   ) c;
@@ -74,7 +74,7 @@ begin
   -- the count before, where it differs most
   select array_agg(2 * c.number order by c.place), array_agg(coalesce(b.at, '-infinity') order by c.place),
     array_agg(coalesce(b.before, 0) order by c.place)
-  into v_asked, v_sinces, v_bases
+  into v_requested, v_sinces, v_bases
   from unnest(v_found, v_found_ats) with ordinality as c (number, at, place)
   left join lateral (
     select r.at, r.before
@@ -90,7 +90,7 @@ begin
   from unnest(v_found, v_found_froms, v_found_tos, v_found_ats, v_found_changes, v_bases)
     with ordinality as c (number, from_at, to_at, at, value, base, question)
   join jsonb_array_elements(v_spaces) with ordinality as s (value, number) on s.number = c.number
-  left join core.sum_questions(v_asked, v_sinces, v_found_ats, v_owners, v_dpus, v_signs, v_froms, v_untils) n
+  left join core.sum_questions(v_requested, v_sinces, v_found_ats, v_owners, v_dpus, v_signs, v_froms, v_untils) n
     on n.question = c.question
   order by abs(c.value) desc, 1;
 end

@@ -24,7 +24,7 @@ begin
     end;
   end if;
   perform core.put_space(space, '{"retired": true}', v_now);
-  perform core.rebase_changed();
+  perform core.rederive_changed();
   return true;
 end
 $$;

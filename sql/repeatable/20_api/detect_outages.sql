@@ -5,17 +5,17 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz;
-  v_turned integer;
+  v_flipped integer;
 begin
   if not core.try_lock('core.lock_outage') then
     return null;
   end if;
   v_now := clock_timestamp();
   perform core.note_listening(v_now);
-  perform core.rebase_moved(v_now);
-  v_turned := core.turn_offline(v_now);
+  perform core.rederive_moved(v_now);
+  v_flipped := core.turn_offline(v_now);
   perform core.update_incidents(v_now);
-  return v_turned;
+  return v_flipped;
 end
 $$;
 comment on function api.detect_outages() is

@@ -10,7 +10,7 @@ declare
   v_watch core.capacity_watch;
   v_spaces integer[];
   v_kinds text[];
-  v_turned integer[];
+  v_flipped integer[];
   v_details jsonb[];
 begin
   -- one at a time; and nobody turns up to wait
@@ -48,7 +48,7 @@ begin
     where s.space_id = any (v_spaces) and s.retired_at is null and (s.capacity is not null or f.space_id is not null));
   select
     array_agg(t.kind order by t.id), array_agg(t.space_id order by t.id), array_agg(t.details order by t.id)
-  into v_kinds, v_turned, v_details
+  into v_kinds, v_flipped, v_details
   from (
     select
       s.id, s.space_id, case when f.space_id is null then 'over_capacity' else 'capacity_ok' end as kind,
@@ -63,21 +63,21 @@ begin
       else s.capacity is null or c.raw_count <= greatest(least(s.capacity::bigint * 95 / 100, s.capacity - 1), 0)
     end
   ) t;
-  if v_turned is null then
+  if v_flipped is null then
     return 0;
   end if;
-  with turned as (
-    select t.space_id, t.kind from unnest(v_turned, v_kinds) as t (space_id, kind)
+  with crossed as (
+    select t.space_id, t.kind from unnest(v_flipped, v_kinds) as t (space_id, kind)
   ),
   gone as (
-    delete from core.full_space f using turned t where t.space_id = f.space_id and t.kind = 'capacity_ok'
+    delete from core.full_space f using crossed t where t.space_id = f.space_id and t.kind = 'capacity_ok'
   )
   insert into core.full_space (space_id, since)
-  select t.space_id, v_now from turned t where t.kind = 'over_capacity';
+  select t.space_id, v_now from crossed t where t.kind = 'over_capacity';
   perform core.add_notices(
-    v_kinds, array_fill(null::bigint, array[cardinality(v_turned)]), v_turned,
-    array_fill(v_now, array[cardinality(v_turned)]), v_details);
-  return cardinality(v_turned);
+    v_kinds, array_fill(null::bigint, array[cardinality(v_flipped)]), v_flipped,
+    array_fill(v_now, array[cardinality(v_flipped)]), v_details);
+  return cardinality(v_flipped);
 end
 $$;
 comment on function api.detect_over_capacity() is

@@ -49,7 +49,7 @@ $$;
 comment on function api.get_availability(text, timestamptz, timestamptz) is
 'How much of [from_at, to_at) a DPU was online: by default the 24 hours before to_at, by default now.
 
-Only the time from its first sign of life until now counts; for a limited token, only while the DPU hung above its
+Only the time from its first sign of life until now counts; for a limited token, only while the DPU was placed above its
 doorways. Time in which nobody listened counts as the state before it; time in which silence means nothing counts as
 online. availability: online_seconds / (online_seconds + offline_seconds), null where both are 0. froms, untils: when it
 was offline, within the range. Errors: PT404; PT422 for an empty range.';

@@ -34,7 +34,7 @@ begin
     return;
   end if;
 
-  -- what changes with time alone is looked for every 5 seconds where no count hangs on it
+  -- what changes with time alone is looked for every 5 seconds where no count depends on it
   v_is_check := v_old.checked_at <= v_now - interval '5 seconds' or v_old.at > v_now;
   with change as materialized (
     select c.* from core.list_noted(v_old.snapshot, v_low) c
@@ -60,7 +60,7 @@ begin
     counts := array(
       select c.id from unnest(counts) as c (id)
       union
-      select s.id from core.list_turned_spaces(least(v_old.checked_at, v_now), v_high) t (space_id) join core.space s
+      select s.id from core.list_crossings(least(v_old.checked_at, v_now), v_high) t (space_id) join core.space s
         on s.space_id = t.space_id);
   end if;
   spaces := array(select c.id from unnest(v_changed) as c (id) where c.id in (select s.id from core.space s));

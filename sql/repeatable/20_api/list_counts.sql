@@ -24,7 +24,7 @@ as $$
 #variable_conflict use_column
 declare
   v_at timestamptz := at;
-  v_ids integer[] := core.list_asked_spaces(spaces, under, known_only);
+  v_ids integer[] := core.list_requested_spaces(spaces, under, known_only);
 begin
   return query
   select c.at, c.space, c.count, c.raw_count, c.since, c.capacity, c.utilization, c.dpus_placed, c.dpus_online,

@@ -65,5 +65,5 @@ comment on function api.list_dpus(text, text, boolean, text, integer, boolean) i
 'DPUs in order of their ids, as api.get_dpu.
 
 space: those above a doorway of that space or of one below it; state: online, offline, quiet, never_seen or retired;
-placed: whether they hang anywhere now; after: the id behind which to go on; retired: those that are no longer in use,
-and no others. Errors: PT404 for an unknown space.';
+placed: whether they are placed anywhere now; after: the id behind which to go on; retired: those that are no longer in
+use, and no others. Errors: PT404 for an unknown space.';

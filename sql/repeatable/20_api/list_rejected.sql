@@ -43,6 +43,6 @@ They are kept for 30 days.
 before_at, before_id: received_at and id of the one behind which to go on. rerun: instead those that were run again and
 went in, at rerun_at. time, direction and sequence are null where the event could not be decoded; body: the first 1,000
 characters of the text where it could not; else null. token: the id of the token that sent it; null: it came without
-one, or a limited token asks. A limited token sees what DPUs sent while they hung at its doorways. It does not see what
-another limited token sent about DPUs outside that token''s space, nor what others sent about a time at which the DPU
-hung elsewhere.';
+one, or a limited token asks. A limited token sees what DPUs sent while they were placed at its doorways. It does not
+see what another limited token sent about DPUs outside that token''s space, nor what others sent about a time at which
+the DPU were placed elsewhere.';

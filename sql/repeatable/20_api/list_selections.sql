@@ -12,12 +12,12 @@ as $$
 #variable_conflict use_column
 declare
   v_own text := current_setting('headcount.token', true);
-  v_trees jsonb := core.list_asked_trees(selections);
-  v_asked jsonb;
+  v_trees jsonb := core.list_requested_trees(selections);
+  v_requested jsonb;
   v_number text;
 begin
-  for v_asked, v_number in
-    select s.asked, s.ordinal::text from jsonb_array_elements(selections) with ordinality as s (asked, ordinal)
+  for v_requested, v_number in
+    select s.selection, s.ordinal::text from jsonb_array_elements(selections) with ordinality as s (selection, ordinal)
     order by s.ordinal
   loop
     spaces := case when v_trees ? v_number then array(select jsonb_array_elements_text(v_trees -> v_number)) end;
@@ -26,15 +26,15 @@ begin
     place := null;
     hint := null;
     if spaces is null then
-      perform set_config('headcount.token', coalesce(v_asked ->> 'token', ''), true);
+      perform set_config('headcount.token', coalesce(v_requested ->> 'token', ''), true);
       begin
         spaces := array(
           select s.id
-          from unnest(core.list_asked_spaces(
-            case when jsonb_typeof(v_asked -> 'spaces') = 'array'
-              then array(select jsonb_array_elements_text(v_asked -> 'spaces')) end,
-            v_asked ->> 'under',
-            coalesce((v_asked ->> 'known_only')::boolean, false))) with ordinality as a (space_id, ordinal)
+          from unnest(core.list_requested_spaces(
+            case when jsonb_typeof(v_requested -> 'spaces') = 'array'
+              then array(select jsonb_array_elements_text(v_requested -> 'spaces')) end,
+            v_requested ->> 'under',
+            coalesce((v_requested ->> 'known_only')::boolean, false))) with ordinality as a (space_id, ordinal)
           join core.space s on s.space_id = a.space_id
           order by a.ordinal);
       exception when sqlstate 'PT404' or sqlstate 'PT422' then

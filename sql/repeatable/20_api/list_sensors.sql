@@ -22,7 +22,7 @@ declare
   v_state text := state;
   v_reach integer[] := core.list_reach();
   v_within integer[] := v_reach;   -- spaces that are asked for; null: all
-  v_dpus integer[];   -- that hang above their doorways; null: all
+  v_dpus integer[];   -- that are placed above their doorways; null: all
 begin
   if space is not null then
     v_within := array(select core.list_subtree(core.find_space(space)));
@@ -49,7 +49,7 @@ begin
   ) n
   left join core.dpu_clock k on k.dpu_id = d.dpu_id
   left join core.count_refusals(v_now) f on f.dpu = d.id
-  left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id and (v_dpus is null or h.dpu_id = any (v_dpus))
+  left join core.list_placed(v_now) h on h.dpu_id = d.dpu_id and (v_dpus is null or h.dpu_id = any (v_dpus))
   left join core.space p
     on p.space_id = case when v_reach is null or h.space_id = any (v_reach) then h.space_id else h.other_id end
     and (v_reach is null or p.space_id = any (v_reach))
@@ -64,7 +64,7 @@ comment on function api.list_sensors(text, text) is
 'All DPUs as sensors, those that are offline first, then by id.
 
 space: those above a doorway of that space or of one below it; in the answer the space that a DPU is mounted in, or,
-mounted outside, the other one (null: it hangs nowhere). state: online, offline, quiet (silent, but its silence means
-nothing), never_seen or retired; without it those that are retired are left out. last_seen: when it was heard from last.
-since: from when on it has been in this state, null for never_seen and retired. rejected_last_day, clock: as
+mounted outside, the other one (null: it is placed nowhere). state: online, offline, quiet (silent, but its silence
+means nothing), never_seen or retired; without it those that are retired are left out. last_seen: when it was heard from
+last. since: from when on it has been in this state, null for never_seen and retired. rejected_last_day, clock: as
 api.get_dpu. Errors: PT404 for an unknown space.';

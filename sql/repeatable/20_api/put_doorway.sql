@@ -16,7 +16,7 @@ begin
     if v_change <> 'unchanged' then
       perform core.rebuild_boundary(array(select d.doorway_id from core.doorway d where d.id = doorway));
     end if;
-    perform core.rebase_changed();
+    perform core.rederive_changed();
   end if;
   return query
   select v_change = 'created', d.* from api.get_doorway(doorway) d;

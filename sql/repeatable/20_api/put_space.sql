@@ -30,7 +30,7 @@ begin
     v_now := core.lock_plan();
     perform core.check_room(v_spaces, '');
     v_change := core.put_space(space, patch, v_now);
-    perform core.rebase_changed();
+    perform core.rederive_changed();
   end if;
   return query
   select v_change = 'created', s.* from core.describe_spaces(array[core.find_space(space)]) s;

@@ -21,7 +21,7 @@ declare
   v_ids integer[];
   v_unregistered text;  -- why unknown DPUs are not registered
   v_verdicts text[];
-  v_heard bigint[];
+  v_seen bigint[];
   v_news bigint[];
 begin
   if cardinality(mac_addresses) <> cardinality(dpus) or cardinality(times) <> cardinality(dpus) then
@@ -30,14 +30,14 @@ begin
 
   -- the floor plan stays as it is until the end of this transaction
   perform core.share_plan();
-  v_ids := core.list_heard_ids(dpus, mac_addresses);
+  v_ids := core.list_seen_ids(dpus, mac_addresses);
   if core.get_reach() is not null then
     v_now := clock_timestamp();
     v_ids := core.list_reached_ids(v_ids, array(
       select coalesce(n.time, v_now) from unnest(times) with ordinality as n (time, ordinal) order by n.ordinal));
   elsif auto_register and array_position(v_ids, null) is not null then
-    v_unregistered := core.register_heard(dpus, mac_addresses, senders, sender_sizes);
-    v_ids := core.list_heard_ids(dpus, mac_addresses);
+    v_unregistered := core.register_seen(dpus, mac_addresses, senders, sender_sizes);
+    v_ids := core.list_seen_ids(dpus, mac_addresses);
   end if;
 
   v_now := clock_timestamp();
@@ -46,20 +46,20 @@ begin
     from unnest(v_ids, times) with ordinality as n (dpu_id, time, ordinal)
     order by n.ordinal);
   -- one that is repeated within the arrays counts once
-  v_heard := array(
+  v_seen := array(
     select min(n.ordinal)
     from unnest(v_ids, times, v_verdicts) with ordinality as n (dpu_id, time, verdict, ordinal)
     where n.verdict is null
     group by n.dpu_id, least(n.time, v_now));
-  v_news := core.hear_dpus(
-    array(select v_ids[o] from unnest(v_heard) as o), array(select least(times[o], v_now) from unnest(v_heard) as o),
+  v_news := core.note_dpus_seen(
+    array(select v_ids[o] from unnest(v_seen) as o), array(select least(times[o], v_now) from unnest(v_seen) as o),
     v_now,
     array(
       select distinct n.dpu_id from unnest(v_ids, v_verdicts) as n (dpu_id, verdict)
       where n.verdict is not null and n.dpu_id is not null and not backfill),
     backfill,
-    are_own => array(select times[o] is not null from unnest(v_heard) as o));
-  v_news := array(select v_heard[o] from unnest(v_news) as o);
+    are_own => array(select times[o] is not null from unnest(v_seen) as o));
+  v_news := array(select v_seen[o] from unnest(v_news) as o);
   perform core.note_heartbeat_clocks(v_now, v_ids, times, v_verdicts);
 
   return query
@@ -92,5 +92,5 @@ how many each, in order; each token can register so many unknown DPUs.
 
 A late heartbeat corrects outages of the past. The receipt of one that is not a duplicate is a sign of life too, also
 where it is refused; not with backfill, for heartbeats that were kept for some time. A DPU that sends heartbeats is
-armed: from then on its silence counts. A limited token can report DPUs that hung above its doorways at that time; all
-others are unknown_dpu. Errors: PT422 for arrays of different lengths.';
+armed: from then on its silence counts. A limited token can report DPUs that were placed above its doorways at that
+time; all others are unknown_dpu. Errors: PT422 for arrays of different lengths.';

@@ -22,13 +22,14 @@ begin
   v_dpu_id := core.find_dpu(dpu);
   from_at := coalesce(from_at, recorded_at);
   if core.place_dpu(v_dpu_id, doorway, mounted_in, from_at, until_at, recorded_at) <> 'unchanged' then
-    perform core.rebase_offline_after(array[v_dpu_id]);
+    perform core.rederive_offline_after(array[v_dpu_id]);
   end if;
-  perform core.rebase_changed();
+  perform core.rederive_changed();
 end
 $$;
 comment on function api.record_placement(text, text, text, timestamptz, timestamptz) is
-'Records where a DPU hangs during [from_at, until_at), which may lie in the past: its events in this period count there.
+'Records where a DPU is placed during [from_at, until_at), which may lie in the past: its events in this period count
+there.
 
 from_at null: now; until_at null: until further notice. Null doorway: it is taken down. Earlier placements are
 superseded for this period and stay outside it. Errors: PT404 for an unknown DPU; PT422 if mounted_in is not a side of

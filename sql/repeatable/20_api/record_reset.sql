@@ -36,7 +36,7 @@ begin
   returning r.reset_id into v_replaces_id;
   insert into core.reset (space_id, at, count, recorded_at, replaces_id)
   values (v_space_id, v_at, v_count, record_reset.recorded_at, v_replaces_id);
-  perform core.rebase_live(array[v_space_id]);
+  perform core.rederive_live(array[v_space_id]);
   at := v_at;
 end
 $$;

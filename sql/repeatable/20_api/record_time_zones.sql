@@ -63,7 +63,7 @@ begin
     where h.reset_at <> 'never';
     perform core.note_change(spaces => v_spaces,
       ids => array(select s.id from core.space s where s.space_id = any (v_spaces)));
-    perform core.rebase_changed();
+    perform core.rederive_changed();
   end if;
 
   return query

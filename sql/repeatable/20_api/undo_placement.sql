@@ -13,8 +13,8 @@ begin
   v_now := core.lock_plan();
   v_dpu_id := core.find_dpu(dpu);
   perform core.undo_placement(v_dpu_id, from_at, v_now);
-  perform core.rebase_offline_after(array[v_dpu_id]);
-  perform core.rebase_changed();
+  perform core.rederive_offline_after(array[v_dpu_id]);
+  perform core.rederive_changed();
 end
 $$;
 comment on function api.undo_placement(text, timestamptz) is
@@ -22,6 +22,6 @@ comment on function api.undo_placement(text, timestamptz) is
 trimmed or replaced hold again.
 
 from_at: the from of the placement; of several with the same one, the last that was recorded. A DPU that was taken down
-hangs again. Nothing is erased: known_at still answers as before. Errors: PT404 for an unknown DPU, or where no
+is placed again. Nothing is erased: known_at still answers as before. Errors: PT404 for an unknown DPU, or where no
 placement begins then; PT409 if the period was changed again since: take that back first; PT422 for a bound within a
 quarter-hour whose events were dropped.';

@@ -26,7 +26,7 @@ begin
   select r.space_id, r.at, r.count, v_now, r.replaces_id
   from core.reset r
   where r.reset_id = v_reset.replaces_id;
-  perform core.rebase_live(array[v_space_id]);
+  perform core.rederive_live(array[v_space_id]);
 end
 $$;
 comment on function api.undo_reset(text, timestamptz) is

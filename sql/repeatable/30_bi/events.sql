@@ -15,4 +15,5 @@ comment on column bi.events.time is 'When it happened, by the clock of the DPU.'
 comment on column bi.events.sequence is 'Tells apart events of one DPU at one instant.';
 comment on column bi.events.direction is 'People towards the DPU; negative: away from it.';
 comment on column bi.events.received_at is 'When the service took it in.';
-comment on column bi.events.doorway is 'Id of the doorway above which the DPU hung then; null: it was not placed.';
+comment on column bi.events.doorway is
+'Id of the doorway above which the DPU was placed then; null: it was not placed.';

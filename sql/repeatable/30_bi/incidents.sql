@@ -10,7 +10,7 @@ comment on view bi.incidents is 'Incidents: outages that people are told of, one
 comment on column bi.incidents.incident is 'Id.';
 comment on column bi.incidents.kind is 'dpu_offline: of one sensor; site_offline: of most sensors of a site at once.';
 comment on column bi.incidents.space is
-'Id of the space in which the sensor was mounted; of the site. Null: it hung nowhere.';
+'Id of the space in which the sensor was mounted; of the site. Null: it was placed nowhere.';
 comment on column bi.incidents.dpu is 'Id of the DPU; null: several.';
 comment on column bi.incidents.dpus is 'How many DPUs it concerns.';
 comment on column bi.incidents.started_at is 'When the first of them went offline.';

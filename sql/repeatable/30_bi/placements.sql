@@ -14,7 +14,7 @@ join core.dpu d on d.dpu_id = p.dpu_id
 join core.doorway w on w.doorway_id = p.doorway_id
 left join core.space s on s.space_id = w.side_b_id
 where p.superseded_at is null and p.mounted_side = 2;
-comment on view bi.placements is 'Which DPU hung above which doorway, and when: one row a period, as known now.';
+comment on view bi.placements is 'Which DPU was placed above which doorway, and when: one row a period, as known now.';
 comment on column bi.placements.dpu is 'Id of the DPU.';
 comment on column bi.placements.doorway is 'Id of the doorway.';
 comment on column bi.placements.mounted_in is

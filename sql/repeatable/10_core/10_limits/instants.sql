@@ -1,13 +1,13 @@
 -- Differences of instants, and instants in words.
 
-create or replace function core.get_microseconds(
+create or replace function core.to_microseconds(
   from_at timestamptz,
   until_at timestamptz
 )
 returns bigint
 language sql immutable
 as $$ select (extract(epoch from until_at - from_at) * 1000000)::bigint $$;
-comment on function core.get_microseconds(timestamptz, timestamptz) is
+comment on function core.to_microseconds(timestamptz, timestamptz) is
 'How long it is from one instant to another. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.get_lag_ms(

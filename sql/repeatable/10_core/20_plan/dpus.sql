@@ -91,7 +91,7 @@ begin
       offline_after_seconds = v_new.offline_after_seconds
     where d.dpu_id = v_dpu.dpu_id;
     if v_new.offline_after_seconds is distinct from v_dpu.offline_after_seconds then
-      perform core.rebase_offline_after(array[v_dpu.dpu_id]);
+      perform core.rederive_offline_after(array[v_dpu.dpu_id]);
     end if;
     v_change := case v_change when 'created' then v_change else 'updated' end;
   end if;

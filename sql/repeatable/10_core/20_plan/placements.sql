@@ -1,4 +1,4 @@
--- Which DPU hangs where and when. Changing that: see spaces.sql.
+-- Which DPU is placed where and when. Changing that: see spaces.sql.
 
 create or replace function core.list_outer_placements(
   spaces integer[],
@@ -18,7 +18,7 @@ comment on function core.list_outer_placements(integer[], timestamptz) is
 'Which DPUs count for each space, when, and with which sign: +1 where a person who walks towards the DPU enters the
 space. Inlined by the planner: no search_path of its own.';
 
-create or replace function core.list_hung(at timestamptz)
+create or replace function core.list_placed(at timestamptz)
 returns table (dpu_id integer, mounted_id integer, other_id integer, space_id integer)
 language sql stable
 as $$
@@ -30,11 +30,11 @@ as $$
       case p.mounted_side when 1 then w.side_a_id else w.side_b_id end as mounted_id,
       case p.mounted_side when 1 then w.side_b_id else w.side_a_id end as other_id
   ) s
-  where p.superseded_at is null and p.during @> list_hung.at
+  where p.superseded_at is null and p.during @> list_placed.at
 $$;
-comment on function core.list_hung(timestamptz) is
-'Where DPUs hang at an instant: the spaces on both sides of the doorway (null: outside), and the one to which the DPU
-belongs as a sensor: that in which it is mounted, or, mounted outside, the other one. Inlined by the planner: no
+comment on function core.list_placed(timestamptz) is
+'Where DPUs are placed at an instant: the spaces on both sides of the doorway (null: outside), and the one to which the
+DPU belongs as a sensor: that in which it is mounted, or, mounted outside, the other one. Inlined by the planner: no
 search_path of its own.';
 
 create or replace function core.get_period(
@@ -133,8 +133,8 @@ begin
 end
 $$;
 comment on function core.is_placed(integer, integer, smallint, tstzrange) is
-'Whether a DPU hangs above a doorway, mounted on that side, for the whole of a period, as far as is known now. Null
-doorway: whether it hangs nowhere for the whole period.';
+'Whether a DPU is placed above a doorway, mounted on that side, for the whole of a period, as far as is known now. Null
+doorway: whether it is placed nowhere for the whole period.';
 
 create or replace function core.place_dpu(
   dpu_id integer,
@@ -198,9 +198,9 @@ end
 $$;
 comment on function core.place_dpu(integer, text, text, timestamptz, timestamptz, timestamptz, text) is
 'Records that a DPU is above a doorway during [from_at, until_at). Earlier placements are superseded for that period and
-kept outside it. Null doorway: it hangs nowhere then. The caller goes on with core.rebase_offline_after. Returns created
-(no placement was known for that period), updated or unchanged. Errors: PT422, also for a bound within a quarter-hour
-whose events were dropped; PT403 outside the token''s space.';
+kept outside it. Null doorway: it is placed nowhere then. The caller goes on with core.rederive_offline_after. Returns
+created (no placement was known for that period), updated or unchanged. Errors: PT422, also for a bound within a
+quarter-hour whose events were dropped; PT403 outside the token''s space.';
 
 create or replace function core.undo_placement(
   dpu_id integer,
@@ -217,7 +217,7 @@ declare
   v_change core.placement_change;
   v_later core.placement_change;
   v_old record;
-  v_doorways integer[];   -- above which it does not hang any more, or hangs again
+  v_doorways integer[];   -- above which it is no longer, or is again
 begin
   -- in the order of change_id, in which they were made: the clock may have been put back between two of them
   select c.* into v_change
@@ -289,6 +289,6 @@ end
 $$;
 comment on function core.undo_placement(integer, timestamptz, timestamptz) is
 'Takes back the placement of a DPU that was recorded last from from_at on: the earlier placements of that period hold
-again. The caller goes on with core.rebase_offline_after. Errors: PT404 where none starts there (the hint names the one
-that ends there); PT409 naming the latest one that changed that period since; PT422 for a bound within a quarter-hour
-whose events were dropped; PT403 outside the token''s space.';
+again. The caller goes on with core.rederive_offline_after. Errors: PT404 where none starts there (the hint names the
+one that ends there); PT409 naming the latest one that changed that period since; PT422 for a bound within a
+quarter-hour whose events were dropped; PT403 outside the token''s space.';

@@ -52,7 +52,7 @@ $$;
 comment on function core.is_space_in_reach(integer) is
 'Whether a space is within the scope of the token; true for a token without a space.';
 
-create or replace function core.list_asked_spaces(
+create or replace function core.list_requested_spaces(
   spaces text[],
   under text,
   known_only boolean default false
@@ -96,21 +96,21 @@ begin
     select array_agg(s.space_id order by s.id) into v_ids
     from core.space s
     where s.space_id = any (array(select core.list_subtree(v_under)))
-      and (s.retired_at is null or s.id = list_asked_spaces.under);
+      and (s.retired_at is null or s.id = list_requested_spaces.under);
   else
     select array_agg(s.space_id order by s.id) into v_ids from core.space s where s.retired_at is null;
   end if;
   return v_ids;
 end
 $$;
-comment on function core.list_asked_spaces(text[], text, boolean) is
+comment on function core.list_requested_spaces(text[], text, boolean) is
 'The spaces that a request asks for, as far as its token reaches: those named (in that order, each once), or one and all
 below it, or all by their ids. Retired spaces only where they are named.
 
 known_only: leave out spaces that are unknown or that the token does not reach. Errors: PT404 for such a space
 otherwise; PT422 for both spaces and under.';
 
-create or replace function core.list_asked_trees(selections jsonb)
+create or replace function core.list_requested_trees(selections jsonb)
 returns jsonb
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -121,7 +121,7 @@ declare
   v_tokens text[];
   v_reaches integer[];
   v_token text;
-  v_asked bigint[];
+  v_requested bigint[];
   v_roots integer[];
 begin
   v_tokens := array(
@@ -143,7 +143,7 @@ begin
     left join core.space u on u.id = a.asked ->> 'under'
     where jsonb_typeof(a.asked -> 'spaces') is distinct from 'array'
   )
-  select array_agg(t.ordinal order by t.ordinal), array_agg(t.root_id order by t.ordinal) into v_asked, v_roots
+  select array_agg(t.ordinal order by t.ordinal), array_agg(t.root_id order by t.ordinal) into v_requested, v_roots
   from tree t
   where t.root_id is not null
     and (t.reach is null or (t.root_id, t.reach) in (
@@ -151,7 +151,7 @@ begin
 
   return coalesce((
     select jsonb_object_agg(a.ordinal, m.ids)
-    from unnest(v_asked, v_roots) as a (ordinal, root_id)
+    from unnest(v_requested, v_roots) as a (ordinal, root_id)
     join (
       select b.root_id, jsonb_agg(s.id order by s.id) as ids
       from core.list_subtrees(v_roots) b
@@ -162,8 +162,8 @@ begin
   ), '{}');
 end
 $$;
-comment on function core.list_asked_trees(jsonb) is
-'The ids that core.list_asked_spaces would find, by the number of the selection, of all that ask for a space and all
+comment on function core.list_requested_trees(jsonb) is
+'The ids that core.list_requested_spaces would find, by the number of the selection, of all that ask for a space and all
 below it, or for all that a limited token reaches. selections: as api.list_selections gets them. Left out: all spaces,
 unknown and retired ones, and those beyond reach.';
 
@@ -224,8 +224,8 @@ begin
 end
 $$;
 comment on function core.list_seen_placements(integer[]) is
-'When DPUs hung, or hang, above doorways that the token can read. A limited token may know and report what DPUs saw in
-these periods.';
+'When DPUs were, or are, placed above doorways that the token can read. A limited token may know and report what DPUs
+saw in these periods.';
 
 create or replace function core.is_dpu_seen(dpu_id integer)
 returns boolean
@@ -238,7 +238,7 @@ begin
 end
 $$;
 comment on function core.is_dpu_seen(integer) is
-'Whether a DPU is within reach: it hangs above a doorway that can be read, now.';
+'Whether a DPU is within reach: it is placed above a doorway that can be read, now.';
 
 create or replace function core.check_dpu(
   dpu_id integer,
@@ -265,11 +265,11 @@ begin
     and (w.side_b_id is null or w.side_b_id = any (v_reach));
   if not coalesce(v_own @> check_dpu.during, false) then
     perform core.refuse(
-      403, 'For part of that period the DPU hangs outside this token''s space.', place,
-      'Use a token without a space, or one in whose space it hangs all the time.');
+      403, 'For part of that period the DPU is placed outside this token''s space.', place,
+      'Use a token without a space, or one in whose space it is placed all the time.');
   end if;
 end
 $$;
 comment on function core.check_dpu(integer, tstzrange, text) is
-'Errors: PT403 naming place unless a DPU hangs, for the whole of a period, above doorways of which both sides are within
-the token''s space. So a limited token never gains a DPU, or time of one, by what it does itself.';
+'Errors: PT403 naming place unless a DPU is placed, for the whole of a period, above doorways of which both sides are
+within the token''s space. So a limited token never gains a DPU, or time of one, by what it does itself.';

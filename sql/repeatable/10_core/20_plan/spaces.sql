@@ -1,4 +1,5 @@
--- Changing the floor plan. Callers hold core.lock_plan, pass the instant it returned, and end with core.rebase_changed.
+-- Changing the floor plan. Callers hold core.lock_plan, pass the instant that it returned, and end with
+-- core.rederive_changed.
 -- place says where in a request a value stood: '' for a request of its own, 'spaces[3].' in a site.
 -- What reads tables that grow while a site is applied does so by their indexes: planned once a connection, on small
 -- tables, it would read them whole for each of many.
@@ -385,7 +386,7 @@ begin
       v_below := array(select core.list_subtree(v_space.space_id));
       v_doorways := array(
         select d.doorway_id from core.doorway d where d.side_a_id = any (v_below) or d.side_b_id = any (v_below));
-      perform core.rebase_offline_after(array(
+      perform core.rederive_offline_after(array(
         select p.dpu_id from core.placement p
         where p.doorway_id = any (v_doorways) and p.superseded_at is null and p.during @> put_space.recorded_at));
     end if;

@@ -167,7 +167,7 @@ comment on function core.get_open_questions(integer[], timestamptz[], integer[],
 'What has to be summed where one side alone has a reset (core.get_fact_resets), since the count of the other side goes
 on there: a question for core.sum_questions each, and beside it the count that it starts from.';
 
-create or replace function core.get_turned_parts(
+create or replace function core.get_flipped_parts(
   owners integer[],
   part_dpus integer[],
   part_signs integer[],
@@ -201,7 +201,7 @@ begin
   where t.sign <> 0;
 end
 $$;
-comment on function core.get_turned_parts(integer[], integer[], integer[], timestamptz[], timestamptz[]) is
+comment on function core.get_flipped_parts(integer[], integer[], integer[], timestamptz[], timestamptz[]) is
 'The parts (core.get_fact_parts) that count otherwise after the change: the number of the space, and the sign that they
 add.';
 
@@ -222,13 +222,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_asked integer[];
+  v_requested integer[];
   v_sinces timestamptz[];
   v_ats timestamptz[];
   v_bases bigint[];
   v_values bigint[];
 begin
-  select q.owners, q.sinces, q.ats, q.bases into v_asked, v_sinces, v_ats, v_bases
+  select q.owners, q.sinces, q.ats, q.bases into v_requested, v_sinces, v_ats, v_bases
   from core.get_open_questions(numbers, ats, befores, afters) q;
   select array_agg(case
       when r.before is null then r.after - (q.base + coalesce(n.net, 0))
@@ -236,9 +236,10 @@ begin
       else r.after - r.before
     end order by r.ordinal) into v_values
   from unnest(numbers, ats, befores, afters) with ordinality as r (number, at, before, after, ordinal)
-  left join unnest(v_asked, v_ats, v_bases) with ordinality as q (owner, at, base, question) on q.owner / 2 = r.number
+  left join unnest(v_requested, v_ats, v_bases) with ordinality as q (owner, at, base, question)
+    on q.owner / 2 = r.number
     and q.at = r.at
-  left join core.sum_questions(v_asked, v_sinces, v_ats, owners, dpus, signs, froms, untils) n
+  left join core.sum_questions(v_requested, v_sinces, v_ats, owners, dpus, signs, froms, untils) n
     on n.question = q.question;
   return v_values;
 end
@@ -296,4 +297,4 @@ comment on function core.list_count_changes(integer[], timestamptz[], bigint[], 
 'How the raw count after the change less that before it goes, for each space by its number: value from at up to until_at
 (null: still).
 
-reset_values: as core.get_reset_values, beside the resets; the other arrays are those of core.get_turned_parts.';
+reset_values: as core.get_reset_values, beside the resets; the other arrays are those of core.get_flipped_parts.';

@@ -39,8 +39,8 @@ begin
 end
 $$;
 comment on function core.count_sensors(integer[], timestamptz, timestamptz) is
-'How many DPUs hang above the outer doorways of each space at an instant, and how many of them were online: heard before
-and not offline (quiet ones count as online). Retired DPUs and spaces without DPUs are left out.
+'How many DPUs are placed above the outer doorways of each space at an instant, and how many of them were online: heard
+before and not offline (quiet ones count as online). Retired DPUs and spaces without DPUs are left out.
 
 known_at: by the outages that were recorded then. Thresholds and heartbeats have no history of their own: whether
 silence counted was decided when an outage was recorded.';

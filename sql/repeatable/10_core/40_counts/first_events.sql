@@ -1,7 +1,7 @@
 -- The earliest event of each placement.
 --
--- An event has a sign for the spaces whose outer doorway its DPU hung above. So core.first_event holds the earliest
--- event of each placement: it does not change with doorways and the tree. Whoever stores an event sees by
+-- An event has a sign for the spaces whose outer doorway its DPU was placed above. So core.first_event holds the
+-- earliest event of each placement: it does not change with doorways and the tree. Whoever stores an event sees by
 -- dpu_state.first_from, at no cost, that it is not the first of its placement.
 
 create or replace function core.find_first_event(
@@ -150,7 +150,7 @@ begin
       'infinity') as at offset 0) e
   )
   select array_agg(distinct m.dpu_id) into v_dpus from missing m;
-  perform core.rebase_first_from(v_dpus);
+  perform core.rederive_first_from(v_dpus);
 end
 $$;
 comment on function core.derive_first_events(integer[]) is
@@ -186,7 +186,7 @@ $$;
 comment on function core.find_received_at(integer, timestamptz) is
 'When the service took in the event of a DPU at an instant; null where there is none, or it was dropped.';
 
-create or replace function core.rebase_first_from(dpus integer[])
+create or replace function core.rederive_first_from(dpus integer[])
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -207,7 +207,7 @@ begin
   where s.dpu_id = n.dpu_id and s.first_from <> n.first_from;
 end
 $$;
-comment on function core.rebase_first_from(integer[]) is
+comment on function core.rederive_first_from(integer[]) is
 'Derives dpu_state.first_from of some DPUs anew. The caller holds these rows, or core.lock_plan.';
 
 create or replace function core.note_first_events(
@@ -261,7 +261,7 @@ begin
     where l.space_id = n.space_id and (l.counted_since is null or l.counted_since > n.at);
     perform core.note_change(spaces => v_spaces);
   end if;
-  perform core.rebase_first_from(dpus);
+  perform core.rederive_first_from(dpus);
 end
 $$;
 comment on function core.note_first_events(integer[], timestamptz[], timestamptz) is

@@ -27,7 +27,7 @@ comment on function core.list_live_parts(integer[], timestamptz[]) is
 'What the current count of each space is made of, since its latest reset: as core.list_parts, but open to the future,
 and with DPUs that have not reported yet.';
 
-create or replace function core.rebase_live(spaces integer[])
+create or replace function core.rederive_live(spaces integer[])
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -104,11 +104,11 @@ begin
   perform core.note_change(spaces => v_spaces);
 end
 $$;
-comment on function core.rebase_live(integer[]) is
+comment on function core.rederive_live(integer[]) is
 'Derives the live rows of some spaces anew, and notes those spaces in the feed. The caller holds core.lock_plan, so that
 no event is stored meanwhile. In a dry run nothing is written, but what would be refused is.';
 
-create or replace function core.rebase_changed()
+create or replace function core.rederive_changed()
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -124,15 +124,15 @@ begin
     if not core.is_dry_run() then
       perform core.derive_first_events(v_spaces);
     end if;
-    perform core.rebase_live(v_spaces);
+    perform core.rederive_live(v_spaces);
   end if;
 end
 $$;
-comment on function core.rebase_changed() is
+comment on function core.rederive_changed() is
 'Derives the live rows anew of all spaces in core.live_change, and empties it. The last thing that a change of the floor
 plan does.';
 
-create or replace procedure core.rebase_due()
+create or replace procedure core.rederive_due()
 language plpgsql
 as $$
 declare
@@ -149,7 +149,7 @@ begin
       -- who waits for this lock holds up whoever comes after: better come again
       perform set_config('lock_timeout', '500ms', true);
       perform core.lock_plan();
-      perform core.rebase_live(v_spaces);
+      perform core.rederive_live(v_spaces);
     exception when lock_not_available then
       v_is_blocked := true;
     end;
@@ -158,7 +158,7 @@ begin
   end loop;
 end
 $$;
-comment on procedure core.rebase_due() is
+comment on procedure core.rederive_due() is
 'Derives the live rows anew of all spaces whose daily reset has come, or whose latest reset lies ahead because the clock
 was set back. Before that their current counts are right too, but cost as much as those of any other instant. Call it on
 its own, outside of a transaction.';

@@ -154,7 +154,7 @@ comment on function core.list_noted(pg_snapshot, timestamptz) is
 'What core.note_change noted in transactions that a snapshot could not see, and DPUs with events that were ahead of the
 clock at an instant.';
 
-create or replace function core.list_turned_spaces(
+create or replace function core.list_crossings(
   low timestamptz,
   high timestamptz
 )
@@ -172,5 +172,5 @@ begin
     and ((lower(p.during) > low and lower(p.during) <= high) or (upper(p.during) > low and upper(p.during) <= high));
 end
 $$;
-comment on function core.list_turned_spaces(timestamptz, timestamptz) is
+comment on function core.list_crossings(timestamptz, timestamptz) is
 'The spaces whose placements began or ended in (low, high].';

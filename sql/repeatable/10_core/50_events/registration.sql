@@ -34,8 +34,8 @@ as $$
   left join seen s on s.dpu_id = n.dpu_id
 $$;
 comment on function core.list_reached_ids(integer[], timestamptz[]) is
-'The DPUs of events in the order given; null where a limited token cannot report the event: the DPU did not hang above a
-doorway within reach at its time.';
+'The DPUs of events in the order given; null where a limited token cannot report the event: the DPU was not placed above
+a doorway within reach at its time.';
 
 create or replace function core.register_dpus(dpus text[])
 returns void
@@ -136,7 +136,7 @@ begin
   end if;
   v_room := greatest(v_limits.max_unplaced - v_limits.unplaced, 0);
 
-  with asked as (
+  with requested as (
     select n.id, n.token_id, row_number() over (partition by n.token_id order by n.id collate "C") as place
     from unnest(v_unknown, v_tokens) as n (id, token_id)
   ),
@@ -144,12 +144,12 @@ begin
     select n.token_id, least(v_limits.burst, coalesce(
       r.remaining + greatest(extract(epoch from v_now - r.at), 0) / 3600 * v_limits.per_hour,
       v_limits.burst)) as remaining
-    from (select distinct a.token_id from asked a where a.token_id is not null) n
+    from (select distinct a.token_id from requested a where a.token_id is not null) n
     left join core.registrar r on r.token_id = n.token_id
   ),
   taken as (
     select a.id, a.token_id
-    from asked a
+    from requested a
     left join remaining r on r.token_id = a.token_id
     where a.token_id is null or a.place <= r.remaining
     order by a.id collate "C"

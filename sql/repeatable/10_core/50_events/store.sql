@@ -32,7 +32,7 @@ begin
       latest_time = greatest(s.latest_time, n.latest),
       earlier_time = s.latest_time,
       -- What is later than all before is no duplicate. Whether others are is not known yet, and what is backfilled is a
-      -- sign at its own time only: core.hear_late comes after.
+      -- sign at its own time only: core.note_late_seen comes after.
       last_seen_at = greatest(s.last_seen_at, case
         when not backfill and (n.is_refused or s.latest_time is null or n.latest > s.latest_time)
           then lock_dpus.received_at
@@ -54,7 +54,7 @@ begin
     where s.dpu_id = n.dpu_id
     returning
       s.dpu_id, n.first, s.earlier_time, s.live_from, s.first_from, n.ordinals,
-      not backfill and (n.is_refused or s.earlier_time is null or n.latest > s.earlier_time) as is_heard,
+      not backfill and (n.is_refused or s.earlier_time is null or n.latest > s.earlier_time) as is_seen,
       s.first_heard_at is null as is_new,
       s.offline_at is not null or s.earlier_seen_at is null or least(n.first, lock_dpus.received_at) < s.steady_from
         or (s.armed_at is not null
@@ -66,8 +66,8 @@ begin
     coalesce(array_agg(o) filter (where times[o] < s.live_from), '{}'),
     coalesce(array_agg(o) filter (where s.is_turning), '{}'),
     coalesce(array_agg(o) filter (where times[o] < s.first_from), '{}'),
-    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_heard and h.is_turning),
-    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_heard and h.is_new)
+    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_seen and h.is_turning),
+    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_seen and h.is_new)
   into late, touching, turning, opening, turning_dpus, new_dpus
   from state s
   cross join lateral unnest(s.ordinals) as o
@@ -81,7 +81,7 @@ the transaction ends. Meanwhile no other transaction stores events of these DPUs
 
 late: those of the ordinals that may be stored already, being no later than the latest one; touching: those that
 core.live_flow has to be told of; turning: those of DPUs that may not have been online all the time, for
-core.settle_signs; opening: those that may be the first of a placement, for core.note_first_events; turning_dpus: such
+core.derive_signs; opening: those that may be the first of a placement, for core.note_first_events; turning_dpus: such
 DPUs, where the receipt is a sign of life too; new_dpus: those of them that were not heard before. refused: DPUs of
 further events, which cannot be stored. Whether late ones are signs at receipt is not known here. The caller takes off
 again (core.find_doubles) what turns out to be stored already.';
@@ -167,7 +167,7 @@ comment on function core.find_doubles(integer[], timestamptz[], integer[], small
 'Which of the late events, by their ordinals, are stored already, and beside each the direction that is stored.
 core.lock_dpus has counted them: takes them off dpu_state.cumulative_count again.';
 
-create or replace function core.hear_stored(
+create or replace function core.note_stored_seen(
   dpus integer[],
   times timestamptz[],
   directions integer[],
@@ -184,15 +184,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_heard integer[];
+  v_seen integer[];
   v_signs timestamptz[];
 begin
   -- the receipt of what contradicts a stored event is a sign of life as well
-  select array_agg(h.dpu_id), array_agg(h.sign) into v_heard, v_signs
+  select array_agg(h.dpu_id), array_agg(h.sign) into v_seen, v_signs
   from (
     select n.dpu_id, max(n.sign) as sign
     from (
-      select dpus[o] as dpu_id, case when times[o] <= hear_stored.received_at then times[o] end as sign
+      select dpus[o] as dpu_id, case when times[o] <= note_stored_seen.received_at then times[o] end as sign
       from unnest(ordinals) as o
       where o not in (select unnest(doubles))
       union all
@@ -204,10 +204,10 @@ begin
     ) n
     group by 1
   ) h;
-  perform core.hear_late(v_heard, v_signs, hear_stored.received_at, backfill);
+  perform core.note_late_seen(v_seen, v_signs, note_stored_seen.received_at, backfill);
 end
 $$;
-comment on function core.hear_stored(integer[], timestamptz[], integer[], smallint[], bigint[], bigint[],
+comment on function core.note_stored_seen(integer[], timestamptz[], integer[], smallint[], bigint[], bigint[],
   integer[], timestamptz, boolean) is
 'Takes in late or backfilled events, by their ordinals, as signs of life. doubles, stored: as core.find_doubles says.';
 
@@ -285,7 +285,7 @@ $$;
 comment on function core.leave_out(bigint[], bigint[]) is
 'The ordinals that are not among those that are gone, in their order.';
 
-create or replace function core.settle_stored(
+create or replace function core.derive_stored(
   dpus integer[],
   times timestamptz[],
   turning bigint[],
@@ -298,15 +298,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  perform core.settle_signs(
-    array(select dpus[o] from unnest(turning) as o where times[o] <= settle_stored.received_at) || received,
-    array(select times[o] from unnest(turning) as o where times[o] <= settle_stored.received_at)
-      || array_fill(settle_stored.received_at, array[cardinality(received)]),
-    settle_stored.received_at);
+  perform core.derive_signs(
+    array(select dpus[o] from unnest(turning) as o where times[o] <= derive_stored.received_at) || received,
+    array(select times[o] from unnest(turning) as o where times[o] <= derive_stored.received_at)
+      || array_fill(derive_stored.received_at, array[cardinality(received)]),
+    derive_stored.received_at);
 end
 $$;
-comment on function core.settle_stored(integer[], timestamptz[], bigint[], integer[], timestamptz) is
-'core.settle_signs with the device times of new events, by their ordinals, and with the receipt of those of some DPUs.';
+comment on function core.derive_stored(integer[], timestamptz[], bigint[], integer[], timestamptz) is
+'core.derive_signs with the device times of new events, by their ordinals, and with the receipt of those of some DPUs.';
 
 create or replace function core.store_events(
   dpus integer[],
@@ -356,7 +356,7 @@ begin
   into v_late, v_touching, v_turning, v_opening, v_received, v_new
   from core.lock_dpus(dpus, times, directions, store_events.received_at, ordinals, v_refused, backfill) l;
   if cardinality(v_new) > 0 then
-    perform core.note_heard(v_new, store_events.received_at);
+    perform core.note_seen(v_new, store_events.received_at);
   end if;
   if cardinality(v_late) > 0 then
     select d.doubles, d.stored into doubles, stored
@@ -370,11 +370,11 @@ begin
   end if;
 
   if cardinality(v_turning) > 0 or cardinality(v_received) > 0 then
-    perform core.settle_stored(dpus, times, v_turning, v_received, store_events.received_at);
+    perform core.derive_stored(dpus, times, v_turning, v_received, store_events.received_at);
   end if;
 
   if cardinality(v_late) > 0 or backfill then
-    perform core.hear_stored(
+    perform core.note_stored_seen(
       dpus, times, directions, sequences, case when backfill then ordinals else v_late end, doubles, stored,
       store_events.received_at, backfill);
   end if;

@@ -26,7 +26,7 @@ as $$
         core.format_second(core.get_horizon()))
     end
     when 'unknown_dpu' then case
-      when core.get_reach() is not null then 'No such DPU hung at a doorway in this token''s space at that time.'
+      when core.get_reach() is not null then 'No such DPU was placed at a doorway in this token''s space at that time.'
       else 'This DPU is not registered, and registration by events is switched off. '
         'Register it with PUT /v1/dpus/{id}.'
     end

@@ -79,8 +79,8 @@ as $$
 $$;
 comment on function core.are_reached_by_senders(text[], integer[], timestamptz[]) is
 'Whether the token that sent an event can report it, for each of the events in parallel arrays: it is not limited to a
-space, or the DPU hung above a doorway within its space at that time. A token that is no longer valid counts with the
-space it had: the caller decides.';
+space, or the DPU was placed above a doorway within its space at that time. A token that is no longer valid counts with
+the space it had: the caller decides.';
 
 create or replace function core.refuse_events(
   received_at timestamptz,

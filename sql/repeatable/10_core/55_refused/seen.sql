@@ -12,7 +12,7 @@ as $$
   join core.dpu d on d.dpu_id = p.dpu_id
 $$;
 comment on function core.list_seen_periods() is
-'Which DPUs a limited token reaches, and when they hung at its doorways; nothing for any other token.';
+'Which DPUs a limited token reaches, and when they were placed at its doorways; nothing for any other token.';
 
 create or replace function core.list_seen_refusals(
   dpu text,
@@ -43,15 +43,15 @@ as $$
     and ((select core.get_reach()) is null or (
       s.during @> r.received_at and (r.token = (select current_setting('headcount.token', true)) or (
         r.is_within and (s.during @> r.time or not exists (
-          -- it hung elsewhere then; a clock that is wrong tells of times at which it hung nowhere
+          -- it was placed elsewhere then; a clock that is wrong tells of times at which it was placed nowhere
           select from core.dpu d join core.placement p on p.dpu_id = d.dpu_id
           where d.id = r.dpu and p.superseded_at is null and p.during @> r.time))))))
 $$;
 comment on function core.list_seen_refusals(text, text, text, timestamptz, timestamptz, timestamptz, bigint, boolean) is
-'Refused events that fit (nulls: any), as far as the token reaches: what DPUs sent while they hung at its doorways. What
-another limited token sent about DPUs outside its space is left out, and what others sent of a time at which the DPU
-hung elsewhere. rerun: those that went in later, or those that did not. Inlined by the planner: no search_path of its
-own.';
+'Refused events that fit (nulls: any), as far as the token reaches: what DPUs sent while they were placed at its
+doorways. What another limited token sent about DPUs outside its space is left out, and what others sent of a time at
+which the DPU were placed elsewhere. rerun: those that went in later, or those that did not. Inlined by the planner: no
+search_path of its own.';
 
 create or replace function core.count_refusals(
   at timestamptz,
@@ -78,7 +78,7 @@ begin
   select c.dpu, greatest(sum(
     case when p.during @> tstzrange(c.hour, least(c.hour + interval '1 hour', count_refusals.at)) then c.count
     else (
-      -- it was hung, or taken down, in this hour
+      -- it was placed, or taken away, in this hour
       select count(*) from core.rejected_event r
       where r.dpu = c.dpu and r.received_at >= c.hour and r.received_at < c.hour + interval '1 hour'
         and p.during @> r.received_at and r.is_within and r.rerun_at is null)
@@ -92,4 +92,4 @@ $$;
 comment on function core.count_refusals(timestamptz, text[]) is
 'How many events of each DPU, or of these, were refused in the 24 hours before an instant and the rest of the hour
 before those, and did not go in since; a DPU without any has no row, or 0. Counted when they are refused, not when they
-are read. For a limited token: while the DPU hung at its doorways.';
+are read. For a limited token: while the DPU was placed at its doorways.';

@@ -1,6 +1,6 @@
 -- Which DPUs heartbeats come from.
 
-create or replace function core.list_heard_ids(
+create or replace function core.list_seen_ids(
   dpus text[],
   mac_addresses text[]
 )
@@ -19,11 +19,11 @@ begin
       and l.mac_address is null);
 end
 $$;
-comment on function core.list_heard_ids(text[], text[]) is
+comment on function core.list_seen_ids(text[], text[]) is
 'The dpu_id of each DPU, named by its id or else by its MAC address, in the order given; null for one that is not
 registered.';
 
-create or replace function core.register_heard(
+create or replace function core.register_seen(
   dpus text[],
   mac_addresses text[],
   senders text[],
@@ -34,7 +34,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_ids integer[] := core.list_heard_ids(dpus, mac_addresses);
+  v_ids integer[] := core.list_seen_ids(dpus, mac_addresses);
   v_named text[] := array(
     select coalesce(n.id, n.mac_address::macaddr::text)
     from unnest(dpus, mac_addresses) with ordinality as n (id, mac_address, ordinal)
@@ -49,7 +49,7 @@ begin
   return v_unregistered;
 end
 $$;
-comment on function core.register_heard(text[], text[], text[], integer[]) is
+comment on function core.register_seen(text[], text[], text[], integer[]) is
 'Registers unknown DPUs as core.admit_dpus does, and returns the same. One that is named by a MAC address gets that as
 its id.';
 

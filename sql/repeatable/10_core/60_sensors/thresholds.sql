@@ -37,7 +37,7 @@ comment on function core.list_offline_after(integer[]) is
 'The threshold for DPUs of each space, in seconds of silence: its own, else that of the nearest space above it that has
 one, else null.';
 
-create or replace function core.rebase_offline_after(
+create or replace function core.rederive_offline_after(
   dpus integer[],
   at timestamptz default clock_timestamp()
 )
@@ -56,23 +56,23 @@ begin
   if core.is_dry_run() then
     return;
   end if;
-  -- the incident of one that hangs nowhere any more is over
+  -- the incident of one that is placed nowhere any more is over
   update core.outage o set pending = true
   where o.dpu_id = any (dpus) and o.superseded_at is null and o.back_at is null and o.incident_id is not null
     and not o.pending;
-  with hung as materialized (
+  with placed as materialized (
     select d.dpu_id, h.space_id
     from unnest(dpus) as d (dpu_id)
-    -- one by one, by the index, however many may be thought to hang
-    left join lateral (select g.space_id from core.list_hung(rebase_offline_after.at) g
+    -- one by one, by the index, however many may be thought to be placed
+    left join lateral (select g.space_id from core.list_placed(rederive_offline_after.at) g
       where g.dpu_id = d.dpu_id offset 0) h on true
   )
   select coalesce(array_agg(n.dpu_id), '{}'), coalesce(array_agg(n.seconds), '{}') into v_dpus, v_seconds
   from (
     select h.dpu_id, coalesce(d.offline_after_seconds, a.seconds) as seconds
-    from hung h
+    from placed h
     join core.dpu d on d.dpu_id = h.dpu_id
-    left join core.list_offline_after(array(select distinct g.space_id from hung g)) a on a.space_id = h.space_id
+    left join core.list_offline_after(array(select distinct g.space_id from placed g)) a on a.space_id = h.space_id
   ) n
   join core.dpu_state s on s.dpu_id = n.dpu_id
   where s.offline_after_seconds is distinct from n.seconds;
@@ -85,22 +85,22 @@ begin
     select s.dpu_id
     from unnest(v_dpus, v_seconds) as n (dpu_id, seconds)
     join core.dpu_state s on s.dpu_id = n.dpu_id
-    where n.seconds is null and s.armed_at is not null and not s.sends_heartbeats), rebase_offline_after.at);
+    where n.seconds is null and s.armed_at is not null and not s.sends_heartbeats), rederive_offline_after.at);
   update core.dpu_state s set
     offline_after_seconds = n.seconds,
     armed_at = case
       when s.sends_heartbeats then s.armed_at
-      when n.seconds is not null and s.first_heard_at is not null then coalesce(s.armed_at, rebase_offline_after.at)
+      when n.seconds is not null and s.first_heard_at is not null then coalesce(s.armed_at, rederive_offline_after.at)
     end
   from unnest(v_dpus, v_seconds) as n (dpu_id, seconds)
   where s.dpu_id = n.dpu_id;
 end
 $$;
-comment on function core.rebase_offline_after(integer[], timestamptz) is
-'Derives anew the thresholds of DPUs, from their own and from where they hang now, and whether they are armed. The
+comment on function core.rederive_offline_after(integer[], timestamptz) is
+'Derives anew the thresholds of DPUs, from their own and from where they are placed now, and whether they are armed. The
 caller holds core.lock_plan, or their rows in core.dpu_state.';
 
-create or replace function core.rebase_moved(at timestamptz)
+create or replace function core.rederive_moved(at timestamptz)
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -114,23 +114,23 @@ begin
   if exists (select from core.space s where s.offline_after_seconds is not null) then
     v_moved := array(
       select p.dpu_id from core.placement p
-      where p.superseded_at is null and lower(p.during) > v_low and lower(p.during) <= rebase_moved.at
+      where p.superseded_at is null and lower(p.during) > v_low and lower(p.during) <= rederive_moved.at
       union
       select p.dpu_id from core.placement p
-      where p.superseded_at is null and upper(p.during) > v_low and upper(p.during) <= rebase_moved.at);
+      where p.superseded_at is null and upper(p.during) > v_low and upper(p.during) <= rederive_moved.at);
     if cardinality(v_moved) > 0 then
       v_held := array(select s.dpu_id from core.dpu_state s where s.dpu_id = any (v_moved) for update skip locked);
-      perform core.rebase_offline_after(v_held, rebase_moved.at);
+      perform core.rederive_offline_after(v_held, rederive_moved.at);
       if cardinality(v_held) < cardinality(v_moved) then
         return;  -- they are looked at again in the next second
       end if;
     end if;
   end if;
-  perform core.mark_moved(v_low, rebase_moved.at);
-  update core.listening l set ticked_at = rebase_moved.at
+  perform core.mark_moved(v_low, rederive_moved.at);
+  update core.listening l set ticked_at = rederive_moved.at
   where l.from_at = (select max(p.from_at) from core.listening p);
 end
 $$;
-comment on function core.rebase_moved(timestamptz) is
+comment on function core.rederive_moved(timestamptz) is
 'Derives anew the thresholds of DPUs whose placement began or ended since the last call. The caller holds
 core.lock_outage; waits for nobody.';

@@ -11,23 +11,23 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  with hung as (
-    select h.dpu_id, h.space_id from core.list_hung(list_dpu_sites.at) h where h.dpu_id = any (dpus)
+  with placed as (
+    select h.dpu_id, h.space_id from core.list_placed(list_dpu_sites.at) h where h.dpu_id = any (dpus)
   ),
   root as (
     select a.space_id, a.above_id
-    from core.list_above(array(select distinct h.space_id from hung h)) a
+    from core.list_above(array(select distinct h.space_id from placed h)) a
     join core.space s on s.space_id = a.above_id
     where s.parent_id is null
   )
   select d.dpu_id, h.space_id, r.above_id
   from (select distinct unnest(dpus) as dpu_id) d
-  left join hung h on h.dpu_id = d.dpu_id
+  left join placed h on h.dpu_id = d.dpu_id
   left join root r on r.space_id = h.space_id;
 end
 $$;
 comment on function core.list_dpu_sites(integer[], timestamptz) is
-'The space to which each DPU belongs as a sensor at an instant, and the root of its tree; nulls for one that hangs
+'The space to which each DPU belongs as a sensor at an instant, and the root of its tree; nulls for one that is placed
 nowhere.';
 
 create or replace function core.describe_incidents(incidents bigint[])
@@ -110,8 +110,8 @@ as $$
   where p.dpu_id = list_down_at.dpu_id and p.superseded_at is null
 $$;
 comment on function core.list_down_at(integer, timestamptz, timestamptz) is
-'When a DPU that hangs nowhere at an instant was taken down, at the earliest when its incident began: one row, null
-where the DPU hangs somewhere.';
+'When a DPU that is placed nowhere at an instant was taken down, at the earliest when its incident began: one row, null
+where the DPU is placed somewhere.';
 
 create or replace function core.mark_moved(
   from_at timestamptz,
@@ -131,8 +131,8 @@ as $$
         or (lower(p.during) > from_at and lower(p.during) <= mark_moved.at)))
 $$;
 comment on function core.mark_moved(timestamptz, timestamptz) is
-'Marks outages as pending again whose DPU was taken down or hung up as planned, after from_at and up to at: their
-incidents are looked at again. Placements that are recorded afterwards are marked by core.rebase_offline_after.';
+'Marks outages as pending again whose DPU was taken away or placed as planned, after from_at and up to at: their
+incidents are looked at again. Placements that are recorded afterwards are marked by core.rederive_offline_after.';
 
 create or replace function core.open_site_incident(
   site_id integer,
@@ -198,7 +198,7 @@ begin
     group by i.incident_id
   ),
   ended as (
-    -- that it comes back while it is retired or hangs nowhere ends nothing: its incident was over before
+    -- that it comes back while it is retired or is placed nowhere ends nothing: its incident was over before
     select t.*, least(r.from_at, d.down_at) as gone_at
     from touched t
     join core.incident i on i.incident_id = t.incident_id
@@ -299,7 +299,7 @@ begin
     where o.outage_id = any (v_site.outages) and o.offline_at > v_site.latest - interval '1 minute'
     having count(distinct o.dpu_id) >= 3 and count(distinct o.dpu_id) * 2 > (
       select count(*)
-      from core.list_hung(open_site_incidents.at) h
+      from core.list_placed(open_site_incidents.at) h
       join core.dpu_state s on s.dpu_id = h.dpu_id
       cross join lateral core.get_dpu_state(
         s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()),
@@ -355,7 +355,7 @@ begin
   ),
   changed as (
     update core.incident i set
-      -- of those that are retired or hang nowhere nothing is told, and where none is left it is over
+      -- of those that are retired or are placed nowhere nothing is told, and where none is left it is over
       ended_at = coalesce(i.ended_at, case when t.members = 0 or t.outages = 0 then update_site_incidents.at
         else t.backs[(t.members + 1) / 2] end),
       corrected = coalesce(t.outages = 0, i.corrected)
@@ -392,7 +392,7 @@ begin
     from core.outage o
     join core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (outages)),
       open_dpu_incidents.at) s on s.dpu_id = o.dpu_id
-    -- nobody is told of one that hangs nowhere
+    -- nobody is told of one that is placed nowhere
     where o.outage_id = any (outages) and s.space_id is not null
     order by o.offline_at, o.dpu_id
     returning incident_id, dpu_id, started_at, ended_at
@@ -414,8 +414,8 @@ begin
 end
 $$;
 comment on function core.open_dpu_incidents(bigint[], timestamptz) is
-'Opens an incident for each outage of a DPU that hangs somewhere. Returns all of them as opened, and those that are over
-already as ended too.';
+'Opens an incident for each outage of a DPU that is placed somewhere. Returns all of them as opened, and those that are
+over already as ended too.';
 
 create or replace function core.update_incidents(at timestamptz)
 returns void

@@ -12,18 +12,18 @@
 -- core.listening it is settled who listened. Whoever needs to know what comes after it takes core.lock_outage: that
 -- table is written under this lock alone.
 
-create or replace function core.list_listened(at timestamptz)
+create or replace function core.get_listened(at timestamptz)
 returns table (listened bigint)
 language sql stable
 as $$
   select coalesce((
-    select p.heard_before + core.get_microseconds(p.from_at, least(list_listened.at, p.until_at))
+    select p.heard_before + core.to_microseconds(p.from_at, least(get_listened.at, p.until_at))
     from core.listening p
-    where p.from_at <= list_listened.at
+    where p.from_at <= get_listened.at
     order by p.from_at desc
     limit 1), 0)
 $$;
-comment on function core.list_listened(timestamptz) is
+comment on function core.get_listened(timestamptz) is
 'For how long the service has listened in total up to an instant, in microseconds: one row. Inlined by the planner: no
 search_path of its own.';
 
@@ -36,7 +36,7 @@ language sql stable
 as $$
   select l.from_at + (g.goal - l.heard_before) * interval '1 microsecond'
   from (
-    select h.listened + seconds * bigint '1000000' as goal from core.list_listened(heard_at) h
+    select h.listened + seconds * bigint '1000000' as goal from core.get_listened(heard_at) h
   ) g
   cross join lateral (
     select p.from_at, p.until_at, p.heard_before
@@ -45,7 +45,7 @@ as $$
     order by p.heard_before desc, p.from_at desc
     limit 1
   ) l
-  where g.goal - l.heard_before <= core.get_microseconds(l.from_at, l.until_at)
+  where g.goal - l.heard_before <= core.to_microseconds(l.from_at, l.until_at)
 $$;
 comment on function core.list_offline_at(timestamptz, integer) is
 'The first instant by which the service has listened for so many seconds since a sign of life; no row where it has not
@@ -77,7 +77,7 @@ begin
     insert into core.listening (from_at, until_at, heard_before, ticked_at)
     select note_listening.at, note_listening.at, h.listened,
       coalesce((select max(p.ticked_at) from core.listening p), '-infinity')
-    from core.list_listened(note_listening.at) h;
+    from core.get_listened(note_listening.at) h;
   end if;
 end
 $$;

@@ -11,7 +11,7 @@ create or replace function core.find_stretches(
   out stretch_dpus integer[],
   out outages bigint[],
   out seconds integer[],
-  out heards timestamptz[],
+  out seen_ats timestamptz[],
   out counteds timestamptz[],
   out backs timestamptz[],
   out offlines timestamptz[]
@@ -68,11 +68,11 @@ begin
       p.dpu_id, p.outage_id, p.seconds, p.heard_at, p.counted_from, p.back_at, o.offline_at,
       p.is_armed and p.back_at < 'infinity' and
         find_stretches.listened - h.listened
-          + core.get_microseconds(greatest(p.counted_from, listened_until), p.back_at) > p.seconds * bigint '1000000'
+          + core.to_microseconds(greatest(p.counted_from, listened_until), p.back_at) > p.seconds * bigint '1000000'
       as is_long
     from piece p
     left join lateral core.list_offline_at(p.counted_from, p.seconds) o on p.is_armed
-    cross join lateral core.list_listened(p.counted_from) h
+    cross join lateral core.get_listened(p.counted_from) h
     where p.heard_at > '-infinity' and p.back_at is not null
   )
   select
@@ -82,7 +82,7 @@ begin
     array_agg(j.counted_from), array_agg(j.back_at), array_agg(j.offline_at),
     coalesce(bool_or(
       j.offline_at is null and j.back_at > listened_until and j.is_long), false)
-  into ordinals, old, stretch_dpus, outages, seconds, heards, counteds, backs, offlines, is_open
+  into ordinals, old, stretch_dpus, outages, seconds, seen_ats, counteds, backs, offlines, is_open
   from judged j;
 end
 $$;
@@ -100,7 +100,7 @@ create or replace function core.replace_outages(
   dpus integer[],
   outages bigint[],
   seconds integer[],
-  heards timestamptz[],
+  seen_ats timestamptz[],
   counteds timestamptz[],
   backs timestamptz[],
   offlines timestamptz[],
@@ -128,7 +128,7 @@ begin
   select
     p.dpu_id, p.heard_at, p.counted_from, p.offline_at, nullif(p.back_at, 'infinity'), p.seconds,
     v_recorded_at, coalesce(o.detected_at, v_recorded_at), o.incident_id, true
-  from unnest(dpus, outages, seconds, heards, counteds, backs, offlines)
+  from unnest(dpus, outages, seconds, seen_ats, counteds, backs, offlines)
     as p (dpu_id, outage_id, seconds, heard_at, counted_from, back_at, offline_at)
   left join old o on o.outage_id = p.outage_id
   where p.offline_at < p.back_at;
@@ -145,7 +145,7 @@ comment on function core.replace_outages(bigint[], integer[], bigint[], integer[
   timestamptz[], timestamptz[], timestamptz[], timestamptz) is
 'Puts the stretches of core.find_stretches in which a DPU was offline in the place of the old outages.';
 
-create or replace function core.settle_signs(
+create or replace function core.derive_signs(
   dpus integer[],
   signs timestamptz[],
   received_at timestamptz
@@ -169,20 +169,20 @@ declare
   -- stretches between two signs, as they are now
   v_dpus integer[];
   v_outages bigint[];
-  v_heards timestamptz[];
+  v_seen_ats timestamptz[];
   v_counteds timestamptz[];
   v_backs timestamptz[];
   v_seconds integer[];
   v_offlines timestamptz[];
 begin
   loop
-    select l.until_at, l.heard_before + core.get_microseconds(l.from_at, l.until_at) into v_listened_until, v_listened
+    select l.until_at, l.heard_before + core.to_microseconds(l.from_at, l.until_at) into v_listened_until, v_listened
     from core.listening l
     order by l.from_at desc
     limit 1;
 
-    select f.ordinals, f.old, f.is_open, f.stretch_dpus, f.outages, f.seconds, f.heards, f.counteds, f.backs, f.offlines
-    into v_found, v_old, v_is_open, v_dpus, v_outages, v_seconds, v_heards, v_counteds, v_backs, v_offlines
+    select f.ordinals, f.old, f.is_open, f.stretch_dpus, f.outages, f.seconds, f.seen_ats, f.counteds, f.backs, f.offlines
+    into v_found, v_old, v_is_open, v_dpus, v_outages, v_seconds, v_seen_ats, v_counteds, v_backs, v_offlines
     from core.find_stretches(dpus, signs, v_listened_until, v_listened) f;
 
     exit when v_is_locked or not v_is_open;
@@ -196,10 +196,10 @@ begin
   end if;
 
   perform core.replace_outages(
-    v_old, v_dpus, v_outages, v_seconds, v_heards, v_counteds, v_backs, v_offlines, received_at);
+    v_old, v_dpus, v_outages, v_seconds, v_seen_ats, v_counteds, v_backs, v_offlines, received_at);
 
   insert into core.first_sign (dpu_id, at, recorded_at)
-  select n.dpu_id, min(n.at), settle_signs.received_at
+  select n.dpu_id, min(n.at), derive_signs.received_at
   from unnest(v_found) as u (ordinal)
   join lateral (select dpus[u.ordinal] as dpu_id, signs[u.ordinal] as at) n on true
   group by n.dpu_id
@@ -230,12 +230,12 @@ begin
   return v_found;
 end
 $$;
-comment on function core.settle_signs(integer[], timestamptz[], timestamptz) is
+comment on function core.derive_signs(integer[], timestamptz[], timestamptz) is
 'Brings outages in line with new signs of life, given as parallel arrays in any order, and returns the ordinals (from 1)
 of those that changed anything. The caller holds the rows of these DPUs in core.dpu_state, where earlier_seen_at is what
 was known before. No sign is later than received_at.';
 
-create or replace function core.note_heard(
+create or replace function core.note_seen(
   dpus integer[],
   received_at timestamptz,
   is_receipt boolean default true
@@ -245,19 +245,19 @@ language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
   update core.dpu_state s set
-    first_heard_at = case when is_receipt then coalesce(s.first_heard_at, note_heard.received_at)
+    first_heard_at = case when is_receipt then coalesce(s.first_heard_at, note_seen.received_at)
       else s.first_heard_at end,
     armed_at = coalesce(s.armed_at, case
       when (is_receipt or s.first_heard_at is not null) and (s.offline_after_seconds is not null or s.sends_heartbeats)
-        then note_heard.received_at
+        then note_seen.received_at
     end)
   where s.dpu_id = any (dpus)
 $$;
-comment on function core.note_heard(integer[], timestamptz, boolean) is
+comment on function core.note_seen(integer[], timestamptz, boolean) is
 'Notes that DPUs were heard for the first time (is_receipt), or sent heartbeats for the first time, and arms those whose
 silence counts from now on. The caller holds their rows in core.dpu_state.';
 
-create or replace function core.hear_late(
+create or replace function core.note_late_seen(
   dpus integer[],
   signs timestamptz[],
   received_at timestamptz,
@@ -276,12 +276,12 @@ declare
 begin
   with state as (
     update core.dpu_state s set
-      last_seen_at = greatest(s.last_seen_at, n.sign, case when not backfill then hear_late.received_at end),
+      last_seen_at = greatest(s.last_seen_at, n.sign, case when not backfill then note_late_seen.received_at end),
       earlier_seen_at = greatest(s.last_seen_at, n.sign)
     from unnest(dpus, signs) as n (dpu_id, sign)
     where s.dpu_id = n.dpu_id and (
       s.last_seen_at is null or s.last_seen_at < n.sign
-      or (not backfill and (s.last_seen_at < hear_late.received_at or s.first_heard_at is null)))
+      or (not backfill and (s.last_seen_at < note_late_seen.received_at or s.first_heard_at is null)))
     returning
       s.dpu_id, s.first_heard_at is null as is_new,
       s.offline_at is not null or s.earlier_seen_at is null or (s.armed_at is not null
@@ -293,14 +293,14 @@ begin
   into v_new, v_turning
   from state s;
   if not backfill and cardinality(v_new) > 0 then
-    perform core.note_heard(v_new, received_at);
+    perform core.note_seen(v_new, received_at);
   end if;
   if not backfill and cardinality(v_turning) > 0 then
-    perform core.settle_signs(v_turning, array_fill(received_at, array[cardinality(v_turning)]), received_at);
+    perform core.derive_signs(v_turning, array_fill(received_at, array[cardinality(v_turning)]), received_at);
   end if;
 end
 $$;
-comment on function core.hear_late(integer[], timestamptz[], timestamptz, boolean) is
+comment on function core.note_late_seen(integer[], timestamptz[], timestamptz, boolean) is
 'Takes in messages as signs of life once it is known that they are not duplicates. signs: beside each DPU the latest
 sign at device time, which was settled already; null: none. Their receipt is a sign as well, and settled here, unless
 they are backfilled. The caller holds the rows of these DPUs in core.dpu_state.';
@@ -316,7 +316,7 @@ as $$
 begin
   if cardinality(dpus) > 0 then
     update core.dpu_state s set earlier_seen_at = s.last_seen_at where s.dpu_id = any (dpus);
-    perform core.settle_signs(dpus, array_fill(end_silence.at, array[cardinality(dpus)]), end_silence.at);
+    perform core.derive_signs(dpus, array_fill(end_silence.at, array[cardinality(dpus)]), end_silence.at);
   end if;
 end
 $$;
@@ -325,7 +325,7 @@ comment on function core.end_silence(integer[], timestamptz) is
 sign of life would, but is none. at: now. The caller holds core.lock_plan, or their rows in core.dpu_state, and goes on
 with what makes their silence not count.';
 
-create or replace function core.hear_dpus(
+create or replace function core.note_dpus_seen(
   dpus integer[],
   times timestamptz[],
   received_at timestamptz,
@@ -348,7 +348,7 @@ declare
   v_turning bigint[];
   v_found bigint[];
   v_received integer[];   -- DPUs whose receipt is settled with the heartbeats
-  v_heard integer[];      -- all whose receipt is a sign
+  v_seen integer[];      -- all whose receipt is a sign
   v_unarmed integer[];
 begin
   with state as (
@@ -357,16 +357,16 @@ begin
       earlier_heartbeat_at = s.last_heartbeat_at,
       last_seen_at = greatest(s.last_seen_at, n.latest, case
         when not backfill and (n.is_refused or s.last_heartbeat_at is null or n.latest > s.last_heartbeat_at)
-          then hear_dpus.received_at
+          then note_dpus_seen.received_at
       end),
       earlier_seen_at = s.last_seen_at,
-      agreed_at = case when n.agrees and not backfill then hear_dpus.received_at else s.agreed_at end,
+      agreed_at = case when n.agrees and not backfill then note_dpus_seen.received_at else s.agreed_at end,
       sends_heartbeats = true
     from (
       select a.dpu_id, min(a.at) as first, max(a.at) as latest, array_agg(a.ordinal)
         filter (where a.ordinal is not null) as ordinals,
         bool_or(a.ordinal is null) as is_refused,
-        bool_or(a.is_own and a.at > hear_dpus.received_at - interval '5 minutes') as agrees
+        bool_or(a.is_own and a.at > note_dpus_seen.received_at - interval '5 minutes') as agrees
       from (
         select h.dpu_id, h.at, h.is_own, h.ordinal
         from unnest(dpus, times, are_own) with ordinality as h (dpu_id, at, is_own, ordinal)
@@ -383,7 +383,7 @@ begin
     returning
       s.dpu_id, n.ordinals, s.earlier_heartbeat_at, s.armed_at,
       not backfill and (n.is_refused or s.earlier_heartbeat_at is null
-        or n.latest > s.earlier_heartbeat_at) as is_heard,
+        or n.latest > s.earlier_heartbeat_at) as is_seen,
       s.offline_at is not null or s.earlier_seen_at is null or n.first < s.steady_from
         or s.last_seen_at - s.earlier_seen_at
           >= coalesce(s.offline_after_seconds, core.get_offline_after()) * interval '1 second' as is_turning
@@ -391,19 +391,19 @@ begin
   select
     coalesce(array_agg(o) filter (where s.earlier_heartbeat_at is null or times[o] > s.earlier_heartbeat_at), '{}'),
     coalesce(array_agg(o) filter (where s.is_turning), '{}'),
-    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_heard),
-    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_heard and h.is_turning),
+    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_seen),
+    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_seen and h.is_turning),
     (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.armed_at is null)
-  into v_news, v_turning, v_heard, v_received, v_unarmed
+  into v_news, v_turning, v_seen, v_received, v_unarmed
   from state s
   cross join lateral unnest(s.ordinals) as o;
 
   if cardinality(v_unarmed) > 0 then
-    perform core.note_heard(array(select unnest(v_unarmed) intersect select unnest(v_heard)), received_at);
-    perform core.note_heard(v_unarmed, received_at, is_receipt => false);
+    perform core.note_seen(array(select unnest(v_unarmed) intersect select unnest(v_seen)), received_at);
+    perform core.note_seen(v_unarmed, received_at, is_receipt => false);
   end if;
   if cardinality(v_turning) > 0 or cardinality(v_received) > 0 then
-    v_found := core.settle_signs(
+    v_found := core.derive_signs(
       array(select dpus[o] from unnest(v_turning) as o) || v_received,
       array(select times[o] from unnest(v_turning) as o) || array_fill(received_at, array[cardinality(v_received)]),
       received_at);
@@ -411,9 +411,10 @@ begin
     v_news := array(select unnest(v_news) union select unnest(v_found));
     if not backfill then
       -- older than the latest one, but not known
-      v_received := array(select distinct dpus[o] from unnest(v_found) as o except select unnest(v_heard));
+      v_received := array(select distinct dpus[o] from unnest(v_found) as o except select unnest(v_seen));
       if cardinality(v_received) > 0 then
-        perform core.hear_late(v_received, array_fill(null::timestamptz, array[cardinality(v_received)]), received_at,
+        perform core.note_late_seen(
+          v_received, array_fill(null::timestamptz, array[cardinality(v_received)]), received_at,
           false);
       end if;
     end if;
@@ -421,7 +422,7 @@ begin
   return v_news;
 end
 $$;
-comment on function core.hear_dpus(integer[], timestamptz[], timestamptz, integer[], boolean, boolean[]) is
+comment on function core.note_dpus_seen(integer[], timestamptz[], timestamptz, integer[], boolean, boolean[]) is
 'Takes in heartbeats, given as parallel arrays (null for dpu_id: left out), and returns the ordinals (from 1) of those
 that changed anything: newer than the latest one, or within what was taken for an outage. times: none later than
 received_at. refused: DPUs that sent others, which cannot be taken in. are_own: beside each time whether the DPU gave

@@ -10,7 +10,7 @@ declare
   v_listened bigint;
   v_dpus integer[];
 begin
-  select l.heard_before + core.get_microseconds(l.from_at, l.until_at) into v_listened
+  select l.heard_before + core.to_microseconds(l.from_at, l.until_at) into v_listened
   from core.listening l
   order by l.from_at desc
   limit 1;
@@ -44,14 +44,14 @@ begin
     where s.offline_at is null and s.last_seen_at <= t.latest and s.armed_at <= t.latest and s.retired_at is null
     for update of s skip locked
   ),
-  turned as (
+  flipped as (
     select d.dpu_id, d.heard_at, d.counted_from, d.seconds, o.offline_at
     from due d
     cross join lateral core.list_offline_at(d.counted_from, d.seconds) o
   ),
   state as (
     update core.dpu_state s set offline_at = n.offline_at, steady_from = n.heard_at
-    from turned n
+    from flipped n
     where s.dpu_id = n.dpu_id
     returning s.dpu_id
   ),
@@ -59,7 +59,7 @@ begin
     insert into core.outage (dpu_id, heard_at, counted_from, offline_at, offline_after_seconds, recorded_at,
       detected_at, pending)
     select n.dpu_id, n.heard_at, n.counted_from, n.offline_at, n.seconds, turn_offline.at, turn_offline.at, true
-    from turned n
+    from flipped n
   )
   select array_agg(s.dpu_id) into v_dpus from state s;
 

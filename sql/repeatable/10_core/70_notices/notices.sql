@@ -31,7 +31,7 @@ zone of whichever has them. Without any: open.
 By the rule of uptime (core.get_week): clock times that a change of the clocks repeats or skips are taken as they are
 shown.';
 
-create or replace function core.cancel_untold(
+create or replace function core.cancel_unsent(
   corrections bigint[],
   at timestamptz
 )
@@ -42,7 +42,7 @@ as $$
 #variable_conflict use_column
 begin
   -- nobody needs to hear of what nobody has heard of
-  update core.delivery d set state = 'cancelled', reason = 'corrected', settled_at = cancel_untold.at
+  update core.delivery d set state = 'cancelled', reason = 'corrected', settled_at = cancel_unsent.at
   from core.notice n
   where n.notice_id = any (corrections) and d.subject = 'incident ' || n.incident_id
     and d.channel_id in (select c.channel_id from core.channel c where c.deleted_at is null)
@@ -53,7 +53,7 @@ begin
         and (o.state in ('delivered', 'failed') or o.tries > 0 or o.claim is not null));
 end
 $$;
-comment on function core.cancel_untold(bigint[], timestamptz) is
+comment on function core.cancel_unsent(bigint[], timestamptz) is
 'Cancels deliveries about incidents that notices correct, in channels to which nothing about the incident was sent
 yet.';
 
@@ -84,7 +84,7 @@ begin
     from (select distinct n.space_id from notice n) n
     where exists (select from core.channel c where c.only_in_opening_hours and c.deleted_at is null)
   ),
-  told as (
+  notified as (
     select
       n.notice_id, c.channel_id, n.subject,
       case
@@ -120,11 +120,11 @@ begin
   cut as materialized (
     select c.channel_id
     from core.channel c
-    where c.channel_id in (select t.channel_id from told t) and core.is_channel_cut(c.family_id, c.under_id)
+    where c.channel_id in (select t.channel_id from notified t) and core.is_channel_cut(c.family_id, c.under_id)
   ),
   verdict as (
     select t.notice_id, t.channel_id, t.subject, v.state, v.reason
-    from told t
+    from notified t
     left join cut u on u.channel_id = t.channel_id
     cross join lateral (
       select
@@ -192,7 +192,7 @@ begin
     select array_agg(m.notice_id order by m.notice_id) into v_notices from made m;
 
     if v_kind = 'correction' then
-      perform core.cancel_untold(v_notices, v_now);
+      perform core.cancel_unsent(v_notices, v_now);
     end if;
     perform core.add_deliveries(v_notices, v_kind, v_event, v_beginning, v_now);
   end loop;

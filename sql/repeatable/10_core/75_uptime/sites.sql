@@ -1,4 +1,4 @@
--- Sites: spaces of which uptime is told. What an import says about them.
+-- Sites: spaces that have uptime. What an import says about them.
 
 create or replace function core.list_sites(space_id integer default null)
 returns setof integer
@@ -16,9 +16,9 @@ begin
 end
 $$;
 comment on function core.list_sites(integer) is
-'The spaces of which uptime is told, all or those in a subtree: that were polled, or that an import named. Opening hours
+'The spaces that have uptime, all or those in a subtree: that were polled, or that an import named. Opening hours
 that were set otherwise do not make a space a site. Retired spaces are left out, except space_id itself.';
-comment on table core.site is 'Spaces of which uptime is told, because they were polled or an import named them.';
+comment on table core.site is 'Spaces that have uptime, because they were polled or an import named them.';
 
 create or replace function core.was_polled(
   space_id integer,
@@ -129,7 +129,7 @@ begin
 end
 $$;
 comment on function core.add_sites(integer[]) is
-'Notes that uptime is told of these spaces; nulls are left out.';
+'Notes that these spaces have uptime; nulls are left out.';
 
 create or replace function core.assume_time_zone(
   spaces integer[],

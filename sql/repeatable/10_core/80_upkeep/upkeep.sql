@@ -10,7 +10,7 @@ declare
   v_failure text;
 begin
   call core.refresh_rollups();
-  call core.rebase_due();
+  call core.rederive_due();
   delete from core.change c where c.changed_at < clock_timestamp() - interval '1 hour';
   perform core.drop_old_notices();
   perform core.drop_refused();

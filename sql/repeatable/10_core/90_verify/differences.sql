@@ -295,7 +295,7 @@ as $$
     coalesce(coalesce(d.offline_after_seconds, a.seconds)::text, 'default')
   from core.dpu_state s
   join core.dpu d on d.dpu_id = s.dpu_id
-  left join core.list_hung(clock_timestamp()) h on h.dpu_id = s.dpu_id
+  left join core.list_placed(clock_timestamp()) h on h.dpu_id = s.dpu_id
   left join core.list_offline_after(array(select p.space_id from core.space p)) a on a.space_id = h.space_id
   where s.offline_after_seconds is distinct from coalesce(d.offline_after_seconds, a.seconds)
   union all

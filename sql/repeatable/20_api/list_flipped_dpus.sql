@@ -1,4 +1,4 @@
-create or replace function api.list_turned_dpus(
+create or replace function api.list_flipped_dpus(
   dpus text[],
   tokens text[] default '{}'
 )
@@ -18,25 +18,25 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_now timestamptz := clock_timestamp();   -- called in its place, core.list_hung could not be inlined
+  v_now timestamptz := clock_timestamp();   -- called in its place, core.list_placed could not be inlined
 begin
   return query
-  with hung as materialized (
+  with placed as materialized (
     select d.dpu_id, d.id, h.mounted_id, h.other_id
     from core.dpu d
-    left join core.list_hung(v_now) h on h.dpu_id = d.dpu_id
+    left join core.list_placed(v_now) h on h.dpu_id = d.dpu_id
     where d.id = any (dpus) and core.is_dpu_seen(d.dpu_id)
   ),
   above as materialized (
     select a.space_id, a.above_id
-    from core.list_above(array(select h.mounted_id from hung h union select h.other_id from hung h)) a
+    from core.list_above(array(select h.mounted_id from placed h union select h.other_id from placed h)) a
   ),
   seen as (
     -- of the two sides the first that the token reaches
     select distinct on (h.dpu_id, t.id) h.dpu_id, t.id as token, s.id as space
     from core.token t
     join above a on a.above_id = t.space_id
-    join hung h on a.space_id in (h.mounted_id, h.other_id)
+    join placed h on a.space_id in (h.mounted_id, h.other_id)
     join core.space s on s.space_id = a.space_id
     where t.id = any (tokens) and core.is_token_valid(t.revoked_at, t.expires_at, v_now)
     order by h.dpu_id, t.id, a.space_id = h.mounted_id desc nulls last
@@ -49,7 +49,7 @@ begin
       where a.space_id in (h.mounted_id, h.other_id)),
     array(select n.token from seen n where n.dpu_id = h.dpu_id order by n.token),
     array(select n.space from seen n where n.dpu_id = h.dpu_id order by n.token)
-  from hung h
+  from placed h
   join core.dpu_state s on s.dpu_id = h.dpu_id
   cross join lateral (
     select core.get_dpu_state(s.last_seen_at, s.offline_at, s.armed_at,
@@ -59,9 +59,9 @@ begin
   left join core.space o on o.space_id = h.other_id;
 end
 $$;
-comment on function api.list_turned_dpus(text[], text[]) is
+comment on function api.list_flipped_dpus(text[], text[]) is
 'The state of DPUs that api.list_changes named, in no order.
 
 at: from when on it has been in this state. mounted_in, other_side: the spaces on both sides of its doorway (null:
-outside; both: it hangs nowhere). spaces: those two and all above them. seen_by: which of these limited tokens reach one
-of its sides, and beside it in seen_at the side that they see: that in which it is mounted, if they reach both.';
+outside; both: it is placed nowhere). spaces: those two and all above them. seen_by: which of these limited tokens reach
+one of its sides, and beside it in seen_at the side that they see: that in which it is mounted, if they reach both.';

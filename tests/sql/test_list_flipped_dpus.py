@@ -10,7 +10,7 @@ async def test_it_tells_state_and_place(connection: asyncpg.Connection) -> None:
     await listen(connection, NOON, NOON + seconds(600))
     await tick(connection, NOON + seconds(600.5))
     rows = await connection.fetch(
-        "select * from api.list_turned_dpus(array['front', 'inner', 'loose', 'unknown']) order by dpu"
+        "select * from api.list_flipped_dpus(array['front', 'inner', 'loose', 'unknown']) order by dpu"
     )
     assert [(*row[:6], sorted(row["spaces"])) for row in rows] == [
         ("front", "offline", NOON, NOON + seconds(600), "house", None, ["house"]),
@@ -30,7 +30,7 @@ async def test_it_tells_which_side_each_limited_token_sees(connection: asyncpg.C
     await connection.execute("select api.revoke_token($1)", gone)
     await hear(connection, ("front", None), ("inner", None), ("loose", None))
     rows = await connection.fetch(
-        "select * from api.list_turned_dpus(array['front', 'inner', 'loose'], $1) order by dpu",
+        "select * from api.list_flipped_dpus(array['front', 'inner', 'loose'], $1) order by dpu",
         [house, room, annex, gone, "tok_none"],
     )
     assert [dict(zip(row["seen_by"], row["seen_at"], strict=True)) for row in rows] == [
@@ -43,7 +43,7 @@ async def test_it_tells_which_side_each_limited_token_sees(connection: asyncpg.C
 async def test_the_feed_names_those_that_turned(connection: asyncpg.Connection) -> None:
     cursor = await connection.fetchval("select cursor from api.list_changes()")
 
-    async def turned() -> list[str]:
+    async def flipped() -> list[str]:
         nonlocal cursor
         row = await connection.fetchrow("select * from api.list_changes($1)", cursor)
         assert row is not None
@@ -51,13 +51,13 @@ async def test_the_feed_names_those_that_turned(connection: asyncpg.Connection) 
         return sorted(row["dpus"])
 
     await build_house(connection)
-    assert await turned() == []
+    assert await flipped() == []
     await heard(connection, ("front", NOON), ("inner", NOON))
-    assert await turned() == ["front", "inner"], "heard of for the first time"
+    assert await flipped() == ["front", "inner"], "heard of for the first time"
     await heard(connection, ("front", NOON + seconds(1)))
-    assert await turned() == []
+    assert await flipped() == []
     await listen(connection, NOON, NOON + seconds(600))
     await tick(connection, NOON + seconds(600.5))
-    assert await turned() == ["inner"]
+    assert await flipped() == ["inner"]
     await heard(connection, ("inner", NOON + seconds(601)), ("front", NOON + seconds(600.4)))
-    assert await turned() == ["inner"]
+    assert await flipped() == ["inner"]
