@@ -181,7 +181,8 @@ begin
     order by l.from_at desc
     limit 1;
 
-    select f.ordinals, f.old, f.is_open, f.stretch_dpus, f.outages, f.seconds, f.seen_ats, f.counteds, f.backs, f.offlines
+    select
+      f.ordinals, f.old, f.is_open, f.stretch_dpus, f.outages, f.seconds, f.seen_ats, f.counteds, f.backs, f.offlines
     into v_found, v_old, v_is_open, v_dpus, v_outages, v_seconds, v_seen_ats, v_counteds, v_backs, v_offlines
     from core.find_stretches(dpus, signs, v_listened_until, v_listened) f;
 
