@@ -133,9 +133,13 @@ async def test_it_is_cheap_where_there_is_nothing_to_do(connection: asyncpg.Conn
     await tell(connection, "offline")
     (claim,) = await calls.claim_deliveries(connection, 10)
     await finish(connection, claim)
-    before = await connection.fetchval("select pg_current_wal_insert_lsn()")
-    assert await calls.claim_deliveries(connection, 10) == []
-    assert await connection.fetchval("select pg_current_wal_insert_lsn()") == before, "nothing is written"
+    written = "select pg_current_wal_insert_lsn()"  # also by others on this server, now and then
+    for _ in range(100):
+        before = await connection.fetchval(written)
+        assert await calls.claim_deliveries(connection, 10) == []
+        if await connection.fetchval(written) == before:
+            return
+    pytest.fail("something is written each time")
 
 
 @pytest.mark.parametrize("plans", ["auto", "force_generic_plan"])
