@@ -200,6 +200,32 @@ def test_it_reads_a_nested_string_without_end_in_linear_time() -> None:
     assert caught.value.kind.code == "malformed"
 
 
+@pytest.mark.parametrize("brackets", [b"[", b"{", b"[" * 100_000 + b"]" * 100_000])
+def test_it_finds_out_soon_that_a_body_is_nothing_but_brackets(
+    monkeypatch: pytest.MonkeyPatch, brackets: bytes
+) -> None:
+    rounds: list[int] = []
+    monkeypatch.setattr(formats, "breathe", rounds.append)
+    with pytest.raises(Problem) as caught:
+        formats.decode_json(b'{"events":[[' + brackets * (4_000_000 // len(brackets)))
+    assert caught.value.kind.code == "malformed"
+    assert len(rounds) < 100
+
+
+def test_no_more_is_escaped_of_a_refused_item_than_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    escaped: list[int] = []
+    printable = formats.printable
+
+    def count(text: str) -> str:
+        escaped.append(len(text))
+        return printable(text)
+
+    monkeypatch.setattr(formats, "printable", count)
+    assert formats.shown("\x01" * 900) == "\\x01" * 250
+    assert sum(escaped) == 250
+    assert formats.shown("a" * 999 + "\n") == "a" * 999 + "\\"
+
+
 async def test_it_refuses_a_request_of_too_many_days(client: httpx.AsyncClient) -> None:
     """Each new day is a new chunk: more than fit into the time of one statement could never be stored."""
     first = datetime(2010, 1, 1, tzinfo=UTC)

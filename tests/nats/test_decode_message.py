@@ -3,12 +3,14 @@
 import gzip
 import json
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 import pytest
 
 from headcount.ingest.formats import decode_event_message
 from headcount.wire.problems import Problem
+from headcount.wire.threads import TakesTime, in_a_hurry
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 EVENT = {"dpu": "dpu-1", "timestamp": "2026-03-04T12:00:00Z", "direction": 1}
@@ -77,6 +79,7 @@ OF_NO_FORMAT = {
     "another encoding": (JSON(EVENT).encode(), "", "br"),
     "cut off": (gzip.compress(JSON(EVENT).encode())[:-1], "", "gzip"),
     "too large unpacked": (gzip.compress(b" " * (9 * 1024 * 1024)), "", "gzip"),
+    "inflated more than a message can be": (gzip.compress(JSON(EVENT).encode() + b" " * (2 * 1024 * 1024)), "", "gzip"),
     "too many events": (JSON({"events": [EVENT] * 10_001}).encode(), "", ""),
     "too deep": (b"[" * 100_000, "", ""),
 }
@@ -87,3 +90,15 @@ def test_what_is_of_no_format_is_a_problem_as_a_whole(body: bytes, content_type:
     with pytest.raises(Problem) as refused:
         decode_event_message(body, content_type, encoding)
     assert 400 <= refused.value.kind.status < 500
+
+
+def test_what_takes_time_is_told_to_who_is_in_a_hurry() -> None:
+    for body, encoding in (
+        (gzip.compress(JSON({"events": [EVENT] * 1_000}).encode()), "gzip"),
+        (JSON({"events": [EVENT | {"direction": "in"}] * 100}).encode(), ""),
+    ):
+        with pytest.raises(TakesTime):
+            in_a_hurry(partial(decode_event_message, content_encoding=encoding), body)
+        assert decode_event_message(body, content_encoding=encoding).received >= 100
+    small = gzip.compress(JSON(EVENT).encode())
+    assert in_a_hurry(partial(decode_event_message, content_encoding="gzip"), small).size == 1

@@ -44,7 +44,7 @@ SHOWN_CHARACTERS = 1_000
 # An item that is longer is refused without a look at what is in it: the fields of one take some hundred bytes.
 LONGEST_ITEM = 16_384
 # Brackets and strings of such items, to find where they end; and lines of a body, blank ones included.
-MAX_TOKENS = 1_000_000
+MAX_TOKENS = 400_000
 MAX_LINES = 100_000
 LONGEST_HEADER = 4_096
 NDJSON = "application/x-ndjson"
@@ -66,7 +66,8 @@ LONG_FRACTION = re.compile(rb"\.[0-9]{7}")
 # The same holds for MessagePack's timestamps with nanoseconds.
 NANOSECONDS = re.compile(rb"\xd7\xff|\xc7\x0c\xff")
 JSON_END = re.compile(r"\s*\}\s*", re.ASCII)
-NESTING = re.compile(r'[\[\]{}"]')
+# Many brackets in a row are looked at together, but not all of them at once.
+NESTING = re.compile(r'[\[{]{1,10000}+|[\]}]{1,10000}+|"')
 # What is in a string, or the beginning of that: others have their turn before the rest.
 IN_STRING = re.compile(r'(?:[^"\\]++|\\.?){0,10000}+', re.DOTALL)
 # What makes a line of CSV more than cells with commas between them.
@@ -443,15 +444,22 @@ def _end_of_item(text: str, start: int, tokens: int) -> tuple[int, int]:
     if text[start] not in '[{"':
         match = SCALAR.match(text, start)
         return (match.end() if match else start), tokens
-    depth = 0
+    depth = rounds = 0
     while token := NESTING.search(text, start):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-        start = _end_of_string(text, token.end()) if token[0] == '"' else token.end()
-        tokens -= 1
-        breathe(tokens)
+        number, start = token.end() - token.start(), token.end()
+        if token[0] == '"':
+            start = _end_of_string(text, start)
+        elif token[0][0] in "[{":
+            depth += number
+        else:
+            start -= max(number - depth, 0)  # those behind it close what it is in
+            depth -= min(number, depth)
+        tokens -= number
+        rounds += 1
+        breathe(rounds)
         if depth == 0:
             return start, tokens
-        if not tokens:
+        if tokens <= 0:
             raise Problem("malformed", "JSON is malformed: too much of it is in items that cannot be read.")
     raise Problem("malformed", "JSON is malformed: it ends too early.")
 
@@ -982,7 +990,11 @@ def shown(text: str) -> str:
 
     It is cut before it is escaped, which takes a second for a few megabytes.
     """
-    beginning = printable(text[:SHOWN_CHARACTERS])[:SHOWN_CHARACTERS]
+    beginning = ""
+    for start in range(0, min(len(text), SHOWN_CHARACTERS), SHOWN_CHARACTERS // 4):  # escaped it is longer
+        if len(beginning) < SHOWN_CHARACTERS:
+            beginning += printable(text[start : min(start + SHOWN_CHARACTERS // 4, SHOWN_CHARACTERS)])
+    beginning = beginning[:SHOWN_CHARACTERS]
     if len(text) <= SHOWN_CHARACTERS:
         return beginning
     return f"{beginning} … (the first of {len(text):,} characters)"

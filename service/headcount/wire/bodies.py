@@ -13,12 +13,14 @@ from headcount.wire import instants
 from headcount.wire.messages.base import PATTERNS_IN_WORDS, ProblemItem
 from headcount.wire.problems import Problem
 from headcount.wire.shares import ClientQuota, too_much
-from headcount.wire.threads import AT_ONCE_BYTES, TakesTime
+from headcount.wire.threads import AT_ONCE_BYTES, TakesTime, is_hurried
 
 # Of events, polls, heartbeats and whole sites; of what is about one thing of the floor plan; of what has a few fields.
 MAX_BODY = 8 * 1024 * 1024
 MAX_PLAN_BODY = 64 * 1024
 MAX_SMALL_BODY = 4 * 1024
+# Of a message of NATS that came compressed: ten thousand events with all their fields have less.
+MAX_INFLATED = 2 * 1024 * 1024
 # Even an empty member of a gzip stream costs time.
 MAX_GZIP_MEMBERS = 10_000
 MEMBERS_AT_ONCE = 16
@@ -125,9 +127,9 @@ class Bodies:
 
 
 def inflate(body: bytes, content_encoding: str) -> bytes:
-    """A body that is there as a whole. Raises Problem as read_body does."""
+    """The body of a message, which is there as a whole. Raises Problem as gunzip, and TakesTime as in_a_hurry does."""
     if is_compressed(content_encoding):
-        return gunzip(body, MAX_BODY)
+        return inflate_at_once(body, MAX_INFLATED) if is_hurried() else gunzip(body, MAX_INFLATED)
     if len(body) > MAX_BODY:
         raise too_large(MAX_BODY)
     return body
@@ -142,6 +144,8 @@ def is_compressed(content_encoding: str) -> bool:
 
 
 def too_large(limit: int) -> Problem:
+    if limit == MAX_INFLATED:
+        return Problem("too_large", f"A message can have {limit} bytes when it is inflated; send it in parts.")
     if limit == MAX_BODY:
         return Problem("too_large", f"A body can have {limit} bytes, compressed or not; send it in parts.")
     return Problem("too_large", f"A body can have {limit} bytes here, compressed or not.")

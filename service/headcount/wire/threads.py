@@ -18,6 +18,7 @@ BREATHS_APART = 64
 # After its work a client waits as long as that took, so that it never has more than half of a processor.
 MAX_PAUSE_SECONDS = 2.0
 
+Taken = TypeVar("Taken")
 Done = TypeVar("Done")
 
 _here = threading.local()
@@ -27,7 +28,7 @@ class TakesTime(Exception):
     """Raised where the event loop would stand still: the work is to be done by a thread."""
 
 
-def in_a_hurry(read: Callable[[bytes], Done], body: bytes) -> Done:
+def in_a_hurry(read: Callable[[Taken], Done], body: Taken) -> Done:
     """What `read` makes of the body. Raises TakesTime before it does what could take long."""
     _here.is_hurried = True
     try:
@@ -36,9 +37,14 @@ def in_a_hurry(read: Callable[[bytes], Done], body: bytes) -> Done:
         _here.is_hurried = False
 
 
+def is_hurried() -> bool:
+    """Whether somebody is in a hurry here."""
+    return getattr(_here, "is_hurried", False)
+
+
 def take_time(size: int) -> None:
     """Before so many bytes are looked at one by one. Raises TakesTime where somebody is in a hurry."""
-    if size > ONE_BY_ONE_BYTES and getattr(_here, "is_hurried", False):
+    if size > ONE_BY_ONE_BYTES and is_hurried():
         raise TakesTime
 
 
