@@ -187,11 +187,16 @@ class StreamMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         label = ("stream",)
         self.pulled = Histogram(
-            "headcount_stream_pull_messages", "Messages of one pull.", label, buckets=SIZES, registry=registry
+            "headcount_stream_pull_messages",
+            "Messages that were pulled together.",
+            label,
+            buckets=SIZES,
+            registry=registry,
         )
         self.messages = Counter(
             "headcount_stream_messages",
-            "Messages by outcome: stored and acknowledged, given back to come again, or put among the dead letters.",
+            "Messages by outcome: stored and acknowledged, given back to come again, put among the dead letters, "
+            "or dropped since no dead letter of them can be written.",
             ("stream", "outcome"),
             registry=registry,
         )

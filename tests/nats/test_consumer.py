@@ -1,6 +1,7 @@
 """What the consumer does with messages, on a real server with JetStream; what stores them is the test's own."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -15,9 +16,11 @@ from nats.aio.client import Client
 from nats.js import api
 from prometheus_client import CollectorRegistry
 
-from headcount.ingest.nats import Body, Consumer, Misconfigured, Source
+from headcount.ingest.nats import MAX_BYTES, Body, Consumer, Lane, Misconfigured, Source, connected_to
 from headcount.metrics import StreamMetrics
+from headcount.settings import Settings
 from headcount.wire.problems import Problem
+from headcount.wire.threads import take_time
 from tests.commands.support import PATIENCE
 from tests.nats.server import NatsServer, nats_server
 
@@ -38,6 +41,19 @@ async def client(server: NatsServer) -> AsyncIterator[Client]:
     await client.close()
 
 
+async def publish_raw(server: NatsServer, headers: bytes, body: bytes, subject: bytes = SUBJECT.encode()) -> None:
+    """As no client library would."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    size = f"{len(headers)} {len(headers) + len(body)}".encode()
+    writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n')
+    writer.write(b"HPUB %s %s\r\n%s%s\r\nPING\r\n" % (subject, size, headers, body))
+    async with asyncio.timeout(PATIENCE):
+        while b"PONG" not in await reader.readline():
+            pass
+    writer.close()
+    await writer.wait_closed()
+
+
 class Store:
     """Stands in for the database: what was committed, and what becomes of the next ones."""
 
@@ -48,7 +64,7 @@ class Store:
         self.may_commit.set()
         self.fault: Callable[[str], Exception | None] = lambda _: None
 
-    async def record(self, text: str) -> None:
+    async def record(self, text: str, subject: str = "") -> None:
         self.asked.append(text)
         await self.may_commit.wait()
         if error := self.fault(text):
@@ -219,6 +235,230 @@ async def test_a_dead_letter_as_long_as_a_message_can_be_is_cut_and_not_kept_for
     assert longest.startswith(letter.data)
     assert letter.headers is not None
     assert letter.headers["Headcount-Cut-From"] == str(len(longest))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *(f"NATS/1.0\r\nStatus: {status}\r\n\r\n".encode() for status in (100, 404, 408, 409, 500)),
+        b"NATS/1.0 500\r\n\r\n",
+        b"NATS/1.0 409 Consumer Deleted\r\n\r\n",
+        b"NATS/1.0\r\nStatus: 409\r\nDescription: Consumer Deleted\r\n\r\n",
+    ],
+)
+async def test_a_message_cannot_pass_for_a_word_of_the_server(
+    server: NatsServer, client: Client, headers: bytes
+) -> None:
+    store = Store()
+    async with consuming(client, store):
+        await publish_raw(server, headers, b"a")
+        await publish_raw(server, headers, b"b")
+        await publish(client, "c")
+        await until(lambda: is_empty(client))
+    assert sorted(store.committed) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "subject"),
+    [
+        (b"ab", SUBJECT.encode()),
+        (b"NATS/1.0 \xff\xff\xff \xff\r\n\r\n", SUBJECT.encode()),
+        (b"NATS/1.0\r\n\r\n", b"headcount.events.\xff"),
+    ],
+    ids=["no headers", "a status that is not UTF-8", "a subject that is not UTF-8"],
+)
+async def test_headers_and_subjects_that_nobody_can_read_stop_nothing(
+    server: NatsServer, client: Client, headers: bytes, subject: bytes
+) -> None:
+    store = Store()
+    async with connected_to(Settings(nats_url=server.url)) as tolerant, consuming(tolerant, store):
+        for body in (b"a", b"?"):
+            await publish_raw(server, headers, body, subject)
+        await publish(client, "b")
+        await until(lambda: is_empty(client))
+    assert sorted(store.committed) == ["a", "b"]
+    [letter] = await dead(client)
+    assert letter.data == b"?"
+
+
+async def test_of_headers_it_reads_the_first_part_only(server: NatsServer, client: Client) -> None:
+    many = b"".join(b"a%d:b\r\n" % number for number in range(5_000))
+    async with connected_to(Settings(nats_url=server.url)) as tolerant, consuming(tolerant, Store()):
+        await publish_raw(server, b"NATS/1.0\r\n" + many + b"\r\n", b"?")
+        await until(lambda: is_empty(client))
+    [letter] = await dead(client)
+    assert letter.headers is not None
+    kept = [name for name in letter.headers if name.startswith("a")]
+    assert 1_000 < len(kept) < 3_000
+
+
+async def test_a_dead_letter_has_the_headers_that_can_be_written_and_names_the_others(
+    server: NatsServer, client: Client
+) -> None:
+    async with consuming(client, Store()):
+        await publish_raw(server, b"NATS/1.0\r\nX(1): a\r\nStatus: 500\r\nnats-ttl: 1\r\nKind: b\r\n\r\n", b"?")
+        await until(lambda: is_empty(client))
+    [letter] = await dead(client)
+    assert letter.headers is not None
+    assert letter.headers["Kind"] == "b"
+    assert not {"X(1)", "Status", "nats-ttl"} & set(letter.headers)
+    assert letter.headers["Headcount-Reason"].endswith("Left out headers: X(1), Status, nats-ttl.")
+
+
+async def test_what_our_decoder_fails_with_is_a_dead_letter_and_costs_no_other(client: Client) -> None:
+    def fail(body: Body) -> str:
+        if body.data == b"bad":
+            raise KeyError("Description")
+        return body.data.decode()
+
+    store = Store()
+    async with consuming(client, store) as consumer:
+        consumer.decode = fail
+        await publish(client, "bad")
+        await until(lambda: is_empty(client))
+        await publish(client, "a")
+        await until(lambda: is_empty(client))
+    assert store.committed == ["a"]
+    [letter] = await dead(client)
+    assert letter.headers is not None
+    assert "KeyError" in letter.headers["Headcount-Reason"]
+
+
+async def test_a_message_of_which_no_dead_letter_can_be_written_is_dropped_after_a_few_tries(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.jetstream().add_stream(
+        name=SOURCE.dead_stream, subjects=[SOURCE.dead_subject], max_msg_size=100, max_bytes=1_000_000
+    )
+    registry, source = CollectorRegistry(), msgspec.structs.replace(SOURCE, retry_seconds=0.05)
+    async with consuming(client, Store(), source, registry):
+        await publish(client, "?" * 200)
+        await until(lambda: is_empty(client))
+    labels = {"stream": SOURCE.stream, "outcome": "dropped"}
+    assert registry.get_sample_value("headcount_stream_messages_total", labels) == 1
+    labels["outcome"] = "returned"
+    assert registry.get_sample_value("headcount_stream_messages_total", labels) == SOURCE.deliveries - 1
+    assert "is dropped: It begins with" in caplog.text
+
+
+async def test_nothing_is_dropped_while_the_stream_of_dead_letters_is_away(client: Client) -> None:
+    source = msgspec.structs.replace(SOURCE, retry_seconds=0.05)
+    async with consuming(client, Store(), source):
+        await client.jetstream().delete_stream(SOURCE.dead_stream)
+        await publish(client, "?")
+        await until(lambda: is_empty(client))
+    [letter] = await dead(client)
+    assert letter.data == b"?"
+
+
+async def test_a_subject_whose_messages_take_time_holds_up_no_other(client: Client) -> None:
+    seconds, texts = 0.1, [f"slow {number}" for number in range(24)]
+
+    def decode_slowly(body: Body) -> str:
+        if body.data.startswith(b"slow"):
+            take_time(10_000)
+            time.sleep(seconds)
+        return body.data.decode()
+
+    store = Store()
+    async with consuming(client, store, Source(batch=8)) as consumer:
+        consumer.decode = decode_slowly
+        begun = time.monotonic()
+        for text in texts:
+            await client.jetstream().publish("headcount.events.door-one", text.encode())
+        await publish(client, "a")
+        await until(lambda: "a" in store.committed)
+        assert time.monotonic() - begun < seconds * len(texts) / 2
+        await until(lambda: is_empty(client))
+    assert sorted(store.committed) == sorted(["a", *texts])
+    assert not await dead(client)
+
+
+def test_what_is_postponed_comes_again_about_when_it_is_its_turn_and_is_bounded() -> None:
+    lane = Lane()
+    for _ in range(50):
+        lane.note_turn(0.2)  # two at once
+    found = [lane.postpone(100) for _ in range(10_001)]
+    first = [seconds for seconds in found[:200] if seconds is not None]
+    assert first == pytest.approx([0.5 + 0.08 * number for number in range(200)], abs=0.3)
+    assert all(seconds is not None and 0.5 <= seconds <= 50 for seconds in found[:-1])
+    assert found[-1] is None
+    large = Lane()
+    assert [large.postpone(150 * 1024 * 1024) is None for _ in range(3)] == [False, False, True]
+
+
+async def test_a_subject_whose_messages_cost_the_event_loop_much_is_decoded_by_threads(client: Client) -> None:
+    threads: dict[str, set[str]] = {"dear": set(), "cheap": set()}
+
+    def decode_dearly(body: Body) -> str:
+        text = body.data.decode().strip()
+        threads[text].add(threading.current_thread().name.split("_")[0])
+        until = time.thread_time() + 0.004
+        while text == "dear" and time.thread_time() < until:
+            pass
+        return body.data.decode()
+
+    async with consuming(client, Store()) as consumer:
+        consumer.decode = decode_dearly
+        consumer.weigh = len
+        for _ in range(25):
+            await client.jetstream().publish("headcount.events.door-one", b"dear".ljust(500))
+            await publish(client, "cheap")
+        await until(lambda: is_empty(client))
+    assert threads == {"dear": {"MainThread", "worker"}, "cheap": {"MainThread"}}
+
+
+async def test_a_garbage_collection_is_not_charged_to_the_message_into_whose_time_it_falls(client: Client) -> None:
+    names: set[str] = set()
+
+    def decode_late(body: Body) -> str:
+        names.add(threading.current_thread().name)
+        until = time.thread_time() + 0.004
+        while time.thread_time() < until:
+            pass
+        return body.data.decode()
+
+    store = Store()
+    async with consuming(client, store) as consumer:
+        consumer.decode = decode_late
+        await publish(client, *map(str, range(30)))
+        await until(lambda: is_empty(client))
+    assert names == {"MainThread"}
+    assert len(store.committed) == 30
+
+
+async def test_it_holds_no_more_bytes_than_it_may_where_large_messages_follow_small_ones(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headcount.ingest.nats.AT_ONCE_BYTES", client.max_payload)  # none is postponed
+    store = Store()
+    store.may_commit.clear()
+    async with consuming(client, store) as consumer:
+        store.may_commit.set()
+        await publish(client, *"abc")
+        await until(lambda: is_empty(client))
+        store.may_commit.clear()
+        large = b"x" * (client.max_payload - 100)
+        for _ in range(40):
+            await client.jetstream().publish(SUBJECT, large)
+        await until(lambda: consumer.bytes > MAX_BYTES // 2)
+        await asyncio.sleep(0.5)
+        assert consumer.bytes <= 1.5 * MAX_BYTES + len(large)
+        store.may_commit.set()
+        await until(lambda: is_empty(client))
+    assert len(store.committed) == 43
+
+
+async def test_a_full_subject_refuses_what_comes_and_others_take_it(client: Client) -> None:
+    store = Store()
+    store.may_commit.clear()
+    async with consuming(client, store, Source(max_per_subject=3)):
+        with pytest.raises(nats.errors.Error, match="per subject"):
+            await publish(client, *"abcd")
+        await client.jetstream().publish("headcount.events.other", b"e")
+        store.may_commit.set()
+        await until(lambda: is_empty(client))
+    assert sorted(store.committed) == [*"abce"]
 
 
 async def test_dead_letters_can_be_taken_in_again(client: Client) -> None:

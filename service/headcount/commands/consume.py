@@ -14,6 +14,7 @@ from nats.errors import ConnectionClosedError
 from headcount.app import create_app
 from headcount.commands.serve import address
 from headcount.commands.serving import run_server
+from headcount.database.pool import Client as Session
 from headcount.http.asgi import App
 from headcount.ingest import formats, heartbeats
 from headcount.ingest.heartbeats import Heartbeats
@@ -52,6 +53,7 @@ SCHEMES = ("nats", "tls", "ws", "wss")
 @click.option("--replicas", default=DEFAULTS.replicas, show_default=True, type=click.IntRange(1, 5))
 @click.option("--max-bytes", type=click.IntRange(1), help="A fuller stream refuses messages; by default none.")
 @click.option("--max-age", type=click.IntRange(1), help="Seconds; older messages are dropped. By default none.")
+@click.option("--max-per-subject", type=click.IntRange(1), help="Messages; a fuller subject refuses more.")
 @click.option("--ack-wait", default=DEFAULTS.ack_seconds, show_default=True, help="Seconds until another one has it.")
 @click.option("--batch", default=DEFAULTS.batch, show_default=True, type=click.IntRange(2), help="Messages held.")
 @click.option("--deliveries", default=DEFAULTS.deliveries, show_default=True, type=click.IntRange(1))
@@ -67,6 +69,7 @@ def consume(
     replicas: int,
     max_bytes: int | None,
     max_age: int | None,
+    max_per_subject: int | None,
     ack_wait: float,
     batch: int,
     deliveries: int,
@@ -87,6 +90,7 @@ def consume(
         replicas=replicas,
         max_bytes=max_bytes,
         max_age_seconds=max_age,
+        max_per_subject=max_per_subject,
         ack_seconds=ack_wait,
         batch=batch,
         deliveries=deliveries,
@@ -148,9 +152,12 @@ def _consumer(app: App, client: Client, source: Source, measures: StreamMetrics,
         source,
         measures,
         decode=decode,
-        record=lambda batch: store.record(store.database, batch),
-        # Half of what is refused, since one message more may bring ten thousand.
-        has_room=lambda: not store.intake.is_half_full(),
+        # A subject has the share of a client.
+        record=lambda batch, subject: store.record(Session(store.database, subject), batch),
+        weigh=lambda batch: batch.received,
+        # A quarter: messages that take time may hold ten thousand each, and a client has half at most.
+        room=store.settings.max_waiting_events // 4,
+        threads=app.services.worker_threads,
         stop_seconds=store.settings.statement_seconds,
     )
 

@@ -57,10 +57,6 @@ class Intake:
         if self.items >= self.settings.max_waiting_events or self.bytes >= self.settings.max_waiting_bytes:
             raise Problem("unavailable", f"Too many {self.what} wait for the database. Nothing was stored; try again.")
 
-    def is_half_full(self) -> bool:
-        """Of items: for whoever can wait with more."""
-        return 2 * self.items >= self.settings.max_waiting_events
-
     @contextmanager
     def hold(self, items: int, size: int = 0, client: str | None = None) -> Iterator[None]:
         """While a request waits and is stored. Raises Problem (503, 429) if there is no room for anything more."""
