@@ -50,13 +50,14 @@ def door(monkeypatch: pytest.MonkeyPatch) -> Door:
     monkeypatch.setattr(doors, "UNDER_WAY", 2)
     monkeypatch.setattr(doors, "WAITING", 3)
     monkeypatch.setattr(doors, "REFUSE_SECONDS", 0.0)
+    monkeypatch.setattr(doors, "BEGUN_A_ROUND", 1_000)
     door = Door()
     for authorization, client in ((1, "one"), (11, "one"), (2, "two")):
         door.learn(authorization, client)
     return door
 
 
-def test_what_is_beyond_a_clients_part_waits_for_its_own_and_then_is_refused(door: Door) -> None:
+async def test_what_is_beyond_a_clients_part_waits_for_its_own_and_then_is_refused(door: Door) -> None:
     callers = [Caller(door, number) for number in (1, 11, 1, 11, 1, 1)]
     assert [caller.begun for caller in callers] == [1, 1, 0, 0, 0, 0]
     assert [bool(caller.refused) for caller in callers] == [False] * 5 + [True]
@@ -66,14 +67,33 @@ def test_what_is_beyond_a_clients_part_waits_for_its_own_and_then_is_refused(doo
     assert [caller.begun for caller in callers] == [1, 1, 1, 0, 0, 0], "the first that waited has the place"
 
 
-def test_whoever_went_away_takes_no_turn(door: Door) -> None:
+async def test_of_many_requests_that_come_at_once_few_begin_in_a_round_of_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the first steps of all of them would come before the next step of anybody else's."""
+    monkeypatch.setattr(doors, "BEGUN_A_ROUND", 3)
+    door = Door()
+    door.learn(1, "one")
+    door.learn(2, "two")
+    callers = [Caller(door, 1) for _ in range(8)]
+    other = Caller(door, 2)
+    begun = []
+    for _ in range(3):
+        begun.append(sum(caller.begun for caller in callers))
+        await asyncio.sleep(0)
+    assert (begun, other.begun) == ([3, 6, 8], 1)
+    for caller in (*callers, other):
+        caller.visit.leave()
+
+
+async def test_whoever_went_away_takes_no_turn(door: Door) -> None:
     first, _, gone, last = (Caller(door, 1) for _ in range(4))
     gone.is_lost = True
     first.visit.leave()
     assert (gone.begun, last.begun) == (0, 1)
 
 
-def test_strangers_wait_and_are_never_refused(door: Door) -> None:
+async def test_strangers_wait_and_are_never_refused(door: Door) -> None:
     callers = [Caller(door, None) for _ in range(100)]
     assert sum(caller.begun for caller in callers) == 2
     for caller in callers:
@@ -112,7 +132,7 @@ async def test_headers_that_nobody_has_seen_are_no_way_round_a_clients_part(door
     assert len(callers) == 5
 
 
-def test_a_header_that_is_good_no_more_is_a_strangers_and_so_are_those_that_wait_with_it(door: Door) -> None:
+async def test_a_header_that_is_good_no_more_is_a_strangers_and_so_are_those_that_wait_with_it(door: Door) -> None:
     callers = [Caller(door, 11) for _ in range(5)]
     callers[0].visit.forget()
     callers[0].visit.leave()
@@ -128,7 +148,7 @@ def test_a_header_that_is_good_no_more_is_a_strangers_and_so_are_those_that_wait
     assert door.strangers.under_way == 0
 
 
-def test_probes_do_not_wait_with_strangers_unless_there_are_many(door: Door) -> None:
+async def test_probes_do_not_wait_with_strangers_unless_there_are_many(door: Door) -> None:
     strangers = [Caller(door, None) for _ in range(10)]
     probes = [Caller(door, None, is_probe=True) for _ in range(3)]
     assert [probe.begun for probe in probes] == [1, 1, 0]
@@ -146,7 +166,7 @@ def test_all_ways_to_write_a_token_are_one_header() -> None:
     assert len({key_of(other) for other in others}) == len(others)
 
 
-def test_a_client_that_takes_no_answers_is_told_to_come_back(door: Door) -> None:
+async def test_a_client_that_takes_no_answers_is_told_to_come_back(door: Door) -> None:
     share = door.known[1]
     share.unread_answers = UNREAD_ANSWERS
     assert "read them" in Caller(door, 11).refused

@@ -171,3 +171,17 @@ async def test_of_a_long_accept_header_only_the_beginning_is_read(client: httpx.
     assert late.headers["content-type"] == "application/json"
     early = await client.get("/v1/spaces", headers={"accept": f"application/msgpack,{long}"})
     assert early.headers["content-type"] == "application/msgpack"
+
+
+async def test_a_content_type_and_escapes_without_end_are_refused_before_they_are_read(
+    client: httpx.AsyncClient,
+) -> None:
+    """Each would take tens of milliseconds."""
+    headers = {"Content-Type": "application/json" + ";" * 60_000}
+    answer = await client.put("/v1/spaces/room", content=b"{}", headers=headers)
+    assert "256 characters" in problem(answer, 415, "unsupported_media_type")["detail"]
+    answer = await client.get("/v1/counts?space=" + "%61" * 5_000)
+    assert "4000 escapes" in problem(answer, 422, "invalid")["detail"]
+    to = "=" * 15_000 + "@example.org"
+    answer = await client.put("/v1/channels/mail", json={"kind": "email", "to": to})
+    assert problem(answer, 422, "invalid")["errors"][0]["where"] == "to"

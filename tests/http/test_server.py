@@ -322,6 +322,15 @@ async def test_of_a_small_body_that_comes_after_its_answer_the_connection_stays(
         writer.close()
 
 
+@pytest.mark.parametrize("sent", [b" ", b"\t", b"\r\nauthorization:", b"\nauthorization: x", b"x"])
+def test_a_token_is_looked_for_without_going_back(sent: bytes) -> None:
+    """Going back, this would take minutes."""
+    assert server.AUTHORIZATION.search(b"GET / HTTP/1.1\r\nauthorization:" + sent * 300_000) is None
+    found = server.AUTHORIZATION.search(b"GET / HTTP/1.1\r\nAUTHORIZATION:  Bearer one \r\n\r\n")
+    assert found is not None
+    assert found[1] == b"Bearer one "
+
+
 async def test_strangers_who_send_much_that_waits_are_cut_off_and_others_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

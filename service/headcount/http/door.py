@@ -21,6 +21,8 @@ from headcount.wire.shares import too_much
 # Requests of a client that are under way, and that wait to be.
 UNDER_WAY = 64
 WAITING = 448
+# Of them, in one round of the event loop.
+BEGUN_A_ROUND = 8
 # Answers of a client that it does not take, and their bytes: with so many it is told to come back, and where it has
 # twice as many, those that were under way, its connections are closed.
 UNREAD_ANSWERS = 32
@@ -46,14 +48,19 @@ def key_of(authorization: bytes) -> int:
 class Share:
     """What a client has here."""
 
-    __slots__ = ("__weakref__", "refused", "under_way", "unread_answers", "unread_bytes", "waiting")
+    __slots__ = ("__weakref__", "begun", "refused", "under_way", "unread_answers", "unread_bytes", "waiting")
 
     def __init__(self) -> None:
         self.under_way = 0
+        # In this round of the event loop.
+        self.begun = 0
         self.waiting: deque[Visit] = deque()
         self.refused = 0
         self.unread_answers = 0
         self.unread_bytes = 0
+
+    def may_begin(self) -> bool:
+        return self.under_way < UNDER_WAY and self.begun < BEGUN_A_ROUND
 
     def find_fault(self) -> str | None:
         """Why nothing more is taken in."""
@@ -139,6 +146,7 @@ class Visit:
     def begin(self) -> None:
         self.is_inside = True
         self.share.under_way += 1
+        self.door.note_begun(self.share)
         if self.turn is None:
             self.visitor.begin(self)
         else:
@@ -152,24 +160,41 @@ class Door:
         # By the hash of an Authorization header, which nobody outside can know: no token is kept here.
         self.known: dict[int | None, Share] = {}
         self.shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
+        # Who began something in this round of the event loop.
+        self.begun: set[Share] = set()
         self.seldom = LogThrottle(10.0)
 
     def enter(self, visit: Visit) -> None:
         """Begins it, lets it wait, or refuses it."""
-        if visit.is_probe and self.probes.under_way < UNDER_WAY:
+        if visit.is_probe and self.probes.may_begin():
             visit.share = self.probes
             visit.begin()
             return
         share = visit.share = self.known.get(visit.authorization, self.strangers) if self.known else self.strangers
         if share is not self.strangers and (detail := share.find_fault()):
             visit.visitor.refuse(visit, detail)
-        elif share.under_way < UNDER_WAY:
+        elif share.may_begin():
             visit.begin()
         else:
             share.waiting.append(visit)
 
+    def note_begun(self, share: Share) -> None:
+        """Whoever sends many requests at once begins a few of them in a round of the event loop: the first step of each
+        takes time, and others want their turns between."""
+        share.begun += 1
+        if not self.begun:
+            asyncio.get_running_loop().call_soon(self._end_round)
+        self.begun.add(share)
+
+    def _end_round(self) -> None:
+        begun, self.begun = self.begun, set()
+        for share in begun:
+            share.begun = 0
+        for share in begun:
+            self.admit_next(share)
+
     def admit_next(self, share: Share) -> None:
-        while share.waiting and share.under_way < UNDER_WAY:
+        while share.waiting and share.may_begin():
             visit = share.waiting.popleft()
             if visit.is_over():
                 continue

@@ -45,9 +45,11 @@ CHUNKED_SLICE = 1024
 CHUNK_BYTES = 16
 MAX_CHUNK_DEBT = 64 * 1024
 # All that came and is not parsed yet, on all connections. Beyond that those who were never let in, and sent more than
-# a request without a body has, are cut off.
+# a small request has, are cut off, unless they show a token that is known.
 MAX_UNPARSED = 32 * 1024 * 1024
-SMALL_REQUEST = 8 * 1024
+SMALL_REQUEST = 1024
+# So far a token is looked for before a head is parsed.
+LOOKED_AT = 8 * 1024
 # In a turn of the event loop, for those who were let in before and for those who were not.
 PARSE_SECONDS = 0.005
 # Of a body that comes after its request was answered: what is parsed, what is thrown away then, and for how long.
@@ -65,7 +67,8 @@ ACCEPTED_AT_ONCE = 32
 ACCEPT_PAUSE_SECONDS = 0.1
 TOO_LONG = f"The head of the request is longer than {MAX_HEAD} bytes."
 END_OF_HEAD = b"\r\n\r\n"
-AUTHORIZATION = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]+)\r", re.IGNORECASE)
+# Possessive: what a client sends must not be looked at again and again.
+AUTHORIZATION = re.compile(rb"\r\nauthorization:[ \t]*+([^\r\n]++)\r", re.IGNORECASE)
 # What belongs to the wish for another protocol.
 HOP_BY_HOP = (b"upgrade", b"http2-settings")
 
@@ -228,14 +231,16 @@ class HttpConnection(HttpToolsProtocol):
         """Whether a new connection begins with a request of somebody who was let in on another one."""
         if self.door is None or not self.door.known or self.cycle is not None:
             return False
-        found = AUTHORIZATION.search(self.unparsed, 0, SMALL_REQUEST)
+        found = AUTHORIZATION.search(self.unparsed, 0, LOOKED_AT)
         return found is not None and key_of(found[1]) in self.door.known
 
     def _is_too_much(self) -> bool:
         if self.parsing.unparsed <= MAX_UNPARSED or len(self.unparsed) <= SMALL_REQUEST:
             return False
-        if self.visit is None or not self.is_known:
-            return not self.is_known or self.parsing.unparsed > 4 * MAX_UNPARSED
+        if not self.is_known:
+            return not self._shows_known_token()
+        if self.visit is None:
+            return self.parsing.unparsed > 4 * MAX_UNPARSED
         return self.visit.share.under_way >= UNDER_WAY
 
     def _can_parse(self) -> bool:

@@ -31,6 +31,7 @@ JSON = "application/json"
 MSGPACK = "application/msgpack"
 CSV = "text/csv"
 HTML = "text/html"
+MAX_CONTENT_TYPE = 256
 MSGPACK_NAMES = (MSGPACK, "application/x-msgpack", "application/vnd.msgpack")
 
 PLACE = re.compile(r"(?P<words>.*?)(?: - at `\$\.?(?P<where>.*)`)?", re.DOTALL)
@@ -47,6 +48,8 @@ def parse_media_type(content_type: str, formats: Collection[str] = (JSON, MSGPAC
 
     Raises Problem for what is none of the formats, or not UTF-8.
     """
+    if len(content_type) > MAX_CONTENT_TYPE:
+        raise Problem("unsupported_media_type", f"The Content-Type has more than {MAX_CONTENT_TYPE} characters.")
     name, *parameters = (part.strip() for part in content_type.lower().split(";"))
     for parameter in parameters:
         key, _, value = parameter.partition("=")

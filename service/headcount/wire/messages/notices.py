@@ -11,7 +11,7 @@ from headcount.wire.messages.base import ADDRESS_PATTERN, SECRET_PATTERN, URL_PA
 ChannelKind = Literal["webhook", "email", "apprise"]
 ChannelEvent = Literal["offline", "online", "over_capacity"]
 Url = Annotated[str, Meta(pattern=URL_PATTERN)]
-Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
+Address = Annotated[str, Meta(pattern=ADDRESS_PATTERN, max_length=320)]
 Secret = Annotated[str, Meta(pattern=SECRET_PATTERN)]
 
 
