@@ -121,3 +121,7 @@ async def test_it_names_the_first_that_is_not_there(connection: asyncpg.Connecti
     ]
     rows = await calls.list_selections(connection, json.dumps(sent))
     assert [row.message for row in rows] == ["There is no space 'secret-b'.", "There is no space 'nowhere'."]
+
+
+async def test_where_there_is_no_space_at_all_an_unknown_one_is_refused_too(connection: asyncpg.Connection) -> None:
+    assert await ask(connection, {"spaces": ["nowhere"]}, {"under": "nowhere"}, {}) == ["PT404", "PT404", []]

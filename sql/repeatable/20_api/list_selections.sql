@@ -15,6 +15,7 @@ declare
   v_trees jsonb := core.list_requested_trees(selections);
   v_requested jsonb;
   v_number text;
+  v_ids integer[];
 begin
   for v_requested, v_number in
     select s.selection, s.ordinal::text from jsonb_array_elements(selections) with ordinality as s (selection, ordinal)
@@ -28,13 +29,15 @@ begin
     if spaces is null then
       perform set_config('headcount.token', coalesce(v_requested ->> 'token', ''), true);
       begin
+        -- by itself: within a join with an empty table it might never be called, and never refuse
+        v_ids := core.list_requested_spaces(
+          case when jsonb_typeof(v_requested -> 'spaces') = 'array'
+            then array(select jsonb_array_elements_text(v_requested -> 'spaces')) end,
+          v_requested ->> 'under',
+          coalesce((v_requested ->> 'known_only')::boolean, false));
         spaces := array(
           select s.id
-          from unnest(core.list_requested_spaces(
-            case when jsonb_typeof(v_requested -> 'spaces') = 'array'
-              then array(select jsonb_array_elements_text(v_requested -> 'spaces')) end,
-            v_requested ->> 'under',
-            coalesce((v_requested ->> 'known_only')::boolean, false))) with ordinality as a (space_id, ordinal)
+          from unnest(v_ids) with ordinality as a (space_id, ordinal)
           join core.space s on s.space_id = a.space_id
           order by a.ordinal);
       exception when sqlstate 'PT404' or sqlstate 'PT422' then
