@@ -53,7 +53,7 @@ def test_hooks_run_the_tools_of_make_lint_from_the_lock_file() -> None:
     entries = [hook["entry"] for hook in HOOKS[0]["hooks"]]
     assert all(hook["language"] == "system" for hook in HOOKS[0]["hooks"])
     for command in lint():
-        tool = command.removesuffix(" --check")
+        tool = command.removesuffix(" --check").removesuffix(" sql/repeatable")
         assert any(entry.startswith(tool) for entry in entries), command
 
 
