@@ -25,11 +25,11 @@ MANY = 14_000
 TIMELINE = "/v1/spaces/shop/uptime/timeline"
 # In the page: what the progress was said to be, each time that it was.
 NOTE_PROGRESS = """
-window.told = [];
+window.shownProgress = [];
 addEventListener("DOMContentLoaded", () => {
   const running = document.getElementById("running");
   new MutationObserver(() => {
-    if (!running.hidden) window.told.push(document.getElementById("running-title").textContent);
+    if (!running.hidden) window.shownProgress.push(document.getElementById("running-title").textContent);
   }).observe(running, { attributes: true });
 });
 """
@@ -77,7 +77,7 @@ async def test_a_new_report_shows_that_it_runs_and_then_the_worst_week_first(
     await expect(page.locator("#report option:checked")).to_have_text("No report yet")
     await page.get_by_role("button", name="New report").click()
     await expect(page.locator("#body tr")).to_have_count(4)
-    assert "The report is being computed" in await page.evaluate("announcement.textContent")
+    assert "The report is being computed" in await page.evaluate("shownProgress")
     await expect(page.locator("#running")).to_be_hidden()
     assert await shown(page) == ["kiosk", "shop", "arcade-2", "arcade-10"], "numbers in ids are numbers"
     cells = await page.locator("#body tr").nth(1).locator("td").all_inner_texts()
