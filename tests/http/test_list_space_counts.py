@@ -189,7 +189,7 @@ async def test_it_sends_long_csv_piece_by_piece(client: httpx.AsyncClient, app: 
         "path": "/v1/spaces/room/counts",
         "raw_path": b"/v1/spaces/room/counts",
         "query_string": query,
-        "headers": [],
+        "headers": [(b"host", b"localhost")],
         "http_version": "1.1",
         "scheme": "http",
         "root_path": "",
