@@ -79,7 +79,7 @@ begin
     from (
       select a.id, min(a.place) as place from unnest(spaces) with ordinality as a (id, place) group by a.id
     ) n
-    join core.space s on s.id = n.id
+    cross join lateral (select c.space_id from core.space c where c.id = n.id offset 0) s
     where v_reach is null or s.space_id in (
       select r.space_id
       from core.list_above(array(select t.space_id from core.space t where t.id = any (spaces))) r
