@@ -1707,7 +1707,7 @@ routine core.list_requested_spaces(text[],text,boolean)
     arguments   spaces text[], under text, known_only boolean DEFAULT false
     returns     integer[]
     as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan; enable_seqscan=off
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
 
 routine core.list_requested_trees(jsonb)
     arguments   selections jsonb

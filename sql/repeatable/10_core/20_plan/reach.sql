@@ -61,7 +61,6 @@ returns integer[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
-set enable_seqscan = off   -- names are looked up by the index, however few spaces there were when this was planned
 as $$
 #variable_conflict use_column
 declare
