@@ -199,15 +199,13 @@ class HttpConnection(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         # What came and is not parsed yet.
         self.unparsed = bytearray()
-        self._limit(HEAD_SECONDS)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = Flow(transport)
         if len(self.connections) > self.max_connections:
             self._make_room()
-        if 2 * len(self.connections) > self.max_connections:
-            self._limit(min(CROWD_SECONDS, HEAD_SECONDS))
+        self._limit(self._head_seconds())
         self.strangers[self] = None
         if len(self.connections) > self.max_connections + SPARE_CONNECTIONS:
             # Those that are told to come back have to send their heads first, and might never do it.
@@ -261,8 +259,7 @@ class HttpConnection(HttpToolsProtocol):
         del self.unparsed[:size]
         self.parsing.unparsed -= len(data)
         if self.is_in_head and self.deadline is None:
-            is_crowd = 2 * len(self.connections) > self.max_connections and not self.is_known
-            self._limit(min(CROWD_SECONDS, HEAD_SECONDS) if is_crowd else HEAD_SECONDS)
+            self._limit(self._head_seconds())
         if self.is_in_head or self.body_left is None:
             self.overhead += len(data)
         elif self.body_left:
@@ -550,6 +547,11 @@ class HttpConnection(HttpToolsProtocol):
     def _leave_line(self) -> None:
         self.strangers.pop(self, None)
         self.idle.pop(self, None)
+
+    def _head_seconds(self) -> float:
+        """How long a client may take for the head of a request."""
+        is_crowd = 2 * len(self.connections) > self.max_connections and not self.is_known
+        return min(CROWD_SECONDS, HEAD_SECONDS) if is_crowd else HEAD_SECONDS
 
     def _limit(self, seconds: float) -> None:
         self._unlimit()
