@@ -261,8 +261,8 @@ routine api.get_wal_position()
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.list_changes(text)
-    arguments   INOUT cursor text DEFAULT NULL::text, OUT is_all boolean, OUT counts text[], OUT spaces text[], OUT deleted text[], OUT dpus text[]
+routine api.list_changes(text,boolean)
+    arguments   INOUT cursor text DEFAULT NULL::text, OUT is_all boolean, OUT counts text[], OUT spaces text[], OUT deleted text[], OUT dpus text[], is_resume boolean DEFAULT false
     returns     record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
@@ -635,12 +635,6 @@ routine core.begin_rollup()
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
-routine core.cancel_out_of_reach(integer[],timestamp with time zone)
-    arguments   channels integer[], at timestamp with time zone
-    returns     void
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp
-
 routine core.cancel_unsent(bigint[],timestamp with time zone)
     arguments   corrections bigint[], at timestamp with time zone
     returns     void
@@ -782,6 +776,12 @@ routine core.choose_events(text[],jsonb)
 routine core.choose_secret(text,text,jsonb)
     arguments   kind text, INOUT secret text, patch jsonb, OUT new_secret text
     returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.clear_channels(integer[],timestamp with time zone,integer)
+    arguments   channels integer[], at timestamp with time zone, max_rows integer DEFAULT 1000
+    returns     integer[]
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
@@ -1213,6 +1213,10 @@ routine core.get_max_channels()
     returns     integer
     as          sql immutable
 
+routine core.get_max_deliveries()
+    returns     integer
+    as          sql immutable
+
 routine core.get_max_generations()
     returns     integer
     as          sql immutable
@@ -1487,6 +1491,12 @@ routine core.list_above(integer[])
     returns     TABLE(space_id integer, above_id integer, steps integer)
     as          plpgsql stable rows 20
     set         search_path=pg_catalog, pg_temp
+
+routine core.list_addressees(bigint[],text,text,text,timestamp with time zone)
+    arguments   notices bigint[], kind text, event text, beginning text, at timestamp with time zone
+    returns     TABLE(notice_id bigint, channel_id integer, subject text, state text, reason text, is_told boolean)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.list_agreeing(integer[],timestamp with time zone,timestamp with time zone)
     arguments   dpus integer[], from_at timestamp with time zone, at timestamp with time zone
@@ -2481,6 +2491,14 @@ table core.delivery
     index       CREATE INDEX delivery_channel_id_subject_idx ON core.delivery USING btree (channel_id, subject, delivery_id)
     index       CREATE INDEX delivery_channel_id_subject_pending_idx ON core.delivery USING btree (channel_id, subject, delivery_id) WHERE (state = 'pending'::text)
     index       CREATE INDEX delivery_notice_id_idx ON core.delivery USING btree (notice_id)
+
+table core.delivery_rate
+    column      family_id integer not null
+    column      since timestamp with time zone not null
+    column      deliveries bigint not null
+    column      full_channels integer[] not null
+    constraint  delivery_rate_family_id_fkey FOREIGN KEY (family_id) REFERENCES core.token(token_id) ON DELETE CASCADE
+    constraint  delivery_rate_pkey PRIMARY KEY (family_id)
 
 table core.delivery_try
     column      delivery_id bigint not null

@@ -467,6 +467,8 @@ async def test_the_last_release_passes_on_that_a_channel_is_out_of_reach(own_dat
         await connection.execute("select set_config('headcount.token', $1, true)", token.id)
         await make_channel(connection)
     await tell(connection, "offline", 1, "room")
+    await connection.execute("update core.delivery_rate set deliveries = 1000")
+    await tell(connection, "offline", 3, "room")
     await calls.revoke_token(connection, token.id)
     assert await calls.claim_deliveries(connection, 10) == []
     await tell(connection, "offline", 2, "room")
@@ -483,6 +485,7 @@ async def test_the_last_release_passes_on_that_a_channel_is_out_of_reach(own_dat
     )
     assert [(item["state"], item["reason"]) for item in deliveries["items"]] == [
         ("suppressed", "out_of_reach"),
+        ("suppressed", "too_many"),
         ("cancelled", "out_of_reach"),
     ]
     assert (status, channel["id"], put) == (200, "hook", 200)

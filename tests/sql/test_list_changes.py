@@ -150,6 +150,18 @@ async def test_it_tells_when_a_planned_move_happens(connection: asyncpg.Connecti
     assert (await read(connection, moved_back(cursor, timedelta(seconds=30)))).counts == ["room"]
 
 
+async def test_whoever_comes_back_hears_of_it_although_others_were_told_a_moment_ago(
+    connection: asyncpg.Connection,
+) -> None:
+    await build_house(connection)
+    now = await database_now(connection)
+    move = {"dpu": "spare", "doorway": "inner", "mounted_in": "room", "from": now.isoformat()}
+    await apply_site(connection, dpus=[{"id": "spare"}], placements=[move])
+    cursor = moved_back((await read(connection)).cursor, timedelta(seconds=2))
+    assert (await read(connection, cursor)).counts == []
+    assert (await calls.list_changes(connection, cursor, is_resume=True)).counts == ["room"]
+
+
 @pytest.mark.parametrize(
     "cursor",
     [

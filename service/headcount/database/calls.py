@@ -473,7 +473,7 @@ async def list_space_counts(
 
 
 @call
-async def list_changes(session: Session, cursor: str | None = None) -> counts.ChangesRow:
+async def list_changes(session: Session, cursor: str | None = None, *, is_resume: bool = False) -> counts.ChangesRow:
     raise Declared
 
 

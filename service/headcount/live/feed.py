@@ -543,7 +543,7 @@ class Live:
 
     async def _list_since(self, last_id: str, client: str | None) -> Resumed:
         async with self.resume_turns_of.of(client), self.resume_turn:
-            changes = await calls.list_changes(self.database, last_id)
+            changes = await calls.list_changes(self.database, last_id, is_resume=True)
             tokens = [selection.subscription.token for selection in self.selections.values()]
             return Resumed(changes, await self._list_flips(changes.dpus, tokens))
 

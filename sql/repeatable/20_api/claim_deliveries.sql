@@ -42,7 +42,7 @@ begin
   if v_channels is null then
     return;
   end if;
-  perform core.cancel_out_of_reach(v_channels, v_now);
+  v_channels := core.clear_channels(v_channels, v_now);
 
   -- of those the ones that may have more under way: one at a time where the last try failed
   select array_agg(p.channel_id), array_agg(p.places) into v_channels, v_places
@@ -100,4 +100,4 @@ most of all channels that one family of limited tokens made, and of all channels
 turns. On one subject (an incident, a space) a channel gets one after the other: the later one waits until the earlier
 is delivered or given up. Any number of processes can call it at once. kind: offline, online, correction, over_capacity,
 capacity_ok or test; details: what receivers get as data. family: the first of the family that made the channel. What
-waits for a channel that is core.is_channel_cut is cancelled instead. The rows hold secrets.';
+waits for a channel that is core.is_channel_cut is cancelled instead, 1,000 at a time. The rows hold secrets.';

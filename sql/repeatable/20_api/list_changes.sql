@@ -4,7 +4,8 @@ create or replace function api.list_changes(
   out counts text[],
   out spaces text[],
   out deleted text[],
-  out dpus text[]
+  out dpus text[],
+  is_resume boolean default false
 )
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -35,7 +36,7 @@ begin
   end if;
 
   -- what changes with time alone is looked for every 5 seconds where no count depends on it
-  v_is_check := v_old.checked_at <= v_now - interval '5 seconds' or v_old.at > v_now;
+  v_is_check := is_resume or v_old.checked_at <= v_now - interval '5 seconds' or v_old.at > v_now;
   with change as materialized (
     select c.* from core.list_noted(v_old.snapshot, v_low) c
   ),
@@ -68,11 +69,12 @@ begin
   cursor := core.write_cursor(pg_current_snapshot(), v_now, case when v_is_check then v_now else v_old.checked_at end);
 end
 $$;
-comment on function api.list_changes(text) is
+comment on function api.list_changes(text, boolean) is
 'What may have changed since a cursor, and the next cursor: everything committed since, in whatever order, and what time
 alone brought about.
 
-cursor: from an earlier call; null to begin. counts: spaces whose counts (api.list_counts) may have changed, also by
+cursor: from an earlier call; null to begin. is_resume: look for everything that time alone brought about, which is
+otherwise looked for every 5 seconds. counts: spaces whose counts (api.list_counts) may have changed, also by
 events that come due, daily resets, silent sensors and planned moves. dpus: DPUs that went offline, came back or were
 heard for the first time. spaces: spaces that were created or changed themselves (name, parent, capacity ...). deleted:
 spaces that are gone. is_all: anything may have changed, and the lists are empty: the cursor is null, unreadable, made

@@ -151,8 +151,8 @@ class DeliveryOut(Struct, frozen=True, kw_only=True):
     reason: Annotated[
         str | None,
         about(
-            "Why it is suppressed or cancelled: `muted`, `closed`, `not_told`, `out_of_reach`, `corrected` or "
-            "`channel_deleted`; else null. More values may come."
+            "Why it is suppressed or cancelled: `muted`, `closed`, `not_told`, `out_of_reach`, `too_many`, `corrected` "
+            "or `channel_deleted`; else null. More values may come."
         ),
     ]
     created_at: Annotated[Moment, about("When it was put in the queue.", "2026-03-02T12:00:00Z")]

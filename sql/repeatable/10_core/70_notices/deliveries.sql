@@ -141,31 +141,57 @@ $$;
 comment on function core.lock_due_channels(timestamptz) is
 'Locks the channels with a delivery that is due, but those that others have locked. Null: there is none.';
 
-create or replace function core.cancel_out_of_reach(
+create or replace function core.clear_channels(
   channels integer[],
-  at timestamptz
+  at timestamptz,
+  max_rows integer default 1000
 )
-returns void
+returns integer[]
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_cut integer[] := array(
-    select c.channel_id from core.channel c
-    where c.channel_id = any (channels) and core.is_channel_cut(c.family_id, c.under_id));
+  v_rest integer := max_rows;
+  v_channel record;
+  v_open integer[] := '{}';
+  v_cleared integer;
 begin
-  -- nobody reads deliveries, unless some are to be cancelled
-  if cardinality(v_cut) > 0 then
+  for v_channel in
+    select c.channel_id, c.failing_since is not null as is_failing,
+      case
+        when c.deleted_at is not null then 'channel_deleted'
+        when core.is_channel_cut(c.family_id, c.under_id) then 'out_of_reach'
+      end as reason
+    from core.channel c
+    where c.channel_id = any (channels)
+    order by c.channel_id
+  loop
+    if v_channel.reason is null then
+      v_open := v_open || v_channel.channel_id;
+    end if;
+    continue when v_channel.reason is null and not v_channel.is_failing or v_rest <= 0;
     -- what is being tried is left to whoever tries it
-    update core.delivery d set state = 'cancelled', reason = 'out_of_reach', settled_at = cancel_out_of_reach.at
-    where d.channel_id = any (v_cut) and d.state = 'pending'
-      and (d.claim is null or d.due_at <= cancel_out_of_reach.at);
-  end if;
+    update core.delivery d
+    set state = case when v_channel.reason is null then 'failed' else 'cancelled' end, reason = v_channel.reason,
+      settled_at = clear_channels.at
+    where d.delivery_id = any (array(
+        select e.delivery_id
+        from core.delivery e
+        where e.channel_id = v_channel.channel_id and e.state = 'pending' and e.due_at <= clear_channels.at
+        order by e.due_at, e.delivery_id
+        limit v_rest))
+      and d.settled_at is null and (v_channel.reason is not null or d.give_up_at <= clear_channels.at);
+    get diagnostics v_cleared = row_count;
+    v_rest := v_rest - v_cleared;
+  end loop;
+  return v_open;
 end
 $$;
-comment on function core.cancel_out_of_reach(integer[], timestamptz) is
-'Cancels what waits for those of these channels that are core.is_channel_cut. The caller holds locks on the channels.';
+comment on function core.clear_channels(integer[], timestamptz, integer) is
+'Settles what waits in vain for these channels: cancels what is due of those that were deleted or are
+core.is_channel_cut, and gives up what is too old of those whose last try failed. At most max_rows at a time. Returns
+the others: those that may be sent to. The caller holds locks on the channels.';
 
 create or replace function core.put_off_deliveries(
   channels integer[],

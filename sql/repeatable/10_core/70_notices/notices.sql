@@ -57,6 +57,107 @@ comment on function core.cancel_unsent(bigint[], timestamptz) is
 'Cancels deliveries about incidents that notices correct, in channels to which nothing about the incident was sent
 yet.';
 
+create or replace function core.get_max_deliveries()
+returns integer
+language sql immutable
+as $$ select 1000 $$;
+comment on function core.get_max_deliveries() is
+'How many deliveries the channels of a family of limited tokens get within an hour; an e-mail counts once for each
+recipient. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.list_addressees(
+  notices bigint[],
+  kind text,
+  event text,
+  beginning text,
+  at timestamptz
+)
+returns table (notice_id bigint, channel_id integer, subject text, state text, reason text, is_told boolean)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+-- by the index, also where few deliveries were there when it was planned
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with notice as materialized (
+    select n.notice_id, n.space_id, coalesce('incident ' || n.incident_id, 'space ' || n.space_id) as subject
+    from core.notice n
+    where n.notice_id = any (notices)
+  ),
+  above as (
+    select a.space_id as of_id, a.above_id as space_id from core.list_above(array(select n.space_id from notice n)) a
+  ),
+  place as materialized (
+    select n.space_id, n.space_id is null or core.is_open(n.space_id, list_addressees.at) as is_open
+    from (select distinct n.space_id from notice n) n
+    where exists (select from core.channel c where c.only_in_opening_hours and c.deleted_at is null)
+  ),
+  notified as (
+    select
+      n.notice_id, c.channel_id, n.subject,
+      case
+        when list_addressees.kind = 'correction' then before.state
+        when began.state is not null then began.state
+        -- it wants to know what begins, and did not hear of this
+        when beginning = any (c.events) then 'suppressed'
+      end as state,
+      case
+        when c.muted_until > at then 'muted'
+        when c.only_in_opening_hours and not p.is_open then 'closed'
+      end as reason
+    from notice n
+    join core.channel c on c.deleted_at is null and event = any (c.events)
+    left join place p on p.space_id is not distinct from n.space_id
+    left join lateral (
+      -- of what it heard last; if that is an end, it did not hear of this beginning
+      select case when b.kind = beginning then d.state end as state
+      from core.delivery d
+      join core.notice b on b.notice_id = d.notice_id and b.kind in (beginning, list_addressees.kind)
+      where d.channel_id = c.channel_id and d.subject = n.subject
+      order by d.delivery_id desc
+      limit 1
+    ) began on beginning is not null
+    left join lateral (
+      select coalesce(min(d.state)
+        filter (where d.state not in ('cancelled', 'suppressed')), min(d.state), 'suppressed') as state
+      from core.delivery d
+      where d.channel_id = c.channel_id and d.subject = n.subject
+    ) before on list_addressees.kind = 'correction'
+    where c.under_id is null or began.state is not null or before.state <> 'suppressed'
+      or exists (select from above a where a.of_id = n.space_id and a.space_id = c.under_id)
+  ),
+  cut as materialized (
+    select c.channel_id
+    from core.channel c
+    where c.channel_id in (select t.channel_id from notified t) and core.is_channel_cut(c.family_id, c.under_id)
+  )
+  select t.notice_id, t.channel_id, t.subject, v.state, v.reason, t.state not in ('suppressed', 'cancelled') as is_told
+  from notified t
+  left join cut u on u.channel_id = t.channel_id
+  cross join lateral (
+    select
+      case
+        when t.state = 'cancelled' and list_addressees.kind = 'correction' then 'cancelled'
+        when t.state in ('suppressed', 'cancelled') or u.channel_id is not null then 'suppressed'
+        when t.state is not null or t.reason is null then 'pending'
+        else 'suppressed'
+      end as state,
+      case
+        when t.state = 'cancelled' and list_addressees.kind = 'correction' then 'corrected'
+        when u.channel_id is not null then 'out_of_reach'
+        when t.state in ('suppressed', 'cancelled') then 'not_told'
+        when t.state is null then t.reason
+      end as reason
+  ) v;
+end
+$$;
+comment on function core.list_addressees(bigint[], text, text, text, timestamptz) is
+'To which channels notices of one kind go, and what becomes of each: state and reason of its delivery. event: by which
+of its events a channel wants them; beginning: the kind that they end (null: none). is_told: the channel was sent what
+began it. The rules are those of core.add_notices.';
+
 create or replace function core.add_deliveries(
   notices bigint[],
   kind text,
@@ -70,89 +171,58 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  insert into core.delivery (notice_id, channel_id, subject, state, reason, created_at, settled_at, due_at, give_up_at)
-  with notice as materialized (
-    select n.notice_id, n.space_id, coalesce('incident ' || n.incident_id, 'space ' || n.space_id) as subject
-    from core.notice n
-    where n.notice_id = any (notices)
-  ),
-  above as (
-    select a.space_id as of_id, a.above_id as space_id from core.list_above(array(select n.space_id from notice n)) a
-  ),
-  place as materialized (
-    select n.space_id, n.space_id is null or core.is_open(n.space_id, add_deliveries.at) as is_open
-    from (select distinct n.space_id from notice n) n
-    where exists (select from core.channel c where c.only_in_opening_hours and c.deleted_at is null)
-  ),
-  notified as (
-    select
-      n.notice_id, c.channel_id, n.subject,
+  with verdict as (
+    select l.notice_id, l.channel_id, l.subject, l.state, l.reason, c.family_id,
       case
-        when add_deliveries.kind = 'correction' then before.state
-        when began.state is not null then began.state
-        -- it wants to know what begins, and did not hear of this
-        when beginning = any (c.events) then 'suppressed'
-      end as state,
-      case
-        when c.muted_until > at then 'muted'
-        when c.only_in_opening_hours and not p.is_open then 'closed'
-      end as reason
-    from notice n
-    join core.channel c on c.deleted_at is null and event = any (c.events)
-    left join place p on p.space_id is not distinct from n.space_id
-    left join lateral (
-      select d.state
-      from core.delivery d
-      join core.notice b on b.notice_id = d.notice_id and b.kind = beginning
-      where d.channel_id = c.channel_id and d.subject = n.subject
-      order by d.delivery_id desc
-      limit 1
-    ) began on beginning is not null
-    left join lateral (
-      select coalesce(min(d.state)
-        filter (where d.state not in ('cancelled', 'suppressed')), min(d.state), 'suppressed') as state
-      from core.delivery d
-      where d.channel_id = c.channel_id and d.subject = n.subject
-    ) before on add_deliveries.kind = 'correction'
-    where c.under_id is null or began.state is not null or before.state <> 'suppressed'
-      or exists (select from above a where a.of_id = n.space_id and a.space_id = c.under_id)
+        -- what began it has counted
+        when c.family_id is null or beginning is not null and l.is_told then 0
+        else greatest(cardinality(c.recipients), 1)
+      end as cost
+    from core.list_addressees(notices, kind, event, beginning, at) l
+    join core.channel c on c.channel_id = l.channel_id
   ),
-  cut as materialized (
-    select c.channel_id
-    from core.channel c
-    where c.channel_id in (select t.channel_id from notified t) and core.is_channel_cut(c.family_id, c.under_id)
+  counted as (
+    select v.*, coalesce(r.full_channels, '{}') as full_channels,
+      v.cost > 0 and coalesce(r.deliveries, 0)
+        + sum(v.cost) over (partition by v.family_id order by v.notice_id, v.channel_id) > core.get_max_deliveries()
+        as is_left_out
+    from verdict v
+    left join core.delivery_rate r on r.family_id = v.family_id
   ),
-  verdict as (
-    select t.notice_id, t.channel_id, t.subject, v.state, v.reason
-    from notified t
-    left join cut u on u.channel_id = t.channel_id
-    cross join lateral (
-      select
-        case
-          when t.state = 'cancelled' and add_deliveries.kind = 'correction' then 'cancelled'
-          when t.state in ('suppressed', 'cancelled') or u.channel_id is not null then 'suppressed'
-          when t.state is not null or t.reason is null then 'pending'
-          else 'suppressed'
-        end as state,
-        case
-          when t.state = 'cancelled' and add_deliveries.kind = 'correction' then 'corrected'
-          when u.channel_id is not null then 'out_of_reach'
-          when t.state in ('suppressed', 'cancelled') then 'not_told'
-          when t.state is null then t.reason
-        end as reason
-    ) v
+  -- of what is left out, the first of each channel says so
+  first_left_out as (
+    select distinct on (c.channel_id) c.notice_id, c.channel_id, c.subject, c.family_id
+    from counted c
+    where c.is_left_out and not c.channel_id = any (c.full_channels)
+    order by c.channel_id, c.notice_id
+  ),
+  noted as (
+    insert into core.delivery_rate as r (family_id, since, deliveries, full_channels)
+    select c.family_id, at, sum(c.cost),
+      array(select f.channel_id from first_left_out f where f.family_id = c.family_id)
+    from counted c
+    where c.cost > 0
+    group by c.family_id
+    on conflict (family_id) do update set
+      deliveries = r.deliveries + excluded.deliveries, full_channels = r.full_channels || excluded.full_channels
   )
+  insert into core.delivery (notice_id, channel_id, subject, state, reason, created_at, settled_at, due_at, give_up_at)
   select
-    v.notice_id, v.channel_id, v.subject, v.state, v.reason, add_deliveries.at, case when v.state <> 'pending'
-      then add_deliveries.at end,
-    add_deliveries.at, add_deliveries.at + core.get_give_up_after()
-  from verdict v
-  order by v.notice_id, v.channel_id;
+    a.notice_id, a.channel_id, a.subject, a.state, a.reason, add_deliveries.at,
+    case when a.state <> 'pending' then add_deliveries.at end, add_deliveries.at,
+    add_deliveries.at + core.get_give_up_after()
+  from (
+    select c.notice_id, c.channel_id, c.subject, c.state, c.reason from counted c where not c.is_left_out
+    union all
+    select f.notice_id, f.channel_id, f.subject, 'suppressed', 'too_many' from first_left_out f
+  ) a
+  order by a.notice_id, a.channel_id;
 end
 $$;
 comment on function core.add_deliveries(bigint[], text, text, text, timestamptz) is
-'Adds the deliveries of notices of one kind: to whom, and whether they are sent. event: by which of its events a channel
-wants them; beginning: the kind that they end (null: none). The rules are those of core.add_notices.';
+'Adds the deliveries of notices of one kind, of the channels of limited tokens only as many as their family may have.
+event: by which of its events a channel wants them; beginning: the kind that they end (null: none). The rules are those
+of core.add_notices. The caller holds core.delivery_rate.';
 
 create or replace function core.add_notices(
   kinds text[],
@@ -173,6 +243,10 @@ declare
   v_beginning text;
   v_notices bigint[];
 begin
+  -- one after the other, so that none is left out of what a family had
+  lock table core.delivery_rate in exclusive mode;
+  -- also those from ahead: the clock was set back since
+  delete from core.delivery_rate r where r.since <= v_now - interval '1 hour' or r.since > v_now;
   -- what ends comes after what began, also within one call
   foreach v_kind in array array['offline', 'over_capacity', 'online', 'capacity_ok', 'correction'] loop
     continue when not v_kind = any (kinds);
@@ -210,7 +284,11 @@ and their under. While a channel is muted, or its space is closed, the delivery 
 to the channels that were told of its beginning, also where they are muted or closed by then; otherwise it is suppressed
 (not_told). To a channel that is core.is_channel_cut nothing is sent (out_of_reach). A channel that does not want
 beginnings gets ends like any other notice. A correction cancels deliveries that were not tried yet, and then is
-cancelled itself.';
+cancelled itself.
+
+The channels of one family of limited tokens get core.get_max_deliveries within an hour, and the ends of what they were
+told. What is beyond is left out: of each channel the first of them is suppressed (too_many), the others leave no
+delivery.';
 
 create or replace function core.list_shifted_spaces(
   snapshot pg_snapshot,
