@@ -469,6 +469,7 @@ async def test_the_last_release_passes_on_that_a_channel_is_out_of_reach(own_dat
     await tell(connection, "offline", 1, "room")
     await connection.execute("update core.delivery_rate set deliveries = 1000")
     await tell(connection, "offline", 3, "room")
+    await connection.execute("update core.delivery_rate set deliveries = 1")
     await calls.revoke_token(connection, token.id)
     assert await calls.claim_deliveries(connection, 10) == []
     await tell(connection, "offline", 2, "room")

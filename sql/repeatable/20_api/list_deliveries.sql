@@ -57,7 +57,7 @@ comment on function api.list_deliveries(text, text, bigint, integer) is
 'Deliveries, the newest first, each with its tries: of one channel (deleted ones of that name too) or all, in one state
 or any.
 
-state: pending, delivered, failed (given up), suppressed (reason: muted, closed, not_told of the beginning,
-out_of_reach or too_many) or cancelled (corrected, channel_deleted, out_of_reach: core.is_channel_cut). before: the id behind which
+state: pending, delivered, failed (given up), suppressed (reason: muted, closed, not_told of the beginning, out_of_reach
+or too_many) or cancelled (corrected, channel_deleted, out_of_reach: core.is_channel_cut). before: the id behind which
 to go on. tries: array of {at, duration_ms, delivered, status, answer, error}. A limited token sees deliveries of
 channels that it reaches, about spaces that it reaches. Errors: PT404 for a channel that never existed.';

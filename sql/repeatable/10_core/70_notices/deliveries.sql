@@ -180,8 +180,9 @@ begin
         from core.delivery e
         where e.channel_id = v_channel.channel_id and e.state = 'pending' and e.due_at <= clear_channels.at
         order by e.due_at, e.delivery_id
-        limit v_rest))
-      and d.settled_at is null and (v_channel.reason is not null or d.give_up_at <= clear_channels.at);
+        limit case when v_channel.reason is null then 100 else v_rest end))
+      and d.settled_at is null
+      and (v_channel.reason is not null or d.tries = 0 and d.give_up_at <= clear_channels.at);
     get diagnostics v_cleared = row_count;
     v_rest := v_rest - v_cleared;
   end loop;
@@ -190,8 +191,8 @@ end
 $$;
 comment on function core.clear_channels(integer[], timestamptz, integer) is
 'Settles what waits in vain for these channels: cancels what is due of those that were deleted or are
-core.is_channel_cut, and gives up what is too old of those whose last try failed. At most max_rows at a time. Returns
-the others: those that may be sent to. The caller holds locks on the channels.';
+core.is_channel_cut, max_rows at a time; and gives up what is too old and was never tried of those whose last try
+failed, 100 of each at a time. Returns those that may be sent to. The caller holds locks on the channels.';
 
 create or replace function core.put_off_deliveries(
   channels integer[],
