@@ -12,7 +12,7 @@ from headcount.database.pool import Database
 from headcount.database.replica import Replica
 from headcount.http.answers import Answer
 from headcount.http.asgi import App
-from headcount.http.auth import Gate, Tokens, authorize
+from headcount.http.auth import Authenticator, Tokens, authorize
 from headcount.http.errors import problem_response
 from headcount.http.inputs import DEFAULTS
 from headcount.http.openapi import Document
@@ -74,8 +74,8 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
     bodies = Bodies(settings.max_body_bytes)
     worker_threads = WorkerThreads()
     tokens = Tokens(database.door) if settings.auth == "required" else None
-    gate = Gate(tokens, Limiter(settings.events_per_second, settings.requests_per_second))
-    live = Live(database, gate)
+    authenticator = Authenticator(tokens, Limiter(settings.events_per_second, settings.requests_per_second))
+    live = Live(database, authenticator)
     notices = Notices(database, metrics)
     replica = Replica(database, settings.read_url, metrics) if settings.read_url else None
     reports = Reports(database, settings)
@@ -116,7 +116,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
     )
     app.services = Services(
         database=database,
-        gate=gate,
+        authenticator=authenticator,
         writer=writer,
         heartbeats=heartbeats,
         live=live,

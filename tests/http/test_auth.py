@@ -506,14 +506,14 @@ async def test_a_flood_of_unknown_tokens_costs_few_looks_and_no_memory(
     begun = time.monotonic()
     for _ in range(20):
         found = await asyncio.gather(
-            *(tokens.find(digest_of(make_token())) for _ in range(2 * auth.MAX_STRANGERS)), return_exceptions=True
+            *(tokens.find(digest_of(make_token())) for _ in range(2 * auth.MAX_UNKNOWN)), return_exceptions=True
         )
-        assert sum(access is None for access in found) == auth.MAX_STRANGERS
+        assert sum(access is None for access in found) == auth.MAX_UNKNOWN
         refused = [error for error in found if error is not None]
         assert {type(error).__name__ for error in refused} == {"Problem"}
     elapsed = time.monotonic() - begun
     assert len(counting.asked) <= elapsed / auth.PAUSE_SECONDS + 1
-    assert max(map(len, counting.asked)) <= auth.MAX_STRANGERS
+    assert max(map(len, counting.asked)) <= auth.MAX_UNKNOWN
     assert not tokens.known
     assert tokens.next is None
 
@@ -635,11 +635,11 @@ async def test_an_answer_that_lasts_can_ask_whether_its_token_is_still_good(
     app = create_app(Settings(database_url=database_url, jobs=False))
     token = await new_token(connection, "read")
     async with app.lifespan():
-        gate: auth.Gate = app.services.gate
-        access = await gate.identify(token["Authorization"], "read")
-        assert await gate.is_still_good(access)
+        authenticator: auth.Authenticator = app.services.authenticator
+        access = await authenticator.identify(token["Authorization"], "read")
+        assert await authenticator.is_still_good(access)
         await calls.revoke_token(connection, await token_id(connection, token))
-        assert not await gate.is_still_good(access)
+        assert not await authenticator.is_still_good(access)
 
 
 async def test_a_look_that_fails_when_nobody_waits_any_more_is_no_error_of_ours(

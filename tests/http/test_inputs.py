@@ -41,10 +41,10 @@ def test_every_handler_gets_one_input_after_the_other() -> None:
 
 
 def test_inputs_that_need_nothing_of_each_other_would_be_made_at_once() -> None:
-    @get("/pages", dependencies={"asked": query_of(PageQuery), "other": Provide(lambda: 1, sync_to_thread=False)})
-    async def list_pages(asked: NamedDependency[PageQuery], other: NamedDependency[int]) -> None: ...
+    @get("/pages", dependencies={"params": query_of(PageQuery), "other": Provide(lambda: 1, sync_to_thread=False)})
+    async def list_pages(params: NamedDependency[PageQuery], other: NamedDependency[int]) -> None: ...
 
-    assert ("list_pages", {"asked", "other"}) in made_at_once(app_of(list_pages))
+    assert ("list_pages", {"params", "other"}) in made_at_once(app_of(list_pages))
 
 
 def test_every_handler_is_authorized_before_it_gets_anything() -> None:

@@ -423,7 +423,7 @@ async def test_its_streams_survive_a_hiccup_of_the_database_and_end_when_it_stay
     await room_with_dpu(client)
     real = calls.list_changes
 
-    async def away(*_: object) -> None:
+    async def away(*_: object, **__: object) -> None:
         raise ConnectionRefusedError
 
     async with listening(app) as stream:

@@ -191,13 +191,13 @@ async def test_whether_tokens_are_good_is_asked_once_for_all_streams_and_not_at_
 ) -> None:
     token = await new_token(connection, "read")
     asked = []
-    real = asking.services.gate.is_still_good
+    real = asking.services.authenticator.is_still_good
 
     async def spy(access: Access) -> bool:
         asked.append(access)
         return bool(await real(access))
 
-    monkeypatch.setattr(asking.services.gate, "is_still_good", spy)
+    monkeypatch.setattr(asking.services.authenticator, "is_still_good", spy)
     begun = time.monotonic()
     async with listening(asking, headers=token), listening(asking, "under=own", headers=token):
         while len(asked) < 2:
@@ -214,7 +214,7 @@ async def test_its_streams_end_when_nobody_can_tell_for_a_while_whether_their_to
 
     monkeypatch.setattr(feed, "TOKEN_SECONDS", 0.05)
     monkeypatch.setattr(feed, "AWAY_SECONDS", 0.5)
-    monkeypatch.setattr(asking.services.gate, "is_still_good", away)
+    monkeypatch.setattr(asking.services.authenticator, "is_still_good", away)
     async with listening(asking, headers=await new_token(connection, "read")) as stream:
         begun = time.monotonic()
         await stream.wait_for_end()
@@ -305,10 +305,10 @@ async def test_who_comes_back_delays_nobody(
         feed = asking.services.live
         last_id = (await stream.wait_for(5))[-1].id
 
-        async def slow(session: calls.Session, cursor: str | None = None) -> ChangesRow:
+        async def slow(session: calls.Session, cursor: str | None = None, *, is_resume: bool = False) -> ChangesRow:
             if cursor != feed.cursor:
                 await may_go_on.wait()
-            return await list_changes(session, cursor)
+            return await list_changes(session, cursor, is_resume=is_resume)
 
         await record(connection, [("own-inner", datetime.now(UTC), 1)])
         await stream.wait_until(lambda: ("own-room", 2) in stream.counts())
@@ -341,10 +341,10 @@ async def test_nothing_is_left_when_the_service_stops_while_somebody_comes_back(
         async with listening(app, headers=token) as stream:
             last_id = (await stream.wait_for(5))[-1].id
 
-        async def never(session: calls.Session, cursor: str | None = None) -> ChangesRow:
+        async def never(session: calls.Session, cursor: str | None = None, *, is_resume: bool = False) -> ChangesRow:
             if cursor == last_id:
                 await asyncio.Event().wait()
-            return await list_changes(session, cursor)
+            return await list_changes(session, cursor, is_resume=is_resume)
 
         monkeypatch.setattr(calls, "list_changes", never)
         back = asyncio.create_task(come_back(app, token, last_id))
@@ -386,11 +386,11 @@ async def test_one_client_that_comes_back_again_and_again_is_in_the_way_of_no_ot
     list_changes, begun, may_go = calls.list_changes, asyncio.Semaphore(0), asyncio.Event()
     last_ids = set()
 
-    async def held_up(session: calls.Session, cursor: str | None = None) -> ChangesRow:
+    async def held_up(session: calls.Session, cursor: str | None = None, *, is_resume: bool = False) -> ChangesRow:
         if cursor in last_ids:
             begun.release()
             await may_go.wait()
-        return await list_changes(session, cursor)
+        return await list_changes(session, cursor, is_resume=is_resume)
 
     app = create_app(Settings(database_url=database_url, jobs=False))
     async with app.lifespan(), AsyncExitStack() as streams:

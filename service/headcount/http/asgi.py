@@ -87,7 +87,7 @@ class App(Litestar):
         if not is_canonical(scope.get("raw_path") or scope["path"].encode()):
             return Problem("not_found", "There is nothing at this address.")
         try:
-            if self.services.gate.tokens is None:
+            if self.services.authenticator.tokens is None:
                 refuse_foreign_host(scope["headers"])
         except Problem as problem:
             return problem

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from headcount.database import calls
+from headcount.http.admission import TrackedRequest
 from headcount.http.answers import prefers_html
-from headcount.http.door import Visit
 from headcount.http.rate_limits import Limiter
 from headcount.http.requests import AnyConnection, HttpRequest
 from headcount.http.services import services
@@ -38,9 +38,9 @@ BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 FRESH_SECONDS = 2.0
 # How long while the database is away, for what shows only how the process is doing.
 AWAY_SECONDS = 3600.0
-# Tokens that are remembered, and strangers that may wait for one look into the database.
+# Tokens that are remembered, and unknown ones that may wait for one look into the database.
 MAX_KNOWN = 10_000
-MAX_STRANGERS = 1_000
+MAX_UNKNOWN = 1_000
 # Between the beginnings of two looks.
 PAUSE_SECONDS = 0.02
 
@@ -64,7 +64,7 @@ class Look(msgspec.Struct, eq=False):
     """One statement that looks several tokens up; found by digest, once the task has ended."""
 
     digests: dict[bytes, None]
-    strangers: int = 0
+    unknown: int = 0
     task: asyncio.Task[dict[bytes, Access]] | None = None
 
 
@@ -103,7 +103,7 @@ class Tokens:
             access: Access | None = known.access
         else:
             try:
-                access = await self._look_up(digest, is_stranger=known is None)
+                access = await self._look_up(digest, is_unknown=known is None)
             except Exception as error:
                 is_away = problem_of(error).kind.code == "unavailable"
                 if known is None or not is_away or time.monotonic() - known.looked_up > away_seconds:
@@ -118,7 +118,7 @@ class Tokens:
         """All that are remembered are to be looked up again before they are taken."""
         self.known = OrderedDict((digest, Known(known.access, -math.inf)) for digest, known in self.known.items())
 
-    async def _look_up(self, digest: bytes, is_stranger: bool) -> Access | None:
+    async def _look_up(self, digest: bytes, is_unknown: bool) -> Access | None:
         look = self.next
         if look is None or look.task is None:
             look = self.next = Look({})
@@ -126,11 +126,11 @@ class Tokens:
             self.looks.add(look.task)
             look.task.add_done_callback(self._end)
         if digest not in look.digests:
-            if is_stranger and look.strangers >= MAX_STRANGERS:
+            if is_unknown and look.unknown >= MAX_UNKNOWN:
                 raise Problem(
                     "unavailable", "Too many unknown tokens wait to be looked up. Nothing was stored; try again."
                 )
-            look.strangers += is_stranger
+            look.unknown += is_unknown
             look.digests[digest] = None
         # Whoever goes away does not take the look away from the others.
         return (await asyncio.shield(look.task)).get(digest)
@@ -167,7 +167,7 @@ def _access(row: TokenRow) -> Access:
     )
 
 
-class Gate:
+class Authenticator:
     """What stands before every address; `tokens` is None where the service asks for none (HEADCOUNT_AUTH=off)."""
 
     def __init__(self, tokens: Tokens | None, limiter: Limiter) -> None:
@@ -229,39 +229,41 @@ async def authorize(request: HttpRequest) -> None:
     if scope is OPEN or (opt.get("page") and prefers_html(request)):
         request.scope["auth"] = None
         return
-    gate = services(request).gate
-    if gate.tokens is None and (request.method != "GET" or scope != "read" or opt.get("triggers")):
+    authenticator = services(request).authenticator
+    if authenticator.tokens is None and (request.method != "GET" or scope != "read" or opt.get("triggers")):
         _refuse_other_sites(request)
     away_seconds = AWAY_SECONDS if opt.get("is_probe") else 0.0
-    visit: Visit | None = request.scope["state"].get("visit")
+    tracked: TrackedRequest | None = request.scope["state"].get("tracked")
     try:
-        access = await gate.identify(request.headers.get("authorization", ""), scope, away_seconds=away_seconds)
+        access = await authenticator.identify(
+            request.headers.get("authorization", ""), scope, away_seconds=away_seconds
+        )
     except Problem as problem:
-        if visit is not None and problem.kind.code == "unauthorized":
-            visit.forget()
+        if tracked is not None and problem.kind.code == "unauthorized":
+            tracked.forget()
         raise
     request.scope["auth"] = access
-    if visit is not None:
-        visit.visitor.let_in()
-        if visit.is_strangers():
-            await visit.meet(access.client)
+    if tracked is not None:
+        tracked.requester.note_identified()
+        if tracked.is_unidentified():
+            await tracked.identify(access.client)
     if scope not in access.scopes:
         raise _forbidden(access, scope)
-    gate.limiter.admit(access.shares, is_ingest=scope == "ingest")
+    authenticator.limiter.admit(access.shares, is_ingest=scope == "ingest")
 
 
-def leave_door(connection: AnyConnection) -> None:
+def end_admission(connection: AnyConnection) -> None:
     """For answers that go on and on: they have bounds of their own."""
-    visit: Visit | None = connection.scope["state"].get("visit")
-    if visit is not None:
-        visit.leave()
+    tracked: TrackedRequest | None = connection.scope["state"].get("tracked")
+    if tracked is not None:
+        tracked.leave()
 
 
 def charge(connection: AnyConnection, events: int) -> None:
     """Counts the events of a request against its token's limit. Raises Problem (429) if that is used up."""
     access: Access = connection.auth
-    gate = services(connection).gate
-    gate.limiter.charge(access.shares, events)
+    authenticator = services(connection).authenticator
+    authenticator.limiter.charge(access.shares, events)
 
 
 def _refuse_other_sites(connection: AnyConnection) -> None:
@@ -296,8 +298,8 @@ def refuse_foreign_host(headers: Iterable[tuple[bytes, bytes]]) -> None:
 
 def refuse_without_tokens(connection: AnyConnection) -> None:
     """A token made while nobody is asked for one would be good later, when tokens are asked for: 403."""
-    gate = services(connection).gate
-    if gate.tokens is None:
+    authenticator = services(connection).authenticator
+    if authenticator.tokens is None:
         raise Problem(
             "forbidden",
             "HEADCOUNT_AUTH is off: tokens are made on this machine, with `headcount token create --scope ...`.",

@@ -1,6 +1,6 @@
 """What handlers are given beside the request: ids from the address by type, all else as dependencies.
 
-These are `asked`, what the query string says; `session`, where to read and write; and `content`, what the body says.
+These are `params`, what the query string says; `session`, where to read and write; and `content`, what the body says.
 Each is made from the one before it, so that no two could be made at once: for such ones Litestar starts a group of
 tasks, which makes a request cost a third more (docs/explanation/decisions.md).
 """
@@ -54,7 +54,7 @@ ReadingSession = NamedDependency[SkipValidation[Client | ReplicaSession]]
 
 
 def query_of(kind: type[Struct]) -> Provide:
-    """`asked`: the query string as this Struct."""
+    """`params`: the query string as this Struct."""
 
     def provide(request: HttpRequest) -> Any:
         return query(request, kind)
@@ -65,8 +65,8 @@ def query_of(kind: type[Struct]) -> Provide:
 def session_of(make: Callable[[HttpRequest, Any], object]) -> Provide:
     """`session`: made of the request and what is asked."""
 
-    def provide(request: HttpRequest, asked: NamedDependency[Any]) -> Any:
-        return make(request, asked)
+    def provide(request: HttpRequest, params: NamedDependency[Any]) -> Any:
+        return make(request, params)
 
     return Provide(provide, sync_to_thread=False)
 
@@ -98,10 +98,10 @@ def batch_of(intake_of: Callable[[Services], Intake], read: Callable[[HttpReques
 
 
 # What all handlers get unless they say otherwise. An address takes no query parameters then.
-DEFAULTS = {"asked": query_of(NoQuery), "session": session_of(lambda request, _: database(request))}
+DEFAULTS = {"params": query_of(NoQuery), "session": session_of(lambda request, _: database(request))}
 # Sessions for what may take seconds, for that where the answer may be as old as `max_staleness`, and for changes of the
 # floor plan.
 SLOW_SESSION = session_of(lambda request, _: database(request, is_slow=True))
-SLOW_READING = session_of(lambda request, asked: reading(request, asked.max_staleness, is_slow=True))
+SLOW_READING = session_of(lambda request, params: reading(request, params.max_staleness, is_slow=True))
 PLAN_SESSION = session_of(lambda request, _: plan_database(request))
 TOKEN_SESSION = session_of(lambda request, _: database_of_token(request))

@@ -345,7 +345,7 @@ def _struct(field: FieldDefinition | None) -> Any:
 
 
 def _query(handler: HTTPRouteHandler) -> type[msgspec.Struct]:
-    return _spec(handler).query or _struct(_parameters(handler).get("asked")) or NoQuery
+    return _spec(handler).query or _struct(_parameters(handler).get("params")) or NoQuery
 
 
 def _content(handler: HTTPRouteHandler) -> Any:

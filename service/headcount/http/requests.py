@@ -179,7 +179,7 @@ async def read_body(
 
 def check_rate(request: HttpRequest) -> None:
     """Others of its token may have used up its rate since it was let in. Raises Problem (429)."""
-    services(request).gate.limiter.admit(request.auth.shares, is_ingest=True)
+    services(request).authenticator.limiter.admit(request.auth.shares, is_ingest=True)
 
 
 def client_of(request: HttpRequest) -> str | None:

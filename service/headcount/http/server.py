@@ -16,8 +16,8 @@ import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from headcount.http.admission import UNDER_WAY, Admission, ClientLoad, TrackedRequest, key_of
 from headcount.http.asgi import RawHeader, problem_answer
-from headcount.http.door import UNDER_WAY, Door, Share, Visit, key_of
 from headcount.logs import LogThrottle
 from headcount.wire.problems import Problem
 from headcount.wire.shares import too_much
@@ -124,7 +124,7 @@ class Parsing:
 
     def __init__(self) -> None:
         self.known: deque[HttpConnection] = deque()
-        self.strangers: deque[HttpConnection] = deque()
+        self.unidentified: deque[HttpConnection] = deque()
         self.unparsed = 0
         self.is_planned = False
 
@@ -132,7 +132,7 @@ class Parsing:
         if connection.is_in_line:
             return
         connection.is_in_line = True
-        (self.known if connection.is_known else self.strangers).append(connection)
+        (self.known if connection.is_known else self.unidentified).append(connection)
         self._plan(connection.loop)
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -142,7 +142,7 @@ class Parsing:
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         self.is_planned = False
-        for line in (self.known, self.strangers):
+        for line in (self.known, self.unidentified):
             end = time.monotonic() + PARSE_SECONDS
             while line:
                 connection = line.popleft()
@@ -151,7 +151,7 @@ class Parsing:
                     self.add(connection)
                 if time.monotonic() > end:
                     break
-        if self.known or self.strangers:
+        if self.known or self.unidentified:
             self._plan(loop)
 
 
@@ -164,7 +164,7 @@ class HttpConnection(HttpToolsProtocol):
     """
 
     # Those that were never let in, and others that wait for a request, the oldest first. Of each server its own.
-    strangers: dict["HttpConnection", None]
+    unidentified: dict["HttpConnection", None]
     idle: dict["HttpConnection", None]
     parsing: Parsing
     flow: Flow
@@ -172,9 +172,9 @@ class HttpConnection(HttpToolsProtocol):
     is_known = False
     answering: RequestResponseCycle | None = None
     # Of each server its own; None where nobody can be told apart.
-    door: Door | None = None
+    admission: Admission | None = None
     # The request that is answered, or waits to be; and the one that waits until the answer before it was taken.
-    visit: Visit | None = None
+    tracked: TrackedRequest | None = None
     deferred: tuple[RequestResponseCycle, Callable[..., Any]] | None = None
     # What answers a GET, and whether anybody is there to take it.
     reading: asyncio.Task[Any] | None = None
@@ -182,7 +182,7 @@ class HttpConnection(HttpToolsProtocol):
     deadline: asyncio.TimerHandle | None = None
     unread: asyncio.TimerHandle | None = None
     unread_bytes = 0
-    unread_of: Share | None = None
+    unread_of: ClientLoad | None = None
     overhead = 0
     chunk_debt = 0
     # Between the end of one message and the end of the next head.
@@ -206,7 +206,7 @@ class HttpConnection(HttpToolsProtocol):
         if len(self.connections) > self.max_connections:
             self._make_room()
         self._limit(self._head_seconds())
-        self.strangers[self] = None
+        self.unidentified[self] = None
         if len(self.connections) > self.max_connections + SPARE_CONNECTIONS:
             # Those that are told to come back have to send their heads first, and might never do it.
             _note_crowd(len(self.connections))
@@ -227,19 +227,19 @@ class HttpConnection(HttpToolsProtocol):
 
     def _shows_known_token(self) -> bool:
         """Whether a new connection begins with a request of somebody who was let in on another one."""
-        if self.door is None or not self.door.known or self.cycle is not None:
+        if self.admission is None or not self.admission.known or self.cycle is not None:
             return False
         found = AUTHORIZATION.search(self.unparsed, 0, LOOKED_AT)
-        return found is not None and key_of(found[1]) in self.door.known
+        return found is not None and key_of(found[1]) in self.admission.known
 
     def _is_too_much(self) -> bool:
         if self.parsing.unparsed <= MAX_UNPARSED or len(self.unparsed) <= SMALL_REQUEST:
             return False
         if not self.is_known:
             return not self._shows_known_token()
-        if self.visit is None:
+        if self.tracked is None:
             return self.parsing.unparsed > 4 * MAX_UNPARSED
-        return self.visit.share.under_way >= UNDER_WAY
+        return self.tracked.load.under_way >= UNDER_WAY
 
     def _can_parse(self) -> bool:
         """Whether there is something to parse, and no request before it waits for its answer."""
@@ -398,7 +398,7 @@ class HttpConnection(HttpToolsProtocol):
             self.deferred = (cycle, app)  # it would make another answer that waits
             return
         self.answering = cycle
-        if self.door is None:
+        if self.admission is None:
             self._run(cycle, app).add_done_callback(self.tasks.discard)
             return
         authorization = None
@@ -407,27 +407,27 @@ class HttpConnection(HttpToolsProtocol):
                 authorization = key_of(value)
                 break
         is_probe = cycle.scope["path"] in PROBES and cycle.scope["method"] in ("GET", "HEAD")
-        visit = Visit(self.door, self, (cycle, app), authorization, is_probe)
-        cycle.scope["state"]["visit"] = self.visit = visit
-        self.door.enter(visit)
+        tracked = TrackedRequest(self.admission, self, (cycle, app), authorization, is_probe)
+        cycle.scope["state"]["tracked"] = self.tracked = tracked
+        self.admission.submit(tracked)
 
-    def let_in(self) -> None:
+    def note_identified(self) -> None:
         """A token was good here."""
         if not self.is_known:
             self.is_known = True
-            self.strangers.pop(self, None)
+            self.unidentified.pop(self, None)
 
-    def begin(self, visit: Visit) -> None:
-        what, visit.what = visit.what, None
-        task = self._run(*what)
-        task.add_done_callback(visit.leave)
+    def begin(self, tracked: TrackedRequest) -> None:
+        context, tracked.context = tracked.context, None
+        task = self._run(*context)
+        task.add_done_callback(tracked.leave)
         task.add_done_callback(self.tasks.discard)
 
-    def refuse(self, visit: Visit, detail: str) -> None:
+    def refuse(self, tracked: TrackedRequest, detail: str) -> None:
         async def wait_and_answer(_scope: object, _receive: object, send: Callable[..., Any]) -> None:
             self.reading = asyncio.current_task()
             try:
-                await visit.door.hold_back(visit.share)
+                await tracked.admission.hold_back(tracked.load)
                 await _send_problem(send, *problem_answer(too_much(detail)))
             except asyncio.CancelledError:
                 if not self.is_lost:
@@ -435,8 +435,8 @@ class HttpConnection(HttpToolsProtocol):
             finally:
                 self.reading = None
 
-        what, visit.what = visit.what, None
-        self._run(what[0], wait_and_answer).add_done_callback(self.tasks.discard)
+        context, tracked.context = tracked.context, None
+        self._run(context[0], wait_and_answer).add_done_callback(self.tasks.discard)
 
     def _run(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> asyncio.Task[None]:
         task = self.loop.create_task(cycle.run_asgi(app))
@@ -445,7 +445,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         if self.answering and self.answering.scope.get("auth") is not None:
-            self.let_in()
+            self.note_identified()
         if self.is_known and not self.pipeline:
             self.idle[self] = None
         super().on_response_complete()
@@ -479,7 +479,7 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
         # They lead back here: without them nothing waits for the garbage collector.
         self.app = self.config.loaded_app
-        self.cycle = self.scope = self.answering = self.visit = None  # type: ignore[assignment]
+        self.cycle = self.scope = self.answering = self.tracked = None  # type: ignore[assignment]
 
     def pause_writing(self) -> None:
         self._wait_for_reader()
@@ -487,20 +487,20 @@ class HttpConnection(HttpToolsProtocol):
 
     def _wait_for_reader(self) -> None:
         size = self.transport.get_write_buffer_size()
-        if self.visit:
-            self._count_unread(self.visit.share, size)
+        if self.tracked:
+            self._count_unread(self.tracked.load, size)
         self.unread_bytes = size
         self.unread = self.loop.call_later(ANSWER_SECONDS, self._look_at_reader)
 
-    def _count_unread(self, share: Share, size: int) -> None:
+    def _count_unread(self, load: ClientLoad, size: int) -> None:
         """Answers that wait for this client, and closes the connection where those are far too many."""
         if self.unread_of is None:
-            self.unread_of = share
-            share.unread_answers += 1
-            share.unread_bytes += size
+            self.unread_of = load
+            load.unread_answers += 1
+            load.unread_bytes += size
         else:
             self.unread_of.unread_bytes += size - self.unread_bytes
-        if share.is_far_beyond():
+        if load.is_far_beyond():
             self.transport.abort()
 
     def _discount_unread(self) -> None:
@@ -538,14 +538,14 @@ class HttpConnection(HttpToolsProtocol):
         return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
 
     def _make_room(self) -> None:
-        oldest = next(iter(self.strangers), None) or next(iter(self.idle), None)
+        oldest = next(iter(self.unidentified), None) or next(iter(self.idle), None)
         if oldest:
             oldest._leave_line()
             self.connections.discard(oldest)
             oldest.transport.abort()
 
     def _leave_line(self) -> None:
-        self.strangers.pop(self, None)
+        self.unidentified.pop(self, None)
         self.idle.pop(self, None)
 
     def _head_seconds(self) -> float:
@@ -598,7 +598,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: Callable[..., Any], *, is_guarded: bool = False) -> None:
-        self.door = Door() if is_guarded else None
+        self.admission = Admission() if is_guarded else None
         self.max_connections = fitting_connections()
         self.is_listening = True
         self.beginning: set[asyncio.Task[None]] = set()
@@ -610,9 +610,9 @@ class Server(uvicorn.Server):
                     (HttpConnection,),
                     {
                         "max_connections": self.max_connections,
-                        "strangers": {},
+                        "unidentified": {},
                         "idle": {},
-                        "door": self.door,
+                        "admission": self.admission,
                         "parsing": Parsing(),
                     },
                 ),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # they are made of what reaches them through here
     from headcount.database.current_counts import Reader
     from headcount.database.pool import Database
     from headcount.database.replica import Replica
-    from headcount.http.auth import Gate
+    from headcount.http.auth import Authenticator
     from headcount.http.openapi import Document
     from headcount.ingest.heartbeats import Heartbeats
     from headcount.ingest.writer import Writer
@@ -30,7 +30,7 @@ class Services:
     """One of each; `replica` only where there is one."""
 
     database: Database
-    gate: Gate
+    authenticator: Authenticator
     writer: Writer
     heartbeats: Heartbeats
     live: Live

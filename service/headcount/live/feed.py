@@ -88,9 +88,9 @@ class Resumed(NamedTuple):
 class Live:
     """The feed. Asks nothing of the database while nobody listens."""
 
-    def __init__(self, database: Database, gate: Guard) -> None:
+    def __init__(self, database: Database, guard: Guard) -> None:
         self.database = database
-        self.gate = gate
+        self.guard = guard
         self.selections: dict[Subscription, Selection] = {}
         self.index = Index()
         self.batched: set[Selection] = set()
@@ -272,7 +272,7 @@ class Live:
         """None: that is not known just now."""
         try:
             async with asyncio.timeout(TOKEN_SECONDS):
-                return await self.gate.is_still_good(access)
+                return await self.guard.is_still_good(access)
         except Exception:
             return None
 

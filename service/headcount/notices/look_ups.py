@@ -42,7 +42,7 @@ class Threads:
         self.name = name
         self.a_client = a_client
         self.free = asyncio.Semaphore(together)
-        self.shares: dict[str, Share] = {}
+        self.shares: dict[str, ClientPlaces] = {}
 
     async def run(self, client: str, call: Callable[[], T]) -> T:
         """What `call` returns or raises, once there is a place for it: as long as whoever asks waits."""
@@ -50,7 +50,7 @@ class Threads:
 
     async def take_place(self, client: str) -> "Place":
         """Waits for a place; `start` uses it, or `leave` gives it back."""
-        share = self.shares.setdefault(client, Share(self.a_client))
+        share = self.shares.setdefault(client, ClientPlaces(self.a_client))
         share.users += 1
         try:
             await share.free.acquire()
@@ -98,13 +98,13 @@ class Threads:
             raise
         return result
 
-    def _forget(self, client: str, share: "Share") -> None:
+    def _forget(self, client: str, share: "ClientPlaces") -> None:
         share.users -= 1
         if not share.users:
             del self.shares[client]
 
 
-class Share:
+class ClientPlaces:
     """A client's places; `users`: calls that have one or wait for one."""
 
     def __init__(self, places: int) -> None:
@@ -113,7 +113,7 @@ class Share:
 
 
 class Place:
-    def __init__(self, client: str, share: Share) -> None:
+    def __init__(self, client: str, share: ClientPlaces) -> None:
         self.client = client
         self.share = share
 

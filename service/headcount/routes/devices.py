@@ -26,19 +26,19 @@ def _shortest(moment: datetime | None) -> str | None:
     "/ingest",
     status_code=200,
     dependencies={
-        "asked": query_of(BackfillQuery),
+        "params": query_of(BackfillQuery),
         "content": batch_of(lambda services: services.writer.intake, decode_readings),
     },
     opt=described(scope="ingest", body=ReadingsIn),
 )
 async def record_readings(
     request: HttpRequest,
-    asked: NamedDependency[BackfillQuery],
+    params: NamedDependency[BackfillQuery],
     content: NamedDependency[EventBatch],
     session: NamedDependency[Client],
 ) -> EventsRecordedOut:
     """Store the readings of one device, as POST /v1/events does."""
-    return await services(request).writer.record(session, content, backfill=asked.backfill)
+    return await services(request).writer.record(session, content, backfill=params.backfill)
 
 
 @get("/devices/{device:str}/latest_timestamp", opt=described(404, scope="read"))
@@ -57,17 +57,17 @@ async def get_cumulative_count(device: DeviceId, session: NamedDependency[Client
 
 @get(
     "/devices/{device:str}",
-    dependencies={"asked": query_of(DeviceQuery), "session": SLOW_SESSION},
+    dependencies={"params": query_of(DeviceQuery), "session": SLOW_SESSION},
     opt=described(404, scope="read"),
 )
 async def get_device(
-    device: DeviceId, asked: NamedDependency[DeviceQuery], session: NamedDependency[Client]
+    device: DeviceId, params: NamedDependency[DeviceQuery], session: NamedDependency[Client]
 ) -> DeviceOut:
     """Get the newest readings of a device in [from, to), in time order.
 
     Readings of the same instant are summed.
     """
-    found = await calls.list_readings(session, device, asked.from_, asked.to, asked.limit)
+    found = await calls.list_readings(session, device, params.from_, params.to, params.limit)
     data = {shortest(time): count for time, count in zip(found.times, found.counts, strict=True)}
     return DeviceOut(data, _shortest(found.latest_timestamp), found.cumulative_count)
 

@@ -35,14 +35,14 @@ from headcount.wire.messages.events import (
     "/v1/events",
     status_code=200,
     dependencies={
-        "asked": query_of(BackfillQuery),
+        "params": query_of(BackfillQuery),
         "content": batch_of(lambda services: services.writer.intake, decode_events),
     },
     opt=described(scope="ingest", body=EventsIn),
 )
 async def record_events(
     request: HttpRequest,
-    asked: NamedDependency[BackfillQuery],
+    params: NamedDependency[BackfillQuery],
     content: NamedDependency[EventBatch],
     session: NamedDependency[Client],
 ) -> EventsRecordedOut:
@@ -51,53 +51,53 @@ async def record_events(
     JSON, MessagePack, NDJSON or CSV, each also as gzip; up to 10,000 events or 8 MiB inflated. A bad event does not
     affect the good ones in the same request. With `backfill=true` receipt is no sign of life of the DPUs.
     """
-    return await services(request).writer.record(session, content, backfill=asked.backfill)
+    return await services(request).writer.record(session, content, backfill=params.backfill)
 
 
 @get(
     "/v1/events",
-    dependencies={"asked": query_of(EventsQuery), "session": SLOW_READING},
+    dependencies={"params": query_of(EventsQuery), "session": SLOW_READING},
     opt=described(404, scope="read"),
 )
-async def list_events(asked: NamedDependency[EventsQuery], session: ReadingSession) -> Page[EventOut]:
+async def list_events(params: NamedDependency[EventsQuery], session: ReadingSession) -> Page[EventOut]:
     """List the events of a DPU, or those that counted for a space, in [from, to), in time order."""
     none = (None, None, None)
-    time, dpu, sequence = paging.read(asked.after, tuple[datetime, Id, int]) if asked.after else none
+    time, dpu, sequence = paging.read(params.after, tuple[datetime, Id, int]) if params.after else none
     rows = await calls.list_events(
-        session, asked.dpu, asked.space, asked.from_, asked.to, time, dpu, sequence, asked.limit + 1
+        session, params.dpu, params.space, params.from_, params.to, time, dpu, sequence, params.limit + 1
     )
-    return paging.page(rows, asked.limit, lambda e: (e.timestamp, e.dpu, e.sequence))
+    return paging.page(rows, params.limit, lambda e: (e.timestamp, e.dpu, e.sequence))
 
 
-@get("/v1/rejected", dependencies={"asked": query_of(RejectedQuery)}, opt=described(scope="read"))
+@get("/v1/rejected", dependencies={"params": query_of(RejectedQuery)}, opt=described(scope="read"))
 async def list_rejected(
-    asked: NamedDependency[RejectedQuery], session: NamedDependency[Client]
+    params: NamedDependency[RejectedQuery], session: NamedDependency[Client]
 ) -> Page[RejectedEventOut]:
     """List refused events with their reasons, the latest receipt first. They are kept for 30 days."""
-    at, id = paging.read(asked.after, tuple[datetime, int]) if asked.after else (None, None)
+    at, id = paging.read(params.after, tuple[datetime, int]) if params.after else (None, None)
     rows = await calls.list_rejected(
         session,
-        asked.dpu,
-        asked.source,
-        asked.code,
-        asked.from_,
-        asked.to,
+        params.dpu,
+        params.source,
+        params.code,
+        params.from_,
+        params.to,
         at,
         id,
-        asked.rerun,
-        asked.limit + 1,
+        params.rerun,
+        params.limit + 1,
     )
-    return paging.page(rows, asked.limit, lambda e: (e.received_at, int(e.id)))
+    return paging.page(rows, params.limit, lambda e: (e.received_at, int(e.id)))
 
 
 @post(
     "/v1/rejected/rerun",
     status_code=200,
-    dependencies={"asked": Provide(decode_rerun), "session": SLOW_SESSION},
+    dependencies={"params": Provide(decode_rerun), "session": SLOW_SESSION},
     opt=described(scope="admin", query=RerunQuery, body=RerunIn),
 )
 async def rerun_rejected(
-    request: HttpRequest, asked: NamedDependency[SkipValidation[RerunIn]], session: NamedDependency[Client]
+    request: HttpRequest, params: NamedDependency[SkipValidation[RerunIn]], session: NamedDependency[Client]
 ) -> RerunOut:
     """Run refused events again after the reason was corrected: by a filter, or by their ids.
 
@@ -105,7 +105,7 @@ async def rerun_rejected(
     life. Events that could not be decoded stay in the list: correct them and send them again.
     """
     auto_register = services(request).writer.settings.auto_register
-    return await rejected.rerun(session, asked, auto_register=auto_register)
+    return await rejected.rerun(session, params, auto_register=auto_register)
 
 
 HANDLERS = [record_events, list_events, list_rejected, rerun_rejected]

@@ -48,12 +48,12 @@ async def get_channel(channel: ChannelId, session: NamedDependency[Client]) -> C
     return await calls.get_channel(session, channel)
 
 
-@get("/v1/channels", dependencies={"asked": query_of(PageQuery)}, opt=described(scope="admin"))
-async def list_channels(asked: NamedDependency[PageQuery], session: NamedDependency[Client]) -> Page[ChannelOut]:
+@get("/v1/channels", dependencies={"params": query_of(PageQuery)}, opt=described(scope="admin"))
+async def list_channels(params: NamedDependency[PageQuery], session: NamedDependency[Client]) -> Page[ChannelOut]:
     """List the channels by id, without their secrets."""
-    after = paging.read(asked.after, Id) if asked.after else None
-    rows = await calls.list_channels(session, after, asked.limit + 1)
-    return paging.page(rows, asked.limit, lambda channel: channel.id)
+    after = paging.read(params.after, Id) if params.after else None
+    rows = await calls.list_channels(session, after, params.limit + 1)
+    return paging.page(rows, params.limit, lambda channel: channel.id)
 
 
 @delete("/v1/channels/{channel:str}", opt=described(404, scope="admin"))
@@ -76,14 +76,14 @@ async def try_channel(request: HttpRequest, channel: ChannelId, session: NamedDe
     return rows[0]
 
 
-@get("/v1/deliveries", dependencies={"asked": query_of(DeliveriesQuery)}, opt=described(404, scope="read"))
+@get("/v1/deliveries", dependencies={"params": query_of(DeliveriesQuery)}, opt=described(404, scope="read"))
 async def list_deliveries(
-    asked: NamedDependency[DeliveriesQuery], session: NamedDependency[Client]
+    params: NamedDependency[DeliveriesQuery], session: NamedDependency[Client]
 ) -> Page[DeliveryOut]:
     """List the deliveries of one channel or of all, the newest first, each with its tries."""
-    before = paging.read(asked.after, int) if asked.after else None
-    rows = await calls.list_deliveries(session, asked.channel, asked.state, before, asked.limit + 1)
-    return paging.page(rows, asked.limit, lambda delivery: int(delivery.id))
+    before = paging.read(params.after, int) if params.after else None
+    rows = await calls.list_deliveries(session, params.channel, params.state, before, params.limit + 1)
+    return paging.page(rows, params.limit, lambda delivery: int(delivery.id))
 
 
 @post(

@@ -45,7 +45,7 @@ async def get_docs_page(request: HttpRequest) -> Response[bytes]:
     "/web/{file:str}",
     opt=described(404, scope=OPEN, database=False, cached=True, media_types=(SCRIPT, STYLE, "image/svg+xml")),
 )
-async def get_page_file(request: HttpRequest, file: FileName, asked: NamedDependency[NoQuery]) -> Response[bytes]:
+async def get_page_file(request: HttpRequest, file: FileName, params: NamedDependency[NoQuery]) -> Response[bytes]:
     """Get a file of the pages: script, style or icon."""
     media_type, path = FILES.get(file, (None, None))
     if media_type is None or path is None or not path.is_file():

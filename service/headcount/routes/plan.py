@@ -72,18 +72,18 @@ def _after(text: str | None) -> str | None:
 
 @put(
     "/v1/spaces/{space:str}",
-    dependencies={"asked": query_of(DryRunQuery), "session": PLAN_SESSION, "content": body_of(SpaceIn)},
+    dependencies={"params": query_of(DryRunQuery), "session": PLAN_SESSION, "content": body_of(SpaceIn)},
     opt=described(404, 409, scope="admin", created=True),
 )
 async def put_space(
     request: HttpRequest,
     space: SpaceId,
-    asked: NamedDependency[DryRunQuery],
+    params: NamedDependency[DryRunQuery],
     content: NamedDependency[SpaceIn],
     session: NamedDependency[Bounded],
 ) -> SpaceSavedOut | Answer[SpaceOut]:
     """Create or change a space. Absent fields stay as they are; null clears a field."""
-    if asked.dry_run:
+    if params.dry_run:
         return await _preview(request, "put_space", {"space": space, "patch": content}, SpaceSavedOut)
     created, saved = await calls.put_space(session, space, content)
     return Answer(saved, status_code=201 if created else 200)
@@ -95,11 +95,11 @@ async def get_space(space: SpaceId, session: NamedDependency[Client]) -> SpaceOu
     return await calls.get_space(session, space)
 
 
-@get("/v1/spaces", dependencies={"asked": query_of(SpacesQuery)}, opt=described(404, scope="read"))
-async def list_spaces(asked: NamedDependency[SpacesQuery], session: NamedDependency[Client]) -> Page[SpaceOut]:
+@get("/v1/spaces", dependencies={"params": query_of(SpacesQuery)}, opt=described(404, scope="read"))
+async def list_spaces(params: NamedDependency[SpacesQuery], session: NamedDependency[Client]) -> Page[SpaceOut]:
     """List the spaces by id: all, or those directly below a parent."""
-    rows = await calls.list_spaces(session, asked.parent, _after(asked.after), asked.limit + 1, asked.retired)
-    return paging.page(rows, asked.limit, lambda space: space.id)
+    rows = await calls.list_spaces(session, params.parent, _after(params.after), params.limit + 1, params.retired)
+    return paging.page(rows, params.limit, lambda space: space.id)
 
 
 @delete(
@@ -147,11 +147,11 @@ async def delete_doorway(
     return await _retire(request, session, doorway, calls.delete_doorway, calls.get_doorway)
 
 
-@get("/v1/doorways", dependencies={"asked": query_of(ThingsQuery)}, opt=described(scope="read"))
-async def list_doorways(asked: NamedDependency[ThingsQuery], session: NamedDependency[Client]) -> Page[DoorwayOut]:
+@get("/v1/doorways", dependencies={"params": query_of(ThingsQuery)}, opt=described(scope="read"))
+async def list_doorways(params: NamedDependency[ThingsQuery], session: NamedDependency[Client]) -> Page[DoorwayOut]:
     """List the doorways by id."""
-    rows = await calls.list_doorways(session, _after(asked.after), asked.limit + 1, asked.retired)
-    return paging.page(rows, asked.limit, lambda doorway: doorway.id)
+    rows = await calls.list_doorways(session, _after(params.after), params.limit + 1, params.retired)
+    return paging.page(rows, params.limit, lambda doorway: doorway.id)
 
 
 @put(
@@ -182,19 +182,19 @@ async def get_dpu(dpu: DpuId, session: NamedDependency[Client]) -> DpuOut:
     return await calls.get_dpu(session, dpu)
 
 
-@get("/v1/dpus", dependencies={"asked": query_of(DpusQuery)}, opt=described(404, scope="read"))
-async def list_dpus(asked: NamedDependency[DpusQuery], session: NamedDependency[Client]) -> Page[DpuOut]:
+@get("/v1/dpus", dependencies={"params": query_of(DpusQuery)}, opt=described(404, scope="read"))
+async def list_dpus(params: NamedDependency[DpusQuery], session: NamedDependency[Client]) -> Page[DpuOut]:
     """List the DPUs by id."""
     rows = await calls.list_dpus(
         session,
-        asked.space,
-        asked.state,
-        asked.placed,
-        _after(asked.after),
-        asked.limit + 1,
-        asked.retired,
+        params.space,
+        params.state,
+        params.placed,
+        _after(params.after),
+        params.limit + 1,
+        params.retired,
     )
-    return paging.page(rows, asked.limit, lambda dpu: dpu.id)
+    return paging.page(rows, params.limit, lambda dpu: dpu.id)
 
 
 @get("/v1/dpus/{dpu:str}/placements", opt=described(404, scope="read"))
@@ -205,19 +205,19 @@ async def list_placements(dpu: DpuId, session: NamedDependency[Client]) -> Page[
 
 @post(
     "/v1/dpus/{dpu:str}/placements",
-    dependencies={"asked": query_of(DryRunQuery), "session": PLAN_SESSION, "content": body_of(PlacementIn)},
+    dependencies={"params": query_of(DryRunQuery), "session": PLAN_SESSION, "content": body_of(PlacementIn)},
     opt=described(404, 409, scope="admin", created=True),
 )
 async def record_placement(
     request: HttpRequest,
     dpu: DpuId,
-    asked: NamedDependency[DryRunQuery],
+    params: NamedDependency[DryRunQuery],
     content: NamedDependency[PlacementIn],
     session: NamedDependency[Bounded],
 ) -> Answer[PlacementSavedOut] | PlacementOut:
     """Place a DPU, now or back-dated. What was known of that period is shortened or replaced."""
     placed = (dpu, content.doorway, content.mounted_in, content.from_, content.until)
-    if asked.dry_run:
+    if params.dry_run:
         arguments = dict(zip(("dpu", "doorway", "mounted_in", "from_at", "until_at"), placed, strict=True))
         return Answer(await _preview(request, "record_placement", arguments, PlacementSavedOut), status_code=200)
     return await calls.record_placement(session, *placed)
@@ -226,53 +226,53 @@ async def record_placement(
 @delete(
     "/v1/dpus/{dpu:str}/placements",
     status_code=200,
-    dependencies={"asked": query_of(PlacementUndoQuery), "session": PLAN_SESSION},
+    dependencies={"params": query_of(PlacementUndoQuery), "session": PLAN_SESSION},
     opt=described(404, 409, scope="admin", undone=True),
 )
 async def undo_placement(
     request: HttpRequest,
     dpu: DpuId,
-    asked: NamedDependency[PlacementUndoQuery],
+    params: NamedDependency[PlacementUndoQuery],
     session: NamedDependency[Bounded],
 ) -> DryRunOut | Answer[None]:
     """Undo the placement of a DPU that begins at `from`. What it shortened or replaced holds again."""
-    if asked.dry_run:
-        return await _preview(request, "undo_placement", {"dpu": dpu, "from_at": asked.from_}, DryRunOut)
-    await calls.undo_placement(session, dpu, asked.from_)
+    if params.dry_run:
+        return await _preview(request, "undo_placement", {"dpu": dpu, "from_at": params.from_}, DryRunOut)
+    await calls.undo_placement(session, dpu, params.from_)
     return nothing()
 
 
 @put(
     "/v1/site",
-    dependencies={"asked": query_of(DryRunQuery), "session": PLAN_SESSION, "content": content_of(decode_site)},
+    dependencies={"params": query_of(DryRunQuery), "session": PLAN_SESSION, "content": content_of(decode_site)},
     opt=described(404, 409, scope="admin"),
 )
 async def apply_site(
     request: HttpRequest,
-    asked: NamedDependency[DryRunQuery],
+    params: NamedDependency[DryRunQuery],
     content: NamedDependency[SiteIn],
     session: NamedDependency[Bounded],
 ) -> SiteOut:
     """Apply a whole floor plan, all or nothing: up to 1,000 items. Send more in parts."""
-    if asked.dry_run:
+    if params.dry_run:
         return await _preview(request, "apply_site", content, SiteOut)
     return SiteOut(changes=await calls.apply_site(session, content))
 
 
 @post(
     "/v1/spaces/{space:str}/resets",
-    dependencies={"asked": query_of(DryRunQuery), "session": PLAN_SESSION, "content": body_of(ResetIn)},
+    dependencies={"params": query_of(DryRunQuery), "session": PLAN_SESSION, "content": body_of(ResetIn)},
     opt=described(404, 409, scope="admin", created=True),
 )
 async def record_reset(
     request: HttpRequest,
     space: SpaceId,
-    asked: NamedDependency[DryRunQuery],
+    params: NamedDependency[DryRunQuery],
     content: NamedDependency[ResetIn],
     session: NamedDependency[Bounded],
 ) -> Answer[ResetSavedOut] | ResetOut:
     """Record how many people exactly a space held at an instant."""
-    if asked.dry_run:
+    if params.dry_run:
         arguments = {"space": space, "count": content.count, "at": content.at}
         return Answer(await _preview(request, "record_reset", arguments, ResetSavedOut), status_code=200)
     return await calls.record_reset(session, space, content.count, content.at)
@@ -281,35 +281,35 @@ async def record_reset(
 @delete(
     "/v1/spaces/{space:str}/resets",
     status_code=200,
-    dependencies={"asked": query_of(ResetUndoQuery), "session": PLAN_SESSION},
+    dependencies={"params": query_of(ResetUndoQuery), "session": PLAN_SESSION},
     opt=described(404, scope="admin", undone=True),
 )
 async def undo_reset(
-    request: HttpRequest, space: SpaceId, asked: NamedDependency[ResetUndoQuery], session: NamedDependency[Bounded]
+    request: HttpRequest, space: SpaceId, params: NamedDependency[ResetUndoQuery], session: NamedDependency[Bounded]
 ) -> DryRunOut | Answer[None]:
     """Undo a recorded reset. The reset that it replaced, if any, holds again."""
-    if asked.dry_run:
-        return await _preview(request, "undo_reset", {"space": space, "at": asked.at}, DryRunOut)
-    await calls.undo_reset(session, space, asked.at)
+    if params.dry_run:
+        return await _preview(request, "undo_reset", {"space": space, "at": params.at}, DryRunOut)
+    await calls.undo_reset(session, space, params.at)
     return nothing()
 
 
-@get("/v1/spaces/{space:str}/resets", dependencies={"asked": query_of(ResetsQuery)}, opt=described(404, scope="read"))
+@get("/v1/spaces/{space:str}/resets", dependencies={"params": query_of(ResetsQuery)}, opt=described(404, scope="read"))
 async def list_resets(
-    space: SpaceId, asked: NamedDependency[ResetsQuery], session: NamedDependency[Client]
+    space: SpaceId, params: NamedDependency[ResetsQuery], session: NamedDependency[Client]
 ) -> Page[ResetRow]:
     """List the resets of a space in [from, to), the oldest first; with `scheduled` the daily ones too."""
-    after = paging.read(asked.after, datetime) if asked.after else None
+    after = paging.read(params.after, datetime) if params.after else None
     rows = await calls.list_resets(
         session,
         space,
-        asked.from_,
-        asked.to,
-        asked.scheduled,
+        params.from_,
+        params.to,
+        params.scheduled,
         after,
-        asked.limit + 1,
+        params.limit + 1,
     )
-    return paging.page(rows, asked.limit, lambda reset: reset.at)
+    return paging.page(rows, params.limit, lambda reset: reset.at)
 
 
 HANDLERS = [

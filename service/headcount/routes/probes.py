@@ -18,20 +18,20 @@ METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @get("/healthz", opt=described(scope=OPEN, database=False))
-async def get_health(asked: NamedDependency[NoQuery]) -> HealthOut:
+async def get_health(params: NamedDependency[NoQuery]) -> HealthOut:
     """Tell that the process runs. Never asks the database."""
     return HealthOut()
 
 
 @get("/readyz", opt=described(scope=OPEN))
-async def get_readiness(request: HttpRequest, asked: NamedDependency[NoQuery]) -> HealthOut:
+async def get_readiness(request: HttpRequest, params: NamedDependency[NoQuery]) -> HealthOut:
     """Tell whether the database answers with a schema that this release can use. At most a second old."""
     whole_database(request).check_readiness()
     return HealthOut()
 
 
 @get("/metrics", opt=described(scope="read", database=False, media_types=(METRICS,)))
-async def get_metrics(request: HttpRequest, asked: NamedDependency[NoQuery]) -> Response[bytes]:
+async def get_metrics(request: HttpRequest, params: NamedDependency[NoQuery]) -> Response[bytes]:
     """Get the metrics for Prometheus. Not for a token that is limited to a space."""
     if access_of(request).is_limited:
         raise Problem("forbidden", "This is about the whole installation, and the token is limited to a space.")
@@ -43,7 +43,7 @@ async def get_metrics(request: HttpRequest, asked: NamedDependency[NoQuery]) -> 
 
 
 @get("/schema", opt=described(scope=OPEN, database=False, cached=True, media_types=(JSON,)))
-async def get_openapi(request: HttpRequest, asked: NamedDependency[NoQuery]) -> Response[bytes]:
+async def get_openapi(request: HttpRequest, params: NamedDependency[NoQuery]) -> Response[bytes]:
     """Get the OpenAPI document."""
     text, tag = services(request).document.get(request.app)
     return unless_known(request, Response(text, media_type=JSON, headers={"ETag": tag}))

@@ -44,69 +44,69 @@ ALL = (JSON, MSGPACK, CSV)
 NO_REPORT = "00000000-0000-0000-0000-000000000000"
 
 
-async def start_report(request: HttpRequest, session: Client, asked: ReportIn) -> str:
+async def start_report(request: HttpRequest, session: Client, params: ReportIn) -> str:
     """Its id."""
-    return await services(request).reports.create(session, asked, access_of(request).token)
+    return await services(request).reports.create(session, params, access_of(request).token)
 
 
 @get(
     "/trigger_report",
-    dependencies={"asked": query_of(ReportIn)},
+    dependencies={"params": query_of(ReportIn)},
     opt=described(404, scope="read", triggers=True),
 )
 async def trigger_report_by_get(
-    request: HttpRequest, asked: NamedDependency[ReportIn], session: NamedDependency[Client]
+    request: HttpRequest, params: NamedDependency[ReportIn], session: NamedDependency[Client]
 ) -> ReportStartedOut:
     """Start a report. No input is needed; GET /get_report tells when it is complete."""
     if request.scope["state"]["is_head"]:
         return ReportStartedOut(NO_REPORT)
-    return ReportStartedOut(await start_report(request, session, asked))
+    return ReportStartedOut(await start_report(request, session, params))
 
 
 @post(
     "/trigger_report",
     status_code=200,
-    dependencies={"asked": Provide(decode_report)},
+    dependencies={"params": Provide(decode_report)},
     opt=described(404, scope="read"),
 )
 async def trigger_report(
-    request: HttpRequest, asked: NamedDependency[ReportIn], session: NamedDependency[Client]
+    request: HttpRequest, params: NamedDependency[ReportIn], session: NamedDependency[Client]
 ) -> ReportStartedOut:
     """Start a report by POST. The input can also be a JSON body."""
-    return ReportStartedOut(await start_report(request, session, asked))
+    return ReportStartedOut(await start_report(request, session, params))
 
 
 @get(
     "/get_report",
-    dependencies={"asked": query_of(ReportQuery), "session": SLOW_SESSION},
+    dependencies={"params": query_of(ReportQuery), "session": SLOW_SESSION},
     opt=described(404, scope="read", gives_headers=("ReportState",), media_types=ALL),
 )
 async def get_report_or_csv(
-    request: HttpRequest, asked: NamedDependency[ReportQuery], session: NamedDependency[Client]
+    request: HttpRequest, params: NamedDependency[ReportQuery], session: NamedDependency[Client]
 ) -> Answer[ReportStatusOut] | Stream:
     """Get the progress of a report. When it is complete: the CSV, or its address if JSON is preferred."""
-    return await status_answer(request, session, await calls.get_report(session, asked.report_id))
+    return await status_answer(request, session, await calls.get_report(session, params.report_id))
 
 
 @post(
     "/v1/reports",
     status_code=202,
-    dependencies={"asked": Provide(decode_report)},
+    dependencies={"params": Provide(decode_report)},
     opt=described(404, scope="read", query=NoQuery, body=ReportIn),
 )
 async def create_report(
-    request: HttpRequest, asked: NamedDependency[ReportIn], session: NamedDependency[Client]
+    request: HttpRequest, params: NamedDependency[ReportIn], session: NamedDependency[Client]
 ) -> ReportOut:
     """Start a report on the uptime of all sites in the hour, day and week before `now`."""
-    return shown(await calls.get_report(session, await start_report(request, session, asked)))
+    return shown(await calls.get_report(session, await start_report(request, session, params)))
 
 
-@get("/v1/reports", dependencies={"asked": query_of(PageQuery)}, opt=described(scope="read"))
-async def list_reports(asked: NamedDependency[PageQuery], session: NamedDependency[Client]) -> Page[ReportOut]:
+@get("/v1/reports", dependencies={"params": query_of(PageQuery)}, opt=described(scope="read"))
+async def list_reports(params: NamedDependency[PageQuery], session: NamedDependency[Client]) -> Page[ReportOut]:
     """List the reports that are kept, the newest first."""
-    after_at, after_id = paging.read(asked.after, tuple[datetime, Id]) if asked.after else (None, None)
-    rows = await calls.list_reports(session, after_at, after_id, asked.limit + 1)
-    return paging.page([*map(shown, rows)], asked.limit, lambda report: (report.created_at, report.id))
+    after_at, after_id = paging.read(params.after, tuple[datetime, Id]) if params.after else (None, None)
+    rows = await calls.list_reports(session, after_at, after_id, params.limit + 1)
+    return paging.page([*map(shown, rows)], params.limit, lambda report: (report.created_at, report.id))
 
 
 @get("/v1/reports/{report:str}", opt=described(404, scope="read"))
@@ -127,27 +127,27 @@ async def get_report_csv(report: ReportId, session: NamedDependency[Client]) -> 
 
 @get(
     "/v1/reports/{report:str}/rows",
-    dependencies={"asked": query_of(PageQuery)},
+    dependencies={"params": query_of(PageQuery)},
     opt=described(404, 409, scope="read"),
 )
 async def list_report_sites(
-    report: ReportId, asked: NamedDependency[PageQuery], session: NamedDependency[Client]
+    report: ReportId, params: NamedDependency[PageQuery], session: NamedDependency[Client]
 ) -> Page[ReportSiteOut]:
     """List the rows of a complete report by the id of the site, with its name and whether it was polled."""
-    after = paging.read(asked.after, Id) if asked.after else None
-    rows = await calls.list_report_sites(session, report, after, asked.limit + 1)
-    return paging.page(rows, asked.limit, lambda row: row.space)
+    after = paging.read(params.after, Id) if params.after else None
+    rows = await calls.list_report_sites(session, report, after, params.limit + 1)
+    return paging.page(rows, params.limit, lambda row: row.space)
 
 
 @get(
     "/v1/spaces/{space:str}/uptime",
-    dependencies={"asked": query_of(SpaceUptimeQuery), "session": SLOW_SESSION},
+    dependencies={"params": query_of(SpaceUptimeQuery), "session": SLOW_SESSION},
     opt=described(404, scope="read", media_types=ALL),
 )
 async def list_uptimes(
     request: HttpRequest,
     space: SpaceId,
-    asked: NamedDependency[SpaceUptimeQuery],
+    params: NamedDependency[SpaceUptimeQuery],
     session: NamedDependency[Client],
 ) -> Answer[SpaceUptimeOut] | Stream:
     """Get how long a space was up within its opening hours in [from, to), in all or by local buckets.
@@ -155,25 +155,25 @@ async def list_uptimes(
     `to` is the latest poll by default; polls after `to` do not count. `from` is 168 hours before. Buckets are cut off
     at both ends, so they add up to the whole; there are at most 10,000.
     """
-    found = await calls.list_uptimes(session, space, asked.from_, asked.to, asked.interval)
-    if asked.format == "csv" or (asked.format is None and prefers_csv(request)):
+    found = await calls.list_uptimes(session, space, params.from_, params.to, params.interval)
+    if params.format == "csv" or (params.format is None and prefers_csv(request)):
         return csv_answer(found.buckets, UptimeOut)
     return Answer(found)
 
 
 @get(
     "/v1/spaces/{space:str}/uptime/timeline",
-    dependencies={"asked": query_of(TimelineQuery), "session": SLOW_SESSION},
+    dependencies={"params": query_of(TimelineQuery), "session": SLOW_SESSION},
     opt=described(404, scope="read"),
 )
 async def get_timeline(
-    space: SpaceId, asked: NamedDependency[TimelineQuery], session: NamedDependency[Client]
+    space: SpaceId, params: NamedDependency[TimelineQuery], session: NamedDependency[Client]
 ) -> TimelineOut:
     """Get when a space was open, up and down in [from, to), with its polls: at most 31 days.
 
     `to` is the latest poll by default; polls after `to` do not count. `from` is 168 hours before.
     """
-    return await calls.get_timeline(session, space, asked.from_, asked.to)
+    return await calls.get_timeline(session, space, params.from_, params.to)
 
 
 HANDLERS = [

@@ -48,7 +48,7 @@ async def _read_heartbeat(request: HttpRequest) -> HeartbeatIn:
     return heartbeat
 
 
-def _asked_of_list(request: HttpRequest) -> SensorsQuery | None:
+def _sensors_params(request: HttpRequest) -> SensorsQuery | None:
     """None where the page is asked for: its query string is its own."""
     return None if prefers_html(request) else query(request, SensorsQuery)
 
@@ -57,14 +57,14 @@ def _asked_of_list(request: HttpRequest) -> SensorsQuery | None:
     "/v1/heartbeats",
     status_code=200,
     dependencies={
-        "asked": query_of(BackfillQuery),
+        "params": query_of(BackfillQuery),
         "content": batch_of(lambda services: services.heartbeats.intake, decode_heartbeats),
     },
     opt=described(scope="ingest", body=HeartbeatsIn),
 )
 async def record_heartbeats(
     request: HttpRequest,
-    asked: NamedDependency[BackfillQuery],
+    params: NamedDependency[BackfillQuery],
     content: NamedDependency[HeartbeatBatch],
     session: NamedDependency[Client],
 ) -> EventsRecordedOut:
@@ -75,7 +75,7 @@ async def record_heartbeats(
     `backfill=true` receipt is no sign of life; only the times that the heartbeats tell are.
     """
     token = access_of(request).token
-    return await services(request).heartbeats.record(session, content, token, backfill=asked.backfill)
+    return await services(request).heartbeats.record(session, content, token, backfill=params.backfill)
 
 
 @post(
@@ -93,22 +93,22 @@ async def record_heartbeat(
 
 @get(
     "/heartbeat",
-    dependencies={"asked": query_of(HeartbeatQuery)},
+    dependencies={"params": query_of(HeartbeatQuery)},
     opt=described(404, scope="ingest", triggers=True),
 )
 async def get_heartbeat(
-    request: HttpRequest, asked: NamedDependency[HeartbeatQuery], session: NamedDependency[Client]
+    request: HttpRequest, params: NamedDependency[HeartbeatQuery], session: NamedDependency[Client]
 ) -> HeartbeatOut:
     """Store a heartbeat by GET, for devices that cannot do more. HEAD stores nothing."""
     if request.scope["state"]["is_head"]:
-        return HeartbeatOut(check(asked).dpu or "", datetime.now(UTC))
+        return HeartbeatOut(check(params).dpu or "", datetime.now(UTC))
     charge(request, 1)
-    return await services(request).heartbeats.record_one(session, asked, access_of(request).token)
+    return await services(request).heartbeats.record_one(session, params, access_of(request).token)
 
 
 @get(
     "/sensors",
-    dependencies={"asked": Provide(_asked_of_list, sync_to_thread=False)},
+    dependencies={"params": Provide(_sensors_params, sync_to_thread=False)},
     opt=described(
         404,
         scope="read",
@@ -118,17 +118,17 @@ async def get_heartbeat(
         media_types=(JSON, MSGPACK, HTML),
     ),
 )
-async def list_sensors(request: HttpRequest, asked: NamedDependency[SensorsQuery | None]) -> Response[bytes]:
+async def list_sensors(request: HttpRequest, params: NamedDependency[SensorsQuery | None]) -> Response[bytes]:
     """List the sensors: offline ones first, then by id. Browsers that prefer text/html get the page.
 
     With `limit` or `after` the answer is one page of the list. The header Link has the address of the next page
     (rel="next"). A sensor that goes offline or comes back between two pages changes its place.
     """
-    if asked is None:
+    if params is None:
         return page_answer(request, PAGE)
-    listed = await services(request).sensors.list(database(request, is_slow=True), asked.space, asked.state)
-    if asked.is_paged:
-        return unless_known(request, page_of(request, listed, asked))
+    listed = await services(request).sensors.list(database(request, is_slow=True), params.space, params.state)
+    if params.is_paged:
+        return unless_known(request, page_of(request, listed, params))
     return unless_known(request, await whole(request, listed))
 
 
@@ -138,15 +138,15 @@ async def whole(request: HttpRequest, listed: Listed) -> Response[bytes]:
     return Response(content, media_type=MSGPACK if as_msgpack else JSON, headers={"ETag": tag})
 
 
-def page_of(request: HttpRequest, listed: Listed, asked: SensorsQuery) -> Response[bytes]:
-    limit = asked.limit or PAGE_SENSORS
-    found = listed.after(paging.read(asked.after, Place) if asked.after else None, limit + 1)
+def page_of(request: HttpRequest, listed: Listed, params: SensorsQuery) -> Response[bytes]:
+    limit = params.limit or PAGE_SENSORS
+    found = listed.after(paging.read(params.after, Place) if params.after else None, limit + 1)
     content, media_type = encoded(request, found[:limit])
     response = Response(content, media_type=media_type)
     if len(found) > limit:
         more = {
-            "space": asked.space,
-            "state": asked.state,
+            "space": params.space,
+            "state": params.state,
             "limit": limit,
             "after": paging.write(place_of(found[limit - 1])),
         }
@@ -155,24 +155,26 @@ def page_of(request: HttpRequest, listed: Listed, asked: SensorsQuery) -> Respon
     return response
 
 
-@get("/v1/incidents", dependencies={"asked": query_of(IncidentsQuery)}, opt=described(scope="read"))
-async def list_incidents(asked: NamedDependency[IncidentsQuery], session: NamedDependency[Client]) -> Page[IncidentOut]:
+@get("/v1/incidents", dependencies={"params": query_of(IncidentsQuery)}, opt=described(scope="read"))
+async def list_incidents(
+    params: NamedDependency[IncidentsQuery], session: NamedDependency[Client]
+) -> Page[IncidentOut]:
     """List the incidents of sensors, the newest first; with `open=true` only those that are open."""
-    after = paging.read(asked.after, int) if asked.after else None
-    rows = await calls.list_incidents(session, asked.open, after, asked.limit + 1)
-    return paging.page(rows, asked.limit, lambda incident: int(incident.id))
+    after = paging.read(params.after, int) if params.after else None
+    rows = await calls.list_incidents(session, params.open, after, params.limit + 1)
+    return paging.page(rows, params.limit, lambda incident: int(incident.id))
 
 
 @get(
     "/v1/dpus/{dpu:str}/availability",
-    dependencies={"asked": query_of(AvailabilityQuery), "session": SLOW_SESSION},
+    dependencies={"params": query_of(AvailabilityQuery), "session": SLOW_SESSION},
     opt=described(404, scope="read"),
 )
 async def get_availability(
-    dpu: DpuId, asked: NamedDependency[AvailabilityQuery], session: NamedDependency[Client]
+    dpu: DpuId, params: NamedDependency[AvailabilityQuery], session: NamedDependency[Client]
 ) -> AvailabilityOut:
     """Get how long a DPU was online in [from, to), with its outages. Default: the last 24 hours."""
-    return await calls.get_availability(session, dpu, asked.from_, asked.to)
+    return await calls.get_availability(session, dpu, params.from_, params.to)
 
 
 HANDLERS = [record_heartbeats, record_heartbeat, get_heartbeat, list_sensors, list_incidents, get_availability]

@@ -36,26 +36,26 @@ async def create_token(
     return TokenMadeOut(**msgspec.structs.asdict(made), token=token)
 
 
-@get("/v1/tokens", dependencies={"asked": query_of(PageQuery)}, opt=described(scope="admin"))
-async def list_tokens(asked: NamedDependency[PageQuery], session: NamedDependency[Client]) -> Page[TokenOut]:
+@get("/v1/tokens", dependencies={"params": query_of(PageQuery)}, opt=described(scope="admin"))
+async def list_tokens(params: NamedDependency[PageQuery], session: NamedDependency[Client]) -> Page[TokenOut]:
     """List the tokens by id, with those that were revoked or have expired; never their secrets."""
-    after = paging.read(asked.after, Id) if asked.after else None
-    rows = await calls.list_tokens(session, after, asked.limit + 1)
-    return paging.page(rows, asked.limit, lambda token: token.id)
+    after = paging.read(params.after, Id) if params.after else None
+    rows = await calls.list_tokens(session, after, params.limit + 1)
+    return paging.page(rows, params.limit, lambda token: token.id)
 
 
-@delete("/v1/tokens/{token:str}", dependencies={"asked": query_of(RevokeQuery)}, opt=described(404, scope="admin"))
+@delete("/v1/tokens/{token:str}", dependencies={"params": query_of(RevokeQuery)}, opt=described(404, scope="admin"))
 async def revoke_token(
-    request: HttpRequest, token: TokenId, asked: NamedDependency[RevokeQuery], session: NamedDependency[Client]
+    request: HttpRequest, token: TokenId, params: NamedDependency[RevokeQuery], session: NamedDependency[Client]
 ) -> None:
     """Revoke a token for good, with all tokens that it made.
 
     This process refuses it at once, others within seconds.
     """
-    gate = services(request).gate
-    await calls.revoke_token(session, token, asked.descendants)
-    if gate.tokens:
-        gate.tokens.doubt()
+    authenticator = services(request).authenticator
+    await calls.revoke_token(session, token, params.descendants)
+    if authenticator.tokens:
+        authenticator.tokens.doubt()
 
 
 HANDLERS = [create_token, list_tokens, revoke_token]

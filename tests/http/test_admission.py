@@ -1,4 +1,4 @@
-"""How much of one client is under way at once: headcount.http.door, by itself and over real sockets."""
+"""How much of one client is under way at once: headcount.http.admission, by itself and over real sockets."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,9 +10,8 @@ import httpx
 import pytest
 
 from headcount.app import create_app
-from headcount.http import auth
-from headcount.http import door as doors
-from headcount.http.door import UNREAD_ANSWERS, Door, Visit, key_of
+from headcount.http import admission, auth
+from headcount.http.admission import UNREAD_ANSWERS, Admission, TrackedRequest, key_of
 from headcount.http.server import Server, listen
 from headcount.settings import Settings
 from headcount.wire.problems import Problem
@@ -27,43 +26,43 @@ pytestmark = pytest.mark.usefixtures("connection")
 class Caller:
     """A connection with one request."""
 
-    def __init__(self, door: Door, authorization: int | None, is_probe: bool = False) -> None:
+    def __init__(self, control: Admission, authorization: int | None, is_probe: bool = False) -> None:
         self.is_lost = False
         self.begun = 0
         self.refused = ""
-        self.visit = Visit(door, self, None, authorization, is_probe)
-        door.enter(self.visit)
+        self.tracked = TrackedRequest(control, self, None, authorization, is_probe)
+        control.submit(self.tracked)
 
-    def let_in(self) -> None:
+    def note_identified(self) -> None:
         raise AssertionError("nobody asks for a token here")
 
-    def begin(self, visit: Visit) -> None:
+    def begin(self, tracked: TrackedRequest) -> None:
         self.begun += 1
 
-    def refuse(self, visit: Visit, detail: str) -> None:
+    def refuse(self, tracked: TrackedRequest, detail: str) -> None:
         self.refused = detail
 
 
 @pytest.fixture
-def door(monkeypatch: pytest.MonkeyPatch) -> Door:
+def control(monkeypatch: pytest.MonkeyPatch) -> Admission:
     """With room for few, where two headers are of one client and a third is of another one."""
-    monkeypatch.setattr(doors, "UNDER_WAY", 2)
-    monkeypatch.setattr(doors, "WAITING", 3)
-    monkeypatch.setattr(doors, "REFUSE_SECONDS", 0.0)
-    monkeypatch.setattr(doors, "BEGUN_A_ROUND", 1_000)
-    door = Door()
+    monkeypatch.setattr(admission, "UNDER_WAY", 2)
+    monkeypatch.setattr(admission, "WAITING", 3)
+    monkeypatch.setattr(admission, "REFUSE_SECONDS", 0.0)
+    monkeypatch.setattr(admission, "BEGUN_A_ROUND", 1_000)
+    control = Admission()
     for authorization, client in ((1, "one"), (11, "one"), (2, "two")):
-        door.learn(authorization, client)
-    return door
+        control.remember(authorization, client)
+    return control
 
 
-async def test_what_is_beyond_a_clients_part_waits_for_its_own_and_then_is_refused(door: Door) -> None:
-    callers = [Caller(door, number) for number in (1, 11, 1, 11, 1, 1)]
+async def test_what_is_beyond_a_clients_part_waits_for_its_own_and_then_is_refused(control: Admission) -> None:
+    callers = [Caller(control, number) for number in (1, 11, 1, 11, 1, 1)]
     assert [caller.begun for caller in callers] == [1, 1, 0, 0, 0, 0]
     assert [bool(caller.refused) for caller in callers] == [False] * 5 + [True]
-    assert Caller(door, 2).begun, "others come in meanwhile"
-    callers[1].visit.leave()
-    callers[1].visit.leave()
+    assert Caller(control, 2).begun, "others come in meanwhile"
+    callers[1].tracked.leave()
+    callers[1].tracked.leave()
     assert [caller.begun for caller in callers] == [1, 1, 1, 0, 0, 0], "the first that waited has the place"
 
 
@@ -71,93 +70,97 @@ async def test_of_many_requests_that_come_at_once_few_begin_in_a_round_of_the_ev
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else the first steps of all of them would come before the next step of anybody else's."""
-    monkeypatch.setattr(doors, "BEGUN_A_ROUND", 3)
-    door = Door()
-    door.learn(1, "one")
-    door.learn(2, "two")
-    callers = [Caller(door, 1) for _ in range(8)]
-    other = Caller(door, 2)
+    monkeypatch.setattr(admission, "BEGUN_A_ROUND", 3)
+    control = Admission()
+    control.remember(1, "one")
+    control.remember(2, "two")
+    callers = [Caller(control, 1) for _ in range(8)]
+    other = Caller(control, 2)
     begun = []
     for _ in range(3):
         begun.append(sum(caller.begun for caller in callers))
         await asyncio.sleep(0)
     assert (begun, other.begun) == ([3, 6, 8], 1)
     for caller in (*callers, other):
-        caller.visit.leave()
+        caller.tracked.leave()
 
 
-async def test_whoever_went_away_takes_no_turn(door: Door) -> None:
-    first, _, gone, last = (Caller(door, 1) for _ in range(4))
+async def test_whoever_went_away_takes_no_turn(control: Admission) -> None:
+    first, _, gone, last = (Caller(control, 1) for _ in range(4))
     gone.is_lost = True
-    first.visit.leave()
+    first.tracked.leave()
     assert (gone.begun, last.begun) == (0, 1)
 
 
-async def test_strangers_wait_and_are_never_refused(door: Door) -> None:
-    callers = [Caller(door, None) for _ in range(100)]
+async def test_unidentified_requests_wait_and_are_never_refused(control: Admission) -> None:
+    callers = [Caller(control, None) for _ in range(100)]
     assert sum(caller.begun for caller in callers) == 2
     for caller in callers:
-        caller.visit.leave()
+        caller.tracked.leave()
     assert all(caller.begun == 1 and not caller.refused for caller in callers)
-    assert door.strangers.under_way == 0
+    assert control.unidentified.under_way == 0
 
 
-async def test_who_turns_out_to_be_a_client_has_its_part_and_leaves_that_of_strangers(door: Door) -> None:
-    first, second, third = (Caller(door, 99) for _ in range(3))
+async def test_who_turns_out_to_be_a_client_has_its_part_and_leaves_that_of_others(
+    control: Admission,
+) -> None:
+    first, second, third = (Caller(control, 99) for _ in range(3))
     assert (first.begun, second.begun, third.begun) == (1, 1, 0)
-    await first.visit.meet("one")
-    share = door.known[1]
+    await first.tracked.identify("one")
+    load = control.known[1]
     assert third.begun, "it is known whose it is by now"
-    assert (door.strangers.under_way, share.under_way) == (1, 2)
-    meeting = asyncio.create_task(second.visit.meet("one"))
+    assert (control.unidentified.under_way, load.under_way) == (1, 2)
+    meeting = asyncio.create_task(second.tracked.identify("one"))
     await asyncio.sleep(0)
     assert not meeting.done(), "it waits with the others of its client"
-    assert door.strangers.under_way == 0
-    third.visit.leave()
+    assert control.unidentified.under_way == 0
+    third.tracked.leave()
     await meeting
-    assert share.under_way == 2
-    second.visit.leave()
-    first.visit.leave()
-    assert share.under_way == 0
+    assert load.under_way == 2
+    second.tracked.leave()
+    first.tracked.leave()
+    assert load.under_way == 0
 
 
-async def test_headers_that_nobody_has_seen_are_no_way_round_a_clients_part(door: Door) -> None:
-    callers = [Caller(door, 1) for _ in range(5)]
-    stranger = Caller(door, 12345)
+async def test_headers_that_nobody_has_seen_are_no_way_round_a_clients_part(control: Admission) -> None:
+    callers = [Caller(control, 1) for _ in range(5)]
+    stranger = Caller(control, 12345)
     with pytest.raises(Problem, match="requests of this token wait") as refused:
-        await stranger.visit.meet("one")
+        await stranger.tracked.identify("one")
     assert refused.value.headers == {"Retry-After": "1"}
-    stranger.visit.leave()
-    assert door.known[1].under_way == 2
+    stranger.tracked.leave()
+    assert control.known[1].under_way == 2
     assert len(callers) == 5
 
 
-async def test_a_header_that_is_good_no_more_is_a_strangers_and_so_are_those_that_wait_with_it(door: Door) -> None:
-    callers = [Caller(door, 11) for _ in range(5)]
-    callers[0].visit.forget()
-    callers[0].visit.leave()
-    callers[1].visit.leave()
-    share = door.known[1]
-    assert (share.under_way, len(share.waiting)) == (0, 0), "all of it is left to the others of its client"
+async def test_a_header_that_is_good_no_more_is_unidentified_and_so_are_those_that_wait_with_it(
+    control: Admission,
+) -> None:
+    callers = [Caller(control, 11) for _ in range(5)]
+    callers[0].tracked.forget()
+    callers[0].tracked.leave()
+    callers[1].tracked.leave()
+    load = control.known[1]
+    assert (load.under_way, len(load.waiting)) == (0, 0), "all of it is left to the others of its client"
     assert [caller.begun for caller in callers] == [1, 1, 1, 1, 0]
-    assert (door.strangers.under_way, len(door.strangers.waiting)) == (2, 1)
-    assert Caller(door, 1).begun
+    assert (control.unidentified.under_way, len(control.unidentified.waiting)) == (2, 1)
+    assert Caller(control, 1).begun
     for caller in callers:
-        caller.visit.leave()
+        caller.tracked.leave()
     assert callers[4].begun
-    assert door.strangers.under_way == 0
+    assert control.unidentified.under_way == 0
 
 
-async def test_probes_do_not_wait_with_strangers_unless_there_are_many(door: Door) -> None:
-    strangers = [Caller(door, None) for _ in range(10)]
-    probes = [Caller(door, None, is_probe=True) for _ in range(3)]
+async def test_probes_do_not_wait_with_the_unidentified_unless_there_are_many(control: Admission) -> None:
+    strangers = [Caller(control, None) for _ in range(10)]
+    probes = [Caller(control, None, is_probe=True) for _ in range(3)]
     assert [probe.begun for probe in probes] == [1, 1, 0]
-    probes[0].visit.leave()
-    assert Caller(door, None, is_probe=True).begun
+    probes[0].tracked.leave()
+    assert Caller(control, None, is_probe=True).begun
     for caller in (*strangers, *probes):
-        caller.visit.leave()
+        caller.tracked.leave()
     assert probes[2].begun
-    assert (door.probes.under_way, door.strangers.under_way) == (1, 0)
+    assert (control.probes.under_way, control.unidentified.under_way) == (1, 0)
 
 
 def test_all_ways_to_write_a_token_are_one_header() -> None:
@@ -166,13 +169,13 @@ def test_all_ways_to_write_a_token_are_one_header() -> None:
     assert len({key_of(other) for other in others}) == len(others)
 
 
-async def test_a_client_that_takes_no_answers_is_told_to_come_back(door: Door) -> None:
-    share = door.known[1]
-    share.unread_answers = UNREAD_ANSWERS
-    assert "read them" in Caller(door, 11).refused
-    assert Caller(door, 2).begun
-    share.unread_answers = 0
-    assert Caller(door, 11).begun
+async def test_a_client_that_takes_no_answers_is_told_to_come_back(control: Admission) -> None:
+    load = control.known[1]
+    load.unread_answers = UNREAD_ANSWERS
+    assert "read them" in Caller(control, 11).refused
+    assert Caller(control, 2).begun
+    load.unread_answers = 0
+    assert Caller(control, 11).begun
 
 
 @asynccontextmanager
@@ -199,12 +202,12 @@ def http(port: int, **headers: str) -> httpx.AsyncClient:
 async def test_a_client_has_some_requests_under_way_and_others_are_answered_meanwhile(
     connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doors, "UNDER_WAY", 3)
-    monkeypatch.setattr(doors, "WAITING", 2)
-    monkeypatch.setattr(doors, "REFUSE_SECONDS", 0.0)
+    monkeypatch.setattr(admission, "UNDER_WAY", 3)
+    monkeypatch.setattr(admission, "WAITING", 2)
+    monkeypatch.setattr(admission, "REFUSE_SECONDS", 0.0)
     one, other = await new_token(connection, "ingest"), await new_token(connection, "ingest", "read")
     async with guarded_server(database_url) as (server, port), http(port) as client:
-        assert server.door
+        assert server.admission
         body(await client.post("/v1/events", json={"events": [event()]}, headers=one))
 
         async def never_sent() -> asyncio.StreamWriter:
@@ -216,11 +219,11 @@ async def test_a_client_has_some_requests_under_way_and_others_are_answered_mean
             )
             return writer
 
-        share = server.door.known[hash(one["Authorization"].encode())]
+        load = server.admission.known[hash(one["Authorization"].encode())]
         writers = [await never_sent() for _ in range(3)]
-        await until(lambda: share.under_way == 3)
+        await until(lambda: load.under_way == 3)
         waiting = [await never_sent() for _ in range(2)]
-        await until(lambda: len(share.waiting) == 2)
+        await until(lambda: len(load.waiting) == 2)
         refused = await client.post("/v1/events", json={"events": [event()]}, headers=one)
         assert "More than" in problem(refused, 429, "rate_limited")["detail"]
         assert refused.headers["retry-after"] == "1"
@@ -228,9 +231,9 @@ async def test_a_client_has_some_requests_under_way_and_others_are_answered_mean
         body(await client.get("/healthz"))
         for writer in (*writers, *waiting):
             writer.close()
-        await until(lambda: share.under_way == 0 and not share.waiting)
+        await until(lambda: load.under_way == 0 and not load.waiting)
         body(await client.post("/v1/events", json={"events": [event()]}, headers=one))
-        assert server.door.strangers.under_way == 0
+        assert server.admission.unidentified.under_way == 0
 
 
 async def test_a_revoked_token_has_no_part_of_its_familys_any_more(
@@ -239,33 +242,33 @@ async def test_a_revoked_token_has_no_part_of_its_familys_any_more(
     monkeypatch.setattr(auth, "FRESH_SECONDS", 0.0)
     token = await new_token(connection, "read")
     async with guarded_server(database_url) as (server, port), http(port, **token) as client:
-        assert server.door
+        assert server.admission
         body(await client.get("/v1/spaces"))
-        assert key_of(token["Authorization"].encode()) in server.door.known
+        assert key_of(token["Authorization"].encode()) in server.admission.known
         await connection.execute("select api.revoke_token($1)", await token_id(connection, token))
         problem(await client.get("/v1/spaces"), 401, "unauthorized")
-        assert key_of(token["Authorization"].encode()) not in server.door.known
+        assert key_of(token["Authorization"].encode()) not in server.admission.known
 
 
-async def test_probes_are_answered_while_strangers_wait(database_url: str) -> None:
+async def test_probes_are_answered_while_the_unidentified_wait(database_url: str) -> None:
     async with guarded_server(database_url) as (server, port), http(port) as client:
-        assert server.door
-        strangers = server.door.strangers
-        strangers.under_way = doors.UNDER_WAY
+        assert server.admission
+        strangers = server.admission.unidentified
+        strangers.under_way = admission.UNDER_WAY
         for path in ("/healthz", "/readyz"):
             body(await client.get(path))
             assert (await client.head(path)).status_code == 200
         waiting = asyncio.create_task(client.get("/v1/spaces"))
         await until(lambda: len(strangers.waiting) == 1)
         strangers.under_way = 0
-        server.door.admit_next(strangers)
+        server.admission.admit_next(strangers)
         problem(await waiting, 401, "unauthorized")
 
 
 async def test_streams_take_no_place_of_those_that_are_under_way(
     connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doors, "UNDER_WAY", 1)
+    monkeypatch.setattr(admission, "UNDER_WAY", 1)
     token = await new_token(connection, "read")
     async with (
         guarded_server(database_url) as (_, port),
@@ -298,37 +301,37 @@ class Talker:
 
 
 @asynccontextmanager
-async def talking() -> AsyncIterator[tuple[Talker, Door, int]]:
+async def talking() -> AsyncIterator[tuple[Talker, Admission, int]]:
     """With a client whose header is `one`."""
     app = Talker()
     server = Server(app, is_guarded=True)
-    assert server.door
-    server.door.learn(hash(b"one"), "one")
+    assert server.admission
+    server.admission.remember(hash(b"one"), "one")
     with listen("127.0.0.1", 0) as socket:
         task = asyncio.create_task(server.serve(sockets=[socket]))
         try:
-            yield app, server.door, socket.getsockname()[1]
+            yield app, server.admission, socket.getsockname()[1]
         finally:
             server.should_exit = True
             await task
 
 
 async def test_of_requests_ahead_the_next_is_not_begun_before_the_last_answer_was_taken() -> None:
-    async with talking() as (app, door, port):
-        share = door.known[hash(b"one")]
+    async with talking() as (app, control, port):
+        load = control.known[hash(b"one")]
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**12)
         try:
             writer.write(ASK * 16)
-            await until(lambda: bool(share.unread_answers))
+            await until(lambda: bool(load.unread_answers))
             for _ in range(20):
                 await asyncio.sleep(0)
             assert app.begun < 16
-            assert (share.unread_answers, share.under_way) == (1, 0)
-            assert 0 < share.unread_bytes <= LARGE
+            assert (load.unread_answers, load.under_way) == (1, 0)
+            assert 0 < load.unread_bytes <= LARGE
             for _ in range(16):
                 assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
                 await reader.readexactly(LARGE)
-            await until(lambda: (share.unread_answers, share.unread_bytes, share.under_way) == (0, 0, 0))
+            await until(lambda: (load.unread_answers, load.unread_bytes, load.under_way) == (0, 0, 0))
             assert app.begun == 16
         finally:
             writer.close()
@@ -337,20 +340,20 @@ async def test_of_requests_ahead_the_next_is_not_begun_before_the_last_answer_wa
 async def test_a_client_that_reads_nothing_is_refused_and_of_far_too_many_answers_connections_are_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(doors, "UNREAD_ANSWERS", 1)
-    monkeypatch.setattr(doors, "REFUSE_SECONDS", 0.0)
-    async with talking() as (app, door, port):
-        share = door.known[hash(b"one")]
+    monkeypatch.setattr(admission, "UNREAD_ANSWERS", 1)
+    monkeypatch.setattr(admission, "REFUSE_SECONDS", 0.0)
+    async with talking() as (app, control, port):
+        load = control.known[hash(b"one")]
         app.go.clear()
         opened = [await asyncio.open_connection("127.0.0.1", port, limit=2**12) for _ in range(5)]
         try:
             for _, writer in opened:
                 writer.write(ASK * 3)
-            await until(lambda: share.under_way == 5)
+            await until(lambda: load.under_way == 5)
             app.go.set()
             # all were begun before any of them waited to be read
-            await until(lambda: share.under_way == 0 and share.unread_answers > 0)
-            assert share.unread_answers <= 2
+            await until(lambda: load.under_way == 0 and load.unread_answers > 0)
+            assert load.unread_answers <= 2
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             opened.append((reader, writer))
             writer.write(ASK)
@@ -360,4 +363,4 @@ async def test_a_client_that_reads_nothing_is_refused_and_of_far_too_many_answer
         finally:
             for _, writer in opened:
                 writer.close()
-        await until(lambda: (share.unread_answers, share.unread_bytes, share.under_way) == (0, 0, 0))
+        await until(lambda: (load.unread_answers, load.unread_bytes, load.under_way) == (0, 0, 0))
