@@ -4,7 +4,7 @@ import asyncpg
 import httpx
 
 from headcount.database import calls
-from tests.http import body, problem
+from tests.http import body, problem, put
 from tests.notices.support import log, make_channel, tell, tell_all
 
 
@@ -34,3 +34,13 @@ async def test_a_new_one_of_that_name_begins_anew(client: httpx.AsyncClient, con
     await tell(connection, "offline", 2)
     assert [found[2] for found in await log(connection, "hook")] == ["cancelled", "pending"]
     assert len(await calls.claim_deliveries(connection, 10)) == 1
+
+
+async def test_one_without_history_leaves_nothing(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
+    for name in ("a", "b"):
+        await put(client, f"channels/{name}", kind="webhook", url="https://receiver.example/hook")
+    await tell(connection, "offline")
+    await put(client, "channels/c", kind="webhook", url="https://receiver.example/hook")
+    for name in ("a", "c"):
+        assert (await client.delete(f"/v1/channels/{name}")).status_code == 204
+    assert [row["id"] for row in await connection.fetch("select id from core.channel order by id")] == ["a", "b"]

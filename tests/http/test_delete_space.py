@@ -8,7 +8,7 @@ import pytest
 
 from headcount.http.asgi import App
 from tests.http import body, event, problem, put, room_with_dpu, send
-from tests.http.guarded import new_token
+from tests.http.guarded import Headers, bearer, guarded, new_token
 from tests.http.reporting import trigger, wait_for
 from tests.http.streams import listening
 
@@ -152,3 +152,33 @@ async def test_reports_leave_it_out_unless_they_are_about_it(client: httpx.Async
         report = await trigger(client, **({"under": under} if under else {}))
         await wait_for(client, report)
         assert await ids(client, f"/v1/reports/{report}/rows", "items", "space") == found, under
+
+
+async def test_a_space_to_which_a_token_was_limited_is_retired_and_the_family_of_the_token_stays(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    """Else what it made would belong to nobody, and outlive the revocation of whoever made it."""
+    async with guarded(database_url) as client:
+        admin = await new_token(connection)
+        for name, parent in (("own", None), ("between", "own"), ("below", "between")):
+            body(await client.put(f"/v1/spaces/{name}", json={"parent": parent}, headers=admin), 201)
+
+        async def make(space: str, headers: Headers) -> tuple[str, Headers]:
+            made = body(
+                await client.post("/v1/tokens", json={"scopes": ["admin"], "space": space}, headers=headers), 201
+            )
+            return made["id"], bearer(made["token"])
+
+        first_id, first = await make("own", admin)
+        second_id, second = await make("between", first)
+        _, third = await make("below", second)
+        body(await client.put("/v1/spaces/below", json={"parent": "own"}, headers=first))
+        hook = {"kind": "webhook", "url": "https://receiver.example/hook"}
+        body(await client.put("/v1/channels/hook", json=hook, headers=third), 201)
+        gone = await client.delete(f"/v1/tokens/{second_id}?descendants=false", headers=first)
+        assert gone.status_code == 204
+        assert body(await client.delete("/v1/spaces/between", headers=first))["retired_at"]
+        assert (await client.delete(f"/v1/tokens/{first_id}", headers=admin)).status_code == 204
+        problem(await client.get("/v1/spaces", headers=third), 401, "unauthorized")
+        assert body(await client.get("/v1/channels/hook", headers=admin))["out_of_reach"]
+        assert second_id in [item["id"] for item in body(await client.get("/v1/tokens", headers=admin))["items"]]

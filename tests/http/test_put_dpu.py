@@ -65,3 +65,13 @@ async def test_it_has_a_threshold_of_its_own(client: httpx.AsyncClient) -> None:
     for wrong in (0, 2_678_401, "10", 1.5):
         answer = await client.put("/v1/dpus/dpu-1", json={"offline_after_seconds": wrong})
         problem(answer, 422, "invalid", "offline_after_seconds")
+
+
+async def test_a_mac_address_that_is_the_id_of_another_dpu_is_taken(client: httpx.AsyncClient) -> None:
+    body(await client.post("/v1/heartbeats", json={"heartbeats": [{"mac_address": "02:00:00:00:00:0a"}]}))
+    await put(client, "dpus/02:00:00:00:00:0a", mac_address=None)
+    problem(
+        await client.put("/v1/dpus/dpu-2", json={"mac_address": "02:00:00:00:00:0a"}), 409, "conflict", "mac_address"
+    )
+    await put(client, "dpus/02:00:00:00:00:0a", mac_address="02:00:00:00:00:0b")
+    await put(client, "dpus/dpu-2", mac_address="02:00:00:00:00:0a")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.factories import apply_site, differences
+from tests.factories import NOON, apply_site, differences, seconds
 from tests.http import body, event
 from tests.http.guarded import MOVED_AT, build_site, guarded, new_token
 
@@ -202,3 +202,20 @@ async def test_a_dry_run_shows_it_no_counts_beyond_its_reach(own: httpx.AsyncCli
     move = {"doorway": "own-inner", "mounted_in": "own-room", "from": "2026-03-04T00:00:00Z"}
     found = body(await own.post("/v1/dpus/own-inner/placements?dry_run=true", json=move))
     assert {change["space"] for change in found["counts"]} == {"own-room"}
+
+
+async def test_a_past_event_of_a_dpu_that_hangs_elsewhere_by_now_is_no_sign_of_life_there(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    await build_site(connection)
+    async with guarded(database_url) as client:
+        admin, past = await new_token(connection), await new_token(connection, "ingest", space="secret-b")
+        before = body(await client.get("/v1/dpus/moved", headers=admin))
+        for number in range(2):
+            at = (NOON - seconds(60 + number)).isoformat()
+            await client.post("/v1/events", json={"events": [event(dpu="moved", timestamp=at)]}, headers=past)
+        assert body(await client.get("/v1/dpus/moved", headers=admin))["last_seen"] == before["last_seen"]
+        now = await new_token(connection, "ingest", space="own")
+        at = (NOON + seconds(60)).isoformat()
+        await client.post("/v1/events", json={"events": [event(dpu="moved", timestamp=at)]}, headers=now)
+        assert body(await client.get("/v1/dpus/moved", headers=admin))["last_seen"] != before["last_seen"]

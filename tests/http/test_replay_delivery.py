@@ -163,6 +163,20 @@ async def test_a_token_and_those_it_made_replay_so_many_a_minute_by_all_channels
         problem(refused, 429, "rate_limited")
 
 
+async def test_mail_counts_once_for_each_recipient(connection: asyncpg.Connection, database_url: str) -> None:
+    await build_site(connection)
+    people = [f"person{number}@example.org" for number in range(TOKEN_REPLAYS)]
+    await make_channel(connection, "mail", under="own", kind="email", url=None, to=people)
+    await make_channel(connection, "hook", under="own")
+    await tell_all(connection, [("offline", 1, "own-room")])
+    limited = await new_token(connection, "admin", space="own")
+    rows = {row.channel: row.id for row in await calls.list_deliveries(connection)}
+    async with guarded(database_url, send_notices=False) as client:
+        body(await client.post(f"/v1/deliveries/{rows['mail']}/replay", headers=limited))
+        refused = await client.post(f"/v1/deliveries/{rows['hook']}/replay", headers=limited)
+        problem(refused, 429, "rate_limited")
+
+
 @pytest.mark.concurrency
 async def test_replays_at_the_same_time_are_counted_each(connection: asyncpg.Connection, database_url: str) -> None:
     await make_channel(connection)

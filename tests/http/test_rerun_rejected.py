@@ -10,7 +10,7 @@ import pytest
 from headcount.database import calls
 from tests.factories import differences
 from tests.http import Json, body, event, problem
-from tests.http.guarded import build_site, guarded, new_token
+from tests.http.guarded import build_site, guarded, new_token, token_id
 from tests.http.test_list_rejected import ahead, rejected, send
 from tests.sql.test_locks import until
 
@@ -222,3 +222,17 @@ async def test_dpus_that_a_rerun_registers_count_for_the_token_that_sent_them(
     async with connection.transaction():
         rows = await calls.rerun_rejected(connection)
     assert sorted(row.verdict or "" for row in rows) == ["", "", "unknown_dpu"]
+
+
+async def test_what_a_token_sent_that_nobody_knows_any_more_stays_refused(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    await build_site(connection)
+    async with guarded(database_url) as client:
+        everything, own = await new_token(connection), await new_token(connection, "ingest", space="own")
+        await send(client, event(dpu="secret-inner", timestamp="2026-01-31T12:00:00Z", direction=21), headers=own)
+        await connection.execute("update core.rejected_event set token = 'tok_gone'")
+        answer = body(await client.post("/v1/rejected/rerun", json={}, headers=everything))
+        assert (answer["received"], answer["accepted"]) == (1, 0)
+        await connection.execute("update core.rejected_event set token = $1", await token_id(connection, everything))
+        assert body(await client.post("/v1/rejected/rerun", json={}, headers=everything))["accepted"] == 1

@@ -1,12 +1,14 @@
 """DELETE /v1/tokens/{token}."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 
 from headcount.database import calls
+from headcount.http import requests
 from headcount.http.auth import digest_of
 from tests.factories import build_house
 from tests.http import body, problem
@@ -95,3 +97,26 @@ async def test_a_limited_one_ends_those_of_its_space_only(connection: asyncpg.Co
         answer = await client.delete(f"/v1/tokens/{await token_id(connection, room)}", headers=house)
         assert answer.status_code == 204
         problem(await client.get("/v1/spaces", headers=room), 401, "unauthorized")
+
+
+async def test_a_request_whose_body_comes_slowly_ends_with_its_token(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "LOOK_AGAIN_SECONDS", 0.0)
+    async with guarded(database_url) as client:
+        admin, sender = await new_token(connection), await new_token(connection, "ingest")
+        sender_id = await token_id(connection, sender)
+        begun, may_end = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> AsyncIterator[bytes]:
+            yield b'{"events": ['
+            begun.set()
+            await may_end.wait()
+            yield b"]}"
+
+        headers = {**sender, "content-type": "application/json"}
+        sending = asyncio.create_task(client.post("/v1/events", content=slow(), headers=headers))
+        await begun.wait()
+        assert (await client.delete(f"/v1/tokens/{sender_id}", headers=admin)).status_code == 204
+        may_end.set()
+        problem(await sending, 401, "unauthorized")

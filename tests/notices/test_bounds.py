@@ -32,6 +32,25 @@ async def tell_many(connection: asyncpg.Connection, kind: str, number: int, firs
     await tell_all(connection, [(kind, incident, "room") for incident in range(first, first + number)])
 
 
+async def make_limited_mail(connection: asyncpg.Connection) -> None:
+    """A channel for e-mail, of the first limited token."""
+    token = await connection.fetchval("select id from core.token order by token_id limit 1")
+    async with connection.transaction():
+        await connection.execute("select set_config('headcount.token', $1, true)", token)
+        await make_channel(connection, "mail", kind="email", url=None, to="person@example.org", events=["offline"])
+
+
+async def told_of(connection: asyncpg.Connection, incident: int) -> list[tuple[str, str]]:
+    rows = await connection.fetch(
+        """
+        select c.id, d.state from core.delivery d join core.channel c using (channel_id)
+        where d.subject = $1 order by 1
+        """,
+        f"incident {incident}",
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 async def count(connection: asyncpg.Connection) -> dict[tuple[str, str, str, str | None], int]:
     rows = await connection.fetch(
         """
@@ -107,20 +126,61 @@ async def test_the_end_of_what_was_told_is_told_beyond_that_and_no_other(house: 
         ("a", "offline", "pending", None): MOST,
         ("a", "offline", "suppressed", "too_many"): 1,
         ("a", "online", "pending", None): MOST,
+        ("a", "online", "suppressed", "not_told"): 10,
     }
 
 
 async def test_a_capacity_that_goes_up_and_down_makes_no_more_than_that(house: asyncpg.Connection) -> None:
     await make_limited(house, "a")
-    await tell_many(house, "offline", MOST - 1)
     for _ in range(5):
         for kind in ("over_capacity", "capacity_ok"):
             await tell(house, kind, None, "room")
-    assert [row[1:] for row in (await log(house, "a"))[-3:]] == [
+        await house.execute("update core.delivery_rate set deliveries = $1 where purpose = 'capacity'", MOST)
+    assert [row[1:] for row in await log(house, "a")] == [
         ("over_capacity", "pending", None),
         ("capacity_ok", "pending", None),
         ("over_capacity", "suppressed", "too_many"),
+        *[("capacity_ok", "suppressed", "not_told")] * 4,
     ]
+
+
+async def test_outages_and_capacity_do_not_take_each_others_room(house: asyncpg.Connection) -> None:
+    await make_limited(house, "a")
+    await tell_many(house, "offline", MOST + 10)
+    await tell(house, "over_capacity", None, "room")
+    await tell(house, "capacity_ok", None, "room")
+    assert (await log(house, "a"))[-2:] == [
+        ("a", "over_capacity", "pending", None),
+        ("a", "capacity_ok", "pending", None),
+    ]
+
+
+async def test_the_first_of_each_space_is_told_however_much_others_had(house: asyncpg.Connection) -> None:
+    await make_limited(house, "a")
+    await make_limited_mail(house)
+    await tell_many(house, "offline", MOST + 10)
+    for incident in (5000, 5001):
+        await tell(house, "offline", incident, "house")
+    assert await told_of(house, 5000) == [("a", "pending")]
+    assert await told_of(house, 5001) == []
+
+
+async def test_a_correction_of_what_was_told_is_told_beyond_that(house: asyncpg.Connection) -> None:
+    await make_limited(house, "a")
+    await tell(house, "offline", 1, "room")
+    (claim,) = await calls.claim_deliveries(house, 10)
+    await calls.finish_delivery(house, claim.delivery, claim.claim, True, claim.occurred_at, 1)
+    await tell_many(house, "offline", MOST + 10, 2)
+    await tell(house, "correction", 1, "room")
+    assert (await log(house, "a"))[-1] == ("a", "correction", "pending", None)
+
+
+async def test_a_notice_that_nobody_is_told_is_not_stored(house: asyncpg.Connection) -> None:
+    await tell(house, "offline", 1, "room")
+    assert await house.fetchval("select count(*) from core.notice") == 0
+    await make_limited(house, "a")
+    await tell_many(house, "offline", MOST + 10)
+    assert await house.fetchval("select count(*) from core.notice") == MOST + 1
 
 
 async def test_what_is_muted_counts_as_well(house: asyncpg.Connection) -> None:

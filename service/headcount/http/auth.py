@@ -188,10 +188,13 @@ class Authenticator:
         is_token = TOKEN.fullmatch(given[1]) is not None
         access = await tokens.find(digest_of(given[1]), away_seconds=away_seconds) if is_token else None
         if access is None:
-            raise _unauthorized(
-                f"The token is unknown, has expired or was revoked. {how_to_get(scope)}", ', error="invalid_token"'
-            )
+            raise _invalid_token(how_to_get(scope))
         return access
+
+    async def check_again(self, access: Access) -> None:
+        """For a request whose body took a while. Raises Problem: 401 if the token is no longer valid, 503."""
+        if not await self.is_still_good(access):
+            raise _invalid_token("Nothing was stored.")
 
     async def is_still_good(self, access: Access) -> bool:
         """For answers that last longer than a look: ask this every few seconds. Raises Problem (503)."""
@@ -210,6 +213,10 @@ def _forbidden(access: Access, scope: str) -> Problem:
         f"The token is valid but lacks the scope `{scope}`; it has {has}. {how_to_get(scope)}",
         headers={"WWW-Authenticate": f'Bearer realm="headcount", error="insufficient_scope", scope="{scope}"'},
     )
+
+
+def _invalid_token(remedy: str) -> Problem:
+    return _unauthorized(f"The token is unknown, has expired or was revoked. {remedy}", ', error="invalid_token"')
 
 
 def _unauthorized(detail: str, error: str) -> Problem:

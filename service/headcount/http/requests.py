@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import cache
@@ -48,6 +49,10 @@ MAX_ESCAPES = 4_000
 
 # Longer than any of our devices needs for 8 MiB; a client that stalls would hold its connection for ever.
 BODY_SECONDS = 60.0
+
+
+# A body that took longer may be of a token that was revoked meanwhile.
+LOOK_AGAIN_SECONDS = 1.0
 
 
 DISCARD_SECONDS = 5.0
@@ -139,6 +144,7 @@ async def read_body(
         raise
     body = bytearray()
     held = 0
+    began = time.monotonic()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for piece in request.stream():
@@ -151,6 +157,9 @@ async def read_body(
                 body += piece
                 bodies.hold(client, len(piece))
                 held += len(piece)
+        # in the meantime its token may have been revoked
+        if time.monotonic() - began > LOOK_AGAIN_SECONDS and (access := request.scope.get("auth")) is not None:
+            await services(request).authenticator.check_again(access)
         check()
         whole = bytes(body)
         if len(whole) <= AT_ONCE_BYTES:

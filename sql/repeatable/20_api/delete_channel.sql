@@ -14,6 +14,10 @@ begin
   where d.delivery_id = any (array(
       select e.delivery_id from core.delivery e where e.channel_id = v_channel_id and e.state = 'pending' limit 10000))
     and d.settled_at is null;
+  -- without history there is nothing to keep
+  delete from core.channel c
+  where c.channel_id = v_channel_id
+    and not exists (select from core.delivery d where d.channel_id = c.channel_id);
 end
 $$;
 comment on function api.delete_channel(text) is

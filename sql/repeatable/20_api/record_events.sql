@@ -49,6 +49,8 @@ begin
   v_ids := core.list_dpu_ids(dpus);
   if core.get_reach() is not null then
     v_ids := core.list_reached_ids(v_ids, times);
+    -- what hangs elsewhere by now does not live there by what is said of it here
+    backfill := backfill or not core.are_dpus_seen(v_ids);
   elsif auto_register then
     if cardinality(refused_dpus) > 0 then
       v_unread := core.list_dpu_ids(refused_dpus);
@@ -116,7 +118,7 @@ transaction at a time.
 
 Signs of life of a DPU: each accepted event, at its device time unless that is ahead, and the receipt of each message
 that is not a duplicate. backfill: the receipt is not a sign, for events that were kept for some time, are imported or
-are run again.
+are run again; and so it is for the events of a limited token where one of the DPUs is out of its reach by now.
 
 Units: directions in people towards the DPU; times in device time. Errors: PT422 for arrays of different lengths; PT503
 with the constraint clock_suspect where most DPUs of the last minute are ahead (core.is_clock_suspect), except with

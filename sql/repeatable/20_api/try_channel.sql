@@ -34,15 +34,18 @@ begin
   perform core.check_channel_maker(v_channel, 'channel');
   if (
     select count(*) filter (where d.channel_id = v_channel_id) >= channel_tests
-      or count(*) filter (where n.family_id = v_family_id) >= token_tests
+      -- an e-mail counts once for each recipient
+      or sum(greatest(cardinality(c.recipients), 1)) filter (where n.family_id = v_family_id) >= token_tests
     from core.notice n
     join core.delivery d on d.notice_id = n.notice_id
+    join core.channel c on c.channel_id = d.channel_id
     where n.kind = 'test' and n.created_at > clock_timestamp() - interval '1 minute'
   ) then
     perform core.refuse(
       429,
-      format('In a minute a channel can be tested %s times, and a token can test %s times.', channel_tests,
-        token_tests),
+      format(
+        'In a minute a channel can be tested %s times, and a token can test %s times (mail: as many recipients).',
+        channel_tests, token_tests),
       null, 'Nothing was sent; try again in a minute.');
   end if;
   insert into core.notice (id, kind, occurred_at, created_at, details, family_id)

@@ -75,10 +75,17 @@ begin
         place || 'mac_address', 'Give six bytes such as 02:00:00:00:00:00.');
     end if;
     v_new.mac_address := (patch->>'mac_address')::macaddr;
-    if exists (select from core.dpu d where d.mac_address = v_new.mac_address and d.dpu_id <> v_dpu.dpu_id) then
+    if exists (
+      select from core.dpu d
+      where d.dpu_id <> v_dpu.dpu_id and (
+        d.mac_address = v_new.mac_address
+        -- registered by its address: it is found by that as long as it has none of its own
+        or d.id = v_new.mac_address::text and d.mac_address is null)
+    ) then
       perform core.refuse(
         409, format('Another DPU has the MAC address %s.', v_new.mac_address), place || 'mac_address',
-        'Clear it there first: PUT /v1/dpus/{id} with "mac_address": null.');
+        'Clear it there first: PUT /v1/dpus/{id} with "mac_address": null; or give that DPU, if the address is its id, '
+        'the address that it has.');
     end if;
   end if;
   if patch ? 'offline_after_seconds' then

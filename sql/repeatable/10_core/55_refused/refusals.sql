@@ -60,19 +60,23 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   with sender as materialized (
-    select t.id, array(select core.list_subtree(t.space_id)) as within
+    select t.id, t.space_id is not null as is_limited, array(select core.list_subtree(t.space_id)) as within
     from core.token t
-    where t.id = any (senders) and t.space_id is not null
+    where t.id = any (senders)
   ),
   seen as materialized (
     select s.id, p.dpu_id, range_agg(p.during) as during
     from sender s
-    join core.doorway w on w.side_a_id = any (s.within) or w.side_b_id = any (s.within)
+    join core.doorway w on s.is_limited and (w.side_a_id = any (s.within) or w.side_b_id = any (s.within))
     join core.placement p on p.doorway_id = w.doorway_id
     where p.superseded_at is null and p.dpu_id = any (dpus)
     group by s.id, p.dpu_id
   )
-  select coalesce(array_agg(s.id is null or coalesce(e.during @> n.time, false) order by n.ordinal), '{}')
+  select coalesce(
+    -- of a token that is not known any more nobody can say what it could report
+    array_agg(
+      n.sender is null or coalesce(not s.is_limited, false) or coalesce(e.during @> n.time, false) order by n.ordinal),
+    '{}')
   from unnest(senders, dpus, times) with ordinality as n (sender, dpu_id, time, ordinal)
   left join sender s on s.id = n.sender
   left join seen e on e.id = n.sender and e.dpu_id = n.dpu_id
@@ -80,7 +84,7 @@ $$;
 comment on function core.are_reached_by_senders(text[], integer[], timestamptz[]) is
 'Whether the token that sent an event can report it, for each of the events in parallel arrays: it is not limited to a
 space, or the DPU was placed above a doorway within its space at that time. A token that is no longer valid counts with
-the space it had: the caller decides.';
+the space it had: the caller decides. One that is not known can report nothing; null: nobody''s event.';
 
 create or replace function core.refuse_events(
   received_at timestamptz,

@@ -323,14 +323,17 @@ declare
 begin
   if (
     select count(*) filter (where r.channel_id = note_replay.channel_id) >= channel_replays
-      or count(*) filter (where r.family_id = note_replay.family_id) >= token_replays
+      -- an e-mail counts once for each recipient
+      or sum(greatest(cardinality(c.recipients), 1)) filter (where r.family_id = note_replay.family_id) >= token_replays
     from core.replay r
+    join core.channel c on c.channel_id = r.channel_id
     where r.at > v_now - interval '1 minute' and r.at <= v_now
   ) then
     perform core.refuse(
       429,
-      format('In a minute a channel can replay %s deliveries, and a token can replay %s.', channel_replays,
-        token_replays),
+      format(
+        'In a minute a channel can replay %s deliveries, and a token can replay %s (mail: to as many recipients).',
+        channel_replays, token_replays),
       null, 'Nothing was sent; try again in a minute.');
   end if;
   -- also those from ahead: the clock was set back since

@@ -62,8 +62,8 @@ returns integer
 language sql immutable
 as $$ select 1000 $$;
 comment on function core.get_max_deliveries() is
-'How many deliveries the channels of a family of limited tokens get within an hour; an e-mail counts once for each
-recipient. Inlined by the planner: no search_path of its own.';
+'How many deliveries of one purpose (core.delivery_rate) the channels of a family of limited tokens get within an hour;
+an e-mail counts once for each recipient. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.list_addressees(
   notices bigint[],
@@ -172,39 +172,56 @@ as $$
 #variable_conflict use_column
 begin
   with verdict as (
-    select l.notice_id, l.channel_id, l.subject, l.state, l.reason, c.family_id,
+    select l.notice_id, l.channel_id, l.subject, l.state, l.reason, n.space_id, c.family_id,
+      c.recipients is not null as is_mail,
+      case
+        when l.state <> 'pending' then 'unsent'
+        when add_deliveries.kind in ('over_capacity', 'capacity_ok') then 'capacity'
+        else 'outages'
+      end as purpose,
       case
         -- what began it has counted
-        when c.family_id is null or beginning is not null and l.is_told then 0
+        when c.family_id is null or l.is_told and (beginning is not null or add_deliveries.kind = 'correction') then 0
         else greatest(cardinality(c.recipients), 1)
       end as cost
-    from core.list_addressees(notices, kind, event, beginning, at) l
+    from core.list_addressees(notices, add_deliveries.kind, event, beginning, at) l
     join core.channel c on c.channel_id = l.channel_id
+    join core.notice n on n.notice_id = l.notice_id
   ),
   counted as (
-    select v.*, coalesce(r.full_channels, '{}') as full_channels,
+    select v.*, coalesce(r.full_channels, '{}') as full_channels, coalesce(r.told_spaces, '{}') as told_spaces,
       v.cost > 0 and coalesce(r.deliveries, 0)
-        + sum(v.cost) over (partition by v.family_id order by v.notice_id, v.channel_id) > core.get_max_deliveries()
-        as is_left_out
+        + sum(v.cost) over (partition by v.family_id, v.purpose order by v.notice_id, v.channel_id)
+        > core.get_max_deliveries() as is_beyond,
+      v.notice_id = min(v.notice_id) over (partition by v.family_id, v.purpose, v.space_id) as is_first
     from verdict v
-    left join core.delivery_rate r on r.family_id = v.family_id
+    left join core.delivery_rate r on r.family_id = v.family_id and r.purpose = v.purpose
+  ),
+  judged as (
+    -- no space can use up what others need to be told of at all
+    select c.*, c.is_beyond
+      and (c.purpose = 'unsent' or c.is_mail or not c.is_first or c.space_id = any (c.told_spaces)) as is_left_out
+    from counted c
   ),
   -- of what is left out, the first of each channel says so
   first_left_out as (
-    select distinct on (c.channel_id) c.notice_id, c.channel_id, c.subject, c.family_id
-    from counted c
-    where c.is_left_out and not c.channel_id = any (c.full_channels)
-    order by c.channel_id, c.notice_id
+    select distinct on (j.channel_id, j.purpose) j.notice_id, j.channel_id, j.subject, j.family_id, j.purpose
+    from judged j
+    where j.is_left_out and not j.channel_id = any (j.full_channels)
+    order by j.channel_id, j.purpose, j.notice_id
   ),
   noted as (
-    insert into core.delivery_rate as r (family_id, since, deliveries, full_channels)
-    select c.family_id, at, sum(c.cost),
-      array(select f.channel_id from first_left_out f where f.family_id = c.family_id)
-    from counted c
-    where c.cost > 0
-    group by c.family_id
-    on conflict (family_id) do update set
-      deliveries = r.deliveries + excluded.deliveries, full_channels = r.full_channels || excluded.full_channels
+    insert into core.delivery_rate as r (family_id, purpose, since, deliveries, full_channels, told_spaces)
+    select j.family_id, j.purpose, at, sum(j.cost),
+      array(select f.channel_id from first_left_out f where f.family_id = j.family_id and f.purpose = j.purpose),
+      coalesce(
+        array_agg(distinct j.space_id) filter (where not j.is_left_out and not j.space_id = any (j.told_spaces)), '{}')
+    from judged j
+    where j.cost > 0
+    group by j.family_id, j.purpose
+    on conflict (family_id, purpose) do update set
+      deliveries = r.deliveries + excluded.deliveries, full_channels = r.full_channels || excluded.full_channels,
+      told_spaces = r.told_spaces || excluded.told_spaces
   )
   insert into core.delivery (notice_id, channel_id, subject, state, reason, created_at, settled_at, due_at, give_up_at)
   select
@@ -212,7 +229,7 @@ begin
     case when a.state <> 'pending' then add_deliveries.at end, add_deliveries.at,
     add_deliveries.at + core.get_give_up_after()
   from (
-    select c.notice_id, c.channel_id, c.subject, c.state, c.reason from counted c where not c.is_left_out
+    select j.notice_id, j.channel_id, j.subject, j.state, j.reason from judged j where not j.is_left_out
     union all
     select f.notice_id, f.channel_id, f.subject, 'suppressed', 'too_many' from first_left_out f
   ) a
@@ -269,6 +286,10 @@ begin
       perform core.cancel_unsent(v_notices, v_now);
     end if;
     perform core.add_deliveries(v_notices, v_kind, v_event, v_beginning, v_now);
+    -- what nobody is told would fill the database for nothing
+    delete from core.notice n
+    where n.notice_id = any (v_notices)
+      and not exists (select from core.delivery d where d.notice_id = n.notice_id);
   end loop;
 end
 $$;
@@ -286,9 +307,10 @@ to the channels that were told of its beginning, also where they are muted or cl
 beginnings gets ends like any other notice. A correction cancels deliveries that were not tried yet, and then is
 cancelled itself.
 
-The channels of one family of limited tokens get core.get_max_deliveries within an hour, and the ends of what they were
-told. What is beyond is left out: of each channel the first of them is suppressed (too_many), the others leave no
-delivery.';
+The channels of one family of limited tokens get core.get_max_deliveries about outages within an hour, as many about
+capacity, the ends and corrections of what they were told, and, but for e-mail, the first of each space. What is beyond
+is left out: of each channel the first is suppressed (too_many), the others leave no delivery. As many deliveries are
+kept that are not sent for another reason. A notice that nobody is told is not stored.';
 
 create or replace function core.list_shifted_spaces(
   snapshot pg_snapshot,
