@@ -613,6 +613,12 @@ routine core.admit_dpus(text[],integer[],text[],integer[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
+routine core.are_dpus_seen(integer[])
+    arguments   dpus integer[]
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.are_reached_by_senders(text[],integer[],timestamp with time zone[])
     arguments   senders text[], dpus integer[], times timestamp with time zone[]
     returns     boolean[]
@@ -2449,7 +2455,7 @@ table core.channel
     column      failing_since timestamp with time zone
     column      family_id integer
     constraint  channel_events_check CHECK (((cardinality(events) > 0) AND (events <@ ARRAY['offline'::text, 'online'::text, 'over_capacity'::text])))
-    constraint  channel_family_id_fkey FOREIGN KEY (family_id) REFERENCES core.token(token_id) ON DELETE SET NULL
+    constraint  channel_family_id_fkey FOREIGN KEY (family_id) REFERENCES core.token(token_id)
     constraint  channel_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text))
     constraint  channel_kind_check CHECK ((kind = ANY (ARRAY['webhook'::text, 'email'::text, 'apprise'::text])))
     constraint  channel_pkey PRIMARY KEY (channel_id)
@@ -2494,11 +2500,14 @@ table core.delivery
 
 table core.delivery_rate
     column      family_id integer not null
+    column      purpose text not null
     column      since timestamp with time zone not null
     column      deliveries bigint not null
     column      full_channels integer[] not null
-    constraint  delivery_rate_family_id_fkey FOREIGN KEY (family_id) REFERENCES core.token(token_id) ON DELETE CASCADE
-    constraint  delivery_rate_pkey PRIMARY KEY (family_id)
+    column      told_spaces integer[] not null
+    constraint  delivery_rate_family_id_fkey FOREIGN KEY (family_id) REFERENCES core.token(token_id)
+    constraint  delivery_rate_pkey PRIMARY KEY (family_id, purpose)
+    constraint  delivery_rate_purpose_check CHECK ((purpose = ANY (ARRAY['outages'::text, 'capacity'::text, 'unsent'::text])))
 
 table core.delivery_try
     column      delivery_id bigint not null
@@ -3010,7 +3019,7 @@ table core.token
     column      revoked_at timestamp with time zone
     column      last_used_at timestamp with time zone
     column      created_by_id integer
-    constraint  token_created_by_id_fkey FOREIGN KEY (created_by_id) REFERENCES core.token(token_id) ON DELETE SET NULL
+    constraint  token_created_by_id_fkey FOREIGN KEY (created_by_id) REFERENCES core.token(token_id)
     constraint  token_digest_check CHECK ((length(digest) = 32))
     constraint  token_digest_key UNIQUE (digest)
     constraint  token_events_per_second_check CHECK ((events_per_second > 0))
@@ -3019,7 +3028,7 @@ table core.token
     constraint  token_pkey PRIMARY KEY (token_id)
     constraint  token_requests_per_second_check CHECK ((requests_per_second > 0))
     constraint  token_scopes_check CHECK (((cardinality(scopes) > 0) AND (scopes <@ ARRAY['ingest'::text, 'read'::text, 'admin'::text])))
-    constraint  token_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
+    constraint  token_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id)
     index       CREATE INDEX token_created_by_id_idx ON core.token USING btree (created_by_id)
     index       CREATE INDEX token_space_id_idx ON core.token USING btree (space_id)
 
