@@ -11,7 +11,8 @@ import pytest
 
 from headcount.app import create_app
 from headcount.http import admission, auth
-from headcount.http.admission import UNREAD_ANSWERS, Admission, TrackedRequest, key_of
+from headcount.http import server as server_module
+from headcount.http.admission import UNREAD_ANSWERS, Admission, ClientLoad, TrackedRequest, key_of
 from headcount.http.server import Server, listen
 from headcount.settings import Settings
 from headcount.wire.problems import Problem
@@ -33,8 +34,8 @@ class Caller:
         self.tracked = TrackedRequest(control, self, None, authorization, is_probe)
         control.submit(self.tracked)
 
-    def note_identified(self) -> None:
-        raise AssertionError("nobody asks for a token here")
+    def note_identified(self, load: ClientLoad) -> None:
+        self.identified = load
 
     def begin(self, tracked: TrackedRequest) -> None:
         self.begun += 1
@@ -364,3 +365,98 @@ async def test_a_client_that_reads_nothing_is_refused_and_of_far_too_many_answer
             for _, writer in opened:
                 writer.close()
         await until(lambda: (load.unread_answers, load.unread_bytes, load.under_way) == (0, 0, 0))
+
+
+async def is_answered(stream: tuple[asyncio.StreamReader, asyncio.StreamWriter], headers: dict[str, str]) -> bool:
+    """Whether a GET on a connection of its own is answered; not where the connection was closed."""
+    reader, writer = stream
+    token = headers.get("Authorization", "none")
+    try:
+        writer.write(f"GET /v1/spaces HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n".encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+        length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if b"content-length" in line)
+        await reader.readexactly(length)
+    except (OSError, asyncio.IncompleteReadError):
+        return False
+    return True
+
+
+async def test_where_all_connections_are_taken_a_new_one_takes_the_place_of_one_of_the_client_that_has_most(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 8)
+    one, other = await new_token(connection, "read"), await new_token(connection, "read")
+    async with guarded_server(database_url) as (server, port):
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+        small, *crowd = opened
+        assert await is_answered(small, other)
+        for stream in crowd:
+            assert await is_answered(stream, one)
+        fresh = []
+        for _ in range(3):  # each has just come, and none takes the place of the one before
+            fresh.append(await asyncio.open_connection("127.0.0.1", port))
+            await until(lambda: len(server.server_state.connections) <= 8)
+        assert [await is_answered(stream, other) for stream in fresh] == [True] * 3
+        assert await is_answered(small, other)
+        assert [await is_answered(stream, one) for stream in crowd] == [False] * 3 + [True] * 4
+        for _, writer in (*opened, *fresh):
+            writer.close()
+        await until(lambda: not server.server_state.connections)
+
+
+async def test_nothing_is_made_of_the_body_of_a_request_that_waits_or_is_refused(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "UNDER_WAY", 1)
+    monkeypatch.setattr(admission, "WAITING", 1)
+    monkeypatch.setattr(admission, "REFUSE_SECONDS", 60.0)
+    one = await new_token(connection, "ingest")
+    async with guarded_server(database_url) as (server, port), http(port, **one) as client:
+        assert server.admission
+        body(await client.post("/v1/events", json={"events": [event()]}))
+        load = server.admission.known[hash(one["Authorization"].encode())]
+        content = b'{"events": [' + b" " * 9_000 + b"]}"
+        head = (
+            f"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: {one['Authorization']}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        ).encode()
+        streams = []
+        for sent in (head, head + content, head + content):
+            streams.append(await asyncio.open_connection("127.0.0.1", port))
+            streams[-1][1].write(sent)
+            await until(lambda: load.under_way + len(load.waiting) + load.refused == len(streams))
+        await until(lambda: load.unparsed == 2 * len(content))
+        streams[0][1].write(content)
+        for reader, _ in streams[:2]:
+            assert (await asyncio.wait_for(reader.readline(), PATIENCE)).startswith(b"HTTP/1.1 200")
+        await until(lambda: load.unparsed == len(content))
+        for _, writer in streams:
+            writer.transport.abort()
+
+
+async def test_heads_whose_end_does_not_come_count_as_what_is_not_parsed(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MAX_UNPARSED", 50_000)
+    async with guarded_server(database_url) as (server, port):
+        streams = []
+        for _ in range(4):
+            streams.append(await asyncio.open_connection("127.0.0.1", port))
+            for _ in range(2):
+                streams[-1][1].write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 8_000)
+                await asyncio.sleep(0.05)
+        await until(lambda: len(server.server_state.connections) == 3)
+        for _, writer in streams:
+            writer.close()
+        await until(lambda: not server.server_state.connections)
+
+
+async def test_few_connections_of_a_client_are_parsed_before_their_turn(
+    control: Admission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "PARSED_A_ROUND", 3)
+    one, two = control.known[1], control.known[2]
+    assert [control.may_parse(one) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert control.may_parse(two)
+    await asyncio.sleep(0)
+    assert control.may_parse(one)

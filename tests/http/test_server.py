@@ -629,14 +629,14 @@ print(Server(None).max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0
 
 @pytest.mark.parametrize(
     ("soft", "hard", "connections", "files"),
-    [(256, 20_000, 8192, 8512), (1024, 4096, 3776, 4096), (1024, 1024, 704, 1024), (200, 200, 50, 200)],
+    [(256, 20_000, 4096, 4416), (1024, 4096, 3776, 4096), (1024, 1024, 704, 1024), (200, 200, 50, 200)],
 )
 def test_it_has_no_more_connections_than_files_can_be_open(soft: int, hard: int, connections: int, files: int) -> None:
     arguments = [sys.executable, "-c", LIMITED, str(soft), str(hard)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     assert done.stdout.split() == [str(connections), str(files)]
-    assert (f"{connections:,} connections" in done.stderr) is (connections < 8192)
-    assert ("ulimit" in done.stderr) is (connections < 8192)
+    assert (f"{connections:,} connections" in done.stderr) is (connections < 4096)
+    assert ("ulimit" in done.stderr) is (connections < 4096)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ Without tokens (HEADCOUNT_AUTH=off) there is no admission control.
 
 import asyncio
 import logging
+import random
 from collections import deque
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -21,16 +22,17 @@ from headcount.wire.shares import too_much
 # Requests of a client that are under way, and that wait to be.
 UNDER_WAY = 64
 WAITING = 448
-# Of them, in one round of the event loop.
+# Of them, in one round of the event loop; and connections on which something is parsed as soon as it comes.
 BEGUN_A_ROUND = 8
+PARSED_A_ROUND = 8
 # Answers of a client that it does not take, and their bytes: with so many it is told to come back, and where it has
 # twice as many, those that were under way, its connections are closed.
 UNREAD_ANSWERS = 32
 UNREAD_BYTES = 32 * 1024 * 1024
 # Who is refused is told so after a while, which grows with their number: else to refuse them would be all we do.
-REFUSED_A_SECOND = 500
+REFUSED_A_SECOND = 250
 REFUSE_SECONDS = 1.0
-MAX_REFUSE_SECONDS = 5.0
+MAX_REFUSE_SECONDS = 30.0
 # Headers of which we know whose they are.
 MAX_KNOWN = 20_000
 TOO_MANY = f"More than {UNDER_WAY + WAITING} requests of this token wait or are under way."
@@ -48,14 +50,30 @@ def key_of(authorization: bytes) -> int:
 class ClientLoad:
     """The requests and unread answers of a client."""
 
-    __slots__ = ("__weakref__", "begun", "refused", "under_way", "unread_answers", "unread_bytes", "waiting")
+    __slots__ = (
+        "__weakref__",
+        "begun",
+        "connections",
+        "parsed",
+        "refused",
+        "under_way",
+        "unparsed",
+        "unread_answers",
+        "unread_bytes",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self.under_way = 0
         # In this round of the event loop.
         self.begun = 0
+        self.parsed = 0
+        # Those on which it was identified last, the one that answered longest ago first.
+        self.connections: dict[Requester, None] = {}
         self.waiting: deque[TrackedRequest] = deque()
         self.refused = 0
+        # Bytes that came and are not parsed yet.
+        self.unparsed = 0
         self.unread_answers = 0
         self.unread_bytes = 0
 
@@ -80,7 +98,7 @@ class Requester(Protocol):
 
     is_lost: bool
 
-    def note_identified(self) -> None: ...
+    def note_identified(self, load: ClientLoad) -> None: ...
 
     def begin(self, tracked: "TrackedRequest") -> None: ...
 
@@ -114,10 +132,15 @@ class TrackedRequest:
         return self.load is self.admission.unidentified
 
     async def identify(self, client: str | None) -> None:
-        """Gives an unidentified request to its client. Raises Problem (429)."""
+        """Gives the request to its client, where that was not known before. Raises Problem (429)."""
         if client is None:
             return
-        load = self.admission.remember(self.authorization, client)
+        load = self.load
+        if self.is_unidentified():
+            load = self.admission.remember(self.authorization, client)
+        self.requester.note_identified(load)
+        if load is self.load:
+            return
         self.leave()
         self.load = load
         if detail := load.find_fault():
@@ -192,6 +215,17 @@ class Admission:
         """Whoever sends many requests at once begins a few of them in a round of the event loop: the first step of each
         takes time, and others want their turns between."""
         load.begun += 1
+        self._end_soon(load)
+
+    def may_parse(self, load: ClientLoad) -> bool:
+        """Whether what came on a connection of this client may be parsed at once, and not in its turn."""
+        if load.parsed >= PARSED_A_ROUND:
+            return False
+        load.parsed += 1
+        self._end_soon(load)
+        return True
+
+    def _end_soon(self, load: ClientLoad) -> None:
         if not self.begun:
             asyncio.get_running_loop().call_soon(self._end_round)
         self.begun.add(load)
@@ -199,7 +233,7 @@ class Admission:
     def _end_round(self) -> None:
         begun, self.begun = self.begun, set()
         for load in begun:
-            load.begun = 0
+            load.begun = load.parsed = 0
         for load in begun:
             self.admit_next(load)
 
@@ -223,6 +257,10 @@ class Admission:
                 del self.known[next(iter(self.known))]
         return load
 
+    def find_largest(self) -> ClientLoad | None:
+        """The client with the most connections."""
+        return max(self.loads.values(), key=lambda load: len(load.connections), default=None)
+
     async def hold_back(self, load: ClientLoad) -> None:
         """Before one is refused."""
         left_out = self.seldom.admit("")
@@ -230,6 +268,8 @@ class Admission:
             log.warning("A token has too many requests under way, or reads no answers: others of it are refused")
         load.refused += 1
         try:
-            await asyncio.sleep(min(MAX_REFUSE_SECONDS, max(REFUSE_SECONDS, load.refused / REFUSED_A_SECOND)))
+            seconds = max(REFUSE_SECONDS, load.refused / REFUSED_A_SECOND)
+            # apart, so that those who were refused together do not come again together
+            await asyncio.sleep(min(MAX_REFUSE_SECONDS, seconds) * random.uniform(0.75, 1.25))
         finally:
             load.refused -= 1

@@ -251,9 +251,7 @@ async def authorize(request: HttpRequest) -> None:
         raise
     request.scope["auth"] = access
     if tracked is not None:
-        tracked.requester.note_identified()
-        if tracked.is_unidentified():
-            await tracked.identify(access.client)
+        await tracked.identify(access.client)
     if scope not in access.scopes:
         raise _forbidden(access, scope)
     authenticator.limiter.admit(access.shares, is_ingest=scope == "ingest")

@@ -9,7 +9,8 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 import httptools
 import uvicorn
@@ -44,8 +45,9 @@ CHUNKED_SLICE = 1024
 # So many bytes of chunks a chunk has to have, apart from the first 4,000 or so.
 CHUNK_BYTES = 16
 MAX_CHUNK_DEBT = 64 * 1024
-# All that came and is not parsed yet, on all connections. Beyond that those who were never let in, and sent more than
-# a small request has, are cut off, unless they show a token that is known.
+# All that came and is not parsed yet, with the heads of which the end is missing: on all connections, and on those of
+# one client. Beyond the first those who were never let in, and sent more than a small request has, are cut off, unless
+# they show a token that is known; beyond the second those of the client.
 MAX_UNPARSED = 32 * 1024 * 1024
 SMALL_REQUEST = 1024
 # So far a token is looked for before a head is parsed.
@@ -57,7 +59,11 @@ LEFT_BYTES = 64 * 1024
 MAX_DRAINED = 16 * 1024 * 1024
 DRAIN_SECONDS = 2.0
 # More are told to come back: what an idle one takes is small, but not nothing.
-MAX_CONNECTIONS = 8192
+MAX_CONNECTIONS = 4096
+# Where they are all taken: so young, one that was never let in may still be.
+YOUNG_SECONDS = 1.0
+# A client with more connections has many. So many of them are looked through for one that waits for a request.
+LOOKED_THROUGH = 64
 # Above that, where nobody can make room: they are closed at once.
 SPARE_CONNECTIONS = 64
 # That are open beside connections of clients: those to the database, of notices, logs.
@@ -119,11 +125,11 @@ class Flow(FlowControl):
 
 
 class Parsing:
-    """Connections on which something is to be parsed take turns, a slice each: those that were let in before, and all
+    """Connections on which something is to be parsed take turns, a slice each: those of clients, by client, and all
     others apart from them. However many send however much, the event loop has time for everything else."""
 
     def __init__(self) -> None:
-        self.known: deque[HttpConnection] = deque()
+        self.known: dict[ClientLoad, deque[HttpConnection]] = {}
         self.unidentified: deque[HttpConnection] = deque()
         self.unparsed = 0
         self.is_planned = False
@@ -132,7 +138,8 @@ class Parsing:
         if connection.is_in_line:
             return
         connection.is_in_line = True
-        (self.known if connection.is_known else self.unidentified).append(connection)
+        line = self.unidentified if connection.load is None else self.known.setdefault(connection.load, deque())
+        line.append(connection)
         self._plan(connection.loop)
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -142,25 +149,32 @@ class Parsing:
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         self.is_planned = False
-        for line in (self.known, self.unidentified):
-            end = time.monotonic() + PARSE_SECONDS
-            while line:
-                connection = line.popleft()
-                connection.is_in_line = False
-                if connection.parse_slice():
-                    self.add(connection)
-                if time.monotonic() > end:
-                    break
+        end = time.monotonic() + PARSE_SECONDS
+        while self.known and time.monotonic() < end:
+            load, line = next(iter(self.known.items()))
+            self._parse_next(line)
+            # the next one's turn
+            del self.known[load]
+            if line:
+                self.known[load] = line
+        end = time.monotonic() + PARSE_SECONDS
+        while self.unidentified and time.monotonic() < end:
+            self._parse_next(self.unidentified)
         if self.known or self.unidentified:
             self._plan(loop)
+
+    def _parse_next(self, line: "deque[HttpConnection]") -> None:
+        connection = line.popleft()
+        connection.is_in_line = False
+        if connection.parse_slice():
+            self.add(connection)
 
 
 class HttpConnection(HttpToolsProtocol):
     """One connection. uvicorn itself limits only how long it is idle between two requests.
 
-    A request is parsed when the one before it is answered; what was sent ahead waits as it came.
-    Where all connections are taken, a new one takes the place of the oldest that was never let in, else of the oldest
-    that waits for a request.
+    A request is parsed when the one before it is answered, and its body when it has begun; until then what was sent
+    waits as it came. Where all connections are taken, a new one takes the place of another (_find_dispensable).
     """
 
     # Those that were never let in, and others that wait for a request, the oldest first. Of each server its own.
@@ -170,6 +184,12 @@ class HttpConnection(HttpToolsProtocol):
     flow: Flow
     # A token was good here.
     is_known = False
+    # The client: of the last request, or of whoever is known by the head that has begun to come.
+    load: ClientLoad | None = None
+    # Whether the request is being answered, and does not wait to be.
+    has_begun = False
+    # Of a head whose end is missing.
+    held = 0
     answering: RequestResponseCycle | None = None
     # Of each server its own; None where nobody can be told apart.
     admission: Admission | None = None
@@ -199,6 +219,7 @@ class HttpConnection(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         # What came and is not parsed yet.
         self.unparsed = bytearray()
+        self.made_at = time.monotonic()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -214,29 +235,54 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self.unparsed += data
-        self.parsing.unparsed += len(data)
+        self._count_unparsed(len(data))
+        if self.load is None:
+            self._look_for_client()
         if self._is_too_much():
             self.transport.abort()
             return
         # who was let in before need not wait with what can be parsed at once
-        is_first = not self.is_in_line and not self.is_draining and (self.is_known or self._shows_known_token())
+        is_first = not self.is_in_line and not self.is_draining and self._may_parse_at_once()
         if self.parse_slice() if is_first else self._can_parse():
             self.parsing.add(self)
         if self.unparsed:
             self.flow.fall_behind()
 
-    def _shows_known_token(self) -> bool:
+    def _look_for_client(self) -> None:
         """Whether a new connection begins with a request of somebody who was let in on another one."""
         if self.admission is None or not self.admission.known or self.cycle is not None:
-            return False
-        found = AUTHORIZATION.search(self.unparsed, 0, LOOKED_AT)
-        return found is not None and key_of(found[1]) in self.admission.known
+            return
+        if found := AUTHORIZATION.search(self.unparsed, 0, LOOKED_AT):
+            self._belong_to(self.admission.known.get(key_of(found[1])))
+
+    def _belong_to(self, load: ClientLoad | None) -> None:
+        if load is not self.load:
+            waiting = len(self.unparsed) + self.held
+            self._count_unparsed(-waiting)
+            if self.load is not None:
+                self.load.connections.pop(self, None)
+            self.load = load
+            self._count_unparsed(waiting)
+
+    def _count_unparsed(self, size: int) -> None:
+        self.parsing.unparsed += size
+        if self.load is not None:
+            self.load.unparsed += size
+
+    def _may_parse_at_once(self) -> bool:
+        if self.load is None or self.admission is None:
+            return self.is_known
+        return self.admission.may_parse(self.load)
 
     def _is_too_much(self) -> bool:
-        if self.parsing.unparsed <= MAX_UNPARSED or len(self.unparsed) <= SMALL_REQUEST:
+        if len(self.unparsed) + self.held <= SMALL_REQUEST:
             return False
-        if not self.is_known:
-            return not self._shows_known_token()
+        if self.load is not None and self.load.unparsed > MAX_UNPARSED:
+            return True
+        if self.parsing.unparsed <= MAX_UNPARSED:
+            return False
+        if self.load is None and not self.is_known:
+            return True
         if self.tracked is None:
             return self.parsing.unparsed > 4 * MAX_UNPARSED
         return self.tracked.load.under_way >= UNDER_WAY
@@ -245,7 +291,9 @@ class HttpConnection(HttpToolsProtocol):
         """Whether there is something to parse, and no request before it waits for its answer."""
         if not self.unparsed or self.is_lost or self.transport.is_closing():
             return False
-        return self.is_draining or not self.is_in_head or self.cycle is None or self.cycle.response_complete
+        if self.is_draining or self.cycle is None or self.cycle.response_complete:
+            return True
+        return not self.is_in_head and self.has_begun
 
     def parse_slice(self) -> bool:
         """A head, or some of a body. Returns whether there is more to do at once."""
@@ -257,7 +305,7 @@ class HttpConnection(HttpToolsProtocol):
         size = self._slice_size()
         data = bytes(self.unparsed[:size])
         del self.unparsed[:size]
-        self.parsing.unparsed -= len(data)
+        self._count_unparsed(-len(data))
         if self.is_in_head and self.deadline is None:
             self._limit(self._head_seconds())
         if self.is_in_head or self.body_left is None:
@@ -273,6 +321,7 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(error.__context__.code, str(error.__context__))
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
+        self._hold(self.overhead if self.is_in_head else 0)
         if self.overhead > MAX_HEAD and not self.transport.is_closing():
             self._refuse("malformed", TOO_LONG)
         if not self.is_in_head and self.cycle is not None and self.cycle.response_complete:
@@ -282,6 +331,10 @@ class HttpConnection(HttpToolsProtocol):
         if not self.unparsed:
             self.flow.catch_up()
         return self._can_parse()
+
+    def _hold(self, size: int) -> None:
+        self._count_unparsed(size - self.held)
+        self.held = size
 
     def _slice_size(self) -> int:
         if self.is_in_head:
@@ -307,7 +360,7 @@ class HttpConnection(HttpToolsProtocol):
             self.flow.catch_up()
 
     def _forget_unparsed(self) -> None:
-        self.parsing.unparsed -= len(self.unparsed)
+        self._count_unparsed(-len(self.unparsed))
         self.unparsed.clear()
 
     def _parse(self, data: bytes) -> None:
@@ -360,7 +413,7 @@ class HttpConnection(HttpToolsProtocol):
         self._limit(BODY_SECONDS)
         self._expect_body()
         answer = self._answer if self.parser.get_method() in SAFE else self.config.loaded_app
-        is_too_many = len(self.connections) > self.max_connections and not self.is_known
+        is_too_many = len(self.connections) > self.max_connections and not self.is_known and self.load is None
         self.app = too_many if is_too_many else answer
         self.idle.pop(self, None)
         super().on_headers_complete()
@@ -394,10 +447,12 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
+        self.has_begun = False
         if self.flow.write_paused:
             self.deferred = (cycle, app)  # it would make another answer that waits
             return
         self.answering = cycle
+        self.has_begun = self.admission is None
         if self.admission is None:
             self._run(cycle, app).add_done_callback(self.tasks.discard)
             return
@@ -411,17 +466,25 @@ class HttpConnection(HttpToolsProtocol):
         cycle.scope["state"]["tracked"] = self.tracked = tracked
         self.admission.submit(tracked)
 
-    def note_identified(self) -> None:
-        """A token was good here."""
+    def note_identified(self, load: ClientLoad | None) -> None:
+        """A token was good here, of this client; None: nobody can be told apart."""
         if not self.is_known:
             self.is_known = True
             self.unidentified.pop(self, None)
+        if load is not None:
+            self._belong_to(load)
+            # behind all others
+            load.connections.pop(self, None)
+            load.connections[self] = None
 
     def begin(self, tracked: TrackedRequest) -> None:
         context, tracked.context = tracked.context, None
+        self.has_begun = True
         task = self._run(*context)
         task.add_done_callback(tracked.leave)
         task.add_done_callback(self.tasks.discard)
+        if self.unparsed and not self.is_in_head:
+            self.parsing.add(self)
 
     def refuse(self, tracked: TrackedRequest, detail: str) -> None:
         async def wait_and_answer(_scope: object, _receive: object, send: Callable[..., Any]) -> None:
@@ -445,9 +508,11 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         if self.answering and self.answering.scope.get("auth") is not None:
-            self.note_identified()
+            self.note_identified(None)
         if self.is_known and not self.pipeline:
             self.idle[self] = None
+        if self.answering:
+            self.answering.body = bytearray()  # what came of a body that nobody reads any more
         super().on_response_complete()
         if self._can_parse():
             self.parsing.add(self)
@@ -470,6 +535,7 @@ class HttpConnection(HttpToolsProtocol):
         self._unlimit()
         self._leave_line()
         self._forget_unparsed()
+        self._hold(0)
         self.pipeline.clear()
         if self.answering and not self.answering.response_complete:
             # uvicorn tells the last one that was sent ahead, and not the one that is being answered
@@ -479,7 +545,7 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
         # They lead back here: without them nothing waits for the garbage collector.
         self.app = self.config.loaded_app
-        self.cycle = self.scope = self.answering = self.tracked = None  # type: ignore[assignment]
+        self.cycle = self.scope = self.answering = self.tracked = self.load = None  # type: ignore[assignment]
 
     def pause_writing(self) -> None:
         self._wait_for_reader()
@@ -538,15 +604,32 @@ class HttpConnection(HttpToolsProtocol):
         return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
 
     def _make_room(self) -> None:
-        oldest = next(iter(self.unidentified), None) or next(iter(self.idle), None)
-        if oldest:
-            oldest._leave_line()
-            self.connections.discard(oldest)
-            oldest.transport.abort()
+        if found := self._find_dispensable():
+            found._leave_line()
+            self.connections.discard(found)
+            found.transport.abort()
+
+    def _find_dispensable(self) -> "HttpConnection | None":
+        """The connection whose place a new one takes: the oldest that was never let in, where these are more than
+        half; else one of the client that has most, where that is more than a quarter; else the oldest that was never
+        let in, but rather one of a client that has many than one that has just come; else the oldest that waits for a
+        request."""
+        unidentified = next(iter(self.unidentified), None)
+        if unidentified and 2 * len(self.unidentified) > self.max_connections:
+            return unidentified
+        largest = self.admission.find_largest() if self.admission else None
+        number = len(largest.connections) if largest else 0
+        is_young = unidentified is None or time.monotonic() - unidentified.made_at < YOUNG_SECONDS
+        if largest and (4 * number > self.max_connections or (is_young and number > LOOKED_THROUGH)):
+            some = cast("list[HttpConnection]", [*islice(largest.connections, LOOKED_THROUGH)])
+            return next((connection for connection in some if connection in self.idle), some[0])
+        return unidentified or next(iter(self.idle), None)
 
     def _leave_line(self) -> None:
         self.unidentified.pop(self, None)
         self.idle.pop(self, None)
+        if self.load is not None:
+            self.load.connections.pop(self, None)
 
     def _head_seconds(self) -> float:
         """How long a client may take for the head of a request."""

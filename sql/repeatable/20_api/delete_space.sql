@@ -31,6 +31,6 @@ $$;
 comment on function api.delete_space(text) is
 'Retires a space that has facts (true), or removes one that has none (false).
 
-Facts are doorways that lead into it, resets, polls, channels for it, tokens that were limited to it and whatever else refers to it. They stay and
-count; lists, notices and reports of what is in use leave it out. api.put_space brings it back. Errors: PT404; PT409
-while a space that is in use lies in it, or a token is limited to it.';
+Facts are doorways that lead into it, resets, polls, channels for it, tokens that were limited to it and whatever else
+refers to it. They stay and count; lists, notices and reports of what is in use leave it out. api.put_space brings it
+back. Errors: PT404; PT409 while a space that is in use lies in it, or a token is limited to it.';
