@@ -1,8 +1,9 @@
 """Events and the like in four formats, decoded into columns. What cannot be decoded is refused by itself and costs
 nothing else.
 
-Each format has a fast path, which takes a whole batch or nothing, and a slow path, which goes item by item and
-is the definition: what the fast path takes, the slow one would have taken, with the same values.
+Each format has a fast path, which takes many items at once or nothing, and a slow path, which goes item by item and
+is the definition: what the fast path takes, the slow one would have taken, with the same values. The fast path is tried
+on fewer and fewer items (headcount.ingest.runs), so that the slow one looks at the bad ones and their neighbours only.
 A Table is what can be read from CSV, which is what `headcount import` does; a Kind is what comes over HTTP as well.
 Here is all that they share, and events; headcount.ingest.polls has the others.
 """
@@ -13,6 +14,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from operator import methodcaller
@@ -21,15 +23,14 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from headcount.database import calls
+from headcount.ingest.runs import find_runs
 from headcount.wire import instants
 from headcount.wire.bodies import JSON, MSGPACK, decode_bytes, inflate, parse_media_type
 from headcount.wire.messages.base import ID_PATTERN, PATTERNS_IN_WORDS, Id, Timestamp
 from headcount.wire.messages.events import (
     EventIn,
-    EventsIn,
     EventsRecordedOut,
     ReadingIn,
-    ReadingsIn,
     Rejection,
     Verdict,
 )
@@ -46,6 +47,8 @@ LONGEST_ITEM = 16_384
 # Brackets and strings of such items, to find where they end; and lines of a body, blank ones included.
 MAX_TOKENS = 400_000
 MAX_LINES = 100_000
+# Of the pieces in which JSON is read: at first, and of those in a piece that has a bad item.
+PIECES_BYTES = (32_768, 2_048, 128)
 LONGEST_HEADER = 4_096
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
@@ -61,11 +64,14 @@ ID = re.compile(ID_PATTERN)
 IDS = re.compile(r"(?:(?!\.{1,2}\n)[A-Za-z0-9._:-]{1,64}\n)*")
 INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 INTEGERS = re.compile(r"(?:[+-]?[0-9]{1,20}\n)*")
-# More digits than microseconds: msgspec rounds them half up, instants.parse half to even.
-LONG_FRACTION = re.compile(rb"\.[0-9]{7}")
+# Between two microseconds, the lower one even: msgspec rounds that up, instants.parse down. Without the 5 both round
+# down. Nothing else makes a difference.
+TIE = re.compile(r"(\.[0-9]{5}[02468])50*+(?![0-9])")
+TIE_IN_BYTES = re.compile(TIE.pattern.encode())
 # The same holds for MessagePack's timestamps with nanoseconds.
-NANOSECONDS = re.compile(rb"\xd7\xff|\xc7\x0c\xff")
+NANOSECONDS = (b"\xd7\xff", b"\xc7\x0c\xff")
 JSON_END = re.compile(r"\s*\}\s*", re.ASCII)
+ARRAY_END = re.compile(rb"\]\s*\}\s*")
 # Many brackets in a row are looked at together, but not all of them at once.
 NESTING = re.compile(r'[\[{]{1,10000}+|[\]}]{1,10000}+|"')
 # What is in a string, or the beginning of that: others have their turn before the rest.
@@ -247,42 +253,228 @@ class JsonPart(NamedTuple):
     dpu: str | None = None
 
 
-_json_readings = msgspec.json.Decoder(ReadingsIn)
-_msgpack_readings = msgspec.msgpack.Decoder(list[ReadingIn])
+class Decoders:
+    """Of one kind of item. By False: with timestamps as text, so that no tie is lost before `times_of` sees it."""
+
+    def __init__(self, item: type[msgspec.Struct]) -> None:
+        kinds: dict[bool, Any] = {True: item, False: _with_text(item)}
+        self.line = {is_plain: msgspec.json.Decoder(kind) for is_plain, kind in kinds.items()}
+        # mypy takes a variable for no type
+        lists: dict[bool, Any] = {is_plain: list[kind] for is_plain, kind in kinds.items()}  # type: ignore[valid-type]
+        self.json = {is_plain: msgspec.json.Decoder(kind) for is_plain, kind in lists.items()}
+        self.msgpack = {is_plain: msgspec.msgpack.Decoder(kind) for is_plain, kind in lists.items()}
+
+
+def _with_text(item: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    fields: list[Any] = [
+        (field.name, str if field.name == "timestamp" else field.type, *([] if field.required else [field.default]))
+        for field in msgspec.structs.fields(item)
+    ]
+    return msgspec.defstruct(f"{item.__name__}WithText", fields, frozen=True, forbid_unknown_fields=True, gc=False)
+
+
+class Budget:
+    """How many more tokens of items that are too long may be looked at in one body."""
+
+    def __init__(self) -> None:
+        self.tokens = MAX_TOKENS
+
+
+@dataclass(frozen=True)
+class Items(Generic[Row, AnyBatch]):
+    """Reads many items of one kind. `dpu`: whose all of them are."""
+
+    decoders: Decoders
+    # the fast path: decoded items at once; None where the slow one has to look
+    of_items: Callable[[Sequence[Any]], AnyBatch | None]
+    # one item; raises Unreadable
+    of_object: Callable[[object], Row]
+    make: Callable[[Sequence[Row], Sequence[int], Sequence[Refusal]], AnyBatch]
+    dpu: str | None = None
+
+    def of_json(self, body: bytes, begin: int, end: int) -> AnyBatch | None:
+        """What stands between the brackets of an array. None where it does not fall into pieces, or is malformed."""
+        batches = self._of_pieces(body, begin, end, PIECES_BYTES, Budget())
+        return None if batches is None else joined(batches)
+
+    def _of_pieces(
+        self, body: bytes, begin: int, end: int, sizes: Sequence[int], budget: Budget
+    ) -> list[AnyBatch] | None:
+        """It is cut behind `}` before a comma. A cut that is none between two items leaves a string or a bracket
+        open in the piece before it: that can only be read as it is meant, or not at all."""
+        batches: list[AnyBatch] = []
+        received = 0
+        while True:
+            cut = body.find(b"},", begin + sizes[0], end)
+            stop = end if cut < 0 else cut + 1
+            found = self._of_piece(body[begin:stop], sizes, budget)
+            number = sum(batch.received for batch in found) if found else 0
+            if found is None or (batches and not number):  # a comma too many
+                return None
+            batches += found
+            received += number
+            check_number(received)
+            if cut < 0:
+                return batches
+            begin = stop + 1
+
+    def _of_piece(self, piece: bytes, sizes: Sequence[int], budget: Budget) -> list[AnyBatch] | None:
+        text = b"[%b]" % piece
+        if batch := _attempt(lambda: self._of_array(text)):
+            return [batch]
+        take_time(len(piece))
+        breathe(0)
+        if len(sizes) > 1 and (batches := self._of_pieces(piece, 0, len(piece), sizes[1:], budget)):
+            return batches
+        try:
+            return [self.of_json_slowly(text.decode("utf-8", "surrogateescape"), budget)]
+        except Problem:
+            return None
+
+    def _of_array(self, text: bytes) -> AnyBatch | None:
+        """JSON. A million small objects are not made."""
+        if text.count(b"{") > MAX_EVENTS:
+            return None
+        return self.of_items(self.decoders.json[_is_plain(text)].decode(text))
+
+    def of_json_slowly(self, text: str, budget: Budget) -> AnyBatch:
+        """The array that the text is. Raises Problem where it is malformed."""
+        parts, end = _json_parts(text, 0, self.of_object, budget)
+        if end != len(text):
+            raise Problem("malformed", f"JSON is malformed: there is more behind character {end}.")
+        return self.of_json_parts(parts)
+
+    def of_json_parts(self, parts: Sequence[JsonPart]) -> AnyBatch:
+        return _one_by_one(parts, _row_of_json, _show_json, self.make, self.dpu)
+
+    def of_msgpack(self, packed: msgspec.Raw, size: int) -> AnyBatch:
+        """An array of MessagePack, from a body of this size. Raises Problem where it is malformed."""
+        parts = decode_bytes(packed, list[msgspec.Raw], MSGPACK)
+        return self._in_runs(parts, size, self._of_packed, self._of_part, _show_msgpack)
+
+    def _of_packed(self, parts: Sequence[msgspec.Raw]) -> AnyBatch | None:
+        packed = b"\xdc%b%b" % (len(parts).to_bytes(2), b"".join(parts))
+        is_plain = not TIE_IN_BYTES.search(packed)
+        if is_plain and any(mark in packed for mark in NANOSECONDS):
+            return None
+        return self.of_items(self.decoders.msgpack[is_plain].decode(packed))
+
+    def _of_part(self, part: msgspec.Raw) -> Row:
+        return self.of_object(_msgpack_value(part))
+
+    def of_lines(self, lines: Sequence[bytes], size: int) -> AnyBatch:
+        """JSON, an item a line, from a body of this size."""
+        return self._in_runs(lines, size, self._of_json_lines, self._of_json_line, _show_line)
+
+    def _of_json_lines(self, lines: Sequence[bytes]) -> AnyBatch | None:
+        decoder = self.decoders.line[_is_plain(b"\n".join(lines))]
+        return self.of_items(list(map(decoder.decode, lines)))
+
+    def _of_json_line(self, line: bytes) -> Row:
+        return self.of_object(_json_line(line))
+
+    def _in_runs(
+        self,
+        parts: Sequence[Part],
+        size: int,
+        read_all: Callable[[Sequence[Part]], AnyBatch | None],
+        read: Callable[[Part], Row],
+        show: Callable[[Part], str],
+    ) -> AnyBatch:
+        return in_runs(parts, size, read_all, lambda run: _one_by_one(run, read, show, self.make, self.dpu))
+
+
+def in_runs(
+    parts: Sequence[Part],
+    size: int,
+    read_all: Callable[[Sequence[Part]], AnyBatch | None],
+    read_each: Callable[[Sequence[Part]], AnyBatch],
+) -> AnyBatch:
+    """The fast path for as many parts at once as can be, the slow one for the others. `size`: of all, in bytes."""
+
+    def attempt(begin: int, end: int) -> AnyBatch | None:
+        batch = _attempt(lambda: read_all(parts[begin:end]))
+        if batch is None:
+            take_time(size)
+        return batch
+
+    runs = find_runs(len(parts), attempt)
+    return joined([batch or read_each(parts[begin:end]) for begin, end, batch in runs] or [read_each(())])
+
+
+def joined(batches: Sequence[AnyBatch]) -> AnyBatch:
+    """One batch of several, in this order."""
+    if len(batches) == 1:
+        return batches[0]
+    kind: Any = type(batches[0])
+    names = kind.__struct_fields__[: kind.__struct_fields__.index("indexes")]
+    columns = [list(chain.from_iterable(getattr(batch, name) for batch in batches)) for name in names]
+    if not any(batch.refusals for batch in batches):
+        whole: AnyBatch = kind(*columns)
+        return whole
+    indexes: list[int] = []
+    refusals: list[Refusal] = []
+    begin = 0
+    for batch in batches:
+        if batch.indexes is None:
+            indexes += range(begin, begin + batch.size)
+        else:
+            indexes += (begin + index for index in batch.indexes)
+        refusals += (msgspec.structs.replace(refusal, index=begin + refusal.index) for refusal in batch.refusals)
+        begin += batch.received
+    whole = kind(*columns, indexes, refusals)
+    return whole
+
+
+READING = Decoders(ReadingIn)
 
 
 def decode_readings_json(body: bytes) -> EventBatch:
     body = body.removeprefix(BOM)
-    if _plain_text(body) and (batch := _attempt(lambda: _of_readings(_json_readings.decode(body)))):
+    shape = decode_bytes(body, ReadingsShape, JSON)
+    items = _readings_of(shape.id)
+    array = bytes(shape.readings)
+    if array.startswith(b"[") and (batch := items.of_json(array, 1, len(array) - 1)):
         return batch
     take_time(len(body))
-    shape = decode_bytes(body, ReadingsShape, JSON)
-    parts = _raw_json_parts(shape.readings, "readings", lambda value: _reading(shape.id, value))
-    return _one_by_one(parts, _row_of_json, _show_json, _batch_of_events, shape.id)
+    return items.of_json_parts(_raw_json_parts(shape.readings, "readings", items.of_object))
 
 
 def decode_readings_msgpack(body: bytes) -> EventBatch:
     shape = decode_bytes(body, ReadingsShape, MSGPACK)
-    packed = msgpack_array(shape.readings, "readings")
-    if _plain_msgpack(body) and (
-        batch := _attempt(lambda: _of_readings(ReadingsIn(shape.id, _msgpack_readings.decode(packed))))
-    ):
-        return batch
-    take_time(len(body))
-    parts = decode_bytes(packed, list[msgspec.Raw], MSGPACK)
-    return _one_by_one(
-        parts, lambda part: _reading(shape.id, _msgpack_value(part)), _show_msgpack, _batch_of_events, shape.id
+    return _readings_of(shape.id).of_msgpack(msgpack_array(shape.readings, "readings"), len(body))
+
+
+def _readings_of(device: str) -> Items[Event, EventBatch]:
+    return Items(
+        READING,
+        lambda readings: _of_columns(
+            [device] * len(readings),
+            times_of([reading.timestamp for reading in readings]),
+            [reading.count for reading in readings],
+            [0] * len(readings),
+        ),
+        lambda value: _reading(device, value),
+        _batch_of_events,
+        device,
     )
 
 
-def _plain_text(body: bytes) -> bool:
-    """Whether msgspec reads every timestamp as we do, and no more items than there can be. An escape could hide a long
-    fraction."""
-    return b"\\" not in body and body.count(b"{") <= MAX_EVENTS + 1 and not LONG_FRACTION.search(body)
+def _is_plain(text: bytes) -> bool:
+    """Whether msgspec reads every timestamp as we do. An escape could hide a tie."""
+    return b"\\" not in text and not TIE_IN_BYTES.search(text)
 
 
-def _plain_msgpack(body: bytes) -> bool:
-    return not NANOSECONDS.search(body) and not LONG_FRACTION.search(body)
+def times_of(column: Sequence[Any]) -> list[datetime]:
+    """Timestamps that are decoded, or text. Raises ValueError for text that msgspec does not read."""
+    if not column or isinstance(column[0], datetime):
+        return list(column)
+    lines = "\n".join(column)
+    if TIE.search(lines):
+        if lines.count("\n") != len(column) - 1:
+            raise ValueError("a timestamp has several lines")
+        column = TIE.sub(r"\1", lines).split("\n")
+    return msgspec.convert(column, list[Timestamp])
 
 
 def _attempt(fast_path: Callable[[], AnyBatch | None]) -> AnyBatch | None:
@@ -291,17 +483,6 @@ def _attempt(fast_path: Callable[[], AnyBatch | None]) -> AnyBatch | None:
         return fast_path()
     except (ValueError, RecursionError):
         return None
-
-
-def _of_readings(body: ReadingsIn) -> EventBatch | None:
-    readings: Sequence[ReadingIn] = body.readings
-    check_number(len(readings))
-    return _of_columns(
-        [body.id] * len(readings),
-        [reading.timestamp for reading in readings],
-        [reading.count for reading in readings],
-        [0] * len(readings),
-    )
 
 
 def _of_columns(
@@ -368,13 +549,14 @@ def _json_value(text: str, start: int) -> tuple[object, int]:
         raise Unreadable(f"JSON is malformed: {error}.") from None
 
 
-def _json_parts(text: str, start: int, read: Callable[[object], object]) -> tuple[list[JsonPart], int]:
+def _json_parts(
+    text: str, start: int, read: Callable[[object], object], budget: Budget
+) -> tuple[list[JsonPart], int]:
     """The elements of the array that begins at `start`, each with its own text, and where the array ends.
 
     `read` makes a row of one, or raises Unreadable.
     """
     parts: list[JsonPart] = []
-    tokens = MAX_TOKENS
     position = _skip_blanks(text, start + 1)
     if text.startswith("]", position):
         return parts, position + 1
@@ -383,7 +565,7 @@ def _json_parts(text: str, start: int, read: Callable[[object], object]) -> tupl
         try:
             value, end = _json_item(text, position)
         except TooMuch as error:
-            end, tokens = _end_of_item(text, position, tokens)
+            end = _end_of_item(text, position, budget)
             value = error
             if end - position < LONGEST_ITEM and error.args[0] == TOO_LONG:
                 raise Problem("malformed", _what_is_wrong(text, position)) from None
@@ -438,12 +620,11 @@ def _what_is_wrong(text: str, start: int) -> str:
     return "JSON is malformed."
 
 
-def _end_of_item(text: str, start: int, tokens: int) -> tuple[int, int]:
-    """Where the item that begins at `start` ends, however long and deep it is, and how many more tokens may be looked
-    at."""
+def _end_of_item(text: str, start: int, budget: Budget) -> int:
+    """Where the item that begins at `start` ends, however long and deep it is."""
     if text[start] not in '[{"':
         match = SCALAR.match(text, start)
-        return (match.end() if match else start), tokens
+        return match.end() if match else start
     depth = rounds = 0
     while token := NESTING.search(text, start):
         number, start = token.end() - token.start(), token.end()
@@ -454,12 +635,12 @@ def _end_of_item(text: str, start: int, tokens: int) -> tuple[int, int]:
         else:
             start -= max(number - depth, 0)  # those behind it close what it is in
             depth -= min(number, depth)
-        tokens -= number
+        budget.tokens -= number
         rounds += 1
         breathe(rounds)
         if depth == 0:
-            return start, tokens
-        if tokens <= 0:
+            return start
+        if budget.tokens <= 0:
             raise Problem("malformed", "JSON is malformed: too much of it is in items that cannot be read.")
     raise Problem("malformed", "JSON is malformed: it ends too early.")
 
@@ -480,7 +661,7 @@ def _raw_json_parts(raw: msgspec.Raw, name: str, read: Callable[[object], object
     text = bytes(raw).decode("utf-8", "surrogateescape")
     if not text.startswith("["):
         raise invalid(f"`{name}` must be an array.", name)
-    return _json_parts(text, 0, read)[0]
+    return _json_parts(text, 0, read, Budget())[0]
 
 
 def _show_json(part: JsonPart) -> str:
@@ -750,15 +931,15 @@ class CsvFormat(ABC, Generic[Row, AnyBatch]):
 
     def decode_lines(self, header: CsvHeader, lines: Sequence[bytes]) -> AnyBatch:
         """Lines of a file, without the header, blank lines and line ends. A row is one line."""
-        if batch := _attempt(lambda: self._of_lines(header, lines)):
-            return batch
-        take_time(sum(map(len, lines)))
-        return _one_by_one(lines, lambda line: self._of_line(header, line), _show_line, self.batch)
+        return in_runs(
+            lines,
+            sum(map(len, lines)),
+            lambda run: self._of_lines(header, run),
+            lambda run: _one_by_one(run, lambda line: self._of_line(header, line), _show_line, self.batch),
+        )
 
     def _of_lines(self, header: CsvHeader, lines: Sequence[bytes]) -> AnyBatch | None:
         text = b"\n".join(lines)
-        if LONG_FRACTION.search(text):
-            return None
         columns = _plain_columns(header, text, lines) if lines and not QUOTED.search(text) else _columns(header, text)
         if columns is None:
             return None
@@ -774,15 +955,13 @@ class CsvFormat(ABC, Generic[Row, AnyBatch]):
 class BodyFormat(CsvFormat[Row, AnyBatch]):
     """Something that comes over HTTP as well: `{name: [item, ...]}`, or an item a line."""
 
-    def __init__(self, name: str, whole: type[msgspec.Struct], item: type[msgspec.Struct]) -> None:
+    def __init__(self, name: str, item: type[msgspec.Struct]) -> None:
         self.name = name
-        self.beginning = re.compile(rf'\s*\{{\s*"{name}"\s*:\s*(?=\[)', re.ASCII)
+        beginning = rf'\s*\{{\s*"{name}"\s*:\s*(?=\[)'
+        self.beginning = re.compile(beginning, re.ASCII)
+        self.beginning_in_bytes = re.compile(beginning.encode())
         self.shape = msgspec.defstruct(f"{name}_shape", [(name, msgspec.Raw)], frozen=True, forbid_unknown_fields=True)
-        self.whole_json = msgspec.json.Decoder(whole)
-        self.item_json = msgspec.json.Decoder(item)
-        # mypy takes a variable for no type
-        of_items: Any = list[item]  # type: ignore[valid-type]
-        self.items_msgpack = msgspec.msgpack.Decoder(of_items)
+        self.items = Items(Decoders(item), self.of_items, self.of_object, self.batch)
 
     @property
     def formats(self) -> dict[str, Callable[[bytes], AnyBatch]]:
@@ -798,30 +977,28 @@ class BodyFormat(CsvFormat[Row, AnyBatch]):
 
     def json(self, body: bytes) -> AnyBatch:
         body = body.removeprefix(BOM)
-        if _plain_text(body) and (batch := _attempt(lambda: self._of_whole(self.whole_json.decode(body)))):
+        match, end = self.beginning_in_bytes.match(body), body.rfind(b"]")
+        if match and ARRAY_END.fullmatch(body, end) and (batch := self.items.of_json(body, match.end() + 1, end)):
             return batch
         take_time(len(body))
         # Python's own decoder takes NaN, lone surrogates and the like, which cost one item here and not all of them.
         text = body.decode("utf-8", "surrogateescape")
-        if match := self.beginning.match(text):
-            parts, end = _json_parts(text, match.end(), self.of_object)
-            if JSON_END.fullmatch(text, end):
-                return self._one_by_one(parts)
+        if whole := self.beginning.match(text):
+            parts, stop = _json_parts(text, whole.end(), self.of_object, Budget())
+            if JSON_END.fullmatch(text, stop):
+                return self.items.of_json_parts(parts)
         shape = decode_bytes(body, self.shape, JSON)
-        return self._one_by_one(_raw_json_parts(getattr(shape, self.name), self.name, self.of_object))
+        return self.items.of_json_parts(_raw_json_parts(getattr(shape, self.name), self.name, self.of_object))
 
     def msgpack(self, body: bytes) -> AnyBatch:
         packed = msgpack_array(getattr(decode_bytes(body, self.shape, MSGPACK), self.name), self.name)
-        if _plain_msgpack(body) and (batch := _attempt(lambda: self.of_items(self.items_msgpack.decode(packed)))):
-            return batch
-        take_time(len(body))
-        parts = decode_bytes(packed, list[msgspec.Raw], MSGPACK)
-        return _one_by_one(parts, lambda part: self.of_object(_msgpack_value(part)), _show_msgpack, self.batch)
+        return self.items.of_msgpack(packed, len(body))
 
     def one_json(self, body: bytes) -> AnyBatch | None:
         """One item alone, or why it is none; None for what is not an object, or has many."""
         body = body.removeprefix(BOM)
-        if _plain_text(body) and (batch := _attempt(lambda: self.of_items([self.item_json.decode(body)]))):
+        line = self.items.decoders.line[_is_plain(body)]
+        if batch := _attempt(lambda: self.of_items([line.decode(body)])):
             return batch
         text = body.decode("utf-8", "surrogateescape")
         if self.beginning.match(text) or len(body) > LONGEST_ITEM:
@@ -832,7 +1009,7 @@ class BodyFormat(CsvFormat[Row, AnyBatch]):
             return None
         if not isinstance(value, dict) or self.name in value or _skip_blanks(text, end) != len(text):
             return None
-        return self._one_by_one([_json_part(text, value, self.of_object)])
+        return self.items.of_json_parts([_json_part(text, value, self.of_object)])
 
     def one_msgpack(self, body: bytes) -> AnyBatch | None:
         """The same for MessagePack."""
@@ -844,24 +1021,13 @@ class BodyFormat(CsvFormat[Row, AnyBatch]):
             return None
         if not isinstance(value, dict) or self.name in value:
             return None
-        parts = [msgspec.Raw(body)]
-        return _one_by_one(parts, lambda part: self.of_object(_msgpack_value(part)), _show_msgpack, self.batch)
+        part = msgspec.Raw(body)
+        return _one_by_one([part], lambda part: self.of_object(_msgpack_value(part)), _show_msgpack, self.batch)
 
     def ndjson(self, body: bytes) -> AnyBatch:
         lines = _lines(body)
         check_number(len(lines))
-        if _plain_text(body) and (batch := _attempt(lambda: self.of_items(list(map(self.item_json.decode, lines))))):
-            return batch
-        take_time(len(body))
-        return _one_by_one(lines, lambda line: self.of_object(_json_line(line)), _show_line, self.batch)
-
-    def _of_whole(self, whole: msgspec.Struct) -> AnyBatch | None:
-        items = getattr(whole, self.name)
-        check_number(len(items))
-        return self.of_items(items)
-
-    def _one_by_one(self, parts: Sequence[JsonPart]) -> AnyBatch:
-        return _one_by_one(parts, _row_of_json, _show_json, self.batch)
+        return self.items.of_lines(lines, len(body))
 
 
 # Events
@@ -879,7 +1045,7 @@ class Events(BodyFormat[Event, EventBatch]):
     def of_items(self, items: Sequence[EventIn]) -> EventBatch | None:
         return _of_columns(
             [event.dpu for event in items],
-            [event.timestamp for event in items],
+            times_of([event.timestamp for event in items]),
             [event.direction for event in items],
             [event.sequence for event in items],
         )
@@ -898,7 +1064,7 @@ class Events(BodyFormat[Event, EventBatch]):
             return None
         return _of_columns(
             dpus,
-            msgspec.convert(timestamps, list[Timestamp]),
+            times_of(timestamps),
             integers(directions, -(2**31), 2**31 - 1),
             [0] * len(dpus) if sequences is None else integers(sequences, 0, 2**15 - 1),
         )
@@ -1026,7 +1192,7 @@ class Escapes(dict[int, str]):
 ESCAPES = Escapes()
 
 
-EVENTS = Events("events", EventsIn, EventIn)
+EVENTS = Events("events", EventIn)
 decode_json, decode_msgpack, decode_ndjson, decode_csv = EVENTS.json, EVENTS.msgpack, EVENTS.ndjson, EVENTS.csv
 EVENT_FORMATS = EVENTS.formats
 ONE_EVENT_FORMATS = {JSON: EVENTS.one_json, MSGPACK: EVENTS.one_msgpack}

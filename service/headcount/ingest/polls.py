@@ -23,10 +23,11 @@ from headcount.ingest.formats import (
     instant_of,
     integers,
     recorded,
+    times_of,
 )
-from headcount.wire.messages.base import CLOCK_PATTERN, PATTERNS_IN_WORDS, Timestamp
+from headcount.wire.messages.base import CLOCK_PATTERN, PATTERNS_IN_WORDS
 from headcount.wire.messages.events import EventsRecordedOut
-from headcount.wire.messages.uptime import PollIn, PollsIn
+from headcount.wire.messages.uptime import PollIn
 from headcount.wire.problems import Problem
 
 # What an import takes for the zone of a site of which nobody said one.
@@ -71,7 +72,7 @@ class Polls(BodyFormat[Poll, PollBatch]):
     def of_items(self, items: Sequence[Any]) -> PollBatch | None:
         return _of_columns(
             [poll.space for poll in items],
-            [poll.timestamp for poll in items],
+            times_of([poll.timestamp for poll in items]),
             [STATUSES[poll.status] for poll in items],
         )
 
@@ -84,9 +85,7 @@ class Polls(BodyFormat[Poll, PollBatch]):
         if spaces is None or times is None or statuses is None or not set(statuses) <= STATUSES.keys():
             return None
         rfc_3339 = "\n".join([*times, ""]).replace(" UTC\n", "Z\n").split("\n")[:-1]
-        return _of_columns(
-            spaces, msgspec.convert(rfc_3339, list[Timestamp]), [STATUSES[status] for status in statuses]
-        )
+        return _of_columns(spaces, times_of(rfc_3339), [STATUSES[status] for status in statuses])
 
     def of_cells(self, cells: Sequence[str | None]) -> Poll:
         space, timestamp, status = cells
@@ -247,7 +246,7 @@ class Zones(CsvFormat[ZonesRow, ZonesBatch]):
         return recorded(batch, verdicts)
 
 
-POLLS = Polls("polls", PollsIn, PollIn)
+POLLS = Polls("polls", PollIn)
 # What `headcount import` takes, told apart by the header.
 TABLES: tuple[CsvFormat[Any, Any], ...] = (EVENTS, POLLS, Hours(), Zones())
 
