@@ -12,6 +12,7 @@ import codecs
 import csv
 import json
 import re
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import msgspec
 from headcount.database import calls
 from headcount.ingest.runs import find_runs
 from headcount.wire import instants
-from headcount.wire.bodies import JSON, MSGPACK, decode_bytes, inflate, parse_media_type
+from headcount.wire.bodies import JSON, MSGPACK, array_of, decode_bytes, inflate, parse_media_type
 from headcount.wire.messages.base import ID_PATTERN, PATTERNS_IN_WORDS, Id, Timestamp
 from headcount.wire.messages.events import (
     EventIn,
@@ -48,7 +49,9 @@ LONGEST_ITEM = 16_384
 MAX_TOKENS = 400_000
 MAX_LINES = 100_000
 # Of the pieces in which JSON is read: at first, and of those in a piece that has a bad item.
-PIECES_BYTES = (32_768, 2_048, 128)
+PIECES_BYTES = (32_768, 4_096, 512)
+# Beyond so many that have a bad item they are not cut smaller: where most are bad that would save nothing.
+MAX_PIECES = 1_000
 LONGEST_HEADER = 4_096
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
@@ -71,7 +74,13 @@ TIE_IN_BYTES = re.compile(TIE.pattern.encode())
 # The same holds for MessagePack's timestamps with nanoseconds.
 NANOSECONDS = (b"\xd7\xff", b"\xc7\x0c\xff")
 JSON_END = re.compile(r"\s*\}\s*", re.ASCII)
-ARRAY_END = re.compile(rb"\]\s*\}\s*")
+# The same as every program writes them; other bodies are read slowly.
+ARRAY_END = re.compile(rb"\][ \t\r\n]*\}[ \t\r\n]*")
+READINGS = re.compile(
+    rb'\{[ \t\r\n]*"id"[ \t]*:[ \t]*"([A-Za-z0-9._:-]{1,64})",[ \t\r\n]*"readings"[ \t]*:[ \t]*(?=\[)'
+)
+# Between two objects: those of an array, or what is in one of them, or in a text.
+CUT = re.compile(rb"\},\s*\{")
 # Many brackets in a row are looked at together, but not all of them at once.
 NESTING = re.compile(r'[\[{]{1,10000}+|[\]}]{1,10000}+|"')
 # What is in a string, or the beginning of that: others have their turn before the rest.
@@ -108,6 +117,10 @@ class EventBatch(msgspec.Struct, frozen=True):
     sender: str | None = None
 
     @property
+    def columns(self) -> tuple[Sequence[Any], ...]:
+        return self.dpus, self.times, self.directions, self.sequences
+
+    @property
     def size(self) -> int:
         return len(self.dpus)
 
@@ -118,6 +131,10 @@ class EventBatch(msgspec.Struct, frozen=True):
 
 class Decoded(Protocol):
     """What decoding gives: columns, of which `size` rows could be read."""
+
+    # as many as its row has, and before all else that it is made of
+    @property
+    def columns(self) -> tuple[Sequence[Any], ...]: ...
 
     @property
     def size(self) -> int: ...
@@ -274,10 +291,11 @@ def _with_text(item: type[msgspec.Struct]) -> type[msgspec.Struct]:
 
 
 class Budget:
-    """How many more tokens of items that are too long may be looked at in one body."""
+    """What may still be spent on one body: tokens of items that are too long, pieces that cannot be read at once."""
 
     def __init__(self) -> None:
         self.tokens = MAX_TOKENS
+        self.pieces = MAX_PIECES
 
 
 @dataclass(frozen=True)
@@ -292,57 +310,61 @@ class Items(Generic[Row, AnyBatch]):
     make: Callable[[Sequence[Row], Sequence[int], Sequence[Refusal]], AnyBatch]
     dpu: str | None = None
 
-    def of_json(self, body: bytes, begin: int, end: int) -> AnyBatch | None:
-        """What stands between the brackets of an array. None where it does not fall into pieces, or is malformed."""
-        batches = self._of_pieces(body, begin, end, PIECES_BYTES, Budget())
+    def of_body(self, body: bytes, begin: int) -> AnyBatch | None:
+        """A body that ends with an array, which begins there. None where it does not fall into pieces, or is
+        malformed."""
+        end = body.rfind(b"]")
+        if not ARRAY_END.fullmatch(body, end):
+            return None
+        batches = self._of_pieces(body, begin + 1, end, PIECES_BYTES, Budget())
         return None if batches is None else joined(batches)
 
     def _of_pieces(
         self, body: bytes, begin: int, end: int, sizes: Sequence[int], budget: Budget
     ) -> list[AnyBatch] | None:
-        """It is cut behind `}` before a comma. A cut that is none between two items leaves a string or a bracket
-        open in the piece before it: that can only be read as it is meant, or not at all."""
+        """None where a piece is malformed. It may have been cut within an item: that leaves a string or a bracket open,
+        so that the piece cannot be taken for something else."""
         batches: list[AnyBatch] = []
         received = 0
         while True:
-            cut = body.find(b"},", begin + sizes[0], end)
-            stop = end if cut < 0 else cut + 1
-            found = self._of_piece(body[begin:stop], sizes, budget)
+            cut = CUT.search(body, begin + sizes[0], end)
+            stop = cut.start() + 1 if cut else end
+            found = self._of_piece(body, begin, stop, sizes, budget)
             number = sum(batch.received for batch in found) if found else 0
             if found is None or (batches and not number):  # a comma too many
                 return None
             batches += found
             received += number
             check_number(received)
-            if cut < 0:
+            if not cut:
                 return batches
             begin = stop + 1
 
-    def _of_piece(self, piece: bytes, sizes: Sequence[int], budget: Budget) -> list[AnyBatch] | None:
-        text = b"[%b]" % piece
-        if batch := _attempt(lambda: self._of_array(text)):
+    def _of_piece(
+        self, body: bytes, begin: int, end: int, sizes: Sequence[int], budget: Budget
+    ) -> list[AnyBatch] | None:
+        if batch := _attempt(lambda: self._of_array(_in_brackets(body, begin, end))):
             return [batch]
-        take_time(len(piece))
+        take_time(end - begin)
         breathe(0)
-        if len(sizes) > 1 and (batches := self._of_pieces(piece, 0, len(piece), sizes[1:], budget)):
+        budget.pieces -= 1
+        smaller = sizes[1:] if budget.pieces > 0 else ()
+        # without a place for a cut the piece would be the same once more
+        can_be_cut = smaller and CUT.search(body, begin + smaller[0], end)
+        if can_be_cut and (batches := self._of_pieces(body, begin, end, smaller, budget)):
             return batches
         try:
-            return [self.of_json_slowly(text.decode("utf-8", "surrogateescape"), budget)]
+            text = _in_brackets(body, begin, end).decode("utf-8", "surrogateescape")
+            parts, stop = _json_parts(text, 0, self.of_object, budget)
         except Problem:
             return None
+        return [self.of_json_parts(parts)] if stop == len(text) else None
 
     def _of_array(self, text: bytes) -> AnyBatch | None:
         """JSON. A million small objects are not made."""
         if text.count(b"{") > MAX_EVENTS:
             return None
         return self.of_items(self.decoders.json[_is_plain(text)].decode(text))
-
-    def of_json_slowly(self, text: str, budget: Budget) -> AnyBatch:
-        """The array that the text is. Raises Problem where it is malformed."""
-        parts, end = _json_parts(text, 0, self.of_object, budget)
-        if end != len(text):
-            raise Problem("malformed", f"JSON is malformed: there is more behind character {end}.")
-        return self.of_json_parts(parts)
 
     def of_json_parts(self, parts: Sequence[JsonPart]) -> AnyBatch:
         return _one_by_one(parts, _row_of_json, _show_json, self.make, self.dpu)
@@ -353,11 +375,14 @@ class Items(Generic[Row, AnyBatch]):
         return self._in_runs(parts, size, self._of_packed, self._of_part, _show_msgpack)
 
     def _of_packed(self, parts: Sequence[msgspec.Raw]) -> AnyBatch | None:
-        packed = b"\xdc%b%b" % (len(parts).to_bytes(2), b"".join(parts))
-        is_plain = not TIE_IN_BYTES.search(packed)
-        if is_plain and any(mark in packed for mark in NANOSECONDS):
-            return None
-        return self.of_items(self.decoders.msgpack[is_plain].decode(packed))
+        packed = array_of(parts, MSGPACK)
+        items = self.decoders.msgpack[not TIE_IN_BYTES.search(packed)].decode(packed)
+        if any(mark in packed for mark in NANOSECONDS):
+            for place in _ties_of(packed):
+                moment = items[place].timestamp
+                if moment.microsecond % 2:  # rounded up
+                    items[place] = msgspec.structs.replace(items[place], timestamp=moment - instants.MICROSECOND)
+        return self.of_items(items)
 
     def _of_part(self, part: msgspec.Raw) -> Row:
         return self.of_object(_msgpack_value(part))
@@ -384,6 +409,20 @@ class Items(Generic[Row, AnyBatch]):
         return in_runs(parts, size, read_all, lambda run: _one_by_one(run, read, show, self.make, self.dpu))
 
 
+def _ties_of(packed: bytes) -> list[int]:
+    """Which items have nanoseconds between two microseconds. Raises ValueError unless all of them have nanoseconds."""
+    items = _timestamps.decode(packed)
+    stamps, number = b"".join(item.timestamp for item in items), len(items)
+    if len(stamps) != 10 * number or stamps[::10] + stamps[1::10] != b"\xd7" * number + b"\xff" * number:
+        raise ValueError("timestamps of several kinds")
+    values = struct.unpack(f">{'2xQ' * number}", stamps)
+    return [place for place, value in enumerate(values) if (value >> 34) % 1_000 == 500]
+
+
+def _in_brackets(body: bytes, begin: int, end: int) -> bytes:
+    return b"".join((b"[", memoryview(body)[begin:end], b"]"))
+
+
 def in_runs(
     parts: Sequence[Part],
     size: int,
@@ -406,12 +445,10 @@ def joined(batches: Sequence[AnyBatch]) -> AnyBatch:
     """One batch of several, in this order."""
     if len(batches) == 1:
         return batches[0]
-    kind: Any = type(batches[0])
-    names = kind.__struct_fields__[: kind.__struct_fields__.index("indexes")]
-    columns = [list(chain.from_iterable(getattr(batch, name) for batch in batches)) for name in names]
-    if not any(batch.refusals for batch in batches):
-        whole: AnyBatch = kind(*columns)
-        return whole
+    kind: Callable[..., AnyBatch] = type(batches[0])
+    columns = [[*chain.from_iterable(parts)] for parts in zip(*(batch.columns for batch in batches), strict=True)]
+    if all(batch.indexes is None for batch in batches):
+        return kind(*columns)
     indexes: list[int] = []
     refusals: list[Refusal] = []
     begin = 0
@@ -420,10 +457,9 @@ def joined(batches: Sequence[AnyBatch]) -> AnyBatch:
             indexes += range(begin, begin + batch.size)
         else:
             indexes += (begin + index for index in batch.indexes)
-        refusals += (msgspec.structs.replace(refusal, index=begin + refusal.index) for refusal in batch.refusals)
+        refusals += (Refusal(begin + each.index, each.detail, each.body, each.dpu) for each in batch.refusals)
         begin += batch.received
-    whole = kind(*columns, indexes, refusals)
-    return whole
+    return kind(*columns, indexes, refusals)
 
 
 READING = Decoders(ReadingIn)
@@ -431,12 +467,14 @@ READING = Decoders(ReadingIn)
 
 def decode_readings_json(body: bytes) -> EventBatch:
     body = body.removeprefix(BOM)
-    shape = decode_bytes(body, ReadingsShape, JSON)
-    items = _readings_of(shape.id)
-    array = bytes(shape.readings)
-    if array.startswith(b"[") and (batch := items.of_json(array, 1, len(array) - 1)):
+    match = READINGS.match(body)
+    if match and ID.match(device := match[1].decode()) and (batch := _readings_of(device).of_body(body, match.end())):
+        if batch.indexes is not None:
+            decode_bytes(body, ReadingsShape, JSON)  # a reading that only Python can read spoils all of them
         return batch
     take_time(len(body))
+    shape = decode_bytes(body, ReadingsShape, JSON)
+    items = _readings_of(shape.id)
     return items.of_json_parts(_raw_json_parts(shape.readings, "readings", items.of_object))
 
 
@@ -549,9 +587,7 @@ def _json_value(text: str, start: int) -> tuple[object, int]:
         raise Unreadable(f"JSON is malformed: {error}.") from None
 
 
-def _json_parts(
-    text: str, start: int, read: Callable[[object], object], budget: Budget
-) -> tuple[list[JsonPart], int]:
+def _json_parts(text: str, start: int, read: Callable[[object], object], budget: Budget) -> tuple[list[JsonPart], int]:
     """The elements of the array that begins at `start`, each with its own text, and where the array ends.
 
     `read` makes a row of one, or raises Unreadable.
@@ -690,6 +726,10 @@ class _Timestamped(msgspec.Struct, frozen=True):
     timestamp: msgspec.Raw = msgspec.Raw()
 
 
+_timestamp = msgspec.msgpack.Decoder(_Timestamped)
+_timestamps = msgspec.msgpack.Decoder(list[_Timestamped])
+
+
 def _msgpack_value(part: msgspec.Raw) -> object:
     encoded = bytes(part)
     if len(encoded) > LONGEST_ITEM:
@@ -697,7 +737,7 @@ def _msgpack_value(part: msgspec.Raw) -> object:
     try:
         value = msgspec.msgpack.decode(encoded)
         if isinstance(value, dict) and isinstance(value.get("timestamp"), datetime):
-            raw = msgspec.msgpack.decode(encoded, type=_Timestamped).timestamp
+            raw = _timestamp.decode(encoded).timestamp
             value["timestamp"] = instants.from_msgpack(bytes(raw))
     except (ValueError, TypeError, RecursionError) as error:
         unreadable = Unreadable(f"It cannot be read: {shown(str(error))}.")
@@ -957,9 +997,8 @@ class BodyFormat(CsvFormat[Row, AnyBatch]):
 
     def __init__(self, name: str, item: type[msgspec.Struct]) -> None:
         self.name = name
-        beginning = rf'\s*\{{\s*"{name}"\s*:\s*(?=\[)'
-        self.beginning = re.compile(beginning, re.ASCII)
-        self.beginning_in_bytes = re.compile(beginning.encode())
+        self.beginning = re.compile(rf'\s*\{{\s*"{name}"\s*:\s*(?=\[)', re.ASCII)
+        self.beginning_in_bytes = re.compile(rb'\{[ \t\r\n]*"%b"[ \t]*:[ \t]*(?=\[)' % name.encode())
         self.shape = msgspec.defstruct(f"{name}_shape", [(name, msgspec.Raw)], frozen=True, forbid_unknown_fields=True)
         self.items = Items(Decoders(item), self.of_items, self.of_object, self.batch)
 
@@ -977,8 +1016,8 @@ class BodyFormat(CsvFormat[Row, AnyBatch]):
 
     def json(self, body: bytes) -> AnyBatch:
         body = body.removeprefix(BOM)
-        match, end = self.beginning_in_bytes.match(body), body.rfind(b"]")
-        if match and ARRAY_END.fullmatch(body, end) and (batch := self.items.of_json(body, match.end() + 1, end)):
+        match = self.beginning_in_bytes.match(body)
+        if match and (batch := self.items.of_body(body, match.end())):
             return batch
         take_time(len(body))
         # Python's own decoder takes NaN, lone surrogates and the like, which cost one item here and not all of them.

@@ -12,14 +12,15 @@ from headcount.database import calls
 from headcount.database.batching import Batcher
 from headcount.database.pool import Client, Database, is_whole, name_of
 from headcount.ingest.backpressure import Intake
+from headcount.ingest.runs import find_runs
 from headcount.metrics import Metrics
 from headcount.settings import Settings
-from headcount.wire.bodies import decode_bytes, first_items, inflate, parse_media_type
+from headcount.wire.bodies import array_of, decode_bytes, first_items, inflate, parse_media_type
 from headcount.wire.messages.events import EventsRecordedOut, Rejection
 from headcount.wire.messages.sensors import HeartbeatIn, HeartbeatOut, HeartbeatRow
 from headcount.wire.problems import Problem
 from headcount.wire.shares import OwnTurns
-from headcount.wire.threads import breathe, take_time
+from headcount.wire.threads import take_time
 
 MAX_HEARTBEATS = 10_000
 # As many as go together with others; more save nothing that could be measured.
@@ -45,33 +46,51 @@ class HeartbeatBatch(msgspec.Struct, frozen=True):
         return len(self.heartbeats) + len(self.refused)
 
 
+def names_one(heartbeat: HeartbeatIn) -> bool:
+    return (heartbeat.dpu is None) != (heartbeat.mac_address is None)
+
+
 def check(heartbeat: HeartbeatIn) -> HeartbeatIn:
     """Raises Problem (422) unless it names one DPU in one way."""
-    if (heartbeat.dpu is None) == (heartbeat.mac_address is None):
+    if not names_one(heartbeat):
         raise Problem("invalid", NAMES_ONE)
     return heartbeat
 
 
 def decode_heartbeat_batch(body: bytes, format: str) -> HeartbeatBatch:
-    """All at once where all are good; else each by itself, so that a bad one costs no other."""
-    packed = decode_bytes(body, HeartbeatsShape, format).heartbeats
-    if len(body) > MAX_HEARTBEATS and len(_parts(packed, format)) > MAX_HEARTBEATS:
+    """As many at once as are good; the others each by itself, so that a bad one costs no other."""
+    parts = _parts(decode_bytes(body, HeartbeatsShape, format).heartbeats, format)
+    if len(parts) > MAX_HEARTBEATS:
         raise Problem("too_large", f"A request can have {MAX_HEARTBEATS:,} heartbeats; send them in parts.")
-    try:
-        found = [check(heartbeat) for heartbeat in decode_bytes(packed, list[HeartbeatIn], format)]
-        return HeartbeatBatch(found, range(len(found)))
-    except Problem as problem:
-        if problem.kind.code != "invalid":
-            raise
-    take_time(len(body))
-    heartbeats, indexes, refused = [], [], []
-    for index, part in enumerate(_parts(packed, format)):
-        breathe(index)
+    is_readable = True
+
+    def attempt(begin: int, end: int) -> Sequence[HeartbeatIn] | None:
+        nonlocal is_readable
         try:
-            heartbeats.append(check(decode_bytes(part, HeartbeatIn, format)))
-            indexes.append(index)
+            found = decode_bytes(array_of(parts[begin:end], format), list[HeartbeatIn], format, "heartbeats")
+            if all(map(names_one, found)):
+                return found
         except Problem as problem:
-            refused.append(Rejection(index, "invalid", problem.detail))
+            if problem.kind.code != "invalid" and is_readable:
+                raise
+            is_readable = False
+        take_time(len(body))
+        return None
+
+    heartbeats: list[HeartbeatIn] = []
+    indexes: list[int] = []
+    refused = []
+    for begin, end, found in find_runs(len(parts), attempt):
+        if found is not None:
+            heartbeats += found
+            indexes += range(begin, end)
+            continue
+        for index in range(begin, end):
+            try:
+                heartbeats.append(check(decode_bytes(parts[index], HeartbeatIn, format)))
+                indexes.append(index)
+            except Problem as problem:
+                refused.append(Rejection(index, "invalid", problem.detail))
     return HeartbeatBatch(heartbeats, indexes, refused)
 
 

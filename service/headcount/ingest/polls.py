@@ -51,6 +51,10 @@ class PollBatch(msgspec.Struct, frozen=True):
     sender: str | None = None
 
     @property
+    def columns(self) -> tuple[Sequence[Any], ...]:
+        return self.spaces, self.times, self.are_active
+
+    @property
     def size(self) -> int:
         return len(self.spaces)
 
@@ -147,6 +151,10 @@ class HoursBatch(msgspec.Struct, frozen=True):
     refusals: Sequence[Refusal] = ()
 
     @property
+    def columns(self) -> tuple[Sequence[Any], ...]:
+        return self.spaces, self.days, self.opens, self.closes
+
+    @property
     def size(self) -> int:
         return len(self.spaces)
 
@@ -206,6 +214,10 @@ class ZonesBatch(msgspec.Struct, frozen=True):
     time_zones: Sequence[str]
     indexes: Sequence[int] | None = None
     refusals: Sequence[Refusal] = ()
+
+    @property
+    def columns(self) -> tuple[Sequence[Any], ...]:
+        return self.spaces, self.time_zones
 
     @property
     def size(self) -> int:

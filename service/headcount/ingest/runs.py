@@ -1,30 +1,27 @@
-"""Which of many items can be taken at once, found with few attempts."""
+"""Which of many items can be read at once, found with few attempts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from headcount.wire.threads import breathe
 
-# How many items are attempted at once: first, and where that fails.
+# How many items are read at once: at first, and of those among which there is a bad one.
 STEPS = (512, 64, 8)
 
 Found = TypeVar("Found")
 
 
 def find_runs(
-    number: int, attempt: Callable[[int, int], Found | None], steps: Sequence[int] = STEPS, begin: int = 0
+    number: int, attempt: Callable[[int, int], Found | None], begin: int = 0, level: int = 0
 ) -> Iterator[tuple[int, int, Found | None]]:
     """Where each run of items begins and ends, and what `attempt` made of it; None: it failed, and the run is one of
-    the smallest.
-
-    One bad item spoils one run of each size, so that it costs little more than none.
+    the smallest. One bad item spoils one run of each size, so that a body with it costs little more than one without.
     """
-    step, *smaller = steps
-    for start in range(begin, number, step):
-        end = min(start + step, number)
+    for start in range(begin, number, STEPS[level]):
+        end = min(start + STEPS[level], number)
         breathe(0)
         found = attempt(start, end)
-        if found is not None or not smaller:
+        if found is not None or level + 1 == len(STEPS):
             yield start, end, found
         else:
-            yield from find_runs(end, attempt, smaller, start)
+            yield from find_runs(end, attempt, start, level + 1)

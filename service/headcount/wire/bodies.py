@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
@@ -84,6 +84,13 @@ def first_items(packed: msgspec.Raw, most: int, format: str, where: str) -> list
     as `packed`, and not with all that is around it. Raises Problem as decode_bytes does.
     """
     return [item for item in msgspec.structs.astuple(decode_bytes(packed, _beginning(most), format, where)) if item]
+
+
+def array_of(items: Sequence[msgspec.Raw], format: str) -> bytes:
+    """An array of up to 65,535 items, as they came."""
+    if format == MSGPACK:
+        return b"\xdc%b%b" % (len(items).to_bytes(2), b"".join(items))
+    return b"[%b]" % b",".join(items)
 
 
 def problem_of_validation(error: msgspec.ValidationError, within: str = "") -> Problem:

@@ -4,10 +4,11 @@ import re
 from datetime import UTC, datetime, timedelta
 
 EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 LATEST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 # What a floor plan or a question can name: the very ends are infinity to PostgreSQL, and a reset may lie days before.
 FIRST = datetime(1000, 1, 1, tzinfo=UTC)
-LAST = LATEST - timedelta(microseconds=1)
+LAST = LATEST - MICROSECOND
 
 RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:)(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII)
 PLUS_DECODED_AS_BLANK = re.compile(r" (?=\d\d:?\d\d\Z)", re.ASCII)
