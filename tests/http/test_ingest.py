@@ -3,8 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from types import ModuleType
 from typing import Any, Literal
 
 import httpx
@@ -13,8 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headcount.ingest import formats
+from headcount.ingest import formats, heartbeats, runs
 from headcount.ingest.formats import EventBatch
+from headcount.wire import instants
+from headcount.wire.bodies import JSON, MSGPACK
 from headcount.wire.problems import Problem
 from tests.http import problem
 
@@ -98,6 +101,150 @@ def test_its_fast_paths_and_slow_paths_agree_in_all_formats(events: list[dict[st
     if not any("\n" in event["dpu"] or event["dpu"] != event["dpu"].strip() for event in events):
         assert verdict(formats.decode_csv(as_csv(events))) == expected
         assert verdict(formats.decode_csv(as_csv(events, csv.QUOTE_ALL))) == expected
+
+
+# What looks like the end of an item, or of a text, and is none.
+ODD: st.SearchStrategy[Any] = st.one_of(
+    st.sampled_from(["},{", "\\", '"},{"', "},\n{", [{}, {}], {"a": {}, "b": [{}, {"c": {}}]}, None, 7, {}]),
+    st.text('{}[],"\\ a', max_size=4),
+)
+ODD_EVENTS = st.lists(
+    st.one_of(
+        st.fixed_dictionaries(
+            {"dpu": st.just("a"), "timestamp": TIMESTAMPS, "direction": st.just(1)}, optional={"sequence": ODD}
+        ),
+        st.fixed_dictionaries(
+            {"dpu": st.one_of(st.just("a"), ODD), "timestamp": st.just("2026-01-01T00:00:00Z"), "direction": st.just(1)}
+        ),
+        ODD,
+    ),
+    max_size=20,
+)
+
+
+@given(ODD_EVENTS)
+@example([{"dpu": "a", "timestamp": "2026-01-01T00:00:00.1234565Z", "direction": 1}] * 3 + [{"x": [{}, {}]}] * 3)
+@example([[{}, {}]] * 9)
+def test_it_refuses_the_same_items_however_a_body_falls_into_pieces(events: list[Any]) -> None:
+    expected = formats.decode_json(as_slow_json(events))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "STEPS", (4, 2, 1))
+        for sizes in ((64, 16, 1), (200, 50), (1,)):
+            patch.setattr(formats, "PIECES_BYTES", sizes)
+            batch = formats.decode_json(as_json(events))
+            assert verdict(batch) == verdict(expected)
+            assert list(batch.refusals) == list(expected.refusals)
+        packed = formats.decode_msgpack(msgspec.msgpack.encode({"events": events}))
+        lines = formats.decode_ndjson(as_ndjson(events))
+    assert verdict(packed) == verdict(lines) == verdict(expected)
+
+
+GOOD = {"dpu": "a", "timestamp": "2026-01-01T00:00:00.123Z", "direction": 1}
+# Half of them would be rounded otherwise by msgspec.
+SEVEN_DIGITS = [{**GOOD, "timestamp": f"2026-01-01T00:00:00.12345{number % 10}5Z"} for number in range(3_000)]
+
+
+def one_odd(**fields: object) -> list[dict[str, Any]]:
+    events = [GOOD] * 3_000
+    return [*events[:1_700], {**GOOD, **fields}, *events[1_700:]]
+
+
+def as_readings(events: list[Any]) -> bytes:
+    readings = [{"timestamp": event["timestamp"], "count": event["direction"]} for event in events]
+    return json.dumps({"id": "a", "readings": readings}).encode()
+
+
+def as_msgpack(events: list[Any]) -> bytes:
+    return msgspec.msgpack.encode({"events": events})
+
+
+def note_calls(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[object]:
+    """What the function is called with from now on."""
+    calls: list[object] = []
+    called = getattr(module, name)
+
+    def note(*given: object) -> object:
+        calls.append(given)
+        return called(*given)
+
+    monkeypatch.setattr(module, name, note)
+    return calls
+
+
+ONE_BY_ONE = {
+    "bad": one_odd(direction=1.5),
+    "bad instant": one_odd(timestamp="9999-12-31T23:59:59-01:00"),
+    "bad id": one_odd(dpu="a b"),
+    "backslash": one_odd(dpu="a\\b"),
+    "no number": one_odd(direction=float("nan")),
+    "seven digits": SEVEN_DIGITS,
+    "nested": one_odd(more={"a": 1}),
+}
+# Readings have no ids, CSV no fields beside its columns, and NaN spoils all the readings of a body.
+SAYABLE: dict[Callable[[list[Any]], bytes], Sequence[str]] = {
+    as_readings: ("bad", "bad instant", "seven digits"),
+    as_csv: tuple(ONE_BY_ONE)[:-1],
+}
+DECODERS: dict[Callable[[list[Any]], bytes], Callable[[bytes], EventBatch]] = {
+    as_json: formats.decode_json,
+    as_msgpack: formats.decode_msgpack,
+    as_ndjson: formats.decode_ndjson,
+    as_csv: formats.decode_csv,
+    as_readings: formats.decode_readings_json,
+}
+
+
+@pytest.mark.parametrize(
+    ("encode", "what"), [(encode, what) for encode in DECODERS for what in SAYABLE.get(encode, ONE_BY_ONE)]
+)
+def test_it_looks_one_by_one_only_at_items_near_a_bad_one(
+    monkeypatch: pytest.MonkeyPatch, encode: Callable[[list[Any]], bytes], what: str
+) -> None:
+    events = ONE_BY_ONE[what]
+    looked_at = note_calls(monkeypatch, formats, "instant_of")
+    batch = DECODERS[encode](encode(events))
+    assert batch.received == len(events)
+    assert [refusal.index for refusal in batch.refusals] == ([] if what == "seven digits" else [1_700])
+    assert len(looked_at) < 50
+    if what == "seven digits":
+        assert list(batch.times) == [instants.parse(event["timestamp"]) for event in events]
+
+
+def test_it_rounds_nanoseconds_of_msgpack_without_a_look_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As senders have them that count in steps of 100 ns."""
+    stamps = [
+        b"\xd7\xff" + (nanoseconds << 34 | 1_764_400_000).to_bytes(8)
+        for nanoseconds in [*range(0, 300_000, 100), 999_999_500]
+    ]
+    items = b"".join(b"\x83\xa3dpu\xa1a\xa9timestamp" + stamp + b"\xa9direction\x01" for stamp in stamps)
+    expected = [instants.from_msgpack(stamp) for stamp in stamps]
+    monkeypatch.setattr(formats, "instant_of", pytest.fail)
+    batch = formats.decode_msgpack(b"\x81\xa6events\xdc" + len(stamps).to_bytes(2) + items)
+    assert list(batch.times) == expected
+
+
+@pytest.mark.parametrize("format", [JSON, MSGPACK])
+def test_it_looks_one_by_one_only_at_heartbeats_near_a_bad_one(monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    looked_at = note_calls(monkeypatch, heartbeats, "check")
+    encode = msgspec.json.encode if format == JSON else msgspec.msgpack.encode
+    for bad in ({"dpu": 1}, {}):
+        items = [*[{"dpu": "a"}] * 1_700, bad, *[{"dpu": "b"}] * 1_300]
+        batch = heartbeats.decode_heartbeat_batch(encode({"heartbeats": items}), format)
+        assert [each.index for each in batch.refused] == [1_700]
+        assert list(batch.indexes) == [*range(1_700), *range(1_701, 3_001)]
+        assert [each.dpu for each in batch.heartbeats] == ["a"] * 1_700 + ["b"] * 1_300
+    assert len(looked_at) < 200
+
+
+def test_it_takes_no_list_that_ends_with_a_comma(monkeypatch: pytest.MonkeyPatch) -> None:
+    for sizes in (formats.PIECES_BYTES, (1,)):
+        monkeypatch.setattr(formats, "PIECES_BYTES", sizes)
+        for inner in (b"%b,", b"%b, {", b",%b", b"%b,,%b", b"%b,{}, "):
+            one = json.dumps(GOOD).encode()
+            content = b'{"events":[%b]}' % inner.replace(b"%b", one)
+            with pytest.raises(Problem) as raised:
+                formats.decode_json(content)
+            assert raised.value.kind.code == "malformed"
 
 
 @given(
