@@ -125,6 +125,7 @@ ODD_EVENTS = st.lists(
 @given(ODD_EVENTS)
 @example([{"dpu": "a", "timestamp": "2026-01-01T00:00:00.1234565Z", "direction": 1}] * 3 + [{"x": [{}, {}]}] * 3)
 @example([[{}, {}]] * 9)
+@example([{"dpu": "a", "timestamp": "2026-01-01T00:00:00.1234565Z\n2026-01-01T00:00:00Z", "direction": 1}])
 def test_it_refuses_the_same_items_however_a_body_falls_into_pieces(events: list[Any]) -> None:
     expected = formats.decode_json(as_slow_json(events))
     with pytest.MonkeyPatch.context() as patch:
@@ -236,10 +237,10 @@ def test_it_looks_one_by_one_only_at_heartbeats_near_a_bad_one(monkeypatch: pyte
     assert len(looked_at) < 200
 
 
-def test_it_takes_no_list_that_ends_with_a_comma(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_refuses_a_list_with_a_comma_or_a_bracket_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     for sizes in (formats.PIECES_BYTES, (1,)):
         monkeypatch.setattr(formats, "PIECES_BYTES", sizes)
-        for inner in (b"%b,", b"%b, {", b",%b", b"%b,,%b", b"%b,{}, "):
+        for inner in (b"%b,", b"%b, {", b",%b", b"%b,,%b", b"%b,{}, ", b"%b],[%b", b"1],[1"):
             one = json.dumps(GOOD).encode()
             content = b'{"events":[%b]}' % inner.replace(b"%b", one)
             with pytest.raises(Problem) as raised:

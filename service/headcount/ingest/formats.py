@@ -79,7 +79,8 @@ ARRAY_END = re.compile(rb"\][ \t\r\n]*\}[ \t\r\n]*")
 READINGS = re.compile(
     rb'\{[ \t\r\n]*"id"[ \t]*:[ \t]*"([A-Za-z0-9._:-]{1,64})",[ \t\r\n]*"readings"[ \t]*:[ \t]*(?=\[)'
 )
-# Between two objects: those of an array, or what is in one of them, or in a text.
+# Between two objects: those of an array, or what is in one of them, or in a text. Another object follows, so that no
+# piece is empty, and no comma too many is overlooked.
 CUT = re.compile(rb"\},\s*\{")
 # Many brackets in a row are looked at together, but not all of them at once.
 NESTING = re.compile(r'[\[{]{1,10000}+|[\]}]{1,10000}+|"')
@@ -330,11 +331,10 @@ class Items(Generic[Row, AnyBatch]):
             cut = CUT.search(body, begin + sizes[0], end)
             stop = cut.start() + 1 if cut else end
             found = self._of_piece(body, begin, stop, sizes, budget)
-            number = sum(batch.received for batch in found) if found else 0
-            if found is None or (batches and not number):  # a comma too many
+            if found is None:
                 return None
             batches += found
-            received += number
+            received += sum(batch.received for batch in found)
             check_number(received)
             if not cut:
                 return batches
