@@ -3,6 +3,7 @@
     python -m benchmarks.bodies [--rounds 9] [--items 10000] [--only JSON]
 
 It needs no database. The bodies of one format take turns in rounds. Ratios to the good one are taken round by round.
+`PYTHONPATH=PATH/service python -m benchmarks.bodies` measures another checkout.
 """
 
 import gc

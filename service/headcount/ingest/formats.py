@@ -51,7 +51,7 @@ MAX_LINES = 100_000
 # Of the pieces in which JSON is read: at first, and of those in a piece that has a bad item.
 PIECES_BYTES = (32_768, 4_096, 512)
 # Beyond so many that have a bad item they are not cut smaller: where most are bad that would save nothing.
-MAX_PIECES = 1_000
+MAX_PIECES = 500
 LONGEST_HEADER = 4_096
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
@@ -317,6 +317,8 @@ class Items(Generic[Row, AnyBatch]):
         end = body.rfind(b"]")
         if not ARRAY_END.fullmatch(body, end):
             return None
+        if end - begin <= PIECES_BYTES[0] and (batch := _attempt(lambda: self._of_array(body[begin : end + 1]))):
+            return batch  # what comes most has no more steps than it needs
         batches = self._of_pieces(body, begin + 1, end, PIECES_BYTES, Budget())
         return None if batches is None else joined(batches)
 
@@ -446,7 +448,10 @@ def joined(batches: Sequence[AnyBatch]) -> AnyBatch:
     if len(batches) == 1:
         return batches[0]
     kind: Callable[..., AnyBatch] = type(batches[0])
-    columns = [[*chain.from_iterable(parts)] for parts in zip(*(batch.columns for batch in batches), strict=True)]
+    columns: list[list[Any]] = [[] for _ in batches[0].columns]
+    for batch in batches:
+        for column, part in zip(columns, batch.columns, strict=True):
+            column += part
     if all(batch.indexes is None for batch in batches):
         return kind(*columns)
     indexes: list[int] = []
