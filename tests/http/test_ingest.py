@@ -129,7 +129,7 @@ ODD_EVENTS = st.lists(
 def test_it_refuses_the_same_items_however_a_body_falls_into_pieces(events: list[Any]) -> None:
     expected = formats.decode_json(as_slow_json(events))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "STEPS", (4, 2, 1))
+        patch.setattr(runs.find_runs, "__defaults__", ((4, 2, 1),))
         for sizes in ((64, 16, 1), (200, 50), (1,)):
             patch.setattr(formats, "PIECES_BYTES", sizes)
             batch = formats.decode_json(as_json(events))
