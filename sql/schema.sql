@@ -282,8 +282,8 @@ routine api.list_counts(text[],text,timestamp with time zone,timestamp with time
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
     grant       execute to headcount_service
 
-routine api.list_deliveries(text,text,bigint,integer)
-    arguments   INOUT channel text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, before bigint DEFAULT NULL::bigint, max_rows integer DEFAULT 100, OUT id bigint, OUT notice text, OUT kind text, OUT space text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT reason text, OUT created_at timestamp with time zone, OUT settled_at timestamp with time zone, OUT next_try_at timestamp with time zone, OUT tries jsonb
+routine api.list_deliveries(text,text,bigint,integer,integer)
+    arguments   INOUT channel text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, before bigint DEFAULT NULL::bigint, max_rows integer DEFAULT 100, OUT id bigint, OUT notice text, OUT kind text, OUT space text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT reason text, OUT created_at timestamp with time zone, OUT settled_at timestamp with time zone, OUT next_try_at timestamp with time zone, OUT tries jsonb, max_tries integer DEFAULT NULL::integer
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -400,8 +400,8 @@ routine api.list_space_counts(text,timestamp with time zone,timestamp with time 
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.list_spaces(text,text,integer,boolean)
-    arguments   INOUT parent text DEFAULT NULL::text, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, retired boolean DEFAULT false, OUT id text, OUT name text, OUT time_zone text, OUT capacity integer, OUT reset_at text, OUT opening_hours jsonb, OUT effective_time_zone text, OUT effective_reset_at text, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer, OUT retired_at timestamp with time zone
+routine api.list_spaces(text,text,integer,boolean,integer)
+    arguments   INOUT parent text DEFAULT NULL::text, after text DEFAULT NULL::text, max_rows integer DEFAULT 100, retired boolean DEFAULT false, OUT id text, OUT name text, OUT time_zone text, OUT capacity integer, OUT reset_at text, OUT opening_hours jsonb, OUT effective_time_zone text, OUT effective_reset_at text, OUT offline_after_seconds integer, OUT effective_offline_after_seconds integer, OUT retired_at timestamp with time zone, max_hours integer DEFAULT NULL::integer
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan

@@ -2,8 +2,10 @@
 
 import asyncpg
 import httpx
+import pytest
 
 from headcount.database import calls
+from headcount.routes import notices
 from tests.http import body, problem
 from tests.http.guarded import build_site, guarded, leaks, new_token
 from tests.notices.support import make_channel, tell, tell_all
@@ -124,3 +126,30 @@ async def test_what_a_channel_told_before_it_was_narrowed_stays_with_those_who_c
         await make_channel(connection, "hook", under="own-room")
         answer = await client.get("/v1/deliveries", headers=room)
         assert [item["space"] for item in body(answer)["items"]] == [None, "own-room"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 100])
+async def test_its_pages_end_where_they_have_many_tries(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(notices, "MAX_PAGE_TRIES", 4)
+    await make_channel(connection)
+    for delivery, tries in enumerate([4, 0, 1, 5, 2, 2], start=1):
+        await tell(connection, "offline", delivery)
+        for _ in range(tries):
+            await calls.replay_delivery(connection, str(delivery))
+            (claim,) = await calls.claim_deliveries(connection, 1)
+            await calls.finish_delivery(
+                connection, claim.delivery, claim.claim, True, claim.occurred_at, 12, 200, "Thanks", None
+            )
+    pages: list[list[str]] = []
+    after: dict[str, str] = {}
+    while True:
+        page = body(await client.get("/v1/deliveries", params={"limit": limit} | after))
+        pages.append([item["id"] for item in page["items"]])
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert [item for page in pages for item in page] == ["6", "5", "4", "3", "2", "1"]
+    if limit == 100:
+        assert pages == [["6", "5"], ["4"], ["3", "2", "1"], []]

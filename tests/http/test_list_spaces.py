@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from headcount.routes import plan
 from tests.http import body, problem, put
 
 
@@ -54,3 +55,23 @@ async def test_it_refuses_parameters_that_it_does_not_understand(
     if query == "after=":
         query, where = "after=%20", "after"
     problem(await client.get(f"/v1/spaces?{query}"), 422, "invalid", where)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 4, 5, 100])
+async def test_its_pages_end_where_they_have_many_opening_hours(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(plan, "MAX_PAGE_HOURS", 10)
+    hours = [{"day": 0, "open": f"{hour:02}:00", "close": f"{hour:02}:30"} for hour in range(14)]
+    for name, number in {"a": 4, "b": 0, "c": 6, "d": 14, "e": 3, "f": 0, "g": 9}.items():
+        await put(client, f"spaces/{name}", opening_hours=hours[:number] or None)
+    pages, after = [], {}
+    while True:
+        page = body(await client.get("/v1/spaces", params={"limit": limit} | after))
+        pages.append("".join(space["id"] for space in page["items"]))
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert "".join(pages) == "abcdefg"
+    if limit == 100:
+        assert pages == ["abc", "d", "efg", ""]

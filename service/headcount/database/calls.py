@@ -34,6 +34,7 @@ async def list_spaces(
     after: str | None = None,
     max_rows: int = 100,
     retired: bool = False,
+    max_hours: int | None = None,
 ) -> list[plan.SpaceOut]:
     raise Declared
 
@@ -587,6 +588,7 @@ async def list_deliveries(
     state: str | None = None,
     before: int | None = None,
     max_rows: int = 100,
+    max_tries: int | None = None,
 ) -> list[notices.DeliveryOut]:
     raise Declared
 

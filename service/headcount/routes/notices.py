@@ -20,6 +20,8 @@ CHANNEL_TESTS = 3
 TOKEN_TESTS = 10
 CHANNEL_REPLAYS = 10
 TOKEN_REPLAYS = 30
+# In one page of deliveries, which has at least one: the event loop decodes and encodes them.
+MAX_PAGE_TRIES = 2_000
 
 
 @put(
@@ -80,10 +82,17 @@ async def try_channel(request: HttpRequest, channel: ChannelId, session: NamedDe
 async def list_deliveries(
     params: NamedDependency[DeliveriesQuery], session: NamedDependency[Client]
 ) -> Page[DeliveryOut]:
-    """List the deliveries of one channel or of all, the newest first, each with its tries."""
+    """List the deliveries of one channel or of all, the newest first, each with its tries.
+
+    A page may have fewer items than `limit`; `next` says whether there are more.
+    """
     before = paging.read(params.after, int) if params.after else None
-    rows = await calls.list_deliveries(session, params.channel, params.state, before, params.limit + 1)
-    return paging.page(rows, params.limit, lambda delivery: int(delivery.id))
+    rows = await calls.list_deliveries(
+        session, params.channel, params.state, before, params.limit + 1, MAX_PAGE_TRIES
+    )
+    return paging.page_of_parts(
+        rows, params.limit, lambda delivery: int(delivery.id), lambda delivery: len(delivery.tries), MAX_PAGE_TRIES
+    )
 
 
 @post(

@@ -48,6 +48,9 @@ from headcount.wire.messages.plan import (
 
 Kind = TypeVar("Kind", bound=Struct)
 
+# In one page of spaces, which has at least one: the event loop decodes and encodes them.
+MAX_PAGE_HOURS = 10_000
+
 
 async def _preview(request: HttpRequest, change: str, arguments: object, kind: type[Kind]) -> Kind:
     """What the change would answer, and the counts that would be others."""
@@ -97,9 +100,21 @@ async def get_space(space: SpaceId, session: NamedDependency[Client]) -> SpaceOu
 
 @get("/v1/spaces", dependencies={"params": query_of(SpacesQuery)}, opt=described(404, scope="read"))
 async def list_spaces(params: NamedDependency[SpacesQuery], session: NamedDependency[Client]) -> Page[SpaceOut]:
-    """List the spaces by id: all, or those directly below a parent."""
-    rows = await calls.list_spaces(session, params.parent, _after(params.after), params.limit + 1, params.retired)
-    return paging.page(rows, params.limit, lambda space: space.id)
+    """List the spaces by id: all, or those directly below a parent.
+
+    A page may have fewer items than `limit`; `next` says whether there are more.
+    """
+    rows = await calls.list_spaces(
+        session,
+        params.parent,
+        _after(params.after),
+        params.limit + 1,
+        params.retired,
+        MAX_PAGE_HOURS,
+    )
+    return paging.page_of_parts(
+        rows, params.limit, lambda space: space.id, lambda space: len(space.opening_hours or ()), MAX_PAGE_HOURS
+    )
 
 
 @delete(

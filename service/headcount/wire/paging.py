@@ -18,6 +18,16 @@ def page(rows: Sequence[Item], limit: int, place: Callable[[Item], object]) -> P
     return Page(items, write(place(items[-1])) if len(rows) > limit else None)
 
 
+def page_of_parts(
+    rows: Sequence[Item], limit: int, place: Callable[[Item], object], parts: Callable[[Item], int], most: int
+) -> Page[Item]:
+    """As `page`, of rows that end once they have `most` parts together: what comes behind them is on a next page, which
+    may be empty."""
+    is_cut = len(rows) > limit or sum(map(parts, rows)) >= most
+    items = list(rows[:limit])
+    return Page(items, write(place(items[-1])) if is_cut else None)
+
+
 def write(place: object) -> str:
     return urlsafe_b64encode(msgspec.msgpack.encode(place)).decode().rstrip("=")
 

@@ -176,7 +176,11 @@ class SpaceCountsOut(Struct, frozen=True):
     time_zone: Annotated[str, about("IANA name of the time zone of the buckets.", "Europe/Berlin")]
     resolution: Annotated[
         str,
-        about("`event`: `min` and `max` are exact; `15m`: they are taken at the ends of quarter-hours.", "event"),
+        about(
+            "`event`: `min` and `max` are exact; `15m`: they are taken at the ends of quarter-hours. At `15m`, where an "
+            "event falls exactly on the start of a quarter-hour, they may include the value from just before it.",
+            "event",
+        ),
     ]
     buckets: Annotated[list[BucketOut], about("The buckets in time order.")]
 
