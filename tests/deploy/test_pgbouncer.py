@@ -5,17 +5,19 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import psycopg
 import pytest
 
 from headcount.app import create_app
 from headcount.commands.session import connected, in_one_line
+from headcount.database import pool
 from headcount.database.migrate import migrate
-from headcount.database.pool import Database
+from headcount.database.pool import Database, session_options
 from headcount.http.asgi import App
 from headcount.http.auth import digest_of, make_token
 from headcount.settings import Settings
-from headcount.wire.problems import SchemaMismatch
+from headcount.wire.problems import SchemaMismatch, problem_of
 from tests.commands.support import PATIENCE, answers, free_port, running
 from tests.deploy.apps import living
 from tests.deploy.pgbouncer import pgbouncer
@@ -107,6 +109,25 @@ async def test_a_limited_token_reaches_no_further_on_anybody_s_session(pooler: s
         assert all({"mine", "yours"} <= spaces for spaces in seen[::2])
 
 
+async def test_a_transaction_that_stands_still_is_ended(pooler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.2)
+    database = Database(Settings(database_url=f"postgresql://headcount_service@{pooler}", pooled=True))
+
+    async def stand_still(token: str | None) -> None:
+        async with database.transaction(token) as connection:
+            await asyncio.sleep(2)
+            await connection.fetchval("select 1")
+
+    async with database.opened():
+        for token in (None, "tok_1"):
+            with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as failed:
+                await stand_still(token)
+            assert problem_of(failed.value).kind.code == "unavailable"
+        left = await database.fetchrow("show idle_in_transaction_session_timeout")
+        assert left is not None
+        assert left[0] == "0"
+
+
 async def test_it_refuses_sessions_of_another_role(pooler: str) -> None:
     with pytest.raises(SchemaMismatch, match="alter role postgres set role = headcount_service"):
         async with living(pooled(pooler, "postgres")):
@@ -122,7 +143,7 @@ async def test_it_refuses_sessions_without_limits(pooler: str, cluster: Cluster)
 
 
 async def test_it_refuses_a_pooler_that_drops_what_it_is_not_told_of(cluster: Cluster) -> None:
-    dropped = "ignore_startup_parameters = role, jit, statement_timeout"
+    dropped = "ignore_startup_parameters = " + ", ".join(session_options(False, 30)["server_settings"])
     with pgbouncer(cluster, *USERS, more=dropped) as address:
         settings = Settings(database_url=f"postgresql://postgres@{address}", auth="off")
         with pytest.raises(SchemaMismatch, match="and not of headcount_service"):

@@ -145,7 +145,7 @@ async def test_its_pages_end_where_they_have_many_tries(
     pages: list[list[str]] = []
     after: dict[str, str] = {}
     while True:
-        page = body(await client.get("/v1/deliveries", params={"limit": limit} | after))
+        page = body(await client.get("/v1/deliveries", params={"limit": str(limit)} | after))
         pages.append([item["id"] for item in page["items"]])
         if page["next"] is None:
             break

@@ -65,9 +65,10 @@ async def test_its_pages_end_where_they_have_many_opening_hours(
     hours = [{"day": 0, "open": f"{hour:02}:00", "close": f"{hour:02}:30"} for hour in range(14)]
     for name, number in {"a": 4, "b": 0, "c": 6, "d": 14, "e": 3, "f": 0, "g": 9}.items():
         await put(client, f"spaces/{name}", opening_hours=hours[:number] or None)
-    pages, after = [], {}
+    pages: list[str] = []
+    after: dict[str, str] = {}
     while True:
-        page = body(await client.get("/v1/spaces", params={"limit": limit} | after))
+        page = body(await client.get("/v1/spaces", params={"limit": str(limit)} | after))
         pages.append("".join(space["id"] for space in page["items"]))
         if page["next"] is None:
             break

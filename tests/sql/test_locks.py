@@ -2,15 +2,24 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
-from headcount.database import calls
+from headcount.app import create_app
+from headcount.commands.session import open_connection
+from headcount.database import calls, pool
+from headcount.database.plan_turns import Plans
+from headcount.database.pool import Database
+from headcount.settings import Settings
+from headcount.wire.messages.plan import SpaceIn
+from headcount.wire.problems import problem_of
+from tests.deploy.apps import living
 from tests.factories import NOON, apply_site, build_house, hear, listen, record, seconds
 from tests.notices.support import make_channel
 
@@ -256,3 +265,81 @@ async def test_a_refresh_in_a_dump_of_another_server_is_in_nobodys_way(connectio
     )
     await connection.execute("call core.refresh_rollups()")
     assert await connection.fetchval(REFRESHED) != before
+
+
+@pytest.mark.concurrency
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("holds", ["the floor plan", "an event"])
+async def test_a_process_that_stands_still_in_a_transaction_keeps_nobody_waiting(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch, holds: str, pooled: bool
+) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON - seconds(1), 1)])
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.5)
+    database = Database(Settings(database_url=database_url, pooled=pooled))
+    # there is no pooler that would make the sessions those of the service's role
+    database.checked = pooled
+
+    async def stand_still() -> None:
+        async with database.transaction(None) as frozen:
+            if holds == "an event":
+                await frozen.fetch(
+                    "select * from api.record_events(array['front'], array[$1]::timestamptz[], '{1}', '{0}')", NOON
+                )
+                await asyncio.wait_for(apply_site(connection, spaces=[{"id": "annex"}]), 60)
+            else:
+                await calls.put_space(frozen, "annex", SpaceIn())
+                await asyncio.wait_for(record(connection, [("front", NOON, 1)]), 60)
+            await frozen.fetchval("select 1")
+
+    async with database.opened():
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as failed:
+            await stand_still()
+        assert problem_of(failed.value).kind.code == "unavailable"
+        assert await calls.get_schema(database)
+    assert await connection.fetchval("select raw_count from api.get_count('house', $1)", NOON) == (
+        1 if holds == "an event" else 2
+    )
+
+
+@pytest.mark.concurrency
+async def test_a_service_that_stood_still_in_a_transaction_answers_503_and_goes_on(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def stand_still(_self: Plans, *, is_limited: bool) -> Iterator[None]:
+        time.sleep(2)
+        yield
+
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.5)
+    app = create_app(Settings(database_url=database_url, auth="off", jobs=False, send_notices=False))
+    async with living(app) as client:
+        with monkeypatch.context() as frozen:
+            frozen.setattr(Plans, "work", stand_still)
+            told = await client.put("/v1/spaces/annex", json={})
+            assert (told.status_code, told.json()["code"]) == (503, "unavailable")
+        assert (await client.put("/v1/spaces/annex", json={})).status_code == 201
+
+
+@pytest.mark.concurrency
+async def test_sessions_of_the_service_and_of_commands_notice_clients_that_are_gone(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    service = await asyncpg.connect(database_url, **pool.session_options(False, 30))
+    command = await open_connection(database_url)
+    try:
+        for session, seconds_idle in ((service, "10s"), (command, "1min")):
+            rows = await session.fetch(
+                "select name, current_setting(name) as value from pg_settings "
+                "where name like 'tcp%' or name like 'idle_in%'"
+            )
+            assert {row["name"]: row["value"] for row in rows} == {
+                "idle_in_transaction_session_timeout": seconds_idle,
+                "tcp_keepalives_count": "3",
+                "tcp_keepalives_idle": "10",
+                "tcp_keepalives_interval": "5",
+                "tcp_user_timeout": "20000",
+            }
+    finally:
+        await service.close()
+        await command.close()

@@ -21,6 +21,8 @@ from headcount.settings import Settings, SettingsRefused
 from headcount.wire.problems import Problem, SchemaMismatch, problem_of
 
 CONNECT_SECONDS = 10.0
+# As IDLE_SECONDS of the service: a command decodes files between two statements.
+IDLE_SECONDS = 60.0
 
 Result = TypeVar("Result")
 
@@ -51,7 +53,7 @@ def without_password(url: str) -> str:
 async def open_connection(url: str, command_seconds: float | None = None, pooled: bool = False) -> asyncpg.Connection:
     """A connection as the service's role. By default a statement may take as long as it likes."""
     return await asyncpg.connect(
-        url, timeout=CONNECT_SECONDS, command_timeout=command_seconds, **session_options(pooled, 0)
+        url, timeout=CONNECT_SECONDS, command_timeout=command_seconds, **session_options(pooled, 0, IDLE_SECONDS)
     )
 
 

@@ -24,7 +24,8 @@ MINIMUM_TIMESCALEDB = (2, 23)
 LOCK_KEY = 0x68656164636F756E  # "headcoun": one migrator at a time in one database
 # Waiting longer for a table would make everybody who wants to read it queue behind us.
 SETTINGS = """
-set search_path = public; set timezone = 'UTC'; set statement_timeout = 0; set local lock_timeout = '10s'
+set search_path = public; set timezone = 'UTC'; set statement_timeout = 0; set local lock_timeout = '10s';
+set local idle_in_transaction_session_timeout = '60s'
 """
 # With this code an SQL file warns of what the administrator has to know or do.
 TO_BE_TOLD = "01HC0"

@@ -45,6 +45,15 @@ PREVIEW_IS_BUSY = (
     "A dry run may take {seconds} seconds, and this one would need longer. Nothing was changed. "
     "Try again when less is going on, or ask about fewer changes at once."
 )
+# Whoever stands still within a transaction keeps its locks from everybody; none of ours waits for anything but us.
+IDLE_SECONDS = 10.0
+# So does a session whose client is out of reach, until the server notices.
+KEEPALIVES = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
 # Between two looks at what /metrics shows of it.
 GLANCE_SECONDS = 5.0
 # Between the beginnings of two looks at whether there is a database to speak to.
@@ -64,8 +73,10 @@ log = logging.getLogger("headcount.db")
 Found = TypeVar("Found")
 
 
-def session_options(pooled: bool, statement_seconds: float) -> dict[str, Any]:
+def session_options(pooled: bool, statement_seconds: float, idle_seconds: float | None = None) -> dict[str, Any]:
     """What asyncpg is told of our sessions; with statement_seconds 0 a statement may take as long as it likes.
+
+    A session that is idle in a transaction for idle_seconds (IDLE_SECONDS) is ended.
 
     Through a pooler the next transaction may be on another session: nothing can be set for longer than that, and
     statements cannot be prepared. What it passes on is the zone and the name; the rest is what the role that logs in
@@ -78,15 +89,26 @@ def session_options(pooled: bool, statement_seconds: float) -> dict[str, Any]:
         "role": ROLE,
         # Statements over many chunks are estimated high and would spend their time in compiling.
         "jit": "off",
-        "statement_timeout": str(int(statement_seconds * 1000)),
+        "statement_timeout": _milliseconds(statement_seconds),
+        "idle_in_transaction_session_timeout": _milliseconds(IDLE_SECONDS if idle_seconds is None else idle_seconds),
+        **KEEPALIVES,
     }
     return {"server_settings": passed_on | own}
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(int(seconds * 1000))
 
 
 SESSION = """
 select
   current_user as role, session_user as login, current_setting('jit') as jit,
   extract(epoch from current_setting('statement_timeout')::interval)::double precision as statement_seconds
+"""
+
+
+IDLE_AND_TOKEN = """
+select set_config('idle_in_transaction_session_timeout', $1, true), set_config('headcount.token', $2, true)
 """
 
 
@@ -337,7 +359,10 @@ class Database:
     async def transaction(self, token: str | None) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """A transaction; with a token, one that reaches only what the token does (10_core/20_plan/reach.sql)."""
         async with self._connection() as connection, connection.transaction():
-            if token:
+            if self.settings.pooled:
+                # session_options could not
+                await connection.execute(IDLE_AND_TOKEN, _milliseconds(IDLE_SECONDS), token or "")
+            elif token:
                 await connection.execute("select set_config('headcount.token', $1, true)", token)
             yield connection
 

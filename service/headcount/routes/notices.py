@@ -87,9 +87,7 @@ async def list_deliveries(
     A page may have fewer items than `limit`; `next` says whether there are more.
     """
     before = paging.read(params.after, int) if params.after else None
-    rows = await calls.list_deliveries(
-        session, params.channel, params.state, before, params.limit + 1, MAX_PAGE_TRIES
-    )
+    rows = await calls.list_deliveries(session, params.channel, params.state, before, params.limit + 1, MAX_PAGE_TRIES)
     return paging.page_of_parts(
         rows, params.limit, lambda delivery: int(delivery.id), lambda delivery: len(delivery.tries), MAX_PAGE_TRIES
     )

@@ -72,6 +72,7 @@ SQLSTATES = {
     "23P01": "conflict",
     "08": "unavailable",
     "25006": "unavailable",  # a standby, after a failover
+    "25P03": "unavailable",  # we stood still within a transaction
     "28": "unavailable",
     "3D000": "unavailable",
     "40001": "unavailable",

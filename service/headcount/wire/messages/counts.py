@@ -177,8 +177,8 @@ class SpaceCountsOut(Struct, frozen=True):
     resolution: Annotated[
         str,
         about(
-            "`event`: `min` and `max` are exact; `15m`: they are taken at the ends of quarter-hours. At `15m`, where an "
-            "event falls exactly on the start of a quarter-hour, they may include the value from just before it.",
+            "`event`: `min` and `max` are exact; `15m`: they are taken at the ends of quarter-hours. At `15m`, where "
+            "an event falls exactly on the start of a quarter-hour, they may include the value from just before it.",
             "event",
         ),
     ]
