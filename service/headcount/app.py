@@ -18,6 +18,7 @@ from headcount.http.inputs import DEFAULTS
 from headcount.http.openapi import Document
 from headcount.http.rate_limits import Limiter
 from headcount.http.services import Services
+from headcount.ingest import sites
 from headcount.ingest.heartbeats import Heartbeats
 from headcount.ingest.writer import Writer
 from headcount.live.feed import Live
@@ -30,6 +31,7 @@ from headcount.sensors.outages import Jobs
 from headcount.settings import Settings
 from headcount.uptime.reports import Reports
 from headcount.wire.bodies import Bodies
+from headcount.wire.shares import Places
 from headcount.wire.threads import WorkerThreads
 
 
@@ -126,6 +128,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
         reader=Reader(database, metrics),
         sensors=Sensors(),
         bodies=bodies,
+        site_places=Places(sites.LARGE, sites.LARGE_OF_A_CLIENT, "large floor plans"),
         worker_threads=worker_threads,
         metrics=metrics,
         document=Document(),

@@ -24,7 +24,9 @@ from headcount.settings import Settings
 from headcount.wire import threads
 from headcount.wire.access import EVERYTHING
 from headcount.wire.bodies import MAX_BODY, MAX_PLAN_BODY, Bodies, decode_bytes
+from headcount.wire.messages.plan import SiteIn
 from headcount.wire.problems import Problem
+from headcount.wire.shares import Place, Places
 from headcount.wire.threads import WorkerThreads
 from tests.http import body, event, problem
 from tests.http.guarded import Headers, new_token, token_id
@@ -33,6 +35,11 @@ from tests.http.streams import PATIENCE, client_of
 Result = TypeVar("Result")
 JSON = {"content-type": "application/json"}
 GZIP = {"content-encoding": "gzip"}
+
+
+async def decode_site(request: HttpRequest) -> SiteIn:
+    return await decoding.decode_site(request, Place(Places(1, 1, "floor plans"), None))
+
 
 LIMITS = {
     ("PUT", "/v1/spaces/room"): 64 * 1024,
@@ -177,7 +184,7 @@ KINDS: dict[str, tuple[Callable[[HttpRequest], Awaitable[Any]], bytes, bytes]] =
         packed_text("id") + packed_text("a"),
     ),
     "heartbeats": (decoding.decode_heartbeats, packed_map(dpu=packed_text("a")), b""),
-    **{kind: (decoding.decode_site, packed_map(id=packed_text("a")), b"") for kind in ("spaces", "placements")},
+    **{kind: (decode_site, packed_map(id=packed_text("a")), b"") for kind in ("spaces", "placements")},
 }
 JSON_ITEMS = {
     "zeros": b"0",
@@ -219,7 +226,12 @@ def many_small_things() -> Iterator[Any]:
     for kind, encode in (("application/json", msgspec.json.encode), ("application/msgpack", msgspec.msgpack.encode)):
         for number, hours in ((1_000, 45), (45, 1_000), (1, 45_000)):
             made = partial(site_of, number, hours, encode)
-            yield pytest.param(decoding.decode_site, kind, made, id=f"{number} spaces, {hours} hours, {kind}")
+            yield pytest.param(
+                decode_site,
+                kind,
+                made,
+                id=f"{number} spaces, {hours} hours, {kind}",
+            )
 
 
 @pytest.mark.parametrize(("decode", "kind", "made"), list(many_small_things()))
@@ -251,14 +263,14 @@ async def test_a_large_floor_plan_is_decoded_thing_by_thing(
     monkeypatch.setattr(sites, "decode_bytes", note)
     kind = "application/json" if encode is msgspec.json.encode else "application/msgpack"
     content = site_of(1_000, 45, encode)
-    site = await decoding.decode_site(request_of(app, content, kind))
+    site = await decode_site(request_of(app, content, kind))
     assert msgspec.to_builtins(site)["spaces"] == msgspec.json.decode(site_of(1_000, 45, msgspec.json.encode))["spaces"]
     whole, *parts = decoded
     assert whole == len(content)
     assert len(parts) == 1_000
     assert max(parts) < MAX_PLAN_BODY
     with pytest.raises(Problem, match=r"`spaces\[0\]` has more than 65536 bytes"):
-        await decoding.decode_site(request_of(app, site_of(1, 45_000, encode), kind))
+        await decode_site(request_of(app, site_of(1, 45_000, encode), kind))
 
 
 @pytest.mark.parametrize("encode", [msgspec.json.encode, msgspec.msgpack.encode])
@@ -278,10 +290,10 @@ async def test_what_is_wrong_in_a_large_floor_plan_is_named_as_in_a_small_one(
         said = []
         for dpus in ([], [{"id": f"d{number}", "name": "x" * 200} for number in range(500)]):
             with pytest.raises(Problem) as raised:
-                await decoding.decode_site(request_of(app, encode({"spaces": spaces, "dpus": dpus}), kind))
+                await decode_site(request_of(app, encode({"spaces": spaces, "dpus": dpus}), kind))
             said.append((raised.value.kind.code, raised.value.detail, raised.value.errors))
         assert said[0] == said[1]
-    site = await decoding.decode_site(request_of(app, encode({"spaces": good}), kind))
+    site = await decode_site(request_of(app, encode({"spaces": good}), kind))
     assert [space.id for space in site.spaces] == [space["id"] for space in good]
 
 

@@ -1,21 +1,27 @@
 """Changes of the floor plan: one at a time, for a moment, and then a rest; whoever stores events goes first."""
 
 import asyncio
+import gzip
+import itertools
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
+import httpx
 import pytest
 
 from headcount.app import create_app
 from headcount.database.plan_turns import LONGEST_REST_SECONDS, OWED_SECONDS, REST, REST_OF_LIMITED, Plans
+from headcount.http.asgi import App
 from headcount.ingest import rejected
 from headcount.settings import Settings
 from headcount.wire.problems import Problem
+from headcount.wire.shares import Places
 from tests.factories import apply_site
 from tests.http import Json, body, event, problem
-from tests.http.guarded import guarded, new_token, token_id
-from tests.http.streams import client_of
+from tests.http.guarded import Headers, guarded, new_token, token_id
+from tests.http.streams import PATIENCE, client_of
 from tests.http.test_shares import count_waiting, until_waiting
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -279,3 +285,69 @@ async def test_where_a_later_part_fails_the_answer_is_what_became_of_those_befor
         problem(again, 503, "unavailable")
         rest = body(await client.post("/v1/rejected/rerun", json={"after": found["next"]}, headers=token))
         assert (rest["accepted"], rest["next"]) == (3, None)
+
+
+LARGE_SITE = json.dumps({"spaces": [{"id": f"s{number}", "name": "x" * 200} for number in range(300)]}).encode()
+SMALL_SITE = b'{"spaces":[{"id":"small"}]}'
+GZIP = {"content-encoding": "gzip"}
+
+
+async def until_held(app: App, number: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        for _ in itertools.count():
+            if app.services.site_places.held == number:
+                return
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("dry", ["", "?dry_run=true"])
+async def test_large_floor_plans_have_one_place_of_a_client_and_four_of_all_until_they_are_applied(
+    connection: asyncpg.Connection, database_url: str, dry: str
+) -> None:
+    tokens = [await new_token(connection) for _ in range(5)]
+    app = create_app(Settings(database_url=database_url, jobs=False))
+    # nobody looks into what has no place
+    unread, packed = b"[" * 70_000, gzip.compress(LARGE_SITE)
+    async with app.lifespan(), client_of(app) as client:
+
+        def send(token: Headers, content: bytes, **more: str) -> asyncio.Task[httpx.Response]:
+            return asyncio.create_task(client.put(f"/v1/site{dry}", content=content, headers=token | more))
+
+        async with app.services.database.plans.turn("somebody"):
+            applied = [send(tokens[0], packed, **GZIP)]
+            await until_held(app, 1)
+            problem(await send(tokens[0], unread), 429, "rate_limited")
+            refused = problem(await send(tokens[0], gzip.compress(unread), **GZIP), 429, "rate_limited")
+            assert "large floor plans" in refused["detail"]
+            applied.append(send(tokens[0], gzip.compress(SMALL_SITE), **GZIP))
+            applied += [send(token, LARGE_SITE) for token in tokens[1:4]]
+            await until_held(app, 4)
+            problem(await send(tokens[4], unread), 503, "unavailable")
+            gone = applied.pop()
+            gone.cancel()
+            await until_held(app, 3)
+            problem(await send(tokens[4], unread), 422, "invalid")
+            await until_held(app, 3)
+        assert [(await sent).status_code for sent in applied] == [200] * 4
+        await until_held(app, 0)
+        body(await send(tokens[0], packed, **GZIP))
+
+
+async def test_large_floor_plans_of_nobody_have_four_places(database_url: str) -> None:
+    app = create_app(Settings(database_url=database_url, auth="off", jobs=False, send_notices=False))
+    async with app.lifespan(), client_of(app) as client:
+        async with app.services.database.plans.turn(None):
+            applied = [asyncio.create_task(client.put("/v1/site", content=LARGE_SITE)) for _ in range(4)]
+            await until_held(app, 4)
+            problem(await client.put("/v1/site", content=LARGE_SITE), 503, "unavailable")
+        assert [(await sent).status_code for sent in applied] == [200] * 4
+
+
+def test_a_place_that_is_taken_after_its_call_has_ended_is_nobodys() -> None:
+    places = Places(1, 1, "floor plans")
+    with places.one("one") as place:
+        place.take()
+        place.take()
+        assert places.held == 1
+    place.take()
+    assert (places.held, places.of_client.held) == (0, {})

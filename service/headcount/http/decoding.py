@@ -27,6 +27,7 @@ from headcount.wire.messages.events import RerunIn, RerunQuery
 from headcount.wire.messages.plan import SiteIn
 from headcount.wire.messages.uptime import ReportIn
 from headcount.wire.problems import Problem
+from headcount.wire.shares import Place
 
 Sent = TypeVar("Sent", formats.EventBatch, PollBatch)
 
@@ -65,10 +66,11 @@ async def decode_heartbeats(request: HttpRequest) -> heartbeats.HeartbeatBatch:
     )
 
 
-async def decode_site(request: HttpRequest) -> SiteIn:
-    """The body of PUT /v1/site. Raises Problem (413) before objects are made of far more things than it can have."""
+async def decode_site(request: HttpRequest, place: Place) -> SiteIn:
+    """The body of PUT /v1/site, which takes the place if it is large. Raises Problem (413) before objects are made of
+    far more things than it can have."""
     format = media_type(request)
-    return await read_body(request, lambda body: decode_site_bytes(body, format))
+    return await read_body(request, lambda body: decode_site_bytes(body, format, place))
 
 
 async def decode_rerun(request: HttpRequest) -> RerunIn:

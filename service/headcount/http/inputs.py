@@ -5,7 +5,7 @@ Each is made from the one before it, so that no two could be made at once: for s
 tasks, which makes a request cost a third more (docs/explanation/decisions.md).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any, Protocol, TypeVar
 
 from litestar.di import NamedDependency, Provide
@@ -17,12 +17,13 @@ from headcount.database.pool import Client
 from headcount.database.replica import ReplicaSession
 from headcount.http.auth import charge
 from headcount.http.decoding import admit
-from headcount.http.requests import HttpRequest, decode, query
+from headcount.http.requests import HttpRequest, client_of, decode, query
 from headcount.http.services import Services, services
 from headcount.http.sessions import database, database_of_token, plan_database, reading
 from headcount.ingest.backpressure import Intake
 from headcount.wire.bodies import MAX_PLAN_BODY
 from headcount.wire.messages.base import ID_PATTERN, NoQuery
+from headcount.wire.shares import Place, Places
 
 
 class Counted(Protocol):
@@ -76,6 +77,18 @@ def content_of(read: Callable[[HttpRequest], Awaitable[object]]) -> Provide:
 
     async def provide(request: HttpRequest, session: NamedDependency[Any]) -> Any:
         return await read(request)
+
+    return Provide(provide)
+
+
+def placed_content_of(
+    places_of: Callable[[Services], Places], read: Callable[[HttpRequest, Place], Awaitable[object]]
+) -> Provide:
+    """As content_of, with a place that `read` may take. It is free again when the call has ended."""
+
+    async def provide(request: HttpRequest, session: NamedDependency[Any]) -> AsyncIterator[Any]:
+        with places_of(services(request)).one(client_of(request)) as place:
+            yield await read(request, place)
 
     return Provide(provide)
 

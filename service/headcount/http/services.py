@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # they are made of what reaches them through here
     from headcount.sensors.listing import Sensors
     from headcount.uptime.reports import Reports
     from headcount.wire.bodies import Bodies
+    from headcount.wire.shares import Places
     from headcount.wire.threads import WorkerThreads
 
 
@@ -40,6 +41,7 @@ class Services:
     reader: Reader
     sensors: Sensors
     bodies: Bodies
+    site_places: Places
     worker_threads: WorkerThreads
     metrics: Metrics
     document: Document

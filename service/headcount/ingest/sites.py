@@ -10,11 +10,15 @@ from msgspec import UNSET
 from headcount.wire.bodies import MAX_PLAN_BODY, decode_bytes, first_items
 from headcount.wire.messages.plan import SiteDoorwayIn, SiteDpuIn, SiteIn, SitePlacementIn, SiteSpaceIn
 from headcount.wire.problems import Problem
+from headcount.wire.shares import Place
 from headcount.wire.threads import breathe
 
 MAX_ITEMS = 1_000
-# Bodies that are decoded at once.
+# Bodies that are decoded at once. A larger one can take 30 MB as long as it waits for the floor plan and is applied:
+# so many of them are in the process at a time, of one client and of all.
 SMALL_BYTES = 64 * 1024
+LARGE_OF_A_CLIENT = 1
+LARGE = 4
 
 
 class SiteShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,15 +38,16 @@ KINDS: dict[str, type[msgspec.Struct]] = {
 }
 
 
-def decode_site_bytes(body: bytes, format: str) -> SiteIn:
+def decode_site_bytes(body: bytes, format: str, place: Place) -> SiteIn:
     """The body of PUT /v1/site. Raises Problem (413) before objects are made of far more things than it can have.
 
-    A large one is decoded thing by thing: others have their turn between them.
+    A large one takes the place, and is decoded thing by thing: others have their turn between them.
     """
     if len(body) <= SMALL_BYTES:
         site = decode_bytes(body, SiteIn, format)
         check_size(site)
         return site
+    place.take()
     shape = decode_bytes(body, SiteShape, format)
     packed = {kind: getattr(shape, kind) for kind in KINDS}
     parts = {kind: first_items(some, MAX_ITEMS + 1, format, kind) for kind, some in packed.items() if some}

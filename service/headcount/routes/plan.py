@@ -13,7 +13,7 @@ from headcount.database.pool import Bounded, Client
 from headcount.database.previews import preview
 from headcount.http.answers import Answer, nothing
 from headcount.http.decoding import decode_site
-from headcount.http.inputs import PLAN_SESSION, DoorwayId, DpuId, SpaceId, body_of, content_of, query_of
+from headcount.http.inputs import PLAN_SESSION, DoorwayId, DpuId, SpaceId, body_of, placed_content_of, query_of
 from headcount.http.openapi import described
 from headcount.http.requests import HttpRequest
 from headcount.http.sessions import database, preview_database
@@ -259,7 +259,11 @@ async def undo_placement(
 
 @put(
     "/v1/site",
-    dependencies={"params": query_of(DryRunQuery), "session": PLAN_SESSION, "content": content_of(decode_site)},
+    dependencies={
+        "params": query_of(DryRunQuery),
+        "session": PLAN_SESSION,
+        "content": placed_content_of(lambda all: all.site_places, decode_site),
+    },
     opt=described(404, 409, scope="admin"),
 )
 async def apply_site(

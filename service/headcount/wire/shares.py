@@ -6,6 +6,7 @@ apart: what holds for all together holds.
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from weakref import WeakValueDictionary
@@ -56,6 +57,60 @@ class ClientQuota:
             self.held[client] = held
         else:
             self.held.pop(client, None)
+
+
+class Places:
+    """For what takes much memory as long as it lasts: so many places for all, and so many for each client.
+
+    Nobody waits for one. They can be taken by any thread.
+    """
+
+    def __init__(self, most: int, most_of_a_client: int, what: str) -> None:
+        self.most = most
+        self.what = what
+        self.held = 0
+        self.of_client = ClientQuota(most_of_a_client, what)
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def one(self, client: str | None) -> Iterator["Place"]:
+        """For one call, which may take it: what it took is free again when it has ended."""
+        place = Place(self, client)
+        try:
+            yield place
+        finally:
+            place.leave()
+
+
+class Place:
+    def __init__(self, places: Places, client: str | None) -> None:
+        self.places = places
+        self.client = client
+        self.is_taken = False
+        self.is_over = False
+
+    def take(self) -> None:
+        """Raises Problem: 429 where the client has its part, 503 where nothing is free."""
+        places = self.places
+        with places.lock:
+            # a thread goes on for a while when whoever asked has gone away
+            if self.is_taken or self.is_over:
+                return
+            places.of_client.check(self.client)
+            if places.held >= places.most:
+                raise Problem("unavailable", f"Too many {places.what} are under way. Nothing was stored; try again.")
+            places.of_client.add(self.client, 1)
+            places.held += 1
+            self.is_taken = True
+
+    def leave(self) -> None:
+        places = self.places
+        with places.lock:
+            self.is_over = True
+            if self.is_taken:
+                self.is_taken = False
+                places.of_client.add(self.client, -1)
+                places.held -= 1
 
 
 class OwnTurns:
