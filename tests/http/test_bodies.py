@@ -1,10 +1,12 @@
 """What one client's bodies may take: memory, time of the event loop, and what they leave to others."""
 
 import asyncio
+import gc
 import gzip
 import itertools
 import threading
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -488,3 +490,29 @@ async def test_only_what_is_read_in_no_time_is_read_by_the_event_loop(
         events = [event(sequence=place) for place in range(number)]
         assert body(await client.post("/v1/events", json={"events": events}))["received"] == number
         assert bool(read) is is_beside, number
+
+
+async def test_a_body_that_is_refused_is_gone_at_once() -> None:
+    """And not when garbage is collected, by when there may be a hundred of them."""
+
+    class Inflated:
+        pass
+
+    made: list[weakref.ref[Inflated]] = []
+
+    def refuse() -> None:
+        inflated = Inflated()
+        made.append(weakref.ref(inflated))
+        raise Problem("rate_limited", "Later.")
+
+    worker_threads = WorkerThreads()
+    gc.disable()
+    try:
+        async with worker_threads.lifespan(None):
+            with suppress(Problem):
+                await worker_threads.run("one", refuse)
+            async with asyncio.timeout(PATIENCE):
+                await worker_threads.run("other", int)  # so that the thread has put it away
+        assert made[0]() is None
+    finally:
+        gc.enable()

@@ -87,7 +87,11 @@ class WorkerThreads:
             raise
         task = asyncio.create_task(self._work(client, turn, work, check))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            # else what it raises holds this frame, and this frame it: with a body, until garbage is collected
+            del task
 
     async def _work(
         self, client: str | None, turn: "Turn", work: Callable[[], Done], check: Callable[[], None]
