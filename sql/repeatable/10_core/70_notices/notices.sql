@@ -28,7 +28,7 @@ comment on function core.is_open(integer, timestamptz) is
 'Whether a space is open at an instant: by its opening hours or those of the nearest space above that has some, in the
 zone of whichever has them. Without any: open.
 
-By the rule of uptime (core.get_week): clock times that a change of the clocks repeats or skips are taken as they are
+By the rule of uptime (core.list_weeks): clock times that a change of the clocks repeats or skips are taken as they are
 shown.';
 
 create or replace function core.cancel_unsent(
