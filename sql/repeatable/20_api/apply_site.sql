@@ -9,6 +9,7 @@ declare
   v_many constant integer := 1000;
   v_now timestamptz;
   v_created jsonb;           -- a key for each id
+  v_is_plain boolean;        -- the new spaces can be added together
   v_changes text[];
   v_doorways text[];         -- those that changed
   v_dpu_id integer;
@@ -31,10 +32,17 @@ begin
 
   -- all spaces first, so that their order does not matter
   v_created := core.register_listed_spaces(site->'spaces', v_many);
+  v_is_plain := core.can_add_spaces(site->'spaces', v_created);
   kind := 'space';
-  for v_item, v_number in select o.item, o.number from core.list_spaces_in_order(site->'spaces') o loop
-    v_changes[v_number] := core.put_space(v_item->>'id', v_item, v_now, format('spaces[%s].', v_number));
-  end loop;
+  if not v_is_plain or exists (select from jsonb_array_elements(site->'spaces') i where not v_created ? (i->>'id')) then
+    for v_item, v_number in select o.item, o.number from core.list_spaces_in_order(site->'spaces') o loop
+      continue when v_is_plain and v_created ? (v_item->>'id');
+      v_changes[v_number] := core.put_space(v_item->>'id', v_item, v_now, format('spaces[%s].', v_number));
+    end loop;
+  end if;
+  if v_is_plain then
+    perform core.add_spaces(site->'spaces', v_created, v_now);
+  end if;
   for v_item, v_number in select l.item, l.number from core.list_items(site->'spaces') l loop
     id := v_item->>'id';
     change := case when v_created ? id then 'created' else v_changes[v_number] end;
@@ -77,11 +85,16 @@ begin
       coalesce((v_item->>'from')::timestamptz, v_now), (v_item->>'until')::timestamptz, v_place);
   end loop;
   v_rest := core.get_rests(v_dpus, v_during);
+  v_created := core.place_new_dpus(site->'placements', v_rest, v_now);
   for v_item, v_number in select l.item, l.number from core.list_items(site->'placements') l loop
     id := v_item->>'dpu';
     v_dpu_id := core.find_dpu(id);
-    change := core.place_listed_dpu(
-      v_dpu_id, v_item, v_rest[v_number + 1], v_now, format('placements[%s].', v_number));
+    if v_created ? id then
+      change := case when isempty(v_rest[v_number + 1]) then 'unchanged' else 'created' end;
+    else
+      change := core.place_listed_dpu(
+        v_dpu_id, v_item, v_rest[v_number + 1], v_now, format('placements[%s].', v_number));
+    end if;
     if change <> 'unchanged' then
       v_moved := v_moved || v_dpu_id;
     end if;

@@ -96,6 +96,108 @@ comment on function core.register_listed_spaces(jsonb, integer) is
 'Creates the spaces of a site that are not there yet, and returns an object with their ids as keys. many: from so many
 new rows on, the table is analyzed.';
 
+create or replace function core.can_add_spaces(
+  spaces jsonb,
+  created jsonb
+)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+  c_levels constant integer := core.get_most_levels();
+begin
+  if core.get_reach() is not null or created = '{}' then
+    return false;
+  end if;
+  return (
+    with recursive item as materialized (
+      select i.value as patch, i.value->>'id' as id, i.value->>'parent' as parent, created ? (i.value->>'id') as is_new
+      from jsonb_array_elements(spaces) i
+    ),
+    above as materialized (
+      select p.id, a.levels
+      from (select distinct i.parent as id from item i where i.is_new and not created ? i.parent) n
+      join core.space p on p.id = n.id
+      join (
+        select c.space_id, count(*) as levels
+        from core.list_above(array(
+          select s.space_id from item i join core.space s on s.id = i.parent
+          where i.is_new and not created ? i.parent)) c
+        group by c.space_id
+      ) a on a.space_id = p.space_id
+    ),
+    tree as (
+      select i.id, coalesce(a.levels, 0) + 1 as level
+      from item i
+      left join above a on a.id = i.parent
+      where i.is_new and (i.parent is null or a.id is not null)
+      union all
+      select i.id, t.level + 1 from tree t join item i on i.parent = t.id where i.is_new and t.level <= c_levels
+    )
+    select
+      count(*) = count(distinct i.id)
+      and not coalesce(bool_or((i.patch->>'retired')::boolean) filter (where i.is_new), false)
+      and not coalesce(
+        bool_or(i.parent is distinct from p.id) filter (where not i.is_new and i.patch ? 'parent'), false)
+      -- not there: the parent is unknown, or they lie in each other
+      and count(*) filter (where i.is_new) = (select count(*) from tree t where t.level <= c_levels)
+    from item i
+    left join core.space s on s.id = i.id and not i.is_new
+    left join core.space p on p.space_id = s.parent_id);
+end
+$$;
+comment on function core.can_add_spaces(jsonb, jsonb) is
+'Whether core.add_spaces can do what core.put_space would do for each of the new spaces of a site, since none is refused
+and no other space moves. created: as core.register_listed_spaces returned it.';
+
+create or replace function core.add_spaces(
+  spaces jsonb,
+  created jsonb,
+  recorded_at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+  v_spaces integer[];
+  v_ids text[];
+begin
+  with item as materialized (
+    select i.value as patch, i.value->>'id' as id
+    from jsonb_array_elements(spaces) i
+    where created ? (i.value->>'id')
+  ),
+  added as (
+    update core.space s
+    set name = i.patch->>'name', capacity = (i.patch->>'capacity')::integer,
+      opening_hours = nullif(i.patch->'opening_hours', 'null'),
+      parent_id = (select p.space_id from core.space p where p.id = i.patch->>'parent'),
+      offline_after_seconds = (i.patch->>'offline_after_seconds')::integer
+    from item i
+    where s.id = i.id
+    returning s.space_id, s.id, i.patch
+  ),
+  schedule as (
+    insert into core.schedule (space_id, time_zone, reset_at, recorded_at)
+    select a.space_id, a.patch->>'time_zone', a.patch->>'reset_at', add_spaces.recorded_at
+    from added a
+    where a.patch->>'time_zone' is not null or a.patch->>'reset_at' is not null
+  ),
+  changed as (
+    -- they have no doorway yet, so nobody else's count is concerned
+    insert into core.live_change (space_id) select a.space_id from added a
+  )
+  select array_agg(a.space_id), array_agg(a.id) into v_spaces, v_ids from added a;
+  perform core.note_change(spaces => v_spaces, ids => v_ids);
+end
+$$;
+comment on function core.add_spaces(jsonb, jsonb, timestamptz) is
+'Gives the new spaces of a site what they say, all at once. Parameters as core.can_add_spaces, which has to be true.';
+
 create or replace function core.register_listed_dpus(
   dpus jsonb,
   many integer,
@@ -148,6 +250,77 @@ $$;
 comment on function core.get_rests(text[], tstzrange[]) is
 'What is left of the periods of placements of DPUs, given as parallel arrays, where a later one of the same DPU takes
 the place of an earlier one.';
+
+create or replace function core.place_new_dpus(
+  placements jsonb,
+  rests tstzmultirange[],
+  recorded_at timestamptz,
+  out placed jsonb
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+  v_events_from timestamptz := (select s.events_from from core.rollup_state s);
+begin
+  placed := '{}';
+  -- as core.check_cut: where it may refuse one, each has to be looked at in its turn
+  if core.get_reach() is not null or exists (
+    select
+    from unnest(rests) as r
+    cross join lateral unnest(r) as d
+    cross join lateral unnest(array[lower(d), upper(d)]) as b (at)
+    where not (b.at is null or b.at = public.time_bucket(interval '15 minutes', b.at) or b.at >= v_events_from))
+  then
+    return;
+  end if;
+  with item as materialized (
+    select
+      d.dpu_id, d.id, w.doorway_id,
+      (case when w.side_a_id is not distinct from m.space_id then 1 else 2 end)::smallint as mounted_side,
+      rests[l.number + 1] as rest, l.number
+    from core.list_items(placements) l
+    join core.dpu d on d.id = l.item->>'dpu'
+    left join core.doorway w on w.id = l.item->>'doorway'
+    left join core.space m on m.id = l.item->>'mounted_in'
+  ),
+  fresh as materialized (
+    select i.dpu_id, min(i.id) as id
+    from item i
+    where not exists (select from core.placement p where p.dpu_id = i.dpu_id and p.superseded_at is null)
+    group by i.dpu_id
+    having count(i.doorway_id) = count(*)
+  ),
+  part as materialized (
+    select i.dpu_id, i.doorway_id, i.mounted_side, r.during, i.number
+    from fresh f
+    join item i on i.dpu_id = f.dpu_id
+    cross join lateral unnest(i.rest) as r (during)
+  ),
+  change as (
+    insert into core.placement_change (dpu_id, during, recorded_at)
+    select p.dpu_id, p.during, place_new_dpus.recorded_at from part p order by p.number, p.during
+    returning change_id, dpu_id, during
+  ),
+  added as (
+    insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at, change_id)
+    select p.dpu_id, p.doorway_id, p.mounted_side, p.during, place_new_dpus.recorded_at, c.change_id
+    from change c
+    join part p on p.dpu_id = c.dpu_id and p.during = c.during
+    order by c.change_id
+  ),
+  changed as (
+    insert into core.live_change (space_id)
+    select distinct b.space_id from part p join core.boundary b on b.doorway_id = p.doorway_id
+  )
+  select coalesce(jsonb_object_agg(f.id, null), '{}') into placed from fresh f;
+end
+$$;
+comment on function core.place_new_dpus(jsonb, tstzmultirange[], timestamptz) is
+'Records the placements of those DPUs of a site that are placed nowhere yet, all at once, and returns an object with
+their ids as keys. None on behalf of a limited token, or where one of all might be refused. rests: as core.get_rests.
+The caller has found doorways and sides (core.find_mounting).';
 
 create or replace function core.place_listed_dpu(
   dpu_id integer,

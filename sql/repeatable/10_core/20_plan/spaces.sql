@@ -272,7 +272,8 @@ begin
     end if;
   elsif patch ? 'parent' then
     v_parent_id := core.refer_to_space(patch->>'parent', place || 'parent');
-    if v_parent_id in (select core.list_subtree(space.space_id)) then
+    -- upwards: a building has more below it than above
+    if space.space_id in (select a.above_id from core.list_above(array[v_parent_id]) a) then
       perform core.refuse(
         422, format('%s lies within %s.', quote_literal(patch->>'parent'), quote_literal(space.id)),
         place || 'parent', 'The parent must not be the space itself or one below it.');
