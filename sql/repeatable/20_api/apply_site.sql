@@ -5,8 +5,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  -- so many new rows have a table analyzed at once: sessions plan for tables as they are
-  v_many constant integer := 1000;
   v_now timestamptz;
   v_created jsonb;           -- a key for each id
   v_is_plain boolean;        -- the new spaces can be added together
@@ -31,10 +29,11 @@ begin
   perform core.check_room(site->'spaces');
 
   -- all spaces first, so that their order does not matter
-  v_created := core.register_listed_spaces(site->'spaces', v_many);
+  v_created := core.register_listed_spaces(site->'spaces');
   v_is_plain := core.can_add_spaces(site->'spaces', v_created);
   kind := 'space';
-  if not v_is_plain or exists (select from jsonb_array_elements(site->'spaces') i where not v_created ? (i->>'id')) then
+  if exists (
+    select from jsonb_array_elements(site->'spaces') i where not v_is_plain or not v_created ? (i->>'id')) then
     for v_item, v_number in select o.item, o.number from core.list_spaces_in_order(site->'spaces') o loop
       continue when v_is_plain and v_created ? (v_item->>'id');
       v_changes[v_number] := core.put_space(v_item->>'id', v_item, v_now, format('spaces[%s].', v_number));
@@ -58,9 +57,9 @@ begin
     end if;
     return next;
   end loop;
-  perform core.rebuild_boundary(array(select d.doorway_id from core.doorway d where d.id = any (v_doorways)));
+  perform core.rebuild_listed_boundary(v_doorways);
 
-  v_created := core.register_listed_dpus(site->'dpus', v_many);
+  v_created := core.register_listed_dpus(site->'dpus');
   kind := 'dpu';
   for v_item, v_number in select l.item, l.number from core.list_items(site->'dpus') l loop
     id := v_item->>'id';
@@ -85,7 +84,7 @@ begin
       coalesce((v_item->>'from')::timestamptz, v_now), (v_item->>'until')::timestamptz, v_place);
   end loop;
   v_rest := core.get_rests(v_dpus, v_during);
-  v_created := core.place_new_dpus(site->'placements', v_rest, v_now);
+  v_created := case when v_rest is not null then core.place_new_dpus(site->'placements', v_rest, v_now) end;
   for v_item, v_number in select l.item, l.number from core.list_items(site->'placements') l loop
     id := v_item->>'dpu';
     v_dpu_id := core.find_dpu(id);
@@ -100,11 +99,7 @@ begin
     end if;
     return next;
   end loop;
-  perform core.rederive_offline_after(v_moved);
-  perform core.rederive_changed();
-  if cardinality(v_moved) >= v_many then
-    analyze core.doorway, core.boundary, core.placement, core.live_space, core.live_flow;
-  end if;
+  perform core.rederive_site(v_moved);
 end
 $$;
 comment on function api.apply_site(jsonb) is

@@ -64,9 +64,24 @@ $$;
 comment on function core.list_spaces_in_order(jsonb) is
 'The spaces of a site and their places in the list, from 0, in the order in which they can be changed: parents first.';
 
+create or replace function core.is_grown(
+  relation regclass,
+  added bigint
+)
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return added >= 100 and added > (select c.reltuples / 5 from pg_class c where c.oid = relation);
+end
+$$;
+comment on function core.is_grown(regclass, bigint) is
+'Whether so many rows were added to a table that it has to be analyzed at once: sessions plan for tables as they are. A
+part of a large site adds little to what is there, and autovacuum comes soon.';
+
 create or replace function core.register_listed_spaces(
   spaces jsonb,
-  many integer,
   out created jsonb
 )
 language plpgsql volatile
@@ -86,15 +101,35 @@ begin
     returning id
   )
   select coalesce(jsonb_object_agg(a.id, null), '{}'), count(*) into created, v_count from added a;
-  if v_count >= many then
+  if core.is_grown('core.space', v_count) then
     analyze core.space;
   end if;
   perform core.note_change(ids => (select array_agg(k) from jsonb_object_keys(created) k));
 end
 $$;
-comment on function core.register_listed_spaces(jsonb, integer) is
-'Creates the spaces of a site that are not there yet, and returns an object with their ids as keys. many: from so many
-new rows on, the table is analyzed.';
+comment on function core.register_listed_spaces(jsonb) is
+'Creates the spaces of a site that are not there yet, and returns an object with their ids as keys.';
+
+create or replace function core.list_levels(spaces text[])
+returns table (id text, levels bigint)
+language plpgsql stable rows 20
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select s.id, a.levels
+  from (
+    select c.space_id, count(*) as levels
+    from core.list_above(array(select s.space_id from core.space s where s.id = any (spaces))) c
+    group by c.space_id
+  ) a
+  cross join lateral (select s.id from core.space s where s.space_id = a.space_id offset 0) s;
+end
+$$;
+comment on function core.list_levels(text[]) is
+'At which level of the tree each of some spaces is, from 1. Unknown ones are left out.';
 
 create or replace function core.can_add_spaces(
   spaces jsonb,
@@ -117,16 +152,8 @@ begin
       from jsonb_array_elements(spaces) i
     ),
     above as materialized (
-      select p.id, a.levels
-      from (select distinct i.parent as id from item i where i.is_new and not created ? i.parent) n
-      join core.space p on p.id = n.id
-      join (
-        select c.space_id, count(*) as levels
-        from core.list_above(array(
-          select s.space_id from item i join core.space s on s.id = i.parent
-          where i.is_new and not created ? i.parent)) c
-        group by c.space_id
-      ) a on a.space_id = p.space_id
+      select a.id, a.levels
+      from core.list_levels(array(select i.parent from item i where i.is_new and not created ? i.parent)) a
     ),
     tree as (
       select i.id, coalesce(a.levels, 0) + 1 as level
@@ -144,8 +171,13 @@ begin
       -- not there: the parent is unknown, or they lie in each other
       and count(*) filter (where i.is_new) = (select count(*) from tree t where t.level <= c_levels)
     from item i
-    left join core.space s on s.id = i.id and not i.is_new
-    left join core.space p on p.space_id = s.parent_id);
+    left join lateral (
+      select o.id
+      from core.space s
+      join core.space o on o.space_id = s.parent_id
+      where s.id = i.id and not i.is_new
+      offset 0
+    ) p on true);
 end
 $$;
 comment on function core.can_add_spaces(jsonb, jsonb) is
@@ -200,7 +232,6 @@ comment on function core.add_spaces(jsonb, jsonb, timestamptz) is
 
 create or replace function core.register_listed_dpus(
   dpus jsonb,
-  many integer,
   out created jsonb
 )
 language plpgsql volatile
@@ -215,14 +246,13 @@ begin
   from jsonb_array_elements(dpus) i
   where i.value->>'id' ~ '^[A-Za-z0-9._:-]{1,64}$' and not exists (select from core.dpu d where d.id = i.value->>'id');
   perform core.register_dpus(array(select jsonb_object_keys(created)));
-  if v_count >= many then
+  if core.is_grown('core.dpu', v_count) then
     analyze core.dpu, core.dpu_state;
   end if;
 end
 $$;
-comment on function core.register_listed_dpus(jsonb, integer) is
-'Registers the DPUs of a site that are not there yet, and returns an object with their ids as keys. many: from so many
-new rows on, the tables are analyzed.';
+comment on function core.register_listed_dpus(jsonb) is
+'Registers the DPUs of a site that are not there yet, and returns an object with their ids as keys.';
 
 create or replace function core.get_rests(
   dpus text[],
@@ -281,14 +311,20 @@ begin
       (case when w.side_a_id is not distinct from m.space_id then 1 else 2 end)::smallint as mounted_side,
       rests[l.number + 1] as rest, l.number
     from core.list_items(placements) l
-    join core.dpu d on d.id = l.item->>'dpu'
-    left join core.doorway w on w.id = l.item->>'doorway'
-    left join core.space m on m.id = l.item->>'mounted_in'
+    -- offset 0, here and below: a look for each, as in core.list_subtree
+    cross join lateral (select d.dpu_id, d.id from core.dpu d where d.id = l.item->>'dpu' offset 0) d
+    left join lateral (
+      select w.doorway_id, w.side_a_id from core.doorway w where w.id = l.item->>'doorway' offset 0) w on true
+    left join lateral (select m.space_id from core.space m where m.id = l.item->>'mounted_in' offset 0) m on true
   ),
   fresh as materialized (
     select i.dpu_id, min(i.id) as id
     from item i
-    where not exists (select from core.placement p where p.dpu_id = i.dpu_id and p.superseded_at is null)
+    cross join lateral (
+      select exists (select from core.placement p where p.dpu_id = i.dpu_id and p.superseded_at is null) as is_placed
+      offset 0
+    ) o
+    where not o.is_placed
     group by i.dpu_id
     having count(i.doorway_id) = count(*)
   ),
@@ -312,7 +348,9 @@ begin
   ),
   changed as (
     insert into core.live_change (space_id)
-    select distinct b.space_id from part p join core.boundary b on b.doorway_id = p.doorway_id
+    select distinct b.space_id
+    from (select distinct p.doorway_id from part p) p
+    cross join lateral (select b.space_id from core.boundary b where b.doorway_id = p.doorway_id offset 0) b
   )
   select coalesce(jsonb_object_agg(f.id, null), '{}') into placed from fresh f;
 end
@@ -350,3 +388,45 @@ $$;
 comment on function core.place_listed_dpu(integer, jsonb, tstzmultirange, timestamptz, text) is
 'Records a placement of a site for what is left of its period (core.get_rests). change: created, updated or unchanged.
 Errors: as core.place_dpu.';
+
+create or replace function core.rebuild_listed_boundary(doorways text[])
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+begin
+  if core.is_grown('core.doorway', cardinality(doorways)) then
+    analyze core.doorway;
+  end if;
+  perform core.rebuild_boundary(array(
+    select d.doorway_id
+    from unnest(doorways) as n (id)
+    cross join lateral (select w.doorway_id from core.doorway w where w.id = n.id offset 0) d));
+  if core.is_grown('core.boundary', cardinality(doorways)) then
+    analyze core.boundary;
+  end if;
+end
+$$;
+comment on function core.rebuild_listed_boundary(text[]) is
+'core.rebuild_boundary for the doorways of a site that changed, given by their ids.';
+
+create or replace function core.rederive_site(moved integer[])
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- before what follows is planned
+  if core.is_grown('core.placement', cardinality(moved)) then
+    analyze core.placement;
+  end if;
+  perform core.rederive_offline_after(moved);
+  perform core.rederive_changed();
+  if core.is_grown('core.live_flow', cardinality(moved)) then
+    analyze core.first_event, core.live_space, core.live_flow;
+  end if;
+end
+$$;
+comment on function core.rederive_site(integer[]) is
+'Derives anew what a site changed. moved: the DPUs whose placements changed. The last thing that api.apply_site does.';

@@ -221,16 +221,21 @@ begin
     where i.value ? 'parent'
     order by i.value->>'id', i.ordinality desc
   ),
-  top as (
-    select l.id, l.number, a.levels + 1 as level
-    from listed l
-    left join core.space s on s.id = l.parent
-    cross join lateral (
-      select case when bool_or(t.id in (select o.id from listed o)) then 0 else count(t.id) end as levels
-      from core.list_above(array[s.space_id]) c
-      join core.space t on t.space_id = c.above_id
-      where core.is_space_in_reach(s.space_id)
+  above as materialized (
+    select p.id, a.levels
+    from (
+      select c.space_id, case when bool_or(t.id in (select o.id from listed o)) then 0 else count(*) end as levels
+      from core.list_above(array(select s.space_id from listed l join core.space s on s.id = l.parent)) c
+      cross join lateral (select t.id from core.space t where t.space_id = c.above_id offset 0) t
+      group by c.space_id
     ) a
+    cross join lateral (select s.id from core.space s where s.space_id = a.space_id offset 0) p
+    where core.is_space_in_reach(a.space_id)
+  ),
+  top as (
+    select l.id, l.number, coalesce(a.levels, 0) + 1 as level
+    from listed l
+    left join above a on a.id = l.parent
     where l.parent is null or l.parent not in (select o.id from listed o)
   ),
   tree as (
