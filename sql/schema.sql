@@ -607,6 +607,12 @@ routine core.add_sites(integer[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.add_spaces(jsonb,jsonb,timestamp with time zone)
+    arguments   spaces jsonb, created jsonb, recorded_at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.admit_dpus(text[],integer[],text[],integer[])
     arguments   dpus text[], ids integer[], senders text[], sender_sizes integer[]
     returns     text
@@ -640,6 +646,12 @@ routine core.begin_rollup()
     returns     boolean
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
+
+routine core.can_add_spaces(jsonb,jsonb)
+    arguments   spaces jsonb, created jsonb
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.cancel_unsent(bigint[],timestamp with time zone)
     arguments   corrections bigint[], at timestamp with time zone
@@ -742,6 +754,12 @@ routine core.check_opening_hours(jsonb,text)
     returns     void
     as          plpgsql immutable
     set         search_path=pg_catalog, pg_temp
+
+routine core.check_placements(jsonb,timestamp with time zone)
+    arguments   placements jsonb, recorded_at timestamp with time zone, OUT rests tstzmultirange[]
+    returns     tstzmultirange[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.check_retirable(integer,text,text)
     arguments   space_id integer, space text, place text
@@ -1118,12 +1136,6 @@ routine core.get_buckets(timestamp with time zone,timestamp with time zone,text,
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.get_business_time(tsmultirange,tsrange[],interval[])
-    arguments   week tsmultirange, clocks tsrange[], aheads interval[]
-    returns     tstzmultirange
-    as          plpgsql immutable
-    set         search_path=pg_catalog, pg_temp
-
 routine core.get_clock(core.dpu_clock,timestamp with time zone)
     arguments   clock core.dpu_clock, latest_time timestamp with time zone
     returns     text
@@ -1243,7 +1255,7 @@ routine core.get_max_tokens()
 routine core.get_middle(timestamp with time zone,timestamp with time zone)
     arguments   earlier timestamp with time zone, later timestamp with time zone
     returns     timestamp with time zone
-    as          sql immutable
+    as          sql stable
 
 routine core.get_most_levels()
     returns     integer
@@ -1422,6 +1434,12 @@ routine core.is_far_behind(pg_snapshot,timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
 
+routine core.is_grown(regclass,bigint)
+    arguments   relation regclass, added bigint
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.is_open(integer,timestamp with time zone)
     arguments   space_id integer, at timestamp with time zone
     returns     boolean
@@ -1594,6 +1612,11 @@ routine core.list_dpu_sites(integer[],timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_earlier_observations(integer[],text[],tsmultirange[],timestamp with time zone)
+    arguments   spaces integer[], time_zones text[], weeks tsmultirange[], low timestamp with time zone
+    returns     TABLE(space_id integer, "time" timestamp with time zone, is_active boolean)
+    as          sql stable
+
 routine core.list_event_senders(text[],integer[])
     arguments   senders text[], sender_sizes integer[]
     returns     text[]
@@ -1621,6 +1644,12 @@ routine core.list_items(jsonb)
     arguments   items jsonb
     returns     TABLE(item jsonb, number bigint)
     as          sql immutable
+
+routine core.list_levels(text[])
+    arguments   spaces text[]
+    returns     TABLE(id text, levels bigint)
+    as          plpgsql stable rows 20
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.list_live_differences()
     returns     TABLE("check" text, item text, stored text, recomputed text)
@@ -1651,11 +1680,10 @@ routine core.list_noted(pg_snapshot,timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
 
-routine core.list_observations(integer[],text[],tsmultirange[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
-    arguments   spaces integer[], time_zones text[], weeks tsmultirange[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
+routine core.list_observations(integer[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
+    arguments   spaces integer[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
     returns     TABLE(space_id integer, "time" timestamp with time zone, is_active boolean)
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+    as          sql stable
 
 routine core.list_offline_after(integer[])
     arguments   spaces integer[]
@@ -1852,10 +1880,22 @@ routine core.list_time_zones(text[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_turns(text,timestamp with time zone,timestamp with time zone)
+    arguments   time_zone text, low timestamp with time zone, high timestamp with time zone
+    returns     TABLE(during tstzrange, shift interval)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_up_times(integer[],text[],tsmultirange[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], time_zones text[], weeks tsmultirange[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
     returns     TABLE(space_id integer, up tstzmultirange)
     as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.list_weeks(jsonb[])
+    arguments   opening_hours jsonb[]
+    returns     TABLE(place bigint, week tsmultirange)
+    as          plpgsql immutable
     set         search_path=pg_catalog, pg_temp
 
 routine core.lock_days(timestamp with time zone[])
@@ -2023,6 +2063,12 @@ routine core.place_listed_dpu(integer,jsonb,tstzmultirange,timestamp with time z
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.place_new_dpus(jsonb,tstzmultirange[],timestamp with time zone)
+    arguments   placements jsonb, rests tstzmultirange[], recorded_at timestamp with time zone, OUT placed jsonb
+    returns     jsonb
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.put_doorway(text,jsonb,text)
     arguments   doorway text, patch jsonb, place text DEFAULT ''::text
     returns     text
@@ -2065,6 +2111,12 @@ routine core.rebuild_boundary(integer[])
     as          sql
     set         search_path=pg_catalog, pg_temp
 
+routine core.rebuild_listed_boundary(text[])
+    arguments   doorways text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.rederive_changed()
     returns     void
     as          plpgsql
@@ -2096,6 +2148,12 @@ routine core.rederive_offline_after(integer[],timestamp with time zone)
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan; enable_seqscan=off
+
+routine core.rederive_site(integer[])
+    arguments   moved integer[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.refer_to_space(text,text)
     arguments   space text, place text
@@ -2167,14 +2225,14 @@ routine core.register_dpus(text[])
     as          sql
     set         search_path=pg_catalog, pg_temp
 
-routine core.register_listed_dpus(jsonb,integer)
-    arguments   dpus jsonb, many integer, OUT created jsonb
+routine core.register_listed_dpus(jsonb)
+    arguments   dpus jsonb, OUT created jsonb
     returns     jsonb
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
-routine core.register_listed_spaces(jsonb,integer)
-    arguments   spaces jsonb, many integer, OUT created jsonb
+routine core.register_listed_spaces(jsonb)
+    arguments   spaces jsonb, OUT created jsonb
     returns     jsonb
     as          plpgsql
     set         search_path=pg_catalog, pg_temp

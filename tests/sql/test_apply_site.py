@@ -140,6 +140,62 @@ async def test_it_hangs_a_space_below_what_was_its_own_child(connection: asyncpg
     assert await differences(connection) == []
 
 
+async def test_new_things_are_added_together_as_they_would_be_one_by_one(connection: asyncpg.Connection) -> None:
+    hours = [{"day": 0, "open": "09:00", "close": "17:00"}]
+    spaces: list[dict[str, Any]] = [
+        {"id": "hall", "parent": "house", "capacity": 5, "opening_hours": hours, "offline_after_seconds": 600},
+        {"id": "house", "name": "House", "time_zone": "Europe/Berlin", "reset_at": "04:00"},
+        {"id": "annex", "parent": None, "name": None, "opening_hours": None, "reset_at": "never"},
+    ]
+    doorways = [{"id": "front", "sides": [None, "house"]}, {"id": "inner", "sides": ["house", "hall"]}]
+    dpus = [{"id": "d"}, {"id": "e"}]
+    placements: list[dict[str, Any]] = [
+        {"dpu": "d", "doorway": "front", "mounted_in": None, "from": LONG_AGO.isoformat()},
+        {"dpu": "d", "doorway": "inner", "mounted_in": "hall", "from": "2026-02-01T00:00:00Z"},
+        {"dpu": "e", "doorway": "inner", "mounted_in": "house", "from": LONG_AGO.isoformat()},
+    ]
+
+    async def stored() -> list[list[asyncpg.Record]]:
+        assert await differences(connection) == []
+        return [
+            await connection.fetch(query)
+            for query in (
+                "select * from api.list_spaces()",
+                "select d.id, d.offline_after_seconds, s.offline_after_seconds, s.first_from "
+                "from core.dpu d join core.dpu_state s using (dpu_id) order by d.id",
+                "select d.id, w.id, p.mounted_side, p.during from core.placement p join core.dpu d using (dpu_id) "
+                "join core.doorway w using (doorway_id) where p.superseded_at is null order by d.id, p.during",
+                "select s.id, d.id, f.sign, f.net, f.until_at from core.live_flow f join core.space s using (space_id) "
+                "join core.dpu d using (dpu_id) order by s.id, d.id, f.from_at",
+                "select distinct unnest(c.spaces) as id from core.change c order by id",
+            )
+        ]
+
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("set local track_functions = 'all'")
+    changes = await apply_site(connection, spaces=spaces, doorways=doorways, dpus=dpus, placements=placements)
+    called = await connection.fetch("select funcname from pg_stat_xact_user_functions where schemaname = 'core'")
+    together = await stored()
+    await transaction.rollback()
+    assert {change for _, _, change in changes} == {"created"}
+    # however many there are
+    assert {"put_space", "place_dpu"} & {row["funcname"] for row in called} == set()
+
+    for space in (spaces[1], spaces[0], spaces[2]):
+        await connection.fetch("select * from api.put_space($1, $2)", space["id"], json.dumps(space))
+    await apply_site(connection, doorways=doorways, dpus=dpus)
+    for placement in placements:
+        await connection.fetch(
+            "select * from api.record_placement($1, $2, $3, $4)",
+            placement["dpu"],
+            placement["doorway"],
+            placement["mounted_in"],
+            datetime.fromisoformat(placement["from"]),
+        )
+    assert await stored() == together
+
+
 async def test_it_refuses_a_tree_that_is_a_ring(connection: asyncpg.Connection) -> None:
     await apply_site(connection, spaces=[{"id": "a"}, {"id": "b"}, {"id": "c"}])
     ring = [{"id": "a", "parent": "b"}, {"id": "b", "parent": "c"}, {"id": "c", "parent": "a"}]

@@ -12,12 +12,9 @@ declare
   v_doorways text[];         -- those that changed
   v_dpu_id integer;
   v_moved integer[];         -- DPUs whose placements changed
-  v_dpus text[];             -- of each placement, and when
-  v_during tstzrange[];
-  v_rest tstzmultirange[];   -- and what of that no later one takes
+  v_rest tstzmultirange[];   -- of each placement, its period without what a later one takes
   v_item jsonb;
   v_number bigint;
-  v_place text;
 begin
   if core.is_applied(site) then
     return query select u.kind, u.id, 'unchanged' from core.list_site_items(site) u;
@@ -71,19 +68,7 @@ begin
   end loop;
 
   kind := 'placement';
-  for v_item, v_number in select l.item, l.number from core.list_items(site->'placements') l loop
-    v_place := format('placements[%s].', v_number);
-    if not exists (select from core.dpu d where d.id = v_item->>'dpu' and core.is_dpu_seen(d.dpu_id)) then
-      perform core.refuse(
-        422, format('There is no DPU %s to refer to.', coalesce(quote_literal(v_item->>'dpu'), 'null')),
-        v_place || 'dpu', 'List it under dpus.');
-    end if;
-    perform core.find_mounting(v_item->>'doorway', v_item->>'mounted_in', v_place);
-    v_dpus[v_number + 1] := v_item->>'dpu';
-    v_during[v_number + 1] := core.get_period(
-      coalesce((v_item->>'from')::timestamptz, v_now), (v_item->>'until')::timestamptz, v_place);
-  end loop;
-  v_rest := core.get_rests(v_dpus, v_during);
+  v_rest := core.check_placements(site->'placements', v_now);
   v_created := case when v_rest is not null then core.place_new_dpus(site->'placements', v_rest, v_now) end;
   for v_item, v_number in select l.item, l.number from core.list_items(site->'placements') l loop
     id := v_item->>'dpu';

@@ -281,6 +281,41 @@ comment on function core.get_rests(text[], tstzrange[]) is
 'What is left of the periods of placements of DPUs, given as parallel arrays, where a later one of the same DPU takes
 the place of an earlier one.';
 
+create or replace function core.check_placements(
+  placements jsonb,
+  recorded_at timestamptz,
+  out rests tstzmultirange[]
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+  v_dpus text[];
+  v_during tstzrange[];
+  v_item jsonb;
+  v_number bigint;
+  v_place text;
+begin
+  for v_item, v_number in select l.item, l.number from core.list_items(placements) l loop
+    v_place := format('placements[%s].', v_number);
+    if not exists (select from core.dpu d where d.id = v_item->>'dpu' and core.is_dpu_seen(d.dpu_id)) then
+      perform core.refuse(
+        422, format('There is no DPU %s to refer to.', coalesce(quote_literal(v_item->>'dpu'), 'null')),
+        v_place || 'dpu', 'List it under dpus.');
+    end if;
+    perform core.find_mounting(v_item->>'doorway', v_item->>'mounted_in', v_place);
+    v_dpus[v_number + 1] := v_item->>'dpu';
+    v_during[v_number + 1] := core.get_period(
+      coalesce((v_item->>'from')::timestamptz, recorded_at), (v_item->>'until')::timestamptz, v_place);
+  end loop;
+  rests := core.get_rests(v_dpus, v_during);
+end
+$$;
+comment on function core.check_placements(jsonb, timestamptz) is
+'What is to be recorded of each placement of a site (core.get_rests); null without any. Errors: PT422 naming the place
+of the first one that names an unknown DPU, doorway or side, or ends before it begins.';
+
 create or replace function core.place_new_dpus(
   placements jsonb,
   rests tstzmultirange[],

@@ -34,8 +34,8 @@ begin
 end
 $$;
 comment on function core.list_weeks(jsonb[]) is
-'Opening hours as clock times of the week of Monday 2001-01-01, with their places in the array, from 1. Rows that overlap
-are united; a day without a row is closed; without any row the site is always open.';
+'Opening hours as clock times of the week of Monday 2001-01-01, with their places in the array, from 1. Rows that
+overlap are united; a day without a row is closed; without any row the site is always open.';
 
 create or replace function core.get_week(opening_hours jsonb)
 returns tsmultirange
@@ -195,5 +195,5 @@ end
 $$;
 comment on function core.list_business_times(integer[], timestamptz, timestamptz) is
 'The business time of each site in [low, high), the instants at which its wall clock shows a time of its week
-(core.list_weeks), with what core.list_earlier_observations has to know for what was before. Clock times that a change of
-clocks skips never come, those that it shows twice count twice.';
+(core.list_weeks), with what core.list_earlier_observations has to know for what was before. Clock times that a change
+of clocks skips never come, those that it shows twice count twice.';
