@@ -13,6 +13,7 @@ from headcount.database.replica import Replica
 from headcount.http.answers import Answer
 from headcount.http.asgi import App
 from headcount.http.auth import Authenticator, Tokens, authorize
+from headcount.http.direct import DirectHandlers
 from headcount.http.errors import problem_response
 from headcount.http.inputs import DEFAULTS
 from headcount.http.openapi import Document
@@ -116,6 +117,7 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
         openapi_config=None,
         logging_config=None,
     )
+    app.direct = DirectHandlers(handlers or HANDLERS)
     app.services = Services(
         database=database,
         authenticator=authenticator,

@@ -13,6 +13,7 @@ from litestar import Litestar
 from litestar.types import HTTPReceiveMessage, Message, Receive, Send
 
 from headcount.http.auth import refuse_foreign_host
+from headcount.http.direct import DirectHandlers
 from headcount.http.errors import make_id, request_id
 from headcount.http.services import Services
 from headcount.logs import log_request
@@ -44,6 +45,7 @@ class App(Litestar):
     """Litestar, with X-Request-Id and headers for safety on every answer, HEAD, and a line in the log."""
 
     services: Services
+    direct: DirectHandlers
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -72,6 +74,9 @@ class App(Litestar):
                 await answer_problem(problem, send_more)
             elif method == "HEAD":
                 await self._answer_head(scope, receive, send_more)
+            elif (found := self.direct.find(scope)) is not None:
+                scope["litestar_app"] = self
+                await found[0].run(scope, receive, send_more, found[1])
             else:
                 await super().__call__(scope, receive, send_more)
         except asyncio.CancelledError:

@@ -192,6 +192,7 @@ def described(
     scope: str | None,
     cached: bool = False,
     triggers: bool = False,
+    is_direct: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
     """For a handler's `opt`: what its signature does not say, and the scope that headcount.http.auth asks for.
@@ -199,12 +200,14 @@ def described(
     `scope` is OPEN where there is none. With `created` the answer may come as 201 as well as 200, with `undone` there
     may be none (204). With `cached` it has an ETag. Where text/html is one of its media types, who prefers that gets a
     page, and needs no token for it. `triggers`: it changes something, although it is a GET.
+    `is_direct`: it is called without what Litestar has around it (http.direct).
     """
     if cached:
         more["takes_headers"] = (IF_NONE_MATCH, *more.get("takes_headers", ()))
         more["gives_headers"] = ("Tag", *more.get("gives_headers", ()))
     spec = Described(problems=problems, scope=scope, **more)
     opt = {"scope": scope, "page": HTML in spec.media_types, "triggers": triggers, "described": spec}
+    opt["is_direct"] = is_direct
     # What asks for a token and not for the database shows how this process is doing.
     return opt | {"is_probe": scope is not None and not spec.database}
 

@@ -45,7 +45,7 @@ def _for_counts(request: HttpRequest, params: CountsQuery) -> Client | ReplicaSe
 @get(
     "/v1/spaces/{space:str}/count",
     dependencies={"params": query_of(CountQuery), "session": session_of(_for_count)},
-    opt=described(404, scope="read"),
+    opt=described(404, scope="read", is_direct=True),
 )
 async def get_count(
     request: HttpRequest, space: SpaceId, params: NamedDependency[CountQuery], session: ReadingSession

@@ -38,7 +38,7 @@ from headcount.wire.messages.events import (
         "params": query_of(BackfillQuery),
         "content": batch_of(lambda services: services.writer.intake, decode_events),
     },
-    opt=described(scope="ingest", body=EventsIn),
+    opt=described(scope="ingest", body=EventsIn, is_direct=True),
 )
 async def record_events(
     request: HttpRequest,
