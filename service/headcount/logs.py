@@ -1,5 +1,7 @@
 """Logs: lines of JSON where a program reads them, words where a person does. One line a request, without secrets."""
 
+import asyncio
+import atexit
 import logging
 import sys
 import time
@@ -14,6 +16,9 @@ import structlog
 from structlog.typing import Processor
 
 ACCESS = "headcount.access"
+# Lines about requests wait for others so long, and for so many.
+BUFFER_SECONDS = 0.05
+BUFFER_LINES = 256
 STAMP: Processor = structlog.processors.TimeStamper(fmt="iso", utc=True)
 SHARED: Sequence[Processor] = (structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, STAMP)
 
@@ -54,14 +59,41 @@ def _in_words(stream: TextIO) -> Callable[..., object]:
     return partial(logger.bind(logger=ACCESS).info, "request")
 
 
+class Lines:
+    """Writes lines together, those of BUFFER_SECONDS or BUFFER_LINES: a call of the system for each would cost more
+    than the rest of it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.waiting: list[str] = []
+
+    def add(self, line: str) -> None:
+        self.waiting.append(line)
+        if len(self.waiting) == 1:
+            try:
+                asyncio.get_running_loop().call_later(BUFFER_SECONDS, self.flush)
+            except RuntimeError:
+                self.flush()
+        elif len(self.waiting) >= BUFFER_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        if waiting:
+            with suppress(OSError, ValueError):  # a log that cannot be written to costs no answer
+                self.stream.write("".join(waiting))
+                self.stream.flush()
+
+
 def _in_json(stream: TextIO) -> Callable[..., object]:
     """One line a request: structlog would take twice as long for it, the standard library's loggers eight times."""
+    lines = Lines(stream)
+    atexit.register(lines.flush)
 
     def write(**fields: object) -> None:
         at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         line = {"logger": ACCESS, **fields, "event": "request", "level": "info", "timestamp": at}
-        stream.write(_json(line) + "\n")
-        stream.flush()
+        lines.add(_json(line) + "\n")
 
     return write
 

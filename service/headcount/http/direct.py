@@ -24,7 +24,8 @@ from headcount.wire.problems import PROBLEM_JSON
 
 # As Litestar writes a parameter of an address.
 PARAMETER = re.compile(r"\{(\w+):str\}")
-ID = ID_PATTERN.removeprefix("^").removesuffix("$")
+# Within an address, where more may follow.
+ID = ID_PATTERN.removeprefix("^").removesuffix(r"\Z")
 
 
 class Direct:

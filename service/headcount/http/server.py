@@ -97,6 +97,36 @@ PROBES = ("/healthz", "/readyz")
 VERSIONS = ("1.1", "1.0")
 
 
+class Gathering:
+    """A transport that sends what is written in one step of the event loop at once: the head of an answer and its body,
+    which uvicorn writes one after the other, take one call of the system."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.transport = transport
+        self.loop = loop
+        self.waiting: bytes | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self.waiting is None:
+            self.waiting = data
+            self.loop.call_soon(self.flush)
+        else:
+            self.transport.writelines((self.waiting, data))
+            self.waiting = None
+
+    def flush(self) -> None:
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None and not self.transport.is_closing():
+            self.transport.write(waiting)
+
+    def close(self) -> None:
+        self.flush()
+        self.transport.close()
+
+
 class Flow(FlowControl):
     """Reads nothing more while something that came is not parsed yet, or while uvicorn has enough of a body."""
 
@@ -223,6 +253,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, Gathering(transport, self.loop))
         self.flow = Flow(transport)
         if len(self.connections) > self.max_connections:
             self._make_room()
