@@ -27,6 +27,13 @@ class AccessLog:
     """Where the lines about requests go: nowhere, until configure_logs says so."""
 
     logger: Callable[..., object] | None = None
+    # Those that wait to be written.
+    lines: "Lines | None" = None
+
+    @classmethod
+    def flush(cls) -> None:
+        if cls.lines:
+            cls.lines.flush()
 
 
 def configure_logs(level: int = logging.INFO, stream: TextIO | None = None) -> None:
@@ -48,9 +55,13 @@ def configure_logs(level: int = logging.INFO, stream: TextIO | None = None) -> N
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("headcount").setLevel(level)
-    AccessLog.logger = None
-    if level <= logging.INFO:
-        AccessLog.logger = _in_words(stream) if stream.isatty() else _in_json(stream)
+    AccessLog.logger = AccessLog.lines = None
+    if level <= logging.INFO and stream.isatty():
+        AccessLog.logger = _in_words(stream)
+    elif level <= logging.INFO:
+        AccessLog.lines = lines = Lines(stream)
+        AccessLog.logger = _in_json(lines)
+        handler.addFilter(lines.come_first)
 
 
 def _in_words(stream: TextIO) -> Callable[..., object]:
@@ -77,6 +88,11 @@ class Lines:
         elif len(self.waiting) >= BUFFER_LINES:
             self.flush()
 
+    def come_first(self, _record: logging.LogRecord) -> bool:
+        """As a filter of a handler: its lines come in the order in which things happened."""
+        self.flush()
+        return True
+
     def flush(self) -> None:
         waiting, self.waiting = self.waiting, []
         if waiting:
@@ -85,9 +101,8 @@ class Lines:
                 self.stream.flush()
 
 
-def _in_json(stream: TextIO) -> Callable[..., object]:
+def _in_json(lines: Lines) -> Callable[..., object]:
     """One line a request: structlog would take twice as long for it, the standard library's loggers eight times."""
-    lines = Lines(stream)
     atexit.register(lines.flush)
 
     def write(**fields: object) -> None:

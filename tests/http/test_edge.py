@@ -129,6 +129,7 @@ def logged() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     handlers, levels = root.handlers[:], (root.level, ours.level)
 
     def lines() -> list[dict[str, Any]]:
+        AccessLog.flush()
         text = stream.getvalue()
         stream.truncate(0)
         stream.seek(0)
@@ -137,7 +138,7 @@ def logged() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     configure_logs(stream=stream)
     yield lines
     root.handlers[:] = handlers
-    AccessLog.logger = None
+    AccessLog.logger = AccessLog.lines = None
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
 
@@ -250,3 +251,19 @@ async def test_overload_is_logged_once_a_second_for_each_reason_with_how_often_i
     assert 2 <= len(lines) < 10
     assert "Too many wait." in lines[0]
     assert any("nobody there" in line for line in lines)
+
+
+async def test_lines_of_requests_are_written_together_and_before_what_comes_later(
+    client: httpx.AsyncClient, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    stream = io.StringIO()
+    configure_logs(stream=stream)
+    for _ in range(3):
+        body(await client.get("/healthz"))
+    assert stream.getvalue() == ""
+    logging.getLogger("headcount.x").warning("Later")
+    events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert events == ["request"] * 3 + ["Later"]
+    body(await client.get("/healthz"))
+    await asyncio.sleep(0.2)
+    assert len(stream.getvalue().splitlines()) == 5
