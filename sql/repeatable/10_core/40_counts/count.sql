@@ -28,7 +28,8 @@ begin
           and o.recorded_at <= count_sensors.known_at
           and (o.superseded_at is null or o.superseded_at > count_sensors.known_at)
       ) as is_online
-    from core.list_outer_placements(spaces, count_sensors.known_at) p
+    -- a fence: else the planner takes few placements to hold the instant, and reads all of them by that
+    from (select * from core.list_outer_placements(spaces, count_sensors.known_at) offset 0) p
     where p.during @> count_sensors.at
       and not exists (
         select from core.retirement r
