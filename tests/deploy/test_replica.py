@@ -257,6 +257,32 @@ async def test_what_is_no_replica_is_not_read(primary: Cluster) -> None:
                 assert await service.reads() == {"replica": 0, "primary": 1}
 
 
+async def test_a_standby_that_went_on_with_the_old_primary_is_not_read() -> None:
+    """After a failover it may be further in the log than the new primary, with other events in it."""
+    with private_cluster() as old:
+        migrate(old.url)
+        with private_cluster(old) as promoted, private_cluster(old) as left_behind:
+            with psycopg.connect(promoted.url, autocommit=True) as session:
+                session.execute("select pg_promote()")
+            with psycopg.connect(old.url, autocommit=True) as session:
+                session.execute(
+                    "create table filler as select repeat('x', 1000) as text from generate_series(1, 20000)"
+                )
+                (position,) = session.execute("select pg_current_wal_flush_lsn()::text").fetchone() or ("",)
+            with psycopg.connect(left_behind.url, autocommit=True) as session:
+                reached = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
+                for _ in range(500):
+                    if session.execute(reached, (position,)).fetchone() == (True,):
+                        break
+                    await asyncio.sleep(0.02)
+            app = service_of(promoted.url, left_behind.url)
+            async with living(app) as client:
+                service = Service(app, client)
+                await service.until_looked_at()
+                await service.read("/v1/counts?at=2026-01-01T00:00:00Z")
+                assert await service.reads() == {"replica": 0, "primary": 1}
+
+
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 THERE = Mark(NOON, 0.0, WalPosition(False, 100, 7, NOON))
 
