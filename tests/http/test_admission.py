@@ -460,3 +460,23 @@ async def test_few_connections_of_a_client_are_parsed_before_their_turn(
     assert control.may_parse(two)
     await asyncio.sleep(0)
     assert control.may_parse(one)
+
+
+async def test_a_client_keeps_no_connection_that_is_lost(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 0.0)  # each request waits for the database to know its token
+    one = await new_token(connection, "read", "ingest")
+    async with guarded_server(database_url) as (server, port), http(port, **one) as client:
+        assert server.admission
+        body(await client.get("/v1/spaces"))
+        load = server.admission.known[hash(one["Authorization"].encode())]
+        for number in range(60):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            method, ends = (b"GET", b"\r\n\r\n") if number % 2 else (b"POST", b"\r\nContent-Length: 2\r\n\r\n{}")
+            token = one["Authorization"].encode()
+            writer.write(method + b" /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: " + token + ends)
+            await asyncio.sleep(0.001 * (number % 5))
+            writer.transport.abort()
+        await until(lambda: load.under_way == 0 and len(server.server_state.connections) <= 1)
+        assert len(load.connections) <= 1

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from headcount.http import server
+from headcount.http import server, transports
 from headcount.http.server import HttpConnection, Server, listen
+from headcount.logs import LogThrottle
 
 PATIENCE = 20.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -656,3 +657,80 @@ async def test_a_request_for_nothing_of_ours_is_refused_without_a_word_in_the_lo
         assert b"200" in await exchange(port, b"GET http://h/now?x HTTP/1.0\r\nHost: h\r\n\r\n")
     assert "Traceback" not in caplog.text
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_content_length_of_thousands_of_digits_is_refused_and_stops_nobody() -> None:
+    request = b"POST /known HTTP/1.1\r\nHost: x\r\nContent-Length: %b\r\n\r\n" % (b"0" * 5_000)
+    async with served(let_in) as (port, _):
+        client, other = await Client.connect(port), await Client.connect(port)
+        assert await client.ask(b"/known")
+        client.writer.write(GET + request)
+        answer = await asyncio.wait_for(client.reader.read(), PATIENCE)
+        assert b"HTTP/1.1 400" in answer
+        assert b"18 digits" in answer
+        assert await other.ask(b"/known")
+        for one in (client, other):
+            one.writer.close()
+
+
+async def test_a_mistake_while_one_connection_is_parsed_closes_that_one_only(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    parse_slice = HttpConnection.parse_slice
+
+    def fail(connection: HttpConnection) -> bool:
+        if b"/broken" in connection.unparsed:
+            raise ZeroDivisionError
+        return parse_slice(connection)
+
+    monkeypatch.setattr(HttpConnection, "parse_slice", fail)
+    monkeypatch.setattr(server, "crowds", LogThrottle(10.0))
+    async with served(let_in) as (port, running):
+        clients = [await Client.connect(port) for _ in range(6)]
+        asked = [asyncio.create_task(client.ask(b"/broken" if n % 2 else b"/")) for n, client in enumerate(clients)]
+        assert await asyncio.gather(*asked) == [True, False] * 3
+        for client in clients:
+            client.writer.close()
+        await until(lambda: not running.server_state.connections)
+    assert [record.message for record in caplog.records if record.exc_info] == [
+        "What came on a connection could not be parsed; it was closed"
+    ]
+
+
+async def test_an_answer_that_nobody_takes_is_forgotten_and_keeps_its_place_until_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transports, "LINGER_SECONDS", 0.2)
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        body = b"x" * 100_000
+        headers = [(b"content-length", b"100000"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async with served(answer) as (port, running):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            client.connect(("127.0.0.1", port))
+            client.sendall(GET)
+            await until(lambda: any(one.transport.is_closing() for one in running.server_state.connections))
+            assert len(running.server_state.connections) == 1
+            await until(lambda: not running.server_state.connections)
+            with pytest.raises(ConnectionResetError):
+                [*iter(lambda: client.recv(65536), b"")]
+        taken = await exchange(port, GET)
+        assert taken.endswith(b"x" * 100)
+        assert len(taken) > 100_000
+
+
+def test_a_connection_that_was_closed_before_it_was_taken_is_not_begun() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    assert server.is_there(ours)
+    theirs.send(b"x")
+    assert server.is_there(ours)
+    assert ours.recv(1) == b"x"
+    theirs.close()
+    assert not server.is_there(ours)
+    ours.close()
+    assert not server.is_there(ours)

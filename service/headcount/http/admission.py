@@ -86,11 +86,12 @@ class ClientLoad:
             return TOO_MANY
         return UNREAD if self.unread_answers >= UNREAD_ANSWERS or self.unread_bytes >= UNREAD_BYTES else None
 
-    def is_far_beyond(self) -> bool:
-        """Whether more wait to be read than could be by its own doing alone; who has one may have anything."""
-        return self.unread_answers > 1 and (
-            self.unread_answers > 2 * UNREAD_ANSWERS or self.unread_bytes > 2 * UNREAD_BYTES
-        )
+    def is_far_beyond(self, is_one: bool) -> bool:
+        """Whether more wait to be read than could be by its own doing alone; who has one may have anything. `is_one`: a
+        single client, of which the number counts as well."""
+        if self.unread_answers <= 1:
+            return False
+        return (is_one and self.unread_answers > 2 * UNREAD_ANSWERS) or self.unread_bytes > 2 * UNREAD_BYTES
 
 
 class Requester(Protocol):

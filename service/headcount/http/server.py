@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from headcount.http.admission import UNDER_WAY, Admission, ClientLoad, TrackedRequest, key_of
 from headcount.http.asgi import RawHeader, problem_answer
+from headcount.http.transports import Gathering
 from headcount.logs import LogThrottle
 from headcount.wire.problems import Problem
 from headcount.wire.shares import too_much
@@ -31,9 +32,13 @@ BODY_SECONDS = 90.0
 # In so long a client has to take a quarter of what waits for it.
 ANSWER_SECONDS = 15.0
 # What the system holds of an answer beside us, of each connection.
-SEND_BYTES = 256 * 1024
+SEND_BYTES = 64 * 1024
+# For that the system waits so long, in milliseconds, where the client says nothing at all.
+SILENT_MILLISECONDS = 30_000
 IDLE_SECONDS = 30
 GRACE_SECONDS = 3
+# Digits of a Content-Length.
+MAX_DIGITS = 18
 # All of a message that is not body: its head, the sizes of its chunks, its trailers.
 MAX_HEAD = 64 * 1024
 # Each line of a head costs time, and so does each part of a path: no client of ours sends half as many.
@@ -68,7 +73,7 @@ LOOKED_THROUGH = 64
 SPARE_CONNECTIONS = 64
 # That are open beside connections of clients: those to the database, of notices, logs.
 OTHER_FILES = 256
-BACKLOG = 2048
+BACKLOG = 4096
 ACCEPTED_AT_ONCE = 32
 ACCEPT_PAUSE_SECONDS = 0.1
 TOO_LONG = f"The head of the request is longer than {MAX_HEAD} bytes."
@@ -95,36 +100,6 @@ SAFE = (b"GET", b"HEAD")
 # They ask no database and no token, and have to be answered while many wait.
 PROBES = ("/healthz", "/readyz")
 VERSIONS = ("1.1", "1.0")
-
-
-class Gathering:
-    """A transport that sends what is written in one step of the event loop at once: the head of an answer and its body,
-    which uvicorn writes one after the other, take one call of the system."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self.transport = transport
-        self.loop = loop
-        self.waiting: bytes | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.transport, name)
-
-    def write(self, data: bytes) -> None:
-        if self.waiting is None:
-            self.waiting = data
-            self.loop.call_soon(self.flush)
-        else:
-            self.transport.writelines((self.waiting, data))
-            self.waiting = None
-
-    def flush(self) -> None:
-        waiting, self.waiting = self.waiting, None
-        if waiting is not None and not self.transport.is_closing():
-            self.transport.write(waiting)
-
-    def close(self) -> None:
-        self.flush()
-        self.transport.close()
 
 
 class Flow(FlowControl):
@@ -181,23 +156,28 @@ class Parsing:
         self.is_planned = False
         end = time.monotonic() + PARSE_SECONDS
         while self.known and time.monotonic() < end:
-            load, line = next(iter(self.known.items()))
-            self._parse_next(line)
-            # the next one's turn
-            del self.known[load]
+            load = next(iter(self.known))
+            # the next one's turn comes after it
+            line = self.known.pop(load)
+            connection = line.popleft()
             if line:
                 self.known[load] = line
+            self._parse(connection)
         end = time.monotonic() + PARSE_SECONDS
         while self.unidentified and time.monotonic() < end:
-            self._parse_next(self.unidentified)
+            self._parse(self.unidentified.popleft())
         if self.known or self.unidentified:
             self._plan(loop)
 
-    def _parse_next(self, line: "deque[HttpConnection]") -> None:
-        connection = line.popleft()
+    def _parse(self, connection: "HttpConnection") -> None:
         connection.is_in_line = False
-        if connection.parse_slice():
-            self.add(connection)
+        try:
+            if connection.parse_slice():
+                self.add(connection)
+        except Exception:  # a mistake of ours: it must not keep the others from their turns
+            if crowds.admit("parse") is not None:
+                log.exception("What came on a connection could not be parsed; it was closed")
+            connection.transport.abort()
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -265,6 +245,8 @@ class HttpConnection(HttpToolsProtocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
         self.unparsed += data
         self._count_unparsed(len(data))
         if self.load is None:
@@ -458,6 +440,8 @@ class HttpConnection(HttpToolsProtocol):
                 self.body_left = None
                 return
             if name == b"content-length" and value.isdigit():
+                if len(value) > MAX_DIGITS:
+                    raise Refused(f"The Content-Length has more than {MAX_DIGITS} digits.")
                 self.body_left = int(value)
 
     def on_body(self, body: bytes) -> None:
@@ -499,6 +483,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def note_identified(self, load: ClientLoad | None) -> None:
         """A token was good here, of this client; None: nobody can be told apart."""
+        if self.is_lost:  # its request goes on, and nothing leads to it any more
+            return
         if not self.is_known:
             self.is_known = True
             self.unidentified.pop(self, None)
@@ -550,6 +536,8 @@ class HttpConnection(HttpToolsProtocol):
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         """For GET: nobody goes on reading for a client that is gone. What changes something is finished anyway."""
+        if self.is_lost:
+            return
         self.reading = asyncio.current_task()
         try:
             await self.config.loaded_app(scope, receive, send)
@@ -576,6 +564,7 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
         # They lead back here: without them nothing waits for the garbage collector.
         self.app = self.config.loaded_app
+        self.headers, self.url = [], b""
         self.cycle = self.scope = self.answering = self.tracked = self.load = None  # type: ignore[assignment]
 
     def pause_writing(self) -> None:
@@ -597,7 +586,8 @@ class HttpConnection(HttpToolsProtocol):
             load.unread_bytes += size
         else:
             self.unread_of.unread_bytes += size - self.unread_bytes
-        if load.is_far_beyond():
+        is_one = self.admission is None or load is not self.admission.unidentified
+        if load.is_far_beyond(is_one):
             self.transport.abort()
 
     def _discount_unread(self) -> None:
@@ -780,6 +770,9 @@ class Server(uvicorn.Server):
                 loop.call_later(ACCEPT_PAUSE_SECONDS, self._listen, listener)
                 return
             client.setblocking(False)
+            if not is_there(client):
+                client.close()
+                continue
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = loop.create_task(self._begin(client))
             self.beginning.add(task)
@@ -795,6 +788,16 @@ class Server(uvicorn.Server):
         make: Any = self.config.http_protocol_class
         made: asyncio.Protocol = make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         return made
+
+
+def is_there(client: socket.socket) -> bool:
+    """Whether a connection was not closed by the client before it was taken: nothing needs to be made for it then."""
+    try:
+        return client.recv(1, socket.MSG_PEEK) != b""
+    except BlockingIOError:
+        return True  # it has said nothing yet
+    except OSError:
+        return False
 
 
 def fitting_connections() -> int:
@@ -831,6 +834,8 @@ def listen(host: str, port: int) -> socket.socket:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # what is accepted has the same
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_MILLISECONDS)
             bound.bind(address)
             bound.listen(BACKLOG)
         except OSError:

@@ -1,0 +1,94 @@
+"""What a connection writes to: few calls of the system, and no memory of the system's for clients that read nothing."""
+
+import asyncio
+import fcntl
+import socket
+import struct
+import termios
+from contextlib import suppress
+from typing import Any
+
+# How long a client that is told the end of an answer may take for the next bytes of it.
+LINGER_SECONDS = 5.0
+AT_ONCE = struct.pack("ii", 1, 0)
+
+
+class Gathering:
+    """A transport that sends what is written in one step of the event loop at once: the head of an answer and its body,
+    which uvicorn writes one after the other, take one call of the system.
+
+    When it is closed, it stays until the client has taken what was sent, or takes nothing more. Else the system would
+    keep that for a long time, for as many clients as like.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.transport = transport
+        self.loop = loop
+        self.waiting: bytes | None = None
+        self.is_closed = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self.is_closed:
+            return
+        if self.waiting is None:
+            self.waiting = data
+            self.loop.call_soon(self.flush)
+        else:
+            self.transport.writelines((self.waiting, data))
+            self.waiting = None
+
+    def flush(self) -> None:
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None and not self.transport.is_closing():
+            self.transport.write(waiting)
+
+    def is_closing(self) -> bool:
+        return self.is_closed or self.transport.is_closing()
+
+    def close(self) -> None:
+        if self.is_closing():
+            return
+        self.flush()
+        self.is_closed = True
+        left = self._count_left()
+        if not left:
+            self.transport.close()
+            return
+        with suppress(RuntimeError):  # its end was told before
+            self.transport.write_eof()
+        self.transport.resume_reading()  # to hear of the client's end
+        self.loop.call_later(LINGER_SECONDS, self._look, left)
+
+    def abort(self) -> None:
+        """Forgets at once what was sent and not taken."""
+        self.is_closed = True
+        found: socket.socket | None = self.transport.get_extra_info("socket")
+        if found is not None and not self.transport.is_closing():
+            with suppress(OSError):
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+        self.transport.abort()
+
+    def _look(self, before: int) -> None:
+        if self.transport.is_closing():
+            return
+        left = self._count_left()
+        if not left:
+            self.transport.close()
+        elif left >= before:
+            self.abort()
+        else:
+            self.loop.call_later(LINGER_SECONDS, self._look, left)
+
+    def _count_left(self) -> int:
+        """Bytes that the client has not taken yet: here, and in the system."""
+        found: socket.socket | None = self.transport.get_extra_info("socket")
+        here = self.transport.get_write_buffer_size()
+        if found is None or found.fileno() < 0:
+            return here
+        with suppress(OSError):
+            (there,) = struct.unpack("i", fcntl.ioctl(found.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))
+            return here + int(there)
+        return here
