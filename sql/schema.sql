@@ -619,12 +619,6 @@ routine core.admit_dpus(text[],integer[],text[],integer[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
-routine core.are_dpus_seen(integer[])
-    arguments   dpus integer[]
-    returns     boolean
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp
-
 routine core.are_reached_by_senders(text[],integer[],timestamp with time zone[])
     arguments   senders text[], dpus integer[], times timestamp with time zone[]
     returns     boolean[]
@@ -1973,8 +1967,8 @@ routine core.note_clocks(timestamp with time zone,integer[],timestamp with time 
     as          sql
     set         search_path=pg_catalog, pg_temp
 
-routine core.note_dpus_seen(integer[],timestamp with time zone[],timestamp with time zone,integer[],boolean,boolean[])
-    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone, refused integer[] DEFAULT '{}'::integer[], backfill boolean DEFAULT false, are_own boolean[] DEFAULT '{}'::boolean[]
+routine core.note_dpus_seen(integer[],timestamp with time zone[],timestamp with time zone,integer[],boolean,boolean[],boolean[])
+    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone, refused integer[] DEFAULT '{}'::integer[], backfill boolean DEFAULT false, are_own boolean[] DEFAULT '{}'::boolean[], are_away boolean[] DEFAULT '{}'::boolean[]
     returns     bigint[]
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off

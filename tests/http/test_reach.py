@@ -1,16 +1,16 @@
 """What a token that is limited to a space can do: everything within it, as if nothing else were there."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
 
-from tests.factories import NOON, apply_site, differences, seconds
+from tests.factories import NOON, apply_site, differences, heard, listen, record, seconds, tick
 from tests.http import body, event
-from tests.http.guarded import MOVED_AT, build_site, guarded, new_token
+from tests.http.guarded import LONG_AGO, MOVED_AT, build_site, guarded, new_token
 
 LATER = "2026-03-04T14:00:00Z"
 
@@ -219,3 +219,192 @@ async def test_a_past_event_of_a_dpu_that_hangs_elsewhere_by_now_is_no_sign_of_l
         at = (NOON + seconds(60)).isoformat()
         await client.post("/v1/events", json={"events": [event(dpu="moved", timestamp=at)]}, headers=now)
         assert body(await client.get("/v1/dpus/moved", headers=admin))["last_seen"] != before["last_seen"]
+
+
+async def hang(connection: asyncpg.Connection, dpu: str, moved_at: datetime, before: str, since: str) -> None:
+    """Registers a DPU that hangs above secret-inner before an instant and above own-inner since, or the other way."""
+    sides = {"secret-inner": "secret-b", "own-inner": "own"}
+    await apply_site(
+        connection,
+        dpus=[{"id": dpu, "mac_address": "02:00:00:00:00:77"}],
+        placements=[
+            {
+                "dpu": dpu,
+                "doorway": before,
+                "mounted_in": sides[before],
+                "from": LONG_AGO,
+                "until": moved_at.isoformat(),
+            },
+            {"dpu": dpu, "doorway": since, "mounted_in": sides[since], "from": moved_at.isoformat()},
+        ],
+    )
+
+
+async def state_of(connection: asyncpg.Connection, dpu: str) -> tuple[object, ...]:
+    """All that a message could change of it."""
+    state = await connection.fetchrow(
+        """
+        select s.last_seen_at, s.first_heard_at, s.armed_at, s.sends_heartbeats, s.agreed_at, s.offline_at, c.clock,
+          c.rejected_last_day
+        from api.list_dpus() c join core.dpu d on d.id = c.id join core.dpu_state s on s.dpu_id = d.dpu_id
+        where d.id = $1
+        """,
+        dpu,
+    )
+    assert state
+    return tuple(state)
+
+
+async def beat(client: httpx.AsyncClient, *heartbeats: dict[str, str], backfill: bool = False) -> tuple[int, list[str]]:
+    address = "/v1/heartbeats?backfill=true" if backfill else "/v1/heartbeats"
+    answer = body(await client.post(address, json={"heartbeats": heartbeats}))
+    return answer["accepted"], [found["code"] for found in answer["rejected"]]
+
+
+@pytest.mark.parametrize("backfill", [False, True])
+async def test_a_past_heartbeat_of_a_dpu_that_hangs_elsewhere_by_now_counts_at_its_own_time_only(
+    own: httpx.AsyncClient, connection: asyncpg.Connection, backfill: bool
+) -> None:
+    now = datetime.now(UTC)
+    await hang(connection, "gone", now - seconds(60), "own-inner", "secret-inner")
+    await record(connection, [("gone", now, 1)])
+    before = await state_of(connection, "gone")
+    # one beside it that is here counts as ever
+    here = await state_of(connection, "moved")
+    past = [{"dpu": "gone", "timestamp": (now - seconds(90 - number)).isoformat()} for number in range(3)]
+    assert await beat(own, *past, {"dpu": "moved"}, backfill=backfill) == (4, [])
+    assert await beat(own, past[0], backfill=backfill) == (0, [])
+    assert await state_of(connection, "gone") == before
+    assert await state_of(connection, "moved") != here
+    assert await connection.fetchval(
+        "select last_heartbeat_at from core.dpu_state join core.dpu using (dpu_id) where id = 'gone'"
+    ) == now - seconds(88)
+    assert await differences(connection) == []
+
+
+async def test_a_past_heartbeat_leaves_a_dpu_that_hangs_elsewhere_offline(
+    own: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    now = datetime.now(UTC)
+    await hang(connection, "gone", now - seconds(1800), "own-inner", "secret-inner")
+    await heard(connection, ("gone", now - seconds(3600)))
+    await listen(connection, now - seconds(3700), now)
+    await tick(connection, now)
+    before = await state_of(connection, "gone")
+    assert before[5]
+    # it corrects what was known of the time when it hung here, and no more
+    assert await beat(own, {"dpu": "gone", "timestamp": (now - seconds(2000)).isoformat()}) == (1, [])
+    after = await state_of(connection, "gone")
+    assert after[0] == now - seconds(2000)
+    assert after[5]
+    assert after[1:5] == before[1:5]
+
+
+async def test_heartbeats_of_a_dpu_that_hangs_here_later_are_of_an_unknown_one(
+    own: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    now = datetime.now(UTC)
+    await hang(connection, "coming", now + seconds(180), "secret-inner", "own-inner")
+    await record(connection, [("coming", now, 1)])
+    before = await state_of(connection, "coming")
+    times = [(now + seconds(ahead)).isoformat() for ahead in (200, 31 * 86400)]
+    assert await beat(own, *({"dpu": "coming", "timestamp": time} for time in times)) == (0, ["unknown_dpu"] * 2)
+    assert (await own.post("/heartbeat", json={"dpu": "coming", "timestamp": times[0]})).status_code == 404
+    assert await state_of(connection, "coming") == before
+
+
+async def test_a_heartbeat_that_is_ahead_is_of_now(own: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
+    now = datetime.now(UTC)
+    await hang(connection, "leaving", now + seconds(180), "own-inner", "secret-inner")
+    times = [(now + seconds(ahead)).isoformat() for ahead in (200, 31 * 86400)]
+    assert await beat(own, *({"dpu": "leaving", "timestamp": time} for time in times)) == (1, ["in_future"])
+    state = await state_of(connection, "leaving")
+    assert state[0]
+    assert state[6] == "ahead"
+
+
+@pytest.mark.parametrize("code", ["too_old", "clock_unset"])
+async def test_a_refused_heartbeat_of_a_dpu_that_hangs_elsewhere_says_nothing(
+    own: httpx.AsyncClient, connection: asyncpg.Connection, code: str
+) -> None:
+    now = datetime.now(UTC)
+    await hang(connection, "gone", now - seconds(60), "own-inner", "secret-inner")
+    before = await state_of(connection, "gone")
+    if code == "too_old":
+        await connection.execute("select api.set_horizon($1)", datetime(2024, 1, 1, tzinfo=UTC))
+        at = "2023-01-01T00:00:00Z"
+    else:
+        await connection.execute("update core.placement set during = tstzrange('1960-01-01Z', upper(during))")
+        at = "1970-01-01T00:00:00Z"
+    assert await beat(own, {"dpu": "gone", "timestamp": at}) == (0, [code])
+    assert await state_of(connection, "gone") == before
+
+
+async def test_the_answer_to_a_past_heartbeat_does_not_tell_when_the_dpu_was_heard_elsewhere(
+    own: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    now = datetime.now(UTC)
+    await hang(connection, "gone", now - seconds(60), "own-inner", "secret-inner")
+    await record(connection, [("gone", now, 1)])
+    for named in ({"dpu": "gone"}, {"mac_address": "02:00:00:00:00:77"}):
+        sent = {**named, "timestamp": (now - seconds(90)).isoformat()}
+        assert body(await own.post("/heartbeat", json=sent)) == {"dpu": "gone", "last_seen": None}
+    assert body(await own.post("/heartbeat", json={"dpu": "moved"}))["last_seen"]
+
+
+async def test_refused_events_of_a_dpu_that_hangs_elsewhere_count_for_nobody(
+    own: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    now = datetime.now(UTC)
+    await hang(connection, "gone", now - seconds(60), "own-inner", "secret-inner")
+    await connection.execute("select api.set_horizon($1)", datetime(2024, 1, 1, tzinfo=UTC))
+    past = (now - seconds(90)).isoformat()
+    await record(connection, [("gone", now - seconds(90), 1)])
+    before = await state_of(connection, "gone")
+    sent = [
+        event("gone", "2023-01-01T00:00:00Z", 1),
+        event("gone", past, 2),
+        event("gone", past, 1),
+        event("moved", "2023-01-01T00:00:00Z", 1),
+    ]
+    answer = body(await own.post("/v1/events", json={"events": sent}))
+    # `moved` hung elsewhere then
+    assert [found["code"] for found in answer["rejected"]] == ["too_old", "conflict", "unknown_dpu"]
+    assert await state_of(connection, "gone") == before
+    clocks = "select count(*) from core.dpu_clock join core.dpu using (dpu_id) where id = 'gone'"
+    assert await connection.fetchval(clocks) == 0
+    kept = await connection.fetch("select is_within from core.rejected_event where dpu = 'gone'")
+    assert [row["is_within"] for row in kept] == [False, False]
+    assert not await connection.fetchval("select count(*) from core.refused_of_dpu where dpu = 'gone'")
+
+
+async def test_events_ahead_are_only_of_dpus_that_hang_here_now_and_then(
+    own: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    now = datetime.now(UTC)
+    times = [(now + seconds(ahead)).isoformat() for ahead in (200, 31 * 86400)]
+    for dpu, before, since in (("coming", "secret-inner", "own-inner"), ("leaving", "own-inner", "secret-inner")):
+        await connection.execute("update core.dpu set mac_address = null")
+        await hang(connection, dpu, now + seconds(180), before, since)
+        unchanged = await state_of(connection, dpu)
+        answer = body(await own.post("/v1/events", json={"events": [event(dpu, time, 1) for time in times]}))
+        assert [found["code"] for found in answer["rejected"]] == ["unknown_dpu"] * 2
+        assert await state_of(connection, dpu) == unchanged
+    answer = body(await own.post("/v1/events", json={"events": [event("moved", time, 1) for time in times]}))
+    assert [found["code"] for found in answer["rejected"]] == ["in_future"]
+    assert (await state_of(connection, "moved"))[6] == "ahead"
+
+
+async def test_events_ahead_of_dpus_that_hang_elsewhere_do_not_keep_our_clock_suspected(
+    own: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    now = datetime.now(UTC)
+    await hang(connection, "coming", now + seconds(3600), "secret-inner", "own-inner")
+    await record(connection, [("coming", now, 1)])
+    async with connection.transaction():
+        await connection.execute("select set_config('headcount.token', min(id), true) from core.token")
+        await connection.execute("select api.note_ahead(array['coming', 'moved'], array[$1, $1])", now + seconds(7200))
+    noted = await connection.fetch(
+        "select d.id from core.dpu_clock c join core.dpu d using (dpu_id) where c.suspected_at is not null"
+    )
+    assert [row["id"] for row in noted] == ["moved"]

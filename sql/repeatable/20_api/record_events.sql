@@ -26,6 +26,7 @@ as $$
 declare
   v_now timestamptz;
   v_ids integer[];
+  v_here integer[];     -- the same, but null for DPUs that are out of reach by now
   v_unregistered text;  -- why unknown DPUs are not registered
   v_count integer := coalesce(cardinality(dpus), 0);
   v_stored bigint[];
@@ -50,7 +51,8 @@ begin
   if core.get_reach() is not null then
     v_ids := core.list_reached_ids(v_ids, times);
     -- what hangs elsewhere by now does not live there by what is said of it here
-    backfill := backfill or not core.are_dpus_seen(v_ids);
+    v_here := core.list_reached_ids(v_ids, array_fill(clock_timestamp(), array[v_count]));
+    backfill := backfill or v_here is distinct from v_ids;
   elsif auto_register then
     if cardinality(refused_dpus) > 0 then
       v_unread := core.list_dpu_ids(refused_dpus);
@@ -61,6 +63,7 @@ begin
     end if;
   end if;
 
+  v_here := coalesce(v_here, v_ids);
   v_now := clock_timestamp();
   if cardinality(refused_dpus) > 0 then
     select u.ids, u.names into v_unread, v_refused_dpus from core.find_unread_dpus(refused_dpus, v_now) u;
@@ -76,7 +79,7 @@ begin
   -- what is kept already was noted when it came
   if keep_refused and cardinality(v_refused) > 0 then
     perform core.note_clocks(v_now,
-      array(select v_ids[o] from unnest(v_refused) as o), array(select times[o] from unnest(v_refused) as o),
+      array(select v_here[o] from unnest(v_refused) as o), array(select times[o] from unnest(v_refused) as o),
       v_verdicts);
     if v_is_suspect then
       perform core.note_suspicion(v_now);
@@ -84,7 +87,7 @@ begin
   end if;
   if keep_refused and (cardinality(v_refused) > 0 or cardinality(refused_bodies) > 0) then
     perform core.refuse_sent(
-      v_now, v_ids, dpus, times, directions, sequences, v_refused, v_verdicts, v_details,
+      v_now, v_here, dpus, times, directions, sequences, v_refused, v_verdicts, v_details,
       refused_bodies, refused_details, v_refused_dpus, core.list_event_senders(senders, sender_sizes));
   end if;
 
@@ -107,8 +110,9 @@ core.rejected_event, as are refused_bodies: events that could not even be decode
 where it could be read, refused_dpus of which DPU (null: of none). An unknown DPU of those is registered too.
 keep_refused: false for events that are kept there already; they do not change the clock state again.
 
-A limited token can report what DPUs saw above its doorways, by the time of the event. All other events are unknown_dpu,
-and nothing is registered.
+A limited token can report what DPUs saw above its doorways, by the time of the event, and now too where that is ahead.
+All other events are unknown_dpu, and nothing is registered. Refused events of DPUs that are out of its reach by now
+count for nobody, and say nothing of clocks.
 
 senders, sender_sizes: the tokens that sent the events and how many each sent, in order; after them the same for the
 refused_bodies. Each token can register so many unknown DPUs.

@@ -19,6 +19,7 @@ declare
   v_now timestamptz;
   v_oldest timestamptz := core.get_horizon();
   v_ids integer[];
+  v_here integer[];     -- the same, but null for DPUs that are out of reach by now
   v_unregistered text;  -- why unknown DPUs are not registered
   v_verdicts text[];
   v_seen bigint[];
@@ -33,13 +34,16 @@ begin
   v_ids := core.list_seen_ids(dpus, mac_addresses);
   if core.get_reach() is not null then
     v_now := clock_timestamp();
+    -- what is ahead counts as now
     v_ids := core.list_reached_ids(v_ids, array(
-      select coalesce(n.time, v_now) from unnest(times) with ordinality as n (time, ordinal) order by n.ordinal));
+      select least(n.time, v_now) from unnest(times) with ordinality as n (time, ordinal) order by n.ordinal));
+    v_here := core.list_reached_ids(v_ids, array_fill(v_now, array[cardinality(v_ids)]));
   elsif auto_register and array_position(v_ids, null) is not null then
     v_unregistered := core.register_seen(dpus, mac_addresses, senders, sender_sizes);
     v_ids := core.list_seen_ids(dpus, mac_addresses);
   end if;
 
+  v_here := coalesce(v_here, v_ids);
   v_now := clock_timestamp();
   v_verdicts := array(
     select core.judge_event(n.dpu_id, coalesce(n.time, v_now), v_now, v_oldest)
@@ -55,12 +59,13 @@ begin
     array(select v_ids[o] from unnest(v_seen) as o), array(select least(times[o], v_now) from unnest(v_seen) as o),
     v_now,
     array(
-      select distinct n.dpu_id from unnest(v_ids, v_verdicts) as n (dpu_id, verdict)
+      select distinct n.dpu_id from unnest(v_here, v_verdicts) as n (dpu_id, verdict)
       where n.verdict is not null and n.dpu_id is not null and not backfill),
     backfill,
-    are_own => array(select times[o] is not null from unnest(v_seen) as o));
+    are_own => array(select times[o] is not null from unnest(v_seen) as o),
+    are_away => array(select v_here[o] is null from unnest(v_seen) as o));
   v_news := array(select v_seen[o] from unnest(v_news) as o);
-  perform core.note_heartbeat_clocks(v_now, v_ids, times, v_verdicts);
+  perform core.note_heartbeat_clocks(v_now, v_here, times, v_verdicts);
 
   return query
   select (n.ordinal - 1)::integer, n.verdict, 
@@ -68,12 +73,13 @@ begin
       then coalesce(case n.verdict when 'unknown_dpu' then v_unregistered end, core.explain_heartbeat(n.verdict)) end,
     d.id, s.last_seen_at
   from (
-    select n.dpu_id, n.ordinal, coalesce(n.verdict, case when w.ordinal is null then 'duplicate' end) as verdict
-    from unnest(v_ids, v_verdicts) with ordinality as n (dpu_id, verdict, ordinal)
+    select n.dpu_id, n.here_id, n.ordinal,
+      coalesce(n.verdict, case when w.ordinal is null then 'duplicate' end) as verdict
+    from unnest(v_ids, v_here, v_verdicts) with ordinality as n (dpu_id, here_id, verdict, ordinal)
     left join unnest(v_news) as w (ordinal) on w.ordinal = n.ordinal
   ) n
   left join core.dpu d on d.dpu_id = n.dpu_id
-  left join core.dpu_state s on s.dpu_id = n.dpu_id
+  left join core.dpu_state s on s.dpu_id = n.here_id
   order by n.ordinal;
 end
 $$;
@@ -92,5 +98,8 @@ how many each, in order; each token can register so many unknown DPUs.
 
 A late heartbeat corrects outages of the past. The receipt of one that is not a duplicate is a sign of life too, also
 where it is refused; not with backfill, for heartbeats that were kept for some time. A DPU that sends heartbeats is
-armed: from then on its silence counts. A limited token can report DPUs that were placed above its doorways at that
-time; all others are unknown_dpu. Errors: PT422 for arrays of different lengths.';
+armed: from then on its silence counts.
+
+A limited token can report DPUs that were placed above its doorways at that time (now, where it is ahead); all others
+are unknown_dpu. One of a DPU that is out of its reach by now is a sign at its own time only: it arms nothing and says
+nothing of clocks, and last_seen is null. Errors: PT422 for arrays of different lengths.';

@@ -240,24 +240,6 @@ $$;
 comment on function core.is_dpu_seen(integer) is
 'Whether a DPU is within reach: it is placed above a doorway that can be read, now.';
 
-create or replace function core.are_dpus_seen(dpus integer[])
-returns boolean
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-begin
-  return core.get_reach() is null or not exists (
-    select unnest(dpus)
-    except
-    select p.dpu_id from core.list_seen_placements(dpus) p where p.during @> clock_timestamp()
-    except
-    select null);
-end
-$$;
-comment on function core.are_dpus_seen(integer[]) is
-'Whether all of these DPUs are within reach (core.is_dpu_seen); nulls do not matter.';
-
 create or replace function core.check_dpu(
   dpu_id integer,
   during tstzrange,

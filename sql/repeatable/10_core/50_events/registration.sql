@@ -29,13 +29,16 @@ as $$
       where n.dpu_id is not null)) p
     group by p.dpu_id
   )
-  select coalesce(array_agg(case when s.during @> n.time then n.dpu_id end order by n.ordinal), '{}')
+  select coalesce(array_agg(
+    case when s.during @> n.time and (n.time <= c.now_at or s.during @> c.now_at) then n.dpu_id end
+    order by n.ordinal), '{}')
   from unnest(dpus, times) with ordinality as n (dpu_id, time, ordinal)
+  cross join (select clock_timestamp() as now_at offset 0) c
   left join seen s on s.dpu_id = n.dpu_id
 $$;
 comment on function core.list_reached_ids(integer[], timestamptz[]) is
 'The DPUs of events in the order given; null where a limited token cannot report the event: the DPU was not placed above
-a doorway within reach at its time.';
+a doorway within reach at its time, or is not now, where its time is ahead.';
 
 create or replace function core.register_dpus(dpus text[])
 returns void

@@ -332,7 +332,8 @@ create or replace function core.note_dpus_seen(
   received_at timestamptz,
   refused integer[] default '{}',
   backfill boolean default false,
-  are_own boolean[] default '{}'
+  are_own boolean[] default '{}',
+  are_away boolean[] default '{}'
 )
 returns bigint[]
 language plpgsql volatile
@@ -357,23 +358,24 @@ begin
       last_heartbeat_at = greatest(s.last_heartbeat_at, n.latest),
       earlier_heartbeat_at = s.last_heartbeat_at,
       last_seen_at = greatest(s.last_seen_at, n.latest, case
-        when not backfill and (n.is_refused or s.last_heartbeat_at is null or n.latest > s.last_heartbeat_at)
+        when n.is_live and (n.is_refused or s.last_heartbeat_at is null or n.latest > s.last_heartbeat_at)
           then note_dpus_seen.received_at
       end),
       earlier_seen_at = s.last_seen_at,
-      agreed_at = case when n.agrees and not backfill then note_dpus_seen.received_at else s.agreed_at end,
-      sends_heartbeats = true
+      agreed_at = case when n.agrees and n.is_live then note_dpus_seen.received_at else s.agreed_at end,
+      sends_heartbeats = s.sends_heartbeats or not n.is_away
     from (
       select a.dpu_id, min(a.at) as first, max(a.at) as latest, array_agg(a.ordinal)
         filter (where a.ordinal is not null) as ordinals,
         bool_or(a.ordinal is null) as is_refused,
-        bool_or(a.is_own and a.at > note_dpus_seen.received_at - interval '5 minutes') as agrees
+        bool_or(a.is_own and a.at > note_dpus_seen.received_at - interval '5 minutes') as agrees,
+        bool_or(a.is_away) as is_away, not backfill and not bool_or(a.is_away) as is_live
       from (
-        select h.dpu_id, h.at, h.is_own, h.ordinal
-        from unnest(dpus, times, are_own) with ordinality as h (dpu_id, at, is_own, ordinal)
+        select h.dpu_id, h.at, h.is_own, coalesce(h.is_away, false) as is_away, h.ordinal
+        from unnest(dpus, times, are_own, are_away) with ordinality as h (dpu_id, at, is_own, is_away, ordinal)
         where h.dpu_id is not null
         union all
-        select r.dpu_id, null, false, null from unnest(refused) as r (dpu_id)
+        select r.dpu_id, null, false, false, null from unnest(refused) as r (dpu_id)
       ) a
       group by 1
       order by 1
@@ -382,8 +384,8 @@ begin
       and (n.is_refused or n.latest > s.last_heartbeat_at or s.last_heartbeat_at is null or n.first < s.steady_from
         or s.offline_at is not null)
     returning
-      s.dpu_id, n.ordinals, s.earlier_heartbeat_at, s.armed_at,
-      not backfill and (n.is_refused or s.earlier_heartbeat_at is null
+      s.dpu_id, n.ordinals, s.earlier_heartbeat_at, s.armed_at, n.is_away,
+      n.is_live and (n.is_refused or s.earlier_heartbeat_at is null
         or n.latest > s.earlier_heartbeat_at) as is_seen,
       s.offline_at is not null or s.earlier_seen_at is null or n.first < s.steady_from
         or s.last_seen_at - s.earlier_seen_at
@@ -394,7 +396,7 @@ begin
     coalesce(array_agg(o) filter (where s.is_turning), '{}'),
     (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_seen),
     (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_seen and h.is_turning),
-    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.armed_at is null)
+    (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.armed_at is null and not h.is_away)
   into v_news, v_turning, v_seen, v_received, v_unarmed
   from state s
   cross join lateral unnest(s.ordinals) as o;
@@ -412,7 +414,8 @@ begin
     v_news := array(select unnest(v_news) union select unnest(v_found));
     if not backfill then
       -- older than the latest one, but not known
-      v_received := array(select distinct dpus[o] from unnest(v_found) as o except select unnest(v_seen));
+      v_received := array(
+        select distinct dpus[o] from unnest(v_found) as o where are_away[o] is not true except select unnest(v_seen));
       if cardinality(v_received) > 0 then
         perform core.note_late_seen(
           v_received, array_fill(null::timestamptz, array[cardinality(v_received)]), received_at,
@@ -423,9 +426,12 @@ begin
   return v_news;
 end
 $$;
-comment on function core.note_dpus_seen(integer[], timestamptz[], timestamptz, integer[], boolean, boolean[]) is
+comment on function core.note_dpus_seen(
+  integer[], timestamptz[], timestamptz, integer[], boolean, boolean[], boolean[]) is
 'Takes in heartbeats, given as parallel arrays (null for dpu_id: left out), and returns the ordinals (from 1) of those
 that changed anything: newer than the latest one, or within what was taken for an outage. times: none later than
 received_at. refused: DPUs that sent others, which cannot be taken in. are_own: beside each time whether the DPU gave
 it; such a one that is no more than 5 minutes old agrees with our clock. The receipt of both is a sign of life, unless
-they are backfilled. The caller holds, shared, the lock of the floor plan.';
+they are backfilled. are_away: the same, of whether the DPU is out of reach of who sent it by now: such heartbeats are
+signs at their own times only, and arm nothing. A DPU of those is in no other of the heartbeats, nor in refused. The
+caller holds, shared, the lock of the floor plan.';
