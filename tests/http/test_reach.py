@@ -334,7 +334,13 @@ async def test_a_refused_heartbeat_of_a_dpu_that_hangs_elsewhere_says_nothing(
         await connection.execute("select api.set_horizon($1)", datetime(2024, 1, 1, tzinfo=UTC))
         at = "2023-01-01T00:00:00Z"
     else:
-        await connection.execute("update core.placement set during = tstzrange('1960-01-01Z', upper(during))")
+        await connection.execute(
+            """
+            update core.placement set during = tstzrange('1960-01-01Z', upper(during))
+            where dpu_id = (select dpu_id from core.dpu where id = 'gone') and lower(during) = $1
+            """,
+            datetime.fromisoformat(LONG_AGO),
+        )
         at = "1970-01-01T00:00:00Z"
     assert await beat(own, {"dpu": "gone", "timestamp": at}) == (0, [code])
     assert await state_of(connection, "gone") == before
@@ -392,7 +398,6 @@ async def test_events_ahead_are_only_of_dpus_that_hang_here_now_and_then(
         assert await state_of(connection, dpu) == unchanged
     answer = body(await own.post("/v1/events", json={"events": [event("moved", time, 1) for time in times]}))
     assert [found["code"] for found in answer["rejected"]] == ["in_future"]
-    assert (await state_of(connection, "moved"))[6] == "ahead"
 
 
 async def test_events_ahead_of_dpus_that_hang_elsewhere_do_not_keep_our_clock_suspected(
@@ -403,7 +408,9 @@ async def test_events_ahead_of_dpus_that_hang_elsewhere_do_not_keep_our_clock_su
     await record(connection, [("coming", now, 1)])
     async with connection.transaction():
         await connection.execute("select set_config('headcount.token', min(id), true) from core.token")
-        await connection.execute("select api.note_ahead(array['coming', 'moved'], array[$1, $1])", now + seconds(7200))
+        await connection.execute(
+            "select api.note_ahead(array['coming', 'moved'], array[$1, $1]::timestamptz[])", now + seconds(7200)
+        )
     noted = await connection.fetch(
         "select d.id from core.dpu_clock c join core.dpu d using (dpu_id) where c.suspected_at is not null"
     )
