@@ -172,7 +172,7 @@ class Heartbeats:
         row = (await self._store(session, SentHeartbeats([check(heartbeat)], sender)))[0]
         if row.verdict not in (None, "duplicate"):
             raise Problem("not_found" if row.verdict == "unknown_dpu" else "invalid", row.detail or "")
-        if row.dpu is None:
+        if row.dpu is None or row.last_seen is None:
             raise LookupError("a heartbeat without a DPU was accepted")
         return HeartbeatOut(row.dpu, row.last_seen)
 

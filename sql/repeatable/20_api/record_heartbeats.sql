@@ -71,7 +71,7 @@ begin
   select (n.ordinal - 1)::integer, n.verdict, 
     case when n.verdict is not null
       then coalesce(case n.verdict when 'unknown_dpu' then v_unregistered end, core.explain_heartbeat(n.verdict)) end,
-    d.id, s.last_seen_at
+    d.id, case when n.dpu_id is not null and n.here_id is null then least(times[n.ordinal], v_now) else s.last_seen_at end
   from (
     select n.dpu_id, n.here_id, n.ordinal,
       coalesce(n.verdict, case when w.ordinal is null then 'duplicate' end) as verdict
@@ -102,4 +102,4 @@ armed: from then on its silence counts.
 
 A limited token can report DPUs that were placed above its doorways at that time (now, where it is ahead); all others
 are unknown_dpu. One of a DPU that is out of its reach by now is a sign at its own time only: it arms nothing and says
-nothing of clocks, and last_seen is null. Errors: PT422 for arrays of different lengths.';
+nothing of clocks, and last_seen is its time. Errors: PT422 for arrays of different lengths.';

@@ -44,10 +44,7 @@ class HeartbeatOut(Struct, frozen=True):
     """The DPU that the heartbeat was of."""
 
     dpu: Annotated[str, about("Id of the DPU.", "dpu-1")]
-    last_seen: Annotated[
-        Moment | None,
-        about("When it was heard from last; null: it is out of the token's reach by now.", "2026-03-02T12:00:00Z"),
-    ]
+    last_seen: Annotated[Moment, about("When it was heard from last.", "2026-03-02T12:00:00Z")]
 
 
 class SensorOut(Struct, frozen=True, gc=False):
