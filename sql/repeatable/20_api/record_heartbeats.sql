@@ -71,7 +71,8 @@ begin
   select (n.ordinal - 1)::integer, n.verdict, 
     case when n.verdict is not null
       then coalesce(case n.verdict when 'unknown_dpu' then v_unregistered end, core.explain_heartbeat(n.verdict)) end,
-    d.id, case when n.dpu_id is not null and n.here_id is null then least(times[n.ordinal], v_now) else s.last_seen_at end
+    d.id,
+    case when n.dpu_id is not null and n.here_id is null then least(times[n.ordinal], v_now) else s.last_seen_at end
   from (
     select n.dpu_id, n.here_id, n.ordinal,
       coalesce(n.verdict, case when w.ordinal is null then 'duplicate' end) as verdict
