@@ -1851,6 +1851,12 @@ routine core.list_starts(integer[],timestamp with time zone,timestamp with time 
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_strays(integer[],timestamp with time zone)
+    arguments   channels integer[], at timestamp with time zone
+    returns     SETOF bigint
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_subtree(integer)
     arguments   space_id integer
     returns     SETOF integer

@@ -9,7 +9,7 @@ import pytest
 from headcount.database import calls
 from tests.http import body, problem
 from tests.http.guarded import Headers, bearer, build_site, guarded, new_token, token_id
-from tests.notices.support import LOCAL, hasten, log, make_channel, receiver, tell, until_settled
+from tests.notices.support import LOCAL, hasten, log, make_channel, receiver, tell, tell_all, until_settled
 
 HOOK = {"kind": "webhook", "url": "https://receiver.example/hook"}
 CUT = ("hook", "offline", "suppressed", "out_of_reach")
@@ -102,6 +102,71 @@ async def test_what_waits_is_cancelled_and_what_is_under_way_ends(
         await hasten(connection)
         assert await calls.claim_deliveries(connection, 10, a_channel=0) == []
         assert {row[2:] for row in await log(connection, "hook")} == {("cancelled", "out_of_reach")}
+
+
+@pytest.mark.parametrize("limited", [True, False])
+async def test_nothing_about_a_space_that_has_moved_away_is_told_not_even_the_end_of_what_was(
+    connection: asyncpg.Connection, database_url: str, admin: Headers, tenant: Headers, limited: bool
+) -> None:
+    async with guarded(database_url, send_notices=False) as client:
+        await put(client, tenant if limited else admin, under="own", **HOOK)
+        await tell(connection, "over_capacity", None, "own-room")
+        (claim,) = await calls.claim_deliveries(connection, 10)
+        await calls.finish_delivery(connection, claim.delivery, claim.claim, True, claim.occurred_at, 1)
+        await tell_all(connection, [("offline", 1, "own-room"), ("offline", 2, "own")])
+        body(await client.put("/v1/spaces/own-room", json={"parent": "secret-b"}, headers=admin))
+        await tell_all(connection, [("capacity_ok", None, "own-room"), ("online", 1, "own-room")])
+        sent = [(claim.kind, claim.details) for claim in await calls.claim_deliveries(connection, 10)]
+        assert [kind for kind, _ in sent] == (["offline"] if limited else ["offline", "offline", "capacity_ok"])
+        assert [row[1:] for row in await log(connection)] == [
+            ("over_capacity", "delivered", None),
+            ("offline", "cancelled", "out_of_reach") if limited else ("offline", "pending", None),
+            ("offline", "pending", None),
+            ("online", "suppressed", "out_of_reach") if limited else ("online", "pending", None),
+            ("capacity_ok", "suppressed", "out_of_reach") if limited else ("capacity_ok", "pending", None),
+        ]
+
+
+@pytest.mark.parametrize("limited", [True, False])
+async def test_whoever_takes_a_channel_over_gets_nothing_from_before_it_was_made_narrower(
+    connection: asyncpg.Connection, database_url: str, admin: Headers, tenant: Headers, limited: bool
+) -> None:
+    async with guarded(database_url, send_notices=False) as client:
+        await put(client, admin, under="secret-campus", **HOOK)
+        await tell(connection, "over_capacity", None, "secret-room")
+        (claim,) = await calls.claim_deliveries(connection, 10)
+        await calls.finish_delivery(connection, claim.delivery, claim.claim, True, claim.occurred_at, 1)
+        await tell_all(connection, [("offline", 1, "secret-room"), ("offline", 2, "own-room"), ("offline", 3, None)])
+        await calls.try_channel(connection, "hook")  # by a process that dies
+        await connection.execute("update core.delivery set due_at = now() where claim is not null")
+        await put(client, admin, under="own")
+        await put(client, tenant if limited else admin, url="https://elsewhere.example/")
+        await tell(connection, "capacity_ok", None, "secret-room")
+        claims = await calls.claim_deliveries(connection, 10)
+        assert {claim.url for claim in claims} == {"https://elsewhere.example/"}
+        expected = ["offline", "test"] if limited else ["capacity_ok", "offline", "offline", "test"]
+        assert sorted(claim.kind for claim in claims) == expected
+        cut = {row[1:] for row in await log(connection) if row[3]}
+        assert cut == (
+            {("offline", "cancelled", "out_of_reach"), ("capacity_ok", "suppressed", "out_of_reach")}
+            if limited
+            else set()
+        )
+
+
+async def test_what_is_behind_a_hundred_beyond_reach_is_not_sent_either(
+    connection: asyncpg.Connection, database_url: str, admin: Headers, tenant: Headers
+) -> None:
+    async with guarded(database_url, send_notices=False) as client:
+        await put(client, tenant, under="own", **HOOK)
+        await tell_all(connection, [("offline", number, "own-room") for number in range(110)])
+        await tell(connection, "offline", 200, "own")
+        body(await client.put("/v1/spaces/own-room", json={"parent": "secret-b"}, headers=admin))
+        counts = []
+        for _ in range(2):
+            counts.append([claim.details for claim in await calls.claim_deliveries(connection, 200)])
+        assert [len(found) for found in counts] == [1, 0]
+        assert sorted(row[2] for row in await log(connection)) == ["cancelled"] * 110 + ["pending"]
 
 
 async def test_another_valid_token_of_the_family_is_enough_if_it_can_read(

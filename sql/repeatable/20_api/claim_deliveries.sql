@@ -100,4 +100,5 @@ most of all channels that one family of limited tokens made, and of all channels
 turns. On one subject (an incident, a space) a channel gets one after the other: the later one waits until the earlier
 is delivered or given up. Any number of processes can call it at once. kind: offline, online, correction, over_capacity,
 capacity_ok or test; details: what receivers get as data. family: the first of the family that made the channel. What
-waits for a channel that is core.is_channel_cut is cancelled instead, 1,000 at a time. The rows hold secrets.';
+waits for a channel that is core.is_channel_cut, and what core.list_strays has, is cancelled instead, 1,000 at a time.
+The rows hold secrets.';

@@ -106,9 +106,13 @@ begin
       case
         when c.muted_until > at then 'muted'
         when c.only_in_opening_hours and not p.is_open then 'closed'
-      end as reason
+      end as reason,
+      c.family_id is not null and not b.is_below as is_astray
     from notice n
     join core.channel c on c.deleted_at is null and event = any (c.events)
+    cross join lateral (
+      select exists (select from above a where a.of_id = n.space_id and a.space_id = c.under_id) as is_below
+    ) b
     left join place p on p.space_id is not distinct from n.space_id
     left join lateral (
       -- of what it heard last; if that is an end, it did not hear of this beginning
@@ -125,8 +129,7 @@ begin
       from core.delivery d
       where d.channel_id = c.channel_id and d.subject = n.subject
     ) before on list_addressees.kind = 'correction'
-    where c.under_id is null or began.state is not null or before.state <> 'suppressed'
-      or exists (select from above a where a.of_id = n.space_id and a.space_id = c.under_id)
+    where c.under_id is null or began.state is not null or before.state <> 'suppressed' or b.is_below
   ),
   cut as materialized (
     select c.channel_id
@@ -140,13 +143,13 @@ begin
     select
       case
         when t.state = 'cancelled' and list_addressees.kind = 'correction' then 'cancelled'
-        when t.state in ('suppressed', 'cancelled') or u.channel_id is not null then 'suppressed'
+        when t.state in ('suppressed', 'cancelled') or t.is_astray or u.channel_id is not null then 'suppressed'
         when t.state is not null or t.reason is null then 'pending'
         else 'suppressed'
       end as state,
       case
         when t.state = 'cancelled' and list_addressees.kind = 'correction' then 'corrected'
-        when u.channel_id is not null then 'out_of_reach'
+        when t.is_astray or u.channel_id is not null then 'out_of_reach'
         when t.state in ('suppressed', 'cancelled') then 'not_told'
         when t.state is null then t.reason
       end as reason
@@ -303,9 +306,10 @@ what it is about; null: no space, for channels without under. details: what rece
 Which channels get a notice follows from their events (offline includes corrections, over_capacity includes capacity_ok)
 and their under. While a channel is muted, or its space is closed, the delivery is suppressed. The end of something goes
 to the channels that were told of its beginning, also where they are muted or closed by then; otherwise it is suppressed
-(not_told). To a channel that is core.is_channel_cut nothing is sent (out_of_reach). A channel that does not want
-beginnings gets ends like any other notice. A correction cancels deliveries that were not tried yet, and then is
-cancelled itself.
+(not_told). To a channel that is core.is_channel_cut nothing is sent (out_of_reach), nor to one of a family of limited
+tokens what is about a space that is not below its under by now, not even the end of what it was told. A channel that
+does not want beginnings gets ends like any other notice. A correction cancels deliveries that were not tried yet, and
+then is cancelled itself.
 
 The channels of one family of limited tokens get core.get_max_deliveries about outages within an hour, as many about
 capacity, the ends and corrections of what they were told, and, but for e-mail, the first of each space. What is beyond
