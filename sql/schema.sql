@@ -1416,6 +1416,12 @@ routine core.is_dry_run()
     returns     boolean
     as          sql stable
 
+routine core.is_end_awaited(core.incident)
+    arguments   incident core.incident
+    returns     boolean
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.is_family_full(integer)
     arguments   family_id integer
     returns     boolean
@@ -1633,6 +1639,12 @@ routine core.list_flows(integer,timestamp with time zone,timestamp with time zon
     returns     TABLE("time" timestamp with time zone, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.list_interested(bigint[],text,text,text,timestamp with time zone)
+    arguments   notices bigint[], kind text, event text, beginning text, at timestamp with time zone
+    returns     TABLE(notice_id bigint, channel_id integer, subject text, state text, reason text, is_astray boolean)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.list_items(jsonb)
     arguments   items jsonb
@@ -2033,6 +2045,12 @@ routine core.note_suspicion(timestamp with time zone)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.open_absorbed_incidents(bigint[],timestamp with time zone)
+    arguments   outages bigint[], at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.open_dpu_incidents(bigint[],timestamp with time zone)
     arguments   outages bigint[], at timestamp with time zone, OUT opened bigint[], OUT ended bigint[]
     returns     record
@@ -2249,6 +2267,12 @@ routine core.register_spaces(text[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.reopen_incidents(bigint[],timestamp with time zone)
+    arguments   outages bigint[], at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.replace_outages(bigint[],integer[],bigint[],integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
     arguments   replaced bigint[], dpus integer[], outages bigint[], seconds integer[], seen_ats timestamp with time zone[], counteds timestamp with time zone[], backs timestamp with time zone[], offlines timestamp with time zone[], received_at timestamp with time zone
     returns     void
@@ -2419,6 +2443,12 @@ routine core.undo_placement(integer,timestamp with time zone,timestamp with time
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.update_absorbed_incidents(bigint[],timestamp with time zone)
+    arguments   outages bigint[], at timestamp with time zone, OUT ended bigint[], OUT corrected bigint[]
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
 
 routine core.update_dpu_incidents(bigint[],timestamp with time zone)
     arguments   incidents bigint[], at timestamp with time zone, OUT ended bigint[], OUT corrected bigint[]

@@ -45,4 +45,5 @@ comment on function api.list_incidents(boolean, bigint, integer) is
 open: true for those that last, false for those that are over. kind: dpu_offline, or site_offline (most of a site at
 once; then the space is the root of its tree). dpus: all that it concerns. A limited token sees those that were placed
 above its doorways then, and only incidents with such. corrected: a late sign of life showed that there was no such
-outage. absorbed_by: the incident of the site that took its place. after: the id behind which to go on.';
+outage. absorbed_by: the incident of the site that took its place; ended_at then is when, until its own end has come.
+after: the id behind which to go on.';

@@ -30,6 +30,18 @@ comment on function core.list_dpu_sites(integer[], timestamptz) is
 'The space to which each DPU belongs as a sensor at an instant, and the root of its tree; nulls for one that is placed
 nowhere.';
 
+create or replace function core.is_end_awaited(incident core.incident)
+returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  -- as long as it ends when it was absorbed, or opened as absorbed
+  select incident.absorbed_by is not null and incident.ended_at = greatest(incident.recorded_at, (
+    select n.recorded_at from core.incident n where n.incident_id = incident.absorbed_by))
+$$;
+comment on function core.is_end_awaited(core.incident) is
+'Whether an incident of a DPU was absorbed, and its own end is still to come.';
+
 create or replace function core.describe_incidents(incidents bigint[])
 returns table (incident_id bigint, details jsonb)
 language plpgsql stable
@@ -56,7 +68,7 @@ begin
     'dpu_count', (select count(*) from core.incident_dpu m where m.incident_id = i.incident_id),
     'space', s.id,
     'started_at', to_char(i.started_at at time zone 'UTC', c_format),
-    'ended_at', to_char(i.ended_at at time zone 'UTC', c_format),
+    'ended_at', case when not core.is_end_awaited(i) then to_char(i.ended_at at time zone 'UTC', c_format) end,
     'corrected', i.corrected)
   from core.incident i
   left join core.space s on s.space_id = i.space_id
@@ -375,6 +387,152 @@ comment on function core.update_site_incidents(bigint[], timestamptz) is
 'Ends incidents of sites of whose DPUs no more than half are still offline, and returns those that it ended or
 corrected. Incidents of one DPU are left alone.';
 
+create or replace function core.open_absorbed_incidents(
+  outages bigint[],
+  at timestamptz
+)
+returns bigint[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_opened bigint[];
+begin
+  with member as materialized (
+    select distinct on (o.dpu_id) o.dpu_id, o.offline_at, o.incident_id, s.space_id, s.site_id
+    from core.outage o
+    join core.list_dpu_sites(array(select p.dpu_id from core.outage p where p.outage_id = any (outages)),
+      open_absorbed_incidents.at) s on s.dpu_id = o.dpu_id
+    where o.outage_id = any (outages) and not exists (
+      select
+      from core.incident_dpu m
+      join core.incident i on i.incident_id = m.incident_id
+      where m.dpu_id = o.dpu_id and i.absorbed_by = o.incident_id and core.is_end_awaited(i))
+    order by o.dpu_id, o.offline_at
+  ),
+  part as materialized (
+    select distinct a.space_id, c.under_id
+    from core.list_above(array(select distinct m.space_id from member m)) a
+    join core.channel c on c.under_id = a.above_id and c.deleted_at is null and c.events && array['offline', 'online']
+  ),
+  own as (
+    insert into core.incident (kind, space_id, dpu_id, started_at, ended_at, absorbed_by, recorded_at)
+    select 'dpu_offline', m.space_id, m.dpu_id, m.offline_at, open_absorbed_incidents.at, m.incident_id,
+      open_absorbed_incidents.at
+    from member m
+    where exists (select from part p where p.space_id = m.space_id and p.under_id <> m.site_id)
+    order by m.offline_at, m.dpu_id
+    returning incident_id, dpu_id, started_at
+  ),
+  noted as (
+    insert into core.incident_dpu (incident_id, dpu_id, offline_at)
+    select i.incident_id, i.dpu_id, i.started_at from own i
+  )
+  select coalesce(array_agg(i.incident_id order by i.incident_id), '{}') into v_opened from own i;
+  return v_opened;
+end
+$$;
+comment on function core.open_absorbed_incidents(bigint[], timestamptz) is
+'For outages that are now part of the incident of a site: opens an incident of its own, absorbed from the beginning, for
+each DPU in a part of the site for which there are channels. These are not told of the whole site. None for a DPU whose
+incident was absorbed and still waits for its end. Returns those opened.';
+
+create or replace function core.update_absorbed_incidents(
+  outages bigint[],
+  at timestamptz,
+  out ended bigint[],
+  out corrected bigint[]
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  with looked_at as (
+    select distinct i.incident_id
+    from core.outage o
+    join core.incident n on n.incident_id = o.incident_id and n.kind = 'site_offline'
+    join core.incident_dpu m on m.dpu_id = o.dpu_id
+    join core.incident i on i.incident_id = m.incident_id and i.absorbed_by = n.incident_id
+    where o.outage_id = any (outages) and not i.corrected
+  ),
+  touched as (
+    select i.incident_id, i.dpu_id, i.started_at, core.is_end_awaited(i) as is_awaited, count(o.outage_id) as outages,
+      count(o.outage_id) filter (where o.back_at is null) as lasting, max(o.back_at) as back_at
+    from looked_at l
+    join core.incident i on i.incident_id = l.incident_id
+    left join core.outage o on o.incident_id = i.absorbed_by and o.dpu_id = i.dpu_id and o.superseded_at is null
+    group by i.incident_id
+  ),
+  over as (
+    -- as in core.update_dpu_incidents
+    select t.*, least(r.from_at, d.down_at) as gone_at
+    from touched t
+    left join core.retirement r on r.dpu_id = t.dpu_id and tstzrange(r.from_at, r.until_at) @> t.back_at
+    cross join lateral core.list_down_at(t.dpu_id, t.started_at, coalesce(t.back_at, update_absorbed_incidents.at)) d
+    where t.outages = 0 or t.is_awaited and t.lasting = 0
+  ),
+  changed as (
+    update core.incident i set
+      ended_at = case when v.outages = 0 then i.ended_at else coalesce(v.gone_at, v.back_at) end,
+      corrected = v.outages = 0
+    from over v
+    where i.incident_id = v.incident_id
+    returning i.incident_id, i.corrected as is_corrected, v.outages > 0 and v.gone_at is null as is_ended
+  )
+  select
+    coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_ended), '{}'),
+    coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_corrected), '{}')
+  into ended, corrected
+  from changed c;
+end
+$$;
+comment on function core.update_absorbed_incidents(bigint[], timestamptz) is
+'Ends or corrects the absorbed incidents of DPUs with these outages, each when its own DPU is back, and returns them:
+whoever was told of one is told of its end.';
+
+create or replace function core.reopen_incidents(
+  outages bigint[],
+  at timestamptz
+)
+returns bigint[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_reopened bigint[];
+begin
+  with chosen as (
+    select distinct on (o.outage_id) o.outage_id, i.incident_id
+    from core.outage o
+    join core.incident n on n.incident_id = o.incident_id and n.kind = 'site_offline' and n.ended_at is not null
+    join core.dpu_state s on s.dpu_id = o.dpu_id and s.retired_at is null
+    join core.incident_dpu m on m.dpu_id = o.dpu_id
+    join core.incident i on i.incident_id = m.incident_id and i.absorbed_by = n.incident_id
+    where o.outage_id = any (outages) and o.superseded_at is null and o.back_at is null and core.is_end_awaited(i)
+      and exists (
+        select from core.placement p
+        where p.dpu_id = o.dpu_id and p.superseded_at is null and p.during @> reopen_incidents.at)
+    order by o.outage_id, i.incident_id desc
+  ),
+  freed as (
+    update core.incident i set absorbed_by = null, ended_at = null
+    from chosen c
+    where i.incident_id = c.incident_id
+  ),
+  linked as (
+    update core.outage o set incident_id = c.incident_id from chosen c where o.outage_id = c.outage_id
+  )
+  select coalesce(array_agg(c.incident_id order by c.incident_id), '{}') into v_reopened from chosen c;
+  return v_reopened;
+end
+$$;
+comment on function core.reopen_incidents(bigint[], timestamptz) is
+'Where the incident of a site is over, and these outages last: the incidents of DPUs that it had absorbed go on. Returns
+them. The caller tells of them again; channels that were told are not (core.add_notices).';
+
 create or replace function core.open_dpu_incidents(
   outages bigint[],
   at timestamptz,
@@ -427,12 +585,17 @@ declare
   v_due bigint[];        -- outages to look at
   v_touched bigint[];    -- their incidents
   v_new bigint[];        -- those of them that have none
+  v_found bigint[];
+  v_reopened bigint[];
+  v_opened_parts bigint[];
   v_opened_sites bigint[];
   v_opened bigint[];
   v_ended_dpus bigint[];
   v_ended_sites bigint[];
   v_ended bigint[];
+  v_ended_absorbed bigint[];
   v_corrected_dpus bigint[];
+  v_corrected_absorbed bigint[];
   v_corrected bigint[];
 begin
   if not exists (select from core.outage o where o.pending) then
@@ -458,6 +621,7 @@ begin
   select u.ended, u.corrected into v_ended_dpus, v_corrected_dpus
   from core.update_dpu_incidents(v_touched, update_incidents.at) u;
 
+  v_reopened := core.reopen_incidents(v_due, update_incidents.at);
   -- New outages; also what is still offline where the incident of the site is over. What was over for long when it
   -- became known is nothing to be told of.
   v_new := array(
@@ -468,26 +632,40 @@ begin
     where o.outage_id = any (v_due) and o.superseded_at is null
       and (o.back_at is null or o.back_at > o.detected_at - interval '1 minute')
       and (o.incident_id is null or (i.kind = 'site_offline' and i.ended_at is not null and o.back_at is null)));
+  v_found := v_new;
   select j.outages, j.incidents into v_new, v_touched
   from core.join_site_incidents(update_incidents.at, v_new, v_touched) j;
   select o.outages, o.opened into v_new, v_opened_sites
   from core.open_site_incidents(update_incidents.at, v_new) o;
+  v_opened_parts := core.open_absorbed_incidents(
+    array(
+      (select unnest(v_found) except select unnest(v_new))
+      union
+      select o.outage_id from core.outage o
+      where o.incident_id = any (v_opened_sites) and o.superseded_at is null),
+    update_incidents.at);
   select u.ended, u.corrected into v_ended_sites, v_corrected
   from core.update_site_incidents(v_touched || v_opened_sites, update_incidents.at) u;
+  select u.ended, u.corrected into v_ended_absorbed, v_corrected_absorbed
+  from core.update_absorbed_incidents(v_due, update_incidents.at) u;
   -- what is still offline then; what is being changed just now is pending anyway
-  v_new := v_new || array(
+  v_found := array(
     select o.outage_id from core.outage o
     where o.incident_id = any (v_ended_sites) and o.superseded_at is null and o.back_at is null
     for update skip locked);
+  v_reopened := v_reopened || core.reopen_incidents(v_found, update_incidents.at);
+  v_new := v_new || array(
+    select o.outage_id from core.outage o
+    where o.outage_id = any (v_found) and o.incident_id = any (v_ended_sites));
 
   -- each of the others by itself
   select o.opened, o.ended into v_opened, v_ended
   from core.open_dpu_incidents(v_new, update_incidents.at) o;
 
   update core.outage o set pending = false where o.outage_id = any (v_due) and o.pending;
-  v_opened := v_opened_sites || v_opened;
-  v_ended := v_ended_dpus || v_ended_sites || v_ended;
-  v_corrected := v_corrected_dpus || v_corrected;
+  v_opened := v_opened_sites || v_opened_parts || v_reopened || v_opened;
+  v_ended := v_ended_dpus || v_ended_absorbed || v_ended_sites || v_ended;
+  v_corrected := v_corrected_dpus || v_corrected_absorbed || v_corrected;
   perform core.tell_incidents(
     array_fill('offline'::text, array[cardinality(v_opened)])
       || array_fill('online'::text, array[cardinality(v_ended)])

@@ -65,6 +65,95 @@ comment on function core.get_max_deliveries() is
 'How many deliveries of one purpose (core.delivery_rate) the channels of a family of limited tokens get within an hour;
 an e-mail counts once for each recipient. Inlined by the planner: no search_path of its own.';
 
+create or replace function core.list_interested(
+  notices bigint[],
+  kind text,
+  event text,
+  beginning text,
+  at timestamptz
+)
+returns table (notice_id bigint, channel_id integer, subject text, state text, reason text, is_astray boolean)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+-- by the index, also where few deliveries were there when it was planned
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with notice as materialized (
+    select n.notice_id, n.space_id, coalesce('incident ' || n.incident_id, 'space ' || n.space_id) as subject,
+      w.space_id as site_id
+    from core.notice n
+    left join core.incident i on i.incident_id = n.incident_id
+    left join core.incident w on w.incident_id = i.absorbed_by
+    where n.notice_id = any (notices)
+  ),
+  above as (
+    select a.space_id as of_id, a.above_id as space_id
+    from core.list_above(array(select n.space_id from notice n union select n.site_id from notice n)) a
+  ),
+  place as materialized (
+    select n.space_id, n.space_id is null or core.is_open(n.space_id, list_interested.at) as is_open
+    from (select distinct n.space_id from notice n) n
+    where exists (select from core.channel c where c.only_in_opening_hours and c.deleted_at is null)
+  )
+  select
+    n.notice_id, c.channel_id, n.subject,
+    case
+      when list_interested.kind = 'correction' then before.state
+      when began.state is not null then began.state
+      -- it wants to know what begins, and did not hear of this
+      when beginning = any (c.events) then 'suppressed'
+    end as state,
+    case
+      when c.muted_until > at then 'muted'
+      when c.only_in_opening_hours and not p.is_open then 'closed'
+    end as reason,
+    c.family_id is not null and not b.is_below as is_astray
+  from notice n
+  join core.channel c on c.deleted_at is null and event = any (c.events)
+  cross join lateral (
+    select exists (select from above a where a.of_id = n.space_id and a.space_id = c.under_id) as is_below
+  ) b
+  left join place p on p.space_id is not distinct from n.space_id
+  left join lateral (
+    -- of what it heard last; if that is an end, it did not hear of this beginning
+    select case when b.kind = beginning then d.state end as state
+    from core.delivery d
+    join core.notice b on b.notice_id = d.notice_id and b.kind in (beginning, list_interested.kind)
+    where d.channel_id = c.channel_id and d.subject = n.subject
+    order by d.delivery_id desc
+    limit 1
+  ) began on beginning is not null
+  left join lateral (
+    select coalesce(min(d.state)
+      filter (where d.state not in ('cancelled', 'suppressed')), min(d.state), 'suppressed') as state
+    from core.delivery d
+    where d.channel_id = c.channel_id and d.subject = n.subject
+  ) before on list_interested.kind = 'correction'
+  where (
+      began.state is not null or before.state <> 'suppressed'
+      or (c.under_id is null or b.is_below) and not (
+        -- it is told of the whole site
+        n.site_id is not null
+        and (c.under_id is null or exists (
+          select from above a where a.of_id = n.site_id and a.space_id = c.under_id))))
+    -- what goes on after it was absorbed is told to those who did not hear of it
+    and not (list_interested.kind = 'offline' and exists (
+      select
+      from core.delivery d
+      join core.notice o on o.notice_id = d.notice_id and o.kind = 'offline'
+      where d.channel_id = c.channel_id and d.subject = n.subject and d.state not in ('suppressed', 'cancelled')
+        and d.notice_id <> n.notice_id));
+end
+$$;
+comment on function core.list_interested(bigint[], text, text, text, timestamptz) is
+'Channels that notices of one kind may go to, by their events, their under and what they were told. state: that of the
+delivery of what it ends or corrects (null: none); reason: why nothing is told now (null: nothing is in the way);
+is_astray: the channel has a family, and the space is not below its under by now. The rules are those of
+core.add_notices.';
+
 create or replace function core.list_addressees(
   notices bigint[],
   kind text,
@@ -81,55 +170,9 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  with notice as materialized (
-    select n.notice_id, n.space_id, coalesce('incident ' || n.incident_id, 'space ' || n.space_id) as subject
-    from core.notice n
-    where n.notice_id = any (notices)
-  ),
-  above as (
-    select a.space_id as of_id, a.above_id as space_id from core.list_above(array(select n.space_id from notice n)) a
-  ),
-  place as materialized (
-    select n.space_id, n.space_id is null or core.is_open(n.space_id, list_addressees.at) as is_open
-    from (select distinct n.space_id from notice n) n
-    where exists (select from core.channel c where c.only_in_opening_hours and c.deleted_at is null)
-  ),
-  notified as (
-    select
-      n.notice_id, c.channel_id, n.subject,
-      case
-        when list_addressees.kind = 'correction' then before.state
-        when began.state is not null then began.state
-        -- it wants to know what begins, and did not hear of this
-        when beginning = any (c.events) then 'suppressed'
-      end as state,
-      case
-        when c.muted_until > at then 'muted'
-        when c.only_in_opening_hours and not p.is_open then 'closed'
-      end as reason,
-      c.family_id is not null and not b.is_below as is_astray
-    from notice n
-    join core.channel c on c.deleted_at is null and event = any (c.events)
-    cross join lateral (
-      select exists (select from above a where a.of_id = n.space_id and a.space_id = c.under_id) as is_below
-    ) b
-    left join place p on p.space_id is not distinct from n.space_id
-    left join lateral (
-      -- of what it heard last; if that is an end, it did not hear of this beginning
-      select case when b.kind = beginning then d.state end as state
-      from core.delivery d
-      join core.notice b on b.notice_id = d.notice_id and b.kind in (beginning, list_addressees.kind)
-      where d.channel_id = c.channel_id and d.subject = n.subject
-      order by d.delivery_id desc
-      limit 1
-    ) began on beginning is not null
-    left join lateral (
-      select coalesce(min(d.state)
-        filter (where d.state not in ('cancelled', 'suppressed')), min(d.state), 'suppressed') as state
-      from core.delivery d
-      where d.channel_id = c.channel_id and d.subject = n.subject
-    ) before on list_addressees.kind = 'correction'
-    where c.under_id is null or began.state is not null or before.state <> 'suppressed' or b.is_below
+  with notified as materialized (
+    select i.*
+    from core.list_interested(notices, list_addressees.kind, event, beginning, list_addressees.at) i
   ),
   cut as materialized (
     select c.channel_id
@@ -302,6 +345,9 @@ parallel.
 
 kinds: offline, online, correction (of an incident, incident_ids), over_capacity, capacity_ok (of a space). space_ids:
 what it is about; null: no space, for channels without under. details: what receivers get as data.
+
+An incident of a DPU that was absorbed is told only to channels that are not told of the whole site, and those that were
+told of it get its end. One that goes on afterwards is told to those who did not hear of it.
 
 Which channels get a notice follows from their events (offline includes corrections, over_capacity includes capacity_ok)
 and their under. While a channel is muted, or its space is closed, the delivery is suppressed. The end of something goes
