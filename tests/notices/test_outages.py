@@ -166,7 +166,7 @@ async def test_who_was_told_of_an_outage_is_told_of_its_end_also_if_the_site_wen
     await live(connection, 9, 15, "x1")
     whole = ("offline", "site_offline", ["x0", *THEIRS], "site")
     assert await told(connection) == {"whole": [whole], "all": [whole]}
-    back, other = (MINE, ("x1", *THEIRS)) if first else (("x1", *THEIRS), MINE)
+    back = MINE if first else ("x1", *THEIRS)
     end = ("online", *whole[1:])
     await live(connection, 15, 18, *back)
     ended = {channel: [online] for channel in everybody} if first else {"whole": [end], "all": [end]}

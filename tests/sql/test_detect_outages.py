@@ -455,9 +455,7 @@ async def test_incidents_of_that_minute_are_absorbed_and_later_ones_join(
     await beat(connection, NOON + seconds(at + 0.5), *names)
     await tick(connection, NOON + seconds(at + 1))
     back = at + 0.5
-    assert [
-        (one.kind, one.details["kind"], one.details["dpus"], one.occurred_at) for one in await notices.take()
-    ] == [
+    assert [(one.kind, one.details["kind"], one.details["dpus"], one.occurred_at) for one in await notices.take()] == [
         ("online", "dpu_offline", ["a"], NOON + seconds(back)),
         ("online", "dpu_offline", ["b"], NOON + seconds(back)),
         ("online", "site_offline", ["a", "b", "c", "d"], NOON + seconds(back)),
@@ -895,8 +893,8 @@ async def test_any_number_of_processes_look_and_hear_at_once(
     for incident_id, incident in incidents.items():
         kinds = [one.kind for one in told if one.incident == incident_id]
         # what was absorbed and goes on afterwards is told again, for those who did not hear of it
-        assert list(dict.fromkeys(kinds)) == ["offline", "online"], dict(incident)
-        assert kinds[-1] == "online" and kinds.count("online") == 1, dict(incident)
+        assert kinds == ["offline"] * (len(kinds) - 1) + ["online"], dict(incident)
+        assert len(kinds) > 1, dict(incident)
     assert await differences(connection) == []
 
 
