@@ -231,8 +231,9 @@ end
 $$;
 comment on function core.clear_channels(integer[], timestamptz, integer) is
 'Settles what waits in vain for these channels: cancels what is due of those that were deleted or are
-core.is_channel_cut, and core.list_strays of the others, max_rows at a time; and gives up what is too old and was never
-tried of those whose last try failed, 100 of each at a time. Returns those that may be sent to. The caller holds locks on the channels.';
+core.is_channel_cut, and core.list_strays of the others, max_rows at a time; and gives up what is too old and was
+never tried of those whose last try failed, 100 of each at a time. Returns those that may be sent to. The caller holds
+locks on the channels.';
 
 create or replace function core.put_off_deliveries(
   channels integer[],
