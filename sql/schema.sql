@@ -1863,8 +1863,8 @@ routine core.list_starts(integer[],timestamp with time zone,timestamp with time 
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.list_strays(integer[],timestamp with time zone)
-    arguments   channels integer[], at timestamp with time zone
+routine core.list_strays(bigint[])
+    arguments   deliveries bigint[]
     returns     SETOF bigint
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp

@@ -141,10 +141,7 @@ $$;
 comment on function core.lock_due_channels(timestamptz) is
 'Locks the channels with a delivery that is due, but those that others have locked. Null: there is none.';
 
-create or replace function core.list_strays(
-  channels integer[],
-  at timestamptz
-)
+create or replace function core.list_strays(deliveries bigint[])
 returns setof bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -152,30 +149,24 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  with front as materialized (
+  with sent as materialized (
     select d.delivery_id, n.space_id, c.under_id
-    from core.channel c
-    cross join lateral (
-      select e.delivery_id, e.notice_id
-      from core.delivery e
-      where e.channel_id = c.channel_id and e.state = 'pending' and e.due_at <= list_strays.at
-      order by e.due_at, e.delivery_id
-      limit 100
-    ) d
-    join core.notice n on n.notice_id = d.notice_id
-    where c.channel_id = any (channels) and c.family_id is not null and n.kind <> 'test'
+    from core.delivery d
+    join core.channel c on c.channel_id = d.channel_id and c.family_id is not null
+    join core.notice n on n.notice_id = d.notice_id and n.kind <> 'test'
+    where d.delivery_id = any (deliveries)
   ),
   above as materialized (
-    select a.space_id, a.above_id from core.list_above(array(select distinct f.space_id from front f)) a
+    select a.space_id, a.above_id from core.list_above(array(select distinct s.space_id from sent s)) a
   )
-  select f.delivery_id
-  from front f
-  where not exists (select from above a where a.space_id = f.space_id and a.above_id = f.under_id);
+  select s.delivery_id
+  from sent s
+  where not exists (select from above a where a.space_id = s.space_id and a.above_id = s.under_id);
 end
 $$;
-comment on function core.list_strays(integer[], timestamptz) is
-'Of the first hundred deliveries that are due, of each of these channels that a family of limited tokens has: those
-about a space that is not below the channel''s under by now, or about none. Tests are never among them.';
+comment on function core.list_strays(bigint[]) is
+'Of deliveries those of channels that a family of limited tokens has, about a space that is not below the channel''s
+under by now, or about none. Tests are never among them.';
 
 create or replace function core.clear_channels(
   channels integer[],
@@ -224,16 +215,28 @@ begin
   end loop;
   update core.delivery d set state = 'cancelled', reason = 'out_of_reach', settled_at = clear_channels.at
   where d.delivery_id = any (array(
-      select s.delivery_id from core.list_strays(v_open, clear_channels.at) as s (delivery_id) limit v_rest))
+      select s.delivery_id
+      from core.list_strays(array(
+        select e.delivery_id
+        from core.channel c
+        cross join lateral (
+          select f.delivery_id
+          from core.delivery f
+          where f.channel_id = c.channel_id and f.state = 'pending' and f.due_at <= clear_channels.at
+          order by f.due_at, f.delivery_id
+          limit 100
+        ) e
+        where c.channel_id = any (v_open) and c.family_id is not null)) as s (delivery_id)
+      limit v_rest))
     and d.settled_at is null;
   return v_open;
 end
 $$;
 comment on function core.clear_channels(integer[], timestamptz, integer) is
 'Settles what waits in vain for these channels: cancels what is due of those that were deleted or are
-core.is_channel_cut, and core.list_strays of the others, max_rows at a time; and gives up what is too old and was
-never tried of those whose last try failed, 100 of each at a time. Returns those that may be sent to. The caller holds
-locks on the channels.';
+core.is_channel_cut, max_rows at a time, and core.list_strays among the first hundred of the others; and gives up what
+is too old and was never tried of those whose last try failed, 100 of each at a time. Returns those that may be sent
+to. The caller holds locks on the channels.';
 
 create or replace function core.put_off_deliveries(
   channels integer[],
@@ -296,11 +299,7 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  -- what came to the front only now was not cleared yet
-  with stray as materialized (
-    select s.delivery_id from core.list_strays(channels, list_next_deliveries.at) as s (delivery_id)
-  ),
-  candidate as (
+  with candidate as (
     select
       d.delivery_id, c.channel_id, c.places,
       row_number() over (partition by c.channel_id order by d.due_at, d.delivery_id) as place
@@ -320,7 +319,12 @@ begin
       order by e.delivery_id
       limit 1
     ) first on true
-    where first.delivery_id is null and d.delivery_id not in (select s.delivery_id from stray s)
+    where first.delivery_id is null
+  ),
+  -- what came to the front only now was not cleared yet
+  stray as materialized (
+    select s.delivery_id
+    from core.list_strays(array(select n.delivery_id from candidate n where n.place <= n.places)) as s (delivery_id)
   ),
   -- families take turns, and so do the channels of nobody's
   turn as (
@@ -330,7 +334,7 @@ begin
       end as place
     from candidate n
     join core.channel c on c.channel_id = n.channel_id
-    where n.place <= n.places
+    where n.place <= n.places and n.delivery_id not in (select s.delivery_id from stray s)
   ),
   fitting as (
     select t.*, row_number() over (partition by t.is_failing order by t.place, t.delivery_id) as of_all
