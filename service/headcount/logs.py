@@ -30,11 +30,6 @@ class AccessLog:
     # Those that wait to be written.
     lines: "Lines | None" = None
 
-    @classmethod
-    def flush(cls) -> None:
-        if cls.lines:
-            cls.lines.flush()
-
 
 def configure_logs(level: int = logging.INFO, stream: TextIO | None = None) -> None:
     """Ours from `level` on, those of libraries from warnings on, to `stream` (stderr)."""
@@ -71,8 +66,8 @@ def _in_words(stream: TextIO) -> Callable[..., object]:
 
 
 class Lines:
-    """Writes lines together, those of BUFFER_SECONDS or BUFFER_LINES: a call of the system for each would cost more
-    than the rest of it."""
+    """Writes the lines of BUFFER_SECONDS, or BUFFER_LINES, by one system call: one for each line would cost more than
+    all the rest of it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream

@@ -129,7 +129,8 @@ def logged() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     handlers, levels = root.handlers[:], (root.level, ours.level)
 
     def lines() -> list[dict[str, Any]]:
-        AccessLog.flush()
+        if AccessLog.lines:
+            AccessLog.lines.flush()
         text = stream.getvalue()
         stream.truncate(0)
         stream.seek(0)

@@ -199,9 +199,7 @@ class Admission:
             tracked.load = self.probes
             tracked.begin()
             return
-        load = tracked.load = (
-            self.known.get(tracked.authorization, self.unidentified) if self.known else self.unidentified
-        )
+        load = tracked.load = self.load_of(tracked.authorization)
         if load is not self.unidentified and (detail := load.find_fault()):
             tracked.requester.refuse(tracked, detail)
         elif load.may_begin():

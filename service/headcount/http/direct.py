@@ -39,8 +39,7 @@ class Direct:
         self.path = re.compile(PARAMETER.sub(lambda found: f"(?P<{found[1]}>{ID})", path).encode())
         self.status = handler.status_code or 200
         self.call: Callable[..., Any] = handler.fn
-        self.names = [name for name in signature(handler.fn).parameters if name != "request"]
-        self.takes_request = len(self.names) < len(signature(handler.fn).parameters)
+        self.names = [*signature(handler.fn).parameters]
         provided: dict[str, Any] = {**DEFAULTS, **(handler.dependencies or {})}
         self.params: Callable[..., Any] = provided["params"].dependency
         self.session: Callable[..., Any] = provided["session"].dependency
@@ -66,15 +65,12 @@ class Direct:
 
     async def _answer(self, request: Request[Any, Any, Any], ids: dict[str, str]) -> object:
         await authorize(request)
-        given: dict[str, Any] = {**ids}
+        given: dict[str, Any] = {**ids, "request": request}
         given["params"] = params = self.params(request)
         given["session"] = session = self.session(request, params)
         if self.content is not None:
             given["content"] = await self.content(request, session)
-        arguments = {name: given[name] for name in self.names}
-        if self.takes_request:
-            arguments["request"] = request
-        return await self.call(**arguments)
+        return await self.call(**{name: given[name] for name in self.names})
 
 
 class DirectHandlers:
@@ -87,14 +83,16 @@ class DirectHandlers:
 
     def find(self, scope: HTTPScope) -> tuple[Direct, dict[str, str]] | None:
         """The handler of a request and the ids in its address; None: it takes Litestar's way."""
-        path = scope.get("raw_path") or scope["path"].encode()
-        one = self.of_path.get(path)
-        if one is not None:
-            return (one, {}) if one.method == scope["method"] and not _is_foreign(scope) else None
+        found = self._match(scope.get("raw_path") or scope["path"].encode())
+        if found is None or found[0].method != scope["method"] or _is_foreign(scope):
+            return None
+        return found
+
+    def _match(self, path: bytes) -> tuple[Direct, dict[str, str]] | None:
+        if (one := self.of_path.get(path)) is not None:
+            return one, {}
         for one in self.others:
             if (match := one.path.fullmatch(path)) is not None:
-                if one.method != scope["method"] or _is_foreign(scope):
-                    return None
                 return one, {name: value.decode() for name, value in match.groupdict().items()}
         return None
 

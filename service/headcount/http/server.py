@@ -31,9 +31,9 @@ CROWD_SECONDS = 3.0
 BODY_SECONDS = 90.0
 # In so long a client has to take a quarter of what waits for it.
 ANSWER_SECONDS = 15.0
-# What the system holds of an answer beside us, of each connection.
+# What the kernel holds of an answer beside us, of each connection.
 SEND_BYTES = 64 * 1024
-# For that the system waits so long, in milliseconds, where the client says nothing at all.
+# The kernel keeps that for so long where the client acknowledges nothing (TCP_USER_TIMEOUT).
 SILENT_MILLISECONDS = 30_000
 IDLE_SECONDS = 30
 GRACE_SECONDS = 3

@@ -1,4 +1,4 @@
-"""What a connection writes to: few calls of the system, and no memory of the system's for clients that read nothing."""
+"""What a connection writes to: with few system calls, and without kernel memory for clients that read nothing."""
 
 import asyncio
 import fcntl
@@ -8,17 +8,17 @@ import termios
 from contextlib import suppress
 from typing import Any
 
-# How long a client that is told the end of an answer may take for the next bytes of it.
+# A client that takes nothing for so long, after the end of its answer, is cut off.
 LINGER_SECONDS = 5.0
 AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class Gathering:
-    """A transport that sends what is written in one step of the event loop at once: the head of an answer and its body,
-    which uvicorn writes one after the other, take one call of the system.
+    """A transport that sends the head and the body of an answer by one system call. uvicorn writes them one after the
+    other.
 
-    When it is closed, it stays until the client has taken what was sent, or takes nothing more. Else the system would
-    keep that for a long time, for as many clients as like.
+    After `close` the connection stays open until the client has taken everything, or takes nothing more. Otherwise the
+    kernel would keep the unread bytes of any number of clients, for minutes.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -63,7 +63,7 @@ class Gathering:
         self.loop.call_later(LINGER_SECONDS, self._look, left)
 
     def abort(self) -> None:
-        """Forgets at once what was sent and not taken."""
+        """Resets the connection: the kernel forgets unread bytes at once."""
         self.is_closed = True
         found: socket.socket | None = self.transport.get_extra_info("socket")
         if found is not None and not self.transport.is_closing():
@@ -83,7 +83,7 @@ class Gathering:
             self.loop.call_later(LINGER_SECONDS, self._look, left)
 
     def _count_left(self) -> int:
-        """Bytes that the client has not taken yet: here, and in the system."""
+        """Bytes that the client has not taken yet: here, and in the kernel."""
         found: socket.socket | None = self.transport.get_extra_info("socket")
         here = self.transport.get_write_buffer_size()
         if found is None or found.fileno() < 0:

@@ -12,20 +12,18 @@ from headcount.wire.problems import invalid
 Place = TypeVar("Place")
 
 
-def page(rows: Sequence[Item], limit: int, place: Callable[[Item], object]) -> Page[Item]:
-    """The first `limit` of the rows; one row more than that means that there is a next page."""
+def page(rows: Sequence[Item], limit: int, place: Callable[[Item], object], *, is_cut: bool = False) -> Page[Item]:
+    """The first `limit` of the rows. There is a next page if more rows came, or if the rows were cut (`is_cut`)."""
     items = list(rows[:limit])
-    return Page(items, write(place(items[-1])) if len(rows) > limit else None)
+    return Page(items, write(place(items[-1])) if is_cut or len(rows) > limit else None)
 
 
 def page_of_parts(
     rows: Sequence[Item], limit: int, place: Callable[[Item], object], parts: Callable[[Item], int], most: int
 ) -> Page[Item]:
-    """As `page`, of rows that end once they have `most` parts together: what comes behind them is on a next page, which
-    may be empty."""
-    is_cut = len(rows) > limit or sum(map(parts, rows)) >= most
-    items = list(rows[:limit])
-    return Page(items, write(place(items[-1])) if is_cut else None)
+    """As `page`, of rows that end once they have `most` parts together. The next page, with what follows, may be
+    empty."""
+    return page(rows, limit, place, is_cut=sum(map(parts, rows)) >= most)
 
 
 def write(place: object) -> str:
