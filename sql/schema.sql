@@ -1072,6 +1072,12 @@ routine core.find_first_kept_event(integer,timestamp with time zone,timestamp wi
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.find_gone_at(integer,timestamp with time zone,timestamp with time zone,timestamp with time zone)
+    arguments   dpu_id integer, started_at timestamp with time zone, back_at timestamp with time zone, at timestamp with time zone
+    returns     timestamp with time zone
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.find_mounting(text,text,text)
     arguments   doorway text, mounted_in text, place text, OUT doorway_id integer, OUT mounted_side smallint
     returns     record

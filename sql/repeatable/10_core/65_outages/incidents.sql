@@ -125,6 +125,28 @@ comment on function core.list_down_at(integer, timestamptz, timestamptz) is
 'When a DPU that is placed nowhere at an instant was taken down, at the earliest when its incident began: one row, null
 where the DPU is placed somewhere.';
 
+create or replace function core.find_gone_at(
+  dpu_id integer,
+  started_at timestamptz,
+  back_at timestamptz,
+  at timestamptz
+)
+returns timestamptz
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select least(
+    (
+      select min(r.from_at)
+      from core.retirement r
+      where r.dpu_id = find_gone_at.dpu_id
+        and tstzrange(r.from_at, r.until_at) @> coalesce(find_gone_at.back_at, 'infinity')),
+    (select d.down_at from core.list_down_at(dpu_id, started_at, coalesce(back_at, find_gone_at.at)) d))
+$$;
+comment on function core.find_gone_at(integer, timestamptz, timestamptz, timestamptz) is
+'When a DPU with an incident was retired or taken down, if it was so when it came back, or is so now (back_at null);
+else null.';
+
 create or replace function core.mark_moved(
   from_at timestamptz,
   at timestamptz
@@ -211,12 +233,9 @@ begin
   ),
   ended as (
     -- that it comes back while it is retired or is placed nowhere ends nothing: its incident was over before
-    select t.*, least(r.from_at, d.down_at) as gone_at
+    select t.*, core.find_gone_at(i.dpu_id, i.started_at, t.back_at, update_dpu_incidents.at) as gone_at
     from touched t
     join core.incident i on i.incident_id = t.incident_id
-    left join core.retirement r on r.dpu_id = i.dpu_id
-      and tstzrange(r.from_at, r.until_at) @> coalesce(t.back_at, 'infinity')
-    cross join lateral core.list_down_at(i.dpu_id, i.started_at, coalesce(t.back_at, update_dpu_incidents.at)) d
   ),
   changed as (
     update core.incident i set
@@ -466,11 +485,8 @@ begin
     group by i.incident_id
   ),
   over as (
-    -- as in core.update_dpu_incidents
-    select t.*, least(r.from_at, d.down_at) as gone_at
+    select t.*, core.find_gone_at(t.dpu_id, t.started_at, t.back_at, update_absorbed_incidents.at) as gone_at
     from touched t
-    left join core.retirement r on r.dpu_id = t.dpu_id and tstzrange(r.from_at, r.until_at) @> t.back_at
-    cross join lateral core.list_down_at(t.dpu_id, t.started_at, coalesce(t.back_at, update_absorbed_incidents.at)) d
     where t.outages = 0 or t.is_awaited and t.lasting = 0
   ),
   changed as (
