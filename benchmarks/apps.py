@@ -6,7 +6,7 @@ serves one of them just as `headcount serve` does.
 """
 
 import sys
-from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from unittest.mock import patch
 
@@ -14,11 +14,11 @@ from headcount.app import create_app
 from headcount.commands.serving import run_server
 from headcount.http.asgi import App
 from headcount.ingest.formats import EventBatch
-from headcount.ingest.heartbeats import Heartbeats
+from headcount.ingest.heartbeats import Heartbeats, SentHeartbeats
 from headcount.ingest.writer import Writer
 from headcount.settings import Settings
 from headcount.wire.messages.events import EventsRecordedOut
-from headcount.wire.messages.sensors import HeartbeatIn, HeartbeatRow
+from headcount.wire.messages.sensors import HeartbeatRow
 
 
 def service() -> App:
@@ -32,20 +32,23 @@ def validate_only() -> App:
     return service()
 
 
-def store_nothing() -> None:
-    patch.object(Writer, "record", _store_nothing).start()
-    patch.object(Heartbeats, "_store", _hear_nothing).start()
+def store_nothing() -> ExitStack:
+    """From now on; closing what it returns ends it."""
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(Writer, "record", _store_nothing))
+        stack.enter_context(patch.object(Heartbeats, "_store", _hear_nothing))
+        return stack.pop_all()
 
 
-async def _store_nothing(_writer: Writer, _session: object, batch: EventBatch) -> EventsRecordedOut:
+async def _store_nothing(_writer: Writer, _session: object, batch: EventBatch, **_: object) -> EventsRecordedOut:
     return EventsRecordedOut(batch.received, batch.received, 0, [])
 
 
 async def _hear_nothing(
-    _heartbeats: Heartbeats, _session: object, heartbeats: Sequence[HeartbeatIn]
+    _heartbeats: Heartbeats, _session: object, sent: SentHeartbeats, _backfill: bool = False
 ) -> list[HeartbeatRow]:
     now = datetime.now(UTC)
-    return [HeartbeatRow(None, None, heartbeat.dpu, now) for heartbeat in heartbeats]
+    return [HeartbeatRow(None, None, heartbeat.dpu, now) for heartbeat in sent.heartbeats]
 
 
 if __name__ == "__main__":
