@@ -958,6 +958,12 @@ routine core.describe_tokens(integer[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.discount_doubles(integer[],timestamp with time zone[],integer[],smallint[],bigint[],bigint[],bigint[],bigint[],bigint[],bigint[],integer[])
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], late bigint[], INOUT ordinals bigint[], INOUT touching bigint[], INOUT turning bigint[], INOUT opening bigint[], INOUT doubles bigint[], INOUT stored integer[]
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.drop_old_notices()
     returns     void
     as          plpgsql
@@ -1036,8 +1042,8 @@ routine core.find_doorway(text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.find_doubles(integer[],timestamp with time zone[],integer[],smallint[],bigint[])
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], late bigint[], OUT doubles bigint[], OUT stored integer[]
+routine core.find_doubles(integer[],timestamp with time zone[],smallint[],bigint[])
+    arguments   dpus integer[], times timestamp with time zone[], sequences smallint[], late bigint[], OUT doubles bigint[], OUT stored integer[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -1462,6 +1468,12 @@ routine core.is_report_in_reach(integer)
     arguments   space_id integer
     returns     boolean
     as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.is_sent_again(integer,timestamp with time zone,smallint)
+    arguments   dpu_id integer, "time" timestamp with time zone, sequence smallint
+    returns     boolean
+    as          sql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.is_space_in_reach(integer)

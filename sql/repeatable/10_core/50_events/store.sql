@@ -84,7 +84,7 @@ core.live_flow has to be told of; turning: those of DPUs that may not have been 
 core.derive_signs; opening: those that may be the first of a placement, for core.note_first_events; turning_dpus: such
 DPUs, where the receipt is a sign of life too; new_dpus: those of them that were not heard before. refused: DPUs of
 further events, which cannot be stored. Whether late ones are signs at receipt is not known here. The caller takes off
-again (core.find_doubles) what turns out to be stored already.';
+again (core.discount_doubles) what turns out to be stored already.';
 
 create or replace function core.lock_days(days timestamptz[])
 returns void
@@ -139,7 +139,6 @@ of a clock that was never set; and those of unread.';
 create or replace function core.find_doubles(
   dpus integer[],
   times timestamptz[],
-  directions integer[],
   sequences smallint[],
   late bigint[],
   out doubles bigint[],
@@ -156,16 +155,52 @@ begin
     array(select times[o] from unnest(late) as o),
     array(select sequences[o] from unnest(late) as o))) as l (ordinal, direction)
   where l.direction is not null;
-  if cardinality(doubles) > 0 then
-    update core.dpu_state s set cumulative_count = s.cumulative_count - n.net
-    from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(doubles) as o group by 1) n
-    where s.dpu_id = n.dpu_id;
-  end if;
 end
 $$;
-comment on function core.find_doubles(integer[], timestamptz[], integer[], smallint[], bigint[]) is
-'Which of the late events, by their ordinals, are stored already, and beside each the direction that is stored.
-core.lock_dpus has counted them: takes them off dpu_state.cumulative_count again.';
+comment on function core.find_doubles(integer[], timestamptz[], smallint[], bigint[]) is
+'Which of the late events, by their ordinals, are stored already, and beside each the direction that is stored.';
+
+create or replace function core.discount_doubles(
+  dpus integer[],
+  times timestamptz[],
+  directions integer[],
+  sequences smallint[],
+  late bigint[],
+  inout ordinals bigint[],
+  inout touching bigint[],
+  inout turning bigint[],
+  inout opening bigint[],
+  inout doubles bigint[],
+  inout stored integer[]
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_again bigint[];
+  v_stored integer[];
+begin
+  select d.doubles, d.stored into v_again, v_stored from core.find_doubles(dpus, times, sequences, late) d;
+  if cardinality(v_again) = 0 then
+    return;
+  end if;
+  update core.dpu_state s set cumulative_count = s.cumulative_count - n.net
+  from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(v_again) as o group by 1) n
+  where s.dpu_id = n.dpu_id;
+  ordinals := core.leave_out(ordinals, v_again);
+  touching := core.leave_out(touching, v_again);
+  turning := core.leave_out(turning, v_again);
+  opening := core.leave_out(opening, v_again);
+  doubles := doubles || v_again;
+  stored := stored || v_stored;
+end
+$$;
+comment on function core.discount_doubles(integer[], timestamptz[], integer[], smallint[], bigint[], bigint[], bigint[],
+  bigint[], bigint[], bigint[], integer[]) is
+'Moves those of the late events that are stored already from ordinals to doubles (stored: beside them the direction that
+is stored), and leaves them out of touching, turning and opening. core.lock_dpus has counted them: takes them off
+dpu_state.cumulative_count again.';
 
 create or replace function core.note_stored_seen(
   dpus integer[],
@@ -352,6 +387,11 @@ begin
   if exists (select from unnest(ordinals) as o where times[o] < store_events.received_at - interval '6 days') then
     perform core.lock_old_days(times, ordinals, store_events.received_at);
   end if;
+  -- A request that is sent again: what is stored stays stored, so that it is found without a lock and counted nowhere.
+  if core.is_sent_again(dpus[ordinals[1]], times[ordinals[1]], sequences[ordinals[1]]) then
+    select d.doubles, d.stored into doubles, stored from core.find_doubles(dpus, times, sequences, ordinals) d;
+    ordinals := core.leave_out(ordinals, doubles);
+  end if;
   select l.late, l.touching, l.turning, l.opening, l.turning_dpus, l.new_dpus
   into v_late, v_touching, v_turning, v_opening, v_received, v_new
   from core.lock_dpus(dpus, times, directions, store_events.received_at, ordinals, v_refused, backfill) l;
@@ -359,21 +399,16 @@ begin
     perform core.note_seen(v_new, store_events.received_at);
   end if;
   if cardinality(v_late) > 0 then
-    select d.doubles, d.stored into doubles, stored
-    from core.find_doubles(dpus, times, directions, sequences, v_late) d;
-    if cardinality(doubles) > 0 then
-      ordinals := core.leave_out(ordinals, doubles);
-      v_touching := array(select unnest(v_touching) except select unnest(doubles));
-      v_turning := array(select unnest(v_turning) except select unnest(doubles));
-      v_opening := array(select unnest(v_opening) except select unnest(doubles));
-    end if;
+    select d.* into ordinals, v_touching, v_turning, v_opening, doubles, stored
+    from core.discount_doubles(dpus, times, directions, sequences, v_late, ordinals, v_touching, v_turning, v_opening,
+      doubles, stored) d;
   end if;
 
   if cardinality(v_turning) > 0 or cardinality(v_received) > 0 then
     perform core.derive_stored(dpus, times, v_turning, v_received, store_events.received_at);
   end if;
 
-  if cardinality(v_late) > 0 or backfill then
+  if cardinality(v_late) > 0 or cardinality(doubles) > 0 or backfill then
     perform core.note_stored_seen(
       dpus, times, directions, sequences, case when backfill then ordinals else v_late end, doubles, stored,
       store_events.received_at, backfill);

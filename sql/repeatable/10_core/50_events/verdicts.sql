@@ -68,8 +68,10 @@ as $$
 declare
   v_from timestamptz;
   v_ordinals bigint[];
-  v_found integer[] := array_fill(null::integer, array[cardinality(dpus)]);
-  v_event record;
+  v_found bigint[] := '{}';
+  v_found_today bigint[];
+  v_stored integer[] := '{}';
+  v_stored_today integer[];
 begin
   -- a day at a time, with its bounds as constants: only the chunks of that day are planned
   for v_from, v_ordinals in
@@ -78,21 +80,38 @@ begin
     group by 1
     order by 1
   loop
-    for v_event in
-      select n.ordinal, e.direction
-      from (select o as ordinal, dpus[o] as dpu_id, times[o] as time, sequences[o] as sequence
-        from unnest(v_ordinals) as o) n
-      join core.event e on e.dpu_id = n.dpu_id and e.time = n.time and e.sequence = n.sequence
-      where e.time >= v_from and e.time < v_from + interval '24 hours'
-    loop
-      v_found[v_event.ordinal] := v_event.direction;
-    end loop;
+    select array_agg(n.ordinal), array_agg(e.direction) into v_found_today, v_stored_today
+    from (select o as ordinal, dpus[o] as dpu_id, times[o] as time, sequences[o] as sequence
+      from unnest(v_ordinals) as o) n
+    join core.event e on e.dpu_id = n.dpu_id and e.time = n.time and e.sequence = n.sequence
+    where e.time >= v_from and e.time < v_from + interval '24 hours';
+    v_found := v_found || v_found_today;
+    v_stored := v_stored || v_stored_today;
   end loop;
-  return v_found;
+  return array(
+    select f.direction
+    from generate_series(1, cardinality(dpus)) as n (ordinal)
+    left join unnest(v_found, v_stored) as f (ordinal, direction) on f.ordinal = n.ordinal
+    order by n.ordinal);
 end
 $$;
 comment on function core.find_events(integer[], timestamptz[], smallint[]) is
 'The stored direction of each event named by parallel arrays, in their order; null for one that is not stored.';
+
+create or replace function core.is_sent_again(
+  dpu_id integer,
+  "time" timestamptz,
+  sequence smallint
+)
+returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  -- what is later than all before is not looked up
+  select exists (select from core.dpu_state s where s.dpu_id = is_sent_again.dpu_id and s.latest_time >= "time")
+    and (core.find_events(array[dpu_id], array["time"], array[sequence]))[1] is not null
+$$;
+comment on function core.is_sent_again(integer, timestamptz, smallint) is 'Whether an event is stored already.';
 
 create or replace function core.find_unread_dpus(
   dpus text[],
@@ -145,6 +164,7 @@ as $$
 declare
   v_oldest timestamptz;
   v_repeats bigint[];   -- ordinals of those that came earlier in the arrays
+  v_duplicate text := core.explain_verdict('duplicate');
 begin
   v_oldest := core.get_first_taken();
   select array_agg(n.ordinal), array_agg(n.verdict), array_agg(
@@ -187,7 +207,8 @@ begin
   end if;
 
   select refused || array_agg(n.ordinal), verdicts || array_agg(n.verdict),
-    details || array_agg(core.explain_verdict(n.verdict, n.found))
+    details || array_agg(case n.verdict when 'duplicate' then v_duplicate
+      else core.explain_verdict(n.verdict, n.found) end)
   into refused, verdicts, details
   from (
     select r.ordinal, r.found, case when r.found = directions[r.ordinal] then 'duplicate' else 'conflict' end as verdict
