@@ -24,15 +24,20 @@ async def test_it_counts_a_replayed_event_once(connection: asyncpg.Connection) -
     assert len(await stored_events(connection)) == 2
 
 
-async def test_what_is_sent_again_as_a_whole_writes_nothing(connection: asyncpg.Connection) -> None:
-    events = [(f"d{number % 3}", NOON + seconds(number), 1) for number in range(30)]
+@pytest.mark.parametrize("age", [0, 7200])
+async def test_what_is_sent_again_leaves_the_states_of_dpus_alone(connection: asyncpg.Connection, age: int) -> None:
+    begin = datetime.now(UTC) - timedelta(seconds=age + 40)
+    events = [(f"d{number % 3}", begin + seconds(number), 1) for number in range(30)]
     await record(connection, events)
     rows = "select xmin::text, s.* from core.dpu_state s order by s.dpu_id"
     before = await connection.fetch(rows)
     assert await record(connection, events) == [(number, "duplicate") for number in range(30)]
     assert await connection.fetch(rows) == before
+    # a retry at once says nothing of a clock
+    assert await connection.fetchval("select count(*) from core.dpu_clock") == (3 if age else 0)
     # beside what is new, of DPUs that were heard and of one that was not
-    again = [*events, ("d0", NOON, 2), ("d1", NOON + seconds(1), 1, 1), ("d4", NOON, 1), ("d2", NOON - seconds(1), 1)]
+    new = [("d1", begin + seconds(1), 1, 1), ("d4", begin, 1), ("d2", begin - seconds(1), 1)]
+    again = [*events, ("d0", begin, 2), *new]
     assert await record(connection, again) == [*((number, "duplicate") for number in range(30)), (30, "conflict")]
     assert len(await stored_events(connection)) == 33
     assert await differences(connection) == []

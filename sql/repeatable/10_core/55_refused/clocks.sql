@@ -27,7 +27,10 @@ as $$
       bool_or(n.is_repeat) as is_repeat,
       count(*) filter (where n.verdict = 'conflict')::integer as conflicts
     from (
-      select n.*, n.verdict in ('duplicate', 'conflict') as is_repeat,
+      select n.*,
+        -- what is sent again at once is a retry, and says nothing of a clock
+        n.verdict = 'conflict'
+          or (n.verdict = 'duplicate' and n.time < note_clocks.received_at - interval '1 minute') as is_repeat,
         n.verdict in ('in_future', 'clock_unset') or (n.verdict = 'too_old' and n.time < core.get_horizon()) as is_clock
       from unnest(dpus, times, verdicts) as n (dpu_id, time, verdict)
     ) n
@@ -50,7 +53,8 @@ as $$
 $$;
 comment on function core.note_clocks(timestamptz, integer[], timestamptz[], text[]) is
 'Notes in core.dpu_clock what the verdicts on one message, given as parallel arrays, say about the clocks of its DPUs:
-which were refused for their time, and which repeat one instant. Other verdicts are left out.';
+which were refused for their time, and which repeat one instant of more than a minute ago. Other verdicts are left
+out.';
 
 create or replace function core.note_heartbeat_clocks(
   received_at timestamptz,
@@ -122,7 +126,7 @@ comment on function core.get_clock(core.dpu_clock, timestamptz) is
 'What is known of the clock of a DPU, by its row of core.dpu_clock (null: none) and the instant of its latest event:
 ahead, unset or behind, where an event or a heartbeat was refused for that, and no event with a later time (of a
 heartbeat: nor a heartbeat with a time) was accepted since; stuck, where later messages come with the instant of the
-latest event; else ok. A client that sends one event again and again is taken for stuck after 10 minutes. Inlined by the
+latest event; else ok. A client that sends one event again and again is taken for stuck after 11 minutes. Inlined by the
 planner: no search_path of its own.';
 
 create or replace function core.get_farthest_time(at timestamptz)
