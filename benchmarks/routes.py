@@ -1,10 +1,11 @@
-"""CPU of `headcount serve` for a request, on the routes that are called most; beside another checkout.
+"""CPU of `headcount serve`, and of its database, on the routes that are called most; beside another checkout.
 
     BENCH_DATABASE_URL=... python -m benchmarks.routes [--against PATH] [--rounds 7] [--requests 3000]
 
 PATH is the root of another checkout of this repository, for example of `git worktree add PATH main~1`. Both run in
 this Python environment, each on a database that it migrated itself, with tokens. Within a round both get the same
-requests, by turns; which one is first changes from round to round. Ratios are taken round by round.
+requests, by turns; which one is first changes from round to round. Ratios are taken round by round. The database
+server must run on this machine.
 """
 
 import os
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -42,23 +44,44 @@ class Served:
     server: Server
     token: str
     traffic: Traffic
+    database: psycopg.Connection
 
-    def run(self, make: Callable[[Traffic], bytes], requests: int) -> float:
-        """CPU seconds of the service for each of some requests."""
+    def run(self, route: "Route", requests: int) -> tuple[float, float]:
+        """CPU seconds of the service and of its database for each of some requests."""
         head = f"Authorization: Bearer {self.token}\r\nHost: ".encode()
-        sent = [make(self.traffic).replace(b"Host: ", head, 1) for _ in range(requests)]
-        before = process_seconds(self.server.process.pid)
-        load = send_all(self.server.port, sent, connections=CONNECTIONS)
+        sent = [route.make(self.traffic).replace(b"Host: ", head, 1) for _ in range(requests // route.share)]
+        service, database = process_seconds(self.server.process.pid), self.database_seconds()
+        load = send_all(self.server.port, sent, connections=route.connections)
         if set(load.statuses) != {200}:
             raise RuntimeError(f"{self.name}: {load.statuses} {load.unexpected!r}")
-        return (process_seconds(self.server.process.pid) - before) / requests
+        done = len(sent) * route.units
+        return (
+            (process_seconds(self.server.process.pid) - service) / done,
+            (self.database_seconds() - database) / done,
+        )
+
+    def database_seconds(self) -> float:
+        """Of the sessions of the service, which keeps them."""
+        statement = "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        return sum(process_seconds(pid) for (pid,) in self.database.execute(statement).fetchall())
 
 
-# What each route is asked, by its name.
-ROUTES: dict[str, Callable[[Traffic], bytes]] = {
-    "single-event POST /v1/events": lambda traffic: traffic.request(1),
-    "current GET /v1/spaces/{space}/count": lambda _: get("/v1/spaces/hall/count"),
+@dataclass(frozen=True)
+class Route:
+    """What is asked: for one of `share` requests of the others, with so many units in each."""
+
+    make: Callable[[Traffic], bytes]
+    connections: int = 64
+    share: int = 1
+    units: int = 1
+
+
+ROUTES = {
+    "single-event POST /v1/events": Route(lambda traffic: traffic.request(1)),
+    "POST /v1/events of 1,000 events, an event": Route(lambda traffic: traffic.request(1_000), 4, 30, 1_000),
+    "current GET /v1/spaces/{space}/count": Route(lambda _: get("/v1/spaces/hall/count")),
 }
+SIDES = ("service", "database")
 
 
 def process_seconds(pid: int) -> float:
@@ -87,7 +110,8 @@ def serving(checkout: Path, server: str) -> Iterator[Served]:
         log = stack.enter_context(open(os.devnull, "wb"))
         running = Server(("headcount.cli", "serve"), port, environment, "/healthz", log)
         stack.callback(running.stop)
-        yield Served(checkout.name, running, token, Traffic())
+        database = stack.enter_context(psycopg.connect(url, autocommit=True))
+        yield Served(checkout.name, running, token, Traffic(), database)
 
 
 def run_command(environment: dict[str, str], *arguments: str) -> str:
@@ -111,28 +135,31 @@ def run_command(environment: dict[str, str], *arguments: str) -> str:
 def main(against: Path | None, rounds: int, requests: int) -> None:
     console = Console(width=130)
     checkouts = [HERE, *([against.resolve()] if against else [])]
-    found: dict[tuple[str, int], list[float]] = {(route, side): [] for route in ROUTES for side in range(2)}
+    # By route, checkout and side: one number for each round.
+    found: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     with ExitStack() as stack:
         for name, value in describe_machine(server_url()):
             console.print(f"[bold]{name}[/]: {value}", highlight=False)
         served = [stack.enter_context(serving(checkout, server_url())) for checkout in checkouts]
-        for make in ROUTES.values():
+        for route in ROUTES.values():
             for each in served:
-                each.run(make, requests // 3)  # connections, caches, the first chunk
+                each.run(route, requests // 3)  # connections, caches, the first chunk
         for round_ in range(rounds):
-            for route, make in ROUTES.items():
-                for side in range(len(served)) if round_ % 2 else reversed(range(len(served))):
-                    found[route, side].append(served[side].run(make, requests))
-    table = Table(title=f"CPU of the service for a request: medians of {rounds} rounds of {requests:,} requests")
-    for column in ("", "microseconds", "lowest to highest", "the other's", "of it"):
-        table.add_column(column, justify="left" if not column else "right")
-    for route in ROUTES:
-        ours, others = ([1e6 * seconds for seconds in found[route, side]] for side in range(2))
-        cells = [route, f"{statistics.median(ours):.1f}", f"{min(ours):.1f} to {max(ours):.1f}"]
-        if others:
-            ratio = statistics.median(one / other for one, other in zip(ours, others, strict=True))
-            cells += [f"{statistics.median(others):.1f}", f"{ratio:.3f}"]
-        table.add_row(*cells)
+            for name, route in ROUTES.items():
+                for number in range(len(served)) if round_ % 2 else reversed(range(len(served))):
+                    for side, seconds in enumerate(served[number].run(route, requests)):
+                        found[name, number, side].append(1e6 * seconds)
+    table = Table(title=f"CPU for a request or an event: medians of {rounds} rounds of {requests:,} requests")
+    for column in ("", "of the", "microseconds", "lowest to highest", "the other's", "of it"):
+        table.add_column(column, justify="left" if column in ("", "of the") else "right")
+    for name in ROUTES:
+        for side, of in enumerate(SIDES):
+            ours, others = (found[name, number, side] for number in range(2))
+            cells = [name, of, f"{statistics.median(ours):.1f}", f"{min(ours):.1f} to {max(ours):.1f}"]
+            if others:
+                ratio = statistics.median(one / other for one, other in zip(ours, others, strict=True))
+                cells += [f"{statistics.median(others):.1f}", f"{ratio:.3f}"]
+            table.add_row(*cells, end_section=side == 1)
     console.print(table)
 
 
