@@ -958,12 +958,6 @@ routine core.describe_tokens(integer[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.discount_doubles(integer[],timestamp with time zone[],integer[],smallint[],bigint[],bigint[],bigint[],bigint[],bigint[],bigint[],integer[])
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], late bigint[], INOUT ordinals bigint[], INOUT touching bigint[], INOUT turning bigint[], INOUT opening bigint[], INOUT doubles bigint[], INOUT stored integer[]
-    returns     record
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp
-
 routine core.drop_old_notices()
     returns     void
     as          plpgsql
@@ -1042,8 +1036,8 @@ routine core.find_doorway(text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.find_doubles(integer[],timestamp with time zone[],smallint[],bigint[])
-    arguments   dpus integer[], times timestamp with time zone[], sequences smallint[], late bigint[], OUT doubles bigint[], OUT stored integer[]
+routine core.find_doubles(integer[],timestamp with time zone[],smallint[],bigint[],integer[])
+    arguments   dpus integer[], times timestamp with time zone[], sequences smallint[], late bigint[], directions integer[] DEFAULT NULL::integer[], OUT doubles bigint[], OUT stored integer[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -1381,6 +1375,18 @@ routine core.include_scopes(text[])
     arguments   scopes text[]
     returns     text[]
     as          sql immutable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.insert_events(integer[],timestamp with time zone[],integer[],smallint[],bigint[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], ordinals bigint[], received_at timestamp with time zone
+    returns     void
+    as          sql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.insert_late_events(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone,bigint[],bigint[],bigint[],bigint[],bigint[],bigint[],integer[])
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone, late bigint[], INOUT ordinals bigint[], INOUT touching bigint[], INOUT turning bigint[], INOUT opening bigint[], INOUT doubles bigint[], INOUT stored integer[]
+    returns     record
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.is_applied(jsonb)

@@ -181,6 +181,24 @@ async def test_a_token_that_was_revoked_or_has_expired_reaches_nothing_in_the_da
         await connection.execute(f"update core.token set {end} = null")
 
 
+async def test_a_token_that_expires_within_a_statement_reaches_the_same_in_all_of_it(
+    own: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("update core.token set expires_at = clock_timestamp() + interval '0.5 s'")
+    async with connection.transaction():
+        await connection.execute("select set_config('headcount.token', (select min(id) from core.token), true)")
+        found = await connection.fetch(
+            """
+            select s.step, core.get_reach() as reach
+            from generate_series(1, 3) as s (step)
+            cross join lateral (select s.step, pg_sleep(case s.step when 2 then 1 else 0 end) offset 0) as w (step)
+            """
+        )
+        assert len({row["reach"] for row in found} - {0}) == 1
+        assert len({row["reach"] for row in found}) == 1
+        assert await connection.fetchval("select core.get_reach()") == 0
+
+
 async def test_what_one_request_may_not_see_the_next_one_on_the_same_connection_does(
     connection: asyncpg.Connection, database_url: str
 ) -> None:

@@ -247,6 +247,45 @@ async def test_what_was_sent_ahead_is_parsed_when_it_is_its_turn() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([b"Content-Length: 60000\r\n", b"\r\n" + b"x" * 59_900, b"x" * 100], id="head"),
+        pytest.param([b"Content-Length: 60000\r\n\r", b"\n" + b"x" * 59_900, b"x" * 100], id="a byte of the head"),
+        pytest.param([b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", b"\r\n"], id="chunks"),
+        pytest.param([b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r", b"\n"], id="a byte of the chunks"),
+        pytest.param([b"Transfer-Encoding: chunked\r\n\r\n0\r\na: b\r", b"\n\r\n"], id="trailers"),
+    ],
+)
+async def test_what_was_sent_ahead_waits_also_where_the_end_before_it_comes_in_two_pieces(pieces: list[bytes]) -> None:
+    may_end = asyncio.Event()
+
+    async def wait(_scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await may_end.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    *before, last = pieces
+    async with served(wait) as (port, running):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST)
+        for piece in before:
+            await asyncio.sleep(0.05)
+            writer.write(piece)
+        await asyncio.sleep(0.05)
+        writer.write(last + GET * 500)
+        [one] = running.server_state.connections
+        assert isinstance(one, HttpConnection)
+        await until(lambda: one.cycle is not None and len(one.unparsed) == 500 * len(GET))
+        assert len(one.pipeline) == 0
+        may_end.set()
+        for _ in range(501):
+            assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+        writer.close()
+
+
 async def test_those_who_send_take_turns_a_slice_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose body comes in many chunks, and who sends many requests, keeps nobody waiting."""
     sizes: dict[HttpConnection, list[int]] = {}
@@ -311,6 +350,29 @@ async def test_what_follows_an_answer_is_not_parsed_for_long(monkeypatch: pytest
         assert (await asyncio.wait_for(reader.read(), PATIENCE)).endswith(b"0\r\n\r\n")
         writer.close()
     assert 0 < parsed <= server.LEFT_BYTES + server.BODY_SLICE
+
+
+async def test_of_those_who_go_on_after_their_answers_a_few_are_read_on_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "DRAIN_PAUSE_SECONDS", 3_600.0)
+    number = server.DRAINED_AT_ONCE + 2
+    async with served() as (port, running):
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(number)]
+        for reader, writer in opened:
+            writer.write(POST.replace(b"/", b"/now", 1) + b"Content-Length: 8000000\r\n\r\n")
+            assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+            writer.write(b"x" * 1_000_000)
+        connections = [one for one in running.server_state.connections if isinstance(one, HttpConnection)]
+        await until(lambda: all(one.is_draining and one.flow.read_paused for one in connections))
+        parsing = connections[0].parsing
+        assert len(parsing.draining) == number
+        parsing._read_on(asyncio.get_running_loop())
+        assert sum(one.flow.read_paused for one in connections) == 2
+        # each of them has sent more, which is thrown away at once, and waits again
+        await until(lambda: all(one.flow.read_paused for one in connections))
+        for _, writer in opened:
+            writer.close()
 
 
 async def test_of_a_small_body_that_comes_after_its_answer_the_connection_stays() -> None:

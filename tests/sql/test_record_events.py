@@ -36,9 +36,11 @@ async def test_what_is_sent_again_leaves_the_states_of_dpus_alone(connection: as
     # a retry at once says nothing of a clock
     assert await connection.fetchval("select count(*) from core.dpu_clock") == (3 if age else 0)
     # beside what is new, of DPUs that were heard and of one that was not
-    new = [("d1", begin + seconds(1), 1, 1), ("d4", begin, 1), ("d2", begin - seconds(1), 1)]
-    again = [*events, ("d0", begin, 2), *new]
-    assert await record(connection, again) == [*((number, "duplicate") for number in range(30)), (30, "conflict")]
+    new = [("d1", begin + seconds(1), 1, 1), ("d4", begin, 1, 0), ("d2", begin - seconds(1), 1, 0)]
+    assert await record(connection, [*events, ("d0", begin, 2), *new]) == [
+        *((number, "duplicate") for number in range(30)),
+        (30, "conflict"),
+    ]
     assert len(await stored_events(connection)) == 33
     assert await differences(connection) == []
 

@@ -98,6 +98,45 @@ async def test_what_a_neighbour_sent_first_is_a_duplicate_of_the_later_one(monke
     assert answers == [accepted(), EventsRecordedOut(1, 0, 1, []), EventsRecordedOut(2, 1, 1, [])]
 
 
+async def test_what_is_of_many_days_is_stored_in_parts_the_newest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of its DPUs are not locked for long."""
+    store = Store(monkeypatch)
+    days = [3, 24, *range(25), 24]
+    names = [*(f"{day}-{place}" for place, day in enumerate(days[:-1])), f"24-{days.index(24)}"]
+    names[0] = "future-3"
+    sent = EventBatch(
+        names,
+        [NOW - timedelta(days=day) for day in days],
+        [1] * len(days),
+        [0] * len(days),
+        [place + 1 for place in range(len(days))],
+        [Refusal(0, "`dpu` is missing.", "{}")],
+    )
+    for are_stored in (False, True):
+        [answer] = await record(make_writer(), sent)
+        assert isinstance(answer, EventsRecordedOut)
+        assert (answer.received, answer.accepted, answer.duplicates) == (29, *((0, 27) if are_stored else (26, 1)))
+        assert [item.index for item in answer.rejected] == [0, 1]
+    groups = [{days[names.index(name)] for name in group} for group in store.groups]
+    assert groups == [set(range(10)), set(range(10, 20)), set(range(20, 25))] * 2
+
+
+async def test_late_requests_of_many_days_make_small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(monkeypatch)
+    writer = make_writer()
+    late = [
+        EventBatch(
+            [f"d{number}-{day}" for day in range(10)],
+            [NOW - timedelta(days=10 * number + day + 2) for day in range(10)],
+            [1] * 10,
+            [0] * 10,
+        )
+        for number in range(20)
+    ]
+    assert await record(writer, *late) == [accepted(10)] * 20
+    assert max(map(len, store.groups)) <= 60
+
+
 async def test_a_poisoned_request_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(monkeypatch, poison=["bad"])
     answers = await record(make_writer(), *(batch(name) for name in ("a", "b", "bad", "c", "d")))

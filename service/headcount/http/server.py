@@ -63,6 +63,9 @@ PARSE_SECONDS = 0.005
 LEFT_BYTES = 64 * 1024
 MAX_DRAINED = 16 * 1024 * 1024
 DRAIN_SECONDS = 2.0
+# Reading what is thrown away costs time too: so many connections are read on, once, in so long.
+DRAINED_AT_ONCE = 4
+DRAIN_PAUSE_SECONDS = 0.01
 # More are told to come back: what an idle one takes is small, but not nothing.
 MAX_CONNECTIONS = 4096
 # Where they are all taken: so young, one that was never let in may still be.
@@ -136,8 +139,11 @@ class Parsing:
     def __init__(self) -> None:
         self.known: dict[ClientLoad, deque[HttpConnection]] = {}
         self.unidentified: deque[HttpConnection] = deque()
+        # Of these what comes is thrown away.
+        self.draining: dict[HttpConnection, None] = {}
         self.unparsed = 0
         self.is_planned = False
+        self.is_draining = False
 
     def add(self, connection: "HttpConnection") -> None:
         if connection.is_in_line:
@@ -146,6 +152,21 @@ class Parsing:
         line = self.unidentified if connection.load is None else self.known.setdefault(connection.load, deque())
         line.append(connection)
         self._plan(connection.loop)
+
+    def drain(self, connection: "HttpConnection") -> None:
+        """Has it read on when it is its turn."""
+        self.draining[connection] = None
+        if not self.is_draining:
+            self.is_draining = True
+            connection.loop.call_later(DRAIN_PAUSE_SECONDS, self._read_on, connection.loop)
+
+    def _read_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        for connection in [*islice(self.draining, DRAINED_AT_ONCE)]:
+            del self.draining[connection]
+            connection.flow.catch_up()
+        self.is_draining = bool(self.draining)
+        if self.is_draining:
+            loop.call_later(DRAIN_PAUSE_SECONDS, self._read_on, loop)
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self.is_planned:
@@ -219,6 +240,8 @@ class HttpConnection(HttpToolsProtocol):
     is_in_head = True
     # Of a body whose length is known; None: it comes in chunks.
     body_left: int | None = 0
+    # The end of what was parsed of a head, or of a body in chunks: that of the message may come in two pieces.
+    tail = b""
     # Of a body whose request was answered already.
     left_bytes = 0
     is_draining = False
@@ -323,8 +346,7 @@ class HttpConnection(HttpToolsProtocol):
             self._limit(self._head_seconds())
         if self.is_in_head or self.body_left is None:
             self.overhead += len(data)
-        elif self.body_left:
-            self.body_left -= len(data)
+            self.tail = (self.tail + data)[1 - len(END_OF_HEAD) :]
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
@@ -350,10 +372,15 @@ class HttpConnection(HttpToolsProtocol):
         self.held = size
 
     def _slice_size(self) -> int:
-        if self.is_in_head:
-            found = self.unparsed.find(END_OF_HEAD, 0, MAX_HEAD + len(END_OF_HEAD))
-            return MAX_HEAD + 1 if found < 0 else found + len(END_OF_HEAD)
-        return CHUNKED_SLICE if self.body_left is None else max(1, min(self.body_left, BODY_SLICE))
+        """Never beyond the end of a message: what follows is parsed when it is its turn. Chunks end as a head does."""
+        if not self.is_in_head and self.body_left is not None:
+            return max(1, min(self.body_left, BODY_SLICE))
+        size = MAX_HEAD + 1 if self.is_in_head else CHUNKED_SLICE
+        seen = (self.tail + self.unparsed[: len(END_OF_HEAD)]).find(END_OF_HEAD)
+        if seen >= 0:
+            return seen + len(END_OF_HEAD) - len(self.tail)
+        found = self.unparsed.find(END_OF_HEAD, 0, size)
+        return size if found < 0 else found + len(END_OF_HEAD)
 
     def _drain(self) -> None:
         """The request is answered, and its body goes on. What comes is thrown away for a while, so that the client
@@ -370,7 +397,8 @@ class HttpConnection(HttpToolsProtocol):
         if self.left_bytes > MAX_DRAINED:
             self.transport.abort()
         else:
-            self.flow.catch_up()
+            self.flow.fall_behind()
+            self.parsing.drain(self)
 
     def _forget_unparsed(self) -> None:
         self._count_unparsed(-len(self.unparsed))
@@ -435,6 +463,7 @@ class HttpConnection(HttpToolsProtocol):
         self.is_in_head = False
         self.overhead = self.chunk_debt = self.left_bytes = 0
         self.body_left = 0
+        self.tail = b""
         for name, value in self.headers:
             if name == b"transfer-encoding":
                 self.body_left = None
@@ -451,12 +480,15 @@ class HttpConnection(HttpToolsProtocol):
             self.chunk_debt = max(0, self.chunk_debt + CHUNK_BYTES - len(body))
             if self.chunk_debt > MAX_CHUNK_DEBT:
                 raise Refused(f"The body comes in chunks of a few bytes. Send {CHUNK_BYTES} and more in each.")
+        else:
+            self.body_left -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._asks_for_another_protocol():
             return
         self.overhead = 0
+        self.tail = b""
         self.is_in_head = True
         self._unlimit()
         super().on_message_complete()
@@ -553,6 +585,7 @@ class HttpConnection(HttpToolsProtocol):
             self.reading.cancel()
         self._unlimit()
         self._leave_line()
+        self.parsing.draining.pop(self, None)
         self._forget_unparsed()
         self._hold(0)
         self.pipeline.clear()

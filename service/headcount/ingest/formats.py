@@ -221,6 +221,49 @@ async def record_all(
     return answers
 
 
+def count_days(batch: EventBatch) -> int:
+    """How many days (UTC) its events are of."""
+    if batch.size == 1:
+        return 1
+    return len({time.toordinal() for time in batch.times})
+
+
+def cut_by_days(batch: EventBatch, days: int) -> list[EventBatch]:
+    """In parts with events of so many days each, the newest first; one part where there are no more days."""
+    if count_days(batch) <= days:
+        return [batch]
+    numbers = [time.toordinal() for time in batch.times]
+    found = sorted(set(numbers), reverse=True)
+    part_of = {number: place // days for place, number in enumerate(found)}
+    places: list[list[int]] = [[] for _ in range(part_of[found[-1]] + 1)]
+    for place, number in enumerate(numbers):
+        places[part_of[number]].append(place)
+    indexes = range(batch.size) if batch.indexes is None else batch.indexes
+    return [
+        EventBatch(
+            [batch.dpus[place] for place in part],
+            [batch.times[place] for place in part],
+            [batch.directions[place] for place in part],
+            [batch.sequences[place] for place in part],
+            [indexes[place] for place in part],
+            () if number else batch.refusals,
+            batch.sender,
+        )
+        for number, part in enumerate(places)
+    ]
+
+
+def joined_answers(answers: Sequence[EventsRecordedOut]) -> EventsRecordedOut:
+    """The answer to a batch, of those to its parts."""
+    rejected = [rejection for answer in answers for rejection in answer.rejected]
+    return EventsRecordedOut(
+        sum(answer.received for answer in answers),
+        sum(answer.accepted for answer in answers),
+        sum(answer.duplicates for answer in answers),
+        sorted(rejected, key=lambda rejection: rejection.index),
+    )
+
+
 def _joined(columns: Sequence[Sequence[Part]]) -> Sequence[Part]:
     return columns[0] if len(columns) == 1 else [*chain.from_iterable(columns)]
 

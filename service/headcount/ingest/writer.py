@@ -20,8 +20,12 @@ from headcount.wire.messages.events import EventsRecordedOut
 from headcount.wire.problems import problem_of
 from headcount.wire.shares import OwnTurns
 
-# As many as one request can have days; more together save nothing that could be measured.
+# More together save nothing that could be measured.
 GROUP_EVENTS = 1_000
+# A transaction holds the rows of its DPUs to the end, and each day costs time: others that report these DPUs wait. What
+# has more days is stored in parts, and in a group each further day weighs as much as so many events.
+DAYS_AT_ONCE = 10
+DAY_WEIGHT = 20
 # After a transaction for a few requests there is a pause as long as it took, and so long after it began at most the
 # next one begins: each costs the database as much as many events, whatever is in it.
 APART_SECONDS = 0.01
@@ -49,7 +53,7 @@ class Writer:
         self.metrics = metrics
         # What is backfilled is no sign of life when it is received, so that it goes with nothing else.
         self.fresh, self.late, self.ahead, self.backfilled = (
-            Batcher(commit, callers=callers, max_weight=GROUP_EVENTS, weigh=count_events, apart=APART_SECONDS)
+            Batcher(commit, callers=callers, max_weight=GROUP_EVENTS, weigh=weigh, apart=APART_SECONDS)
             for commit, callers in (
                 *((self._commit, settings.writers), (self._commit, 1), (self._commit, 1)),
                 (self._backfill, 1),
@@ -64,15 +68,18 @@ class Writer:
     ) -> EventsRecordedOut:
         """Stores a batch, refusals included, and answers after the commit.
 
-        A session that is limited to a space has a transaction of its own: others would reach only as far.
+        A session that is limited to a space has a transaction of its own: others would reach only as far. Of a batch
+        in parts the newest comes first: what makes the clock suspect fails it before anything is stored.
         """
         with self.intake.hold(batch.received, held_bytes(batch), name_of(session)):
             if not batch.received:
                 return EventsRecordedOut(0, 0, 0, [])
-            if batch.received < GROUP_EVENTS and is_whole(session):
+            parts = formats.cut_by_days(batch, DAYS_AT_ONCE)
+            if len(parts) == 1 and batch.received < GROUP_EVENTS and is_whole(session):
                 return await self._group_of(batch, backfill).ask(batch, name_of(session))
             async with self.large_of.of(name_of(session)), self.large:
-                return (await self._commit([batch], session, backfill))[0]
+                answers = [(await self._commit([part], session, backfill))[0] for part in parts]
+            return formats.joined_answers(answers)
 
     def _group_of(self, batch: EventBatch, backfill: bool) -> Batcher[EventBatch, EventsRecordedOut]:
         if backfill:
@@ -108,8 +115,8 @@ def held_bytes(batch: Decoded) -> int:
     return batch.size * EVENT_BYTES + sum(sys.getsizeof(refusal.body) for refusal in batch.refusals)
 
 
-def count_events(batch: EventBatch) -> int:
-    return batch.received
+def weigh(batch: EventBatch) -> int:
+    return max(batch.received, DAY_WEIGHT * (formats.count_days(batch) - 1))
 
 
 def is_late(batch: EventBatch) -> bool:

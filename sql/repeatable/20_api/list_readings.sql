@@ -29,7 +29,7 @@ begin
   select s.latest_time, s.cumulative_count into latest_timestamp, cumulative_count
   from core.sum_dpus(array[v_dpu_id]) s;
   if core.get_reach() is not null then
-    select range_agg(p.during) into v_seen from core.list_seen_placements(array[v_dpu_id]) p;
+    select coalesce(range_agg(p.during), '{}') into v_seen from core.list_seen_placements(array[v_dpu_id]) p;
   end if;
   times := '{}';
   counts := '{}';

@@ -15,7 +15,8 @@ begin
   end if;
   select t.space_id into v_space_id
   from core.token t
-  where t.id = v_token and core.is_token_valid(t.revoked_at, t.expires_at, clock_timestamp());
+  -- by one instant: the same in all of a statement, also where the token expires meanwhile
+  where t.id = v_token and core.is_token_valid(t.revoked_at, t.expires_at, statement_timestamp());
   return case when found then v_space_id else 0 end;
 end
 $$;

@@ -84,7 +84,7 @@ core.live_flow has to be told of; turning: those of DPUs that may not have been 
 core.derive_signs; opening: those that may be the first of a placement, for core.note_first_events; turning_dpus: such
 DPUs, where the receipt is a sign of life too; new_dpus: those of them that were not heard before. refused: DPUs of
 further events, which cannot be stored. Whether late ones are signs at receipt is not known here. The caller takes off
-again (core.discount_doubles) what turns out to be stored already.';
+again (core.insert_late_events) what turns out to be stored already.';
 
 create or replace function core.lock_days(days timestamptz[])
 returns void
@@ -141,6 +141,7 @@ create or replace function core.find_doubles(
   times timestamptz[],
   sequences smallint[],
   late bigint[],
+  directions integer[] default null,
   out doubles bigint[],
   out stored integer[]
 )
@@ -154,17 +155,38 @@ begin
     array(select dpus[o] from unnest(late) as o),
     array(select times[o] from unnest(late) as o),
     array(select sequences[o] from unnest(late) as o))) as l (ordinal, direction)
-  where l.direction is not null;
+  where l.direction is not null and (directions is null or directions[l.ordinal] = l.direction);
 end
 $$;
-comment on function core.find_doubles(integer[], timestamptz[], smallint[], bigint[]) is
-'Which of the late events, by their ordinals, are stored already, and beside each the direction that is stored.';
+comment on function core.find_doubles(integer[], timestamptz[], smallint[], bigint[], integer[]) is
+'Which of the late events, by their ordinals, are stored already, and beside each the direction that is stored.
+directions: those alone that are stored with the direction that they have here.';
 
-create or replace function core.discount_doubles(
+create or replace function core.insert_events(
   dpus integer[],
   times timestamptz[],
   directions integer[],
   sequences smallint[],
+  ordinals bigint[],
+  received_at timestamptz
+)
+returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  insert into core.event (time, lag_ms, dpu_id, direction, sequence)
+  select times[o], core.get_lag_ms(times[o], received_at), dpus[o], directions[o], sequences[o]
+  from unnest(ordinals) as o
+$$;
+comment on function core.insert_events(integer[], timestamptz[], integer[], smallint[], bigint[], timestamptz) is
+'Inserts events, given as parallel arrays and by ordinals from 1. Errors: 23505 where one is stored already.';
+
+create or replace function core.insert_late_events(
+  dpus integer[],
+  times timestamptz[],
+  directions integer[],
+  sequences smallint[],
+  received_at timestamptz,
   late bigint[],
   inout ordinals bigint[],
   inout touching bigint[],
@@ -181,10 +203,14 @@ declare
   v_again bigint[];
   v_stored integer[];
 begin
-  select d.doubles, d.stored into v_again, v_stored from core.find_doubles(dpus, times, sequences, late) d;
-  if cardinality(v_again) = 0 then
+  -- Most of what is late is new: to look it up first would cost as much as to insert it.
+  begin
+    perform core.insert_events(dpus, times, directions, sequences, ordinals, received_at);
     return;
-  end if;
+  exception when unique_violation then
+    null;
+  end;
+  select d.doubles, d.stored into v_again, v_stored from core.find_doubles(dpus, times, sequences, late) d;
   update core.dpu_state s set cumulative_count = s.cumulative_count - n.net
   from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(v_again) as o group by 1) n
   where s.dpu_id = n.dpu_id;
@@ -194,13 +220,14 @@ begin
   opening := core.leave_out(opening, v_again);
   doubles := doubles || v_again;
   stored := stored || v_stored;
+  perform core.insert_events(dpus, times, directions, sequences, ordinals, received_at);
 end
 $$;
-comment on function core.discount_doubles(integer[], timestamptz[], integer[], smallint[], bigint[], bigint[], bigint[],
-  bigint[], bigint[], bigint[], integer[]) is
-'Moves those of the late events that are stored already from ordinals to doubles (stored: beside them the direction that
-is stored), and leaves them out of touching, turning and opening. core.lock_dpus has counted them: takes them off
-dpu_state.cumulative_count again.';
+comment on function core.insert_late_events(integer[], timestamptz[], integer[], smallint[], timestamptz, bigint[],
+  bigint[], bigint[], bigint[], bigint[], bigint[], integer[]) is
+'Inserts events, some of which may be stored already: the late ones. Moves those that are from ordinals to doubles
+(stored: beside them the direction that is stored), and leaves them out of touching, turning and opening. core.lock_dpus
+has counted them: takes them off dpu_state.cumulative_count again.';
 
 create or replace function core.note_stored_seen(
   dpus integer[],
@@ -387,9 +414,11 @@ begin
   if exists (select from unnest(ordinals) as o where times[o] < store_events.received_at - interval '6 days') then
     perform core.lock_old_days(times, ordinals, store_events.received_at);
   end if;
-  -- A request that is sent again: what is stored stays stored, so that it is found without a lock and counted nowhere.
-  if core.is_sent_again(dpus[ordinals[1]], times[ordinals[1]], sequences[ordinals[1]]) then
-    select d.doubles, d.stored into doubles, stored from core.find_doubles(dpus, times, sequences, ordinals) d;
+  -- What is sent again needs no lock: it stays stored. Not so what contradicts it, and tells that its DPU lives.
+  if cardinality(ordinals) = cardinality(dpus)
+    and core.is_sent_again(dpus[ordinals[1]], times[ordinals[1]], sequences[ordinals[1]]) then
+    select d.doubles, d.stored into doubles, stored
+    from core.find_doubles(dpus, times, sequences, ordinals, directions) d;
     ordinals := core.leave_out(ordinals, doubles);
   end if;
   select l.late, l.touching, l.turning, l.opening, l.turning_dpus, l.new_dpus
@@ -400,23 +429,21 @@ begin
   end if;
   if cardinality(v_late) > 0 then
     select d.* into ordinals, v_touching, v_turning, v_opening, doubles, stored
-    from core.discount_doubles(dpus, times, directions, sequences, v_late, ordinals, v_touching, v_turning, v_opening,
-      doubles, stored) d;
+    from core.insert_late_events(dpus, times, directions, sequences, store_events.received_at, v_late, ordinals,
+      v_touching, v_turning, v_opening, doubles, stored) d;
+  else
+    perform core.insert_events(dpus, times, directions, sequences, ordinals, store_events.received_at);
   end if;
 
   if cardinality(v_turning) > 0 or cardinality(v_received) > 0 then
     perform core.derive_stored(dpus, times, v_turning, v_received, store_events.received_at);
   end if;
 
-  if cardinality(v_late) > 0 or cardinality(doubles) > 0 or backfill then
+  if cardinality(v_late) > 0 or backfill then
     perform core.note_stored_seen(
       dpus, times, directions, sequences, case when backfill then ordinals else v_late end, doubles, stored,
       store_events.received_at, backfill);
   end if;
-
-  insert into core.event (time, lag_ms, dpu_id, direction, sequence)
-  select times[o], core.get_lag_ms(times[o], store_events.received_at), dpus[o], directions[o], sequences[o]
-  from unnest(ordinals) as o;
 
   -- An ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups.
   -- Rollups are ahead of this margin only where the clock of the database was set back.
