@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import uvloop
@@ -373,6 +374,39 @@ async def test_of_those_who_go_on_after_their_answers_a_few_are_read_on_at_a_tim
         await until(lambda: all(one.flow.read_paused for one in connections))
         for _, writer in opened:
             writer.close()
+
+
+async def test_who_takes_an_answer_slowly_after_its_end_cannot_send_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_DRAINED", 1_000_000)
+
+    async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"1000000"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * 1_000_000})
+
+    async with served(answer) as (port, _):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(GET)
+
+        async def send() -> None:
+            for _ in range(2_000):
+                writer.write(b"x" * 16_384)
+                await writer.drain()
+
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(send(), PATIENCE)
+        writer.close()
+
+
+@pytest.mark.parametrize(("left", "is_cut_off"), [(100, True), (88, True), (87, False), (1, False)])
+def test_after_the_end_of_an_answer_an_eighth_of_the_rest_has_to_be_taken_in_time(left: int, is_cut_off: bool) -> None:
+    raw, loop = Mock(spec=asyncio.Transport), Mock(spec=asyncio.AbstractEventLoop)
+    raw.is_closing.return_value = False
+    raw.get_extra_info.return_value = None
+    raw.get_write_buffer_size.return_value = left
+    transports.Gathering(raw, loop, lambda: None)._look(100)
+    assert raw.abort.called is is_cut_off
+    assert loop.call_later.called is not is_cut_off
 
 
 async def test_of_a_small_body_that_comes_after_its_answer_the_connection_stays() -> None:

@@ -128,8 +128,13 @@ class Flow(FlowControl):
 
     def catch_up(self) -> None:
         self.is_behind = False
-        if not self.is_full:
+        if not self.is_full and not self._transport.is_closing():
             super().resume_reading()
+
+    def linger(self) -> None:
+        """Nobody waits for a body any more."""
+        self.is_full = False
+        self.catch_up()
 
 
 class Parsing:
@@ -256,7 +261,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.transport = cast(asyncio.Transport, Gathering(transport, self.loop))
+        self.transport = cast(asyncio.Transport, Gathering(transport, self.loop, self._linger))
         self.flow = Flow(transport)
         if len(self.connections) > self.max_connections:
             self._make_room()
@@ -269,6 +274,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
+            self._discard(len(data))
             return
         self.unparsed += data
         self._count_unparsed(len(data))
@@ -392,8 +398,17 @@ class HttpConnection(HttpToolsProtocol):
         self.loop.call_later(DRAIN_SECONDS, self.transport.close)
 
     def _throw_away(self) -> None:
-        self.left_bytes += len(self.unparsed)
+        size = len(self.unparsed)
         self._forget_unparsed()
+        self._discard(size)
+
+    def _linger(self) -> None:
+        self._forget_unparsed()
+        self.left_bytes = 0
+        self.flow.linger()
+
+    def _discard(self, size: int) -> None:
+        self.left_bytes += size
         if self.left_bytes > MAX_DRAINED:
             self.transport.abort()
         else:
@@ -598,6 +613,7 @@ class HttpConnection(HttpToolsProtocol):
         # They lead back here: without them nothing waits for the garbage collector.
         self.app = self.config.loaded_app
         self.headers, self.url = [], b""
+        cast(Gathering, self.transport).linger = None
         self.cycle = self.scope = self.answering = self.tracked = self.load = None  # type: ignore[assignment]
 
     def pause_writing(self) -> None:

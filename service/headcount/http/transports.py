@@ -5,10 +5,11 @@ import fcntl
 import socket
 import struct
 import termios
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-# A client that takes nothing for so long, after the end of its answer, is cut off.
+# A client that takes less than an eighth of what is left in so long, after the end of its answer, is cut off.
 LINGER_SECONDS = 5.0
 AT_ONCE = struct.pack("ii", 1, 0)
 
@@ -18,12 +19,17 @@ class Gathering:
     other.
 
     After `close` the connection stays open until the client has taken everything, or takes nothing more. Otherwise the
-    kernel would keep the unread bytes of any number of clients, for minutes.
+    kernel would keep the unread bytes of any number of clients, for minutes. `linger` is called when that begins: to
+    hear of the client's end somebody has to go on reading.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, linger: Callable[[], None]
+    ) -> None:
         self.transport = transport
         self.loop = loop
+        # Leads back to the connection: whoever lost it takes it away.
+        self.linger: Callable[[], None] | None = linger
         self.waiting: bytes | None = None
         self.is_closed = False
 
@@ -59,7 +65,8 @@ class Gathering:
             return
         with suppress(RuntimeError):  # its end was told before
             self.transport.write_eof()
-        self.transport.resume_reading()  # to hear of the client's end
+        if self.linger is not None:
+            self.linger()
         self.loop.call_later(LINGER_SECONDS, self._look, left)
 
     def abort(self) -> None:
@@ -77,7 +84,7 @@ class Gathering:
         left = self._count_left()
         if not left:
             self.transport.close()
-        elif left >= before:
+        elif 8 * left > 7 * before:
             self.abort()
         else:
             self.loop.call_later(LINGER_SECONDS, self._look, left)
