@@ -2,7 +2,10 @@
 
 import asyncpg
 import httpx
+import pytest
 
+from headcount.database import calls
+from headcount.wire.messages.service import Difference
 from tests.commands.support import headcount
 
 
@@ -29,3 +32,19 @@ async def test_it_shows_what_is_stored_and_is_not_what_the_events_add_up_to(
     assert "cumulative_count 41" in row
     assert "cumulative_count 1" in row
     assert "1 difference" in result.stderr
+
+
+async def test_what_is_gone_when_it_looks_again_is_no_difference(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passing, lasting = (Difference("dpu_state", item, "cumulative_count 2", "cumulative_count 1") for item in "ab")
+    looks = [[passing, lasting], [lasting]]
+
+    async def look(_session: object) -> list[Difference]:
+        return looks.pop(0)
+
+    monkeypatch.setattr(calls, "list_differences", look)
+    result = await headcount("verify", url=database_url)
+    assert result.exit_code == 1
+    assert "1 difference." in result.stderr
+    assert looks == []

@@ -17,7 +17,8 @@ from headcount.wire.messages.service import Difference
 def verify() -> None:
     """Recompute what is derived from the events, and show where what is stored differs.
 
-    Exit code 1 if anything does. Reads every event.
+    Exit code 1 if anything does. Reads every event; where something differs, a second time: a chunk that is compressed
+    meanwhile can show events without what was derived from them.
     """
     url = offline_settings().database_url
     differences = run_async(_list_differences(url), url)
@@ -33,7 +34,9 @@ def verify() -> None:
 
 async def _list_differences(url: str) -> list[Difference]:
     async with connected(url) as connection:
-        return await calls.list_differences(connection)
+        found = await calls.list_differences(connection)
+        again = {(each.check, each.item) for each in await calls.list_differences(connection)} if found else set()
+        return [each for each in found if (each.check, each.item) in again]
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
