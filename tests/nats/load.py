@@ -20,6 +20,8 @@ BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=6)
 DPUS = 40
 SENDERS = 8
 ACK_SECONDS = 3
+# Between two messages of a sender: more than can be stored only makes the end late.
+PAUSE_SECONDS = 0.02
 
 
 def events(numbers: Sequence[int]) -> list[dict[str, object]]:
@@ -58,6 +60,7 @@ class Senders:
             await self._send(json.dumps(body[0] if size == 1 else {"events": body}).encode(), f"dpu-{size}")
             self.published += numbers
             self.progress.set()
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _send(self, body: bytes, name: str) -> None:
         """Again and again without an id of the message, so that the stream may hold it several times."""
