@@ -1,11 +1,16 @@
 """GET /v1/incidents."""
 
+from datetime import datetime
+from typing import Any
+
 import asyncpg
 import httpx
+import pytest
 
 from tests.factories import LONG_AGO, NOON, apply_site, forget, heard, listen, seconds, tick
 from tests.http import body, problem
-from tests.http.guarded import build_site, guarded, leaks, new_token
+from tests.http.guarded import Headers, build_site, guarded, leaks, new_token
+from tests.notices.support import make_channel
 
 
 async def test_it_lists_them_newest_first_in_pages(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
@@ -74,3 +79,129 @@ async def test_a_limited_token_sees_what_hung_above_its_doorways_then(
         whole = body(await client.get("/v1/incidents", headers=await new_token(connection)))["items"]
         assert {one["space"] for one in whole if one["kind"] == "site_offline"} == {"secret-campus"}
         assert not any("secret-loose" in one["dpus"] for one in whole), "it hangs nowhere"
+
+
+BEGAN = NOON + seconds(600)
+LEFT = NOON + seconds(610)
+BACK = NOON + seconds(620)
+
+
+@pytest.fixture
+async def own(connection: asyncpg.Connection) -> Headers:
+    """A token of `own`, where `wander` fell silent at BEGAN. Its channel was told, and the owners' for `own`."""
+    await build_site(connection)
+    await forget(connection)
+    await apply_site(
+        connection,
+        dpus=[{"id": "wander"}],
+        placements=[{"dpu": "wander", "doorway": "own-inner", "mounted_in": "own", "from": LONG_AGO}],
+    )
+    headers = await new_token(connection, space="own")
+    await make_channel(connection, "owners", under="own")
+    async with connection.transaction():
+        digest = "select set_config('headcount.token', id, true) from core.token where space_id is not null"
+        await connection.execute(digest)
+        await make_channel(connection, "tenant", under="own")
+    await heard(connection, ("wander", NOON))
+    await listen(connection, NOON, BEGAN)
+    for second in (1, 3):
+        await tick(connection, BEGAN + seconds(second))
+    return headers
+
+
+async def move(connection: asyncpg.Connection, doorway: str, mounted_in: str, at: datetime) -> None:
+    await connection.execute("select api.record_placement('wander', $1, $2, $3)", doorway, mounted_in, at)
+    await tick(connection, at + seconds(1))
+
+
+async def incidents(client: httpx.AsyncClient, headers: Headers, query: str = "") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = body(await client.get(f"/v1/incidents{query}", headers=headers))["items"]
+    return found
+
+
+async def told(client: httpx.AsyncClient, headers: Headers) -> set[tuple[str, str, str]]:
+    items = body(await client.get("/v1/deliveries", headers=headers))["items"]
+    return {(item["channel"], item["kind"], item["state"]) for item in items}
+
+
+def shown(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+BEGINNING = {("tenant", "offline", "pending"), ("owners", "offline", "pending")}
+
+
+@pytest.mark.parametrize("is_corrected", [False, True])
+async def test_a_limited_token_is_not_told_what_becomes_of_one_that_leaves_while_it_is_offline(
+    connection: asyncpg.Connection, database_url: str, own: Headers, is_corrected: bool
+) -> None:
+    everywhere = await new_token(connection)
+    async with guarded(database_url, send_notices=False) as client:
+        (before,) = await incidents(client, own)
+        assert (before["started_at"], before["ended_at"]) == (shown(BEGAN), None)
+        assert await told(client, own) == BEGINNING
+        await move(connection, "secret-inner", "secret-b", LEFT)
+        after = before | {"ended_at": shown(LEFT)}
+        assert await incidents(client, own) == [after]
+        assert await incidents(client, everywhere) == [before]
+
+        await heard(connection, ("wander", BACK))
+        if is_corrected:
+            # what it had sent before it left comes late: it was never silent for so long
+            await heard(connection, ("wander", BEGAN - seconds(1)))
+        await tick(connection, BACK + seconds(1))
+        (whole,) = await incidents(client, everywhere)
+        assert whole["corrected"] == is_corrected
+        assert whole["ended_at"] is not None
+        assert whole["ended_at"] >= shown(BACK)
+        kind = "correction" if is_corrected else "online"
+        assert ("owners", kind, "cancelled" if is_corrected else "pending") in await told(client, everywhere)
+
+        assert await incidents(client, own) == [after]
+        assert await incidents(client, own, "?open=true") == []
+        assert await incidents(client, own, "?open=false") == [after]
+        assert not {one for one in await told(client, own) if one[1] == kind}
+
+
+async def test_the_end_goes_to_no_channel_of_who_does_not_reach_it(
+    connection: asyncpg.Connection, database_url: str, own: Headers
+) -> None:
+    everywhere = await new_token(connection)
+    async with guarded(database_url, send_notices=False) as client:
+        await move(connection, "secret-inner", "secret-b", LEFT)
+        await heard(connection, ("wander", BACK))
+        await tick(connection, BACK + seconds(1))
+        assert await told(client, everywhere) == BEGINNING | {
+            ("tenant", "online", "suppressed"),
+            ("owners", "online", "pending"),
+        }
+        assert await told(client, own) == BEGINNING
+        items = body(await client.get("/v1/deliveries", headers=everywhere))["items"]
+        for item in items:
+            answer = await client.post(f"/v1/deliveries/{item['id']}/replay", headers=own)
+            if item["kind"] == "online":
+                problem(answer, 404, "not_found")
+            else:
+                assert answer.status_code < 300
+        # sent again by who may: not by the tenant's channel
+        (beyond,) = (item for item in items if (item["channel"], item["kind"]) == ("tenant", "online"))
+        assert beyond["reason"] == "out_of_reach"
+        answer = await client.post(f"/v1/deliveries/{beyond['id']}/replay", headers=everywhere)
+        assert answer.status_code < 300
+        assert await connection.fetchval("select array(select core.list_strays(array[$1::bigint]))", int(beyond["id"]))
+
+
+async def test_a_limited_token_is_told_of_one_that_stays_within_reach_or_is_put_back(
+    connection: asyncpg.Connection, database_url: str, own: Headers
+) -> None:
+    """Also by a channel for the part in which it hung."""
+    async with guarded(database_url, send_notices=False) as client:
+        await move(connection, "secret-inner", "secret-b", LEFT)
+        await move(connection, "own-front", "own", LEFT + seconds(2))
+        (found,) = await incidents(client, own, "?open=true")
+        assert found["ended_at"] is None
+        await heard(connection, ("wander", BACK))
+        await tick(connection, BACK + seconds(1))
+        await move(connection, "secret-inner", "secret-b", BACK + seconds(10))
+        assert await incidents(client, own) == [found | {"ended_at": shown(BACK)}]
+        assert await told(client, own) == BEGINNING | {("tenant", "online", "pending"), ("owners", "online", "pending")}

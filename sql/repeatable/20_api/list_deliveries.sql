@@ -52,7 +52,9 @@ begin
           -- a channel may have been for other spaces before
           and (v_reach is null or exists (
             select from core.notice n
-            where n.notice_id = d.notice_id and (n.kind = 'test' or n.space_id = any (v_reach))))
+            where n.notice_id = d.notice_id and (
+              n.kind = 'test' or n.space_id = any (v_reach) and exists (
+                select from core.list_notice_places(array[n.notice_id]) p where p.space_id = any (v_reach)))))
         order by d.delivery_id desc
         limit max_rows
       ) newest
@@ -68,6 +70,7 @@ or any.
 
 state: pending, delivered, failed (given up), suppressed (reason: muted, closed, not_told of the beginning, out_of_reach
 or too_many) or cancelled (corrected, channel_deleted, out_of_reach: core.is_channel_cut). before: the id behind which
-to go on. max_tries: no more deliveries come once the newer ones have so many tries together; null: all do. tries:
-array of {at, duration_ms, delivered, status, answer, error}. A limited token sees deliveries of channels that it
-reaches, about spaces that it reaches. Errors: PT404 for a channel that never existed.';
+to go on. max_tries: no more deliveries come once the newer ones have so many tries together; null: all do. tries: array
+of {at, duration_ms, delivered, status, answer, error}. A limited token sees deliveries of channels that it reaches,
+about spaces that it reaches, and as far as it reads one of core.list_notice_places. Errors: PT404 for a channel that
+never existed.';

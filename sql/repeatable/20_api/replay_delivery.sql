@@ -36,7 +36,8 @@ begin
     join core.notice n on n.notice_id = d.notice_id
     where d.delivery_id = delivery::bigint and core.is_channel_in_reach(c.under_id)
       -- the channel may have been for other spaces before
-      and (n.kind = 'test' or core.is_space_in_reach(n.space_id));
+      and (n.kind = 'test' or core.is_space_in_reach(n.space_id) and exists (
+        select from core.list_notice_places(array[n.notice_id]) p where core.is_space_in_reach(p.space_id)));
   end if;
   if v_delivery_id is null then
     perform core.refuse(

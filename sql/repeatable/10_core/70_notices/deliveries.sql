@@ -150,23 +150,34 @@ as $$
 begin
   return query
   with sent as materialized (
-    select d.delivery_id, n.space_id, c.under_id
+    select d.delivery_id, d.notice_id, n.space_id, c.under_id, c.family_id
     from core.delivery d
     join core.channel c on c.channel_id = d.channel_id and c.family_id is not null
     join core.notice n on n.notice_id = d.notice_id and n.kind <> 'test'
     where d.delivery_id = any (deliveries)
   ),
+  hung as materialized (
+    select h.notice_id, h.space_id from core.list_notice_places(array(select distinct s.notice_id from sent s)) h
+  ),
   above as materialized (
-    select a.space_id, a.above_id from core.list_above(array(select distinct s.space_id from sent s)) a
+    select a.space_id, a.above_id
+    from core.list_above(array(select s.space_id from sent s union select h.space_id from hung h)) a
   )
   select s.delivery_id
   from sent s
-  where not exists (select from above a where a.space_id = s.space_id and a.above_id = s.under_id);
+  where not exists (select from above a where a.space_id = s.space_id and a.above_id = s.under_id)
+    or not exists (
+      select from hung h
+      join above a on a.space_id = h.space_id
+      where h.notice_id = s.notice_id and a.above_id = s.under_id)
+    and not exists (
+      select from hung h where h.notice_id = s.notice_id and not core.is_channel_cut(s.family_id, h.space_id));
 end
 $$;
 comment on function core.list_strays(bigint[]) is
 'Of deliveries those of channels that a family of limited tokens has, about a space that is not below the channel''s
-under by now, or about none. Tests are never among them.';
+under by now, or about none, and those of which the family reads none of core.list_notice_places. Tests are never among
+them.';
 
 create or replace function core.clear_channels(
   channels integer[],

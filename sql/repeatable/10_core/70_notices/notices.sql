@@ -65,6 +65,44 @@ comment on function core.get_max_deliveries() is
 'How many deliveries of one purpose (core.delivery_rate) the channels of a family of limited tokens get within an hour;
 an e-mail counts once for each recipient. Inlined by the planner: no search_path of its own.';
 
+create or replace function core.list_notice_places(notices bigint[])
+returns table (notice_id bigint, space_id integer)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with hung as materialized (
+    select n.notice_id, w.side_a_id, w.side_b_id
+    from core.notice n
+    join core.incident i on i.incident_id = n.incident_id
+    cross join lateral (
+      select p.doorway_id
+      from core.placement p
+      where p.dpu_id = i.dpu_id and p.superseded_at is null and lower(p.during) <= n.occurred_at
+      order by lower(p.during) desc
+      limit 1
+    ) p
+    join core.doorway w on w.doorway_id = p.doorway_id
+    where n.notice_id = any (notices) and n.kind in ('online', 'correction')
+  )
+  select h.notice_id, s.space_id
+  from hung h
+  cross join lateral (values (h.side_a_id), (h.side_b_id)) as s (space_id)
+  union all
+  select n.notice_id, n.space_id
+  from core.notice n
+  where n.notice_id = any (notices) and n.notice_id not in (select h.notice_id from hung h);
+end
+$$;
+comment on function core.list_notice_places(bigint[]) is
+'Who may know what notices tell, but for who may know what they are about: whoever may know one of these spaces. Of the
+end or correction of an incident of one DPU the sides of the doorway above which it hung just then, or hung last: it may
+have moved away meanwhile. Of others the space that they are about.';
+
 create or replace function core.list_interested(
   notices bigint[],
   kind text,
@@ -89,9 +127,13 @@ begin
     left join core.incident w on w.incident_id = i.absorbed_by
     where n.notice_id = any (notices)
   ),
+  hung as materialized (
+    select h.notice_id, h.space_id from core.list_notice_places(notices) h
+  ),
   above as (
     select a.space_id as of_id, a.above_id as space_id
-    from core.list_above(array(select n.space_id from notice n union select n.site_id from notice n)) a
+    from core.list_above(array(
+      select n.space_id from notice n union select n.site_id from notice n union select h.space_id from hung h)) a
   ),
   place as materialized (
     select n.space_id, n.space_id is null or core.is_open(n.space_id, list_interested.at) as is_open
@@ -110,7 +152,15 @@ begin
       when c.muted_until > at then 'muted'
       when c.only_in_opening_hours and not p.is_open then 'closed'
     end as reason,
-    c.family_id is not null and not b.is_below as is_astray
+    c.family_id is not null and not (
+      b.is_below and (
+        exists (
+          select from hung h
+          join above a on a.of_id = h.space_id
+          where h.notice_id = n.notice_id and a.space_id = c.under_id)
+        or exists (
+          select from hung h where h.notice_id = n.notice_id and not core.is_channel_cut(c.family_id, h.space_id)))
+    ) as is_astray
   from notice n
   join core.channel c on c.deleted_at is null and event = any (c.events)
   cross join lateral (
@@ -151,8 +201,8 @@ $$;
 comment on function core.list_interested(bigint[], text, text, text, timestamptz) is
 'Channels that notices of one kind may go to, by their events, their under and what they were told. state: that of the
 delivery of what it ends or corrects (null: none); reason: why nothing is told now (null: nothing is in the way);
-is_astray: the channel has a family, and the space is not below its under by now. The rules are those of
-core.add_notices.';
+is_astray: the channel has a family, and the space is not below its under by now, or the family reads none of
+core.list_notice_places. The rules are those of core.add_notices.';
 
 create or replace function core.list_addressees(
   notices bigint[],
@@ -353,9 +403,10 @@ Which channels get a notice follows from their events (offline includes correcti
 and their under. While a channel is muted, or its space is closed, the delivery is suppressed. The end of something goes
 to the channels that were told of its beginning, also where they are muted or closed by then; otherwise it is suppressed
 (not_told). To a channel that is core.is_channel_cut nothing is sent (out_of_reach), nor to one of a family of limited
-tokens what is about a space that is not below its under by now, not even the end of what it was told. A channel that
-does not want beginnings gets ends like any other notice. A correction cancels deliveries that were not tried yet, and
-then is cancelled itself.
+tokens what is about a space that is not below its under by now, not even the end of what it was told; nor the end or
+correction of an outage of a DPU that was moved beyond their reach (core.list_notice_places). A channel that does not
+want beginnings gets ends like any other notice. A correction cancels deliveries that were not tried yet, and then is
+cancelled itself.
 
 The channels of one family of limited tokens get core.get_max_deliveries about outages within an hour, as many about
 capacity, the ends and corrections of what they were told, and, but for e-mail, the first of each space. What is beyond
