@@ -38,6 +38,7 @@ begin
         when v_reach is null then 'infinity'
         else core.find_seen_until(n.dpu_id, n.offline_at, coalesce(e.over_at, v_now))
       end as known_until
+      offset 0  -- computed once
     ) u
     where n.incident_id = i.incident_id and u.known_until is not null
   ) m
