@@ -1102,6 +1102,12 @@ routine core.find_same_report(integer,integer,timestamp with time zone,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.find_seen_until(integer,timestamp with time zone,timestamp with time zone)
+    arguments   dpu_id integer, from_at timestamp with time zone, at timestamp with time zone
+    returns     timestamp with time zone
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.find_space(text,text)
     arguments   space text, place text DEFAULT 'space'::text
     returns     integer
@@ -1709,6 +1715,12 @@ routine core.list_noted(pg_snapshot,timestamp with time zone)
     returns     TABLE(dpu_ids integer[], space_ids integer[], spaces text[], flipped_ids integer[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
+
+routine core.list_notice_places(bigint[])
+    arguments   notices bigint[]
+    returns     TABLE(notice_id bigint, space_id integer)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan; enable_seqscan=off
 
 routine core.list_observations(integer[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
