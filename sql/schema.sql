@@ -104,6 +104,12 @@ routine api.delete_space(text)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
+routine api.detect_busy_outages()
+    returns     integer
+    as          plpgsql security definer
+    set         search_path=pg_catalog, pg_temp
+    grant       execute to headcount_service
+
 routine api.detect_outages()
     returns     integer
     as          plpgsql security definer
@@ -958,6 +964,12 @@ routine core.describe_tokens(integer[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.detect_outages(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     integer
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.drop_old_notices()
     returns     void
     as          plpgsql
@@ -1124,6 +1136,12 @@ routine core.find_unread_dpus(text[],timestamp with time zone)
     arguments   dpus text[], now_at timestamp with time zone, OUT ids integer[], OUT names text[]
     returns     record
     as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.forget_busy(integer[])
+    arguments   held integer[]
+    returns     void
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.format_instant(timestamp with time zone)
@@ -1375,6 +1393,17 @@ routine core.get_zone_instead(text)
     arguments   time_zone text
     returns     text
     as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.hold_busy_dpu()
+    returns     boolean
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; lock_timeout=20s
+
+routine core.hold_pending(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.include_scopes(text[])
@@ -2009,6 +2038,12 @@ routine core.move_live_flows(integer[],timestamp with time zone[],integer[],bigi
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.note_busy(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.note_change(integer[],timestamp with time zone,integer[],text[],integer[])
     arguments   dpus integer[] DEFAULT NULL::integer[], latest_at timestamp with time zone DEFAULT NULL::timestamp with time zone, spaces integer[] DEFAULT NULL::integer[], ids text[] DEFAULT NULL::text[], flipped integer[] DEFAULT NULL::integer[]
     returns     void
@@ -2543,6 +2578,11 @@ table core.boundary
     constraint  boundary_pkey PRIMARY KEY (space_id, doorway_id)
     constraint  boundary_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id)
     index       CREATE INDEX boundary_doorway_id_idx ON core.boundary USING btree (doorway_id)
+
+table core.busy_dpu
+    column      dpu_id integer not null
+    column      since timestamp with time zone not null
+    constraint  busy_dpu_pkey PRIMARY KEY (dpu_id)
 
 table core.capacity_watch
     column      is_only boolean not null default true

@@ -12,10 +12,19 @@ from headcount.settings import Settings
 from tests.together.test_groups import turns
 
 
+async def never(_session: object) -> None:
+    """A call that takes for ever."""
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("call", "other"), [("detect_outages", "detect_busy_outages"), ("detect_busy_outages", "detect_outages")]
+)
 async def test_it_looks_again_and_again_also_after_the_database_was_away(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str, other: str
 ) -> None:
     monkeypatch.setattr(outages, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(outages, "BUSY_SECONDS", 0.001)
     looks = asyncio.Semaphore(0)
     failures = iter([OSError("away"), OSError("away"), None, TimeoutError()])
 
@@ -24,7 +33,8 @@ async def test_it_looks_again_and_again_also_after_the_database_was_away(
         if error := next(failures, None):
             raise error
 
-    monkeypatch.setattr(calls, "detect_outages", detect)
+    monkeypatch.setattr(calls, call, detect)
+    monkeypatch.setattr(calls, other, never)
     async with Jobs(Database(Settings(auth="off"))).lifespan(None):
         for _ in range(6):
             await asyncio.wait_for(looks.acquire(), 10)
@@ -40,5 +50,6 @@ async def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError
 
     monkeypatch.setattr(calls, "detect_outages", detect)
+    monkeypatch.setattr(calls, "detect_busy_outages", detect)
     async with Jobs(Database(Settings(auth="off", jobs=False))).lifespan(None):
         await turns()

@@ -108,23 +108,25 @@ as $$
 #variable_conflict use_column
 declare
   v_low timestamptz := (select l.ticked_at from core.listening l order by l.from_at desc limit 1);
-  v_moved integer[];
+  v_moved integer[] := array(select b.dpu_id from core.busy_dpu b);
   v_held integer[];
 begin
   if exists (select from core.space s where s.offline_after_seconds is not null) then
-    v_moved := array(
+    v_moved := v_moved || array(
       select p.dpu_id from core.placement p
       where p.superseded_at is null and lower(p.during) > v_low and lower(p.during) <= rederive_moved.at
       union
       select p.dpu_id from core.placement p
       where p.superseded_at is null and upper(p.during) > v_low and upper(p.during) <= rederive_moved.at);
-    if cardinality(v_moved) > 0 then
-      v_held := array(select s.dpu_id from core.dpu_state s where s.dpu_id = any (v_moved) for update skip locked);
-      perform core.rederive_offline_after(v_held, rederive_moved.at);
-      if cardinality(v_held) < cardinality(v_moved) then
-        return;  -- they are looked at again in the next second
-      end if;
-    end if;
+  end if;
+  if cardinality(v_moved) > 0 then
+    v_held := array(select s.dpu_id from core.dpu_state s where s.dpu_id = any (v_moved) for update skip locked);
+    perform core.forget_busy(v_held);
+    perform core.rederive_offline_after(v_held, rederive_moved.at);
+    -- they are looked at again in the next second
+    perform core.note_busy(array(
+      select s.dpu_id from core.dpu_state s where s.dpu_id = any (v_moved) and s.dpu_id <> all (v_held)),
+      rederive_moved.at);
   end if;
   perform core.mark_moved(v_low, rederive_moved.at);
   update core.listening l set ticked_at = rederive_moved.at
@@ -132,5 +134,5 @@ begin
 end
 $$;
 comment on function core.rederive_moved(timestamptz) is
-'Derives anew the thresholds of DPUs whose placement began or ended since the last call. The caller holds
-core.lock_outage; waits for nobody.';
+'Derives anew the thresholds of DPUs whose placement began or ended since the last call, and of busy ones.
+The caller holds core.lock_outage; waits for nobody: those that are locked are noted as busy.';

@@ -591,6 +591,39 @@ comment on function core.open_dpu_incidents(bigint[], timestamptz) is
 'Opens an incident for each outage of a DPU that is placed somewhere. Returns all of them as opened, and those that are
 over already as ended too.';
 
+create or replace function core.hold_pending(at timestamptz)
+returns bigint[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_pending bigint[];
+  v_held bigint[];
+begin
+  -- What is new waits two seconds, until the others of a site that went with it have been detected.
+  v_pending := array(
+    select o.outage_id from core.outage o
+    where o.pending and (o.superseded_at is not null or o.incident_id is not null
+      or o.detected_at <= hold_pending.at - interval '2 seconds'));
+  -- what another transaction is changing is looked at again in the next second
+  v_held := array(
+    select o.outage_id from core.outage o
+    where o.outage_id = any (v_pending) and o.pending
+    order by o.outage_id
+    for update skip locked);
+  if cardinality(v_held) < cardinality(v_pending) then
+    perform core.note_busy(array(
+      select o.dpu_id from core.outage o where o.outage_id = any (v_pending) and o.outage_id <> all (v_held)),
+      hold_pending.at);
+  end if;
+  return v_held;
+end
+$$;
+comment on function core.hold_pending(timestamptz) is
+'The outages with which incidents have to be brought in line, held until the transaction ends. Waits for nobody: DPUs
+whose outages are locked are noted as busy. The caller holds core.lock_outage.';
+
 create or replace function core.update_incidents(at timestamptz)
 returns void
 language plpgsql volatile
@@ -617,14 +650,7 @@ begin
   if not exists (select from core.outage o where o.pending) then
     return;
   end if;
-  -- Waits for nobody: what another transaction is changing is looked at again in the next second. What is new waits
-  -- two seconds, until the others of a site that went with it have been detected.
-  v_due := array(
-    select o.outage_id from core.outage o
-    where o.pending and (o.superseded_at is not null or o.incident_id is not null
-      or o.detected_at <= update_incidents.at - interval '2 seconds')
-    order by o.outage_id
-    for update skip locked);
+  v_due := core.hold_pending(update_incidents.at);
   if cardinality(v_due) = 0 then
     return;
   end if;

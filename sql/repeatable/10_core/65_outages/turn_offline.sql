@@ -9,6 +9,7 @@ as $$
 declare
   v_listened bigint;
   v_dpus integer[];
+  v_busy integer[];
 begin
   select l.heard_before + core.to_microseconds(l.from_at, l.until_at) into v_listened
   from core.listening l
@@ -36,12 +37,19 @@ begin
       limit 1
     ) l
   ),
-  due as materialized (
-    -- who is being heard just now is looked at again in the next second
-    select s.dpu_id, s.last_seen_at as heard_at, greatest(s.last_seen_at, s.armed_at) as counted_from, t.seconds
+  silent as materialized (
+    select s.dpu_id, t.seconds, t.latest
     from core.dpu_state s
     join threshold t on t.seconds = coalesce(s.offline_after_seconds, core.get_offline_after())
     where s.offline_at is null and s.last_seen_at <= t.latest and s.armed_at <= t.latest and s.retired_at is null
+  ),
+  due as materialized (
+    -- who is being heard just now is looked at again in the next second
+    select s.dpu_id, s.last_seen_at as heard_at, greatest(s.last_seen_at, s.armed_at) as counted_from, n.seconds
+    from silent n
+    join core.dpu_state s on s.dpu_id = n.dpu_id
+    where s.offline_at is null and s.last_seen_at <= n.latest and s.armed_at <= n.latest and s.retired_at is null
+      and n.seconds = coalesce(s.offline_after_seconds, core.get_offline_after())
     for update of s skip locked
   ),
   flipped as (
@@ -61,12 +69,17 @@ begin
     select n.dpu_id, n.heard_at, n.counted_from, n.offline_at, n.seconds, turn_offline.at, turn_offline.at, true
     from flipped n
   )
-  select array_agg(s.dpu_id) into v_dpus from state s;
+  select
+    (select array_agg(s.dpu_id) from state s),
+    array(select n.dpu_id from silent n except select d.dpu_id from due d)
+  into v_dpus, v_busy;
 
+  perform core.note_busy(v_busy, turn_offline.at);
   perform core.note_change(flipped => v_dpus);
   return coalesce(cardinality(v_dpus), 0);
 end
 $$;
 comment on function core.turn_offline(timestamptz) is
 'Records the outages of armed DPUs that have been silent for their threshold by now, and returns how many. Waits for
-nobody. The caller holds core.lock_outage, and has called core.note_listening.';
+nobody: those that are locked are noted as busy. The caller holds core.lock_outage, and has called
+core.note_listening.';
