@@ -23,6 +23,7 @@ UNSET = [datetime(*day, tzinfo=UTC) for day in ((1970, 1, 1), (1980, 1, 6), (200
 AHEAD = timedelta(minutes=5)
 NEVER = datetime.max.replace(tzinfo=UTC)
 QUARTER = timedelta(minutes=15)
+HOUR = timedelta(hours=1)
 EXACT_FOR = timedelta(hours=169)
 MINUTES = {"15m": 15, "30m": 30, "1h": 60}
 
@@ -149,7 +150,8 @@ def wall_clock_reaches(day: date, clock: time, zone: str) -> datetime:
     """The first instant at which a clock on the wall shows this much of this day, or more (where it skips).
 
     Found by watching the clock go round: in steps of a minute, starting before it is that day anywhere, then
-    to the second. Offsets of all zones are whole minutes since 1972, so no jump hides between two steps.
+    to the second. Offsets of all zones are whole minutes since 1972, so no jump hides between two steps. Hours in
+    which the clock goes on by an hour are not watched.
     """
     wanted = datetime.combine(day, clock)
 
@@ -157,8 +159,9 @@ def wall_clock_reaches(day: date, clock: time, zone: str) -> datetime:
         return instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
 
     instant = wanted.replace(tzinfo=UTC) - timedelta(hours=16)
-    while shown(instant) < wanted:
-        instant += timedelta(minutes=1)
+    while (here := shown(instant)) < wanted:
+        there = shown(instant + HOUR)
+        instant += HOUR if there == here + HOUR and there < wanted else timedelta(minutes=1)
     instant -= timedelta(minutes=1)
     while shown(instant) < wanted:
         instant += timedelta(seconds=1)
