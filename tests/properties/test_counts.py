@@ -43,6 +43,7 @@ def in_other_thread(play: Callable[[Script], Coroutine[Any, Any, None]]) -> Call
     return run
 
 
+@pytest.mark.long
 @pytest.mark.timeout(max(900, 5 * WORLDS))
 async def test_it_counts_like_the_oracle(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
     numbers = itertools.count(1)
