@@ -1048,8 +1048,8 @@ routine core.find_doorway(text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.find_doubles(integer[],timestamp with time zone[],smallint[],bigint[],integer[])
-    arguments   dpus integer[], times timestamp with time zone[], sequences smallint[], late bigint[], directions integer[] DEFAULT NULL::integer[], OUT doubles bigint[], OUT stored integer[]
+routine core.find_doubles(integer[],timestamp with time zone[],smallint[],bigint[])
+    arguments   dpus integer[], times timestamp with time zone[], sequences smallint[], late bigint[], OUT doubles bigint[], OUT stored integer[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -1124,6 +1124,12 @@ routine core.find_space(text,text)
     arguments   space text, place text DEFAULT 'space'::text
     returns     integer
     as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.find_stored(integer[],timestamp with time zone[],integer[],smallint[],bigint[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], ordinals bigint[], received_at timestamp with time zone, OUT doubles bigint[], OUT stored integer[], OUT contradicted bigint[], OUT contradicted_stored integer[]
+    returns     record
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.find_stretches(integer[],timestamp with time zone[],timestamp with time zone,bigint)
@@ -1418,8 +1424,8 @@ routine core.insert_events(integer[],timestamp with time zone[],integer[],smalli
     as          sql
     set         search_path=pg_catalog, pg_temp
 
-routine core.insert_late_events(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone,bigint[],bigint[],bigint[],bigint[],bigint[],bigint[],integer[])
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone, late bigint[], INOUT ordinals bigint[], INOUT touching bigint[], INOUT turning bigint[], INOUT opening bigint[], INOUT doubles bigint[], INOUT stored integer[]
+routine core.insert_late_events(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone,bigint[],bigint[],integer[],bigint[],bigint[],bigint[],bigint[],bigint[],integer[])
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone, late bigint[], known bigint[], known_stored integer[], INOUT ordinals bigint[], INOUT touching bigint[], INOUT turning bigint[], INOUT opening bigint[], INOUT doubles bigint[], INOUT stored integer[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp

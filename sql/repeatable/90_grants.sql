@@ -39,7 +39,9 @@ begin
       ('headcount_bi', 'default_transaction_read_only', 'on'),
       ('headcount_bi', 'statement_timeout', '60s'),
       ('headcount_bi', 'idle_in_transaction_session_timeout', '60s'),
-      ('headcount_bi', 'temp_file_limit', '5GB'),  -- a superuser alone can set it, so the role cannot lift it
+      -- a superuser alone can set these two, so the role cannot lift them
+      ('headcount_bi', 'temp_file_limit', '5GB'),
+      ('headcount_bi', 'log_min_messages', 'fatal'),  -- its errors and messages would fill the log
       -- it costs more than it saves: the views promise the planner far more rows than there are
       ('headcount_bi', 'jit', 'off'),
       ('headcount_service', 'statement_timeout', '30s'),

@@ -45,6 +45,34 @@ def test_nothing_calls_a_peak_of_quarter_hours_exact() -> None:
     assert "at the end of a quarter-hour" in section
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "dpu = 'entrance' and time = %(time)s and sequence = 0",
+        "time = %(time)s and direction = 1",
+        "direction = 1 and sequence = 0 and time >= %(time)s",
+        "direction in (1) and sequence = 0 and dpu in ('entrance')",
+    ],
+)
+def test_several_constants_at_once_can_be_asked_of_compressed_days(tower: str, condition: str) -> None:
+    """TimescaleDB 2.28.3 crashes the server where two of them reach a compressed chunk."""
+    with psycopg.connect(tower) as owner:
+        owner.execute("select compress_chunk(c) from show_chunks('core.event') c")
+    with psycopg.connect(tower, options=OPTIONS, cursor_factory=psycopg.ClientCursor) as connection:
+        connection.execute(
+            """
+            select set_config(s.name, 'on', false) from pg_settings s
+            where s.name = 'timescaledb.enable_composite_bloom_indexes'
+            """
+        )
+        row = connection.execute("select min(time) from bi.events where direction = 1").fetchone()
+        assert row is not None
+        query = f"select count(*) from bi.events where {condition}"
+        found = connection.execute(query.encode(), {"time": row[0]}).fetchone()
+        assert found is not None
+        assert found[0] > 0
+
+
 @pytest.mark.parametrize("title", QUESTIONS)
 def test_every_question_has_an_answer(tower: str, title: str) -> None:
     assert ask(tower, title) != []

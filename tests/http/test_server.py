@@ -769,6 +769,22 @@ async def test_a_content_length_of_thousands_of_digits_is_refused_and_stops_nobo
             one.writer.close()
 
 
+async def test_blanks_around_a_content_length_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    slice_size = HttpConnection._slice_size
+
+    def note(connection: HttpConnection) -> int:
+        sizes.append(slice_size(connection))
+        return sizes[-1]
+
+    monkeypatch.setattr(HttpConnection, "_slice_size", note)
+    async with served() as (port, _):
+        head = POST + b"Connection: close\r\nContent-Length: \t 5000 \t\r\n\r\n"
+        assert (await exchange(port, head, b"x" * 5_000)).endswith(b"5000 bytes\r\n0\r\n\r\n")
+    assert sum(sizes) == len(head) + 5_000
+    assert len(sizes) < 10
+
+
 async def test_a_mistake_while_one_connection_is_parsed_closes_that_one_only(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

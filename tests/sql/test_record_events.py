@@ -45,6 +45,45 @@ async def test_what_is_sent_again_leaves_the_states_of_dpus_alone(connection: as
     assert await differences(connection) == []
 
 
+async def test_what_may_be_stored_is_looked_up_before_a_dpu_is_locked(connection: asyncpg.Connection) -> None:
+    """A look-up can take long; others that report these DPUs would wait."""
+    begin = datetime.now(UTC) - timedelta(hours=2)
+    events = [(f"d{number % 3}", begin + seconds(number), 1) for number in range(30)]
+    await record(connection, events)
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("alter function core.find_events rename to find_events_anyway")
+    await connection.execute(
+        """
+        create function core.find_events(dpus integer[], times timestamptz[], sequences smallint[]) returns integer[]
+        language plpgsql as $$
+        begin
+          if exists (
+            select from pg_locks l
+            where l.pid = pg_backend_pid() and l.relation = 'core.dpu_state'::regclass and l.mode = 'RowExclusiveLock')
+          then
+            raise exception 'the DPUs are locked';
+          end if;
+          return core.find_events_anyway(dpus, times, sequences);
+        end
+        $$
+        """
+    )
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    sent = [("d0", begin - seconds(1), 1), *events, ("d1", begin + seconds(1), 5), *events[:3], ("d2", ahead, 1)]
+    sent += [("d2", begin - seconds(2), 1), ("d2", begin - seconds(2), 1), ("d2", begin - seconds(2), -1)]
+    assert await record(connection, sent) == [
+        *((number, "duplicate") for number in range(1, 31)),
+        (31, "conflict"),
+        *((number, "duplicate") for number in range(32, 35)),
+        (35, "in_future"),
+        (37, "duplicate"),
+        (38, "conflict"),
+    ]
+    assert await differences(connection) == []
+    await transaction.rollback()
+
+
 async def test_it_counts_a_repeat_within_one_call_once(connection: asyncpg.Connection) -> None:
     assert await record(connection, [("d", NOON, 1), ("d", NOON, 1), ("d", NOON, 1)]) == [
         (1, "duplicate"),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from headcount.app import create_app
 from headcount.database import calls
 from headcount.database.pool import Client
+from headcount.ingest import writer
 from headcount.ingest.formats import EventBatch, Refusal
 from headcount.ingest.writer import GROUP_EVENTS, Writer
 from headcount.settings import Settings
@@ -26,6 +27,7 @@ class Store:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, poison: Sequence[str] = ()) -> None:
         self.poison = poison
+        self.full: str | None = None
         self.seen: set[str] = set()
         self.groups: list[list[str]] = []
         self.may_commit = asyncio.Event()
@@ -37,6 +39,8 @@ class Store:
         await self.may_commit.wait()
         if any(dpu in self.poison for dpu in dpus):
             raise ValueError("poison")
+        if self.full in dpus:
+            raise Problem("unavailable", "Nothing was stored; try again.")
         verdicts = []
         for index, dpu in enumerate(dpus):
             if dpu.startswith("future"):
@@ -119,6 +123,30 @@ async def test_what_is_of_many_days_is_stored_in_parts_the_newest_first(monkeypa
         assert [item.index for item in answer.rejected] == [0, 1]
     groups = [{days[names.index(name)] for name in group} for group in store.groups]
     assert groups == [set(range(10)), set(range(10, 20)), set(range(20, 25))] * 2
+
+
+async def test_where_a_part_fails_it_is_told_that_others_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(monkeypatch)
+    store.full = "12"
+    [answer] = await record(
+        make_writer(),
+        EventBatch(
+            [f"{day}" for day in range(25)], [NOW - timedelta(days=day) for day in range(25)], [1] * 25, [0] * 25
+        ),
+    )
+    assert isinstance(answer, Problem)
+    assert (answer.kind.status, answer.detail) == (503, writer.STORED_IN_PART)
+    assert store.seen == {f"{day}" for day in range(10)}
+
+
+async def test_events_of_one_instant_stay_in_one_part_however_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(monkeypatch)
+    midnight = datetime(2024, 5, 5, 22, 30, tzinfo=UTC)
+    times = [midnight, midnight.astimezone(timezone(timedelta(hours=2)))]
+    times += [midnight + timedelta(days=day + 1) for day in range(10)]
+    [answer] = await record(make_writer(), EventBatch(["d"] * 2 + ["e"] * 10, times, [1] * 12, [0] * 12))
+    assert isinstance(answer, EventsRecordedOut)
+    assert store.groups == [["e"] * 10, ["d"] * 2]
 
 
 async def test_late_requests_of_many_days_make_small_groups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -483,10 +483,10 @@ class HttpConnection(HttpToolsProtocol):
             if name == b"transfer-encoding":
                 self.body_left = None
                 return
-            if name == b"content-length" and value.isdigit():
-                if len(value) > MAX_DIGITS:
+            if name == b"content-length":
+                if len(value.strip()) > MAX_DIGITS:
                     raise Refused(f"The Content-Length has more than {MAX_DIGITS} digits.")
-                self.body_left = int(value)
+                self.body_left = int(value)  # the parser lets nothing through but digits, with blanks around them
 
     def on_body(self, body: bytes) -> None:
         if self.body_left is None:

@@ -16,7 +16,7 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain
 from operator import methodcaller
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -57,6 +57,7 @@ NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 BOM = b"\xef\xbb\xbf"
 # Spreadsheets write these. UTF-32 begins as UTF-16 does, and nobody writes it.
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UTF_16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 UTF_32_BOMS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 DELIMITERS = (",", ";", "\t")
@@ -221,19 +222,25 @@ async def record_all(
     return answers
 
 
-def count_days(batch: EventBatch) -> int:
-    """How many days (UTC) its events are of."""
-    if batch.size == 1:
-        return 1
-    return len({time.toordinal() for time in batch.times})
+def count_days(times: Sequence[datetime]) -> int:
+    """How many days these are of, by the offsets of their texts."""
+    return len({time.toordinal() for time in times})
+
+
+def day_of(time: datetime) -> int:
+    """The number of its day of UTC."""
+    return (time - EPOCH).days
 
 
 def cut_by_days(batch: EventBatch, days: int) -> list[EventBatch]:
-    """In parts with events of so many days each, the newest first; one part where there are no more days."""
-    if count_days(batch) <= days:
+    """In parts with events of so many days of UTC each, the newest first; one part where there are no more days."""
+    # A day of any offset lies in three days of UTC at most.
+    if 3 * count_days(batch.times) <= days:
         return [batch]
-    numbers = [time.toordinal() for time in batch.times]
+    numbers = [day_of(time) for time in batch.times]
     found = sorted(set(numbers), reverse=True)
+    if len(found) <= days:
+        return [batch]
     part_of = {number: place // days for place, number in enumerate(found)}
     places: list[list[int]] = [[] for _ in range(part_of[found[-1]] + 1)]
     for place, number in enumerate(numbers):
@@ -293,7 +300,7 @@ def decode_event_message(body: bytes, content_type: str = "", content_encoding: 
 
 def check_days(times: Sequence[datetime]) -> None:
     """Raises Problem (413) for more days than one request can have."""
-    if len(times) > MAX_DAYS and len({time.toordinal() for time in times}) > MAX_DAYS:
+    if 3 * count_days(times) > MAX_DAYS and len({day_of(time) for time in times}) > MAX_DAYS:
         raise Problem("too_large", f"A request can have events of {MAX_DAYS:,} days; send them in parts.")
 
 

@@ -17,7 +17,7 @@ from headcount.ingest.polls import PollBatch
 from headcount.metrics import Metrics
 from headcount.settings import Settings
 from headcount.wire.messages.events import EventsRecordedOut
-from headcount.wire.problems import problem_of
+from headcount.wire.problems import Problem, problem_of
 from headcount.wire.shares import OwnTurns
 
 # More together save nothing that could be measured.
@@ -35,6 +35,7 @@ LATE = timedelta(days=1)
 AHEAD = timedelta(minutes=4)
 # Transactions for requests that go alone, large ones and those of limited tokens, that run at a time.
 LARGE_AT_A_TIME = 4
+STORED_IN_PART = "Only a part of the request is stored. Send all of it again: nothing counts twice."
 # What an event takes, decoded.
 EVENT_BYTES = 200
 
@@ -78,8 +79,20 @@ class Writer:
             if len(parts) == 1 and batch.received < GROUP_EVENTS and is_whole(session):
                 return await self._group_of(batch, backfill).ask(batch, name_of(session))
             async with self.large_of.of(name_of(session)), self.large:
-                answers = [(await self._commit([part], session, backfill))[0] for part in parts]
-            return formats.joined_answers(answers)
+                return await self._commit_parts(parts, session, backfill)
+
+    async def _commit_parts(
+        self, parts: Sequence[EventBatch], session: Database | Client, backfill: bool
+    ) -> EventsRecordedOut:
+        answers: list[EventsRecordedOut] = []
+        for part in parts:
+            try:
+                answers += await self._commit([part], session, backfill)
+            except Exception as error:
+                if answers and problem_of(error).kind.status in (429, 503):
+                    raise Problem("unavailable", STORED_IN_PART) from error
+                raise
+        return formats.joined_answers(answers)
 
     def _group_of(self, batch: EventBatch, backfill: bool) -> Batcher[EventBatch, EventsRecordedOut]:
         if backfill:
@@ -116,7 +129,7 @@ def held_bytes(batch: Decoded) -> int:
 
 
 def weigh(batch: EventBatch) -> int:
-    return max(batch.received, DAY_WEIGHT * (formats.count_days(batch) - 1))
+    return max(batch.received, DAY_WEIGHT * (formats.count_days(batch.times) - 1))
 
 
 def is_late(batch: EventBatch) -> bool:

@@ -141,7 +141,6 @@ create or replace function core.find_doubles(
   times timestamptz[],
   sequences smallint[],
   late bigint[],
-  directions integer[] default null,
   out doubles bigint[],
   out stored integer[]
 )
@@ -155,12 +154,75 @@ begin
     array(select dpus[o] from unnest(late) as o),
     array(select times[o] from unnest(late) as o),
     array(select sequences[o] from unnest(late) as o))) as l (ordinal, direction)
-  where l.direction is not null and (directions is null or directions[l.ordinal] = l.direction);
+  where l.direction is not null;
 end
 $$;
-comment on function core.find_doubles(integer[], timestamptz[], smallint[], bigint[], integer[]) is
-'Which of the late events, by their ordinals, are stored already, and beside each the direction that is stored.
-directions: those alone that are stored with the direction that they have here.';
+comment on function core.find_doubles(integer[], timestamptz[], smallint[], bigint[]) is
+'Which of the late events, by their ordinals, are stored already, and beside each the direction that is stored.';
+
+create or replace function core.find_stored(
+  dpus integer[],
+  times timestamptz[],
+  directions integer[],
+  sequences smallint[],
+  ordinals bigint[],
+  received_at timestamptz,
+  out doubles bigint[],
+  out stored integer[],
+  out contradicted bigint[],
+  out contradicted_stored integer[]
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_late bigint[];
+  v_found bigint[];
+  v_directions integer[];
+begin
+  doubles := '{}';
+  stored := '{}';
+  contradicted := '{}';
+  contradicted_stored := '{}';
+  if not exists (
+    select from unnest(ordinals) as o where times[o] < find_stored.received_at - interval '1 minute')
+    and not core.is_sent_again(dpus[ordinals[1]], times[ordinals[1]], sequences[ordinals[1]]) then
+    return;
+  end if;
+  v_late := array(
+    select o
+    from unnest(ordinals) as o
+    join core.dpu_state s on s.dpu_id = dpus[o]
+    where s.latest_time >= times[o]);
+  if cardinality(v_late) = 0 then
+    return;
+  end if;
+  select d.doubles, d.stored into v_found, v_directions from core.find_doubles(dpus, times, sequences, v_late) d;
+  select array_agg(distinct f.ordinal) into v_late
+  from unnest(v_found, v_directions) as f (ordinal, direction)
+  join unnest(dpus, times, directions, sequences) as n (dpu_id, time, direction, sequence)
+    on n.dpu_id = dpus[f.ordinal] and n.time = times[f.ordinal] and n.sequence = sequences[f.ordinal]
+  where n.direction <> f.direction;
+  select
+    coalesce(array_agg(f.ordinal) filter (where not f.is_contradicted), '{}'),
+    coalesce(array_agg(f.direction) filter (where not f.is_contradicted), '{}'),
+    coalesce(array_agg(f.ordinal) filter (where f.is_contradicted), '{}'),
+    coalesce(array_agg(f.direction) filter (where f.is_contradicted), '{}')
+  into doubles, stored, contradicted, contradicted_stored
+  from (
+    select n.ordinal, n.direction, n.ordinal = any (coalesce(v_late, '{}')) as is_contradicted
+    from unnest(v_found, v_directions) as n (ordinal, direction)
+  ) f;
+end
+$$;
+comment on function core.find_stored(integer[], timestamptz[], integer[], smallint[], bigint[], timestamptz) is
+'Which of the events, given as parallel arrays and by ordinals from 1, are stored already, and beside each the direction
+that is stored. Takes no lock: what is stored stays stored. Not all are found: nothing is looked up that is later than
+what its DPU has reported, nor where all are of the last minute and the first one is not stored.
+
+contradicted: apart from the others, those of which an event of the request says another direction. That is a sign of
+life of its DPU.';
 
 create or replace function core.insert_events(
   dpus integer[],
@@ -188,6 +250,8 @@ create or replace function core.insert_late_events(
   sequences smallint[],
   received_at timestamptz,
   late bigint[],
+  known bigint[],
+  known_stored integer[],
   inout ordinals bigint[],
   inout touching bigint[],
   inout turning bigint[],
@@ -200,34 +264,41 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_again bigint[];
-  v_stored integer[];
+  v_again bigint[] := known;
+  v_stored integer[] := known_stored;
 begin
-  -- Most of what is late is new: to look it up first would cost as much as to insert it.
-  begin
-    perform core.insert_events(dpus, times, directions, sequences, ordinals, received_at);
-    return;
-  exception when unique_violation then
-    null;
-  end;
-  select d.doubles, d.stored into v_again, v_stored from core.find_doubles(dpus, times, sequences, late) d;
-  update core.dpu_state s set cumulative_count = s.cumulative_count - n.net
-  from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(v_again) as o group by 1) n
-  where s.dpu_id = n.dpu_id;
-  ordinals := core.leave_out(ordinals, v_again);
-  touching := core.leave_out(touching, v_again);
-  turning := core.leave_out(turning, v_again);
-  opening := core.leave_out(opening, v_again);
-  doubles := doubles || v_again;
-  stored := stored || v_stored;
-  perform core.insert_events(dpus, times, directions, sequences, ordinals, received_at);
+  loop
+    if cardinality(v_again) > 0 then
+      update core.dpu_state s set cumulative_count = s.cumulative_count - n.net
+      from (select dpus[o] as dpu_id, sum(directions[o]) as net from unnest(v_again) as o group by 1) n
+      where s.dpu_id = n.dpu_id;
+      ordinals := core.leave_out(ordinals, v_again);
+      touching := core.leave_out(touching, v_again);
+      turning := core.leave_out(turning, v_again);
+      opening := core.leave_out(opening, v_again);
+      doubles := doubles || v_again;
+      stored := stored || v_stored;
+    end if;
+    begin
+      perform core.insert_events(dpus, times, directions, sequences, ordinals, received_at);
+      return;
+    exception when unique_violation then
+      -- somebody has stored it since it was looked for, or it was not
+      select d.doubles, d.stored into v_again, v_stored
+      from core.find_doubles(dpus, times, sequences, core.leave_out(late, doubles)) d;
+    end;
+    if cardinality(v_again) = 0 then
+      perform core.refuse(
+        503, 'Some events were neither stored nor found.', null, 'Send the request again: nothing counts twice.');
+    end if;
+  end loop;
 end
 $$;
 comment on function core.insert_late_events(integer[], timestamptz[], integer[], smallint[], timestamptz, bigint[],
-  bigint[], bigint[], bigint[], bigint[], bigint[], integer[]) is
-'Inserts events, some of which may be stored already: the late ones. Moves those that are from ordinals to doubles
-(stored: beside them the direction that is stored), and leaves them out of touching, turning and opening. core.lock_dpus
-has counted them: takes them off dpu_state.cumulative_count again.';
+  bigint[], integer[], bigint[], bigint[], bigint[], bigint[], bigint[], integer[]) is
+'Inserts events, some of which may be stored already: the late ones. known, known_stored: which of them are known to be,
+and beside them the direction that is stored. Moves those from ordinals to doubles and stored, and leaves them out of
+touching, turning and opening. core.lock_dpus has counted them: takes them off dpu_state.cumulative_count again.';
 
 create or replace function core.note_stored_seen(
   dpus integer[],
@@ -397,6 +468,8 @@ declare
   v_opening bigint[];
   v_received integer[];
   v_new integer[];
+  v_found bigint[];   -- that are stored with another direction, and beside them that direction
+  v_found_stored integer[];
 begin
   doubles := '{}';
   stored := '{}';
@@ -414,11 +487,9 @@ begin
   if exists (select from unnest(ordinals) as o where times[o] < store_events.received_at - interval '6 days') then
     perform core.lock_old_days(times, ordinals, store_events.received_at);
   end if;
-  -- What is sent again needs no lock: it stays stored. Not so what contradicts it, and tells that its DPU lives.
-  if cardinality(ordinals) = cardinality(dpus)
-    and core.is_sent_again(dpus[ordinals[1]], times[ordinals[1]], sequences[ordinals[1]]) then
-    select d.doubles, d.stored into doubles, stored
-    from core.find_doubles(dpus, times, sequences, ordinals, directions) d;
+  select f.doubles, f.stored, f.contradicted, f.contradicted_stored into doubles, stored, v_found, v_found_stored
+  from core.find_stored(dpus, times, directions, sequences, ordinals, store_events.received_at) f;
+  if cardinality(doubles) > 0 then
     ordinals := core.leave_out(ordinals, doubles);
   end if;
   select l.late, l.touching, l.turning, l.opening, l.turning_dpus, l.new_dpus
@@ -429,8 +500,8 @@ begin
   end if;
   if cardinality(v_late) > 0 then
     select d.* into ordinals, v_touching, v_turning, v_opening, doubles, stored
-    from core.insert_late_events(dpus, times, directions, sequences, store_events.received_at, v_late, ordinals,
-      v_touching, v_turning, v_opening, doubles, stored) d;
+    from core.insert_late_events(dpus, times, directions, sequences, store_events.received_at, v_late, v_found,
+      v_found_stored, ordinals, v_touching, v_turning, v_opening, doubles, stored) d;
   else
     perform core.insert_events(dpus, times, directions, sequences, ordinals, store_events.received_at);
   end if;

@@ -66,25 +66,28 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
 declare
-  v_from timestamptz;
+  v_low timestamptz;
+  v_high timestamptz;
+  v_dpus integer[];
   v_ordinals bigint[];
   v_found bigint[] := '{}';
   v_found_today bigint[];
   v_stored integer[] := '{}';
   v_stored_today integer[];
 begin
-  -- a day at a time, with its bounds as constants: only the chunks of that day are planned
-  for v_from, v_ordinals in
-    select date_trunc('day', n.time, 'UTC'), array_agg(n.ordinal)
-    from unnest(times) with ordinality as n (time, ordinal)
-    group by 1
+  -- A day at a time, with its bounds as constants: only the chunks of that day are planned. Of a compressed one only
+  -- what is of these DPUs and times is unpacked.
+  for v_low, v_high, v_dpus, v_ordinals in
+    select min(n.time), max(n.time), array_agg(distinct n.dpu_id), array_agg(n.ordinal)
+    from unnest(dpus, times) with ordinality as n (dpu_id, time, ordinal)
+    group by date_trunc('day', n.time, 'UTC')
     order by 1
   loop
     select array_agg(n.ordinal), array_agg(e.direction) into v_found_today, v_stored_today
     from (select o as ordinal, dpus[o] as dpu_id, times[o] as time, sequences[o] as sequence
       from unnest(v_ordinals) as o) n
     join core.event e on e.dpu_id = n.dpu_id and e.time = n.time and e.sequence = n.sequence
-    where e.time >= v_from and e.time < v_from + interval '24 hours';
+    where e.time >= v_low and e.time <= v_high and e.dpu_id = any (v_dpus);
     v_found := v_found || v_found_today;
     v_stored := v_stored || v_stored_today;
   end loop;
@@ -195,11 +198,17 @@ begin
     except select unnest(doubles)
     except select unnest(refused));
   if cardinality(v_repeats) > 0 then
-    doubles := doubles || v_repeats;
-    double_directions := double_directions || core.find_events(
-      array(select ids[o] from unnest(v_repeats) as o),
-      array(select times[o] from unnest(v_repeats) as o),
-      array(select sequences[o] from unnest(v_repeats) as o));
+    -- the first of them was stored just now, or found: the rows of the DPUs are locked, so that nothing is looked up
+    select doubles || array_agg(r.ordinal), double_directions || array_agg(k.direction)
+    into doubles, double_directions
+    from unnest(v_repeats) as r (ordinal)
+    left join (
+      select ids[o] as dpu_id, times[o] as time, sequences[o] as sequence, directions[o] as direction
+      from unnest(stored) as o
+      union all
+      select ids[d.ordinal], times[d.ordinal], sequences[d.ordinal], d.direction
+      from unnest(doubles, double_directions) as d (ordinal, direction)
+    ) k on k.dpu_id = ids[r.ordinal] and k.time = times[r.ordinal] and k.sequence = sequences[r.ordinal];
   end if;
   if array_position(double_directions, null) is not null then
     perform core.refuse(
