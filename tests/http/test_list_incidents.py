@@ -10,7 +10,7 @@ import pytest
 from tests.factories import LONG_AGO, NOON, apply_site, forget, heard, listen, seconds, tick
 from tests.http import body, problem
 from tests.http.guarded import Headers, build_site, guarded, leaks, new_token
-from tests.notices.support import make_channel
+from tests.notices.support import make_channel, told_at
 
 
 async def test_it_lists_them_newest_first_in_pages(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
@@ -106,6 +106,7 @@ async def own(connection: asyncpg.Connection) -> Headers:
     await listen(connection, NOON, BEGAN)
     for second in (1, 3):
         await tick(connection, BEGAN + seconds(second))
+    await told_at(connection, BEGAN + seconds(3))
     return headers
 
 

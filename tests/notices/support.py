@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -160,6 +161,11 @@ async def make_channel(connection: asyncpg.Connection, name: str = "hook", **fie
     await connection.execute(
         "select api.put_channel(channel => $1, patch => $2)", name, json.dumps(fields, default=str)
     )
+
+
+async def told_at(connection: asyncpg.Connection, at: datetime) -> None:
+    """What was told until now was told at that instant of the past."""
+    await connection.execute("update core.notice set created_at = $1 where created_at > now() - interval '1 hour'", at)
 
 
 async def until_settled(connection: asyncpg.Connection) -> list[DeliveryOut]:

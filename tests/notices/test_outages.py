@@ -7,7 +7,7 @@ import pytest
 
 from headcount.database import calls
 from tests.factories import LONG_AGO, NOON, apply_site, seconds
-from tests.notices.support import log, make_channel
+from tests.notices.support import log, make_channel, told_at
 from tests.sql.test_detect_outages import beat, build, run
 
 
@@ -201,3 +201,30 @@ async def test_without_channels_of_parts_a_site_that_goes_dark_is_one_incident(c
     await live(connection, 0, 3, *MINE, *THEIRS)
     await live(connection, 3, 9)
     assert await connection.fetchval("select array_agg(kind) from core.incident") == ["site_offline"]
+
+
+async def test_one_that_goes_on_is_not_told_to_who_does_not_reach_it_any_more(connection: asyncpg.Connection) -> None:
+    await build_parts(connection)
+    token = await calls.create_token(connection, b"x" * 32, ["read", "admin"], space="mine")
+    async with connection.transaction():
+        await connection.execute("select set_config('headcount.token', $1, true)", token.id)
+        await make_channel(connection, "tenant", under="mine")
+    await connection.execute("update core.channel set muted_until = now() + interval '1 day' where id <> 'all'")
+    await live(connection, 0, 3, *MINE, *THEIRS)
+    await live(connection, 3, 9, "x1")
+    assert await log(connection, "tenant") == [("tenant", "offline", "suppressed", "muted")]
+    await connection.execute("update core.channel set muted_until = null")
+    await told_at(connection, NOON + seconds(8))
+    moved = "select api.record_placement('x0', 'theirs-door', 'theirs', $1)"
+    await connection.execute(moved, NOON + seconds(9))
+    # the others are back: what is still offline goes on, and who did not hear of it is told
+    await live(connection, 9, 12, "x1", *THEIRS)
+    found = await told(connection)
+    assert found["mine"] == [("offline", "dpu_offline", ["x0"], "room")]
+    assert "tenant" not in found
+    assert (await log(connection, "tenant"))[1:] == [("tenant", "offline", "suppressed", "out_of_reach")]
+    # nor is it listed for whoever sees such channels
+    async with connection.transaction():
+        await connection.execute("select set_config('headcount.token', $1, true)", token.id)
+        listed = await calls.list_deliveries(connection, max_rows=10)
+    assert {(row.channel, row.reason) for row in listed} == {("tenant", "muted"), ("mine", "muted")}

@@ -82,12 +82,14 @@ begin
     cross join lateral (
       select p.doorway_id
       from core.placement p
-      where p.dpu_id = i.dpu_id and p.superseded_at is null and lower(p.during) <= n.occurred_at
+      where p.dpu_id = i.dpu_id and p.superseded_at is null
+        -- a beginning may be told late, when an incident that was absorbed goes on
+        and lower(p.during) <= case n.kind when 'offline' then n.created_at else n.occurred_at end
       order by lower(p.during) desc
       limit 1
     ) p
     join core.doorway w on w.doorway_id = p.doorway_id
-    where n.notice_id = any (notices) and n.kind in ('online', 'correction')
+    where n.notice_id = any (notices) and n.kind in ('offline', 'online', 'correction')
   )
   select h.notice_id, s.space_id
   from hung h
@@ -99,9 +101,10 @@ begin
 end
 $$;
 comment on function core.list_notice_places(bigint[]) is
-'Who may know what notices tell, but for who may know what they are about: whoever may know one of these spaces. Of the
-end or correction of an incident of one DPU the sides of the doorway above which it hung just then, or hung last: it may
-have moved away meanwhile. Of others the space that they are about.';
+'Who may know what notices tell, but for who may know what they are about: whoever may know one of these spaces. Of an
+incident of one DPU the sides of the doorway above which it hung just then, or hung last: it may have moved away
+meanwhile. Of its end or correction when that was, of its beginning when that was told. Of others the space that they
+are about.';
 
 create or replace function core.list_interested(
   notices bigint[],
@@ -403,9 +406,9 @@ Which channels get a notice follows from their events (offline includes correcti
 and their under. While a channel is muted, or its space is closed, the delivery is suppressed. The end of something goes
 to the channels that were told of its beginning, also where they are muted or closed by then; otherwise it is suppressed
 (not_told). To a channel that is core.is_channel_cut nothing is sent (out_of_reach), nor to one of a family of limited
-tokens what is about a space that is not below its under by now, not even the end of what it was told; nor the end or
-correction of an outage of a DPU that was moved beyond their reach (core.list_notice_places). A channel that does not
-want beginnings gets ends like any other notice. A correction cancels deliveries that were not tried yet, and then is
+tokens what is about a space that is not below its under by now, not even the end of what it was told; nor what becomes
+of an outage of a DPU that was moved beyond their reach (core.list_notice_places). A channel that does not want
+beginnings gets ends like any other notice. A correction cancels deliveries that were not tried yet, and then is
 cancelled itself.
 
 The channels of one family of limited tokens get core.get_max_deliveries about outages within an hour, as many about
