@@ -983,6 +983,12 @@ routine core.drop_refused()
 routine core.drop_retired_chunks()
     as          procedure plpgsql
 
+routine core.end_capacity_hours(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     integer[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.end_long_reads(integer,jsonb)
     arguments   job_id integer DEFAULT NULL::integer, config jsonb DEFAULT NULL::jsonb
     returns     void
@@ -1256,6 +1262,11 @@ routine core.get_listened(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     TABLE(listened bigint)
     as          sql stable
+
+routine core.get_max_beginnings(boolean)
+    arguments   is_part boolean
+    returns     integer
+    as          sql immutable
 
 routine core.get_max_channels()
     returns     integer
@@ -1705,6 +1716,12 @@ routine core.list_flows(integer,timestamp with time zone,timestamp with time zon
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.list_front(integer[],timestamp with time zone)
+    arguments   channels integer[], at timestamp with time zone
+    returns     TABLE(delivery_id bigint, channel_id integer, subject text, due_at timestamp with time zone, is_capacity boolean)
+    as          plpgsql stable rows 20
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off; enable_bitmapscan=off; enable_hashjoin=off; enable_mergejoin=off
+
 routine core.list_interested(bigint[],text,text,text,timestamp with time zone)
     arguments   notices bigint[], kind text, event text, beginning text, at timestamp with time zone
     returns     TABLE(notice_id bigint, channel_id integer, subject text, state text, reason text, is_astray boolean)
@@ -1788,6 +1805,12 @@ routine core.list_outer_placements(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, during tstzrange)
     as          sql stable
+
+routine core.list_parts(integer[])
+    arguments   spaces integer[]
+    returns     TABLE(space_id integer, part_id integer)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.list_parts(integer[],timestamp with time zone[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], sinces timestamp with time zone[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
@@ -2173,6 +2196,12 @@ routine core.put_doorway(text,jsonb,text)
 routine core.put_dpu(text,jsonb,text)
     arguments   dpu text, patch jsonb, place text DEFAULT ''::text
     returns     text
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.put_off_beginnings(integer[],timestamp with time zone)
+    arguments   spaces integer[], at timestamp with time zone
+    returns     integer[]
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
@@ -2590,6 +2619,13 @@ table core.busy_dpu
     column      since timestamp with time zone not null
     constraint  busy_dpu_pkey PRIMARY KEY (dpu_id)
 
+table core.capacity_rate
+    column      space_id integer not null
+    column      is_part boolean not null
+    column      since timestamp with time zone not null
+    column      beginnings integer not null
+    constraint  capacity_rate_pkey PRIMARY KEY (space_id, is_part)
+
 table core.capacity_watch
     column      is_only boolean not null default true
     column      snapshot pg_snapshot not null
@@ -2664,6 +2700,7 @@ table core.delivery
     constraint  delivery_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'suppressed'::text, 'cancelled'::text])))
     index       CREATE INDEX delivery_channel_id_claimed_idx ON core.delivery USING btree (channel_id, due_at) WHERE ((state = 'pending'::text) AND (claim IS NOT NULL))
     index       CREATE INDEX delivery_channel_id_due_at_idx ON core.delivery USING btree (channel_id, due_at, delivery_id) WHERE (state = 'pending'::text)
+    index       CREATE INDEX delivery_channel_id_is_capacity_due_at_idx ON core.delivery USING btree (channel_id, ((COALESCE(subject, ''::text) ~~ 'space %'::text)), due_at, delivery_id) WHERE (state = 'pending'::text)
     index       CREATE INDEX delivery_channel_id_subject_idx ON core.delivery USING btree (channel_id, subject, delivery_id)
     index       CREATE INDEX delivery_channel_id_subject_pending_idx ON core.delivery USING btree (channel_id, subject, delivery_id) WHERE (state = 'pending'::text)
     index       CREATE INDEX delivery_notice_id_idx ON core.delivery USING btree (notice_id)

@@ -10,7 +10,7 @@ import pytest
 
 from headcount.database import calls
 from headcount.wire.messages.notices import ClaimRow
-from tests.factories import NOON
+from tests.factories import NOON, apply_site
 from tests.notices.support import hasten, log, make_channel, tell, tell_all
 from tests.sql.test_large_fleet import read_by
 
@@ -126,6 +126,28 @@ async def test_a_channel_that_fails_is_tried_with_one_at_a_time(connection: asyn
     await finish(connection, claim)
     assert (await calls.get_channel(connection, "hook")).failing_since is None
     assert len(await calls.claim_deliveries(connection, 100)) == 3
+
+
+async def test_outages_come_before_capacity_however_much_of_it_waits(connection: asyncpg.Connection) -> None:
+    spaces = [f"room-{number:03}" for number in range(250)]
+    await apply_site(connection, spaces=[{"id": space} for space in spaces])
+    await make_channel(connection)
+    await tell_all(connection, [("over_capacity", None, space) for space in spaces])
+    for kind in ("offline", "online"):
+        await tell_all(connection, [(kind, incident, None) for incident in range(3)])
+    subjects = []
+    for _ in range(3):
+        claims = await calls.claim_deliveries(connection, 100)
+        subjects.append([claim.kind for claim in claims])
+        assert [claim.delivery for claim in claims] == sorted(claim.delivery for claim in claims)
+        for claim in claims:
+            await finish(connection, claim)
+    assert subjects == [["over_capacity", *["offline"] * 3], ["over_capacity", *["online"] * 3], ["over_capacity"] * 4]
+    told = await connection.fetch(
+        "select s.id from core.delivery d join core.notice n using (notice_id) join core.space s using (space_id) "
+        "where d.tries > 0 order by d.delivery_id"
+    )
+    assert [row["id"] for row in told] == spaces[:6], "each kind in its order"
 
 
 async def test_it_is_cheap_where_there_is_nothing_to_do(connection: asyncpg.Connection) -> None:

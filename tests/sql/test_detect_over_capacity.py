@@ -11,6 +11,8 @@ from headcount.database import calls
 from tests.factories import apply_site, build_house, record, reset_unseen
 from tests.notices.support import log, make_channel
 
+MOST = 12
+
 
 class People:
     """Has people walk into the house, and out again."""
@@ -29,6 +31,10 @@ async def build(connection: asyncpg.Connection, capacity: int | None = 40, **cha
     await apply_site(connection, spaces=[{"id": "house", "capacity": capacity}])
     await make_channel(connection, **channel)
     return People(connection)
+
+
+async def pass_time(connection: asyncpg.Connection, time: timedelta) -> None:
+    await connection.execute("update core.capacity_rate set since = since - $1::interval", time)
 
 
 async def kinds(connection: asyncpg.Connection) -> list[str]:
@@ -135,6 +141,95 @@ async def test_a_space_that_is_deleted_is_forgotten(connection: asyncpg.Connecti
     await connection.execute("select api.delete_space(space => 'tent')")
     assert await calls.detect_over_capacity(connection) == 0
     assert await connection.fetchval("select count(*) from core.full_space") == 0
+
+
+async def set_capacity(connection: asyncpg.Connection, *spaces: str, capacity: int) -> int:
+    await apply_site(connection, spaces=[{"id": space, "capacity": capacity} for space in spaces])
+    return await calls.detect_over_capacity(connection)
+
+
+async def test_a_space_is_told_to_be_over_so_often_within_an_hour_and_then_when_the_hour_is_over(
+    connection: asyncpg.Connection,
+) -> None:
+    people = await build(connection)
+    await people.walk(50)
+    told = [await set_capacity(connection, "house", capacity=capacity) for capacity in (49, 60) * 20]
+    assert told == [1, 1] * MOST + [0] * (len(told) - 2 * MOST)
+    assert await kinds(connection) == ["over_capacity", "capacity_ok"] * MOST
+    await connection.execute("select api.record_reset(space => 'room', count => 1)")
+    assert await set_capacity(connection, "room", capacity=0) == 1, "others are told of"
+
+    assert await set_capacity(connection, "house", capacity=49) == 0
+    await pass_time(connection, timedelta(minutes=59))
+    assert await calls.detect_over_capacity(connection) == 0
+    await pass_time(connection, timedelta(minutes=1))
+    assert await calls.detect_over_capacity(connection) == 1
+    assert (await kinds(connection))[-1] == "over_capacity"
+    assert await set_capacity(connection, "house", capacity=60) == 1
+
+
+async def test_what_went_back_meanwhile_is_not_told_when_the_hour_is_over(connection: asyncpg.Connection) -> None:
+    people = await build(connection)
+    await people.walk(50)
+    for capacity in (49, 60) * (MOST + 1):
+        await set_capacity(connection, "house", capacity=capacity)
+    await pass_time(connection, timedelta(hours=1))
+    assert await calls.detect_over_capacity(connection) == 0
+    assert await kinds(connection) == ["over_capacity", "capacity_ok"] * MOST
+    assert await set_capacity(connection, "house", capacity=49) == 1
+
+
+async def test_the_end_of_what_was_told_is_told_beyond_that(connection: asyncpg.Connection) -> None:
+    people = await build(connection)
+    await people.walk(50)
+    assert await calls.detect_over_capacity(connection) == 1
+    await connection.execute("update core.capacity_rate set beginnings = $1", MOST)
+    assert await set_capacity(connection, "house", capacity=60) == 1
+    assert await set_capacity(connection, "house", capacity=49) == 0
+    assert await kinds(connection) == ["over_capacity", "capacity_ok"]
+
+
+async def test_an_hour_ahead_of_the_clock_is_over(connection: asyncpg.Connection) -> None:
+    people = await build(connection)
+    await people.walk(50)
+    for capacity in (49, 60) * MOST:
+        await set_capacity(connection, "house", capacity=capacity)
+    assert await set_capacity(connection, "house", capacity=49) == 0
+    await pass_time(connection, timedelta(hours=-2))
+    assert await calls.detect_over_capacity(connection) == 1
+
+
+async def test_all_spaces_of_a_limited_token_have_a_bound_and_take_nothing_from_others(
+    connection: asyncpg.Connection,
+) -> None:
+    inner = [f"in-{number}" for number in range(5)]
+    await apply_site(
+        connection,
+        spaces=[
+            {"id": "campus"},
+            {"id": "own", "parent": "campus"},
+            {"id": "deeper", "parent": "own"},
+            *({"id": space, "parent": "deeper"} for space in inner),
+            {"id": "out", "parent": "campus"},
+        ],
+    )
+    for space in (*inner, "out"):
+        await connection.execute("select api.record_reset(space => $1, count => 1)", space)
+    await make_channel(connection)
+    await calls.create_token(connection, b"c" * 32, ["admin"], space="campus")
+    own = await calls.create_token(connection, b"o" * 32, ["admin"], space="own")
+    async with connection.transaction():
+        await connection.execute("select set_config('headcount.token', $1, true)", own.id)
+        await calls.create_token(connection, b"d" * 32, ["admin"], space="deeper")
+    assert await set_capacity(connection, inner[0], capacity=0) == 1
+    await connection.execute("update core.capacity_rate set beginnings = 998 where is_part")
+    assert await set_capacity(connection, *inner, capacity=0) == 2
+    assert await set_capacity(connection, "out", capacity=0) == 1
+    assert await set_capacity(connection, *inner, "out", capacity=9) == 4
+
+    assert await set_capacity(connection, *inner, capacity=0) == 0
+    await pass_time(connection, timedelta(hours=1))
+    assert await calls.detect_over_capacity(connection) == 5
 
 
 @pytest.mark.concurrency

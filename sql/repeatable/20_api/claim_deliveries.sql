@@ -98,7 +98,7 @@ max_rows: how many at most. lease_seconds: a claim ends after this time, and ano
 a_channel: how many of one channel are under way at most; one where its last try failed. a_family, failing: how many at
 most of all channels that one family of limited tokens made, and of all channels whose last try failed. Families take
 turns. On one subject (an incident, a space) a channel gets one after the other: the later one waits until the earlier
-is delivered or given up. Any number of processes can call it at once. kind: offline, online, correction, over_capacity,
-capacity_ok or test; details: what receivers get as data. family: the first of the family that made the channel. What
-waits for a channel that is core.is_channel_cut, and what core.list_strays has, is cancelled instead, 1,000 at a time.
-The rows hold secrets.';
+is delivered or given up. What is about capacity comes after all else of its channel. Any number of processes can call
+it at once. kind: offline, online, correction, over_capacity, capacity_ok or test; details: what receivers get as data.
+family: the first of the family that made the channel. What waits for a channel that is core.is_channel_cut, and what
+core.list_strays has, is cancelled instead, 1,000 at a time. The rows hold secrets.';

@@ -12,6 +12,8 @@ declare
   v_kinds text[];
   v_flipped integer[];
   v_details jsonb[];
+  v_waited integer[];
+  v_put_off integer[];
 begin
   -- one at a time; and nobody turns up to wait
   if not core.try_lock('core.lock_capacity') then
@@ -28,12 +30,13 @@ begin
     return 0;
   end if;
 
+  v_waited := core.end_capacity_hours(v_now);
   -- The feed is kept for an hour. A snapshot of another server, from before a restore, can lie ahead.
   if v_watch.at is null or v_watch.at < v_now - interval '50 minutes' or v_watch.at > v_now + interval '1 minute'
     or pg_snapshot_xmax(v_watch.snapshot) > pg_snapshot_xmax(v_snapshot) then
     v_spaces := array(select s.space_id from core.space s);
   else
-    v_spaces := array(select core.list_shifted_spaces(v_watch.snapshot, v_watch.at, v_now));
+    v_spaces := v_waited || array(select core.list_shifted_spaces(v_watch.snapshot, v_watch.at, v_now));
     if cardinality(v_spaces) = 0 and v_watch.at > v_now - interval '10 minutes' then
       return 0;
     end if;
@@ -63,6 +66,14 @@ begin
       else s.capacity is null or c.raw_count <= greatest(least(s.capacity::bigint * 95 / 100, s.capacity - 1), 0)
     end
   ) t;
+  v_put_off := core.put_off_beginnings(
+    array(select t.space_id from unnest(v_flipped, v_kinds) as t (space_id, kind) where t.kind = 'over_capacity'),
+    v_now);
+  select
+    array_agg(t.kind order by t.place), array_agg(t.space_id order by t.place), array_agg(t.details order by t.place)
+  into v_kinds, v_flipped, v_details
+  from unnest(v_kinds, v_flipped, v_details) with ordinality as t (kind, space_id, details, place)
+  where t.kind = 'capacity_ok' or not t.space_id = any (v_put_off);
   if v_flipped is null then
     return 0;
   end if;
@@ -85,5 +96,7 @@ comment on function api.detect_over_capacity() is
 (rounded down, and at least one below). Returns how many. Call it about once a second.
 
 It looks only while some channel wants such notices, and then only at spaces whose count may have changed. It keeps what
-was told, so that nothing is told twice. Any number of processes can call it at once. details: {space, name, count,
-capacity, since}. A space whose capacity is cleared is no longer over it. Retired spaces have no notices.';
+was told, so that nothing is told twice. Beginnings that core.put_off_beginnings puts off are told when their hour is
+over, where the space is over its capacity then; ends are told at once. Any number of processes can call it at once.
+details: {space, name, count, capacity, since}. A space whose capacity is cleared is no longer over it. Retired spaces
+have no notices.';

@@ -179,6 +179,46 @@ comment on function core.list_strays(bigint[]) is
 under by now, or about none, and those of which the family reads none of core.list_notice_places. Tests are never among
 them.';
 
+create or replace function core.list_front(
+  channels integer[],
+  at timestamptz
+)
+returns table (
+  delivery_id bigint,
+  channel_id integer,
+  subject text,
+  due_at timestamptz,
+  is_capacity boolean
+)
+-- few, as a rule: what is joined to them is found by its index
+language plpgsql stable rows 20
+set search_path = pg_catalog, pg_temp
+-- in the order of the index, and no further than needed
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select d.delivery_id, c.channel_id, d.subject, d.due_at, k.is_capacity
+  from unnest(channels) as c (channel_id)
+  cross join (values (false), (true)) as k (is_capacity)
+  cross join lateral (
+    select e.delivery_id, e.subject, e.due_at
+    from core.delivery e
+    where e.channel_id = c.channel_id and (coalesce(e.subject, '') like 'space %') = k.is_capacity
+      and e.state = 'pending' and e.due_at <= list_front.at
+    order by e.due_at, e.delivery_id
+    limit 100
+  ) d;
+end
+$$;
+comment on function core.list_front(integer[], timestamptz) is
+'Of each channel the first hundred deliveries that are due about capacity, and the first hundred of the others. What
+waits behind them costs nothing.';
+
 create or replace function core.clear_channels(
   channels integer[],
   at timestamptz,
@@ -228,16 +268,10 @@ begin
   where d.delivery_id = any (array(
       select s.delivery_id
       from core.list_strays(array(
-        select e.delivery_id
-        from core.channel c
-        cross join lateral (
-          select f.delivery_id
-          from core.delivery f
-          where f.channel_id = c.channel_id and f.state = 'pending' and f.due_at <= clear_channels.at
-          order by f.due_at, f.delivery_id
-          limit 100
-        ) e
-        where c.channel_id = any (v_open) and c.family_id is not null)) as s (delivery_id)
+        select f.delivery_id
+        from core.list_front(
+          array(select c.channel_id from core.channel c where c.channel_id = any (v_open) and c.family_id is not null),
+          clear_channels.at) f)) as s (delivery_id)
       limit v_rest))
     and d.settled_at is null;
   return v_open;
@@ -245,7 +279,7 @@ end
 $$;
 comment on function core.clear_channels(integer[], timestamptz, integer) is
 'Settles what waits in vain for these channels: cancels what is due of those that were deleted or are
-core.is_channel_cut, max_rows at a time, and core.list_strays among the first hundred of the others; and gives up what
+core.is_channel_cut, max_rows at a time, and core.list_strays among the core.list_front of the others; and gives up what
 is too old and was never tried of those whose last try failed, 100 of each at a time. Returns those that may be sent
 to. The caller holds locks on the channels.';
 
@@ -259,18 +293,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  -- Whoever waits for another of its subject waits as long as that one, and so comes behind it. Only the first hundred
-  -- that are due are looked at, here and below: what waits behind them costs nothing.
+  -- Whoever waits for another of its subject waits as long as that one, and so comes behind it.
   with front as materialized (
-    select d.delivery_id, d.channel_id, d.subject, d.due_at
-    from unnest(channels) as c (channel_id)
-    cross join lateral (
-      select e.delivery_id, e.channel_id, e.subject, e.due_at
-      from core.delivery e
-      where e.channel_id = c.channel_id and e.state = 'pending' and e.due_at <= put_off_deliveries.at
-      order by e.due_at, e.delivery_id
-      limit 100
-    ) d
+    select f.* from core.list_front(channels, put_off_deliveries.at) f
   ),
   blocked as (
     select d.delivery_id, first.due_at
@@ -313,15 +338,9 @@ begin
   with candidate as (
     select
       d.delivery_id, c.channel_id, c.places,
-      row_number() over (partition by c.channel_id order by d.due_at, d.delivery_id) as place
-    from unnest(channels, places) as c (channel_id, places)
-    cross join lateral (
-      select e.delivery_id, e.subject, e.due_at
-      from core.delivery e
-      where e.channel_id = c.channel_id and e.state = 'pending' and e.due_at <= list_next_deliveries.at
-      order by e.due_at, e.delivery_id
-      limit 100
-    ) d
+      row_number() over (partition by c.channel_id order by d.is_capacity, d.due_at, d.delivery_id) as place
+    from core.list_front(channels, list_next_deliveries.at) d
+    join unnest(channels, places) as c (channel_id, places) on c.channel_id = d.channel_id
     left join lateral (
       select e.delivery_id
       from core.delivery e
@@ -361,7 +380,8 @@ begin
 end
 $$;
 comment on function core.list_next_deliveries(integer[], bigint[], integer[], bigint[], bigint, integer, timestamptz) is
-'The deliveries to send next. Of each subject of a channel only the first: the others wait for it. No core.list_strays.
+'The deliveries to send next. Of each subject of a channel only the first: the others wait for it. Of each channel those
+about capacity come after all others. No core.list_strays.
 
 channels, places: how many of each channel may be claimed now, beside each other; families, family_places: the same of
 families of limited tokens; failing_places: of all channels whose last try failed. Families take turns. At most

@@ -452,6 +452,108 @@ $$;
 comment on function core.list_shifted_spaces(pg_snapshot, timestamptz, timestamptz) is
 'Spaces whose count or capacity may have changed since a snapshot, taken at an instant, up to another.';
 
+create or replace function core.get_max_beginnings(is_part boolean)
+returns integer
+language sql immutable
+as $$ select case when is_part then 1000 else 12 end $$;
+comment on function core.get_max_beginnings(boolean) is
+'How often it is told within an hour that a space is over its capacity, and that any space of a part of the tree
+(core.list_parts) is. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.list_parts(spaces integer[])
+returns table (space_id integer, part_id integer)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with part as materialized (
+    select distinct t.space_id
+    from core.token t
+    left join core.token m on m.token_id = t.created_by_id
+    where t.space_id is not null and m.space_id is null
+  )
+  select distinct on (a.space_id) a.space_id, a.above_id
+  from core.list_above(spaces) a
+  join part p on p.space_id = a.above_id
+  order by a.space_id, a.steps;
+end
+$$;
+comment on function core.list_parts(integer[]) is
+'Of spaces the nearest at or above them to which a token was limited by one without a space. No row: there is none.
+
+What limited tokens make for themselves is no part: with a space for each of them they would have more than one.';
+
+create or replace function core.end_capacity_hours(at timestamptz)
+returns integer[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_spaces integer[];
+begin
+  with gone as (
+    -- also those from ahead: the clock was set back since
+    delete from core.capacity_rate r
+    where r.since <= end_capacity_hours.at - interval '1 hour' or r.since > end_capacity_hours.at
+    returning r.space_id
+  )
+  select array_agg(g.space_id) into v_spaces from gone g;
+  return coalesce(v_spaces, '{}');
+end
+$$;
+comment on function core.end_capacity_hours(timestamptz) is
+'Forgets what was told of capacity more than an hour ago. Returns the spaces, which may have been put off.';
+
+create or replace function core.put_off_beginnings(
+  spaces integer[],
+  at timestamptz
+)
+returns integer[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_put_off integer[];
+begin
+  with asked as materialized (
+    select s.space_id, coalesce(r.beginnings, 0) >= core.get_max_beginnings(false) as is_full, p.part_id
+    from unnest(spaces) as s (space_id)
+    left join core.capacity_rate r on r.space_id = s.space_id and not r.is_part
+    left join core.list_parts(spaces) p on p.space_id = s.space_id
+  ),
+  judged as materialized (
+    select a.space_id, a.part_id, coalesce(r.since, put_off_beginnings.at) as since,
+      not a.is_full and (a.part_id is null
+        or coalesce(r.beginnings, 0) + row_number() over (partition by a.part_id, a.is_full order by a.space_id)
+          <= core.get_max_beginnings(true)) as is_told
+    from asked a
+    left join core.capacity_rate r on r.space_id = a.part_id and r.is_part
+  ),
+  noted as (
+    insert into core.capacity_rate as r (space_id, is_part, since, beginnings)
+    select j.space_id, false, case when j.is_told then put_off_beginnings.at else j.since end, j.is_told::integer
+    from judged j
+    union all
+    select j.part_id, true, put_off_beginnings.at, count(*)
+    from judged j
+    where j.is_told and j.part_id is not null
+    group by j.part_id
+    on conflict (space_id, is_part) do update set beginnings = r.beginnings + excluded.beginnings
+    where excluded.beginnings > 0
+  )
+  select array_agg(j.space_id) into v_put_off from judged j where not j.is_told;
+  return coalesce(v_put_off, '{}');
+end
+$$;
+comment on function core.put_off_beginnings(integer[], timestamptz) is
+'Which of these spaces, now over their capacity, are not told to be: it was told core.get_max_beginnings times within an
+hour of the space itself, or of all in its part of the tree. Counts the others as told. Those that are put off are among
+core.end_capacity_hours when the hour is over. The caller holds core.lock_capacity.';
+
 create or replace function core.drop_old_notices()
 returns void
 language plpgsql volatile
