@@ -1120,8 +1120,8 @@ routine core.find_same_report(integer,integer,timestamp with time zone,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.find_seen_until(integer,timestamp with time zone,timestamp with time zone)
-    arguments   dpu_id integer, from_at timestamp with time zone, at timestamp with time zone
+routine core.find_seen_until(integer,timestamp with time zone,timestamp with time zone,integer[])
+    arguments   dpu_id integer, from_at timestamp with time zone, at timestamp with time zone, reach integer[]
     returns     timestamp with time zone
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -1880,6 +1880,12 @@ routine core.list_seen_ids(text[],text[])
     returns     integer[]
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.list_seen_incidents(integer[],bigint)
+    arguments   reach integer[], after bigint DEFAULT NULL::bigint
+    returns     SETOF bigint
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.list_seen_periods()
     returns     TABLE(dpu text, during tstzrange)

@@ -7,9 +7,10 @@ import asyncpg
 import httpx
 import pytest
 
+from headcount.database import calls
 from tests.factories import LONG_AGO, NOON, apply_site, forget, heard, listen, seconds, tick
 from tests.http import body, problem
-from tests.http.guarded import Headers, build_site, guarded, leaks, new_token
+from tests.http.guarded import Headers, build_site, guarded, leaks, new_token, token_id
 from tests.notices.support import make_channel, told_at
 
 
@@ -206,3 +207,29 @@ async def test_a_limited_token_is_told_of_one_that_stays_within_reach_or_is_put_
         await move(connection, "secret-inner", "secret-b", BACK + seconds(10))
         assert await incidents(client, own) == [found | {"ended_at": shown(BACK)}]
         assert await told(client, own) == BEGINNING | {("tenant", "online", "pending"), ("owners", "online", "pending")}
+
+
+async def test_incidents_beyond_reach_cost_a_limited_token_nothing(
+    connection: asyncpg.Connection, own: Headers
+) -> None:
+    await connection.execute(
+        """
+        with made as (
+          insert into core.incident (kind, dpu_id, started_at, ended_at, recorded_at)
+          select 'dpu_offline', d.dpu_id, $1::timestamptz, $1 + interval '1 second', $1
+          from core.dpu d, generate_series(1, 20)
+          where d.id = 'secret-inner'
+          returning incident_id, dpu_id, started_at
+        )
+        insert into core.incident_dpu (incident_id, dpu_id, offline_at) select * from made
+        """,
+        BEGAN,
+    )
+    async with connection.transaction():
+        await connection.execute(f"set local headcount.token = '{await token_id(connection, own)}'")
+        await connection.execute("set local track_functions = 'all'")
+        assert len(await calls.list_incidents(connection)) == 1
+        query = "select funcname, calls from pg_stat_xact_user_functions where schemaname = 'core'"
+        calls_of = {row["funcname"]: row["calls"] for row in await connection.fetch(query)}
+    assert (calls_of["list_reach"], calls_of["find_seen_until"]) == (1, 1)
+    assert calls_of["list_subtree"] == 1

@@ -20,7 +20,11 @@ as $$
 declare
   v_now timestamptz := statement_timestamp();
   v_reach integer[] := core.list_reach();
+  v_seen bigint[];
 begin
+  if v_reach is not null then
+    v_seen := array(select core.list_seen_incidents(v_reach, after));
+  end if;
   return query
   select i.incident_id::text, i.kind, m.dpus, s.id, least(i.started_at, m.known_until), k.ended_at,
     i.corrected and k.is_known, case when k.is_known then i.absorbed_by::text end
@@ -36,7 +40,7 @@ begin
     cross join lateral (
       select case
         when v_reach is null then 'infinity'
-        else core.find_seen_until(n.dpu_id, n.offline_at, coalesce(e.over_at, v_now))
+        else core.find_seen_until(n.dpu_id, n.offline_at, coalesce(e.over_at, v_now), v_reach)
       end as known_until
       offset 0  -- computed once
     ) u
@@ -52,7 +56,7 @@ begin
   where (list_incidents.open is not true or i.ended_at is null)
     and (list_incidents.open is null or list_incidents.open = (k.ended_at is null))
     and (after is null or i.incident_id < after)
-    and (v_reach is null or cardinality(m.dpus) > 0)
+    and (v_reach is null or i.incident_id = any (v_seen))
   order by i.incident_id desc
   limit max_rows;
 end

@@ -228,30 +228,6 @@ comment on function core.list_seen_placements(integer[]) is
 'When DPUs were, or are, placed above doorways that the token can read. A limited token may know and report what DPUs
 saw in these periods.';
 
-create or replace function core.find_seen_until(
-  dpu_id integer,
-  from_at timestamptz,
-  at timestamptz
-)
-returns timestamptz
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return (
-    select case
-      when bool_or(p.during @> from_at) is not true then null
-      when bool_or(p.during @> find_seen_until.at) then 'infinity'
-      else greatest(from_at, max(upper(p.during)) filter (where upper(p.during) <= find_seen_until.at))
-    end
-    from core.list_seen_placements(array[find_seen_until.dpu_id]) p);
-end
-$$;
-comment on function core.find_seen_until(integer, timestamptz, timestamptz) is
-'Until when the token may know what became, by an instant, of a DPU that it saw at an earlier one (from_at): infinity
-where the DPU is above a doorway that the token can read, then; else when it was last taken away from such. Null: it was
-not seen at from_at.';
-
 create or replace function core.is_dpu_seen(dpu_id integer)
 returns boolean
 language plpgsql stable
