@@ -88,10 +88,9 @@ begin
   perform setval(format('%I.%I', s.schemaname, s.sequencename)::regclass, s.start_value, false)
   from pg_sequences s where s.schemaname = 'core' and s.last_value is not null;
   if exists (
-    select from timescaledb_information.continuous_aggregates c
-    join pg_inherits i on i.inhparent =
-      format('%I.%I', c.materialization_hypertable_schema, c.materialization_hypertable_name)::regclass
-    where c.view_schema = 'core'
+    select from _timescaledb_catalog.continuous_agg a
+    join _timescaledb_catalog.hypertable h on h.id = a.mat_hypertable_id
+    join pg_inherits i on i.inhparent = format('%I.%I', h.schema_name, h.table_name)::regclass
   ) then
     truncate core.dpu_flow_15m_v1, core.dpu_flow_1d_v1, core.dpu_flow_30d_v1;
   end if;

@@ -125,6 +125,17 @@ async def test_what_is_of_many_days_is_stored_in_parts_the_newest_first(monkeypa
     assert groups == [set(range(10)), set(range(10, 20)), set(range(20, 25))] * 2
 
 
+async def test_of_what_is_late_not_very_much_is_stored_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(monkeypatch)
+    names = [f"d{number}" for number in range(2_500)]
+    assert await record(make_writer(), batch(*names)) == [accepted(2_500)]
+    assert store.groups == [names]
+    late = NOW - timedelta(days=2)
+    assert await record(make_writer(), batch(*names, time=late)) == [EventsRecordedOut(2_500, 0, 2_500, [])]
+    assert [len(group) for group in store.groups[1:]] == [1_000, 1_000, 500]
+    assert [name for group in store.groups[1:] for name in group] == names
+
+
 async def test_where_a_part_fails_it_is_told_that_others_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(monkeypatch)
     store.full = "12"

@@ -232,14 +232,15 @@ def day_of(time: datetime) -> int:
     return (time - EPOCH).days
 
 
-def cut_by_days(batch: EventBatch, days: int) -> list[EventBatch]:
-    """In parts with events of so many days of UTC each, the newest first; one part where there are no more days."""
+def cut_by_days(batch: EventBatch, days: int, most: int) -> list[EventBatch]:
+    """In parts with at most so many events, of so many days of UTC each: the newest days first, and events of one day
+    in their order."""
     # A day of any offset lies in three days of UTC at most.
-    if 3 * count_days(batch.times) <= days:
+    if batch.size <= most and 3 * count_days(batch.times) <= days:
         return [batch]
     numbers = [day_of(time) for time in batch.times]
     found = sorted(set(numbers), reverse=True)
-    if len(found) <= days:
+    if batch.size <= most and len(found) <= days:
         return [batch]
     part_of = {number: place // days for place, number in enumerate(found)}
     places: list[list[int]] = [[] for _ in range(part_of[found[-1]] + 1)]
@@ -256,7 +257,7 @@ def cut_by_days(batch: EventBatch, days: int) -> list[EventBatch]:
             () if number else batch.refusals,
             batch.sender,
         )
-        for number, part in enumerate(places)
+        for number, part in enumerate(part[at : at + most] for part in places for at in range(0, len(part), most))
     ]
 
 

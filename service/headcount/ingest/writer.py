@@ -23,8 +23,10 @@ from headcount.wire.shares import OwnTurns
 # More together save nothing that could be measured.
 GROUP_EVENTS = 1_000
 # A transaction holds the rows of its DPUs to the end, and each day costs time: others that report these DPUs wait. What
-# has more days is stored in parts, and in a group each further day weighs as much as so many events.
+# has more days, or more events that are late, is stored in parts. In a group each further day weighs as much as so many
+# events.
 DAYS_AT_ONCE = 10
+LATE_AT_ONCE = 1_000
 DAY_WEIGHT = 20
 # After a transaction for a few requests there is a pause as long as it took, and so long after it began at most the
 # next one begins: each costs the database as much as many events, whatever is in it.
@@ -75,7 +77,8 @@ class Writer:
         with self.intake.hold(batch.received, held_bytes(batch), name_of(session)):
             if not batch.received:
                 return EventsRecordedOut(0, 0, 0, [])
-            parts = formats.cut_by_days(batch, DAYS_AT_ONCE)
+            most = LATE_AT_ONCE if is_late(batch) else batch.received
+            parts = formats.cut_by_days(batch, DAYS_AT_ONCE, most)
             if len(parts) == 1 and batch.received < GROUP_EVENTS and is_whole(session):
                 return await self._group_of(batch, backfill).ask(batch, name_of(session))
             async with self.large_of.of(name_of(session)), self.large:
