@@ -233,3 +233,45 @@ async def test_incidents_beyond_reach_cost_a_limited_token_nothing(
         calls_of = {row["funcname"]: row["calls"] for row in await connection.fetch(query)}
     assert (calls_of["list_reach"], calls_of["find_seen_until"]) == (1, 1)
     assert calls_of["list_subtree"] == 1
+
+
+@pytest.mark.parametrize("leaving", [4, 2])
+async def test_a_limited_token_is_not_told_what_becomes_of_those_that_leave_its_site(
+    connection: asyncpg.Connection, database_url: str, leaving: int
+) -> None:
+    """Its space is a whole site, of which all or half of the sensors are moved to another one."""
+    names = ["a1", "a2", "a3", "a4"]
+    await apply_site(
+        connection,
+        spaces=[{"id": "own"}, {"id": "secret"}],
+        doorways=[{"id": f"{space}-door", "sides": [space, None]} for space in ("own", "secret")],
+        dpus=[{"id": name} for name in names],
+        placements=[{"dpu": name, "doorway": "own-door", "mounted_in": "own", "from": LONG_AGO} for name in names],
+    )
+    headers = await new_token(connection, space="own")
+    async with connection.transaction():
+        await connection.execute(f"set local headcount.token = '{await token_id(connection, headers)}'")
+        await make_channel(connection, "tenant", under="own")
+    await heard(connection, *((name, NOON) for name in names))
+    await listen(connection, NOON, BEGAN)
+    for second in (1, 3):
+        await tick(connection, BEGAN + seconds(second))
+    async with guarded(database_url, send_notices=False) as client:
+        (before,) = await incidents(client, headers)
+        assert (before["kind"], before["dpus"]) == ("site_offline", names)
+        for name in names[:leaving]:
+            await connection.execute("select api.record_placement($1, 'secret-door', 'secret', $2)", name, LEFT)
+        await tick(connection, LEFT + seconds(1))
+        after = before if leaving == 2 else before | {"ended_at": shown(LEFT)}
+        assert await incidents(client, headers) == [after]
+        await heard(connection, *((name, BACK) for name in names[: leaving - 1]))
+        await tick(connection, BACK + seconds(1))
+        assert await incidents(client, headers) == [after]
+        assert await told(client, headers) == {("tenant", "offline", "pending")}
+        # of its own it is told, and nothing of who is still silent elsewhere
+        await heard(connection, *((name, BACK + seconds(5)) for name in names[leaving:]))
+        await tick(connection, BACK + seconds(6))
+        ends = {("tenant", "online", "pending")} if leaving == 2 else set()
+        assert await told(client, headers) == {("tenant", "offline", "pending")} | ends
+        after |= {"ended_at": shown(BACK + seconds(5))} if leaving == 2 else {}
+        assert await incidents(client, headers) == [after]

@@ -908,3 +908,71 @@ async def test_a_repeated_event_whose_clock_was_ahead_is_no_sign_later(connectio
     await report(connection, NOON + seconds(9), "d", received=NOON + seconds(61))
     assert await flips(connection) == [("d", "offline", 2.0)]
     assert await connection.fetchval("select last_seen_at from core.dpu_state") == NOON
+
+
+async def test_those_that_were_moved_to_another_site_do_not_count_in_the_incident_of_theirs(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    await build(connection, "a", "b", "c", "d")
+    await apply_site(
+        connection,
+        spaces=[{"id": "other", "offline_after_seconds": 2}],
+        doorways=[{"id": "away", "sides": ["other", None]}],
+    )
+    await tick(connection, NOON)
+    await beat(connection, NOON, "a", "b", "c", "d")
+    await run(connection, NOON + seconds(1), NOON + seconds(5))
+    assert await notices.kinds() == [("offline", ["a", "b", "c", "d"])]
+    for dpu in ("a", "b"):
+        await connection.execute("select api.record_placement($1, 'away', 'other', $2)", dpu, NOON + seconds(5))
+    await run(connection, NOON + seconds(6), NOON + seconds(7))
+    await beat(connection, NOON + seconds(8), "a")
+    await run(connection, NOON + seconds(8), NOON + seconds(9))
+    await beat(connection, NOON + seconds(9.5), "a", "b")
+    await run(connection, NOON + seconds(10), NOON + seconds(11))
+    assert await incidents(connection) == [("site_offline", None)], "c and d are still silent there"
+    assert await notices.take() == []
+    await beat(connection, NOON + seconds(11), "a", "b", "c")
+    await run(connection, NOON + seconds(12), NOON + seconds(12))
+    assert await incidents(connection) == [("site_offline", 11), ("dpu_offline", None)]
+    assert await notices.kinds() == [("offline", ["d"]), ("online", ["a", "b", "c", "d"])]
+
+
+async def test_the_incident_of_a_site_that_all_have_left_is_over_and_they_have_their_own_where_they_hang(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    await build(connection, "a", "b", "c")
+    await apply_site(
+        connection,
+        spaces=[{"id": "other", "offline_after_seconds": 2}],
+        doorways=[{"id": "away", "sides": ["other", None]}],
+    )
+    await tick(connection, NOON)
+    await beat(connection, NOON, "a", "b", "c")
+    await run(connection, NOON + seconds(1), NOON + seconds(5))
+    assert await notices.kinds() == [("offline", ["a", "b", "c"])]
+    for dpu in ("a", "b", "c"):
+        await connection.execute("select api.record_placement($1, 'away', 'other', $2)", dpu, NOON + seconds(5))
+    await run(connection, NOON + seconds(6), NOON + seconds(6))
+    assert await incidents(connection) == [("site_offline", 6), *[("dpu_offline", None)] * 3]
+    assert {(one.kind, one.space) for one in await notices.take()} == {("offline", "other")}
+    await beat(connection, NOON + seconds(8), "a", "b", "c")
+    await run(connection, NOON + seconds(8), NOON + seconds(9))
+    assert await incidents(connection) == [("site_offline", 6), *[("dpu_offline", 8)] * 3]
+    assert {(one.kind, one.space) for one in await notices.take()} == {("online", "other")}
+    assert await connection.fetchval("select count(*) from core.outage where pending") == 0
+
+
+async def test_the_incident_of_a_site_goes_on_where_the_site_becomes_part_of_another(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    await build(connection, "a", "b", "c")
+    await tick(connection, NOON)
+    await beat(connection, NOON, "a", "b", "c")
+    await run(connection, NOON + seconds(1), NOON + seconds(5))
+    await apply_site(connection, spaces=[{"id": "campus"}, {"id": "site", "parent": "campus"}])
+    await run(connection, NOON + seconds(6), NOON + seconds(7))
+    await beat(connection, NOON + seconds(8), "a", "b", "c")
+    await run(connection, NOON + seconds(8), NOON + seconds(9))
+    assert await incidents(connection) == [("site_offline", 8)]
+    assert await notices.kinds() == [("offline", ["a", "b", "c"]), ("online", ["a", "b", "c"])]

@@ -44,7 +44,8 @@ begin
       end as known_until
       offset 0  -- computed once
     ) u
-    where n.incident_id = i.incident_id and u.known_until is not null
+    -- that it was opened after the DPU had left would tell what became of it
+    where n.incident_id = i.incident_id and u.known_until >= i.recorded_at
   ) m
   cross join lateral (
     select v_reach is null or m.known_until = 'infinity' or coalesce(e.over_at <= m.known_until, false) as is_known
@@ -56,7 +57,7 @@ begin
   where (list_incidents.open is not true or i.ended_at is null)
     and (list_incidents.open is null or list_incidents.open = (k.ended_at is null))
     and (after is null or i.incident_id < after)
-    and (v_reach is null or i.incident_id = any (v_seen))
+    and (v_reach is null or i.incident_id = any (v_seen) and cardinality(m.dpus) > 0)
   order by i.incident_id desc
   limit max_rows;
 end
@@ -66,7 +67,7 @@ comment on function api.list_incidents(boolean, bigint, integer) is
 
 open: true for those that last, false for those that are over. kind: dpu_offline, or site_offline (most of a site at
 once; then the space is the root of its tree). dpus: all that it concerns. A limited token sees those that were placed
-above its doorways then, and only incidents with such. Once the last of them has left its doorways, the incident is over
-for it at that instant, whatever comes later. corrected: a late sign of life showed that there was no such outage.
-absorbed_by: the incident of the site that took its place; ended_at then is when, until its own end has come. after: the
-id behind which to go on.';
+above its doorways then, and only incidents with such, opened before these had left. Once the last of them has left its
+doorways, the incident is over for it at that instant, whatever comes later. corrected: a late sign of life showed that
+there was no such outage. absorbed_by: the incident of the site that took its place; ended_at then is when, until its
+own end has come. after: the id behind which to go on.';

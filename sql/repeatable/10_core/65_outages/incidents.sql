@@ -361,7 +361,17 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  with touched as (
+  with hung as materialized (
+    select h.dpu_id, h.space_id
+    from core.list_placed(update_site_incidents.at) h
+    where h.dpu_id in (select d.dpu_id from core.incident_dpu d where d.incident_id = any (incidents))
+  ),
+  inside as materialized (
+    select h.dpu_id, a.above_id as space_id
+    from hung h
+    join core.list_above(array(select distinct g.space_id from hung g)) a on a.space_id = h.space_id
+  ),
+  touched as (
     select i.incident_id, i.started_at, i.ended_at, i.corrected, m.members, m.lasting, m.outages, m.backs
     from core.incident i
     cross join lateral (
@@ -376,9 +386,7 @@ begin
         left join core.outage o on o.incident_id = d.incident_id and o.dpu_id = d.dpu_id and o.superseded_at is null
         where d.incident_id = i.incident_id
           and d.dpu_id not in (select s.dpu_id from core.dpu_state s where s.retired_at is not null)
-          and exists (
-            select from core.placement p
-            where p.dpu_id = d.dpu_id and p.superseded_at is null and p.during @> update_site_incidents.at)
+          and exists (select from inside n where n.dpu_id = d.dpu_id and n.space_id = i.space_id)
         group by d.dpu_id
       ) n
     ) m
@@ -386,7 +394,7 @@ begin
   ),
   changed as (
     update core.incident i set
-      -- of those that are retired or are placed nowhere nothing is told, and where none is left it is over
+      -- of those that are retired or do not hang there any more nothing is told; where none is left it is over
       ended_at = coalesce(i.ended_at, case when t.members = 0 or t.outages = 0 then update_site_incidents.at
         else t.backs[(t.members + 1) / 2] end),
       corrected = coalesce(t.outages = 0, i.corrected)
@@ -404,7 +412,8 @@ end
 $$;
 comment on function core.update_site_incidents(bigint[], timestamptz) is
 'Ends incidents of sites of whose DPUs no more than half are still offline, and returns those that it ended or
-corrected. Incidents of one DPU are left alone.';
+corrected. DPUs that hang elsewhere by now do not count; an incident of which none is left is over, and is not returned.
+Incidents of one DPU are left alone.';
 
 create or replace function core.open_absorbed_incidents(
   outages bigint[],
@@ -641,6 +650,7 @@ declare
   v_opened bigint[];
   v_ended_dpus bigint[];
   v_ended_sites bigint[];
+  v_over_sites bigint[];
   v_ended bigint[];
   v_ended_absorbed bigint[];
   v_corrected_dpus bigint[];
@@ -690,15 +700,20 @@ begin
   from core.update_site_incidents(v_touched || v_opened_sites, update_incidents.at) u;
   select u.ended, u.corrected into v_ended_absorbed, v_corrected_absorbed
   from core.update_absorbed_incidents(v_due, update_incidents.at) u;
-  -- what is still offline then; what is being changed just now is pending anyway
+  -- what is still offline where one is over, also elsewhere by now; what is being changed just now is pending anyway
+  v_over_sites := array(
+    select i.incident_id from core.incident i
+    where i.incident_id = any (v_touched || v_opened_sites) and i.kind = 'site_offline' and i.ended_at is not null);
   v_found := array(
-    select o.outage_id from core.outage o
-    where o.incident_id = any (v_ended_sites) and o.superseded_at is null and o.back_at is null
-    for update skip locked);
+    select o.outage_id
+    from core.outage o
+    join core.dpu_state s on s.dpu_id = o.dpu_id and s.retired_at is null
+    where o.incident_id = any (v_over_sites) and o.superseded_at is null and o.back_at is null
+    for update of o skip locked);
   v_reopened := v_reopened || core.reopen_incidents(v_found, update_incidents.at);
   v_new := v_new || array(
     select o.outage_id from core.outage o
-    where o.outage_id = any (v_found) and o.incident_id = any (v_ended_sites));
+    where o.outage_id = any (v_found) and o.incident_id = any (v_over_sites));
 
   -- each of the others by itself
   select o.opened, o.ended into v_opened, v_ended
