@@ -161,6 +161,7 @@ async def test_a_quiet_sensor_is_shown_calmly_and_says_what_that_means(site: Sit
     await expect(page.locator("#count-quiet")).to_have_text("1")
     await page.locator("#states .quiet").click()
     assert page.url == f"{site.url}/sensors?state=quiet"
+    await expect(page.locator(".tile")).to_have_count(1)
     assert await order(page) == ["door-counter"]
     await page.locator(tile("door-counter")).click()
     await expect(page.locator("#facts")).to_contain_text("Nothing has come from it live yet")
