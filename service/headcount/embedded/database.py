@@ -66,6 +66,8 @@ class EmbeddedDatabase:
         self._idle_in_transaction_seconds = idle_in_transaction_seconds
         self._checkpoint_seconds = checkpoint_seconds
         self._durable = durable
+        # What is thrown away soon is not worth compiling well, which takes more than a second of two cores.
+        self._node_options = () if durable else ("--liftoff-only",)
         self._on_message = on_message
         self._socket_directory = _socket_directory(self._directory)
         self.url = f"postgresql://postgres@/{quote(database, safe='')}?host={quote(str(self._socket_directory))}"
@@ -215,7 +217,7 @@ class EmbeddedDatabase:
             if self._stopping.is_set():
                 return
             process = self._process = subprocess.Popen(
-                [self._node.executable, str(NODE_FILES / "server.mjs"), json.dumps(options)],
+                [self._node.executable, *self._node_options, str(NODE_FILES / "server.mjs"), json.dumps(options)],
                 stdin=subprocess.PIPE,  # the server ends when our end of this pipe closes, however we end
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
