@@ -1,7 +1,7 @@
 # Each target is what a person could type. PORT, DATABASE_URL and DEMO are honoured by run, TEST_DATABASE_URL by test.
 PYTHON ?= python3
-# Of the tests: each has a database of its own. Two for each core of a small machine, since tests also wait.
-WORKERS ?= 4
+# Of the tests: each has a database of its own. One more than the two cores of a small machine, since tests also wait.
+WORKERS ?= 3
 
 .PHONY: setup run test check lint docs bench soak generate
 
