@@ -1739,6 +1739,12 @@ routine core.list_levels(text[])
     as          plpgsql stable rows 20
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
+routine core.list_limited_parts(integer[])
+    arguments   spaces integer[]
+    returns     TABLE(space_id integer, part_id integer)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_live_differences()
     returns     TABLE("check" text, item text, stored text, recomputed text)
     as          sql stable
@@ -1805,12 +1811,6 @@ routine core.list_outer_placements(integer[],timestamp with time zone)
     arguments   spaces integer[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, during tstzrange)
     as          sql stable
-
-routine core.list_parts(integer[])
-    arguments   spaces integer[]
-    returns     TABLE(space_id integer, part_id integer)
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp
 
 routine core.list_parts(integer[],timestamp with time zone[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], sinces timestamp with time zone[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
@@ -2345,6 +2345,11 @@ routine core.refuse_polls(timestamp with time zone,text[],text[],text[],timestam
 
 routine core.refuse_sent(timestamp with time zone,integer[],text[],timestamp with time zone[],integer[],smallint[],bigint[],text[],text[],text[],text[],text[],text[])
     arguments   now_at timestamp with time zone, ids integer[], dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], refused bigint[], verdicts text[], details text[], refused_bodies text[], refused_details text[], refused_dpus text[], senders text[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.refuse_unfound()
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp

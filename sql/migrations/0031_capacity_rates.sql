@@ -9,7 +9,7 @@ create table core.capacity_rate (
 );
 comment on table core.capacity_rate is 'How often it was told, within an hour, that a space is over its capacity (core.get_max_beginnings). A row goes after an hour, and then the space is looked at again.';
 comment on column core.capacity_rate.space_id is 'No foreign key: counted within an hour, also of a space that was deleted meanwhile.';
-comment on column core.capacity_rate.is_part is 'Whether it counts all spaces of a part of the tree (core.list_parts), and not this one alone.';
+comment on column core.capacity_rate.is_part is 'Whether it counts all spaces of a part of the tree (core.list_limited_parts), and not this one alone.';
 comment on column core.capacity_rate.since is 'When it was told first; of a space that was put off, perhaps when that of its part was.';
 
 create index delivery_channel_id_is_capacity_due_at_idx

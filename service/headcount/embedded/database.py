@@ -66,7 +66,7 @@ class EmbeddedDatabase:
         self._idle_in_transaction_seconds = idle_in_transaction_seconds
         self._checkpoint_seconds = checkpoint_seconds
         self._durable = durable
-        # What is thrown away soon is not worth compiling well, which takes more than a second of two cores.
+        # A database that nobody keeps lives for a short time: compiling its program well would cost more than it saves.
         self._node_options = () if durable else ("--liftoff-only",)
         self._on_message = on_message
         self._socket_directory = _socket_directory(self._directory)

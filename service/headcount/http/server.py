@@ -63,7 +63,7 @@ PARSE_SECONDS = 0.005
 LEFT_BYTES = 64 * 1024
 MAX_DRAINED = 16 * 1024 * 1024
 DRAIN_SECONDS = 2.0
-# Reading what is thrown away costs time too: so many connections are read on, once, in so long.
+# To read what is thrown away costs time, too. In each of these pauses so many of the connections are read once.
 DRAINED_AT_ONCE = 4
 DRAIN_PAUSE_SECONDS = 0.01
 # More are told to come back: what an idle one takes is small, but not nothing.
@@ -144,11 +144,11 @@ class Parsing:
     def __init__(self) -> None:
         self.known: dict[ClientLoad, deque[HttpConnection]] = {}
         self.unidentified: deque[HttpConnection] = deque()
-        # Of these what comes is thrown away.
+        # What comes on these is thrown away.
         self.draining: dict[HttpConnection, None] = {}
         self.unparsed = 0
         self.is_planned = False
-        self.is_draining = False
+        self.is_read_planned = False
 
     def add(self, connection: "HttpConnection") -> None:
         if connection.is_in_line:
@@ -161,16 +161,16 @@ class Parsing:
     def drain(self, connection: "HttpConnection") -> None:
         """Has it read on when it is its turn."""
         self.draining[connection] = None
-        if not self.is_draining:
-            self.is_draining = True
+        if not self.is_read_planned:
+            self.is_read_planned = True
             connection.loop.call_later(DRAIN_PAUSE_SECONDS, self._read_on, connection.loop)
 
     def _read_on(self, loop: asyncio.AbstractEventLoop) -> None:
         for connection in [*islice(self.draining, DRAINED_AT_ONCE)]:
             del self.draining[connection]
             connection.flow.catch_up()
-        self.is_draining = bool(self.draining)
-        if self.is_draining:
+        self.is_read_planned = bool(self.draining)
+        if self.is_read_planned:
             loop.call_later(DRAIN_PAUSE_SECONDS, self._read_on, loop)
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:

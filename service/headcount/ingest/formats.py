@@ -55,9 +55,9 @@ MAX_PIECES = 500
 LONGEST_HEADER = 4_096
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BOM = b"\xef\xbb\xbf"
 # Spreadsheets write these. UTF-32 begins as UTF-16 does, and nobody writes it.
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UTF_16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 UTF_32_BOMS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 DELIMITERS = (",", ";", "\t")
@@ -223,8 +223,14 @@ async def record_all(
 
 
 def count_days(times: Sequence[datetime]) -> int:
-    """How many days these are of, by the offsets of their texts."""
+    """How many days these are of, as written: each by its own offset."""
     return len({time.toordinal() for time in times})
+
+
+def has_more_days(times: Sequence[datetime], days: int) -> bool:
+    """Whether these are of more days of UTC. Days as written are counted first, which costs less: each of them lies in
+    three of UTC at most."""
+    return len(times) > days and 3 * count_days(times) > days and len({day_of(time) for time in times}) > days
 
 
 def day_of(time: datetime) -> int:
@@ -235,13 +241,10 @@ def day_of(time: datetime) -> int:
 def cut_by_days(batch: EventBatch, days: int, most: int) -> list[EventBatch]:
     """In parts with at most so many events, of so many days of UTC each: the newest days first, and events of one day
     in their order."""
-    # A day of any offset lies in three days of UTC at most.
-    if batch.size <= most and 3 * count_days(batch.times) <= days:
+    if batch.size <= most and not has_more_days(batch.times, days):
         return [batch]
     numbers = [day_of(time) for time in batch.times]
     found = sorted(set(numbers), reverse=True)
-    if batch.size <= most and len(found) <= days:
-        return [batch]
     part_of = {number: place // days for place, number in enumerate(found)}
     places: list[list[int]] = [[] for _ in range(part_of[found[-1]] + 1)]
     for place, number in enumerate(numbers):
@@ -301,7 +304,7 @@ def decode_event_message(body: bytes, content_type: str = "", content_encoding: 
 
 def check_days(times: Sequence[datetime]) -> None:
     """Raises Problem (413) for more days than one request can have."""
-    if 3 * count_days(times) > MAX_DAYS and len({day_of(time) for time in times}) > MAX_DAYS:
+    if has_more_days(times, MAX_DAYS):
         raise Problem("too_large", f"A request can have events of {MAX_DAYS:,} days; send them in parts.")
 
 

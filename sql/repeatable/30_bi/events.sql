@@ -1,5 +1,5 @@
--- Two columns as expressions: TimescaleDB 2.28.3 crashes the server where a compressed chunk is asked for two constants
--- (95_public.sql switches that off, but a login can switch it on again).
+-- Two columns are expressions. TimescaleDB 2.28.3 crashes the server on a query that compares two columns of a
+-- compressed chunk with constants. 95_public.sql switches off what crashes, but a login can switch it on again.
 create or replace view bi.events as
 select d.id as dpu, e.time, e.sequence + 0::smallint as sequence, e.direction + 0 as direction,
   e.time + e.lag_ms * interval '1 millisecond' as received_at, w.id as doorway

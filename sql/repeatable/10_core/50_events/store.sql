@@ -199,11 +199,6 @@ begin
     return;
   end if;
   select d.doubles, d.stored into v_found, v_directions from core.find_doubles(dpus, times, sequences, v_late) d;
-  select array_agg(distinct f.ordinal) into v_late
-  from unnest(v_found, v_directions) as f (ordinal, direction)
-  join unnest(dpus, times, directions, sequences) as n (dpu_id, time, direction, sequence)
-    on n.dpu_id = dpus[f.ordinal] and n.time = times[f.ordinal] and n.sequence = sequences[f.ordinal]
-  where n.direction <> f.direction;
   select
     coalesce(array_agg(f.ordinal) filter (where not f.is_contradicted), '{}'),
     coalesce(array_agg(f.direction) filter (where not f.is_contradicted), '{}'),
@@ -211,18 +206,22 @@ begin
     coalesce(array_agg(f.direction) filter (where f.is_contradicted), '{}')
   into doubles, stored, contradicted, contradicted_stored
   from (
-    select n.ordinal, n.direction, n.ordinal = any (coalesce(v_late, '{}')) as is_contradicted
-    from unnest(v_found, v_directions) as n (ordinal, direction)
+    -- each of them is at least beside itself
+    select d.ordinal, d.direction, bool_or(n.direction <> d.direction) as is_contradicted
+    from unnest(v_found, v_directions) as d (ordinal, direction)
+    join unnest(dpus, times, directions, sequences) as n (dpu_id, time, direction, sequence)
+      on n.dpu_id = dpus[d.ordinal] and n.time = times[d.ordinal] and n.sequence = sequences[d.ordinal]
+    group by d.ordinal, d.direction
   ) f;
 end
 $$;
 comment on function core.find_stored(integer[], timestamptz[], integer[], smallint[], bigint[], timestamptz) is
 'Which of the events, given as parallel arrays and by ordinals from 1, are stored already, and beside each the direction
-that is stored. Takes no lock: what is stored stays stored. Not all are found: nothing is looked up that is later than
-what its DPU has reported, nor where all are of the last minute and the first one is not stored.
+that is stored. Takes no lock: what is stored stays stored. It may leave some out: it looks up none that is later than
+all that its DPU reported before, and none at all where all are of the last minute and the first one is not stored.
 
-contradicted: apart from the others, those of which an event of the request says another direction. That is a sign of
-life of its DPU.';
+contradicted: of which an event of the request has another direction; they are not among doubles. Such an event is a
+sign of life of its DPU, so the caller has to lock the row of that DPU.';
 
 create or replace function core.insert_events(
   dpus integer[],
@@ -283,13 +282,12 @@ begin
       perform core.insert_events(dpus, times, directions, sequences, ordinals, received_at);
       return;
     exception when unique_violation then
-      -- somebody has stored it since it was looked for, or it was not
+      -- one of them was stored after it was looked up, or was not looked up
       select d.doubles, d.stored into v_again, v_stored
       from core.find_doubles(dpus, times, sequences, core.leave_out(late, doubles)) d;
     end;
     if cardinality(v_again) = 0 then
-      perform core.refuse(
-        503, 'Some events were neither stored nor found.', null, 'Send the request again: nothing counts twice.');
+      perform core.refuse_unfound();
     end if;
   end loop;
 end
@@ -468,8 +466,8 @@ declare
   v_opening bigint[];
   v_received integer[];
   v_new integer[];
-  v_found bigint[];   -- that are stored with another direction, and beside them that direction
-  v_found_stored integer[];
+  v_contradicted bigint[];   -- that are stored with another direction, and beside them that direction
+  v_contradicted_stored integer[];
 begin
   doubles := '{}';
   stored := '{}';
@@ -487,7 +485,7 @@ begin
   if exists (select from unnest(ordinals) as o where times[o] < store_events.received_at - interval '6 days') then
     perform core.lock_old_days(times, ordinals, store_events.received_at);
   end if;
-  select f.doubles, f.stored, f.contradicted, f.contradicted_stored into doubles, stored, v_found, v_found_stored
+  select f.* into doubles, stored, v_contradicted, v_contradicted_stored
   from core.find_stored(dpus, times, directions, sequences, ordinals, store_events.received_at) f;
   if cardinality(doubles) > 0 then
     ordinals := core.leave_out(ordinals, doubles);
@@ -500,8 +498,8 @@ begin
   end if;
   if cardinality(v_late) > 0 then
     select d.* into ordinals, v_touching, v_turning, v_opening, doubles, stored
-    from core.insert_late_events(dpus, times, directions, sequences, store_events.received_at, v_late, v_found,
-      v_found_stored, ordinals, v_touching, v_turning, v_opening, doubles, stored) d;
+    from core.insert_late_events(dpus, times, directions, sequences, store_events.received_at, v_late, v_contradicted,
+      v_contradicted_stored, ordinals, v_touching, v_turning, v_opening, doubles, stored) d;
   else
     perform core.insert_events(dpus, times, directions, sequences, ordinals, store_events.received_at);
   end if;

@@ -116,6 +116,19 @@ as $$
 $$;
 comment on function core.is_sent_again(integer, timestamptz, smallint) is 'Whether an event is stored already.';
 
+create or replace function core.refuse_unfound()
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform core.refuse(
+    503, 'Some events were neither stored nor found.', null, 'Send the request again: nothing counts twice.');
+end
+$$;
+comment on function core.refuse_unfound() is
+'Raises PT503: an event could not be stored, as if it were stored already, and is not there.';
+
 create or replace function core.find_unread_dpus(
   dpus text[],
   now_at timestamptz,
@@ -198,7 +211,7 @@ begin
     except select unnest(doubles)
     except select unnest(refused));
   if cardinality(v_repeats) > 0 then
-    -- the first of them was stored just now, or found: the rows of the DPUs are locked, so that nothing is looked up
+    -- the first of each was stored just now, or found: nothing is looked up while the DPUs are locked
     select doubles || array_agg(r.ordinal), double_directions || array_agg(k.direction)
     into doubles, double_directions
     from unnest(v_repeats) as r (ordinal)
@@ -211,8 +224,7 @@ begin
     ) k on k.dpu_id = ids[r.ordinal] and k.time = times[r.ordinal] and k.sequence = sequences[r.ordinal];
   end if;
   if array_position(double_directions, null) is not null then
-    perform core.refuse(
-      503, 'Some events were neither stored nor found.', null, 'Send the request again: nothing of it was stored.');
+    perform core.refuse_unfound();
   end if;
 
   select refused || array_agg(n.ordinal), verdicts || array_agg(n.verdict),

@@ -458,9 +458,9 @@ language sql immutable
 as $$ select case when is_part then 1000 else 12 end $$;
 comment on function core.get_max_beginnings(boolean) is
 'How often it is told within an hour that a space is over its capacity, and that any space of a part of the tree
-(core.list_parts) is. Inlined by the planner: no search_path of its own.';
+(core.list_limited_parts) is. Inlined by the planner: no search_path of its own.';
 
-create or replace function core.list_parts(spaces integer[])
+create or replace function core.list_limited_parts(spaces integer[])
 returns table (space_id integer, part_id integer)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -480,7 +480,7 @@ begin
   order by a.space_id, a.steps;
 end
 $$;
-comment on function core.list_parts(integer[]) is
+comment on function core.list_limited_parts(integer[]) is
 'Of spaces the nearest at or above them to which a token was limited by one without a space. No row: there is none.
 
 What limited tokens make for themselves is no part: with a space for each of them they would have more than one.';
@@ -523,7 +523,7 @@ begin
     select s.space_id, coalesce(r.beginnings, 0) >= core.get_max_beginnings(false) as is_full, p.part_id
     from unnest(spaces) as s (space_id)
     left join core.capacity_rate r on r.space_id = s.space_id and not r.is_part
-    left join core.list_parts(spaces) p on p.space_id = s.space_id
+    left join core.list_limited_parts(spaces) p on p.space_id = s.space_id
   ),
   judged as materialized (
     select a.space_id, a.part_id, coalesce(r.since, put_off_beginnings.at) as since,
