@@ -1,7 +1,7 @@
 # Each target is what a person could type. PORT, DATABASE_URL and DEMO are honoured by run, TEST_DATABASE_URL by test.
 PYTHON ?= python3
-# Of the tests: each has a database of its own. One more than the two cores of a small machine, since tests also wait.
-WORKERS ?= 3
+# Of the tests: each has a database of its own. Two more than the cores of a small machine, since tests also wait.
+WORKERS ?= 4
 
 .PHONY: setup run test check lint docs bench soak generate
 
@@ -12,13 +12,14 @@ setup: .venv/installed
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	.venv/bin/python -m compileall -q service # the suite starts many processes; an editable install compiles nothing
 	-.venv/bin/python -m headcount.web
 	touch $@
 
 run: setup
 	.venv/bin/headcount run
 
-# The part of the suite that takes two minutes: what most changes can break.
+# The quick part of the suite: what most changes can break.
 check: setup
 	.venv/bin/pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow" tests/sql tests/http tests/test_contract.py
 
@@ -37,10 +38,6 @@ docs: setup
 
 bench: setup
 	.venv/bin/python -m benchmarks
-	.venv/bin/python -m benchmarks.listeners
-	.venv/bin/python -m benchmarks.sensors
-	.venv/bin/python -m benchmarks.bench_history
-	.venv/bin/python -m benchmarks.uptime
 
 soak: setup
 	TEST_WORLDS=5000 .venv/bin/pytest tests/properties

@@ -1,282 +1,86 @@
-"""What each layer costs: COPY, api.record_events, HTTP, and the same route without the database (README.md)."""
+"""Every lane that has a goal, in one command: the goal beside the figure (README.md).
 
-import asyncio
-import statistics
-import struct
-import time
-from collections import defaultdict
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+Exits 1 where a goal is missed. A lane whose rounds spread by more than 15 % is run again, three times in all; the
+command exits 2 if no goal is missed but a lane is still not measured.
+"""
 
-import asyncpg
+import sys
+
 import click
-import psycopg
-import uvloop
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.client import get, send_all
-from benchmarks.database import fresh_database, server_url
-from benchmarks.machine import describe_machine
-from benchmarks.processes import Server, free_port, running
-from benchmarks.traffic import Columns, Traffic, make_site
-
-BATCH = 1_000
-EQUAL_TABLE = """
-create table bench_event (like core.event including all);
-select create_hypertable('bench_event', by_range('time', (
-  select d.time_interval from timescaledb_information.dimensions d
-  where d.hypertable_schema = 'core' and d.hypertable_name = 'event')), create_default_indexes => false);
-"""
-COPY = "copy bench_event (time, lag_ms, dpu_id, direction, sequence) from stdin"
-RECORD = "select * from api.record_events(dpus => $1, times => $2, directions => $3, sequences => $4)"
-EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
-BINARY_ROW = struct.Struct(">hiqiqiiiiih")
-
-BIASES = (
-    "Client, service and database share the cores: every layer takes from the others, and a client on another "
-    "machine would see higher rates.",
-    "The data fit into memory and were written just before: a warm cache, short indexes, no compressed chunk touched.",
-    "COPY and the first line of api.record_events have one connection and so one core; the others have more.",
-    "Requests, arrays and COPY blocks are made before the clock starts; answers are checked for status 200 only.",
-    "Unless it says otherwise a call brings one event, on time, of each of 1,000 DPUs out of 10,000: a row to lock and "
-    "update for each event. COPY gets numbers for DPUs, fails the whole block on one duplicate and keeps no sums; "
-    "record_events resolves names, judges, locks and sums.",
-    "Ratios are medians of ratios within a round, so that noise which lasts longer than a round cancels out; "
-    "the spread (slowest to fastest round) says how much noise there was.",
+from benchmarks import (
+    bench_history,
+    bodies,
+    fleet,
+    layers,
+    sensors,
+    site,
+    ticks,
+    today,
+    uptime,
 )
+from benchmarks.database import server_url
+from benchmarks.lanes import Bench, Length, State, Verdict, exit_code, measure
+from benchmarks.machine import describe_machine
+
+# In the order of the table; what takes long and needs most of the machine last.
+BENCHES: tuple[Bench, ...] = (
+    today.BENCH,
+    layers.BENCH,
+    bodies.BENCH,
+    sensors.BENCH,
+    ticks.BENCH,
+    site.BENCH,
+    uptime.BENCH,
+    bench_history.BENCH,
+    fleet.HTTP,
+    fleet.NATS,
+)
+SHORT, LONG = Length(rounds=3, seconds=2), Length(rounds=5, seconds=5, is_long=True)
+COLOURS = {State.MET: "green", State.MISSED: "red", State.NOT_MEASURED: "yellow"}
 
 
-@dataclass
-class Lane:
-    """One thing that is measured: `run` returns how many units it did in how many seconds."""
-
-    name: str
-    unit: str
-    run: Callable[[float], tuple[int, float]]
-    base: str
-    # A second one to compare with.
-    peer: str | None = None
-
-
-def copy_text(columns: Columns, ids: dict[str, int]) -> bytes:
-    return "".join(
-        f"{at:%Y-%m-%d %H:%M:%S.%f}+00\t0\t{ids[dpu]}\t{direction}\t{sequence}\n"
-        for dpu, at, direction, sequence in zip(*columns, strict=True)
-    ).encode()
-
-
-def copy_binary(columns: Columns, ids: dict[str, int]) -> bytes:
-    rows = [BINARY_HEADER]
-    for dpu, at, direction, sequence in zip(*columns, strict=True):
-        since = at - EPOCH
-        micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-        rows.append(BINARY_ROW.pack(5, 8, micros, 8, 0, 4, ids[dpu], 4, direction, 2, sequence))
-    return b"".join(rows) + struct.pack(">h", -1)
-
-
-def copy_lane(
-    url: str, traffic: Traffic, ids: dict[str, int], *, binary: bool, batches: int
-) -> Callable[[float], tuple[int, float]]:
-    """COPY blocks of 1,000 rows; `batches` blocks to a transaction."""
-    encode = copy_binary if binary else copy_text
-    statement = f"{COPY} (format {'binary' if binary else 'text'})"
-
-    def run(seconds: float) -> tuple[int, float]:
-        sent, taken = 0, 0.0
-        with psycopg.connect(url, autocommit=True) as connection:
-            while taken < seconds:
-                block = encode(traffic.columns(BATCH * batches), ids)
-                before = time.perf_counter()
-                with connection.cursor() as cursor, cursor.copy(statement) as copy:
-                    copy.write(block)
-                taken += time.perf_counter() - before
-                sent += BATCH * batches
-        return sent, taken
-
-    return run
-
-
-def record_lane(url: str, traffic: Traffic, connections: int) -> Callable[[float], tuple[int, float]]:
-    """Calls of 1,000 rows over some connections at once."""
-
-    async def call(connection: asyncpg.Connection, batches: list[Columns], deadline: float) -> int:
-        sent = 0
-        while batches and time.perf_counter() < deadline:
-            verdicts = await connection.fetch(RECORD, *batches.pop())
-            if verdicts:
-                raise AssertionError(f"{len(verdicts)} events were not accepted: {verdicts[0]}")
-            sent += BATCH
-        return sent
-
-    async def measure(seconds: float) -> tuple[int, float]:
-        batches = [traffic.columns(BATCH) for _ in range(int(100 * seconds))][::-1]
-        settings = {"role": "headcount_service", "timezone": "UTC"}
-        opened = [await asyncpg.connect(url, server_settings=settings) for _ in range(connections)]
-        before = time.perf_counter()
-        sent = await asyncio.gather(*(call(connection, batches, before + seconds) for connection in opened))
-        taken = time.perf_counter() - before
-        for connection in opened:
-            await connection.close()
-        return sum(sent), taken
-
-    return lambda seconds: uvloop.run(measure(seconds))
-
-
-def again_lane(url: str, traffic: Traffic) -> Callable[[float], tuple[int, float]]:
-    """Calls of 1,000 rows that were stored just before; only the second time counts."""
-
-    async def measure(seconds: float) -> tuple[int, float]:
-        connection = await asyncpg.connect(url, server_settings={"role": "headcount_service", "timezone": "UTC"})
-        sent, taken = 0, 0.0
-        while taken < seconds:
-            batch = traffic.columns(BATCH)
-            await connection.fetch(RECORD, *batch)
-            before = time.perf_counter()
-            verdicts = await connection.fetch(RECORD, *batch)
-            taken += time.perf_counter() - before
-            sent += BATCH
-            if [row["verdict"] for row in verdicts] != ["duplicate"] * BATCH:
-                raise AssertionError("not all events were taken for duplicates")
-        await connection.close()
-        return sent, taken
-
-    return lambda seconds: uvloop.run(measure(seconds))
-
-
-def http_lane(
-    server: Server, traffic: Traffic, size: int, connections: int, *, repeat: int = 1
-) -> Callable[[float], tuple[int, float]]:
-    """POST /v1/events with `size` events each; counts events. `repeat`: for servers that do not store them."""
-
-    def run(seconds: float) -> tuple[int, float]:
-        # more than can be sent in time
-        requests = [traffic.request(size) for _ in range(int(seconds * (150 if size > 1 else 5_000)))]
-        load = send_all(server.port, requests * repeat, connections=connections, seconds=seconds)
-        if set(load.statuses) != {200}:
-            raise RuntimeError(f"the service answered {dict(load.statuses)}: {load.unexpected.decode()}")
-        return load.statuses[200] * size, load.seconds
-
-    return run
-
-
-def get_lane(server: Server, path: str, connections: int) -> Callable[[float], tuple[int, float]]:
-    def run(seconds: float) -> tuple[int, float]:
-        load = send_all(server.port, [get(path)] * int(seconds * 30_000), connections=connections, seconds=seconds)
-        if set(load.statuses) != {200}:
-            raise RuntimeError(f"the service answered {dict(load.statuses)}: {load.unexpected.decode()}")
-        return load.statuses[200], load.seconds
-
-    return run
-
-
-def make_lanes(url: str, stack: ExitStack) -> list[Lane]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(EQUAL_TABLE)
-        ids: dict[str, int] = dict(connection.execute("select id, dpu_id from core.dpu").fetchall())
-    traffic = Traffic()
-
-    def serve(app: str) -> Server:
-        port = free_port()
-        environment = {"DATABASE_URL": url, "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(port)}
-        return stack.enter_context(running(("benchmarks.apps", app), port, environment))
-
-    service, validating = serve("service"), serve("validate_only")
-    port = free_port()
-    fixed = stack.enter_context(running(("benchmarks.client", str(port)), port, {}, "/"))
-    bulk = f"HTTP, {BATCH:,} events a request, 4 connections"
-    single, count = "HTTP, one event a request, 64 connections", "HTTP, current count, 64 connections"
-    copied = "COPY binary, 50,000 rows a transaction"
-    equal = f"COPY binary, {BATCH:,} rows a transaction"
-    stored = f"api.record_events, {BATCH:,} rows a call"
-    return [
-        Lane(copied, "rows", copy_lane(url, traffic, ids, binary=True, batches=50), copied),
-        Lane(
-            "COPY text, 50,000 rows a transaction",
-            "rows",
-            copy_lane(url, traffic, ids, binary=False, batches=50),
-            copied,
-        ),
-        Lane(
-            equal,
-            "rows",
-            copy_lane(url, traffic, ids, binary=True, batches=1),
-            copied,
-        ),
-        Lane(stored, "rows", record_lane(url, traffic, 1), copied, equal),
-        Lane("  each call of 50 DPUs", "rows", record_lane(url, Traffic(50), 1), copied, equal),
-        Lane("  an hour late", "rows", record_lane(url, Traffic(lag=timedelta(hours=1)), 1), stored, equal),
-        Lane("  sent again", "rows", again_lane(url, traffic), stored, equal),
-        Lane("  over 4 connections", "rows", record_lane(url, traffic, 4), copied, equal),
-        Lane(bulk, "events", http_lane(service, traffic, BATCH, 4), copied, equal),
-        Lane("  each request of 50 DPUs", "events", http_lane(service, Traffic(50), BATCH, 4), copied, equal),
-        Lane("  the same, validate only", "events", http_lane(validating, traffic, BATCH, 4, repeat=30), bulk),
-        Lane("  the client's own ceiling", "events", http_lane(fixed, traffic, BATCH, 4, repeat=200), bulk),
-        Lane(single, "requests", http_lane(service, traffic, 1, 64), single),
-        Lane("  the same, validate only", "requests", http_lane(validating, traffic, 1, 64, repeat=5), single),
-        Lane("  the client's own ceiling", "requests", http_lane(fixed, traffic, 1, 64, repeat=20), single),
-        Lane(count, "requests", get_lane(service, "/v1/spaces/hall/count", 64), count),
-        Lane("  nothing (GET /healthz)", "requests", get_lane(service, "/healthz", 64), count),
-    ]
-
-
-def compare(rates: list[float], others: list[float]) -> float:
-    """The median of the ratios within a round."""
-    return statistics.median(rate / other for rate, other in zip(rates, others, strict=True))
-
-
-def show(lanes: list[Lane], rates: dict[int, list[float]], rounds: int, seconds: float, console: Console) -> None:
-    table = Table(title=f"Medians of {rounds} interleaved rounds of {seconds:g} s a lane")
-    for column in ("", "a second", "", "slowest to fastest round", "ratio", "to"):
-        table.add_column(column, justify="right" if column in ("a second", "ratio") else "left")
-    numbers = {lane.name: number for number, lane in reversed(list(enumerate(lanes)))}
-    for number, lane in enumerate(lanes):
-        base = rates[numbers[lane.base]]
-        ratio = compare(rates[number], base)
-        against = "" if lane.base == lane.name else lane.base.split(",")[0]
-        if lane.peer in numbers:
-            against += f"; {compare(rates[number], rates[numbers[lane.peer]]):.2f} to COPY by {BATCH:,} rows"
+def show(verdicts: list[Verdict], console: Console) -> None:
+    table = Table("", title="Medians over rounds; of limits the worst round")
+    for column in ("goal", "figure", "spread", ""):
+        table.add_column(column, justify="right" if column else "left")
+    for verdict in verdicts:
+        lane = verdict.lane
+        bound = "at least" if lane.better == "higher" else "at most"
         table.add_row(
             lane.name,
-            f"{statistics.median(rates[number]):,.0f}",
-            lane.unit,
-            f"{min(rates[number]):,.0f} to {max(rates[number]):,.0f}",
-            f"{ratio:.2f}",
-            against,
-            end_section=number + 1 < len(lanes) and lanes[number + 1].name.startswith(("HTTP", "api")),
+            f"{bound} {lane.goal:g} {lane.unit}",
+            "" if verdict.figure is None else f"{verdict.figure:.3g}",
+            "" if verdict.spread is None else f"{verdict.spread:.0%}",
+            f"[{COLOURS[verdict.state]}]{verdict.state.value}[/]" + (verdict.reason and f": {escape(verdict.reason)}"),
         )
     console.print(table)
 
 
 @click.command(help=__doc__)
-@click.option("--rounds", default=5, show_default=True)
-@click.option("--seconds", default=3.0, show_default=True, help="Of each lane in each round.")
-@click.option("--only", default="", help="Lanes with this in their name, and those they are compared with.")
-def main(rounds: int, seconds: float, only: str) -> None:
-    console = Console(width=130)
-    with fresh_database(server_url()) as url, ExitStack() as stack:
-        for name, value in describe_machine(url):
-            console.print(f"[bold]{name}[/]: {value}", highlight=False)
-        make_site(url)
-        lanes = make_lanes(url, stack)
-        bases = {lane.base for lane in lanes if only in lane.name or only in lane.base}
-        lanes = [lane for lane in lanes if lane.name in bases or only in lane.name or only in lane.base]
-        for lane in lanes:
-            lane.run(0.5)  # connections, caches, the first chunk
-        rates: dict[int, list[float]] = defaultdict(list)
-        with console.status("") as status:
-            for round_ in range(rounds):
-                for number, lane in enumerate(lanes):
-                    status.update(f"round {round_ + 1} of {rounds}: {lane.name}")
-                    done, taken = lane.run(seconds)
-                    rates[number].append(done / taken)
-        show(lanes, rates, rounds, seconds, console)
-        console.print("[bold]Biases[/]", highlight=False)
-        for bias in BIASES:
-            console.print(f"- {bias}", highlight=False)
+@click.option("--long", "is_long", is_flag=True, help="Longer rounds, more of them, and longer histories.")
+@click.option("--only", default="", help="Lanes with this in their name.")
+@click.option("--keep", is_flag=True, help="Leave the databases with a history for the next run.")
+@click.option("--rounds", type=click.IntRange(1), help="Of each lane.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of each lane in a round.")
+def main(is_long: bool, only: str, keep: bool, rounds: int | None, seconds: float | None) -> None:
+    console = Console(width=150, highlight=False)
+    base = LONG if is_long else SHORT
+    length = Length(rounds or base.rounds, seconds or base.seconds, is_long, keep)
+    chosen = [(bench, lanes) for bench in BENCHES if (lanes := [lane for lane in bench.lanes if only in lane.name])]
+    if not chosen:
+        raise click.UsageError(f"No lane has {only!r} in its name.")
+    for name, value in describe_machine(server_url()):
+        console.print(f"[bold]{name}[/]: {value}")
+    verdicts: list[Verdict] = []
+    for bench, lanes in chosen:
+        with console.status(f"{lanes[0].name} (the first of {len(lanes)})"):
+            verdicts += measure(bench, lanes, length)
+    show(verdicts, console)
+    sys.exit(exit_code(verdicts))
 
 
 if __name__ == "__main__":

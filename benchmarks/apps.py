@@ -16,13 +16,15 @@ from headcount.http.asgi import App
 from headcount.ingest.formats import EventBatch
 from headcount.ingest.heartbeats import Heartbeats, SentHeartbeats
 from headcount.ingest.writer import Writer
+from headcount.logs import configure_logs
 from headcount.settings import Settings
 from headcount.wire.messages.events import EventsRecordedOut
 from headcount.wire.messages.sensors import HeartbeatRow
 
 
 def service() -> App:
-    """The service as it is."""
+    """The service as it is, with its log."""
+    configure_logs()
     return create_app(Settings.from_environment())
 
 
@@ -52,6 +54,5 @@ async def _hear_nothing(
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "validate_only":
-        store_nothing()
-    run_server(Settings.from_environment(), lambda: None)
+    app = validate_only() if sys.argv[1] == "validate_only" else service()
+    run_server(Settings.from_environment(), lambda: None, app=app)

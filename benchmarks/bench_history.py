@@ -12,6 +12,8 @@ import json
 import random
 import statistics
 import time
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
@@ -24,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.database import server_url
+from benchmarks.lanes import Bench, Lane, Length, Round
 from benchmarks.machine import describe_machine
 from headcount.database.migrate import migrate
 
@@ -87,7 +90,7 @@ select
     where c.is_compressed),
   (select sum(s.total_bytes) from public.chunks_detailed_size('core.event') s),
   (select sum(public.hypertable_size(a.materialization_hypertable_schema || '.' || a.materialization_hypertable_name))
-    from timescaledb_information.continuous_aggregates a)
+    from timescaledb_information.continuous_aggregates a) + pg_total_relation_size('core.dpu_total')
 """
 
 
@@ -101,8 +104,8 @@ class Question:
 
 
 QUESTIONS = (
-    Question("count?at=, ten doors, daily reset", "at", True, 3, 300),
-    Question("count?at=, ten doors, never reset", "at", False, 3, 300),
+    Question("count?at=, ten doors, daily reset", "at", True, 1, 300),
+    Question("count?at=, ten doors, never reset", "at", False, 1, 300),
     Question("count now, daily reset", "now", True, 0.3, 300),
     Question("count now, never reset", "now", False, 0.3, 300),
     Question("a month of 1 h buckets, daily reset", "series", True, 60, 15),
@@ -144,7 +147,10 @@ def add_history(connection: Connection, dpus: int, until: datetime, days: range,
     connection.execute(COMPRESS, {"older": until - COLUMNSTORE_AFTER})
     made = time.perf_counter()
     # it grew behind what was rolled up already
-    connection.execute("update core.rollup_state set materialized_until = '2000-01-01 00:00:00+00'")
+    connection.execute("truncate core.dpu_total")
+    connection.execute(
+        "update core.rollup_state set materialized_until = '2000-01-01 00:00:00+00', totals_until = '-infinity'"
+    )
     connection.execute("call core.run_upkeep()")
     rolled = time.perf_counter()
     connection.execute(SETTLE, {"recent": until - timedelta(hours=2)})
@@ -212,6 +218,70 @@ def open_history(server: str, dpus: int, months: int, console: Console) -> tuple
     return history, until[0]
 
 
+def close_history(connection: Connection, server: str, keep: bool) -> None:
+    name = connection.info.dbname
+    connection.close()
+    if not keep:
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def bytes_at_rest(connection: Connection, dpus: int, months: int) -> tuple[float, float, float]:
+    """Of an event, with its index; of rollups, an event; and GiB of both."""
+    at_rest, events, rollups = map(float, connection.execute(AT_REST).fetchone() or ())
+    count, days = dpus * 720, months * DAYS_A_MONTH
+    return at_rest / (count * (days - 8)), rollups / (count * days), (events + rollups) / 2**30
+
+
+SHORTEST, LONGEST = 1, 12  # months
+DPUS = 300
+GROWING = {
+    Lane(f"{question.name}: {LONGEST} months to {SHORTEST}", 1.1, "times", "lower"): question
+    for question in QUESTIONS
+    if question.statement in ("at", "now")
+}
+TAKING = {
+    Lane(f"{question.name}, in the database", question.goal_ms, "ms", "lower"): question
+    for question in QUESTIONS
+    if question.statement == "at"
+}
+AT_REST_LANE = Lane("an event at rest, with its index", 6.6, "bytes", "lower")
+
+
+@contextmanager
+def open_histories(length: Length) -> Iterator[Round]:
+    server, console = server_url(), Console(quiet=True)
+    with ExitStack() as stack:
+        histories = {}
+        for months in (SHORTEST, LONGEST):
+            connection, until = open_history(server, DPUS, months, console)
+            stack.callback(close_history, connection, server, length.keeps)
+            histories[months] = connection, until
+
+        def take(question: Question, months: int) -> float:
+            connection, until = histories[months]
+            return ask(connection, question, DPUS, until, months * DAYS_A_MONTH)
+
+        def round_(names: Collection[str]) -> dict[str, float]:
+            lanes = {lane: question for lane, question in (TAKING | GROWING).items() if lane.name in names}
+            taken = {
+                (question, months): take(question, months)
+                for question in dict.fromkeys(lanes.values())
+                for months in (SHORTEST, LONGEST)
+            }
+            found = {
+                lane.name: taken[question, LONGEST] / (taken[question, SHORTEST] if lane in GROWING else 1)
+                for lane, question in lanes.items()
+            }
+            return found | {AT_REST_LANE.name: bytes_at_rest(histories[LONGEST][0], DPUS, LONGEST)[0]}
+
+        round_([lane.name for lane in TAKING | GROWING])  # caches
+        yield round_
+
+
+BENCH = Bench((*TAKING, *GROWING, AT_REST_LANE), open_histories)
+
+
 @click.command(help=__doc__)
 @click.option("--dpus", default=1_000, show_default=True)
 @click.option("--months", multiple=True, type=int, default=(1, 12), show_default=True, help="Lengths, ascending.")
@@ -231,20 +301,13 @@ def main(dpus: int, months: tuple[int, ...], keep: bool) -> None:
                     medians[question.name][length].append(median)
     show(medians, console)
     for length, (connection, _) in histories.items():
-        at_rest, events, rollups = connection.execute(AT_REST).fetchone() or (0, 0, 0)
-        count = dpus * 720
+        at_rest, rollups, gibibytes = bytes_at_rest(connection, dpus, length)
         console.print(
-            f"{length} months: bytes an event at rest, with its index: "
-            f"{at_rest / (count * (length * DAYS_A_MONTH - 8)):.1f}; "
-            f"rollups: {rollups / (count * length * DAYS_A_MONTH):.1f} more; "
-            f"on disk: {(events + rollups) / 2**30:.1f} GiB",
+            f"{length} months: bytes an event at rest, with its index: {at_rest:.1f}; "
+            f"rollups: {rollups:.1f} more; on disk: {gibibytes:.1f} GiB",
             highlight=False,
         )
-        name = connection.info.dbname
-        connection.close()
-        if not keep:
-            with psycopg.connect(server, autocommit=True) as admin:
-                admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        close_history(connection, server, keep)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
@@ -21,6 +22,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.lanes import Bench, Lane, Length, Round
 from headcount.ingest.formats import EVENTS, decode_readings_json
 from headcount.ingest.heartbeats import decode_heartbeat_batch
 from headcount.ingest.polls import POLLS
@@ -149,6 +151,30 @@ def measure(bodies: dict[str, bytes], decode: Callable[[bytes], object], rounds:
             decode(body)
             taken[name].append(time.process_time() - before)
     return taken
+
+
+# By goal, the variant.
+GOALS = {
+    Lane(f"a body of 10,000 events: {variant}", GOAL, "times a good one", "lower"): variant
+    for variant in ("one bad, in the middle", "seven digits of fraction", "one with a backslash")
+}
+
+
+@contextmanager
+def open_bodies(_: Length) -> Iterator[Round]:
+    make, decode = FORMATS["events, JSON"]
+    made = variants(10_000)
+    bodies = {name: make(made[name]) for name in ("all good", *GOALS.values())}
+
+    def round_(_: Collection[str]) -> dict[str, float]:
+        taken = {name: statistics.median(times) for name, times in measure(bodies, decode, 5).items()}
+        return {lane.name: taken[variant] / taken["all good"] for lane, variant in GOALS.items()}
+
+    measure(bodies, decode, 1)
+    yield round_
+
+
+BENCH = Bench(tuple(GOALS), open_bodies)
 
 
 @click.command(help=__doc__)

@@ -12,6 +12,7 @@ Latencies count from when a request was due. After each run the counts of all ro
 
 import asyncio
 import gc
+import itertools
 import json
 import math
 import random
@@ -19,8 +20,8 @@ import statistics
 import time
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -37,8 +38,9 @@ from rich.table import Table
 from benchmarks.client import get, open_line, post
 from benchmarks.database import fresh_database, server_url
 from benchmarks.jetstream import nats_server
+from benchmarks.lanes import ATTEMPTS, Bench, Lane, Length, Round
 from benchmarks.machine import describe_machine
-from benchmarks.processes import TICKS, Server, cpu_seconds, fields_of, free_port, running
+from benchmarks.processes import TICKS, Server, cpu_seconds, fields_of, free_port, running, serving
 
 DPUS_A_SITE = 300
 ROOMS = 10
@@ -50,6 +52,7 @@ HOUR = 3600 * MICROSECONDS
 DRAIN_SECONDS = 120.0
 WAYS = ("http", "alone", "gateways", "nats", "none")
 RUNS = ("none:1:1", "http:1:10", "nats:1:10", "http:5:2", "gateways:5:2", "nats:5:2")
+READS = COUNT_NOW, COUNT_AT, SERIES = "count, now", "count, at an instant", "series of six hours"
 # What dashboards ask for, of one site after the other.
 BI = {
     "people now, of a site's rooms": """
@@ -175,6 +178,7 @@ class Fleet:
 
     def __init__(self, url: str, dpus: int, runs: int) -> None:
         self.url = url
+        self.dpus = dpus
         sizes = [DPUS_A_SITE] * (dpus // DPUS_A_SITE) + ([dpus % DPUS_A_SITE] if dpus % DPUS_A_SITE else [])
         self.sites = [Site(number, size, runs if number < MOVED else 0) for number, size in enumerate(sizes)]
 
@@ -237,6 +241,7 @@ class Run(msgspec.Struct):
     bytes: int = 0
     behind: float = 0.0
     pending: list[int] = []
+    late: float = 0.0  # after the end all of it was stored
 
     @property
     def seconds(self) -> float:
@@ -386,13 +391,13 @@ class Run(msgspec.Struct):
         now = datetime.now(UTC)
         match chance.random():
             case share if share < 0.85:
-                return "count, now", f"/v1/spaces/{space}/count"
+                return COUNT_NOW, f"/v1/spaces/{space}/count"
             case share if share < 0.95:
                 at = now - timedelta(seconds=chance.uniform(1, 12 * 3600))
-                return "count, at an instant", f"/v1/spaces/{space}/count?at={at:%Y-%m-%dT%H:%M:%S}Z"
+                return COUNT_AT, f"/v1/spaces/{space}/count?at={at:%Y-%m-%dT%H:%M:%S}Z"
             case _:
                 times = f"from={now - timedelta(hours=6):%Y-%m-%dT%H:%M:%S}Z&to={now:%Y-%m-%dT%H:%M:%S}Z"
-                return "series of six hours", f"/v1/spaces/{site}/counts?{times}&interval=15m"
+                return SERIES, f"/v1/spaces/{site}/counts?{times}&interval=15m"
 
     async def ask_bi(self) -> None:
         connection = await asyncpg.connect(self.fleet.url, server_settings={"role": "headcount_bi"})
@@ -471,6 +476,7 @@ async def measure(run: Run, server: Server, consumers: list[Server], broker: str
     shares = {"the database": after.cpu_seconds - before.cpu_seconds, "headcount serve": serve}
     if consume:
         shares["headcount consume"] = sum(consume)
+    run.late = max(time.perf_counter() - run.end, 0.0)
     lines = [
         f"events sent: {sent:,} ({sent / run.seconds:,.0f}/s), of them new: {distinct:,}",
         f"senders were behind by {run.behind:.2f} s at most; all was stored {drained:.1f} s after the end",
@@ -498,9 +504,73 @@ def read_run(text: str) -> tuple[str, float, float]:
     return way, float(speed), float(minutes)
 
 
+def take_turn(run: Run, consumers: int, console: Console) -> tuple[list[str], list[str]]:
+    """The services of a run, started for it. Lines of what came of it, and what is not as it was sent."""
+    fleet = run.fleet
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(fleet.url))
+        broker, consuming = None, list[Server]()
+        if run.way in ("nats", "gateways"):
+            broker = stack.enter_context(nats_server())
+            consuming = [stack.enter_context(consume(fleet.url, broker)) for _ in range(consumers)]
+        if not run.number:
+            seconds = uvloop.run(fleet.build(server.port))
+            console.print(f"{fleet.dpus:,} DPUs at {len(fleet.sites):,} sites: PUT /v1/site took {seconds:,.0f} s")
+        lines = uvloop.run(measure(run, server, consuming, broker))
+    return lines, uvloop.run(fleet.check())
+
+
+@contextmanager
+def consume(url: str, broker: str) -> Iterator[Server]:
+    port = free_port()
+    environment = {
+        "DATABASE_URL": url,
+        "HEADCOUNT_AUTH": "off",
+        "HEADCOUNT_METRICS_PORT": str(port),
+        "HEADCOUNT_NATS_URL": broker,
+    }
+    with running(("headcount.cli", "consume"), port, environment) as server:
+        yield server
+
+
+DPUS = 100_000
+# Who is as late as this still keeps up.
+LATE_SECONDS = 1.0
+
+
+def make_bench(way: str, name: str, speed: float) -> Bench:
+    """A fleet that sends so many times what an ordinary one does."""
+    keeping_up = Lane(f"{DPUS:,} DPUs {name}, all counts right", speed, "times an event a minute", "higher", True)
+    reading = Lane(f"reads p99, {DPUS:,} DPUs {name} at {speed:g} times", 50, "ms", "lower", True)
+
+    @contextmanager
+    def open_fleet(length: Length) -> Iterator[Round]:
+        with fresh_database(server_url()) as url:
+            fleet = Fleet(url, DPUS, length.rounds * ATTEMPTS)
+            console, numbers = Console(quiet=True), itertools.count()
+
+            def round_(_: Collection[str]) -> dict[str, float]:
+                run = Run(way, speed, 2 if length.is_long else 0.5, fleet, next(numbers))
+                _, wrong = take_turn(run, 1, console)
+                kept_up = run.seconds / (run.seconds + max(run.late - LATE_SECONDS, 0))
+                reads = [seconds for kind in READS for seconds in run.latencies.by_kind[kind]]
+                return {
+                    keeping_up.name: 0 if wrong else speed * kept_up,
+                    reading.name: 1e3 * statistics.quantiles(reads, n=100)[98],
+                }
+
+            yield round_
+
+    return Bench((keeping_up, reading), open_fleet)
+
+
+HTTP = make_bench("http", "over HTTP by controllers", 30)
+NATS = make_bench("gateways", "through NATS by gateways", 20)
+
+
 @click.command(help=__doc__)
 @click.option("--run", "runs", multiple=True, default=RUNS, show_default=True, help="WAY:SPEED:MINUTES")
-@click.option("--dpus", default=100_000, show_default=True)
+@click.option("--dpus", default=DPUS, show_default=True)
 @click.option("--consumers", default=1, show_default=True, help="Processes of headcount consume.")
 def main(runs: tuple[str, ...], dpus: int, consumers: int) -> None:
     try:
@@ -509,37 +579,20 @@ def main(runs: tuple[str, ...], dpus: int, consumers: int) -> None:
         raise click.UsageError(f"--run takes WAY:SPEED:MINUTES, such as http:1:10, and not {error}.") from None
     console = Console(width=130, highlight=False)
     wrong: list[str] = []
-    with ExitStack() as lasting:
-        url = lasting.enter_context(fresh_database(server_url()))
+    with fresh_database(server_url()) as url:
         for name, value in describe_machine(url):
             console.print(f"[bold]{name}[/]: {value}")
         fleet = Fleet(url, dpus, len(asked))
-        base = {"DATABASE_URL": url, "HEADCOUNT_AUTH": "off"}
         for number, (way, speed, minutes) in enumerate(asked):
-            with ExitStack() as stack:
-
-                def start(*arguments: str, **more: str) -> Server:
-                    port = free_port()
-                    ports = {"HEADCOUNT_PORT": str(port), "HEADCOUNT_METRICS_PORT": str(port)}
-                    return stack.enter_context(running(arguments, port, base | ports | more))
-
-                server = start("benchmarks.apps", "service")
-                broker, consuming = None, list[Server]()
-                if way in ("nats", "gateways"):
-                    broker = stack.enter_context(nats_server())
-                    consuming = [start("headcount.cli", "consume", HEADCOUNT_NATS_URL=broker) for _ in range(consumers)]
-                if not number:
-                    seconds = uvloop.run(fleet.build(server.port))
-                    console.print(f"{dpus:,} DPUs at {len(fleet.sites):,} sites: PUT /v1/site took {seconds:,.0f} s")
-                run = Run(way, speed, minutes, fleet, number)
-                lines = uvloop.run(measure(run, server, consuming, broker))
+            run = Run(way, speed, minutes, fleet, number)
+            lines, found = take_turn(run, consumers, console)
             table = Table("", "requests", "median", "99 %", "slowest", title=f"{way}, speed {speed:g}, {minutes:g} min")
             for row in run.latencies.rows():
                 table.add_row(*row)
             console.print(table)
             for line in lines:
                 console.print(line)
-            wrong += (found := uvloop.run(fleet.check()))
+            wrong += found
             console.print("\n".join(found[:10]) or f"counts of {len(fleet.sites) * ROOMS:,} rooms: all right")
         plain, packed = uvloop.run(compress(url))
         console.print(

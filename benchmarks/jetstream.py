@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks.client import END_OF_HEADERS, HOST, post, send_all
 from benchmarks.database import fresh_database, server_url
 from benchmarks.machine import describe_machine
-from benchmarks.processes import free_port, running
+from benchmarks.processes import free_port, running, serving
 from benchmarks.traffic import Traffic, make_site
 
 SIZES = (1, 100, 1_000)
@@ -136,9 +136,7 @@ def main(seconds: float, rounds: int) -> None:
         url = stack.enter_context(fresh_database(server_url()))
         make_site(url)
         broker = stack.enter_context(nats_server())
-        port = free_port()
-        environment = {"DATABASE_URL": url, "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(port)}
-        stack.enter_context(running(("benchmarks.apps", "service"), port, environment))
+        port = stack.enter_context(serving(url)).port
         traffic = Traffic()
         for _ in range(rounds):
             for size in SIZES:

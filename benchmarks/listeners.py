@@ -21,7 +21,7 @@ from rich.console import Console
 from benchmarks.client import HOST, get
 from benchmarks.database import fresh_database, server_url
 from benchmarks.machine import describe_machine
-from benchmarks.processes import Server, free_port, running
+from benchmarks.processes import Server, serving
 
 ROOMS = 20
 COUNT_OF_SITE = re.compile(rb'"space":"site"[^}]*?"raw_count":(\d+)')
@@ -149,9 +149,7 @@ def main(listeners: int, changes: int) -> None:
     with fresh_database(server_url()) as url:
         for name, value in describe_machine(url):
             console.print(f"[bold]{name}[/]: {value}", highlight=False)
-        port = free_port()
-        environment = {"DATABASE_URL": url, "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(port)}
-        with running(("benchmarks.apps", "service"), port, environment) as server:
+        with serving(url) as server:
             good = uvloop.run(measure(server, listeners, changes, console))
     console.print(f"All within {MOST_SECONDS:g} s and {MOST_MIB} MiB: {'yes' if good else 'NO'}")
     raise SystemExit(0 if good else 1)

@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks.client import HOST
 from benchmarks.database import fresh_database, server_url
 from benchmarks.machine import describe_machine
-from benchmarks.processes import free_port, running
+from benchmarks.processes import serving
 from headcount.database import calls
 
 SPACES = 1_000
@@ -111,15 +111,8 @@ def main(notices: int) -> None:
     with fresh_database(server_url()) as url:
         for name, value in describe_machine(url):
             console.print(f"[bold]{name}[/]: {value}", highlight=False)
-        port = free_port()
-        environment = {
-            "DATABASE_URL": url,
-            "HEADCOUNT_AUTH": "off",
-            "HEADCOUNT_PORT": str(port),
-            "HEADCOUNT_PRIVATE_TARGETS": "127.0.0.0/8",
-        }
-        with running(("benchmarks.apps", "service"), port, environment):
-            uvloop.run(measure(url, port, notices, console))
+        with serving(url, HEADCOUNT_PRIVATE_TARGETS="127.0.0.0/8") as server:
+            uvloop.run(measure(url, server.port, notices, console))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import uvloop
 
 from benchmarks.client import END_OF_HEADERS, HOST, post
 from benchmarks.database import fresh_database, server_url
-from benchmarks.processes import Server, free_port, running
+from benchmarks.processes import Server, serving
 from benchmarks.traffic import DPUS, make_site
 
 SIZE = 1_000
@@ -139,9 +139,7 @@ async def flood_with(server: Server, database_url: str, requests: Requests, seco
 def main(seconds: float) -> None:
     with fresh_database(server_url()) as url, ExitStack() as stack:
         make_site(url)
-        port = free_port()
-        environment = {"DATABASE_URL": url, "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(port)}
-        server = stack.enter_context(running(("benchmarks.apps", "service"), port, environment))
+        server = stack.enter_context(serving(url))
         flood = uvloop.run(flood_with(server, url, Requests(), seconds))
     click.echo(f"offered {flood.times_too_much:.1f} times what was accepted, over {CONNECTIONS} connections")
     click.echo(f"answers {dict(flood.statuses)}, connections cut {flood.cut}")

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +53,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 class Server:
-    """A server in processes of its own."""
+    """A server in processes of its own. It logs into a file, as it does where it is installed."""
 
     def __init__(
         self,
@@ -60,12 +61,13 @@ class Server:
         port: int,
         environment: Mapping[str, str],
         ready: str,
-        log: BinaryIO | None = None,
+        log: BinaryIO,
+        folder: Path | None,
     ) -> None:
-        """`log`: where its standard error goes; by default where ours does."""
         self.port = port
         self.process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
+            cwd=folder,
             env={**os.environ, **environment},
             stdout=subprocess.DEVNULL,
             stderr=log,
@@ -78,7 +80,9 @@ class Server:
             except OSError as error:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     self.process.kill()
-                    raise RuntimeError(f"{arguments[0]} does not answer: {error}") from None
+                    log.seek(0)
+                    said = log.read()[-2_000:].decode(errors="replace")
+                    raise RuntimeError(f"{arguments[0]} does not answer: {error} {said}".strip()) from None
                 time.sleep(0.05)
 
     def cpu_seconds(self) -> float:
@@ -104,10 +108,25 @@ class Server:
 
 @contextmanager
 def running(
-    arguments: Sequence[str], port: int, environment: Mapping[str, str], ready: str = "/healthz"
+    arguments: Sequence[str],
+    port: int,
+    environment: Mapping[str, str],
+    ready: str = "/healthz",
+    folder: Path | None = None,
 ) -> Iterator[Server]:
-    server = Server(arguments, port, environment, ready)
-    try:
+    """`folder`: where it runs."""
+    with tempfile.TemporaryFile() as log:
+        server = Server(arguments, port, environment, ready, log, folder)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def serving(url: str, *arguments: str, **settings: str) -> Iterator[Server]:
+    """`headcount serve` (or another module with its arguments) on a database, as people start it; without tokens."""
+    port = free_port()
+    environment = {"DATABASE_URL": url, "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(port), **settings}
+    with running(arguments or ("headcount.cli", "serve"), port, environment) as server:
         yield server
-    finally:
-        server.stop()

@@ -26,11 +26,11 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.client import get, send_all
+from benchmarks.client import Load, get, send_all
 from benchmarks.database import server_url
 from benchmarks.machine import describe_machine
-from benchmarks.processes import Server, free_port
-from benchmarks.traffic import Traffic, make_site
+from benchmarks.processes import Server, free_port, running
+from benchmarks.traffic import Traffic
 
 HERE = Path(__file__).parents[1]
 CONNECTIONS = 64
@@ -48,17 +48,27 @@ class Served:
 
     def run(self, route: "Route", requests: int) -> tuple[float, float]:
         """CPU seconds of the service and of its database for each of some requests."""
-        head = f"Authorization: Bearer {self.token}\r\nHost: ".encode()
-        sent = [route.make(self.traffic).replace(b"Host: ", head, 1) for _ in range(requests // route.share)]
+        sent = [route.make(self.traffic) for _ in range(requests // route.share)]
         service, database = process_seconds(self.server.process.pid), self.database_seconds()
-        load = send_all(self.server.port, sent, connections=route.connections)
-        if set(load.statuses) != {200}:
-            raise RuntimeError(f"{self.name}: {load.statuses} {load.unexpected!r}")
+        self.send(sent, route.connections)
         done = len(sent) * route.units
         return (
             (process_seconds(self.server.process.pid) - service) / done,
             (self.database_seconds() - database) / done,
         )
+
+    def rate(self, requests: list[bytes], connections: int, seconds: float) -> float:
+        """Answers a second."""
+        return self.send(requests, connections, seconds).per_second
+
+    def send(self, requests: list[bytes], connections: int, seconds: float = 3600) -> Load:
+        """With its token."""
+        head = f"Authorization: Bearer {self.token}\r\nHost: ".encode()
+        authorized = [request.replace(b"Host: ", head, 1) for request in requests]
+        load = send_all(self.server.port, authorized, connections=connections, seconds=seconds)
+        if set(load.statuses) != {200}:
+            raise RuntimeError(f"{self.name}: {load.statuses} {load.unexpected!r}")
+        return load
 
     def database_seconds(self) -> float:
         """Of the sessions of the service, which keeps them."""
@@ -94,38 +104,39 @@ def serving(checkout: Path, server: str) -> Iterator[Served]:
     """`headcount serve` of a checkout on a database of its own, dropped afterwards."""
     name, port = f"headcount_bench_{uuid4().hex[:8]}", free_port()
     url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+    # Until 0.1.2 the package was the folder itself.
+    is_old = (checkout / "service" / "cli.py").exists()
+    cli = "service.cli" if is_old else "headcount.cli"
     environment = {
         "DATABASE_URL": url,
         "HEADCOUNT_AUTH": "required",
         "HEADCOUNT_PORT": str(port),
-        "PYTHONPATH": str(checkout / "service"),
+        "PYTHONPATH": str(checkout if is_old else checkout / "service"),
     }
+
+    def run(*arguments: str) -> str:
+        """What a command of the checkout prints."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=checkout,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(arguments[:3])}: {done.stderr}")
+        return done.stdout
+
     with psycopg.connect(server, autocommit=True) as connection, ExitStack() as stack:
         connection.execute(f"create database {name}")
         stack.callback(connection.execute, f"drop database if exists {name} with (force)")
-        run_command(environment, "migrate")
-        token = run_command(environment, "token", "create", "--scope", "ingest,read").split()[-1]
-        make_site(url)
-        # It logs each request, as it does where it is installed; the lines go nowhere.
-        log = stack.enter_context(open(os.devnull, "wb"))
-        running = Server(("headcount.cli", "serve"), port, environment, "/healthz", log)
-        stack.callback(running.stop)
+        run("-m", cli, "migrate")
+        token = run("-m", cli, "token", "create", "--scope", "ingest,read").split()[-1]
+        run("-c", f"from benchmarks.traffic import make_site; make_site({url!r})")
+        server_process = stack.enter_context(running((cli, "serve"), port, environment, folder=checkout))
         database = stack.enter_context(psycopg.connect(url, autocommit=True))
-        yield Served(checkout.name, running, token, Traffic(), database)
-
-
-def run_command(environment: dict[str, str], *arguments: str) -> str:
-    """What a command of the checkout prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "headcount.cli", *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise click.ClickException(f"headcount {arguments[0]}: {done.stderr}")
-    return done.stdout
+        yield Served(checkout.name, server_process, token, Traffic(), database)
 
 
 @click.command(help=__doc__)

@@ -11,18 +11,21 @@ the same routes without the database.
 import json
 import statistics
 import time
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import click
+import httpx
 import psycopg
 from rich.console import Console
 
-from benchmarks.client import get, post, send_all
+from benchmarks.client import HOST, get, post, send_all
 from benchmarks.database import fresh_database, server_url
+from benchmarks.lanes import Bench, Lane, Length, Round
 from benchmarks.machine import describe_machine
-from benchmarks.processes import Server, free_port, running
+from benchmarks.processes import serving
 
 BATCH = 500
 SITE = """
@@ -43,6 +46,11 @@ UPDATES = """
 select n_tup_upd, n_tup_hot_upd, pg_relation_size(relid), pg_indexes_size(relid)
 from pg_stat_user_tables where relname = 'dpu_state'
 """
+
+
+def make_site(connection: psycopg.Connection, dpus: int) -> None:
+    for statement in filter(str.strip, SITE.format(dpus=dpus).split(";\n")):
+        connection.execute(statement.encode())
 
 
 def one(connection: psycopg.Connection, query: str, values: Any = None) -> Any:
@@ -120,13 +128,10 @@ def detect(connection: psycopg.Connection, dpus: int, console: Console) -> None:
 def measure_http(url: str, console: Console, seconds: float) -> None:
     many = json.dumps({"heartbeats": [{"dpu": f"dpu-{n}"} for n in range(1, BATCH + 1)]}).encode()
     with ExitStack() as stack:
-
-        def serve(app: str) -> Server:
-            port = free_port()
-            environment = {"DATABASE_URL": url, "HEADCOUNT_AUTH": "off", "HEADCOUNT_PORT": str(port)}
-            return stack.enter_context(running(("benchmarks.apps", app), port, environment))
-
-        servers = {"": serve("service"), ", validate only": serve("validate_only")}
+        servers = {
+            "": stack.enter_context(serving(url)),
+            ", validate only": stack.enter_context(serving(url, "benchmarks.apps", "validate_only")),
+        }
         for kind, request, size, connections in (
             (f"{BATCH} a request, 4 connections", post("/v1/heartbeats", many), BATCH, 4),
             ("one a request, 64 connections", get("/heartbeat?dpu=dpu-1"), 1, 64),
@@ -138,12 +143,59 @@ def measure_http(url: str, console: Console, seconds: float) -> None:
                 if set(load.statuses) != {200}:
                     raise RuntimeError(f"the service answered {dict(load.statuses)}: {load.unexpected.decode()}")
                 console.print(f"heartbeats a second over HTTP, {kind}{suffix}: {load.per_second * size:,.0f}")
-        load = send_all(servers[""].port, [get("/sensors")] * 50, connections=1, seconds=seconds)
-        console.print(f"GET /sensors: {load.p50 * 1000:,.0f} ms (median)")
+        for address in ("/sensors", "/sensors?limit=100", "/sensors?limit=1000&state=online"):
+            load = send_all(servers[""].port, [get(address)] * 50, connections=1, seconds=seconds)
+            console.print(f"GET {address}: {load.p50 * 1000:,.0f} ms (median)")
+
+
+DPUS = 100_000
+PAGE = Lane("GET /sensors?limit=1000 of 100,000 sensors", 100, "ms", "lower")
+UNCHANGED = Lane("GET /sensors of 100,000 sensors that the client has (304)", 100, "ms", "lower")
+# Reads of the list rest for up to a second: what is measured is an answer to somebody who asks now and then.
+REST_SECONDS = 1.1
+
+
+@contextmanager
+def open_sensors(_: Length) -> Iterator[Round]:
+    with fresh_database(server_url()) as url, ExitStack() as stack:
+        with psycopg.connect(url, autocommit=True) as connection:
+            make_site(connection, DPUS)
+            beat_once(connection, DPUS)
+            connection.execute("vacuum analyze core.dpu_state")
+        client = stack.enter_context(
+            httpx.Client(base_url=f"http://{HOST}:{stack.enter_context(serving(url)).port}", timeout=60)
+        )
+        tag = client.get("/sensors").headers["ETag"]
+
+        def ask(status: int, path: str, headers: dict[str, str]) -> float:
+            """Milliseconds, the median of five."""
+            taken = []
+            for _ in range(5):
+                time.sleep(REST_SECONDS)
+                began = time.perf_counter()
+                answer = client.get(path, headers=headers)
+                taken.append(1e3 * (time.perf_counter() - began))
+                if answer.status_code != status:
+                    raise RuntimeError(f"GET {path}: {answer.status_code}")
+            return statistics.median(taken)
+
+        asked: dict[str, tuple[int, str, dict[str, str]]] = {
+            PAGE.name: (200, "/sensors?limit=1000", {}),
+            UNCHANGED.name: (304, "/sensors", {"If-None-Match": tag}),
+        }
+
+        def round_(names: Collection[str]) -> dict[str, float]:
+            return {name: ask(*asked[name]) for name in names}
+
+        round_(asked)
+        yield round_
+
+
+BENCH = Bench((PAGE, UNCHANGED), open_sensors)
 
 
 @click.command(help=__doc__)
-@click.option("--dpus", default=100_000, show_default=True)
+@click.option("--dpus", default=DPUS, show_default=True)
 @click.option("--minutes", default=60, show_default=True, help="Of heartbeats.")
 @click.option("--seconds", default=3.0, show_default=True, help="Of each kind of request over HTTP.")
 def main(dpus: int, minutes: int, seconds: float) -> None:
@@ -153,8 +205,7 @@ def main(dpus: int, minutes: int, seconds: float) -> None:
             console.print(f"[bold]{name}[/]: {value}", highlight=False)
         console.print(f"{dpus:,} DPUs, {minutes} minutes, begun {datetime.now(UTC):%Y-%m-%d %H:%M}")
         with psycopg.connect(url, autocommit=True) as connection:
-            for statement in filter(str.strip, SITE.format(dpus=dpus).split(";\n")):
-                connection.execute(statement.encode())
+            make_site(connection, dpus)
             beat(connection, dpus, minutes, console)
             detect(connection, dpus, console)
         measure_http(url, console, seconds)

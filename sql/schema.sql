@@ -13,20 +13,6 @@ continuous aggregate core.dpu_flow_15m_v1
     columnstore segment by dpu_id, order by bucket
     rollup      of table core.event, materialized only
 
-continuous aggregate core.dpu_flow_1d_v1
-    column      bucket timestamp with time zone
-    column      dpu_id integer
-    column      net bigint
-    hypertable  by bucket, chunks of 180 days
-    rollup      of continuous aggregate core.dpu_flow_15m_v1, materialized only
-
-continuous aggregate core.dpu_flow_30d_v1
-    column      bucket timestamp with time zone
-    column      dpu_id integer
-    column      net bigint
-    hypertable  by bucket, chunks of 3600 days
-    rollup      of continuous aggregate core.dpu_flow_1d_v1, materialized only
-
 routine api.apply_site(jsonb)
     arguments   site jsonb
     returns     TABLE(kind text, id text, change text)
@@ -385,22 +371,22 @@ routine api.list_resets(text,timestamp with time zone,timestamp with time zone,b
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.list_selections(jsonb)
-    arguments   selections jsonb
-    returns     TABLE(spaces text[], error text, message text, place text, hint text)
+routine api.list_selections(jsonb,boolean)
+    arguments   selections jsonb, shared boolean DEFAULT false
+    returns     TABLE(spaces text[], error text, message text, place text, hint text, same_as integer)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.list_sensors(text,text)
-    arguments   INOUT space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, OUT id text, OUT name text, OUT mac_address text, OUT last_heartbeat timestamp with time zone, OUT last_seen timestamp with time zone, OUT since timestamp with time zone, OUT rejected_last_day bigint, OUT clock text
+routine api.list_sensors(text,text,boolean,text,integer)
+    arguments   INOUT space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, OUT id text, OUT name text, OUT mac_address text, OUT last_heartbeat timestamp with time zone, OUT last_seen timestamp with time zone, OUT since timestamp with time zone, OUT rejected_last_day bigint, OUT clock text, after_offline boolean DEFAULT NULL::boolean, after_id text DEFAULT NULL::text, max_rows integer DEFAULT NULL::integer
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
     grant       execute to headcount_service
 
-routine api.list_space_counts(text,timestamp with time zone,timestamp with time zone,text,text)
-    arguments   space text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, grain text DEFAULT '1h'::text, INOUT time_zone text DEFAULT NULL::text, OUT resolution text, OUT start_at timestamp with time zone, OUT end_at timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT min bigint, OUT max bigint, OUT average double precision, OUT entries bigint, OUT exits bigint, OUT utilization double precision
+routine api.list_space_counts(text,timestamp with time zone,timestamp with time zone,text,text,boolean)
+    arguments   space text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, grain text DEFAULT '1h'::text, INOUT time_zone text DEFAULT NULL::text, exact boolean DEFAULT false, OUT resolution text, OUT start_at timestamp with time zone, OUT end_at timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT min bigint, OUT max bigint, OUT average double precision, OUT entries bigint, OUT exits bigint, OUT utilization double precision
     returns     SETOF record
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
@@ -476,8 +462,8 @@ routine api.put_space(text,jsonb)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.record_events(text[],timestamp with time zone[],integer[],smallint[],boolean,text[],text[],text[],boolean,text[],integer[],boolean)
-    arguments   dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], auto_register boolean DEFAULT true, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[], refused_dpus text[] DEFAULT '{}'::text[], keep_refused boolean DEFAULT true, senders text[] DEFAULT '{}'::text[], sender_sizes integer[] DEFAULT '{}'::integer[], backfill boolean DEFAULT false
+routine api.record_events(text[],timestamp with time zone[],integer[],smallint[],boolean,text[],text[],text[],boolean,text[],integer[],boolean,bytea[])
+    arguments   dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], auto_register boolean DEFAULT true, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[], refused_dpus text[] DEFAULT '{}'::text[], keep_refused boolean DEFAULT true, senders text[] DEFAULT '{}'::text[], sender_sizes integer[] DEFAULT '{}'::integer[], backfill boolean DEFAULT false, refused_digests bytea[] DEFAULT '{}'::bytea[]
     returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; timescaledb.max_tuples_decompressed_per_dml_transaction=0; lock_timeout=5s; plan_cache_mode=force_generic_plan
@@ -511,8 +497,8 @@ routine api.record_placement(text,text,text,timestamp with time zone,timestamp w
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.record_polls(text[],timestamp with time zone[],boolean[],boolean,text,text[],text[],integer[],text)
-    arguments   spaces text[], times timestamp with time zone[], are_active boolean[], auto_register boolean DEFAULT true, assumed_zone text DEFAULT NULL::text, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[], numbers integer[] DEFAULT NULL::integer[], sender text DEFAULT NULL::text
+routine api.record_polls(text[],timestamp with time zone[],boolean[],boolean,text,text[],text[],integer[],text,bytea[])
+    arguments   spaces text[], times timestamp with time zone[], are_active boolean[], auto_register boolean DEFAULT true, assumed_zone text DEFAULT NULL::text, refused_bodies text[] DEFAULT '{}'::text[], refused_details text[] DEFAULT '{}'::text[], numbers integer[] DEFAULT NULL::integer[], sender text DEFAULT NULL::text, refused_digests bytea[] DEFAULT '{}'::bytea[]
     returns     TABLE(index integer, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
@@ -539,8 +525,8 @@ routine api.replay_delivery(text,integer,integer)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.rerun_rejected(text,text,text,timestamp with time zone,timestamp with time zone,bigint[],bigint,boolean,integer)
-    arguments   dpu text DEFAULT NULL::text, source text DEFAULT NULL::text, code text DEFAULT NULL::text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, ids bigint[] DEFAULT NULL::bigint[], after_id bigint DEFAULT NULL::bigint, auto_register boolean DEFAULT true, max_rows integer DEFAULT 10000
+routine api.rerun_rejected(text,text,text,timestamp with time zone,timestamp with time zone,bigint[],bigint,boolean,integer,integer)
+    arguments   dpu text DEFAULT NULL::text, source text DEFAULT NULL::text, code text DEFAULT NULL::text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, ids bigint[] DEFAULT NULL::bigint[], after_id bigint DEFAULT NULL::bigint, auto_register boolean DEFAULT true, max_rows integer DEFAULT 10000, max_days integer DEFAULT NULL::integer
     returns     TABLE(id bigint, verdict text, detail text)
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp; lock_timeout=5s; plan_cache_mode=force_custom_plan
@@ -548,7 +534,7 @@ routine api.rerun_rejected(text,text,text,timestamp with time zone,timestamp wit
 
 routine api.revoke_token(text,boolean)
     arguments   token text, descendants boolean DEFAULT true
-    returns     void
+    returns     boolean
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -560,8 +546,8 @@ routine api.set_horizon(timestamp with time zone)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.set_registration(integer,integer,integer)
-    arguments   burst integer, per_hour integer, max_unplaced integer
+routine api.set_registration(integer,integer,integer,integer)
+    arguments   burst integer, per_hour integer, max_unplaced integer, max_unnamed_spaces integer DEFAULT 50000
     returns     void
     as          plpgsql security definer
     set         search_path=pg_catalog, pg_temp
@@ -611,7 +597,7 @@ routine core.add_sites(integer[])
     arguments   spaces integer[]
     returns     void
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.add_spaces(jsonb,jsonb,timestamp with time zone)
     arguments   spaces jsonb, created jsonb, recorded_at timestamp with time zone
@@ -619,8 +605,26 @@ routine core.add_spaces(jsonb,jsonb,timestamp with time zone)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
+routine core.add_to_dpus(integer[],bigint[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,boolean)
+    arguments   dpus integer[], nets bigint[], firsts timestamp with time zone[], lasts timestamp with time zone[], pasts timestamp with time zone[], received_at timestamp with time zone, backfill boolean, OUT has_late boolean, OUT is_special boolean
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
+
+routine core.add_totals(timestamp with time zone,timestamp with time zone)
+    arguments   low timestamp with time zone, high timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.admit_dpus(text[],integer[],text[],integer[])
     arguments   dpus text[], ids integer[], senders text[], sender_sizes integer[]
+    returns     text
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.admit_spaces(text[],integer[],text)
+    arguments   spaces text[], ids integer[], sender text
     returns     text
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
@@ -642,6 +646,12 @@ routine core.begin_dry_run()
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.begin_range(timestamp with time zone,timestamp with time zone)
+    arguments   low timestamp with time zone, high timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.begin_rollup()
     returns     boolean
     as          plpgsql
@@ -658,6 +668,10 @@ routine core.cancel_unsent(bigint[],timestamp with time zone)
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
+
+routine core.catch_up_totals(timestamp with time zone,timestamp with time zone)
+    arguments   IN until_at timestamp with time zone, INOUT from_at timestamp with time zone DEFAULT NULL::timestamp with time zone
+    as          procedure plpgsql
 
 routine core.check_bucket_range(timestamp with time zone,timestamp with time zone,text)
     arguments   from_at timestamp with time zone, to_at timestamp with time zone, grain text
@@ -713,6 +727,12 @@ routine core.check_doorway(integer,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.check_doorway_room(jsonb,text)
+    arguments   doorways jsonb, places text DEFAULT 'doorways[%s].'::text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.check_dpu(integer,tstzrange,text)
     arguments   dpu_id integer, during tstzrange, place text
     returns     void
@@ -754,6 +774,12 @@ routine core.check_opening_hours(jsonb,text)
     returns     void
     as          plpgsql immutable
     set         search_path=pg_catalog, pg_temp
+
+routine core.check_placement_room(integer,integer,text)
+    arguments   dpu_id integer, room integer, place text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.check_placements(jsonb,timestamp with time zone)
     arguments   placements jsonb, recorded_at timestamp with time zone, OUT rests tstzmultirange[]
@@ -809,9 +835,21 @@ routine core.clear_channels(integer[],timestamp with time zone,integer)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
-routine core.compress_due(text)
-    arguments   INOUT failure text DEFAULT NULL::text
+routine core.clip_outer_placements(integer,timestamp with time zone,timestamp with time zone)
+    arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone, OUT dpus integer[], OUT signs smallint[], OUT froms timestamp with time zone[], OUT untils timestamp with time zone[]
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.compress_due(text,double precision)
+    arguments   INOUT failure text DEFAULT NULL::text, IN seconds double precision DEFAULT NULL::double precision
     as          procedure plpgsql
+
+routine core.count_ahead(integer[],timestamp with time zone,timestamp with time zone)
+    arguments   sent integer[], from_at timestamp with time zone, at timestamp with time zone
+    returns     TABLE(dpu_id integer, number bigint)
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.count_claimed(integer[])
     arguments   channels integer[]
@@ -871,12 +909,6 @@ routine core.cut_buckets(timestamp with time zone[],timestamp with time zone[],i
 routine core.cut_flows(integer[],smallint[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,timestamp with time zone[])
     arguments   dpus integer[], signs smallint[], froms timestamp with time zone[], untils timestamp with time zone[], rolled_until timestamp with time zone, split timestamp with time zone[]
     returns     TABLE(dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp
-
-routine core.cut_parts(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,boolean)
-    arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], materialized_until timestamp with time zone, is_marked boolean
-    returns     TABLE(part bigint, dpu_id integer, grain text, from_at timestamp with time zone, until_at timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -952,6 +984,24 @@ routine core.describe_reports(bigint[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.describe_seen_incidents(bigint[],integer[],timestamp with time zone)
+    arguments   incidents bigint[], reach integer[], at timestamp with time zone
+    returns     TABLE(incident_id bigint, kind text, dpus text[], space text, started_at timestamp with time zone, ended_at timestamp with time zone, corrected boolean, absorbed_by bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.describe_seen_parts(bigint[],integer[],timestamp with time zone)
+    arguments   incidents bigint[], reach integer[], at timestamp with time zone
+    returns     TABLE(incident_id bigint, dpus text[], started_at timestamp with time zone, ended_at timestamp with time zone, corrected boolean)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.describe_seen_wholes(bigint[],integer[],timestamp with time zone)
+    arguments   incidents bigint[], reach integer[], at timestamp with time zone
+    returns     TABLE(incident_id bigint, dpus text[], started_at timestamp with time zone, ended_at timestamp with time zone, corrected boolean, absorbed_by bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
 routine core.describe_spaces(integer[])
     arguments   spaces integer[]
     returns     TABLE(id text, name text, parent text, time_zone text, capacity integer, reset_at text, opening_hours jsonb, effective_time_zone text, effective_reset_at text, offline_after_seconds integer, effective_offline_after_seconds integer, retired_at timestamp with time zone)
@@ -995,6 +1045,12 @@ routine core.end_long_reads(integer,jsonb)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.end_range(pg_snapshot,timestamp with time zone,timestamp with time zone,timestamp with time zone)
+    arguments   snapshot pg_snapshot, low timestamp with time zone, high timestamp with time zone, totals_until timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.end_rollup()
     returns     void
     as          sql
@@ -1018,8 +1074,8 @@ routine core.explain_heartbeat(text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.explain_poll_verdict(text)
-    arguments   verdict text
+routine core.explain_poll_verdict(text,text)
+    arguments   verdict text, uncreated text DEFAULT NULL::text
     returns     text
     as          sql stable
     set         search_path=pg_catalog, pg_temp
@@ -1055,10 +1111,10 @@ routine core.find_doorway(text,text)
     set         search_path=pg_catalog, pg_temp
 
 routine core.find_doubles(integer[],timestamp with time zone[],smallint[],bigint[])
-    arguments   dpus integer[], times timestamp with time zone[], sequences smallint[], late bigint[], OUT doubles bigint[], OUT stored integer[]
+    arguments   dpus integer[], times timestamp with time zone[], sequences smallint[], ordinals bigint[], OUT doubles bigint[], OUT stored integer[]
     returns     record
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; timescaledb.enable_chunk_append=off
 
 routine core.find_dpu(text,text)
     arguments   dpu text, place text DEFAULT 'dpu'::text
@@ -1069,12 +1125,6 @@ routine core.find_dpu(text,text)
 routine core.find_dropped(integer[],timestamp with time zone[],timestamp with time zone[])
     arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], OUT dpu text, OUT bucket timestamp with time zone
     returns     record
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
-
-routine core.find_events(integer[],timestamp with time zone[],smallint[])
-    arguments   dpus integer[], times timestamp with time zone[], sequences smallint[]
-    returns     integer[]
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
@@ -1096,11 +1146,23 @@ routine core.find_gone_at(integer,timestamp with time zone,timestamp with time z
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.find_lowest(integer[])
+    arguments   spaces integer[]
+    returns     integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.find_mounting(text,text,text)
     arguments   doorway text, mounted_in text, place text, OUT doorway_id integer, OUT mounted_side smallint
     returns     record
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.find_reach(core.token)
+    arguments   token core.token
+    returns     integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.find_received_at(integer,timestamp with time zone)
     arguments   dpu_id integer, at timestamp with time zone
@@ -1120,20 +1182,14 @@ routine core.find_same_report(integer,integer,timestamp with time zone,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.find_seen_until(integer,timestamp with time zone,timestamp with time zone,integer[])
-    arguments   dpu_id integer, from_at timestamp with time zone, at timestamp with time zone, reach integer[]
-    returns     timestamp with time zone
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp
-
 routine core.find_space(text,text)
     arguments   space text, place text DEFAULT 'space'::text
     returns     integer
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.find_stored(integer[],timestamp with time zone[],integer[],smallint[],bigint[],timestamp with time zone)
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], ordinals bigint[], received_at timestamp with time zone, OUT doubles bigint[], OUT stored integer[], OUT contradicted bigint[], OUT contradicted_stored integer[]
+routine core.find_stored(integer[],timestamp with time zone[],integer[],smallint[],bigint[],timestamp with time zone,boolean)
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], ordinals bigint[], received_at timestamp with time zone, is_again boolean, OUT doubles bigint[], OUT stored integer[], OUT contradicted bigint[], OUT contradicted_stored integer[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -1144,8 +1200,19 @@ routine core.find_stretches(integer[],timestamp with time zone[],timestamp with 
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.find_total(integer,timestamp with time zone)
+    arguments   dpu_id integer, at timestamp with time zone
+    returns     TABLE(total bigint)
+    as          sql stable
+
 routine core.find_unread_dpus(text[],timestamp with time zone)
     arguments   dpus text[], now_at timestamp with time zone, OUT ids integer[], OUT names text[]
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.find_whole(timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
+    arguments   froms timestamp with time zone[], untils timestamp with time zone[], materialized_until timestamp with time zone, OUT lows timestamp with time zone[], OUT highs timestamp with time zone[]
     returns     record
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -1177,6 +1244,16 @@ routine core.get_clock(core.dpu_clock,timestamp with time zone)
     returns     text
     as          sql immutable
     grant       execute to headcount_bi
+
+routine core.get_compressible_until(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     timestamp with time zone
+    as          sql stable
+
+routine core.get_day_total(smallint[],bigint[],smallint)
+    arguments   points smallint[], totals bigint[], point smallint
+    returns     bigint
+    as          sql immutable
 
 routine core.get_dpu_state(timestamp with time zone,timestamp with time zone,timestamp with time zone,integer,timestamp with time zone,timestamp with time zone)
     arguments   last_seen_at timestamp with time zone, offline_at timestamp with time zone, armed_at timestamp with time zone, seconds integer, at timestamp with time zone, retired_at timestamp with time zone
@@ -1298,11 +1375,19 @@ routine core.get_middle(timestamp with time zone,timestamp with time zone)
     returns     timestamp with time zone
     as          sql stable
 
+routine core.get_most_doorways_of_limited()
+    returns     integer
+    as          sql immutable
+
 routine core.get_most_levels()
     returns     integer
     as          sql immutable
 
 routine core.get_most_of_limited()
+    returns     integer
+    as          sql immutable
+
+routine core.get_most_placements_of_limited()
     returns     integer
     as          sql immutable
 
@@ -1345,11 +1430,27 @@ routine core.get_open_questions(integer[],timestamp with time zone[],integer[],i
     as          plpgsql immutable
     set         search_path=pg_catalog, pg_temp
 
+routine core.get_own_space()
+    returns     integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.get_period(timestamp with time zone,timestamp with time zone,text)
     arguments   from_at timestamp with time zone, until_at timestamp with time zone, place text
     returns     tstzrange
     as          plpgsql immutable
     set         search_path=pg_catalog, pg_temp
+
+routine core.get_placement_room(integer)
+    arguments   dpu_id integer
+    returns     integer
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
+routine core.get_point(timestamp with time zone,timestamp with time zone)
+    arguments   day timestamp with time zone, at timestamp with time zone
+    returns     smallint
+    as          sql immutable
 
 routine core.get_reach()
     returns     integer
@@ -1432,11 +1533,11 @@ routine core.include_scopes(text[])
 routine core.insert_events(integer[],timestamp with time zone[],integer[],smallint[],bigint[],timestamp with time zone)
     arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], ordinals bigint[], received_at timestamp with time zone
     returns     void
-    as          sql
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
-routine core.insert_late_events(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone,bigint[],bigint[],integer[],bigint[],bigint[],bigint[],bigint[],bigint[],integer[])
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone, late bigint[], known bigint[], known_stored integer[], INOUT ordinals bigint[], INOUT touching bigint[], INOUT turning bigint[], INOUT opening bigint[], INOUT doubles bigint[], INOUT stored integer[]
+routine core.insert_late_events(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone,boolean,integer[],bigint[],bigint[],integer[],bigint[],bigint[],bigint[],bigint[],integer[],integer[],bigint[],integer[])
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone, backfill boolean, refused integer[], late bigint[], known bigint[], known_stored integer[], INOUT ordinals bigint[], INOUT touching bigint[], INOUT turning bigint[], INOUT opening bigint[], INOUT turning_dpus integer[], INOUT new_dpus integer[], INOUT doubles bigint[], INOUT stored integer[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -1457,6 +1558,12 @@ routine core.is_channel_in_reach(integer)
     arguments   under_id integer
     returns     boolean
     as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.is_clock_set_back(timestamp with time zone)
+    arguments   at timestamp with time zone
+    returns     boolean
+    as          sql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.is_clock_suspect(integer[],timestamp with time zone)
@@ -1528,10 +1635,10 @@ routine core.is_report_in_reach(integer)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.is_sent_again(integer,timestamp with time zone,smallint)
-    arguments   dpu_id integer, "time" timestamp with time zone, sequence smallint
+routine core.is_sent_again(integer[],timestamp with time zone[],smallint[],bigint[])
+    arguments   dpus integer[], times timestamp with time zone[], sequences smallint[], ordinals bigint[]
     returns     boolean
-    as          sql stable
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.is_space_in_reach(integer)
@@ -1592,17 +1699,23 @@ routine core.list_above(integer[])
     as          plpgsql stable rows 20
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_added_flows(integer[],smallint[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,timestamp with time zone[])
+    arguments   dpus integer[], signs smallint[], froms timestamp with time zone[], untils timestamp with time zone[], high timestamp with time zone, split timestamp with time zone[]
+    returns     TABLE("time" timestamp with time zone, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_addressees(bigint[],text,text,text,timestamp with time zone)
     arguments   notices bigint[], kind text, event text, beginning text, at timestamp with time zone
     returns     TABLE(notice_id bigint, channel_id integer, subject text, state text, reason text, is_told boolean)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
-routine core.list_agreeing(integer[],timestamp with time zone,timestamp with time zone)
-    arguments   dpus integer[], from_at timestamp with time zone, at timestamp with time zone
+routine core.list_agreeing(integer[],integer[],timestamp with time zone,timestamp with time zone)
+    arguments   dpus integer[], sent integer[], from_at timestamp with time zone, at timestamp with time zone
     returns     SETOF integer
-    as          sql stable
-    set         search_path=pg_catalog, pg_temp
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.list_ahead(timestamp with time zone,timestamp with time zone)
     arguments   from_at timestamp with time zone, at timestamp with time zone
@@ -1670,6 +1783,12 @@ routine core.list_crossings(timestamp with time zone,timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.list_day_points(integer[],timestamp with time zone,timestamp with time zone)
+    arguments   dpus integer[], low timestamp with time zone, high timestamp with time zone
+    returns     TABLE(dpu_id integer, day timestamp with time zone, points smallint[], totals bigint[])
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
 routine core.list_down_at(integer,timestamp with time zone,timestamp with time zone)
     arguments   dpu_id integer, started_at timestamp with time zone, at timestamp with time zone
     returns     TABLE(down_at timestamp with time zone)
@@ -1699,6 +1818,17 @@ routine core.list_event_senders(text[],integer[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_extremes(integer,timestamp with time zone,timestamp with time zone,timestamp with time zone[],timestamp with time zone[],bigint[],boolean[])
+    arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone, resets timestamp with time zone[], cuts timestamp with time zone[], legs bigint[], are_resets boolean[]
+    returns     TABLE(cut integer, low numeric, high numeric, moves_at_once boolean)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_family_reach()
+    returns     integer[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_first_event_differences()
     returns     TABLE("check" text, item text, stored text, recomputed text)
     as          sql stable
@@ -1710,8 +1840,13 @@ routine core.list_flow_changes(integer[],integer[],integer[],timestamp with time
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.list_flows(integer,timestamp with time zone,timestamp with time zone,boolean,timestamp with time zone[],text)
-    arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone, is_exact boolean, resets timestamp with time zone[], place text
+routine core.list_flow_differences()
+    returns     TABLE("check" text, item text, stored text, recomputed text)
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_flows(integer,timestamp with time zone,timestamp with time zone,timestamp with time zone[],text)
+    arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone, resets timestamp with time zone[], place text
     returns     TABLE("time" timestamp with time zone, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
@@ -1721,6 +1856,12 @@ routine core.list_front(integer[],timestamp with time zone)
     returns     TABLE(delivery_id bigint, channel_id integer, subject text, due_at timestamp with time zone, is_capacity boolean)
     as          plpgsql stable rows 20
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off; enable_bitmapscan=off; enable_hashjoin=off; enable_mergejoin=off
+
+routine core.list_gains(integer,timestamp with time zone,timestamp with time zone,timestamp with time zone[])
+    arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone, resets timestamp with time zone[]
+    returns     TABLE(at timestamp with time zone, net bigint, at_start bigint, low bigint, high bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.list_interested(bigint[],text,text,text,timestamp with time zone)
     arguments   notices bigint[], kind text, event text, beginning text, at timestamp with time zone
@@ -1732,6 +1873,12 @@ routine core.list_items(jsonb)
     arguments   items jsonb
     returns     TABLE(item jsonb, number bigint)
     as          sql immutable
+
+routine core.list_known_names(jsonb)
+    arguments   selections jsonb
+    returns     jsonb
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.list_levels(text[])
     arguments   spaces text[]
@@ -1759,7 +1906,13 @@ routine core.list_live_parts(integer[],timestamp with time zone[])
 routine core.list_makers(integer)
     arguments   token_id integer
     returns     TABLE(maker_id integer, steps integer)
-    as          plpgsql stable
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_makers_of(integer[])
+    arguments   tokens integer[]
+    returns     TABLE(token_id integer, maker_id integer, steps integer)
+    as          plpgsql stable rows 20
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_next_deliveries(integer[],bigint[],integer[],bigint[],bigint,integer,timestamp with time zone)
@@ -1812,6 +1965,12 @@ routine core.list_outer_placements(integer[],timestamp with time zone)
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, during tstzrange)
     as          sql stable
 
+routine core.list_part_members(bigint[],integer[])
+    arguments   incidents bigint[], reach integer[]
+    returns     TABLE(incident_id bigint, dpu_id integer, offline_at timestamp with time zone)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
 routine core.list_parts(integer[],timestamp with time zone[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], sinces timestamp with time zone[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
     returns     TABLE(space_id integer, dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
@@ -1841,6 +2000,12 @@ routine core.list_reached_ids(integer[],timestamp with time zone[])
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_reaches(text[])
+    arguments   tokens text[]
+    returns     TABLE(token text, space_id integer)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_refused_dpus(integer[],timestamp with time zone[],timestamp with time zone,timestamp with time zone,integer[])
     arguments   dpus integer[], times timestamp with time zone[], oldest timestamp with time zone, latest timestamp with time zone, unread integer[]
     returns     integer[]
@@ -1856,7 +2021,7 @@ routine core.list_requested_spaces(text[],text,boolean)
 routine core.list_requested_trees(jsonb)
     arguments   selections jsonb
     returns     jsonb
-    as          plpgsql
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.list_risky_routines()
@@ -1881,8 +2046,8 @@ routine core.list_seen_ids(text[],text[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.list_seen_incidents(integer[],bigint)
-    arguments   reach integer[], after bigint DEFAULT NULL::bigint
+routine core.list_seen_incidents(integer[],bigint,boolean)
+    arguments   reach integer[], after bigint DEFAULT NULL::bigint, open boolean DEFAULT NULL::boolean
     returns     SETOF bigint
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
@@ -1902,6 +2067,30 @@ routine core.list_seen_refusals(text,text,text,timestamp with time zone,timestam
     arguments   dpu text, source text, code text, from_at timestamp with time zone, to_at timestamp with time zone, before_at timestamp with time zone, before_id bigint, rerun boolean
     returns     SETOF core.rejected_event
     as          sql stable
+
+routine core.list_seen_sites(bigint[],integer[])
+    arguments   incidents bigint[], reach integer[]
+    returns     TABLE(incident_id bigint, is_seen boolean)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.list_seen_spans(integer[],integer[])
+    arguments   reach integer[], dpus integer[] DEFAULT NULL::integer[]
+    returns     TABLE(dpu_id integer, during tstzrange)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.list_seen_until(integer[],timestamp with time zone[],timestamp with time zone[],integer[])
+    arguments   dpus integer[], from_times timestamp with time zone[], times timestamp with time zone[], reach integer[]
+    returns     timestamp with time zone[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.list_sensor_page(integer[],text,timestamp with time zone,boolean,text,integer)
+    arguments   dpus integer[], state text, at timestamp with time zone, after_offline boolean, after_id text, max_rows integer
+    returns     integer[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.list_shifted_spaces(pg_snapshot,timestamp with time zone,timestamp with time zone)
     arguments   snapshot pg_snapshot, at timestamp with time zone, until_at timestamp with time zone
@@ -1937,7 +2126,7 @@ routine core.list_space_ids(text[])
     arguments   spaces text[]
     returns     integer[]
     as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.list_space_resets(integer,timestamp with time zone,timestamp with time zone)
     arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone
@@ -1950,6 +2139,12 @@ routine core.list_spaces_in_order(jsonb)
     returns     TABLE(item jsonb, number bigint)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.list_special_events(integer[],timestamp with time zone[],bigint[],integer[],timestamp with time zone,boolean)
+    arguments   dpus integer[], times timestamp with time zone[], ordinals bigint[], refused integer[], received_at timestamp with time zone, backfill boolean, OUT late bigint[], OUT touching bigint[], OUT turning bigint[], OUT opening bigint[], OUT turning_dpus integer[], OUT new_dpus integer[]
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
 
 routine core.list_split_quarters(timestamp with time zone,timestamp with time zone)
     arguments   low timestamp with time zone, high timestamp with time zone
@@ -1992,17 +2187,45 @@ routine core.list_time_zones(text[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_total_differences()
+    returns     TABLE("check" text, item text, stored text, recomputed text)
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_trees(integer[])
+    arguments   roots integer[]
+    returns     jsonb
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.list_turned(integer[],timestamp with time zone[],timestamp with time zone[])
+    arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[]
+    returns     TABLE("time" timestamp with time zone, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_turns(text,timestamp with time zone,timestamp with time zone)
     arguments   time_zone text, low timestamp with time zone, high timestamp with time zone
     returns     TABLE(during tstzrange, shift interval)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_unnamed_spaces()
+    returns     SETOF integer
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=on
+
 routine core.list_up_times(integer[],text[],tsmultirange[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], time_zones text[], weeks tsmultirange[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
     returns     TABLE(space_id integer, up tstzmultirange)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.list_void(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
+    arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], totals_until timestamp with time zone
+    returns     TABLE(part bigint, dpu_id integer, from_at timestamp with time zone, until_at timestamp with time zone, net bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.list_weeks(jsonb[])
     arguments   opening_hours jsonb[]
@@ -2020,7 +2243,7 @@ routine core.lock_dpus(integer[],timestamp with time zone[],integer[],timestamp 
     arguments   dpus integer[], times timestamp with time zone[], directions integer[], received_at timestamp with time zone, INOUT ordinals bigint[], refused integer[], backfill boolean, OUT late bigint[], OUT touching bigint[], OUT turning bigint[], OUT opening bigint[], OUT turning_dpus integer[], OUT new_dpus integer[]
     returns     record
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
+    set         search_path=pg_catalog, pg_temp
 
 routine core.lock_due_channels(timestamp with time zone)
     arguments   at timestamp with time zone
@@ -2055,11 +2278,22 @@ routine core.look_ahead(integer,timestamp with time zone,timestamp with time zon
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.mark_late(integer[],timestamp with time zone[],integer[],bigint[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], ordinals bigint[], received_at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.mark_moved(timestamp with time zone,timestamp with time zone)
     arguments   from_at timestamp with time zone, at timestamp with time zone
     returns     void
     as          sql
     set         search_path=pg_catalog, pg_temp
+
+routine core.may_turn(timestamp with time zone,timestamp with time zone,timestamp with time zone,timestamp with time zone,integer)
+    arguments   earlier_seen_at timestamp with time zone, seen_at timestamp with time zone, offline_at timestamp with time zone, armed_at timestamp with time zone, seconds integer
+    returns     boolean
+    as          sql immutable
 
 routine core.measure(tstzmultirange)
     arguments   during tstzmultirange
@@ -2069,6 +2303,12 @@ routine core.measure(tstzmultirange)
 
 routine core.move_live_flows(integer[],timestamp with time zone[],integer[],bigint[])
     arguments   dpus integer[], times timestamp with time zone[], directions integer[], touching bigint[]
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.note_backfilled_seen(integer[],timestamp with time zone[],bigint[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], ordinals bigint[], received_at timestamp with time zone
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -2095,7 +2335,7 @@ routine core.note_dpus_seen(integer[],timestamp with time zone[],timestamp with 
     arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone, refused integer[] DEFAULT '{}'::integer[], backfill boolean DEFAULT false, are_own boolean[] DEFAULT '{}'::boolean[], are_away boolean[] DEFAULT '{}'::boolean[]
     returns     bigint[]
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
+    set         search_path=pg_catalog, pg_temp
 
 routine core.note_first_events(integer[],timestamp with time zone[],timestamp with time zone)
     arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone
@@ -2137,12 +2377,6 @@ routine core.note_seen(integer[],timestamp with time zone,boolean)
     arguments   dpus integer[], received_at timestamp with time zone, is_receipt boolean DEFAULT true
     returns     void
     as          sql
-    set         search_path=pg_catalog, pg_temp
-
-routine core.note_stored_seen(integer[],timestamp with time zone[],integer[],smallint[],bigint[],bigint[],integer[],timestamp with time zone,boolean)
-    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], ordinals bigint[], doubles bigint[], stored integer[], received_at timestamp with time zone, backfill boolean
-    returns     void
-    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.note_suspicion(timestamp with time zone)
@@ -2285,11 +2519,22 @@ routine core.rederive_site(integer[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.redo_totals(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   dpus integer[], days timestamp with time zone[], until_at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
 routine core.refer_to_space(text,text)
     arguments   space text, place text
     returns     integer
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.refill(double precision,timestamp with time zone,timestamp with time zone,integer,integer)
+    arguments   remaining double precision, at timestamp with time zone, now timestamp with time zone, burst integer, per_hour integer
+    returns     double precision
+    as          sql immutable
 
 routine core.refresh_range(timestamp with time zone,timestamp with time zone,timestamp with time zone)
     arguments   IN low timestamp with time zone, IN high timestamp with time zone, IN materialized_until timestamp with time zone
@@ -2325,8 +2570,8 @@ routine core.refuse_depth(text,text)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.refuse_events(timestamp with time zone,text[],text[],text[],timestamp with time zone[],integer[],smallint[],text[],text[],boolean[])
-    arguments   received_at timestamp with time zone, codes text[], details text[], dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], bodies text[], tokens text[], are_within boolean[]
+routine core.refuse_events(timestamp with time zone,text[],text[],text[],timestamp with time zone[],integer[],smallint[],text[],text[],boolean[],bytea[])
+    arguments   received_at timestamp with time zone, codes text[], details text[], dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], bodies text[], tokens text[], are_within boolean[], digests bytea[]
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -2337,16 +2582,22 @@ routine core.refuse_lengths(text,text)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
-routine core.refuse_polls(timestamp with time zone,text[],text[],text[],timestamp with time zone[],boolean[],text[],text)
-    arguments   received_at timestamp with time zone, codes text[], details text[], spaces text[], times timestamp with time zone[], are_active boolean[], bodies text[], token text
+routine core.refuse_polls(timestamp with time zone,text[],text[],text[],timestamp with time zone[],boolean[],text[],text,bytea[])
+    arguments   received_at timestamp with time zone, codes text[], details text[], spaces text[], times timestamp with time zone[], are_active boolean[], bodies text[], token text, digests bytea[]
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
-routine core.refuse_sent(timestamp with time zone,integer[],text[],timestamp with time zone[],integer[],smallint[],bigint[],text[],text[],text[],text[],text[],text[])
-    arguments   now_at timestamp with time zone, ids integer[], dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], refused bigint[], verdicts text[], details text[], refused_bodies text[], refused_details text[], refused_dpus text[], senders text[]
+routine core.refuse_sent(timestamp with time zone,integer[],text[],timestamp with time zone[],integer[],smallint[],bigint[],text[],text[],text[],text[],text[],bytea[],text[])
+    arguments   now_at timestamp with time zone, ids integer[], dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], refused bigint[], verdicts text[], details text[], refused_bodies text[], refused_details text[], refused_dpus text[], refused_digests bytea[], senders text[]
     returns     void
     as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.refuse_surplus(jsonb,text[],bigint,text,text)
+    arguments   objects jsonb, known text[], room bigint, most text, places text
+    returns     void
+    as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
 routine core.refuse_unfound()
@@ -2421,6 +2672,11 @@ routine core.retire_events_until(timestamp with time zone)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.retire_unnamed_spaces()
+    returns     integer
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.round_hours(bigint)
     arguments   microseconds bigint
     returns     numeric
@@ -2437,6 +2693,12 @@ routine core.run_upkeep(integer,jsonb)
     arguments   IN job_id integer DEFAULT NULL::integer, IN config jsonb DEFAULT NULL::jsonb
     as          procedure plpgsql
 
+routine core.settle_rollups(timestamp with time zone,timestamp with time zone)
+    arguments   totals_from timestamp with time zone, until_at timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.share_plan()
     returns     void
     as          plpgsql
@@ -2448,8 +2710,26 @@ routine core.shorten_body(text)
     as          sql immutable
     set         search_path=pg_catalog, pg_temp
 
+routine core.store_at_once(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone, OUT ordinals bigint[], OUT touching bigint[], OUT turning bigint[], OUT opening bigint[], OUT turning_dpus integer[], OUT new_dpus integer[], OUT is_again boolean
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.store_events(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone,boolean,integer[])
     arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone, backfill boolean DEFAULT false, unread integer[] DEFAULT '{}'::integer[], OUT ordinals bigint[], OUT doubles bigint[], OUT stored integer[]
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.store_flows(integer[],timestamp with time zone[],integer[],smallint[],smallint[],timestamp with time zone,boolean)
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], flows smallint[], received_at timestamp with time zone, backfill boolean DEFAULT false, OUT ordinals bigint[], OUT doubles bigint[], OUT stored integer[]
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.store_new(integer[],timestamp with time zone[],integer[],smallint[],timestamp with time zone,boolean,integer[],boolean)
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], received_at timestamp with time zone, backfill boolean, unread integer[], is_again boolean, OUT ordinals bigint[], OUT doubles bigint[], OUT stored integer[], OUT touching bigint[], OUT turning bigint[], OUT opening bigint[], OUT turning_dpus integer[], OUT new_dpus integer[]
     returns     record
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
@@ -2460,6 +2740,18 @@ routine core.store_polls(integer[],timestamp with time zone[],boolean[],timestam
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.sum_added(bigint[],integer[],timestamp with time zone[],timestamp with time zone[])
+    arguments   parts bigint[], dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[]
+    returns     TABLE(part bigint, net bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.sum_behind(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,boolean)
+    arguments   dpus integer[], lows timestamp with time zone[], highs timestamp with time zone[], totals_until timestamp with time zone, is_marked boolean
+    returns     TABLE(part bigint, net bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.sum_cuts(integer,timestamp with time zone,timestamp with time zone,boolean,timestamp with time zone[],timestamp with time zone[],timestamp with time zone[],bigint[],boolean[])
     arguments   space_id integer, from_at timestamp with time zone, to_at timestamp with time zone, is_exact boolean, resets timestamp with time zone[], cuts timestamp with time zone[], nexts timestamp with time zone[], legs bigint[], are_resets boolean[]
     returns     TABLE(cut integer, net numeric, entries numeric, exits numeric, area numeric, low numeric, high numeric, moves_at_once boolean)
@@ -2469,6 +2761,12 @@ routine core.sum_cuts(integer,timestamp with time zone,timestamp with time zone,
 routine core.sum_dpus(integer[])
     arguments   dpus integer[]
     returns     TABLE(dpu_id integer, cumulative_count bigint, latest_time timestamp with time zone)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.sum_edges(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone[],bigint[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,text)
+    arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], lows timestamp with time zone[], highs timestamp with time zone[], void_parts bigint[], void_froms timestamp with time zone[], void_untils timestamp with time zone[], events_from timestamp with time zone, place text
+    returns     TABLE(part bigint, net bigint)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -2484,20 +2782,14 @@ routine core.sum_flow_15m(bigint[],integer[],timestamp with time zone[],timestam
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.sum_flow_1d(bigint[],integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,timestamp with time zone,boolean)
-    arguments   parts bigint[], dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], low timestamp with time zone, high timestamp with time zone, is_marked boolean
-    returns     TABLE(part bigint, net bigint)
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
-
-routine core.sum_flow_30d(bigint[],integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,timestamp with time zone,boolean)
-    arguments   parts bigint[], dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], low timestamp with time zone, high timestamp with time zone, is_marked boolean
-    returns     TABLE(part bigint, net bigint)
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
-
 routine core.sum_kept_events(bigint[],integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,text)
     arguments   parts bigint[], dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], known_at timestamp with time zone, place text
+    returns     TABLE(part bigint, net bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.sum_known(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,timestamp with time zone)
+    arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], known_at timestamp with time zone, events_from timestamp with time zone
     returns     TABLE(part bigint, net bigint)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -2520,11 +2812,34 @@ routine core.sum_spaces(integer[],timestamp with time zone,timestamp with time z
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.sum_totals(integer[],timestamp with time zone[],timestamp with time zone[])
+    arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[]
+    returns     TABLE(part bigint, net bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.sum_uptimes(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
     arguments   spaces integer[], froms timestamp with time zone[], untils timestamp with time zone[], now_at timestamp with time zone
     returns     TABLE(space_id integer, "window" bigint, up bigint, down bigint)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.take_back_seen(integer[],timestamp with time zone[],integer[],smallint[],bigint[],bigint[],integer[],integer[])
+    arguments   dpus integer[], times timestamp with time zone[], directions integer[], sequences smallint[], ordinals bigint[], doubles bigint[], stored integer[], refused integer[]
+    returns     integer[]
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.take_heartbeats(integer[],timestamp with time zone[],timestamp with time zone,integer[],boolean,boolean[],boolean[])
+    arguments   dpus integer[], times timestamp with time zone[], received_at timestamp with time zone, refused integer[], backfill boolean, are_own boolean[], are_away boolean[], OUT news bigint[], OUT turning bigint[], OUT seen integer[], OUT received integer[], OUT unarmed integer[]
+    returns     record
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
+
+routine core.tell_apart(text,bytea)
+    arguments   body text, digest bytea
+    returns     jsonb
+    as          sql immutable
 
 routine core.tell_incidents(text[],bigint[],timestamp with time zone)
     arguments   kinds text[], incidents bigint[], at timestamp with time zone
@@ -2611,7 +2926,7 @@ schema bi
 
 schema core
     job         core.end_long_reads every 00:00:02
-    job         core.run_upkeep every 00:01:00
+    job         core.run_upkeep every 00:01:00 {"compress_seconds": 20}
 
 schema meta
 
@@ -2815,6 +3130,14 @@ table core.dpu_state
     option      fillfactor=40
     constraint  dpu_state_pkey PRIMARY KEY (dpu_id)
 
+table core.dpu_total
+    column      dpu_id integer not null
+    column      day timestamp with time zone not null
+    column      before bigint not null
+    column      points smallint[] not null
+    column      totals bigint[] not null
+    constraint  dpu_total_pkey PRIMARY KEY (dpu_id, day)
+
 table core.dropped_refusal
     column      kind text not null
     column      count bigint not null
@@ -2899,7 +3222,13 @@ table core.late_mark
     column      dpu_id integer not null
     column      bucket timestamp with time zone not null
     column      xid xid8 not null default pg_current_xact_id()
+    column      net bigint
+    column      net_at_start bigint
+    column      towards bigint
+    column      away bigint
+    column      moment numeric
     index       CREATE INDEX late_mark_dpu_id_bucket_idx ON core.late_mark USING btree (dpu_id, bucket)
+    index       CREATE INDEX late_mark_void_idx ON core.late_mark USING btree (dpu_id, bucket) WHERE (net IS NULL)
 
 table core.listening
     column      from_at timestamp with time zone not null
@@ -3058,8 +3387,12 @@ table core.registration
     column      max_unplaced integer not null default 100000
     column      unplaced integer
     column      counted_at timestamp with time zone
+    column      max_unnamed_spaces integer not null default 50000
+    column      unnamed_spaces integer
+    column      spaces_counted_at timestamp with time zone
     constraint  registration_burst_check CHECK ((burst >= 0))
     constraint  registration_is_only_check CHECK (is_only)
+    constraint  registration_max_unnamed_spaces_check CHECK ((max_unnamed_spaces >= 0))
     constraint  registration_max_unplaced_check CHECK ((max_unplaced >= 0))
     constraint  registration_per_hour_check CHECK ((per_hour >= 0))
     constraint  registration_pkey PRIMARY KEY (is_only)
@@ -3181,6 +3514,9 @@ table core.rollup_state
     column      retired_at timestamp with time zone
     column      horizon_at timestamp with time zone not null default '2010-01-01 00:00:00+00'::timestamp with time zone
     column      goal_at timestamp with time zone not null default '-infinity'::timestamp with time zone
+    column      refreshing_from timestamp with time zone not null default '-infinity'::timestamp with time zone
+    column      refreshing_until timestamp with time zone not null default 'infinity'::timestamp with time zone
+    column      totals_until timestamp with time zone not null default '-infinity'::timestamp with time zone
     constraint  rollup_state_check CHECK ((events_from <= materialized_until))
     constraint  rollup_state_is_only_check CHECK (is_only)
     constraint  rollup_state_keep_days_check CHECK ((keep_days >= 8))
@@ -3223,6 +3559,13 @@ table core.space
     index       CREATE INDEX space_offline_after_seconds_idx ON core.space USING btree (offline_after_seconds) WHERE (offline_after_seconds IS NOT NULL)
     index       CREATE INDEX space_parent_id_idx ON core.space USING btree (parent_id)
 
+table core.space_registrar
+    column      token_id integer not null
+    column      remaining double precision not null
+    column      at timestamp with time zone not null
+    constraint  space_registrar_pkey PRIMARY KEY (token_id)
+    constraint  space_registrar_token_id_fkey FOREIGN KEY (token_id) REFERENCES core.token(token_id) ON DELETE CASCADE
+
 table core.token
     column      token_id integer not null generated always as identity
     column      id text not null
@@ -3249,6 +3592,14 @@ table core.token
     constraint  token_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id)
     index       CREATE INDEX token_created_by_id_idx ON core.token USING btree (created_by_id)
     index       CREATE INDEX token_space_id_idx ON core.token USING btree (space_id)
+
+table core.turned_event
+    column      dpu_id integer not null
+    column      "time" timestamp with time zone not null
+    column      sequence smallint not null
+    column      people bigint not null
+    constraint  turned_event_people_check CHECK ((people > 0))
+    constraint  turned_event_pkey PRIMARY KEY (dpu_id, "time", sequence)
 
 table meta.migration
     column      number integer not null
@@ -3403,6 +3754,15 @@ view bi.uptime_reports
     column      downtime_last_week_hours numeric
     grant       select to headcount_bi
 
+view core.added_flow
+    column      dpu_id integer
+    column      bucket timestamp with time zone
+    column      net bigint
+    column      net_at_start bigint
+    column      towards bigint
+    column      away bigint
+    column      moment numeric
+
 view core.outer_placement
     column      space text
     column      dpu_id integer
@@ -3417,5 +3777,9 @@ view core.space_flow_15m
     column      exits bigint
 
 view core.split_quarter
+    column      dpu_id integer
+    column      bucket timestamp with time zone
+
+view core.void_mark
     column      dpu_id integer
     column      bucket timestamp with time zone

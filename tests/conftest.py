@@ -1,7 +1,7 @@
 """Fixtures of the whole suite: a migrated database, emptied for each test, and the app on it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 
 import asyncpg
 import httpx
@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from headcount.app import create_app
 from headcount.http.asgi import App
+from headcount.live import apart
 from headcount.settings import Settings
 from tests.http.streams import client_of
 from tests.lanes import Lane, choose_lane
@@ -40,10 +41,17 @@ def _skip_what_needs_concurrency(request: pytest.FixtureRequest) -> None:
         pytest.skip("needs sessions that run at the same time: set TEST_DATABASE_URL to a real TimescaleDB")
 
 
+@pytest.fixture(autouse=True)
+def _no_count_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the live stream, however busy this machine is."""
+    monkeypatch.setattr(apart, "GROUP_SECONDS", 60.0)
+    monkeypatch.setattr(apart, "LONG_SECONDS", 60.0)
+
+
 @pytest.fixture(scope="session")
 def database_url(lane: Lane) -> Iterator[str]:
     """A freshly migrated database that all tests share."""
-    with lane.database(migrated=True) as url:
+    with lane.database(migrated=True, is_long_lived=True) as url:
         yield url
 
 
@@ -68,10 +76,19 @@ do $$
 declare
   r record;
 begin
-  execute (
-    select 'lock table ' || string_agg(format('%I.%I', schemaname, tablename), ', ') || ' in access exclusive mode'
-    from pg_tables where schemaname = 'core' and tablename <> 'rollup_state'
-  );
+  loop
+    begin
+      -- who waits for one while it holds others, and a service that is still at it, would wait for each other
+      execute (
+        select 'lock table ' || string_agg(format('%I.%I', schemaname, tablename), ', ')
+          || ' in access exclusive mode nowait'
+        from pg_tables where schemaname = 'core' and tablename <> 'rollup_state'
+      );
+      exit;
+    exception when lock_not_available then
+      perform pg_sleep(0.01);
+    end;
+  end loop;
   set local session_replication_role = replica;  -- no triggers and no foreign keys
   for r in
     select c.oid::regclass as name, pg_relation_size(c.oid) as bytes,
@@ -92,11 +109,12 @@ begin
     join _timescaledb_catalog.hypertable h on h.id = a.mat_hypertable_id
     join pg_inherits i on i.inhparent = format('%I.%I', h.schema_name, h.table_name)::regclass
   ) then
-    truncate core.dpu_flow_15m_v1, core.dpu_flow_1d_v1, core.dpu_flow_30d_v1;
+    truncate core.dpu_flow_15m_v1;
   end if;
   update core.rollup_state
   set materialized_until = '2000-01-01 00:00:00+00', keep_days = null, events_from = '-infinity', retired_at = null,
-    horizon_at = '2010-01-01 00:00:00+00', goal_at = '-infinity';
+    horizon_at = '2010-01-01 00:00:00+00', goal_at = '-infinity', refreshing_from = '-infinity',
+    refreshing_until = '-infinity', totals_until = '-infinity';
 end
 $$
 """
@@ -119,11 +137,37 @@ def emptied_before() -> list[str]:
     return []
 
 
+class Scene:
+    """What a fixture put into empty tables: it stays for the next test that asks for it, as long as nothing is written.
+
+    `name`: of the fixture.
+    """
+
+    def __init__(self, owner: asyncpg.Connection) -> None:
+        self.owner = owner
+        self.name = ""
+        self.built_before = ""  # NEXT_WRITER, when it was built
+
+    async def is_there(self, names: Collection[str]) -> bool:
+        """Whether one of these was built, and nothing was written since."""
+        return self.name in names and self.built_before == await self.owner.fetchval(NEXT_WRITER)
+
+    async def note(self, name: str) -> None:
+        self.name, self.built_before = name, await self.owner.fetchval(NEXT_WRITER)
+
+
+@pytest.fixture(scope="session")
+def scene(_owner: asyncpg.Connection) -> Scene:
+    return Scene(_owner)
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def connection(
-    _owner: asyncpg.Connection, emptied_before: list[str], request: pytest.FixtureRequest
+    _owner: asyncpg.Connection, emptied_before: list[str], scene: Scene, request: pytest.FixtureRequest
 ) -> asyncpg.Connection:
-    """A connection as the owner of everything; all tables are empty."""
+    """A connection as the owner of everything; all tables are empty, or hold a scene that the test asks for."""
+    if await scene.is_there(request.fixturenames):
+        return _owner
     is_measured = request.node.get_closest_marker("measured")
     if is_measured or emptied_before != [await _owner.fetchval(NEXT_WRITER)]:
         await _owner.execute(EMPTY.replace("262144", "0") if is_measured else EMPTY)

@@ -30,7 +30,7 @@ class Lane(Protocol):
     is_embedded: bool
 
     @contextmanager
-    def database(self, *, migrated: bool) -> Iterator[str]:
+    def database(self, *, migrated: bool, is_long_lived: bool = False) -> Iterator[str]:
         """The URL of a new database, dropped at the end."""
         ...
 
@@ -42,7 +42,7 @@ class ServerLane:
         self.url = url
 
     @contextmanager
-    def database(self, *, migrated: bool) -> Iterator[str]:
+    def database(self, *, migrated: bool, is_long_lived: bool = False) -> Iterator[str]:
         name = f"headcount_test_{secrets.token_hex(4)}"
         url = urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -63,10 +63,11 @@ class EmbeddedLane:
     is_embedded = True
 
     @contextmanager
-    def database(self, *, migrated: bool) -> Iterator[str]:
+    def database(self, *, migrated: bool, is_long_lived: bool = False) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="headcount-") as folder:
             copy_template(self._template(migrated), Path(folder) / "database")
-            with EmbeddedDatabase(Path(folder) / "database", durable=False) as embedded:
+            directory = Path(folder) / "database"
+            with EmbeddedDatabase(directory, durable=False, optimized=is_long_lived) as embedded:
                 yield embedded.url
 
     def _template(self, migrated: bool) -> Path:

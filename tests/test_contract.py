@@ -42,7 +42,7 @@ PYTHON_TYPES = {
     "smallint[]": {"Sequence[int]"},
     "bigint[]": {"Sequence[int] | None"},
     "bytea": {"bytes"},
-    "bytea[]": {"Sequence[bytes]"},
+    "bytea[]": {"Sequence[bytes]", "Sequence[bytes | None]"},
     "boolean": {"bool", "bool | None"},
     # str: JSON that the service has made or been given
     "jsonb": {

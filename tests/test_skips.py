@@ -34,14 +34,15 @@ def test_passes():
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_some.py").write_text(TESTS)
     (folder / "conftest.py").write_text("from tests.skips import pytest_sessionfinish, pytest_terminal_summary\n")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *arguments, "test_some.py"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "xdist.plugin", "-q", *arguments]
     clean = {
         name: value for name, value in environment().items() if name not in ("CI", "TEST_REQUIRED", "PYTEST_ADDOPTS")
     }
     return subprocess.run(
-        command,
+        [*command, "test_some.py"],
         cwd=folder,
-        env={**clean, "PYTHONPATH": str(ROOT), **variables},
+        # loading what is not needed would take most of the time
+        env={**clean, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **variables},
         capture_output=True,
         text=True,
         timeout=120,

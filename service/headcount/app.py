@@ -83,13 +83,13 @@ def create_app(settings: Settings, handlers: Sequence[ControllerRouterHandler] |
     replica = Replica(database, settings.read_url, metrics) if settings.read_url else None
     reports = Reports(database, settings)
     metrics.watch("queue_events", "Events that wait for their commit.", lambda: writer.intake.items)
-    metrics.watch("queue_bytes", "Memory that they take, estimated.", lambda: writer.intake.bytes)
+    metrics.watch("queue_bytes", "Memory of the events that wait, estimated.", lambda: writer.intake.bytes)
     metrics.watch("queue_heartbeats", "Heartbeats that wait for their commit.", lambda: heartbeats.intake.items)
     metrics.watch("body_bytes", "Bytes of bodies that are being received.", lambda: bodies.held)
     metrics.watch("listeners", "Open streams of GET /v1/live.", lambda: live.listening)
     metrics.watch("sending", "Deliveries that are being sent.", lambda: len(notices.running))
     metrics.watch("pool_connections", "Open connections to the database.", database.get_size)
-    metrics.watch("pool_idle_connections", "Those of them that nobody uses.", database.get_idle_size)
+    metrics.watch("pool_idle_connections", "Open connections that nobody uses.", database.get_idle_size)
     metrics.watch("pool_waiting", "Calls that wait for a connection.", database.get_waiting)
     if replica:
         metrics.watch("replica_lag_seconds", "Everything committed so long ago is on the replica.", replica.get_lag)

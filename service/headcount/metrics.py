@@ -11,6 +11,7 @@ from litestar.types import Scope
 from nats.js.api import ConsumerInfo
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from headcount.wire.messages.base import REFUSALS
 from headcount.wire.messages.events import EventsRecordedOut, RefusalState
 from headcount.wire.messages.notices import DeliveryState
 from headcount.wire.messages.sensors import HeartbeatRow
@@ -69,6 +70,8 @@ class Metrics:
         self.accepted = Counter("headcount_events_accepted", "Events stored.", registry=self.registry)
         self.duplicates = Counter("headcount_events_duplicate", "Events stored already.", registry=self.registry)
         self.rejected = Counter("headcount_events_rejected", "Events refused.", ("code",), registry=self.registry)
+        for code in REFUSALS:
+            self.rejected.labels(code)  # there from the start: increase() sees no first one of a series that is new
         self.heartbeats = Counter(
             "headcount_heartbeats", "Heartbeats by outcome.", ("outcome",), registry=self.registry
         )
@@ -91,7 +94,7 @@ class Metrics:
         self.pending = Gauge("headcount_deliveries_pending", "Deliveries that wait.", registry=self.registry)
         self.oldest = Gauge(
             "headcount_deliveries_oldest_seconds",
-            "For how long the oldest of those that wait has; 0 without any.",
+            "For how long the oldest delivery that waits has waited; 0 if none waits.",
             registry=self.registry,
         )
         self.dropped = Gauge(
@@ -217,7 +220,7 @@ class StreamMetrics:
         )
         self.redelivered = Gauge(
             "headcount_stream_redelivered_messages",
-            "Those of them that were delivered more than once.",
+            "Unacknowledged messages that were delivered more than once.",
             label,
             registry=registry,
         )

@@ -59,7 +59,7 @@ def says(meaning: str, unit: str = "", *, secret: bool = False) -> Meta:
 
 
 AtLeastOne = Annotated[int, Meta(ge=1)]
-Dpus = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+AtLeastZero = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,17 +142,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool, says("Whether an event of an unknown DPU registers the DPU. Otherwise the event is rejected.")
     ] = True
     register_burst: Annotated[
-        Dpus,
+        AtLeastZero,
         says(
-            "DPUs that one token may register at once by what it sends. This and the next two are written to the "
-            "database: the process that started last decides for all.",
-            "DPUs",
+            "DPUs that one token may register at once by what it sends, and spaces that its polls may make at once. "
+            "This and the next three are written to the database: the process that started last decides for all.",
+            "DPUs, spaces",
         ),
     ] = 20_000
     register_per_hour: Annotated[
-        Dpus, says("DPUs that one token may register an hour, once the burst is used up.", "DPUs per hour")
+        AtLeastZero,
+        says(
+            "DPUs that one token may register an hour, once the burst is used up, and spaces that its polls may make.",
+            "DPUs, spaces per hour",
+        ),
     ] = 1_000
-    max_unplaced_dpus: Annotated[Dpus, says("DPUs that may exist that nobody has placed or named.", "DPUs")] = 100_000
+    max_unplaced_dpus: Annotated[AtLeastZero, says("DPUs that may exist that nobody has placed or named.", "DPUs")] = (
+        100_000
+    )
+    max_unnamed_spaces: Annotated[
+        AtLeastZero,
+        says("Spaces that polls may make while nobody has named, placed or set up those that they made.", "spaces"),
+    ] = 50_000
     jobs: Annotated[
         bool, says("Whether this process also does the periodic work: it notices sensors that fall silent.")
     ] = True

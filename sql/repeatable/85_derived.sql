@@ -58,3 +58,20 @@ begin
   end if;
 end
 $$;
+
+-- Until 0.2.0 sums came from days and 30 days too.
+do $$
+declare
+  v_rollup text;
+begin
+  for v_rollup in
+    select format('%I.%I', a.view_schema, a.view_name)
+    from timescaledb_information.continuous_aggregates a
+    where a.view_schema = 'core' and a.view_name in ('dpu_flow_1d_v1', 'dpu_flow_30d_v1')
+    -- the one of 30 days stands on the other
+    order by a.view_name desc
+  loop
+    execute format('drop materialized view %s', v_rollup);
+  end loop;
+end
+$$;

@@ -1,8 +1,9 @@
 -- What everybody may do in a database, and a login of BI must not. PostgreSQL lets everybody lock numbers, make
--- temporary tables and large objects, write to the log. TimescaleDB lets everybody call its own functions, and some
--- drop a chunk without asking whose it is. It is taken from PUBLIC, for this database alone. Runs with every migration,
--- changed or not: a new version of TimescaleDB brings functions that everybody may call. docs/how-to/bi-tools.md says
--- how an administrator does it where the role that migrates may not, and what cannot be forbidden.
+-- temporary tables and large objects, write to the log, export snapshots. TimescaleDB lets everybody call its own
+-- functions, and some drop a chunk without asking whose it is. It is taken from PUBLIC, for this database alone. Runs
+-- with every migration, changed or not: a new version of TimescaleDB brings functions that everybody may call.
+-- docs/how-to/bi-tools.md says how an administrator does it where the role that migrates may not, and what cannot be
+-- forbidden.
 do $$
 declare
   v_function record;
@@ -28,6 +29,25 @@ begin
       null;  -- bi.events never compares two with constants
     end;
   end if;
+  -- These read what anybody writes, before any right is looked at, and the first byte can lead to a function that is
+  -- not there: the whole server ends (2.28.3). Only a restore of a plain dump needs them, which goes into a new
+  -- database. The columns of compressed chunks are never given as text.
+  for v_function in
+    select p.oid::regproc as name, format_type(p.proargtypes[0], null) as argument,
+      format_type(p.prorettype, null) as result, w.refusing
+    from (values ('compressed_data_in', 'pg_node_tree_in'), ('compressed_data_recv', 'pg_node_tree_recv'))
+      as w (name, refusing)
+    join pg_catalog.pg_proc p on p.proname = w.name and p.prosrc <> w.refusing
+    where p.pronamespace = (select n.oid from pg_catalog.pg_namespace n where n.nspname = '_timescaledb_functions')
+  loop
+    begin
+      execute format(
+        'create or replace function %s(%s) returns %s language internal immutable strict parallel safe as %L',
+        v_function.name, v_function.argument, v_function.result, v_function.refusing);
+    exception when insufficient_privilege then
+      null;  -- told below
+    end;
+  end loop;
   for v_function in
     select p.oid::regprocedure as name, p.proname ~ '^pg_(try_)?advisory' as is_lock
     from pg_catalog.pg_proc p
@@ -59,7 +79,8 @@ begin
     select n.what
     from (values
       ('hold advisory locks', '^pg_advisory_lock$'), ('make large objects', '^lo_from_bytea$'),
-      ('write to the WAL', '^pg_logical_emit_message$'), ('drop chunks', '^(drop|freeze|split|detach)_chunk$')
+      ('write to the WAL', '^pg_logical_emit_message$'), ('write files of snapshots', '^pg_export_snapshot$'),
+      ('drop chunks', '^(drop|freeze|split|detach)_chunk$')
     ) as n (what, pattern)
     where exists (
       select from pg_catalog.pg_proc p
@@ -69,6 +90,10 @@ begin
     select 'queue for locks of the catalog by DDL'
     where not exists (
       select from pg_catalog.pg_event_trigger t where t.evtname = 'headcount_refuse_ddl' and t.evtenabled in ('O', 'A'))
+    union all
+    select 'end the server by reading made-up compressed data'
+    where exists (select from pg_catalog.pg_proc p where p.proname = 'compressed_data_in'
+      and p.prosrc <> 'pg_node_tree_in')
     union all
     select 'open any number of connections' from pg_catalog.pg_roles r where r.rolname = 'headcount_bi'
       and r.rolconnlimit < 0

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest_asyncio
 
+from tests.conftest import Scene
 from tests.factories import LONG_AGO, apply_site, record
 
 # A login of its own would outlive the test on a shared server: the owner's sessions act as headcount_bi instead.
@@ -13,8 +14,10 @@ FLOORS = ("ground", "upper")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def tower(connection: asyncpg.Connection, database_url: str) -> str:
+async def tower(connection: asyncpg.Connection, database_url: str, scene: Scene) -> str:
     """The URL of a database with the tower in it."""
+    if await scene.is_there(("tower", "fleet")):
+        return database_url
     await apply_site(
         connection,
         spaces=[
@@ -50,4 +53,5 @@ async def tower(connection: asyncpg.Connection, database_url: str) -> str:
     unset = [("terrace", datetime(2000, 1, 1, 0, minute, tzinfo=UTC), 1) for minute in (1, 2)]
     await record(connection, unset, backfill=True)
     await connection.execute("analyze")
+    await scene.note("tower")
     return database_url

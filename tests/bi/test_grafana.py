@@ -15,6 +15,7 @@ import pytest_asyncio
 import yaml
 
 from tests.bi.conftest import OPTIONS
+from tests.conftest import Scene
 from tests.factories import heard, listen, record, tick
 
 FOLDER = Path(__file__).parents[2] / "deploy/grafana"
@@ -28,14 +29,17 @@ SECONDS = 10
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def fleet(tower: str, connection: asyncpg.Connection) -> str:
+async def fleet(tower: str, connection: asyncpg.Connection, scene: Scene) -> str:
     """The tower, with people in it just now, a sensor that nobody has placed, and two that fell silent."""
+    if await scene.is_there(("fleet",)):
+        return tower
     now = datetime.now(UTC)
     await listen(connection, now - timedelta(hours=2), now)
     await heard(connection, *((dpu, now - timedelta(hours=1)) for dpu in ("stairs", "terrace")))
     await tick(connection, now)
     await tick(connection, now + timedelta(seconds=3))
     await record(connection, [(dpu, now - timedelta(seconds=n), 1) for n in range(4) for dpu in ("entrance", "new")])
+    await scene.note("fleet")
     return tower
 
 

@@ -2,14 +2,16 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import psycopg
 import pytest
 
 from headcount.demo.traffic import demo_site
 from tests.bi.conftest import OPTIONS
+from tests.factories import LONG_AGO, apply_site, record
 
 DOCUMENT = Path(__file__).parents[2] / "docs/how-to/bi-questions.md"
 BOARD = json.loads((DOCUMENT.parents[2] / "deploy/grafana/dashboards/occupancy.json").read_text())
@@ -92,7 +94,20 @@ def test_people_stay_about_as_long_as_they_did(tower: str) -> None:
 def test_a_doorway_out_of_which_people_only_go_drifts_most(tower: str) -> None:
     drift = {row["doorway"]: float(str(row["percent"])) for row in ask(tower, "Which doorways drift?")}
     assert drift["terrace"] == -100
-    assert abs(drift["stairs"]) < 20  # the week does not begin at night
+    assert drift["stairs"] == 0  # of whole days
+
+
+async def test_a_doorway_with_sensors_on_both_sides_does_not_drift_by_that(
+    connection: asyncpg.Connection, tower: str
+) -> None:
+    """Three people go up below the one and down below the other: both see them walk away."""
+    placement = {"dpu": "below", "doorway": "stairs", "mounted_in": "ground", "from": LONG_AGO.isoformat()}
+    await apply_site(connection, dpus=[{"id": "below"}], placements=[placement])
+    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    times = [noon + n * timedelta(minutes=7, seconds=1) for n in range(3)]
+    await record(connection, [(dpu, time, -1) for time in times for dpu in ("below", "stairs")], backfill=True)
+    (stairs,) = [row for row in ask(tower, "Which doorways drift?") if row["doorway"] == "stairs"]
+    assert stairs["surplus"] == 0
 
 
 def test_a_floor_that_people_left_before_anybody_came_has_missed_people(tower: str) -> None:

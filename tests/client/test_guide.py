@@ -48,7 +48,7 @@ async def test_its_examples_print_what_it_says(
         watching = await begin(live, port, tmp_path)
         assert watching.stdout is not None
         async with asyncio.timeout(60):
-            assert await watching.stdout.readline() == b"cafe 2\n"
+            assert await watching.stdout.readline() == b"studio 2\n"
         watching.kill()
         await watching.wait()
         await asyncio.to_thread(process.end)

@@ -47,8 +47,10 @@ async def stored(connection: asyncpg.Connection) -> int:
 
 
 def report(path: str = "events.rejected.csv") -> list[dict[str, str]]:
+    """The reasons of each line, and the line itself."""
     with Path(path).open(errors="surrogateescape", newline="") as file:
-        return list(csv.DictReader(file))
+        header, *rows = csv.reader(file)
+    return [{**dict(zip(header[:3], row, strict=False)), "line": ",".join(row[3:])} for row in rows]
 
 
 def reports(folder: Path) -> list[Path]:
@@ -201,6 +203,61 @@ async def test_it_stores_what_is_before_the_damage_of_a_gzip_file(
     result = await headcount("import", write(folder, whole), url=database_url)
     assert result.exit_code == 0
     assert await stored(connection) == 2000
+
+
+@pytest.mark.parametrize("without_reasons", [False, True], ids=["as it is", "without the first three columns"])
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        ("timestamp,direction,dpu_id\n2026-01-28 10:09,1,door\n2026-01-28 10:10,2,door\n", ()),
+        ("\ufeffZeit;Richtung;Sensor\r\n2026-01-28 10:09;1;door\r\n2026-01-28 10:10;2;door\r\n", (
+            "--map", "timestamp=Zeit", "--map", "direction=Richtung", "--map", "dpu_id=Sensor")),
+        ('dpu_id\ttimestamp\tdirection\n"door"\t2026-01-28 10:09\t1\ndoor\t2026-01-28 10:10\t2\n', ()),
+        ("store_id,status,timestamp_utc\n1,up,2026-01-28 10:09\n1,up,2026-01-28 10:10\n", ()),
+    ],
+    ids=["commas", "semicolons, names of others", "tabs, quotes", "polls"],
+)  # fmt: skip
+async def test_its_rejected_lines_can_be_corrected_and_imported(
+    connection: asyncpg.Connection,
+    database_url: str,
+    folder: Path,
+    content: str,
+    options: tuple[str, ...],
+    without_reasons: bool,
+) -> None:
+    result = await headcount("import", *options, write(folder, content), url=database_url)
+    assert "accepted 0, duplicates 0, rejected 2" in result.stdout, result.output
+    rejected = folder / "events.rejected.csv"
+    text = rejected.read_text().replace("10:09", "10:09:00Z").replace("10:10", "10:10:00Z").replace(",up,", ",active,")
+    if without_reasons:
+        delimiter = text[len("line_number")]
+        rows = csv.reader(text.splitlines(), delimiter=delimiter)
+        text = "".join(delimiter.join(row[3:]) + "\n" for row in rows)
+    rejected.write_text(text)
+    result = await headcount("import", *options, rejected, url=database_url)
+    assert "accepted 2, duplicates 0, rejected 0" in result.stdout, result.output
+    assert rejected.exists()
+
+
+async def test_lines_that_are_rejected_again_are_in_a_file_of_their_own(
+    connection: asyncpg.Connection, database_url: str, folder: Path
+) -> None:
+    path = write(folder, HEADER + 'x\n2026-03-01T10:00:00Z,1,"door\n')
+    await headcount("import", path, url=database_url)
+    again = await headcount("import", path, folder / "events.rejected.csv", url=database_url)
+    assert "all 2 files: accepted 0, duplicates 0, rejected 4" in again.stdout, again.output
+    first = report("events.2.rejected.csv")
+    assert [row["line"] for row in first] == ["x", '2026-03-01T10:00:00Z,1,"door']
+    assert [row["line_number"] for row in first] == ["2", "3"]
+    assert len(report("events.rejected.rejected.csv")) == 2
+
+
+async def test_the_rejected_lines_of_a_file_with_other_columns_are_replaced(
+    connection: asyncpg.Connection, database_url: str, folder: Path
+) -> None:
+    await headcount("import", write(folder, HEADER + "x\n"), url=database_url)
+    await headcount("import", write(folder, "dpu_id,timestamp,direction\ny\n"), url=database_url)
+    assert [row["line"] for row in report()] == ["y"]
 
 
 async def test_the_rejected_lines_of_an_earlier_import_are_replaced(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from headcount.demo import traffic
@@ -108,6 +109,26 @@ def test_a_second_start_keeps_the_data_and_goes_on(folder: Path, port: int, star
     assert nothing_is_left(folder, port)
 
 
+def test_after_the_tutorials_it_warns_of_nothing_and_still_shows_the_demo(
+    folder: Path, port: int, started: Process
+) -> None:
+    """They make spaces of their own and let BI tools log in."""
+    (url,) = re.findall(r"psql '(.*)'", started.said)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("alter role headcount_bi login")
+    made = httpx.put(f"http://127.0.0.1:{port}/v1/spaces/a-shop", json={}, timeout=PATIENCE)
+    assert made.status_code == 201, made.text
+    assert started.end() == 0
+    database_port = free_port()
+    with running(folder, "run", "--database-port", database_port, PORT=str(port)) as again:
+        again.wait_for(READY)
+        with psycopg.connect(host="127.0.0.1", port=database_port, user="headcount_bi", dbname="headcount") as bi:
+            assert bi.execute("select true from bi.spaces where space = 'a-shop'").fetchone() == (True,)
+        assert "template1" not in again.said
+        assert "/v1/spaces/campus/count" in again.said
+        assert again.end() == 0
+
+
 def test_a_kill_leaves_no_database_behind_and_the_next_start_works(folder: Path, port: int, started: Process) -> None:
     started.kill()
     deadline = time.monotonic() + 30
@@ -138,6 +159,19 @@ def test_with_a_database_url_nothing_embedded_starts_and_without_demo_it_stays_e
         assert process.end(signal.SIGINT) == 0
     assert not (tmp_path / ".data").exists()
     assert "embedded" not in process.said
+
+
+def test_it_gives_a_port_to_no_database_but_its_own(own_database_url: str, tmp_path: Path) -> None:
+    with running(tmp_path, "run", "--database-port", "5433", DATABASE_URL=own_database_url) as process:
+        assert process.process.wait(PATIENCE) == 2
+    assert "DATABASE_URL names another one" in process.said
+
+
+@pytest.mark.parametrize("wrong", ["abc", "80.5", "-1", "0", "65536"])
+def test_it_says_what_a_port_must_be(tmp_path: Path, wrong: str) -> None:
+    with running(tmp_path, "run", PORT=wrong) as process:
+        assert process.process.wait(PATIENCE) == 1
+    assert process.said == f"Error: PORT is {wrong!r}; it must be a whole number from 1 to 65535.\n"
 
 
 def test_it_says_so_when_the_directory_cannot_be_used(tmp_path: Path, port: int) -> None:

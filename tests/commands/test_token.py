@@ -47,6 +47,15 @@ async def test_it_revokes(connection: asyncpg.Connection, database_url: str) -> 
     unknown = await headcount("token", "revoke", "tok_unknown", url=database_url)
     assert unknown.exit_code == 1
     assert "There is no token" in unknown.stderr
+    assert "Look at `headcount token list`" in unknown.stderr
+
+
+async def test_it_says_with_which_command_a_missing_space_is_made(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    refused = await headcount("token", "create", "--scope", "read", "--space", "nowhere", url=database_url)
+    assert refused.exit_code == 1
+    assert "Create it first with `headcount apply`." in refused.stderr
 
 
 async def test_it_revokes_what_was_made_with_a_token_unless_told_not_to(

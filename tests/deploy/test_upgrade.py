@@ -313,7 +313,8 @@ async def test_every_call_of_the_last_release_finds_its_function(
     code = unpack(LAST, tmp_path)
     old, new = signatures(code / "docs/sql-api.md"), signatures(DOCUMENT)
     calls = calls_of(code)
-    assert set(calls) == set(old)
+    # what it kept for the release before itself it does not call
+    assert set(calls) == set(old) - {path.stem for path in code.glob("sql/repeatable/20_api/deprecated/*.sql")}
     for name, (statement, takes_as_they_come) in calls.items():
         await connection.prepare(statement)
         was, now = old[name], new[name]

@@ -4,6 +4,7 @@ Nothing here needs a database. docs/sql-api.md, which does, is made by headcount
 """
 
 import asyncio
+import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
@@ -147,6 +148,8 @@ def _content(content: Json) -> str:
     kinds = {_type(media["schema"]) if "schema" in media else "text": None for media in content.values()}
     formats = [name for name in content if name not in ("application/json", "application/msgpack")]
     words = " or ".join(kinds)
+    if words == "text" and formats == list(content):
+        return f"text, as {', '.join(f'`{name}`' for name in formats)}"
     return f"{words}; also as {', '.join(f'`{name}`' for name in formats)}" if formats and words else words
 
 
@@ -229,9 +232,11 @@ def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[str,
 
 def _help(text: str) -> list[str]:
     """Click keeps the lines of a paragraph that begins with \\b."""
-    paragraphs = re.split(r"\n\s*\n", textwrap.dedent(text).strip())
+    paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(text))
     return [
-        f"```text\n{paragraph[1:].strip(chr(10))}\n```" if paragraph.startswith("\b") else wrapped(paragraph)
+        f"```text\n{textwrap.dedent(paragraph[1:].strip(chr(10)))}\n```"
+        if paragraph.startswith("\b")
+        else wrapped(paragraph)
         for paragraph in paragraphs
     ]
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -19,6 +20,8 @@ PAGES = sorted(
     )
     if path.is_file()
 )
+# Variables of compose.yaml and deploy/.
+VARIABLE = re.compile(r"\b(?:BACKUP|BI|DB|GRAFANA|MQTT|NATS|SERVICE)_[A-Z_]+\b")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:benchmarks|deploy|docs|service|sql|tests)/[\w./-]+)`")
 FENCE = re.compile(r"^ *(```|~~~).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
@@ -56,8 +59,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_page_is_there(site: Path) -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         name = page.relative_to(ROOT / "docs").with_suffix("")
-        folder = name.parent if name.name == "index" else name
-        assert (site / folder / "index.html").exists(), folder
+        assert (site / name.with_suffix(".html")).exists(), name
+
+
+def test_its_links_lead_to_files_so_that_it_can_be_opened_from_the_disk(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        if page.name == "404.html":  # a server's, with addresses of a server
+            continue
+        for link in re.findall(r"<a [^>]*?href=\"?([^\"\s>]+)", page.read_text()):
+            path = re.split("[?#]", link)[0]
+            if path and not re.match(r"[a-z]+:", path):
+                assert (page.parent / unquote(path)).is_file(), f"{page}: {link}"
 
 
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
@@ -95,3 +107,10 @@ def test_its_links_lead_somewhere_in_the_repository(page: Path) -> None:
 def test_the_files_that_it_names_are_there(page: Path) -> None:
     for path in FILE.findall(page.read_text()):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=named)
+def test_the_variables_that_it_names_are_there(page: Path) -> None:
+    deployed = [ROOT / "compose.yaml", *(path for path in (ROOT / "deploy").rglob("*") if path.is_file())]
+    known = set(VARIABLE.findall("\n".join(path.read_text() for path in deployed)))
+    assert set(VARIABLE.findall(page.read_text())) <= known

@@ -66,7 +66,8 @@ MakeDatabase = Callable[..., EmbeddedDatabase]
 
 @pytest.fixture
 def make_database(template: Path, tmp_path: Path) -> Iterator[MakeDatabase]:
-    """Makes databases of the test's own, not started; they are stopped when the test is over."""
+    """Makes databases of the test's own, not started; they are stopped when the test is over. None runs for so
+    long that compiling it well would pay."""
     with ExitStack() as stack:
         count = 0
 
@@ -75,7 +76,7 @@ def make_database(template: Path, tmp_path: Path) -> Iterator[MakeDatabase]:
             count += 1
             directory = tmp_path / f"database{count}"
             copy_template(template, directory)
-            database = EmbeddedDatabase(directory, **options)
+            database = EmbeddedDatabase(directory, **{"optimized": False, **options})
             stack.callback(database.stop)
             return database
 

@@ -110,6 +110,25 @@ async def test_it_reads_local_times_columns_of_other_names_and_words(
     ]
 
 
+async def test_utc_at_the_end_is_the_zone_of_a_time_however_that_is_written(
+    connection: asyncpg.Connection, database_url: str, folder: Path
+) -> None:
+    times = [
+        "2025-10-26 02:30 UTC",
+        "2025/10/26 02:31UTC",
+        "26.10.2025 02:32 UTC",
+        "26.10.2025, 02:33:00,5 GMT",
+        "2025-10-26T02:34:00 UTC",
+        "2025-10-26T02:35:00.25UTC",
+    ]
+    lines = [f'"{time}";1;s1\n' for time in times]
+    (folder / "file.csv").write_text("timestamp;direction;dpu_id\n" + "".join(lines))
+    result = await headcount("import", "file.csv", "--zone", "Europe/Berlin", url=database_url)
+    assert "accepted 6, duplicates 0, rejected 0" in result.stdout, result.output
+    begin = datetime(2025, 10, 26, 2, 30, tzinfo=UTC)
+    assert [(time - begin).total_seconds() for _, time, _ in await kept(connection)] == [0, 60, 120, 180.5, 240, 300.25]
+
+
 async def test_it_rejects_local_times_that_were_twice_or_never(
     connection: asyncpg.Connection, database_url: str, folder: Path
 ) -> None:

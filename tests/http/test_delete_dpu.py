@@ -123,18 +123,19 @@ async def test_its_silence_counts_from_when_it_was_brought_back(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
     await room_with_dpu(client)
-    silent = NOW - timedelta(hours=3)
+    now = datetime.now(UTC)
+    silent = now - timedelta(hours=3)
     await heard(connection, ("dpu-1", silent))
     await put(client, "dpus/dpu-1", retired=True)
-    await listen(connection, silent, NOW + timedelta(minutes=5))
-    await tick(connection, NOW + timedelta(minutes=5))
+    await listen(connection, silent, now + timedelta(minutes=5))
+    await tick(connection, now + timedelta(minutes=5))
     await put(client, "dpus/dpu-1", retired=False)
-    await tick(connection, NOW + timedelta(minutes=5))
+    await tick(connection, now + timedelta(minutes=5))
     assert await connection.fetchval("select count(*) from core.outage") == 0
-    await listen(connection, NOW + timedelta(minutes=5), NOW + timedelta(hours=1))
-    await tick(connection, NOW + timedelta(hours=1))
+    await listen(connection, now + timedelta(minutes=5), now + timedelta(hours=1))
+    await tick(connection, now + timedelta(hours=1))
     (offline_at,) = [row["offline_at"] for row in await connection.fetch("select offline_at from core.outage")]
-    assert timedelta(minutes=9) < offline_at - NOW < timedelta(minutes=30)
+    assert timedelta(minutes=9) < offline_at - now < timedelta(minutes=30)
     assert await calls.list_differences(connection) == []
 
 

@@ -172,9 +172,9 @@ async def test_a_space_to_which_a_token_was_limited_is_retired_and_the_family_of
         first_id, first = await make("own", admin)
         second_id, second = await make("between", first)
         _, third = await make("below", second)
-        body(await client.put("/v1/spaces/below", json={"parent": "own"}, headers=first))
         hook = {"kind": "webhook", "url": "https://receiver.example/hook"}
         body(await client.put("/v1/channels/hook", json=hook, headers=third), 201)
+        body(await client.put("/v1/spaces/below", json={"parent": "own"}, headers=first))
         gone = await client.delete(f"/v1/tokens/{second_id}?descendants=false", headers=first)
         assert gone.status_code == 204
         assert body(await client.delete("/v1/spaces/between", headers=first))["retired_at"]

@@ -35,6 +35,7 @@ async def test_every_answer_has_headers_for_safety_errors_too(client: httpx.Asyn
         answer = await client.request(method, path)
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
         assert answer.headers["x-request-id"]

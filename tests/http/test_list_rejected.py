@@ -1,6 +1,7 @@
 """GET /v1/rejected, and what a DPU says of its refused events."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -74,6 +75,67 @@ async def test_it_lists_by_dpu_code_and_receipt(client: httpx.AsyncClient, conne
     assert [item["dpu"] for item in await rejected(client, "?from=2026-01-02T00:00:00Z")] == ["a", "a"]
     assert await rejected(client, "?source=north") == []
     problem(await client.get("/v1/rejected?dpus=a"), 422, "invalid")
+
+
+def in_json(dpu: str) -> bytes:
+    return json.dumps({"events": [event(dpu=dpu)]}).encode()
+
+
+def in_msgpack(dpu: str) -> bytes:
+    return msgspec.msgpack.encode({"events": [event(dpu=dpu)]})
+
+
+def in_ndjson(dpu: str) -> bytes:
+    return json.dumps(event(dpu=dpu)).encode()
+
+
+def in_csv(dpu: str) -> bytes:
+    return f"dpu_id,timestamp,direction\n{dpu},2026-01-05T08:00:00Z,1\n".encode()
+
+
+@pytest.mark.parametrize("length", [1_500, 5_000, 20_000])
+@pytest.mark.parametrize(
+    ("kind", "write"),
+    [
+        ("application/json", in_json),
+        ("application/msgpack", in_msgpack),
+        ("application/x-ndjson", in_ndjson),
+        ("text/csv", in_csv),
+    ],
+)
+async def test_what_differs_only_behind_what_is_shown_is_kept_by_itself(
+    client: httpx.AsyncClient, kind: str, write: Callable[[str], bytes], length: int
+) -> None:
+    for end in ("a", "b", "a"):
+        answer = await client.post("/v1/events", content=write("x" * length + end), headers={"content-type": kind})
+        assert [item["code"] for item in body(answer)["rejected"]] == ["invalid"]
+    first, second = await rejected(client)
+    assert first["body"] == second["body"]
+    assert "the first of" in first["body"]
+
+
+async def test_it_keeps_those_of_one_request_by_themselves_too(client: httpx.AsyncClient) -> None:
+    await send(client, *(event(dpu="x" * 2_000 + end) for end in "aab"), event(dpu="door", timestamp=UNSET), 17)
+    assert [item["code"] for item in await rejected(client)].count("invalid") == 3
+
+
+async def test_what_is_shown_alike_is_kept_by_itself(client: httpx.AsyncClient) -> None:
+    """Such as a character that cannot be seen, and the same written out."""
+    for cell in ("\x01", "\\x01"):
+        await client.post("/v1/events", content=in_csv(cell), headers={"content-type": "text/csv"})
+    first, second = await rejected(client)
+    assert first["body"] == second["body"]
+
+
+async def test_what_is_shown_as_it_is_and_came_to_a_service_of_0_2_0_too_is_kept_once(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    """It sends no digests."""
+    (refusal,) = (await send(client, 17))["rejected"]
+    await connection.execute(
+        "select api.record_events('{}', '{}', '{}', '{}', true, array['17'], $1, array[null])", [refusal["detail"]]
+    )
+    assert len(await rejected(client)) == 1
 
 
 async def test_it_goes_on_page_by_page(client: httpx.AsyncClient) -> None:

@@ -16,11 +16,12 @@ from headcount.database import calls
 from headcount.sensors.listing import LONGEST_REST_SECONDS, Encoded, Sensors, encode
 from headcount.settings import Settings
 from headcount.web import FILES, FOLDER
-from headcount.wire.messages.sensors import SensorOut
+from headcount.wire.messages.sensors import SensorOut, SensorsQuery
 from tests.factories import NOON, apply_site, heard, listen, seconds, tick
 from tests.http import body, problem
 from tests.http.guarded import build_site, guarded, new_token
 from tests.http.streams import client_of
+from tests.sql.test_large_fleet import read_by
 
 JSON, MSGPACK = "application/json", "application/msgpack"
 
@@ -223,10 +224,10 @@ class Gated:
         self.gate = asyncio.Event()
         monkeypatch.setattr("headcount.database.calls.list_sensors", self.list)
 
-    async def list(self, session: calls.Session, space: str | None, state: str | None) -> list[SensorOut]:
+    async def list(self, session: calls.Session, space: str | None, state: str | None, *page: Any) -> list[SensorOut]:
         self.asked.put_nowait(state)
         await self.gate.wait()
-        return await self.read(session, space, state)
+        return await self.read(session, space, state, *page)
 
 
 async def test_those_who_ask_together_share_a_read_and_who_comes_later_has_a_newer_one(
@@ -260,11 +261,51 @@ async def test_a_list_that_took_long_is_read_again_after_a_pause(
 
     monkeypatch.setattr("headcount.database.calls.list_sensors", slow)
     session: Any = connection
-    await sensors.list(session, None, None)
+    await sensors.list(session, SensorsQuery())
     (until,) = sensors.not_before.values()
     assert until > loop.time() + LONGEST_REST_SECONDS / 2
-    await sensors.list(session, None, None)
+    await sensors.list(session, SensorsQuery())
     assert loop.time() >= until + 0.3
+
+
+async def test_a_client_pauses_after_one_list_before_it_gets_another_and_nobody_waits_for_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, sensors, read = asyncio.get_running_loop(), Sensors(), []
+
+    async def slow(_session: object, _space: object, state: str | None) -> list[SensorOut]:
+        read.append((state, loop.time()))
+        await asyncio.sleep(0.3)
+        return []
+
+    def session(name: Any) -> Any:
+        return name
+
+    monkeypatch.setattr("headcount.sensors.listing.name_of", session)
+    monkeypatch.setattr("headcount.database.calls.list_sensors", slow)
+    await sensors.list(session("one"), SensorsQuery(state="online"))
+    ended = loop.time()
+    own = [
+        asyncio.create_task(sensors.list(session("one"), SensorsQuery(state=state))) for state in ("offline", "quiet")
+    ]
+    await asyncio.sleep(0)
+    # whoever asks for the same has no pause, and takes the other along
+    await sensors.list(session("other"), SensorsQuery(state="quiet"))
+    await asyncio.gather(*own)
+    at = {state: time - ended for state, time in read}
+    assert at["quiet"] < LONGEST_REST_SECONDS / 2
+    assert at["offline"] >= LONGEST_REST_SECONDS - 0.05
+
+
+async def test_a_page_reads_no_more_than_it_has(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
+    await apply_site(connection, dpus=[{"id": f"dpu-{number:04}"} for number in range(2_000)])
+    await connection.execute("analyze core.dpu, core.dpu_state")
+    read = await read_by(connection, "select * from api.list_sensors(max_rows => 10)")
+    assert read["dpu"] < 100
+    read = await read_by(
+        connection, "select * from api.list_sensors(after_offline => false, after_id => 'dpu-1000', max_rows => 10)"
+    )
+    assert max(read["dpu"], read["dpu_state"]) < 100
 
 
 async def test_long_lists_are_made_beside_the_event_loop(

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from headcount import metrics
 from headcount.http.asgi import App
 from headcount.settings import Settings
+from headcount.wire.messages.base import REFUSALS
 from tests.factories import build_house
 from tests.http import event, problem, room_with_dpu, send
 from tests.http.guarded import guarded, new_token
@@ -74,6 +75,12 @@ async def test_methods_that_clients_invent_make_no_new_label(fresh: httpx.AsyncC
         await fresh.request(method, "/v1/events")
     found = await samples(fresh)
     assert {re.findall(r"method=(\S+)", name)[0] for name in found if "requests_total" in name} == {"other"}
+
+
+async def test_refused_events_are_counted_from_0(fresh: httpx.AsyncClient) -> None:
+    """Prometheus sees no increase in a number that begins with 1."""
+    found = await samples(fresh)
+    assert all(found[f"headcount_events_rejected_total code={code}"] == 0 for code in REFUSALS)
 
 
 async def test_it_tells_what_became_of_events_and_how_late_they_are(fresh: httpx.AsyncClient) -> None:

@@ -6,21 +6,32 @@ import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 
 from headcount.app import create_app
-from headcount.database.plan_turns import LONGEST_REST_SECONDS, OWED_SECONDS, REST, REST_OF_LIMITED, Plans
+from headcount.database import calls
+from headcount.database.plan_turns import (
+    LONGEST_REST_SECONDS,
+    MOMENT_SECONDS,
+    OWED_SECONDS,
+    REST,
+    REST_OF_LIMITED,
+    Plans,
+)
 from headcount.http.asgi import App
 from headcount.ingest import rejected
 from headcount.settings import Settings
+from headcount.wire.messages.events import RerunIn, RerunRow
 from headcount.wire.problems import Problem
 from headcount.wire.shares import Places
-from tests.factories import apply_site
+from tests.factories import NOON, apply_site, differences
 from tests.http import Json, body, event, problem
-from tests.http.guarded import Headers, guarded, new_token, token_id
+from tests.http.guarded import Headers, bearer, guarded, new_token, token_id
 from tests.http.streams import PATIENCE, client_of
 from tests.http.test_shares import count_waiting, until_waiting
 
@@ -96,6 +107,16 @@ async def test_nobody_begins_before_there_was_rest_and_a_little_is_owed_by_every
     plans.rested_at = 0.0
     async with plans.turn("one"):
         pass
+
+
+async def test_a_moment_passes_after_each_change_even_where_no_rest_is_due() -> None:
+    """Who waited through one change must not wait through the next one, too."""
+    plans, clock = Plans(), asyncio.get_running_loop().time
+    for seconds, moment in ((1.5, MOMENT_SECONDS), (0.02, 0.02)):
+        plans.note(seconds, is_limited=False)
+        ended = clock()
+        async with plans.turn("one"):
+            assert moment <= clock() - ended + 0.001 < moment + 0.2
 
 
 @pytest.mark.concurrency
@@ -220,6 +241,85 @@ async def test_a_limited_token_makes_spaces_up_to_a_bound(connection: asyncpg.Co
         body(await client.put("/v1/spaces/more", json={"parent": "own"}, headers=whole), 201)
 
 
+async def test_a_limited_token_makes_doorways_up_to_a_bound(connection: asyncpg.Connection, database_url: str) -> None:
+    await apply_site(connection, spaces=[{"id": "own"}, {"id": "room", "parent": "own"}, {"id": "other"}])
+    await connection.execute(
+        "insert into core.doorway (id, side_b_id) select 'own-' || n, s.space_id"
+        " from core.space s cross join generate_series(1, 3998) n where s.id = 'own'"
+    )
+    await apply_site(connection, doorways=[{"id": "front", "sides": ["other", "own"]}])
+    limited, whole = await new_token(connection, space="own"), await new_token(connection)
+    new = {"sides": ["room", None]}
+    async with guarded(database_url) as client:
+        doorways = [{"id": "own-1", "name": "One"}, {"id": "last", **new}, {"id": "last", "name": "L"}]
+        site = {"doorways": [*doorways, {"id": "more", **new}]}
+        for dry in ("?dry_run=true", ""):
+            refused = problem(await client.put(f"/v1/site{dry}", json=site, headers=limited), 409, "conflict")
+            assert (refused["errors"][0]["where"], "4000" in refused["detail"]) == ("doorways[3].id", True)
+        body(await client.put("/v1/doorways/last", json=new, headers=limited), 201)
+        problem(await client.put("/v1/doorways/more", json=new, headers=limited), 409, "conflict", "id")
+        body(await client.put("/v1/doorways/own-1", json={"name": "Door"}, headers=limited))
+        body(await client.put("/v1/doorways/more", json=new, headers=whole), 201)
+
+
+async def test_a_family_of_limited_tokens_has_one_such_bound(connection: asyncpg.Connection, database_url: str) -> None:
+    """Else each of a thousand tokens that it may make would have another one."""
+    await apply_site(connection, spaces=[{"id": "own"}, {"id": "room", "parent": "own"}])
+    await connection.execute(
+        """
+        insert into core.space (id, parent_id) select 'own-' || n, s.space_id
+        from core.space s cross join generate_series(1, 1998) n where s.id = 'own';
+        insert into core.doorway (id, side_b_id) select 'own-' || n, s.space_id
+        from core.space s cross join generate_series(1, 4000) n where s.id = 'own'
+        """
+    )
+    limited, other = await new_token(connection, space="own"), await new_token(connection, space="room")
+    async with guarded(database_url) as client:
+        made = body(await client.post("/v1/tokens", json={"scopes": ["admin"], "space": "room"}, headers=limited), 201)
+        paths = {"/v1/spaces/more": {}, "/v1/doorways/more": {"sides": ["room", None]}}
+        for path, sent in paths.items():
+            problem(await client.put(path, json=sent, headers=bearer(made["token"])), 409, "conflict", "id")
+            body(await client.put(path, json=sent, headers=other), 201)
+
+
+async def test_a_limited_token_cuts_the_time_of_a_dpu_up_to_a_bound(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    def at(day: int, hour: int = 0) -> str:
+        return (NOON - timedelta(days=day, hours=-hour)).isoformat()
+
+    def placed(doorway: str, from_at: str, until_at: str | None = None) -> Json:
+        return {"dpu": "dpu-1", "doorway": doorway, "mounted_in": "own", "from": from_at, "until": until_at}
+
+    def cuts(first: int, number: int) -> Json:
+        return {"placements": [placed("back", at(day), at(day, 1)) for day in range(first, first + number)]}
+
+    doorways = [{"id": name, "sides": ["own", None]} for name in ("front", "back")]
+    await apply_site(connection, spaces=[{"id": "own"}], doorways=doorways, dpus=[{"id": "dpu-1"}])
+    await apply_site(connection, placements=[placed("front", at(900)), *cuts(1, 480)["placements"]])
+    limited, whole = await new_token(connection, space="own"), await new_token(connection)
+    path = "/v1/dpus/dpu-1/placements"
+
+    def alone(*placement: Any) -> Json:
+        return {name: value for name, value in placed(*placement).items() if name != "dpu"}
+
+    async with guarded(database_url) as client:
+        answer = await client.put("/v1/site", json=cuts(500, 20), headers=limited)
+        problem(answer, 409, "conflict", "placements[19].dpu")
+        body(await client.put("/v1/site", json=cuts(500, 19), headers=limited))
+        problem(
+            await client.post(path, json=alone("back", at(600), at(600, 1)), headers=limited), 409, "conflict", "dpu"
+        )
+        # one in the place of many, others elsewhere, and the many back again
+        undone = {"from": at(450)}
+        body(await client.post(path, json=alone("front", at(450), at(0)), headers=limited), 201)
+        body(await client.put("/v1/site", json=cuts(600, 9), headers=limited))
+        problem(await client.delete(path, params=undone, headers=limited), 409, "conflict", "from")
+        # whoever may do everything may do that as well, and then it can be fewer
+        assert (await client.delete(path, params=undone, headers=whole)).status_code == 204
+        body(await client.post(path, json=alone("back", at(40), at(0)), headers=limited), 201)
+
+
 async def test_counts_of_many_spaces_and_those_of_dry_runs_are_slow_reads(
     connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +385,75 @@ async def test_where_a_later_part_fails_the_answer_is_what_became_of_those_befor
         problem(again, 503, "unavailable")
         rest = body(await client.post("/v1/rejected/rerun", json={"after": found["next"]}, headers=token))
         assert (rest["accepted"], rest["next"]) == (3, None)
+
+
+async def refused_of_days(connection: asyncpg.Connection, *days: int | None) -> None:
+    """One of each day from now back, in this order; None: of a day that is ahead, and not of the next: it may be near."""
+    await connection.execute(
+        "insert into core.rejected_event (digest, received_at, code, detail, dpu, time, direction, sequence)"
+        " select sha256(n.place::text::bytea), now(), 'too_old', 'old', 'door',"
+        " date_trunc('day', now(), 'UTC') - coalesce(n.day, -n.place - 1) * interval '1 day', 1, n.place"
+        " from unnest($1::integer[]) with ordinality as n (day, place) order by n.place",
+        days,
+    )
+
+
+async def test_refused_events_of_many_days_are_run_again_a_few_days_in_a_transaction(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    """Each day has locks of its own, and costs time."""
+    days = [3, 24, *range(1, 26), 24]
+    await refused_of_days(connection, *days)
+    token = await new_token(connection)
+    async with guarded(database_url) as client:
+        found = body(await client.post("/v1/rejected/rerun", json={}, headers=token))
+        assert (found["received"], found["accepted"], found["rejected"], found["next"]) == (28, 28, [], None)
+    groups = await connection.fetch(
+        "select count(*) as events, count(distinct time) as days from core.rejected_event"
+        " where rerun_at is not null group by xmin::text order by min(rejected_id)"
+    )
+    assert [tuple(group) for group in groups] == [(11, 10), (10, 10), (7, 6)]
+    assert await connection.fetchval("select count(*) from core.event") == 28
+
+
+async def test_days_of_refused_events_that_cannot_be_stored_make_no_more_transactions(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await refused_of_days(connection, *[None] * 15, 1, *[None] * 15)
+    token = await new_token(connection)
+    async with guarded(database_url) as client:
+        found = body(await client.post("/v1/rejected/rerun", json={"limit": 31}, headers=token))
+        assert (found["received"], found["accepted"]) == (31, 1)
+        assert await connection.fetchval("select count(distinct xmin::text) from core.rejected_event") == 1
+        rest = body(await client.post("/v1/rejected/rerun", json={"after": found["next"]}, headers=token))
+        assert (rest["received"], rest["next"]) == (0, None)
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+async def test_what_breaks_off_between_days_loses_nothing_and_counts_nothing_twice(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, is_committed: bool
+) -> None:
+    """The process ends in the second transaction: before or after the commit, and with no answer to anybody."""
+    await refused_of_days(connection, *range(1, 26))
+    rerun, number = calls.rerun_rejected, itertools.count(1)
+
+    async def break_off(*arguments: Any) -> list[RerunRow]:
+        if next(number) != 2:
+            return await rerun(*arguments)
+        if is_committed:
+            await rerun(*arguments)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(calls, "rerun_rejected", break_off)
+    with pytest.raises(asyncio.CancelledError):
+        await rejected.rerun(connection, RerunIn(), auto_register=True)
+    assert await connection.fetchval("select count(*) from core.event") == (20 if is_committed else 10)
+    again = await rejected.rerun(connection, RerunIn(), auto_register=True)
+    left = 5 if is_committed else 15
+    assert (again.received, again.accepted, again.next) == (left, left, None)
+    assert await connection.fetchval("select count(*) from core.event") == 25
+    assert await connection.fetchval("select cumulative_count from core.dpu_state") == 25
+    assert await differences(connection) == []
 
 
 LARGE_SITE = json.dumps({"spaces": [{"id": f"s{number}", "name": "x" * 200} for number in range(300)]}).encode()

@@ -91,6 +91,7 @@ async def test_a_channel_can_become_one_of_another_kind(connection: asyncpg.Conn
         ({"kind": "webhook", "url": "receiver.example"}, "url"),
         ({"kind": "webhook", "url": "https://"}, "url"),
         ({"kind": "webhook", "url": "https:///hook"}, "url"),
+        ({"kind": "webhook", "url": "https://xn--zz--.example/"}, "url"),
         ({"kind": "webhook", "url": "https://93.184.216.34:99999/"}, "url"),
         ({"kind": "webhook", "url": "https://user:password@93.184.216.34/"}, "url"),
         ({"kind": "webhook", "url": "https://93.184.216.34/\r\nX: y"}, "url"),

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from tests.factories import NOON, apply_site, differences, heard, listen, record, seconds, tick
-from tests.http import body, event
-from tests.http.guarded import LONG_AGO, MOVED_AT, build_site, guarded, new_token
+from tests.http import body, event, problem
+from tests.http.guarded import LONG_AGO, MOVED_AT, Headers, bearer, build_site, guarded, leaks, new_token
 
 LATER = "2026-03-04T14:00:00Z"
 
@@ -164,6 +164,95 @@ async def test_where_the_tree_is_hung_anew_the_token_reaches_what_is_there_now(
     assert (await own.get("/v1/spaces/own-room")).status_code == (200 if within == "own" else 404)
     doorway = body(await own.get("/v1/doorways/own-inner"))
     assert doorway["sides"] == ["own", "own-room" if within == "own" else None]
+
+
+async def test_a_token_reaches_no_further_than_those_that_made_it_by_the_tree_as_it_is_now(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_site(connection)
+    async with guarded(database_url) as client:
+
+        async def make(by: Headers, space: str | None = None) -> Headers:
+            sent = {"scopes": ["ingest", "read", "admin"], "space": space}
+            return bearer(body(await client.post("/v1/tokens", json=sent, headers=by), 201)["token"])
+
+        async def seen(by: Headers) -> list[str]:
+            return [space["id"] for space in body(await client.get("/v1/spaces", headers=by))["items"]]
+
+        async def hang(space: str, parent: str) -> None:
+            await apply_site(connection, spaces=[{"id": space, "parent": parent}])
+
+        maker = await new_token(connection, space="own")
+        second = await make(maker)
+        room = await make(second, "own-room")
+        last = await make(room)
+        straight = await make(await new_token(connection), "own-room")
+        report = body(await client.post("/v1/reports", json={"under": "own-room"}, headers=room), 202)["id"]
+
+        await hang("own-room", "secret-b")
+        for token in (room, last):
+            assert await seen(token) == []
+            for path in (
+                "spaces/own-room",
+                "spaces/own-room/count",
+                "doorways/own-inner",
+                "dpus/own-inner",
+                f"reports/{report}",
+                "live?space=own-room",
+            ):
+                answer = await client.get(f"/v1/{path}", headers=token)
+                assert answer.status_code == 404, path
+                assert not leaks(answer.text)
+            for path in ("counts", "doorways", "dpus", "incidents", "reports", "tokens", "channels", "deliveries"):
+                found = body(await client.get(f"/v1/{path}", headers=token))
+                assert all(value in ([], None) or key == "at" for key, value in found.items()), found
+            refused = await client.post("/v1/events", json={"events": [event("own-inner", LATER, 1)]}, headers=token)
+            assert [one["code"] for one in body(refused)["rejected"]] == ["unknown_dpu"]
+            # nor does it make anything
+            hook = {"kind": "webhook", "url": "https://receiver.example/hook"}
+            for method, path, sent in (
+                ("PUT", "spaces/own-new", {}),
+                ("PUT", "spaces/own-room", {}),
+                ("PUT", "site", {"spaces": [{"id": "own-new"}]}),
+                ("PUT", "channels/hook", hook),
+                ("POST", "reports", {}),
+                ("POST", "tokens", {"scopes": ["read"]}),
+            ):
+                answer = await client.request(method, f"/v1/{path}", json=sent, headers=token)
+                problem(answer, 403, "forbidden")
+                assert not leaks(answer.text)
+        assert await seen(second) == ["own"]
+        assert await seen(straight) == ["own-room"], "nobody limited made it"
+
+        await hang("own-room", "own")
+        for token in (room, last):
+            assert await seen(token) == ["own-room"]
+            body(await client.get(f"/v1/reports/{report}", headers=token))
+        # the part of its makers may come to lie in its own
+        await hang("own-room", "secret-b")
+        await hang("own", "own-room")
+        assert await seen(straight) == ["own", "own-room"]
+        assert await seen(last) == ["own"]
+        assert body(await client.get("/v1/spaces/own", headers=last))["parent"] is None
+        assert body(await client.put("/v1/spaces/own-new", json={}, headers=last), 201)["parent"] == "own"
+
+
+async def test_the_reach_of_one_that_no_limited_token_made_costs_no_look_at_others(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_site(connection)
+    async with guarded(database_url) as client:
+        sent = {"scopes": ["read"], "space": "own"}
+        body(await client.post("/v1/tokens", json=sent, headers=await new_token(connection)), 201)
+    async with connection.transaction():
+        await connection.execute(
+            "select set_config('headcount.token', id, true) from core.token where space_id is not null"
+        )
+        await connection.execute("set local track_functions = 'all'")
+        assert await connection.fetchval("select core.get_reach() > 0")
+        query = "select funcname, calls from pg_stat_xact_user_functions where schemaname = 'core'"
+        calls_of = {row["funcname"]: row["calls"] for row in await connection.fetch(query)}
+    assert {"list_makers", "list_above"}.isdisjoint(calls_of)
 
 
 async def test_a_token_that_was_revoked_or_has_expired_reaches_nothing_in_the_database(

@@ -112,3 +112,30 @@ async def test_a_limited_token_reports_on_its_own_spaces_and_creates_none(
         assert (answer["accepted"], [item["code"] for item in answer["rejected"]]) == (2, ["unknown_space"] * 3)
         assert len({item["detail"] for item in answer["rejected"]}) == 1
     assert not await connection.fetchval("select count(*) from core.space where id = 'quite-new'")
+
+
+async def test_refused_polls_that_differ_only_behind_what_is_shown_are_kept_by_themselves(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    for end in ("a", "b", "a"):
+        answer = await client.post("/v1/polls", json={"polls": [poll(status="x" * 2_000 + end)]})
+        assert [item["code"] for item in body(answer)["rejected"]] == ["invalid"]
+    assert await connection.fetchval("select count(*) from core.rejected_poll") == 2
+
+
+async def test_polls_of_many_days_are_stored_in_parts(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    """Each in a transaction of its own, so that the plan is not locked for all of it; the answer is that of one."""
+    days = [poll(timestamp=f"2026-01-{day:02}T08:00:00Z") for day in range(1, 26)]
+    polls = [*days, poll(status="Active"), days[3], poll(timestamp="2999-01-01T00:00:00Z"), poll(space="store-2")]
+    answer = body(await client.post("/v1/polls", json={"polls": polls}))
+    assert [(item["index"], item["code"]) for item in answer["rejected"]] == [(25, "invalid"), (27, "in_future")]
+    assert (answer["received"], answer["accepted"], answer["duplicates"]) == (29, 26, 1)
+    assert len(await stored(connection)) == 26
+    # by the transactions that wrote them, none with more than ten days; 2999 is one of the first
+    parts = await connection.fetch("select count(distinct time::date) as days from core.poll group by xmin::text")
+    assert sorted(part["days"] for part in parts) == [6, 9, 10]
+    assert await connection.fetchval("select count(*) from core.rejected_poll") == 2
+    again = body(await client.post("/v1/polls", json={"polls": days}))
+    assert (again["accepted"], again["duplicates"]) == (0, 25)

@@ -1,7 +1,8 @@
-"""Unknown DPUs over HTTP: each token may register so many."""
+"""Unknown DPUs and spaces over HTTP: each token may register so many."""
 
 import asyncpg
 
+from tests.factories import NOON
 from tests.http import body, event, problem
 from tests.http.guarded import guarded, new_token
 
@@ -35,3 +36,20 @@ async def test_unplaced_dpus_are_bounded_in_all(connection: asyncpg.Connection, 
             for dpu, token in zip("abc", tokens, strict=True)
         ]
     assert accepted == [1, 1, 0]
+
+
+async def test_polls_of_a_token_make_as_many_spaces_as_the_settings_say(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    def polls(*spaces: str) -> dict[str, object]:
+        return {"polls": [{"space": space, "timestamp": NOON.isoformat(), "status": "active"} for space in spaces]}
+
+    one, other = await new_token(connection), await new_token(connection)
+    async with guarded(database_url, register_burst=2, register_per_hour=0, max_unnamed_spaces=3) as client:
+        answer = body(await client.post("/v1/polls", json=polls("a", "b", "c"), headers=one))
+        assert (answer["accepted"], [found["code"] for found in answer["rejected"]]) == (2, ["unknown_space"])
+        assert "the polls of the token have made as many new spaces as they may" in answer["rejected"][0]["detail"]
+        answer = body(await client.post("/v1/polls", json=polls("c", "d"), headers=other))
+        assert "there are 3 spaces already that polls made" in answer["rejected"][0]["detail"]
+        assert (await client.put("/v1/spaces/d", json={}, headers=one)).status_code == 201
+        assert body(await client.post("/v1/polls", json=polls("d"), headers=other))["accepted"] == 1

@@ -8,7 +8,9 @@ import httpx
 import pytest
 
 from headcount.database import calls
-from tests.factories import differences
+from headcount.ingest import formats
+from headcount.ingest.formats import EventBatch
+from tests.factories import NOON, differences, seconds
 from tests.http import Json, body, event, problem
 from tests.http.guarded import build_site, guarded, new_token, token_id
 from tests.http.test_list_rejected import ahead, rejected, send
@@ -222,6 +224,42 @@ async def test_dpus_that_a_rerun_registers_count_for_the_token_that_sent_them(
     async with connection.transaction():
         rows = await calls.rerun_rejected(connection)
     assert sorted(row.verdict or "" for row in rows) == ["", "", "unknown_dpu"]
+
+
+async def test_of_two_that_contradict_each_other_the_first_goes_in(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    times = [f"2026-01-05T08:00:{second:02}Z" for second in range(20)]
+    async with guarded(database_url, auto_register=False) as client:
+        everything = await new_token(connection)
+        pairs = [event(dpu="door", timestamp=time, direction=each) for time in times for each in (1, -1)]
+        assert len((await send(client, *pairs, headers=everything))["rejected"]) == 40
+        shown = reversed(await rejected(client, "?limit=100", headers=everything))
+        assert [item["direction"] for item in shown] == [1, -1] * 20
+        await client.put("/v1/dpus/door", json={}, headers=everything)
+        answer = body(await client.post("/v1/rejected/rerun", json={}, headers=everything))
+    assert (answer["accepted"], [item["code"] for item in answer["rejected"]]) == (20, ["conflict"] * 20)
+    assert [stored.direction for stored in await calls.list_events(connection, "door")] == [1] * 20
+
+
+async def test_the_first_goes_in_also_of_several_requests_that_were_refused_together(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    times = [NOON + seconds(number) for number in range(20)]
+    async with guarded(database_url, auto_register=False) as client:
+        everything, other = await new_token(connection), await new_token(connection, "ingest")
+        senders = [await token_id(connection, token) for token in (everything, other, everything)]
+        # as the writer stores them: in one transaction
+        requests = [
+            EventBatch(["door"] * 20, order, [direction] * 20, [0] * 20, sender=sender)
+            for order, direction, sender in zip((times, times, times[::-1]), (1, 2, -1), senders, strict=True)
+        ]
+        for answer in await formats.record_all(connection, requests, auto_register=False):
+            assert len(answer.rejected) == 20
+        await client.put("/v1/dpus/door", json={}, headers=everything)
+        answer = body(await client.post("/v1/rejected/rerun", json={}, headers=everything))
+    assert (answer["accepted"], len(answer["rejected"])) == (20, 40)
+    assert [stored.direction for stored in await calls.list_events(connection, "door")] == [1] * 20
 
 
 async def test_what_a_token_sent_that_nobody_knows_any_more_stays_refused(

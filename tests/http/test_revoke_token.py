@@ -9,7 +9,7 @@ import pytest
 
 from headcount.database import calls
 from headcount.http import requests
-from headcount.http.auth import digest_of
+from headcount.http.auth import Tokens, digest_of
 from tests.factories import build_house
 from tests.http import body, problem
 from tests.http.guarded import Headers, administered, bearer, guarded, new_token, token_id
@@ -28,6 +28,32 @@ async def test_it_ends_a_token_and_keeps_it_in_the_list(connection: asyncpg.Conn
         assert (await client.delete(f"/v1/tokens/{made['id']}")).status_code == 204
         assert await listed() == [first]
         problem(await client.delete("/v1/tokens/tok_nothing"), 404, "not_found", "token")
+
+
+async def test_other_tokens_are_looked_up_again_only_where_one_may_still_be_remembered(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubts, doubt = [], Tokens.doubt
+
+    def noting(tokens: Tokens) -> None:
+        doubts.append(tokens)
+        doubt(tokens)
+
+    monkeypatch.setattr(Tokens, "doubt", noting)
+    async with administered(connection, database_url) as client:
+        path = f"/v1/tokens/{await token_id(connection, parent := await new_token(connection))}"
+        child = body(await client.post("/v1/tokens", json={"scopes": ["read"]}, headers=parent), 201)
+        assert (await client.delete(path, params={"descendants": "false"})).status_code == 204
+        assert len(doubts) == 1
+        # another process may have just done it, whose answer this one does not know
+        assert (await client.delete(path, params={"descendants": "false"})).status_code == 204
+        assert len(doubts) == 2
+        await connection.execute("update core.token set revoked_at = revoked_at - interval '1 minute'")
+        assert (await client.delete(path, params={"descendants": "false"})).status_code == 204
+        assert len(doubts) == 2
+        assert (await client.delete(path)).status_code == 204  # the child is still good
+        assert len(doubts) == 3
+        problem(await client.get("/v1/spaces", headers=bearer(child["token"])), 401, "unauthorized")
 
 
 async def test_with_a_token_all_that_it_made_ends(connection: asyncpg.Connection, database_url: str) -> None:

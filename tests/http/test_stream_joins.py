@@ -16,8 +16,8 @@ from headcount.live import feed, joining
 from headcount.live.selections import Selection
 from headcount.settings import Settings
 from tests.factories import NOON, apply_site, record, seconds
-from tests.http.guarded import build_site, new_token
-from tests.http.streams import Stream, listening
+from tests.http.guarded import build_site, new_token, token_id
+from tests.http.streams import PATIENCE, Stream, listening
 
 ROOMS = 12
 NAMED = "&".join(f"space=room-{number:02}" for number in range(ROOMS))
@@ -255,6 +255,38 @@ async def test_the_streams_of_a_client_have_so_many_spaces_together(
     async with listening(asking, headers=one) as alone:
         assert alone.status == 200, "who has none may have any number"
         assert len(await alone.wait_for(ROOMS + 6)) > live.spaces_of.most
+
+
+@pytest.mark.parametrize("space", [None, "house"])
+async def test_streams_whose_spaces_become_too_many_end_and_others_go_on(
+    asking: App, connection: asyncpg.Connection, space: str | None
+) -> None:
+    one, other = await new_token(connection, "read", space=space), await new_token(connection, "read")
+    live = asking.services.live
+    live.spaces_of.most = ROOMS + 4
+    mine, its = [await token_id(connection, token) for token in (one, other)]
+    async with (
+        listening(asking, "under=house", headers=one) as below,
+        listening(asking, "space=room-00&space=room-01", headers=one) as named,
+        listening(asking, "under=house", headers=other) as of_other,
+    ):
+        for stream, number in ((below, ROOMS + 1), (named, 2), (of_other, ROOMS + 1)):
+            await stream.wait_for(number)
+        await apply_site(connection, spaces=[{"id": "new-0", "parent": "house"}])
+        for stream in (below, of_other):
+            await stream.wait_until(lambda stream=stream: "new-0" in spaces(stream))  # type: ignore[misc]
+        assert live.spaces_of.held == {mine: ROOMS + 4, its: ROOMS + 2}
+        await apply_site(connection, spaces=[{"id": "new-1", "parent": "house"}])
+        await below.wait_for_end()
+        await of_other.wait_until(lambda: "new-1" in spaces(of_other))
+        assert "new-1" not in spaces(below)
+        await apply_site(connection, spaces=[{"id": "room-00", "parent": "house", "name": "Another"}])
+        await named.wait_until(lambda: any(event.name == "space" for event in named.events))
+        async with asyncio.timeout(PATIENCE):
+            while live.spaces_of.held != {mine: 2, its: ROOMS + 3}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        async with listening(asking, "under=house", headers=one) as again:
+            assert again.status == 429
 
 
 async def test_nothing_is_kept_of_spaces_that_nobody_follows_and_who_asks_later_is_told_anew(

@@ -333,6 +333,14 @@ async def plan_changes(attack: Attack) -> None:
     await attack.together(3, lambda _: attack.keep_asking(itertools.cycle(requests)))
 
 
+async def messenger_addresses(attack: Attack) -> None:
+    """A limited token makes channels with long addresses of Apprise, which are refused once they have been read."""
+    url = f"gchat://ws/key/token@{'/..' * 655}?zz=1"
+    body = json.dumps({"kind": "apprise", "url": url}).encode()
+    request = attack.post("/v1/channels/x", attack.target.limited, body, method="PUT")
+    await attack.together(48, lambda _: attack.keep_asking(itertools.repeat(request)))
+
+
 def own_site(attack: Attack, zone: str, query: str = "") -> bytes:
     """A thousand spaces of the limited token, each with a zone and a reset of its own."""
     spaces = [{"id": f"own-{number}", "time_zone": zone, "reset_at": "04:00"} for number in range(1_000)]
@@ -628,6 +636,7 @@ ATTACKS = (
     many_names,
     reports,
     plan_changes,
+    messenger_addresses,
     own_spaces,
     dry_runs,
     whole_changes,

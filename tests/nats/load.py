@@ -101,19 +101,30 @@ async def crash_under_load(
     await until_stored(database_url, senders.published)
 
 
+async def stored(connection: asyncpg.Connection) -> list[int]:
+    """The numbers of the events that are there."""
+    rows = await connection.fetch("select time from core.event order by time")
+    return [round((row["time"] - BEGIN) / timedelta(milliseconds=1)) for row in rows]
+
+
+async def missing(connection: asyncpg.Connection, numbers: Sequence[int]) -> str:
+    left = sorted(set(numbers) - set(await stored(connection)))
+    return f"{len(left)} of {len(numbers)} events are not stored: {left[:20]}"
+
+
 async def until_stored(database_url: str, numbers: Sequence[int]) -> None:
     """Every event is there once, and nothing else; sums agree."""
     connection = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
     try:
         deadline = time.monotonic() + PATIENCE
-        while (stored := await connection.fetchval("select count(*) from core.event")) < len(numbers):
-            assert time.monotonic() < deadline, f"{stored} of {len(numbers)} events are stored"
+        while await connection.fetchval("select count(*) from core.event") < len(numbers):
+            assert time.monotonic() < deadline, await missing(connection, numbers)
             await asyncio.sleep(0.1)
-        rows = await connection.fetch("select time from core.event")
+        found = await stored(connection)
         total = await connection.fetchval("select sum(cumulative_count) from core.dpu_state")
     finally:
         await connection.close()
-    assert sorted(round((row["time"] - BEGIN) / timedelta(milliseconds=1)) for row in rows) == sorted(numbers)
+    assert found == sorted(numbers)
     assert total == len(numbers)
     verified = await headcount("verify", url=database_url)
     assert verified.exit_code == 0, verified.output

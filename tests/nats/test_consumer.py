@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncpg
 import msgspec
@@ -374,7 +375,10 @@ async def test_a_subject_whose_messages_take_time_holds_up_no_other(client: Clie
     assert not await dead(client)
 
 
-def test_what_is_postponed_comes_again_about_when_it_is_its_turn_and_is_bounded() -> None:
+def test_what_is_postponed_comes_again_about_when_it_is_its_turn_and_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("headcount.ingest.nats.time", SimpleNamespace(monotonic=lambda: 1000.0))
     lane = Lane()
     for _ in range(50):
         lane.note_turn(0.2)  # two at once
@@ -387,7 +391,10 @@ def test_what_is_postponed_comes_again_about_when_it_is_its_turn_and_is_bounded(
     assert [large.postpone(150 * 1024 * 1024) is None for _ in range(3)] == [False, False, True]
 
 
-async def test_a_subject_whose_messages_cost_the_event_loop_much_is_decoded_by_threads(client: Client) -> None:
+async def test_a_subject_whose_messages_cost_the_event_loop_much_is_decoded_by_threads(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headcount.ingest.nats.DEAR_SHARE", 0.001)  # also where the machine is busy
     threads: dict[str, set[str]] = {"dear": set(), "cheap": set()}
 
     def decode_dearly(body: Body) -> str:

@@ -83,7 +83,22 @@ async def test_what_mqtt_acknowledged_is_stored_once_however_often_the_server_is
             # nats-server 2.9 may think for ever that a consumer of MQTT's own has not caught up
             await asyncio.to_thread(victim.wait, "/healthz?js-server-only=true")
             await asyncio.gather(*sending)
-        await until_stored(own_database_url, range(begin))
+        try:
+            await until_stored(own_database_url, range(begin))
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {await account_of(urls[0])}") from None
+
+
+async def account_of(url: str) -> str:
+    """What the server says of its stream and of who reads it: whether what is missing is there, and was delivered."""
+    client = await nats.connect(url)
+    try:
+        jetstream = client.jetstream()
+        stream = await jetstream.stream_info("$MQTT_msgs")
+        consumers = await jetstream.consumers_info("$MQTT_msgs")
+        return "\n".join(map(str, (stream, *consumers)))
+    finally:
+        await client.close()
 
 
 async def test_a_consumer_that_may_only_listen_to_mqtt_waits_for_the_first_device(

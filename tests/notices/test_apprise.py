@@ -1,17 +1,24 @@
 """What Apprise speaks to."""
 
+import asyncio
 import io
 import json
 import logging
+import threading
 import time
+from collections.abc import Sequence
 
 import asyncpg
 import httpx
 import pytest
 
-from headcount.notices import channels
+from headcount.notices import channels, messengers
+from headcount.notices.channels import ADDRESSES_A_CLIENT
+from headcount.notices.messengers import Sent, messenger
 from headcount.settings import APPRISE_SCHEMES
-from tests.http import problem
+from tests.factories import build_house
+from tests.http import body, problem
+from tests.http.guarded import Headers, guarded, new_token
 from tests.notices.support import always, never, put_channel, receiver, service, tell, until_settled
 
 SCHEMES = (*APPRISE_SCHEMES, "json")
@@ -99,6 +106,55 @@ async def test_an_address_that_the_service_cannot_have_is_refused(
     problem(refused, 422, "invalid", "url")
     good = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/%23alerts"
     assert (await client.put("/v1/channels/chat", json={"kind": "apprise", "url": good})).status_code == 201
+
+
+async def test_addresses_are_read_one_at_a_time_and_clients_in_turn(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading one is work of Python: two at once would hold up all others."""
+    await build_house(connection)
+    bad, good = await new_token(connection, space="house"), await new_token(connection, space="house")
+    begun, under_way, most, go_on = list[str](), 0, 0, threading.Event()
+
+    def read(url: str, schemes: Sequence[str]) -> object:
+        nonlocal under_way, most
+        begun.append(url.rpartition("-")[2])
+        under_way += 1
+        most = max(most, under_way)
+        go_on.wait(20)
+        time.sleep(0.01)
+        under_way -= 1
+        return messenger(url, schemes)
+
+    monkeypatch.setattr(channels, "messenger", read)
+    monkeypatch.setattr(messengers, "send", lambda *_: Sent(is_delivered=True))
+    async with guarded(database_url, send_notices=False) as client:
+
+        async def put(name: str, headers: Headers) -> httpx.Response:
+            url = f"slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/%23of-{name}"
+            return await client.put(f"/v1/channels/{name}", json={"kind": "apprise", "url": url}, headers=headers)
+
+        many = [asyncio.create_task(put(f"bad{number}", bad)) for number in range(ADDRESSES_A_CLIENT + 8)]
+        refused, waiting = list[httpx.Response](), set(many)
+        while len(refused) < 8:
+            done, waiting = await asyncio.wait(waiting, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+            assert done
+            refused += [task.result() for task in done]
+        for answer in refused:
+            assert "addresses of channels" in problem(answer, 429, "rate_limited")["detail"]
+            assert answer.headers["retry-after"] == "1"
+        other = asyncio.create_task(put("good", good))
+        await asyncio.sleep(0.2)
+        go_on.set()
+        body(await other, 201)
+        assert begun.index("good") <= 2, "it waits for one or two of the others"
+        answers = [await task for task in many]
+        assert [answer.status_code for answer in answers].count(201) == ADDRESSES_A_CLIENT
+        # what is sent is read in the same place
+        kept = [f"bad{number}" for number, answer in enumerate(answers) if answer.status_code == 201]
+        tests = [client.post(f"/v1/channels/{name}/test", headers=good) for name in ("good", *kept[:2])]
+        assert [body(answer)["state"] for answer in await asyncio.gather(*tests)] == ["delivered"] * 3
+    assert most == 1
 
 
 def test_the_default_services_have_hosts_of_their_own() -> None:

@@ -1,6 +1,7 @@
 """Channels answer to the tokens that chose where they send: without one that is valid and reaches them, none sends."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import asyncpg
 import httpx
@@ -69,6 +70,21 @@ async def test_a_space_that_moves_away_takes_its_notices_along(
             await tell(connection, "offline", 1, "own-room")
             assert (await log(connection))[-1] == expected
             assert await is_cut(client, admin) == (expected == CUT)
+
+
+async def test_a_room_that_leaves_the_part_of_who_made_the_token_takes_its_channels_along(
+    connection: asyncpg.Connection, database_url: str, admin: Headers, tenant: Headers
+) -> None:
+    async with guarded(database_url, send_notices=False) as client:
+        sent = {"scopes": ["admin"], "space": "own-room"}
+        child = bearer(body(await client.post("/v1/tokens", json=sent, headers=tenant), 201)["token"])
+        await put(client, child, **HOOK)
+        for parent, expected in (("secret-b", CUT), ("own", SENT)):
+            body(await client.put("/v1/spaces/own-room", json={"parent": parent}, headers=admin))
+            await tell(connection, "offline", 1, "own-room")
+            assert (await log(connection))[-1] == expected
+            assert await is_cut(client, admin) == (expected == CUT)
+            assert body(await client.get("/v1/channels", headers=child))["items"] == [] or expected == SENT
 
 
 async def test_the_end_of_what_was_told_is_not_told_any_more(
@@ -225,6 +241,28 @@ async def test_whoever_chooses_where_an_administrators_channel_sends_answers_for
         assert not await is_cut(client, admin, "muted")
         await tell(connection, "offline", 1, "own-room")
         assert sorted(row[::2] for row in await log(connection)) == [("hook", "suppressed"), ("muted", "pending")]
+
+
+async def test_whoever_takes_a_channel_over_gets_nothing_signed_with_the_secret_of_others(
+    connection: asyncpg.Connection, database_url: str, admin: Headers, tenant: Headers
+) -> None:
+    async with guarded(database_url, send_notices=False) as client:
+
+        async def change(by: Headers, status: int = 200, **patch: Any) -> str | None:
+            found = body(await client.put("/v1/channels/hook", json=patch, headers=by), status)
+            kept = await connection.fetchval("select secret from core.channel")
+            assert found.get("secret") in (None, kept)
+            secrets.append(kept)
+            return cast("str | None", found.get("secret"))
+
+        secrets: list[str] = []
+        assert await change(admin, 201, under="own-room", **HOOK)
+        assert await change(admin, url="https://other.example/") is None
+        assert await change(tenant, muted_until=None) is None
+        assert await change(tenant, url="https://elsewhere.example/")
+        assert await change(tenant, url="https://third.example/") is None
+        assert await change(admin, url="https://other.example/")
+        assert [secrets.index(secret) for secret in secrets] == [0, 0, 0, 3, 3, 5]
 
 
 async def test_a_family_takes_no_more_channels_over_than_it_can_have(

@@ -150,7 +150,8 @@ def test_whatever_its_options_say_a_service_asks_for_its_own_hosts_only(
     for name in options_of(scheme) | {""}:
         for value in ("yes", str(secret), secret.as_uri(), "http://evil.example/x", "evil.example"):
             try:
-                sent = messengers.send(with_option(scheme, name, value), APPRISE_SCHEMES, "Title", "Text")
+                address = with_option(scheme, name, value)
+                sent = messengers.send(address, messenger(address, APPRISE_SCHEMES), "Title", "Text")
             except AddressRefused:
                 continue  # not a value that this option can have
             number += 1

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote, unquote
 
 import asyncpg
 import pytest
@@ -110,6 +111,28 @@ async def test_one_that_never_answers_costs_the_others_nothing(
     tried = [row.tries[0] for row in await calls.list_deliveries(connection, "dead", max_rows=1000) if row.tries]
     assert {(found.status, found.error) for found in tried} == {(None, "No answer within 3 seconds.")}
     assert all(3000 <= found.duration_ms < 6000 for found in tried)
+
+
+async def test_what_a_receiver_repeats_of_its_address_is_not_shown(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    """The address may be a key, and who may read deliveries may not read channels."""
+    async with receiver() as hook, service(database_url, send_notices=False) as client:
+        key, secret = "KEY0123456789", "a token/with more"
+
+        async def answer(seen: Received) -> Answer:
+            path = seen["request"].split()[1]
+            page = f"Cannot POST {path} ({unquote(path)}), {key} or {secret} "
+            return 404, {"Content-Type": "text/html"}, (page * 30).encode()
+
+        hook.answer = answer
+        await put_channel(
+            client, "hook", kind="webhook", url=f"{hook.url}/services/T0/{key}?to={quote(secret, safe='')}"
+        )
+        (tried,) = (await client.post("/v1/channels/hook/test")).json()["tries"]
+        assert tried["answer"].startswith("Cannot POST \N{HORIZONTAL ELLIPSIS}?\N{HORIZONTAL ELLIPSIS} (")
+        for part in (key, key[:8], secret, secret[:8], quote(secret, safe="")):
+            assert part not in tried["answer"]
 
 
 async def test_one_that_sends_without_end_is_cut_off(connection: asyncpg.Connection, database_url: str) -> None:

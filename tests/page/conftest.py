@@ -5,7 +5,9 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -14,18 +16,23 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
+import uvloop
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright, expect
 
+from headcount.commands.serving import serve_until
 from headcount.embedded.package import cache_folder, exclusive
 from headcount.npm import NodeMissing, find_node, npm_ci
-from tests.commands.support import free_port, serving
+from headcount.settings import Settings
+from tests.commands.support import free_port
 from tests.http import put
 from tests.http.guarded import Headers
 
 # Several browsers and databases share two cores.
 expect.set_options(timeout=15_000)
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# The shell starts a page in a fifteenth of the processor time.
+PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, PROGRAMS)), None)
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -74,9 +81,14 @@ class Site:
         self.complaints: list[str] = []
 
     async def open(
-        self, path: str = "/", width: int = 1280, scheme: Literal["light", "dark"] = "light", is_phone: bool = False
+        self,
+        path: str = "/",
+        width: int = 1280,
+        scheme: Literal["light", "dark"] = "light",
+        is_phone: bool = False,
+        script: str = "",
     ) -> Page:
-        """The page in a context of its own."""
+        """The page in a context of its own. `script`: runs before those of the page."""
         context = await self.browser.new_context(
             viewport={"width": width, "height": 800},
             color_scheme=scheme,
@@ -84,6 +96,8 @@ class Site:
             is_mobile=is_phone,
             reduced_motion="reduce",
         )
+        if script:
+            await context.add_init_script(script)
         page = await self.new_page(context)
         await page.goto(f"{self.url}{path}")
         await page.wait_for_selector("#link.live")
@@ -106,17 +120,41 @@ class Site:
             self.complaints.append(f"asks {request.url}")
 
 
+@asynccontextmanager
+async def serving(database_url: str, port: int, auth: Literal["required", "off"] = "off") -> AsyncIterator[None]:
+    """What `headcount serve` runs, in a thread with a loop of its own: a process takes longer to start than a test."""
+    settings = Settings(database_url=database_url, auth=auth, port=port)
+    started: Future[Callable[[], object]] = Future()
+
+    async def serve() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        await serve_until(stop, settings, lambda: started.set_result(lambda: loop.call_soon_threadsafe(stop.set)))
+
+    def run() -> None:
+        try:
+            uvloop.run(serve())
+        except BaseException as error:
+            if not started.done():
+                started.set_exception(error)
+            raise
+
+    thread = asyncio.create_task(asyncio.to_thread(run))
+    stop = await asyncio.wrap_future(started)
+    try:
+        yield
+    finally:
+        stop()
+        await thread
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def site(
-    browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
-) -> AsyncIterator[Site]:
+async def site(browser: Browser, connection: asyncpg.Connection, database_url: str) -> AsyncIterator[Site]:
     """A service; all tables are empty. At the end the browser must have had nothing to complain about."""
     site = Site(browser, free_port())
-    with serving(tmp_path, database_url, site.port) as process:
+    async with serving(database_url, site.port):
         yield site
         for context in browser.contexts:
             await context.close()
-        await asyncio.to_thread(process.end)  # killed, it would leave statements behind that lock out the next test
     assert site.complaints == []
 
 

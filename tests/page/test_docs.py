@@ -1,7 +1,6 @@
 """The HTTP API in a browser: read, searched and tried out."""
 
 import json
-from pathlib import Path
 from typing import Literal
 
 import asyncpg
@@ -9,10 +8,10 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
-from tests.commands.support import free_port, serving
+from tests.commands.support import free_port
 from tests.factories import apply_site
 from tests.http.guarded import new_token
-from tests.page.conftest import RUN_AXE, Site
+from tests.page.conftest import RUN_AXE, Site, serving
 
 
 async def open_docs(
@@ -79,12 +78,12 @@ async def test_it_works_behind_a_prefix(site: Site, api: httpx.AsyncClient) -> N
 
 
 async def test_a_token_is_sent_with_what_is_tried_out_and_is_not_kept(
-    browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+    browser: Browser, connection: asyncpg.Connection, database_url: str
 ) -> None:
     await apply_site(connection, spaces=[{"id": "hall", "capacity": 7}])
     token = (await new_token(connection, "read"))["Authorization"].removeprefix("Bearer ")
     site = Site(browser, free_port())
-    with serving(tmp_path, database_url, site.port, HEADCOUNT_AUTH="required"):
+    async with serving(database_url, site.port, "required"):
         page = await open_docs(site, "/docs#/Counts/get_count")
         await page.get_by_role("button", name="Authorize").first.click()
         form = page.locator(".modal-ux")

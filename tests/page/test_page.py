@@ -1,9 +1,8 @@
 """The page in a browser: what it shows, and that it goes on showing it."""
 
-import asyncio
 import re
 import statistics
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Literal
 
 import asyncpg
@@ -12,11 +11,11 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from headcount.database import calls
-from tests.commands.support import free_port, serving
+from tests.commands.support import free_port
 from tests.http import event, put, send
 from tests.http.guarded import build_site, new_token, token_id
 from tests.http.streams import behind
-from tests.page.conftest import RUN_AXE, Site, ago, answer_with
+from tests.page.conftest import RUN_AXE, Site, ago, answer_with, serving
 
 # In the page: posts an event, and returns after how many milliseconds the count on display is another one.
 POST_AND_WAIT = """
@@ -37,6 +36,12 @@ async ([selector, event]) => {
 """
 IS_DRAWN = """
 [...document.querySelector("#curve canvas").getContext("2d").getImageData(0, 0, 600, 200).data].some(Boolean)
+"""
+CLOCK_AHEAD = """
+Date = class extends Date {
+  constructor(...parts) { super(...(parts.length ? parts : [new.target.now()])); }
+  static now() { return super.now() + 3000; }
+};
 """
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 QUOTED = "\N{LEFT DOUBLE QUOTATION MARK}{}\N{RIGHT DOUBLE QUOTATION MARK}"
@@ -101,28 +106,26 @@ async def test_it_says_what_to_do_where_there_are_no_spaces(site: Site) -> None:
 
 
 async def test_it_recovers_by_itself_when_the_service_is_restarted(
-    browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+    browser: Browser, connection: asyncpg.Connection, database_url: str
 ) -> None:
     site = Site(browser, free_port())
-    with serving(tmp_path, database_url, site.port) as process:
+    async with serving(database_url, site.port):
         async with httpx.AsyncClient(base_url=site.url) as client:
             await put(client, "spaces/hall")
         page = await site.open()
         await page.evaluate("window.wasHere = true")
         await expect(page.locator(f"{row('hall')} .number")).to_have_text(DASH)
-        await asyncio.to_thread(process.end)
     await expect(page.locator("#link")).to_contain_text("Not live")
     await expect(page.get_by_role("button", name="Try now")).to_be_visible()
     await connection.execute("select api.record_reset(space => 'hall', count => 7)")
     await connection.execute("select api.put_space(space => 'yard', patch => '{}')")
-    with serving(tmp_path, database_url, site.port) as process:
+    async with serving(database_url, site.port):
         await expect(page.locator("#link")).to_have_text("Live", timeout=30_000)
         await expect(page.locator(f"{row('hall')} .number")).to_have_text("7")
         await expect(page.locator(row("yard"))).to_be_visible()
         await expect(page.get_by_role("button", name="Try now")).to_be_hidden()
         assert await page.evaluate("window.wasHere")
         await page.context.close()
-        await asyncio.to_thread(process.end)
     assert [text for text in site.complaints if "ERR_" not in text] == []
 
 
@@ -187,6 +190,23 @@ async def test_it_draws_the_curve_of_today_and_tells_it_in_words(site: Site, api
     await page.locator("#curve").focus()
     await page.keyboard.press("ArrowLeft")
     await expect(page.locator("#readout")).to_contain_text("·")
+
+
+async def test_keys_lead_from_one_place_of_the_curve_to_the_next_of_which_something_is_known(
+    site: Site, api: httpx.AsyncClient
+) -> None:
+    zone = f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"  # where it is noon
+    await put(api, "spaces/house", name="House", capacity=20, time_zone=zone)
+    await send(api, event(timestamp=ago(minutes=40), direction=5))
+    page = await site.open("/#house", script=CLOCK_AHEAD)  # so that the axis goes on after the newest count
+    await expect(page.locator("#curve-text")).to_contain_text("Peak")
+    await page.locator("#curve").focus()
+    read: set[str] = set()
+    for key in (*["ArrowLeft"] * 4, *["ArrowRight"] * 6, *["ArrowLeft"] * 200):
+        await page.keyboard.press(key)
+        read.add(await page.locator("#readout").inner_text())
+    assert "" not in read
+    assert len(read) >= 3
 
 
 async def test_a_space_that_nothing_counts_shows_a_dash_and_no_zero(
@@ -302,13 +322,13 @@ async def test_on_a_phone_it_shows_one_side_at_a_time(site: Site, api: httpx.Asy
 
 
 async def test_it_asks_for_a_token_keeps_it_for_the_tab_and_says_what_is_wrong_with_it(
-    browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+    browser: Browser, connection: asyncpg.Connection, database_url: str
 ) -> None:
     await build_site(connection)
     site = Site(browser, free_port())
     ingest, here = await new_token(connection, "ingest"), await new_token(connection, "read", space="own")
     everywhere = await new_token(connection, "admin")  # which includes read
-    with serving(tmp_path, database_url, site.port, HEADCOUNT_AUTH="required") as process:
+    async with serving(database_url, site.port, "required"):
         context = await browser.new_context(reduced_motion="reduce")
         page = await site.new_page(context)
         await page.goto(f"{site.url}/#own-room")
@@ -336,7 +356,6 @@ async def test_it_asks_for_a_token_keeps_it_for_the_tab_and_says_what_is_wrong_w
         await expect(page.locator("[role=treeitem]")).to_have_count(5)
         await expect(page.locator(f"{row('secret-b')} .number")).to_have_text(re.compile(r"\d+"))
         await context.close()
-        await asyncio.to_thread(process.end)
     refused = "Failed to load resource: the server responded with a status of 40"
     assert [text for text in site.complaints if not text.startswith(refused)] == []
 

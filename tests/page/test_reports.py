@@ -1,10 +1,8 @@
 """Uptime reports in a browser: made, followed, read and taken away, and the week of one site."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 import asyncpg
@@ -14,12 +12,12 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from headcount.database import calls
-from tests.commands.support import free_port, serving
+from tests.commands.support import free_port
 from tests.factories import apply_site
 from tests.http import body, poll, put
 from tests.http.guarded import build_site, new_token
 from tests.http.reporting import begun, build_shop, trigger, wait_for
-from tests.page.conftest import RUN_AXE, Site, answer_with
+from tests.page.conftest import RUN_AXE, Site, answer_with, serving
 
 MANY = 14_000
 TIMELINE = "/v1/spaces/shop/uptime/timeline"
@@ -193,13 +191,13 @@ async def test_of_very_many_sites_only_those_in_view_are_in_the_document(
 
 
 async def test_a_report_is_followed_through_a_restart_of_the_service(
-    browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+    browser: Browser, connection: asyncpg.Connection, database_url: str
 ) -> None:
     await calls.record_hours(connection, ["shop"], [0], ["09:00"], ["12:00"])
     report, attempt = await begun(connection)
     await calls.extend_report(connection, report, attempt, 0.4, 600)
     site = Site(browser, free_port())
-    with serving(tmp_path, database_url, site.port) as process:
+    async with serving(database_url, site.port):
         page = await site.open("/reports")
         await page.evaluate("window.wasHere = true")
         await expect(page.locator("#percent")).to_have_text("40 %")
@@ -207,19 +205,17 @@ async def test_a_report_is_followed_through_a_restart_of_the_service(
         await calls.extend_report(connection, report, attempt, 0.5, 600)
         await expect(page.locator("#percent")).to_have_text("50 %")
         await expect(page.get_by_role("progressbar")).to_have_js_property("value", 0.5)
-        await asyncio.to_thread(process.end)
     await expect(page.locator("#link")).to_contain_text("Not live")
     await expect(page.get_by_role("button", name="Try now")).to_be_visible()
     await expect(page.locator("#percent")).to_have_text("50 %")
     await calls.extend_report(connection, report, attempt, 0.6, 600)
-    with serving(tmp_path, database_url, site.port) as process:
+    async with serving(database_url, site.port):
         await expect(page.locator("#percent")).to_have_text("60 %", timeout=30_000)
         await expect(page.locator("#link")).to_have_text("Live")
         await compute(connection, report, attempt)
         await expect(page.locator("#body tr")).to_have_count(1)
         assert await page.evaluate("window.wasHere")
         await page.context.close()
-        await asyncio.to_thread(process.end)
     assert [text for text in site.complaints if "ERR_" not in text] == []
 
 
@@ -375,13 +371,13 @@ async def test_the_pages_link_to_each_other(site: Site, stores: httpx.AsyncClien
 
 
 async def test_a_limited_token_makes_and_sees_reports_of_its_part(
-    browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+    browser: Browser, connection: asyncpg.Connection, database_url: str
 ) -> None:
     await build_site(connection)
     at = datetime.fromisoformat("2026-03-04T12:00:00+00:00")
     await calls.record_polls(connection, ["own-room", "secret-b"], [at, at], [True, True])
     site = Site(browser, free_port())
-    with serving(tmp_path, database_url, site.port, HEADCOUNT_AUTH="required") as process:
+    async with serving(database_url, site.port, "required"):
         page = await site.new_page(await browser.new_context())
         await page.goto(f"{site.url}/reports")
         await expect(page.locator("#ask-why")).to_contain_text("scope read")
@@ -396,7 +392,6 @@ async def test_a_limited_token_makes_and_sees_reports_of_its_part(
             await page.get_by_role("link", name="Download CSV").click()
         assert "own-room" in (await (await download.value).path()).read_text()
         await page.context.close()
-        await asyncio.to_thread(process.end)
     refused = "Failed to load resource: the server responded with a status of 401"
     assert [text for text in site.complaints if not text.startswith(refused)] == []
 

@@ -5,7 +5,6 @@ import re
 import statistics
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import asyncpg
@@ -15,11 +14,11 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from headcount.database import calls
-from tests.commands.support import free_port, serving
+from tests.commands.support import free_port
 from tests.http import body, put
 from tests.http.guarded import build_site, new_token, token_id
 from tests.http.streams import behind
-from tests.page.conftest import RUN_AXE, Site, ago, answer_with
+from tests.page.conftest import RUN_AXE, Site, ago, answer_with, serving
 
 MANY = 10_000
 SOON_MS = 20_000
@@ -531,10 +530,10 @@ async def test_many_flips_at_once_are_one_notification_for_who_asked_for_it(
 
 
 async def test_it_recovers_by_itself_when_the_service_is_restarted(
-    browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+    browser: Browser, connection: asyncpg.Connection, database_url: str
 ) -> None:
     site = Site(browser, free_port())
-    with serving(tmp_path, database_url, site.port) as process:
+    async with serving(database_url, site.port):
         async with httpx.AsyncClient(base_url=site.url) as client:
             await put(client, "spaces/hall", offline_after_seconds=1)
             await put(client, "doorways/door", sides=[None, "hall"])
@@ -545,14 +544,13 @@ async def test_it_recovers_by_itself_when_the_service_is_restarted(
         await page.evaluate("window.wasHere = true")
         await expect(page.locator(tile("quick", "offline"))).to_be_visible()
         await expect(page.locator("#news")).to_contain_text("went offline")
-        await asyncio.to_thread(process.end)
     await expect(page.locator("#link")).to_contain_text("Not live")
     await page.set_viewport_size({"width": 360, "height": 800})
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
     await expect(page.get_by_role("button", name="Try now")).to_be_visible()
     await expect(page.locator(tile("quick", "offline"))).to_be_visible()
     await connection.execute("update core.space set offline_after_seconds = 600")
-    with serving(tmp_path, database_url, site.port) as process:
+    async with serving(database_url, site.port):
         async with httpx.AsyncClient(base_url=site.url) as client:
             await put(client, "spaces/hall", offline_after_seconds=600)
             await beat(client, "quick", "newcomer")
@@ -563,17 +561,16 @@ async def test_it_recovers_by_itself_when_the_service_is_restarted(
         await expect(page.get_by_role("button", name="Try now")).to_be_hidden()
         assert await page.evaluate("window.wasHere")
         await page.context.close()
-        await asyncio.to_thread(process.end)
     assert [text for text in site.complaints if "ERR_" not in text] == []
 
 
 async def test_it_asks_for_a_token_and_shows_what_that_may_see(
-    browser: Browser, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+    browser: Browser, connection: asyncpg.Connection, database_url: str
 ) -> None:
     await build_site(connection)
     site = Site(browser, free_port())
     here, everywhere = await new_token(connection, "read", space="own"), await new_token(connection, "read")
-    with serving(tmp_path, database_url, site.port, HEADCOUNT_AUTH="required") as process:
+    async with serving(database_url, site.port, "required"):
         context = await browser.new_context(reduced_motion="reduce")
         page = await site.new_page(context)
         await page.goto(f"{site.url}/sensors")
@@ -599,7 +596,6 @@ async def test_it_asks_for_a_token_and_shows_what_that_may_see(
         await page.wait_for_selector(".tile")
         assert set(seen) < set(await order(page))
         await context.close()
-        await asyncio.to_thread(process.end)
     refused = "Failed to load resource: the server responded with a status of 40"
     assert [text for text in site.complaints if not text.startswith(refused)] == []
 

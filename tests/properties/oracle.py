@@ -629,12 +629,19 @@ class World:
         ]
 
     def series(
-        self, space: str, start: datetime, end: datetime, interval: str, time_zone: str | None, now: datetime
+        self,
+        space: str,
+        start: datetime,
+        end: datetime,
+        interval: str,
+        time_zone: str | None,
+        now: datetime,
+        exact: bool = False,
     ) -> tuple[str, list[Bucket]]:
         """The resolution, and the buckets that overlap [start, end) as far as they have come."""
         edges = self.buckets(start, min(end, now), interval, time_zone or self.schedule(space)[0])
         first, last = edges[0][0], min(edges[-1][1], now)
-        resolution = "event" if last - first <= EXACT_FOR and not self.is_before(first) else "15m"
+        resolution = "event" if (exact or last - first <= EXACT_FOR) and not self.is_before(first) else "15m"
         value = self.raw_count(space, first - timedelta(microseconds=1))
         changes = self.changes(space, first, last)
         buckets = []

@@ -38,6 +38,14 @@ async def lag(owner: asyncpg.Connection, until: datetime) -> None:
     )
 
 
+async def lag_totals(owner: asyncpg.Connection, until: datetime) -> None:
+    """As if core.dpu_total had been made only so far, as after the upgrade that brought it."""
+    async with owner.transaction():
+        await owner.execute("delete from core.dpu_total")
+        await owner.execute("update core.rollup_state set totals_until = least(totals_until, $1)", until)
+        await owner.execute("select core.add_totals('1970-01-01Z', totals_until) from core.rollup_state")
+
+
 async def retain(owner: asyncpg.Connection, until: datetime) -> None:
     """Drops the events before, as an hour and some upkeep later."""
     await owner.execute("call core.retire_events($1)", until)

@@ -127,6 +127,7 @@ DENIED_THOUGH_NOT_READ_ONLY = [
     "select pg_try_advisory_lock(1)",
     "select pg_try_advisory_xact_lock_shared(1)",
     "select pg_logical_emit_message(false, 'x', 'x')",
+    "select pg_export_snapshot()",
     "set temp_file_limit = -1",
     "alter role headcount_bi connection limit -1",
     "alter system set work_mem = '1GB'",
@@ -473,5 +474,24 @@ async def test_a_superuser_can_take_away_what_the_one_that_migrates_may_not(conn
         assert await connection.fetchval(
             "select has_function_privilege('headcount_service', 'pg_advisory_xact_lock(bigint)', 'execute')"
         )
+    finally:
+        await transaction.rollback()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select 'AA=='::_timescaledb_internal.compressed_data",
+        "select array_in('{AA==}', (select t.oid from pg_type t where t.typname = 'compressed_data'), -1)",
+    ],
+)
+async def test_made_up_compressed_data_are_not_read(connection: asyncpg.Connection, statement: str) -> None:
+    """Read by TimescaleDB 2.28.3, they end the whole server. No right is asked for."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute("set local role headcount_bi")
+        with pytest.raises(asyncpg.FeatureNotSupportedError, match="cannot accept a value of type"):
+            await connection.execute(statement)
     finally:
         await transaction.rollback()

@@ -191,3 +191,28 @@ async def test_who_comes_second_to_compress_a_chunk_finds_it_done(
         for each in sessions:
             await each.close()
     assert (await compressed(connection))[0]
+
+
+async def test_many_chunks_are_compressed_over_several_runs(connection: asyncpg.Connection) -> None:
+    """So that they do not keep the upkeep from what else it does."""
+    await fill(connection)
+    config = '{"compress_seconds": 0}'
+    await connection.execute(f"call core.run_upkeep(config => '{config}')")
+    assert await compressed(connection) != [True, True]
+    for _ in range(5):
+        await connection.execute(f"call core.run_upkeep(config => '{config}')")
+    assert await compressed(connection) == [True, True]
+
+
+async def test_the_upkeep_compresses_for_a_part_of_its_minute_and_comes_again_as_soon(
+    connection: asyncpg.Connection,
+) -> None:
+    job = await connection.fetchrow(
+        """
+        select schedule_interval, retry_period, (config->>'compress_seconds')::integer as seconds
+        from timescaledb_information.jobs where proc_schema = 'core' and proc_name = 'run_upkeep'
+        """
+    )
+    assert job is not None
+    assert job["schedule_interval"] == job["retry_period"] == timedelta(minutes=1)
+    assert 0 < job["seconds"] < 60

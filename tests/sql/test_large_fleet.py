@@ -7,6 +7,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.factories import apply_site
+from tests.http.guarded import new_token, token_id
+
 pytestmark = [pytest.mark.measured, pytest.mark.slow]
 
 OTHERS = 20_000
@@ -148,3 +151,103 @@ async def test_a_space_with_many_below_it_is_walked_once(connection: asyncpg.Con
         read = await count_read(connection) - before
     assert below == OTHERS + 1
     assert read["space"] <= 2 * OTHERS
+
+
+OWN = 20
+PAGE = "select * from api.list_incidents({}, max_rows => 21)"
+
+
+@pytest.fixture
+async def part(connection: asyncpg.Connection) -> str:
+    """The id of a token of a part of a site. In the part hang OWN sensors, in the rest of it as many."""
+    spaces = ("part", "rest")
+    await apply_site(
+        connection,
+        spaces=[{"id": "site"}, *({"id": space, "parent": "site"} for space in spaces)],
+        doorways=[{"id": space, "sides": [space, None]} for space in spaces],
+        dpus=[{"id": f"{space}-{n}"} for space in spaces for n in range(OWN)],
+        placements=[
+            {"dpu": f"{space}-{n}", "doorway": space, "mounted_in": space, "from": "2020-01-01T00:00:00Z"}
+            for space in spaces
+            for n in range(OWN)
+        ],
+    )
+    return await token_id(connection, await new_token(connection, "read", space="part"))
+
+
+async def add_incidents(connection: asyncpg.Connection, kind: str, count: int) -> None:
+    """That are over: one after the other of each sensor by itself, or of all at once."""
+    await connection.execute(
+        """
+        with made as (
+          insert into core.incident (kind, space_id, dpu_id, started_at, ended_at, recorded_at)
+          select $1, (select space_id from core.space where id = 'site'), d.dpu_id, t.at, t.at + interval '1 minute',
+            t.at + interval '3 seconds'
+          from generate_series(1, $2::integer) n
+          cross join lateral (select timestamptz '2025-01-01 00:00:00+00' + n * interval '1 hour' as at) t
+          left join core.dpu d on $1 = 'dpu_offline'
+          returning incident_id, dpu_id, started_at
+        )
+        insert into core.incident_dpu (incident_id, dpu_id, offline_at)
+        select m.incident_id, d.dpu_id, m.started_at
+        from made m
+        join core.dpu d on d.dpu_id = m.dpu_id or m.dpu_id is null
+        """,
+        kind,
+        count,
+    )
+    await connection.execute("""
+        insert into core.outage (dpu_id, heard_at, offline_at, back_at, detected_at, incident_id, pending,
+          offline_after_seconds, recorded_at)
+        select m.dpu_id, i.started_at - interval '10 minutes', i.started_at, i.ended_at, i.recorded_at, i.incident_id,
+          false, 600, i.recorded_at
+        from core.incident_dpu m
+        join core.incident i on i.incident_id = m.incident_id;
+        analyze core.incident, core.incident_dpu, core.outage, core.placement, core.doorway, core.dpu;
+    """)
+
+
+async def spend(connection: asyncpg.Connection, token: str, query: str) -> tuple[Counter[str], int]:
+    """Rows that a query reads by table, and the calls of functions, on behalf of a token."""
+    async with connection.transaction():
+        await connection.execute(f"set local headcount.token = '{token}'")
+        await connection.execute("set local track_functions = 'all'")
+        made = "select coalesce(sum(calls), 0)::integer from pg_stat_xact_user_functions where schemaname = 'core'"
+        before = await connection.fetchval(made)
+        read = await read_by(connection, query)
+        return read, await connection.fetchval(made) - before
+
+
+@pytest.mark.parametrize(("open", "rows"), [("null", 21), ("false", 21), ("true", 0)])
+async def test_a_page_of_incidents_is_looked_up_as_one_however_many_there_are(
+    connection: asyncpg.Connection, part: str, open: str, rows: int
+) -> None:
+    each = 200
+    await add_incidents(connection, "dpu_offline", each)
+    query = PAGE.format(open)
+    read, made = await spend(connection, part, query)
+    assert made < 100
+    # once through the ids of all; with open=true also through what may last
+    assert read["incident_dpu"] <= 2 * OWN * each + 100
+    assert max(read["incident"], read["outage"]) <= (2 * OWN * each if open == "true" else 200)
+    assert max(read["placement"], read["dpu"], read["doorway"], read["space"]) <= 10 * OWN
+    async with connection.transaction():
+        await connection.execute(f"set local headcount.token = '{part}'")
+        assert len(await connection.fetch(query)) == rows
+
+
+@pytest.mark.parametrize(("open", "rows"), [("null", 21), ("false", 21), ("true", 0)])
+async def test_a_page_of_incidents_of_sites_is_looked_up_as_one(
+    connection: asyncpg.Connection, part: str, open: str, rows: int
+) -> None:
+    count = 100
+    await add_incidents(connection, "site_offline", count)
+    query = PAGE.format(open)
+    read, made = await spend(connection, part, query)
+    assert made < 100
+    # a few times the sensors that they have, seen or not
+    assert max(read["incident_dpu"], read["outage"]) <= 5 * 2 * OWN * count
+    assert max(read["incident"], read["placement"], read["doorway"], read["space"]) <= 10 * (OWN + count)
+    async with connection.transaction():
+        await connection.execute(f"set local headcount.token = '{part}'")
+        assert len(await connection.fetch(query)) == rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from headcount.database.dump import FROZEN, dump_schema, freeze
 from headcount.database.migrate import MigrationReport, check_server, migrate
 from headcount.database.schema import POLICIES, SQL_DIR, MigrationRefused, check_schema, compare_schema, expected_schema
 from headcount.wire.problems import SchemaMismatch
+from tests.lanes import Lane
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +31,15 @@ as $$
   union all
   select 0, sha256, false from meta.repeatable where name = 'repeatable'
 $$;
+"""
+
+
+# By no extension, and not by TimescaleDB on its own.
+MADE = """
+select relname::text from pg_class where relnamespace = 'public'::regnamespace and oid >= 16384 and not exists (
+  select from pg_depend where objid = pg_class.oid and deptype = 'e')
+union all
+select nspname::text from pg_namespace where nspname !~ '^(pg_|_?timescaledb|information_schema$|public$)'
 """
 
 
@@ -65,6 +76,22 @@ def folder(tmp_path: Path) -> SqlFolder:
     return SqlFolder(tmp_path / "sql")
 
 
+@pytest.fixture(scope="module")
+def one_database_url(lane: Lane) -> Iterator[str]:
+    """A database for all tests of a folder of their own."""
+    with lane.database(migrated=False) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(one_database_url: str) -> str:
+    """It again, without what the test before made there."""
+    fetch(one_database_url, "drop schema if exists meta, core, api, bi cascade; drop extension if exists btree_gist")
+    fetch(one_database_url, "drop type if exists public.gbtreekey4")
+    assert fetch(one_database_url, MADE) == []
+    return one_database_url
+
+
 def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(query)
@@ -93,64 +120,64 @@ def refusal(url: str, folder: SqlFolder) -> MigrationRefused:
 # Numbered files
 
 
-def test_it_runs_numbered_files_in_order_and_once(fresh_database_url: str, folder: SqlFolder) -> None:
-    report = migrate(fresh_database_url, sql_dir=folder.path)
+def test_it_runs_numbered_files_in_order_and_once(empty_database_url: str, folder: SqlFolder) -> None:
+    report = migrate(empty_database_url, sql_dir=folder.path)
     assert report.applied == ("0001_start.sql", "0002_visit.sql")
     assert report.warnings == ()
-    assert fetch(fresh_database_url, "select number, name, breaking from meta.migration order by number") == [
+    assert fetch(empty_database_url, "select number, name, breaking from meta.migration order by number") == [
         (1, "0001_start.sql", False),
         (2, "0002_visit.sql", False),
     ]
-    assert migrate(fresh_database_url, sql_dir=folder.path) == MigrationReport((), False, False, ())
+    assert migrate(empty_database_url, sql_dir=folder.path) == MigrationReport((), False, False, ())
 
 
-def test_it_keeps_the_hash_and_the_breaking_mark(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_keeps_the_hash_and_the_breaking_mark(empty_database_url: str, folder: SqlFolder) -> None:
     folder.migration("0003_rename.sql", "-- headcount: breaking\nalter table core.visit rename people to persons;")
-    migrate(fresh_database_url, sql_dir=folder.path)
+    migrate(empty_database_url, sql_dir=folder.path)
     expected = expected_schema(folder.path).migrations[3]
-    assert fetch(fresh_database_url, "select sha256, breaking from meta.migration where number = 3") == [
+    assert fetch(empty_database_url, "select sha256, breaking from meta.migration where number = 3") == [
         (expected.sha256, True)
     ]
 
 
-def test_it_runs_only_what_is_new(fresh_database_url: str, folder: SqlFolder) -> None:
-    migrate(fresh_database_url, sql_dir=folder.path)
+def test_it_runs_only_what_is_new(empty_database_url: str, folder: SqlFolder) -> None:
+    migrate(empty_database_url, sql_dir=folder.path)
     folder.migration("0003_note.sql", "alter table core.visit add note text;")
-    assert migrate(fresh_database_url, sql_dir=folder.path).applied == ("0003_note.sql",)
+    assert migrate(empty_database_url, sql_dir=folder.path).applied == ("0003_note.sql",)
 
 
-def test_it_refuses_a_file_that_was_edited_after_it_ran(fresh_database_url: str, folder: SqlFolder) -> None:
-    migrate(fresh_database_url, sql_dir=folder.path)
+def test_it_refuses_a_file_that_was_edited_after_it_ran(empty_database_url: str, folder: SqlFolder) -> None:
+    migrate(empty_database_url, sql_dir=folder.path)
     folder.migration("0002_visit.sql", "create table core.visit (id bigint primary key);")
-    refused = refusal(fresh_database_url, folder)
+    refused = refusal(empty_database_url, folder)
     assert "0002_visit.sql was changed after it ran" in refused.message
     assert "Restore it" in refused.remedy
     assert "number 0003" in refused.remedy
 
 
-def test_it_takes_line_ends_of_any_kind_for_the_same_file(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_takes_line_ends_of_any_kind_for_the_same_file(empty_database_url: str, folder: SqlFolder) -> None:
     path = folder.migration("0003_note.sql", "alter table core.visit\nadd note text;\n")
-    migrate(fresh_database_url, sql_dir=folder.path)
+    migrate(empty_database_url, sql_dir=folder.path)
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    assert migrate(fresh_database_url, sql_dir=folder.path).applied == ()
+    assert migrate(empty_database_url, sql_dir=folder.path).applied == ()
 
 
-def test_it_leaves_no_trace_of_a_file_that_fails(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_leaves_no_trace_of_a_file_that_fails(empty_database_url: str, folder: SqlFolder) -> None:
     folder.migration("0003_bad.sql", "create table core.half ();\n\nalter table core.nowhere add x int;\n")
-    refused = refusal(fresh_database_url, folder)
+    refused = refusal(empty_database_url, folder)
     assert "0003_bad.sql" in refused.message
     assert '42P01: relation "core.nowhere" does not exist' in refused.message
     assert "rolled back" in refused.remedy
-    assert fetch(fresh_database_url, "select to_regclass('core.half')") == [(None,)]
-    assert fetch(fresh_database_url, "select max(number) from meta.migration") == [(2,)]
+    assert fetch(empty_database_url, "select to_regclass('core.half')") == [(None,)]
+    assert fetch(empty_database_url, "select max(number) from meta.migration") == [(2,)]
 
     folder.migration("0003_bad.sql", "create table core.half ();")
-    assert migrate(fresh_database_url, sql_dir=folder.path).applied == ("0003_bad.sql",)
+    assert migrate(empty_database_url, sql_dir=folder.path).applied == ("0003_bad.sql",)
 
 
-def test_it_names_the_line_of_a_mistake(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_names_the_line_of_a_mistake(empty_database_url: str, folder: SqlFolder) -> None:
     folder.migration("0003_bad.sql", "-- line 1\n\ncreate tabel core.half ();\n")
-    assert "0003_bad.sql line 3 failed with 42601: syntax error" in refusal(fresh_database_url, folder).message
+    assert "0003_bad.sql line 3 failed with 42601: syntax error" in refusal(empty_database_url, folder).message
 
 
 @pytest.mark.parametrize(
@@ -201,52 +228,52 @@ def test_it_reads_header_words_only_at_the_top(folder: SqlFolder) -> None:
     assert [migrations[3].breaking, migrations[4].breaking] == [True, False]
 
 
-def test_it_runs_a_marked_file_outside_a_transaction_and_once(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_runs_a_marked_file_outside_a_transaction_and_once(empty_database_url: str, folder: SqlFolder) -> None:
     folder.migration("0003_vacuum.sql", "vacuum core.visit;")
-    assert "VACUUM cannot run inside a transaction block" in refusal(fresh_database_url, folder).message
+    assert "VACUUM cannot run inside a transaction block" in refusal(empty_database_url, folder).message
     folder.migration("0003_vacuum.sql", "-- headcount: no-transaction\nvacuum core.visit;")
-    assert migrate(fresh_database_url, sql_dir=folder.path).applied == ("0003_vacuum.sql",)
-    assert migrate(fresh_database_url, sql_dir=folder.path).applied == ()
+    assert migrate(empty_database_url, sql_dir=folder.path).applied == ("0003_vacuum.sql",)
+    assert migrate(empty_database_url, sql_dir=folder.path).applied == ()
 
 
 # Repeatable files
 
 
 def test_it_runs_repeatable_files_in_path_order_and_only_when_one_changed(
-    fresh_database_url: str, folder: SqlFolder
+    empty_database_url: str, folder: SqlFolder
 ) -> None:
     folder.function("api.count")
     folder.function("core.help")
     folder.repeatable("90_grants.sql", "revoke all on all functions in schema api from public;")
     names = ["10_core/help.sql", "20_api/count.sql", "90_grants.sql"]
-    assert steps(fresh_database_url, folder) == ["0001_start.sql", "0002_visit.sql", *names]
-    assert steps(fresh_database_url, folder) == []
+    assert steps(empty_database_url, folder) == ["0001_start.sql", "0002_visit.sql", *names]
+    assert steps(empty_database_url, folder) == []
     folder.function("core.help", "() returns integer language sql return 2")
-    assert steps(fresh_database_url, folder) == names
-    assert fetch(fresh_database_url, "select core.help()") == [(2,)]
+    assert steps(empty_database_url, folder) == names
+    assert fetch(empty_database_url, "select core.help()") == [(2,)]
 
 
-def test_it_runs_repeatable_files_after_a_numbered_one(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_runs_repeatable_files_after_a_numbered_one(empty_database_url: str, folder: SqlFolder) -> None:
     folder.view("visits", "select id, people from core.visit")
-    migrate(fresh_database_url, sql_dir=folder.path)
+    migrate(empty_database_url, sql_dir=folder.path)
     folder.migration("0003_x.sql", "drop view bi.visits; alter table core.visit alter people type bigint;")
-    assert steps(fresh_database_url, folder) == ["0003_x.sql", "30_bi/visits.sql"]
-    assert fetch(fresh_database_url, "select * from bi.visits") == []
+    assert steps(empty_database_url, folder) == ["0003_x.sql", "30_bi/visits.sql"]
+    assert fetch(empty_database_url, "select * from bi.visits") == []
 
 
-def test_it_changes_all_repeatable_files_or_none(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_changes_all_repeatable_files_or_none(empty_database_url: str, folder: SqlFolder) -> None:
     folder.function("api.count")
-    migrate(fresh_database_url, sql_dir=folder.path)
+    migrate(empty_database_url, sql_dir=folder.path)
     folder.function("api.count", "() returns integer language sql return 2")
     bad = folder.function("api.more", "() returns integer language sql return nonsense")
-    assert "repeatable/20_api/more.sql line 1 failed with 42703" in refusal(fresh_database_url, folder).message
-    assert fetch(fresh_database_url, "select api.count()") == [(1,)]
+    assert "repeatable/20_api/more.sql line 1 failed with 42703" in refusal(empty_database_url, folder).message
+    assert fetch(empty_database_url, "select api.count()") == [(1,)]
     bad.unlink()
-    assert migrate(fresh_database_url, sql_dir=folder.path).repeatable
-    assert fetch(fresh_database_url, "select api.count()") == [(2,)]
+    assert migrate(empty_database_url, sql_dir=folder.path).repeatable
+    assert fetch(empty_database_url, "select api.count()") == [(2,)]
 
 
-def test_it_drops_what_no_file_creates_any_more(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_drops_what_no_file_creates_any_more(empty_database_url: str, folder: SqlFolder) -> None:
     gone = [
         folder.function("api.old"),
         folder.function("core.old"),
@@ -256,20 +283,20 @@ def test_it_drops_what_no_file_creates_any_more(fresh_database_url: str, folder:
     folder.function("api.kept")
     folder.view("kept", "select id from core.visit")
     folder.repeatable("90_grants.sql", "revoke all on all functions in schema api, core from public;")
-    migrate(fresh_database_url, sql_dir=folder.path)
+    migrate(empty_database_url, sql_dir=folder.path)
     for path in gone:
         path.unlink()
-    migrate(fresh_database_url, sql_dir=folder.path)
-    assert routines(fresh_database_url) == ["api.kept()"]
-    assert fetch(fresh_database_url, "select viewname from pg_views where schemaname = 'bi'") == [("kept",)]
+    migrate(empty_database_url, sql_dir=folder.path)
+    assert routines(empty_database_url) == ["api.kept()"]
+    assert fetch(empty_database_url, "select viewname from pg_views where schemaname = 'bi'") == [("kept",)]
 
 
-def test_it_leaves_no_overload_when_parameters_change(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_leaves_no_overload_when_parameters_change(empty_database_url: str, folder: SqlFolder) -> None:
     folder.function("api.count", "(a integer) returns integer language sql return a")
-    migrate(fresh_database_url, sql_dir=folder.path)
+    migrate(empty_database_url, sql_dir=folder.path)
     folder.function("api.count", "(a text, b text default '') returns text language sql return a || b")
-    migrate(fresh_database_url, sql_dir=folder.path)
-    assert routines(fresh_database_url) == ["api.count(text,text)"]
+    migrate(empty_database_url, sql_dir=folder.path)
+    assert routines(empty_database_url) == ["api.count(text,text)"]
 
 
 @pytest.mark.parametrize(
@@ -280,70 +307,70 @@ def test_it_leaves_no_overload_when_parameters_change(fresh_database_url: str, f
         "(a integer, out b integer) language sql return a",
     ],
 )
-def test_it_changes_results_and_parameter_names(fresh_database_url: str, folder: SqlFolder, changed: str) -> None:
+def test_it_changes_results_and_parameter_names(empty_database_url: str, folder: SqlFolder, changed: str) -> None:
     for name in ("api.count", "core.help"):
         folder.function(name, "(a integer) returns integer language sql return a")
     folder.view("visits", "select core.help(id) as id, people from core.visit")
-    migrate(fresh_database_url, sql_dir=folder.path)
+    migrate(empty_database_url, sql_dir=folder.path)
     for name in ("api.count", "core.help"):
         folder.function(name, changed)
-    assert migrate(fresh_database_url, sql_dir=folder.path).repeatable
-    assert routines(fresh_database_url) == ["api.count(integer)", "core.help(integer)"]
+    assert migrate(empty_database_url, sql_dir=folder.path).repeatable
+    assert routines(empty_database_url) == ["api.count(integer)", "core.help(integer)"]
 
 
-def test_it_changes_the_columns_of_a_view(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_changes_the_columns_of_a_view(empty_database_url: str, folder: SqlFolder) -> None:
     folder.view("visits", "select id, people from core.visit")
-    migrate(fresh_database_url, sql_dir=folder.path)
+    migrate(empty_database_url, sql_dir=folder.path)
     folder.view("visits", "select people::text from core.visit")
-    assert migrate(fresh_database_url, sql_dir=folder.path).repeatable
+    assert migrate(empty_database_url, sql_dir=folder.path).repeatable
 
 
-def test_it_refuses_to_drop_a_view_under_a_view_of_others(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_refuses_to_drop_a_view_under_a_view_of_others(empty_database_url: str, folder: SqlFolder) -> None:
     path = folder.view("visits", "select id, people from core.visit")
-    migrate(fresh_database_url, sql_dir=folder.path)
-    fetch(fresh_database_url, "create view public.mine as select * from bi.visits")
+    migrate(empty_database_url, sql_dir=folder.path)
+    fetch(empty_database_url, "create view public.mine as select * from bi.visits")
     path.unlink()
-    refused = refusal(fresh_database_url, folder)
+    refused = refusal(empty_database_url, folder)
     assert "cannot drop view bi.visits" in refused.message
     assert "view mine depends on view bi.visits" in refused.message
-    assert fetch(fresh_database_url, "select * from public.mine") == []
+    assert fetch(empty_database_url, "select * from public.mine") == []
 
 
-def test_it_keeps_a_function_in_place_while_others_use_it(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_keeps_a_function_in_place_while_others_use_it(empty_database_url: str, folder: SqlFolder) -> None:
     folder.function("api.count")
-    migrate(fresh_database_url, sql_dir=folder.path)
-    before = fetch(fresh_database_url, "select 'api.count'::regproc::oid")
+    migrate(empty_database_url, sql_dir=folder.path)
+    before = fetch(empty_database_url, "select 'api.count'::regproc::oid")
     folder.function("api.count", "() returns integer language sql return 2")
-    migrate(fresh_database_url, sql_dir=folder.path)
-    assert fetch(fresh_database_url, "select 'api.count'::regproc::oid") == before
+    migrate(empty_database_url, sql_dir=folder.path)
+    assert fetch(empty_database_url, "select 'api.count'::regproc::oid") == before
 
 
-def test_it_keeps_a_core_function_that_a_table_stands_on(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_keeps_a_core_function_that_a_table_stands_on(empty_database_url: str, folder: SqlFolder) -> None:
     folder.migration(
         "0003_check.sql",
         "create function core.is_good(people integer) returns boolean immutable return people > 0;"
         "alter table core.visit add constraint visit_people_check check (core.is_good(people));",
     )
     path = folder.function("core.help")
-    migrate(fresh_database_url, sql_dir=folder.path)
+    migrate(empty_database_url, sql_dir=folder.path)
     path.unlink()
-    migrate(fresh_database_url, sql_dir=folder.path)
-    assert routines(fresh_database_url) == ["core.is_good(integer)"]
+    migrate(empty_database_url, sql_dir=folder.path)
+    assert routines(empty_database_url) == ["core.is_good(integer)"]
 
 
-def test_it_runs_policies_only_when_they_change(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_runs_policies_only_when_they_change(empty_database_url: str, folder: SqlFolder) -> None:
     folder.function("core.help")
     folder.repeatable(POLICIES, "select core.help();")
     folder.repeatable("90_grants.sql", "select 1;")
     names = ["10_core/help.sql", POLICIES, "90_grants.sql"]
-    assert steps(fresh_database_url, folder)[2:] == names
+    assert steps(empty_database_url, folder)[2:] == names
     folder.repeatable("90_grants.sql", "select 2;")
-    assert steps(fresh_database_url, folder) == ["10_core/help.sql", "90_grants.sql"]
+    assert steps(empty_database_url, folder) == ["10_core/help.sql", "90_grants.sql"]
     folder.repeatable(POLICIES, "select core.help() + 1;")
-    assert steps(fresh_database_url, folder) == [POLICIES]
+    assert steps(empty_database_url, folder) == [POLICIES]
     folder.repeatable(POLICIES, "select core.help() + 2;")
     folder.repeatable("90_grants.sql", "select 3;")
-    assert steps(fresh_database_url, folder) == names
+    assert steps(empty_database_url, folder) == names
 
 
 # Many at once
@@ -363,12 +390,12 @@ def _migrate_at_once(executor: Executor, url: str, folder: SqlFolder, alone: str
     assert fetch(url, "select count(*), max(number) from meta.migration") == [(5, 5)]
 
 
-def test_it_may_be_run_by_twenty_threads_at_once(fresh_database_url: str, folder: SqlFolder) -> None:
-    _migrate_at_once(ThreadPoolExecutor(20), fresh_database_url, folder, "vacuum core.visit;")
+def test_it_may_be_run_by_twenty_threads_at_once(empty_database_url: str, folder: SqlFolder) -> None:
+    _migrate_at_once(ThreadPoolExecutor(20), empty_database_url, folder, "vacuum core.visit;")
 
 
 @pytest.mark.concurrency
-def test_it_may_be_run_by_twenty_processes_at_once(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_may_be_run_by_twenty_processes_at_once(empty_database_url: str, folder: SqlFolder) -> None:
     processes = ProcessPoolExecutor(20, mp_context=multiprocessing.get_context("spawn"))
     folder.migration(
         "0002_visit.sql", "create table core.visit as select i as id, i as people from generate_series(1, 300000) i;"
@@ -376,32 +403,32 @@ def test_it_may_be_run_by_twenty_processes_at_once(fresh_database_url: str, fold
     # Waits for every transaction that has a snapshot: none may wait for it in turn. Without "if not
     # exists", a second run would fail.
     alone = "create index concurrently visit_people_idx on core.visit (people);"
-    _migrate_at_once(processes, fresh_database_url, folder, alone)
+    _migrate_at_once(processes, empty_database_url, folder, alone)
 
 
 # What it refuses to run on
 
 
-def test_it_refuses_a_database_that_is_ahead_by_a_breaking_file(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_refuses_a_database_that_is_ahead_by_a_breaking_file(empty_database_url: str, folder: SqlFolder) -> None:
     newest = folder.migration("0003_drop.sql", "-- headcount: breaking\nalter table core.visit drop people;")
-    migrate(fresh_database_url, sql_dir=folder.path)
+    migrate(empty_database_url, sql_dir=folder.path)
     newest.unlink()
-    refused = refusal(fresh_database_url, folder)
+    refused = refusal(empty_database_url, folder)
     assert "ahead: 0003_drop.sql ran here and is marked breaking" in refused.message
     assert "the newest file of this release is 0002" in refused.message
     assert "Use the release that holds that file" in refused.remedy
 
 
-def test_it_leaves_a_database_alone_that_is_ahead_otherwise(fresh_database_url: str, folder: SqlFolder) -> None:
+def test_it_leaves_a_database_alone_that_is_ahead_otherwise(empty_database_url: str, folder: SqlFolder) -> None:
     newest = folder.migration("0003_note.sql", "alter table core.visit add note text;")
     folder.function("api.count", "() returns integer language sql return 3")
-    migrate(fresh_database_url, sql_dir=folder.path)
+    migrate(empty_database_url, sql_dir=folder.path)
     newest.unlink()
     folder.function("api.count", "() returns integer language sql return 2")
-    report = migrate(fresh_database_url, sql_dir=folder.path)
+    report = migrate(empty_database_url, sql_dir=folder.path)
     assert report.warnings == ("The database is ahead of this release by 0003_note.sql.",)
     assert not report.repeatable
-    assert fetch(fresh_database_url, "select api.count()") == [(3,)]
+    assert fetch(empty_database_url, "select api.count()") == [(3,)]
 
 
 @pytest.mark.parametrize(
@@ -426,34 +453,47 @@ def test_it_accepts_the_versions_it_was_made_for(timescaledb: str) -> None:
 
 
 def test_it_asks_the_server_for_its_version(
-    fresh_database_url: str, folder: SqlFolder, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, folder: SqlFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrator, "MINIMUM_TIMESCALEDB", (99, 0))
-    assert "is too old" in refusal(fresh_database_url, folder).message
+    assert "is too old" in refusal(empty_database_url, folder).message
     monkeypatch.setattr(migrator, "MINIMUM_POSTGRESQL", 99)
-    assert "Use PostgreSQL 99 or newer" in refusal(fresh_database_url, folder).remedy
-    assert fetch(fresh_database_url, "select to_regclass('meta.migration')") == [(None,)]
+    assert "Use PostgreSQL 99 or newer" in refusal(empty_database_url, folder).remedy
+    assert fetch(empty_database_url, "select to_regclass('meta.migration')") == [(None,)]
 
 
 def test_it_refuses_a_server_without_an_extension(
-    fresh_database_url: str, folder: SqlFolder, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, folder: SqlFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrator, "EXTENSIONS", ("timescaledb", "btree_gist", "no_such_extension"))
-    refused = refusal(fresh_database_url, folder)
+    refused = refusal(empty_database_url, folder)
     assert refused.message == "The extension no_such_extension is not installed on the database server."
     assert "Install it there" in refused.remedy
 
 
-def test_it_says_who_can_create_an_extension(fresh_database_url: str, folder: SqlFolder) -> None:
-    fetch(fresh_database_url, "drop extension if exists btree_gist")
-    fetch(fresh_database_url, "create type public.gbtreekey4 as (in_the_way integer)")
-    refused = refusal(fresh_database_url, folder)
+def test_it_says_who_can_create_an_extension(empty_database_url: str, folder: SqlFolder) -> None:
+    fetch(empty_database_url, "create type public.gbtreekey4 as (in_the_way integer)")
+    refused = refusal(empty_database_url, folder)
     assert refused.message == ('The extension btree_gist could not be created: type "gbtreekey4" already exists')
     assert "Let a superuser run `create extension btree_gist;`" in refused.remedy
 
 
-def test_it_takes_a_url_with_the_host_in_the_query(fresh_database_url: str, folder: SqlFolder) -> None:
-    given = conninfo_to_dict(fresh_database_url)
+def test_it_warns_of_a_lock_table_that_is_too_small(
+    empty_database_url: str, folder: SqlFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrator, "LOCKS", migrator.LOCKS.partition("where version()")[0])
+    with psycopg.connect(empty_database_url) as connection:
+        (locks,) = connection.execute(migrator.LOCKS).fetchone() or (0,)
+    monkeypatch.setattr(migrator, "LEAST_LOCKS", locks)
+    assert migrate(empty_database_url, sql_dir=folder.path).warnings == ()
+    monkeypatch.setattr(migrator, "LEAST_LOCKS", locks + 1)
+    (warning,) = migrate(empty_database_url, sql_dir=folder.path).warnings
+    assert f"room for about {locks:,} locks" in warning
+    assert "max_locks_per_transaction to 512" in warning
+
+
+def test_it_takes_a_url_with_the_host_in_the_query(empty_database_url: str, folder: SqlFolder) -> None:
+    given = conninfo_to_dict(empty_database_url)
     database = given.pop("dbname")
     url = f"postgresql:///{database}?{urlencode(given)}"
     assert migrate(url, sql_dir=folder.path).applied
@@ -495,13 +535,13 @@ def test_it_serves_a_newer_schema_unless_that_is_breaking(folder: SqlFolder) -> 
         compare_schema([*_ledger(folder), (3, "new", True)], "newer", expected)
 
 
-async def test_it_checks_the_schema_through_the_api(fresh_database_url: str, folder: SqlFolder) -> None:
-    connection = await asyncpg.connect(fresh_database_url)
+async def test_it_checks_the_schema_through_the_api(empty_database_url: str, folder: SqlFolder) -> None:
+    connection = await asyncpg.connect(empty_database_url)
     try:
         with pytest.raises(SchemaMismatch, match="no headcount schema: run headcount migrate"):
             await check_schema(connection, folder.path)
         folder.repeatable("20_api/get_schema.sql", GET_SCHEMA)
-        migrate(fresh_database_url, sql_dir=folder.path)
+        migrate(empty_database_url, sql_dir=folder.path)
         await check_schema(connection, folder.path)
         folder.function("api.count")
         with pytest.raises(SchemaMismatch, match="run headcount migrate"):

@@ -9,7 +9,7 @@ from headcount.database import calls
 from tests import factories
 from tests.factories import apply_site, record, trust
 
-HOUR = timedelta(hours=1)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
 
 def now() -> datetime:
@@ -205,6 +205,70 @@ async def test_a_dpu_whose_heartbeats_are_right_gives_its_events_a_wrong_time(co
     await refuse(connection, "a", "b", "c")
 
 
+# Odd events of DPUs that agree with our clock otherwise
+
+
+async def hear_often(connection: asyncpg.Connection, times: int, *dpus: str, ago: timedelta = SECOND) -> None:
+    for number in range(times):
+        assert await record(connection, [(dpu, now() - ago, 1, number) for dpu in dpus]) == []
+    await trust(connection)
+
+
+async def test_a_few_odd_events_do_not_hold_back_what_comes_with_them(connection: asyncpg.Connection) -> None:
+    """Such as those of one gateway with a token that somebody else has."""
+    dpus = ("a", "b", "c")
+    await hear_often(connection, 3, *dpus)
+    for odd in (1, 2):
+        assert await record(connection, [*((dpu, now() + odd * HOUR, 1) for dpu in dpus), ("d", now(), 1)]) == [
+            (number, "in_future") for number in range(3)
+        ]
+    # as many as agree, or more
+    await suspect(connection, *dpus)
+
+
+async def test_what_agrees_in_the_same_request_counts(connection: asyncpg.Connection) -> None:
+    dpus = ("a", "b", "c")
+    await hear(connection, *dpus)
+    odd = [(dpu, now() + HOUR, 1) for dpu in dpus]
+    agreeing = [(dpu, now() - SECOND, 1, number) for number in range(5) for dpu in dpus]
+    assert await record(connection, [*odd, *agreeing]) == [(number, "in_future") for number in range(3)]
+
+
+async def test_dpus_of_which_most_events_are_ahead_are_ahead(connection: asyncpg.Connection) -> None:
+    dpus = ("a", "b", "c")
+    await hear_often(connection, 5, *dpus)
+    await suspect(connection, *dpus * 5)
+
+
+async def test_events_of_some_time_ago_do_not_agree(connection: asyncpg.Connection) -> None:
+    dpus = ("a", "b", "c")
+    await hear_often(connection, 5, *dpus, ago=6 * MINUTE)
+    await suspect(connection, *dpus)
+
+
+async def test_events_that_came_some_time_ago_do_not_count(connection: asyncpg.Connection) -> None:
+    dpus = ("a", "b", "c")
+    await hear_often(connection, 5, *dpus)
+    await let_pass(connection, 2 * MINUTE)
+    await suspect(connection, *dpus)
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        "select core.note_listening(clock_timestamp() + interval '1 hour')",
+        "update core.dpu_state set latest_time = clock_timestamp() + interval '1 hour'",
+    ],
+)
+async def test_where_our_clock_was_set_back_what_agreed_before_does_not_count(
+    connection: asyncpg.Connection, trace: str
+) -> None:
+    dpus = ("a", "b", "c")
+    await hear_often(connection, 5, *dpus)
+    await connection.execute(trace)
+    await suspect(connection, *dpus)
+
+
 # Suspicion that lasts
 
 
@@ -224,9 +288,7 @@ async def let_pass(connection: asyncpg.Connection, time: timedelta) -> None:
     }.items():
         moved = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
         await connection.execute(f"update {table} set {moved}", time)
-
-
-MINUTE = timedelta(minutes=1)
+    await connection.execute("update core.event set lag_ms = lag_ms - $1::bigint", time // timedelta(milliseconds=1))
 
 
 async def suspect_long(connection: asyncpg.Connection, *dpus: str) -> None:
@@ -316,6 +378,16 @@ async def test_many_whose_heartbeats_are_right_by_now_confirm_nothing(connection
     await let_pass(connection, MINUTE)
     await suspect_long(connection, *dpus)
     await beat(connection, now(), *dpus[:3])
+    await come_again(connection, *dpus[3:])  # it is judged anew
+    await refuse(connection, *dpus[3:])
+
+
+async def test_many_of_which_most_events_agree_confirm_nothing(connection: asyncpg.Connection) -> None:
+    dpus = [f"sensor-{number}" for number in range(12)]
+    await hear(connection, *dpus)
+    await let_pass(connection, MINUTE)
+    await suspect_long(connection, *dpus)
+    await hear_often(connection, 3, *dpus[:3])
     await come_again(connection, *dpus[3:])  # it is judged anew
     await refuse(connection, *dpus[3:])
 

@@ -42,3 +42,20 @@ async def test_it_finds_no_mistake_in_any_function(own_database_url: str) -> Non
         assert found == []
     finally:
         await connection.close()
+
+
+# Of those that a setting must not reach: they read nothing.
+GETTERS = {"core.get_offline_after", "core.may_turn"}
+
+
+async def test_settings_against_hash_joins_end_before_anything_else_is_called(connection: asyncpg.Connection) -> None:
+    """They hold for all that is called within, where a join of two lists becomes a loop over both."""
+    rows = await connection.fetch("""
+        select p.oid::regproc::text as name, regexp_matches(p.prosrc, '\\m(core\\.\\w+)\\(', 'g') as called
+        from pg_proc p
+        where 'enable_hashjoin=off' = any (p.proconfig)
+          and p.pronamespace in ('core'::regnamespace, 'api'::regnamespace)
+    """)
+    called = {(row["name"], row["called"][0]) for row in rows if row["called"][0] not in GETTERS}
+    # it claims a few deliveries at a time, whatever there is
+    assert {name for name, _ in called} == {"api.claim_deliveries"}

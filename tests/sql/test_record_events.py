@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from headcount.database import calls
-from tests.factories import NOON, differences, hear, record, seconds, stored_events
+from tests.factories import NOON, Event, build_house, differences, hear, record, seconds, stored_events
 
 
 async def test_it_accepts_what_is_new(connection: asyncpg.Connection) -> None:
@@ -52,11 +52,14 @@ async def test_what_may_be_stored_is_looked_up_before_a_dpu_is_locked(connection
     await record(connection, events)
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute("alter function core.find_events rename to find_events_anyway")
+    await connection.execute("alter function core.find_doubles rename to find_doubles_anyway")
     await connection.execute(
         """
-        create function core.find_events(dpus integer[], times timestamptz[], sequences smallint[]) returns integer[]
+        create function core.find_doubles(
+          dpus integer[], times timestamptz[], sequences smallint[], ordinals bigint[],
+          out doubles bigint[], out stored integer[])
         language plpgsql as $$
+        #variable_conflict use_column
         begin
           if exists (
             select from pg_locks l
@@ -64,7 +67,7 @@ async def test_what_may_be_stored_is_looked_up_before_a_dpu_is_locked(connection
           then
             raise exception 'the DPUs are locked';
           end if;
-          return core.find_events_anyway(dpus, times, sequences);
+          select d.* into doubles, stored from core.find_doubles_anyway(dpus, times, sequences, ordinals) d;
         end
         $$
         """
@@ -82,6 +85,80 @@ async def test_what_may_be_stored_is_looked_up_before_a_dpu_is_locked(connection
     ]
     assert await differences(connection) == []
     await transaction.rollback()
+
+
+async def test_what_is_new_is_stored_at_once(connection: asyncpg.Connection) -> None:
+    """Whatever else there is to do for it."""
+    await build_house(connection)
+    now = datetime.now(UTC)
+    transaction = connection.transaction()
+    await transaction.start()
+    code: str = await connection.fetchval("select pg_get_functiondef('core.store_new'::regproc)")
+    body = "begin raise exception 'they are looked at one by one'; end"
+    await connection.execute(f"{code[: code.index('AS $')]} as $$ {body} $$")
+    begin = now - timedelta(hours=2)
+    for sent in (
+        [(("front", "inner", "other")[number % 3], now + seconds(number), 1) for number in range(30)],
+        [("front", now, 1, sequence) for sequence in (1, 2)],
+        # late, and before the first event of a placement
+        [(f"d{number % 7}", begin + seconds(number), 1) for number in range(30)],
+        [("front", now - timedelta(days=5), 1), ("d8", now - timedelta(days=2), 1)],
+    ):
+        assert await record(connection, sent) == []
+    assert await differences(connection) == []
+    # after a silence
+    await connection.execute("update core.dpu_state set armed_at = '2020-01-01', last_seen_at = '2020-01-02'")
+    assert await record(connection, [("front", now, 1, 3), ("d2", now, 1)]) == []
+    assert len(await stored_events(connection)) == 66
+    await transaction.rollback()
+
+
+@pytest.mark.parametrize("direction", [1, 2], ids=["duplicate", "conflict"])
+@pytest.mark.parametrize("age", [0, 7200])
+async def test_what_is_stored_is_found_wherever_it_is_sent_again(
+    connection: asyncpg.Connection, age: int, direction: int
+) -> None:
+    begin = datetime.now(UTC) - timedelta(seconds=age + 600)
+    verdict = "duplicate" if direction == 1 else "conflict"
+    for place in range(9):
+        start = begin + seconds(10 * place)
+        events = [(f"d{number % 4}", start + seconds(number), 1) for number in range(9)]
+        assert await record(connection, [events[place]]) == []
+        events[place] = (*events[place][:2], direction)
+        before = await connection.fetchval("select sum(cumulative_count) from core.dpu_state")
+        assert await record(connection, events) == [(place, verdict)]
+        assert await connection.fetchval("select sum(cumulative_count) from core.dpu_state") == before + 8
+    assert len(await stored_events(connection)) == 81
+    assert await differences(connection) == []
+
+
+@pytest.mark.parametrize(
+    "beside", [[], [("d8", datetime(2200, 1, 1, tzinfo=UTC), 1)]], ids=["", "beside a refused one"]
+)
+async def test_duplicates_that_are_found_only_when_they_are_stored_are_no_sign_of_life(
+    connection: asyncpg.Connection, beside: list[Event]
+) -> None:
+    """Beside new events: the first, the middle and the last one are looked up before, and are not stored."""
+    begin = datetime.now(UTC) - timedelta(hours=2)
+    old = [(dpu, begin, 1) for dpu in ("d1", "d2", "d3", "d4", "d5", "d6", "d7")]
+    assert await record(connection, old, backfill=True) == []
+    assert await record(connection, [("d2", begin + seconds(1), 1), ("d3", begin + seconds(1), 1)]) == []
+    rows = "select d.id, s.last_seen_at, s.first_heard_at, s.cumulative_count from core.dpu_state s"
+    rows += " join core.dpu d using (dpu_id) order by d.id"
+    before = {row["id"]: tuple(row) for row in await connection.fetch(rows)}
+    assert before["d5"][1:3] == (begin, None)
+    new = [(dpu, begin + seconds(9), 1) for dpu in ("d1", "d4", "d7")]
+    again = [("d2", begin + seconds(1), 1), ("d3", begin + seconds(1), 1), ("d3", begin + seconds(5), 1)]
+    conflict = ("d6", begin, 2)
+    sent = [new[0], *again, new[1], ("d5", begin, 1), conflict, new[2], *beside]
+    verdicts = [(1, "duplicate"), (2, "duplicate"), (5, "duplicate"), (6, "conflict")]
+    assert await record(connection, sent) == [*verdicts, *((8, "in_future") for _ in beside)]
+    after = {row["id"]: tuple(row) for row in await connection.fetch(rows)}
+    assert {dpu for dpu in before if before[dpu][:3] == after[dpu][:3]} == {"d2", "d5"}
+    assert {dpu: after[dpu][3] - before[dpu][3] for dpu in before} == {
+        "d1": 1, "d2": 0, "d3": 1, "d4": 1, "d5": 0, "d6": 0, "d7": 1
+    }  # fmt: skip
+    assert await differences(connection) == []
 
 
 async def test_it_counts_a_repeat_within_one_call_once(connection: asyncpg.Connection) -> None:

@@ -25,8 +25,7 @@ async def rolled_up(connection: asyncpg.Connection) -> list[tuple[str, int]]:
     rows = await connection.fetch(
         """
         select '15m', sum(net)::bigint from core.dpu_flow_15m_v1
-        union all select '1d', sum(net)::bigint from core.dpu_flow_1d_v1
-        union all select '30d', sum(net)::bigint from core.dpu_flow_30d_v1
+        union all select 'total', max(before + totals[cardinality(totals)]) from core.dpu_total
         """
     )
     return [(row[0], row[1]) for row in rows]
@@ -37,7 +36,7 @@ async def test_it_rolls_up_what_is_older_than_half_an_hour(connection: asyncpg.C
     now = datetime.now(UTC)
     await record(connection, [("front", NOON, 1), ("front", now - timedelta(seconds=1), 2)])
     await connection.execute("call core.refresh_rollups()")
-    assert await rolled_up(connection) == [("15m", 1), ("1d", 1), ("30d", 1)]
+    assert await rolled_up(connection) == [("15m", 1), ("total", 1)]
     state = await connection.fetchrow("select materialized_until, refreshed_at from core.rollup_state")
     assert state is not None
     until, refreshed_at = state
@@ -55,11 +54,11 @@ async def test_a_late_event_is_marked_counted_and_rolled_up_by_the_next_refresh(
     assert await marks(connection) == []
     await record(connection, [("front", LATE, 5)])
     assert await marks(connection) == [NOON]
-    assert await rolled_up(connection) == [("15m", 1), ("1d", 1), ("30d", 1)]
+    assert await rolled_up(connection) == [("15m", 1), ("total", 1)]
     assert await count(connection, NOON + timedelta(days=100)) == 6
     await connection.execute("call core.refresh_rollups()")
     assert await marks(connection) == []
-    assert await rolled_up(connection) == [("15m", 6), ("1d", 6), ("30d", 6)]
+    assert await rolled_up(connection) == [("15m", 6), ("total", 6)]
     assert await count(connection, NOON + timedelta(days=100)) == 6
 
 
@@ -71,7 +70,7 @@ async def test_marks_of_another_server_go_with_the_next_refresh(connection: asyn
     await connection.execute("update core.late_mark set xid = '4000000000000'")
     await connection.execute("call core.refresh_rollups()")
     assert await marks(connection) == []
-    assert await rolled_up(connection) == [("15m", 5), ("1d", 5), ("30d", 5)]
+    assert await rolled_up(connection) == [("15m", 5), ("total", 5)]
 
 
 async def test_an_event_on_time_is_not_marked(connection: asyncpg.Connection) -> None:
@@ -125,8 +124,62 @@ async def test_a_long_history_is_rolled_up_in_steps(connection: asyncpg.Connecti
     events = [("front", NOON - number * timedelta(days=40), 1) for number in range(20)]
     await record(connection, events)
     await connection.execute("call core.refresh_rollups()")
-    assert await rolled_up(connection) == [("15m", 20), ("1d", 20), ("30d", 20)]
+    assert await rolled_up(connection) == [("15m", 20), ("total", 20)]
     assert await count(connection, NOON - 9 * timedelta(days=40)) == 11
+    assert await differences(connection) == []
+
+
+async def test_running_totals_of_a_long_history_are_made_in_steps(connection: asyncpg.Connection) -> None:
+    """As after the upgrade that brought them: a run that was cut off has not worked for nothing."""
+    await build_house(connection)
+    await record(connection, [("front", NOON + number * timedelta(hours=7), 1 + number) for number in range(40)])
+    await connection.execute("call core.refresh_rollups()")
+    ats = [NOON + number * timedelta(hours=5) for number in range(60)]
+    before = [await count(connection, at) for at in ats]
+    await connection.execute("delete from core.dpu_total")
+    await connection.execute("update core.rollup_state set totals_until = '-infinity'")
+    assert [await count(connection, at) for at in ats] == before
+    await record(connection, [("front", NOON + number * timedelta(hours=21), -1, 5) for number in range(14)])
+    with_late = [await count(connection, at) for at in ats]
+    assert with_late != before
+
+    code = await connection.fetchval("select pg_get_functiondef('core.add_totals'::regproc)")
+    failing = "begin\n  if low > '2026-03-07Z' then raise exception 'no space left on device'; end if;\n"
+    await connection.execute(code.replace("begin\n", failing, 1))
+    try:
+        with pytest.raises(asyncpg.PostgresError, match="no space left"):
+            await connection.execute("call core.refresh_rollups()")
+    finally:
+        await connection.execute(code)
+    done = await connection.fetchval("select totals_until from core.rollup_state")
+    assert done == datetime(2026, 3, 8, tzinfo=UTC)
+    assert [await count(connection, at) for at in ats] == with_late
+    assert await differences(connection) == []
+    await connection.execute("call core.refresh_rollups()")
+    assert await marks(connection) == []
+    assert [await count(connection, at) for at in ats] == with_late
+    assert await differences(connection) == []
+
+
+async def test_a_late_event_moves_all_later_totals(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    days = [NOON + number * timedelta(days=1) for number in range(5)]
+    await record(connection, [("front", day, 1) for day in days])
+    await record(connection, [("other", day, 1) for day in days])
+    await connection.execute("call core.refresh_rollups()")
+    befores = (
+        "select array_agg(t.before order by t.day) from core.dpu_total t join core.dpu d using (dpu_id) where d.id = $1"
+    )
+    assert await connection.fetchval(befores, "front") == [0, 1, 2, 3, 4]
+    # on a day that has been summed, on one that had no events, and one that undoes a day
+    late = [(days[1], 10), (days[0] - timedelta(days=3), 100), (days[3] + timedelta(minutes=1), -1)]
+    await record(connection, [("front", at, people, 1) for at, people in late])
+    at = days[4] + timedelta(hours=1)
+    assert await count(connection, at) == 114
+    await connection.execute("call core.refresh_rollups()")
+    assert await connection.fetchval(befores, "front") == [0, 100, 101, 112, 113, 113]
+    assert await connection.fetchval(befores, "other") == [0, 1, 2, 3, 4]
+    assert await count(connection, at) == 114
     assert await differences(connection) == []
 
 
@@ -180,7 +233,7 @@ async def test_the_upkeep_is_a_job_that_rolls_up_and_compresses(connection: asyn
         "select job_id from timescaledb_information.jobs where proc_schema = 'core' and proc_name = 'run_upkeep'"
     )
     await connection.execute(f"call public.run_job({job})")
-    assert await rolled_up(connection) == [("15m", 3), ("1d", 3), ("30d", 3)]
+    assert await rolled_up(connection) == [("15m", 3), ("total", 3)]
     compressed = await connection.fetch(
         """
         select c.is_compressed

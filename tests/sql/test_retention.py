@@ -482,8 +482,9 @@ async def test_the_views_by_quarter_hours_stay_as_they_were(connection: asyncpg.
 @pytest.mark.parametrize(
     ("broken", "check"),
     [
-        ("update core.dpu_flow_1d_v1 set net = net + 1 where bucket = $1", "dpu_flow_1d"),
-        ("delete from core.dpu_flow_1d_v1 where bucket = $1", "dpu_flow_1d"),
+        ("update core.dpu_total set before = before + 1 where day = $1", "dpu_total"),
+        ("update core.dpu_total set totals = array[7] where day = $1", "dpu_total"),
+        ("delete from core.dpu_total where day = $1", "dpu_total"),
         (
             "update core.dpu_flow_15m_v1 set net = net + 1 where bucket = $1::timestamptz + interval '12 hours'",
             "dpu_flow_15m",

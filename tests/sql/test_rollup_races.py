@@ -9,7 +9,7 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -288,7 +288,7 @@ async def race_now(connection: asyncpg.Connection) -> datetime:
     return now
 
 
-async def lay_out(url: str, sabotage: tuple[str, str, str] | None = None) -> None:
+async def lay_out(url: str, sabotage: Sequence[tuple[str, str, str]] = ()) -> None:
     """A house with two days of history, some of it compressed; soon it is midnight. Sabotage: function, old, new."""
     real = datetime.now(UTC)
     start = datetime.combine(real.date() - timedelta(days=2), time(23, 50), UTC)
@@ -299,8 +299,8 @@ async def lay_out(url: str, sabotage: tuple[str, str, str] | None = None) -> Non
     await connection.execute("update core.rollup_state set materialized_until = '2000-01-01 00:00:00+00'")
     await connection.execute(CLOCK.format(start=start, real=real, factor=factor))
     await connection.execute(RAW)
-    if sabotage:
-        assert await connection.fetchval("select public.replace_code($1, $2, $3)", *sabotage) == 1
+    for replaced in sabotage:
+        assert await connection.fetchval("select public.replace_code($1, $2, $3)", *replaced) == 1
     for space in SPACES:
         if reset_at := space.get("reset_at"):
             await connection.execute("insert into daily values ($1, $2::text::interval)", space["id"], reset_at)
@@ -339,13 +339,20 @@ async def test_every_answer_equals_the_raw_sums_whatever_happens_meanwhile(own_d
 
 
 SABOTAGES = {
-    "no late marks": ("store_events", "where times[o] < greatest(", "where false and times[o] < greatest("),
-    # to get there is right, as long as those who store events know it
-    "rollups up to now, and nobody knows": (
-        "refresh_rollups",
-        "update core.rollup_state s set goal_at = v_goal;",
-        "v_goal := v_goal + interval '30 minutes';",
-    ),
+    "no late marks": [("mark_late", "where times[o] < greatest(", "where false and times[o] < greatest(")],
+    # to get there is right, as long as those who store events know it; on a disk that is slow, or hardly anybody would
+    # store an event just then
+    "rollups up to now, and nobody knows": [
+        (
+            "refresh_rollups",
+            "update core.rollup_state s set goal_at = v_goal;",
+            "v_goal := v_goal + interval '30 minutes';",
+        ),
+        ("settle_rollups", "begin\n", "begin\n  perform pg_sleep(0.5);\n"),
+    ],
+    "late marks added to rollups that hold them already": [
+        ("begin_range", "refreshing_until = high", "refreshing_until = low"),
+    ],
 }
 
 

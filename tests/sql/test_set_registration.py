@@ -1,4 +1,4 @@
-"""api.set_registration: how many unknown DPUs may register themselves by what they send."""
+"""api.set_registration: how many unknown DPUs may register themselves, and how many unknown spaces polls may make."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,8 +12,10 @@ from tests.http.guarded import new_token, token_id
 from tests.sql.test_large_fleet import count_read
 
 
-async def allow(connection: asyncpg.Connection, burst: int, per_hour: int = 0, max_unplaced: int = 1000) -> None:
-    await calls.set_registration(connection, burst, per_hour, max_unplaced)
+async def allow(
+    connection: asyncpg.Connection, burst: int, per_hour: int = 0, max_unplaced: int = 1000, max_unnamed: int = 1000
+) -> None:
+    await calls.set_registration(connection, burst, per_hour, max_unplaced, max_unnamed)
 
 
 async def send(connection: asyncpg.Connection, *dpus: str, senders: Sequence[tuple[str | None, int]] = ()) -> list[str]:
@@ -152,6 +154,109 @@ async def test_the_bound_holds_over_processes(connection: asyncpg.Connection, da
         for other in others:
             await other.close()
     assert len(await registered(connection)) == 20
+
+
+async def poll(connection: asyncpg.Connection, *spaces: str, sender: str | None = None) -> list[str]:
+    """Records a poll of each; returns the spaces that are not created, in their order."""
+    times = [await connection.fetchval("select clock_timestamp()")] * len(spaces)
+    verdicts = await calls.record_polls(connection, spaces, times, [True] * len(spaces), sender=sender)
+    assert {verdict.verdict for verdict in verdicts} <= {"unknown_space"}
+    return [spaces[verdict.index] for verdict in verdicts]
+
+
+async def spaces_of(connection: asyncpg.Connection) -> set[str]:
+    return {row["id"] for row in await connection.fetch("select id from core.space")}
+
+
+async def test_by_default_twenty_thousand_sites_can_be_polled_at_once(connection: asyncpg.Connection) -> None:
+    token = await new_id(connection)
+    for batch in range(2):
+        assert await poll(connection, *(f"{batch}-{number}" for number in range(10_000)), sender=token) == []
+    refused = await poll(connection, *(f"more-{number}" for number in range(2_000)), sender=token)
+    assert len(refused) > 1_000  # some were earned meanwhile
+
+
+async def test_polls_of_a_token_make_so_many_spaces_and_as_many_an_hour_as_are_set(
+    connection: asyncpg.Connection,
+) -> None:
+    await allow(connection, burst=3, per_hour=2)
+    token, other = await new_id(connection), await new_id(connection)
+    assert await poll(connection, "d", "b", "a", "c", sender=token) == ["d"]
+    (refused,) = await connection.fetch("select code, space, detail from core.rejected_poll")
+    assert (refused["code"], refused["space"]) == ("unknown_space", "d")
+    assert "(3 at once, and 2 an hour)" in refused["detail"]
+    assert "PUT /v1/spaces/{id}" in refused["detail"]
+    assert await poll(connection, "a", "d", sender=token) == ["d"]  # known ones need no room
+    # DPUs have a share of their own, and so has each token
+    assert await send(connection, "x", "y", "z", senders=[(token, 3)]) == []
+    assert await poll(connection, "d", "o1", "o2", "o3", sender=other) == ["o3"]
+
+    await connection.execute("update core.space_registrar set at = at - interval '90 minutes'")
+    assert await poll(connection, "e", "f", "g", "h", sender=token) == ["h"]
+
+
+async def test_in_all_polls_make_so_many_spaces_that_nobody_names(connection: asyncpg.Connection) -> None:
+    await allow(connection, burst=100, max_unnamed=4)
+    assert await poll(connection, "a", "b", "c", "d", "e") == ["e"]
+    times = [await connection.fetchval("select clock_timestamp()")]
+    verdicts = await calls.record_polls(connection, ["e"], times, [True])
+    assert "there are 4 spaces already that polls made and nobody has named" in verdicts[0].detail
+
+    # whoever names them is not bounded, nor is an import, and what somebody has set up makes room for others
+    await apply_site(
+        connection, spaces=[{"id": "e"}, {"id": "a", "name": "A"}, {"id": "site"}, {"id": "b", "parent": "site"}]
+    )
+    await connection.execute("select api.put_space('c', '{\"time_zone\": \"Europe/Berlin\"}')")
+    imported = [f"store-{n}" for n in range(9)]
+    assert await calls.record_polls(connection, imported, times * 9, [True] * 9, assumed_zone="America/Chicago") == []
+    await connection.execute("update core.registration set spaces_counted_at = now() - interval '11 seconds'")
+    assert await poll(connection, "e", "f", "g", "h", "i") == ["i"]
+    assert {"d", "e", "f", "g", "h", *imported} <= await spaces_of(connection)
+
+
+async def test_spaces_that_polls_made_are_retired_at_once(connection: asyncpg.Connection) -> None:
+    await allow(connection, burst=100, max_unnamed=3)
+    assert await poll(connection, "a", "b", "c") == []
+    await apply_site(connection, spaces=[{"id": "a", "name": "A"}, {"id": "site"}, {"id": "room", "parent": "site"}])
+    cursor = await connection.fetchval("select cursor from api.list_changes()")
+    assert await connection.fetchval("select core.retire_unnamed_spaces()") == 2
+    changes = await calls.list_changes(connection, cursor)
+    assert sorted(changes.spaces) == ["b", "c"]
+    listed = await connection.fetch("select id, retired_at is null as is_used from core.space order by id")
+    assert [row["id"] for row in listed if row["is_used"]] == ["a", "room", "site"]
+    assert await connection.fetchval("select count(*) from core.poll") == 3
+    # there is room again at once
+    assert await poll(connection, "d", "e", "f", "g") == ["g"]
+
+
+@pytest.mark.measured
+async def test_many_new_spaces_do_not_read_the_others_again_and_again(connection: asyncpg.Connection) -> None:
+    """Also where the tables were small when they were analyzed."""
+    await allow(connection, burst=10_000, max_unnamed=10_000)
+    await poll(connection, *(f"first-{n}" for n in range(60)))
+    await connection.execute("analyze core.space")
+    for group in range(6):  # from then on the plan is kept
+        await poll(connection, *(f"{group}-{n}" for n in range(200)))
+    async with connection.transaction():
+        before = await count_read(connection)
+        await poll(connection, *(f"last-{n}" for n in range(200)))
+        read = await count_read(connection) - before
+    assert read["space"] < 10_000
+
+
+@pytest.mark.concurrency
+async def test_the_bound_on_spaces_holds_over_processes(connection: asyncpg.Connection, database_url: str) -> None:
+    await allow(connection, burst=20)
+    token = await new_id(connection)
+    others = [await asyncpg.connect(database_url) for _ in range(4)]
+    try:
+        await asyncio.gather(
+            *(poll(other, *(f"{number}-{n}" for n in range(10)), sender=token) for number, other in enumerate(others))
+        )
+    finally:
+        for other in others:
+            await other.close()
+    assert len(await spaces_of(connection)) == 20
 
 
 async def test_it_takes_nothing_negative_and_leaves_what_is_set_already(connection: asyncpg.Connection) -> None:

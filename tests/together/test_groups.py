@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import asyncpg
 import pytest
 
-from headcount.database.batching import Batcher
+from headcount.database import batching
+from headcount.database.batching import Batcher, Costly
 from headcount.wire.problems import Problem
 
 
@@ -151,6 +152,39 @@ async def test_it_keeps_a_group_within_its_weight_and_lets_what_is_heavier_go_al
     asker = Batcher(server, callers=1, max_weight=10, weigh=lambda number: number)
     assert await ask(asker, 6, 4, 1, 50, 2, 3) == [12, 8, 2, 100, 4, 6]
     assert server.calls == [[6, 4], [1], [50], [2, 3]]
+
+
+async def test_who_has_most_of_a_group_that_takes_long_counts_as_costly_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What each item costs is known to nobody before."""
+    server = Server()
+    asker = groups(server)
+
+    async def ask_as(*clients: str | None) -> None:
+        await asyncio.gather(*(asker.ask(1, client) for client in clients))
+
+    await ask_as("a", "a", "a", "b")
+    assert not asker.costly.until
+    monkeypatch.setattr(batching, "LONG_SECONDS", 0.0)
+    for clients in (("a", "b"), ("a", "a"), (None, None, None, "b")):
+        await ask_as(*clients)
+        assert not asker.costly.until, clients
+    await ask_as("a", "a", "b")
+    assert [asker.is_costly(client) for client in ("a", "b", None)] == [True, False, False]
+    asker.costly.seconds = -1.0
+    await ask_as("a", "a", "b")
+    assert not asker.is_costly("a")
+
+
+def test_what_took_long_is_remembered_and_not_without_end() -> None:
+    costly = Costly(60.0, most=3)
+    for name in "abcd":
+        costly.note([name])
+    assert [name for name in "abcde" if costly.has_one_of([name])] == ["b", "c", "d"]
+    costly.note(["b"])
+    costly.note(["f"])
+    assert [name for name in "abcdef" if costly.has_one_of([name])] == ["b", "d", "f"]
 
 
 async def test_it_serves_who_asks_in_the_very_moment_in_which_a_caller_ends() -> None:

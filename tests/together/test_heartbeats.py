@@ -32,6 +32,8 @@ class Store:
         await self.may_commit.wait()
         if "poison" in dpus:
             raise ValueError("poison")
+        if "busy" in dpus:
+            raise Problem("unavailable", "The database is busy. Nothing was stored; try again.")
         verdicts = {"again": "duplicate", "future": "in_future", "unknown": "unknown_dpu"}
         return [HeartbeatRow(verdicts.get(dpu), "Why." if dpu in verdicts else None, dpu, NOW) for dpu in dpus]
 
@@ -106,3 +108,25 @@ async def test_too_many_are_refused_at_once_and_a_stop_commits_what_was_accepted
     await stopping
     assert await asked == EventsRecordedOut(2, 2, 0, [])
     assert heartbeats.intake.items == 0
+
+
+async def test_many_are_stored_in_parts_and_answered_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction holds the rows of its DPUs, and who reports one of them waits."""
+    store, heartbeats = Store(monkeypatch), make_heartbeats()
+    names = [f"d{number}" for number in range(2 * GROUP_HEARTBEATS + 5)]
+    names[GROUP_HEARTBEATS + 1], names[-1] = "future", "again"
+    answer = await heartbeats.record(heartbeats.database, batch(*names))
+    assert store.groups == [names[:1_000], names[1_000:2_000], names[2_000:]]
+    received = len(names)
+    assert answer == EventsRecordedOut(received, received - 2, 1, [Rejection(1_001, "in_future", "Why.")])
+
+
+async def test_where_a_part_fails_it_is_told_that_others_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, heartbeats = Store(monkeypatch), make_heartbeats()
+    names = [*(f"d{number}" for number in range(GROUP_HEARTBEATS)), "busy"]
+    with pytest.raises(Problem, match="part of the request") as caught:
+        await heartbeats.record(heartbeats.database, batch(*names))
+    assert caught.value.kind.status == 503
+    assert store.groups == [names[:-1], ["busy"]]
+    with pytest.raises(Problem, match="Nothing was stored"):
+        await heartbeats.record(heartbeats.database, batch("busy"))

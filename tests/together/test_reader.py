@@ -1,19 +1,28 @@
 """Current counts that are read together."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import asyncpg
 import httpx
 import pytest
 
-from headcount.database import calls
+from headcount.database import calls, current_counts
 from headcount.http.asgi import App
 from headcount.wire.messages import counts
 from tests.http import Json, body, problem, put, send
 from tests.together.test_groups import turns
 
 list_counts = calls.list_counts
+
+
+@pytest.fixture(autouse=True)
+def _nothing_takes_long(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy this machine is."""
+    monkeypatch.setattr(current_counts, "LONG_SECONDS", 60.0)
+    monkeypatch.setattr(current_counts, "GROUP_SECONDS", 60.0)
+    app.services.reader.costly.until.clear()
 
 
 class Watched:
@@ -137,3 +146,56 @@ async def test_every_answer_holds_what_was_acknowledged_before_it_was_asked_for(
     done.set()
     assert sum(await asyncio.gather(*readers)) >= 8
     assert await connection.fetchval("select count(*) from core.event") == 60
+
+
+async def asked_for(watched: Watched, client: httpx.AsyncClient, *rooms: str) -> list[list[str]]:
+    """The spaces of each call that it takes to answer who asks for the counts of these rooms at once."""
+    watched.asked.clear()
+    for answer in await asyncio.gather(*(client.get(f"/v1/spaces/{room}/count") for room in rooms)):
+        body(answer)
+    return sorted(watched.asked)
+
+
+async def test_a_group_that_takes_long_is_given_up_and_each_asks_by_itself(
+    app: App, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others do not wait for spaces that have thousands of sensors, nor for what is costly again and again."""
+    await two_rooms(client)
+    reader, watched = app.services.reader, Watched(monkeypatch)
+    asked_together = []
+
+    async def list_counts(session: calls.Session, spaces: Sequence[str], *, known_only: bool) -> list[counts.CountOut]:
+        if len(spaces) > 1:
+            asked_together.append(list(spaces))
+            await asyncio.sleep(60)
+        return await watched.list_counts(session, spaces, known_only=known_only)
+
+    monkeypatch.setattr(calls, "list_counts", list_counts)
+    monkeypatch.setattr(current_counts, "GROUP_SECONDS", 0.05)
+    assert await asked_for(watched, client, "room-1", "room-2") == [["room-1"], ["room-2"]]
+    assert asked_together == [["room-1", "room-2"]]
+    assert not reader.costly.until, "each was cheap"
+    monkeypatch.setattr(calls, "list_counts", watched.list_counts)
+    monkeypatch.setattr(current_counts, "GROUP_SECONDS", 60.0)
+    assert await asked_for(watched, client, "room-1", "room-2") == [["room-1", "room-2"]]
+
+
+async def test_who_asks_for_what_took_long_asks_alone_for_a_while(
+    app: App, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_rooms(client)
+    reader, watched = app.services.reader, Watched(monkeypatch)
+
+    monkeypatch.setattr(current_counts, "LONG_SECONDS", 0.0)
+    await asked_for(watched, client, "room-1")
+    assert not reader.costly.until, "in a group"
+    reader.costly.note(["room-1"])
+    reader.costly.until["room-1"] -= current_counts.COSTLY_FOR_SECONDS - 60
+    await asked_for(watched, client, "room-1")
+    monkeypatch.setattr(current_counts, "LONG_SECONDS", 60.0)
+    assert reader.costly.until["room-1"] > time.monotonic() + 60, "noted again, since it took long"
+    for _ in range(2):  # that it was cheap once says nothing
+        assert await asked_for(watched, client, "room-1", "room-1", "room-2") == [["room-1"], ["room-1"], ["room-2"]]
+    problem(await client.get("/v1/counts", params={"space": ["room-1", "attic"]}), 404, "not_found", "space")
+    reader.costly.until["room-1"] -= current_counts.COSTLY_FOR_SECONDS
+    assert await asked_for(watched, client, "room-1", "room-2") == [["room-1", "room-2"]]

@@ -1,7 +1,8 @@
 """The watch of the database, where the service itself stands still."""
 
-import asyncio
 import time
+
+import asyncpg
 
 from headcount.database import calls
 from headcount.database.pool import LATE_SECONDS, Database
@@ -18,14 +19,15 @@ async def test_it_does_not_take_for_silence_that_the_service_stood_still_several
         database.watch.seconds = PATIENCE_SECONDS
         check, stood_still = database.check, 0
 
+        async def stand_still(connection: asyncpg.Connection) -> None:
+            time.sleep(PATIENCE_SECONDS + 2 * LATE_SECONDS)  # noqa: ASYNC251, that is what it is about
+            await connection.fetch("select pg_sleep(0.8)")
+
         async def check_and_stand_still(session: calls.Session) -> None:
             nonlocal stood_still
             if session is database.watch and stood_still < 3:
                 stood_still += 1
-                asking = asyncio.create_task(database.watch.fetch("select pg_sleep(0.8)"))
-                await asyncio.sleep(PATIENCE_SECONDS / 4)
-                time.sleep(PATIENCE_SECONDS + LATE_SECONDS)  # noqa: ASYNC251, that is what it is about
-                await asking
+                await database.watch._ask(stand_still)
             database.watch.seconds = 30.0
             await check(session)
 

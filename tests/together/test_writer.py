@@ -10,8 +10,8 @@ import pytest
 from headcount.app import create_app
 from headcount.database import calls
 from headcount.database.pool import Client
-from headcount.ingest import writer
 from headcount.ingest.formats import EventBatch, Refusal
+from headcount.ingest.parts import STORED_IN_PART, SUSPECT_IN_PART
 from headcount.ingest.writer import GROUP_EVENTS, Writer
 from headcount.settings import Settings
 from headcount.wire.messages.events import EventsRecordedOut, Rejection, Verdict
@@ -28,6 +28,7 @@ class Store:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, poison: Sequence[str] = ()) -> None:
         self.poison = poison
         self.full: str | None = None
+        self.why = "unavailable"
         self.seen: set[str] = set()
         self.groups: list[list[str]] = []
         self.may_commit = asyncio.Event()
@@ -40,7 +41,7 @@ class Store:
         if any(dpu in self.poison for dpu in dpus):
             raise ValueError("poison")
         if self.full in dpus:
-            raise Problem("unavailable", "Nothing was stored; try again.")
+            raise Problem(self.why, "Nothing was stored; try again.")
         verdicts = []
         for index, dpu in enumerate(dpus):
             if dpu.startswith("future"):
@@ -125,15 +126,59 @@ async def test_what_is_of_many_days_is_stored_in_parts_the_newest_first(monkeypa
     assert groups == [set(range(10)), set(range(10, 20)), set(range(20, 25))] * 2
 
 
-async def test_of_what_is_late_not_very_much_is_stored_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("time", [NOW, NOW - timedelta(days=2)])
+async def test_not_very_much_is_stored_at_once(monkeypatch: pytest.MonkeyPatch, time: datetime) -> None:
+    """The rows of its DPUs are locked to the end, and others report them, too."""
     store = Store(monkeypatch)
     names = [f"d{number}" for number in range(2_500)]
-    assert await record(make_writer(), batch(*names)) == [accepted(2_500)]
-    assert store.groups == [names]
-    late = NOW - timedelta(days=2)
-    assert await record(make_writer(), batch(*names, time=late)) == [EventsRecordedOut(2_500, 0, 2_500, [])]
-    assert [len(group) for group in store.groups[1:]] == [1_000, 1_000, 500]
-    assert [name for group in store.groups[1:] for name in group] == names
+    assert await record(make_writer(), batch(*names, time=time)) == [accepted(2_500)]
+    assert [len(group) for group in store.groups] == [1_000, 1_000, 500]
+    assert [name for group in store.groups for name in group] == names
+    assert await record(make_writer(), batch(*names, time=time)) == [EventsRecordedOut(2_500, 0, 2_500, [])]
+
+
+async def test_what_is_ahead_of_the_clock_is_stored_first_and_all_of_one_instant_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that nothing is stored where it makes the clock suspect, and the first of two that contradict stands."""
+    store = Store(monkeypatch)
+    instants = [NOW - timedelta(milliseconds=number // 2) for number in range(2_500)]
+    latest = [NOW + timedelta(minutes=10), NOW + timedelta(days=1), NOW + timedelta(minutes=10)]
+    names = [*(f"d{number}" for number in range(2_500)), "future-1", "future-2", "future-3"]
+    sent = EventBatch(names, [*instants[::-1], *latest], [1] * 2_503, [0] * 2_503, range(1, 2_504))
+    [answer] = await record(make_writer(), sent)
+    assert isinstance(answer, EventsRecordedOut)
+    assert (answer.accepted, [item.index for item in answer.rejected]) == (2_500, [2_501, 2_502, 2_503])
+    assert [len(group) for group in store.groups] == [1_000, 1_000, 503]
+    # the oldest of them is one of two of one instant
+    assert store.groups[0] == ["d1502", *names[1_504:]]
+    stored = [name for group in store.groups for name in group]
+    for first, second in zip(names[:2_500:2], names[1:2_500:2], strict=True):
+        assert stored.index(first) < stored.index(second)
+
+
+async def test_what_is_backfilled_stays_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes no clock suspect."""
+    store, writer = Store(monkeypatch), make_writer()
+    names = [f"d{number}" for number in range(1_500)]
+    times = [NOW + timedelta(hours=1, milliseconds=number) for number in range(1_500)]
+    await writer.record(writer.database, EventBatch(names, times, [1] * 1_500, [0] * 1_500), backfill=True)
+    assert store.groups == [names[:1_000], names[1_000:]]
+
+
+async def test_a_clock_that_a_later_part_makes_suspect_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than what else is to be tried again, and somebody has to look at it."""
+    store = Store(monkeypatch)
+    store.full, store.why = "d1100", "clock_suspect"
+    names = [f"d{number}" for number in range(1_500)]
+    [answer] = await record(make_writer(), batch(*names))
+    assert isinstance(answer, Problem)
+    assert (answer.kind.code, answer.detail, answer.headers) == (
+        "clock_suspect",
+        SUSPECT_IN_PART,
+        {"Retry-After": "10"},
+    )
+    assert store.seen == set(names[:1_000])
 
 
 async def test_where_a_part_fails_it_is_told_that_others_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +191,7 @@ async def test_where_a_part_fails_it_is_told_that_others_are_stored(monkeypatch:
         ),
     )
     assert isinstance(answer, Problem)
-    assert (answer.kind.status, answer.detail) == (503, writer.STORED_IN_PART)
+    assert (answer.kind.status, answer.detail) == (503, STORED_IN_PART)
     assert store.seen == {f"{day}" for day in range(10)}
 
 
@@ -282,6 +327,42 @@ async def test_more_than_it_can_hold_is_refused_at_once_and_taken_again_afterwar
     await asked
     assert await writer.record(writer.database, batch("d")) == accepted()
     assert (writer.intake.items, writer.intake.bytes) == (0, 0)
+
+
+async def test_a_costly_client_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its events go by themselves, beside those of all others."""
+    store = Store(monkeypatch)
+    writer = make_writer()
+    costly, other = Client(writer.database, "costly"), Client(writer.database, "other")
+    writer.fresh.costly.note(["costly"])
+    store.may_commit.clear()
+    asked = [asyncio.create_task(writer.record(costly, batch(f"c{number}"))) for number in range(3)]
+    asked += [asyncio.create_task(writer.record(other, batch(f"o{number}"))) for number in range(3)]
+    await turns(20)
+    assert sorted(store.groups) == [["c0"], ["c1"], ["o0", "o1", "o2"]]
+    store.may_commit.set()
+    assert await asyncio.gather(*asked) == [accepted()] * 6
+
+
+async def test_the_last_eighth_of_the_room_is_for_clients_with_few_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clients could fill all of it with a half each, and whoever makes tokens can be many clients."""
+    store = Store(monkeypatch)
+    store.may_commit.clear()
+    writer = make_writer(msgspec.structs.replace(SETTINGS, max_waiting_events=800))
+    large, small = batch(*(f"l{number}" for number in range(350))), batch("small")
+    asked = [
+        asyncio.create_task(writer.record(Client(writer.database, client), large)) for client in ("greedy", "greedier")
+    ]
+    await turns()
+    with pytest.raises(Problem, match="wait for the database") as caught:
+        await writer.record(Client(writer.database, "more"), batch(*(f"m{number}" for number in range(101))))
+    assert caught.value.kind.status == 503
+    with pytest.raises(Problem, match="wait"):
+        await writer.record(Client(writer.database, "greedy"), small)
+    asked.append(asyncio.create_task(writer.record(Client(writer.database, "other"), small)))
+    await turns()
+    store.may_commit.set()
+    assert [answer.accepted for answer in await asyncio.gather(*asked)] == [350, 0, 1]
 
 
 async def test_what_was_accepted_before_a_stop_is_committed_and_what_comes_later_is_refused(

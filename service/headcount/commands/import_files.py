@@ -6,6 +6,7 @@ import is killed or the connection lost, what is stored and what is noted agree,
 
 import asyncio
 import codecs
+import csv
 import gzip
 import hashlib
 import itertools
@@ -48,6 +49,10 @@ WANTED = "".join(f"\n  {table.header_in_words}" for table in polls.TABLES)
 GZIP_MAGIC = b"\x1f\x8b"
 # Two runs that import one file must take turns, or their sums would be mixed up.
 LOCK = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
+# What a file of rejected lines has before the columns of the file that they are from. Importing it leaves them out.
+REASONS = (b"line_number", b"code", b"detail")
+REASONS_OF_HEADER = re.compile(rb'"?line_number"?([,;\t])"?code"?\1"?detail"?\1')
+REASONS_OF_LINE = re.compile(rb'"?\d+"?([,;\t])"?\w+"?\1(?:"(?:[^"]|"")*"|(?:(?!\1)[^"])*)\1')
 NOTHING = ImportRow(lines=0, accepted=0, duplicates=0, rejected=0, finished=False)
 
 
@@ -98,8 +103,8 @@ def import_files(files: tuple[Path, ...], zone: str | None, mapping: tuple[str, 
 
     A site is a space, made where there is none; its zone is America/Chicago until a file or somebody says another
     one. An import that was interrupted goes on where it stopped when the same file is given again; importing a file
-    twice counts nothing twice. Rejected lines are written to NAME.rejected.csv in the current directory, with the
-    reason.
+    twice counts its lines once. Rejected lines are written to NAME.rejected.csv in the current directory, behind their
+    number, code and reason. Correct them there and import that file: the first three columns are left out.
     """
     settings = offline_settings()
     reading = CsvOptions(_zone(zone), _names(mapping), ignore)
@@ -148,10 +153,11 @@ def _progress() -> Progress:
 def _report_paths(files: tuple[Path, ...]) -> dict[Path, Path]:
     """Where the rejected lines of each file go; files of the same name in other folders get a number."""
     paths: dict[Path, Path] = {}
+    given = {file.resolve() for file in files}
     for file in files:
         stem = re.sub(r"(\.csv)?(\.gz)?$", "", file.name, flags=re.IGNORECASE) or file.name
         path, number = Path(f"{stem}.rejected.csv"), 1
-        while path in paths.values():
+        while path in paths.values() or path.resolve() in given:
             number += 1
             path = Path(f"{stem}.{number}.rejected.csv")
         paths.setdefault(file, path)
@@ -237,13 +243,24 @@ def _names(mapping: tuple[str, ...]) -> dict[str, str]:
     return names
 
 
-def _check_header(file: Path, reading: CsvOptions) -> tuple[CsvFormat[Any, Any], CsvHeader]:
-    """What the file is, and how its columns stand."""
+class Layout(NamedTuple):
+    """What a file is, and how its columns stand. `first`: its first line."""
+
+    table: CsvFormat[Any, Any]
+    header: CsvHeader
+    first: bytes
+    has_reasons: bool
+
+
+def _check_header(file: Path, reading: CsvOptions) -> Layout:
     events = SpreadsheetEvents(*reading)
     first = b""
     try:
         with Lines(file) as lines:
-            first = next(iter(lines), b"").rstrip(b"\r")
+            first = next(iter(lines), b"").rstrip(b"\r").removeprefix(formats.BOM)
+        reasons = REASONS_OF_HEADER.match(first)
+        if reasons:
+            first = first[reasons.end() :]
         table = events if reading.names else polls.table_of(first, (events, *polls.TABLES[1:]))
         header = table.read_header(first)
     except Problem as problem:
@@ -258,7 +275,7 @@ def _check_header(file: Path, reading: CsvOptions) -> tuple[CsvFormat[Any, Any],
         raise _unreadable(file, error) from None
     if table is not events and not reading.is_plain:
         raise click.ClickException(f"{file} has no events: --zone, --map and --ignore are for those alone.")
-    return table, header
+    return Layout(table, header, first, reasons is not None)
 
 
 def _unreadable(file: Path, error: Exception) -> click.ClickException:
@@ -294,11 +311,11 @@ class Importer:
         self.url = url
         self.auto_register = auto_register
         self.file = file
-        self.report = Report(report)
         self.progress = progress
         self.task = task
         self.digest = _digest(file, reading)
-        self.table, self.header = _check_header(file, reading)
+        self.table, self.header, first, self.has_reasons = _check_header(file, reading)
+        self.report = Report(report, first, self.header.delimiter)
         self.noted: ImportRow | None = None  # what the database holds of this import
         self.tried: ImportRow | None = None  # what the last try would have it hold
         self.sent = asyncio.Event()  # the lines at hand, to the database
@@ -366,6 +383,8 @@ class Importer:
         if not all(map(bytes.strip, texts)):
             numbers = [number for number, text in zip(numbers, texts, strict=True) if text.strip()]
             texts = [text for text in texts if text.strip()]
+        if self.has_reasons:
+            texts = [REASONS_OF_LINE.sub(b"", text, count=1) if REASONS_OF_LINE.match(text) else text for text in texts]
         batch = self.table.decode_lines(self.header, texts)
         return Piece(batch, numbers, texts, last, position, is_last)
 
@@ -425,12 +444,12 @@ class Importer:
 
 
 class Report:
-    """The rejected lines of one file, as CSV. It is made when there is a first one."""
+    """The rejected lines of one file, as CSV with the header of that file. It is made when there is a first one."""
 
-    HEADER = b"line_number,code,detail,line\n"
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, header: bytes, delimiter: str) -> None:
         self.path = path
+        self.delimiter = delimiter
+        self.header = delimiter.encode().join([*REASONS, header]) + b"\n"
         self.file: IO[bytes] | None = None
         self.behind: int | None = None  # the line behind which the last batch began
         self.start = 0  # where that batch's lines begin
@@ -441,14 +460,18 @@ class Report:
             return
         kept = 0
         with self.path.open("r+b") as file:
-            if file.readline() != self.HEADER:
-                return
-            kept = file.tell()
-            while (row := file.readline()).endswith(b"\n") and int(row.partition(b",")[0]) <= line:
+            first = file.readline()
+            if first == self.header:
                 kept = file.tell()
-            file.truncate(kept)
-        if kept == len(self.HEADER):
+                while (row := file.readline()).endswith(b"\n") and self._number(row) <= line:
+                    kept = file.tell()
+                file.truncate(kept)
+        is_of_another_file = line == 0 and first.startswith(REASONS[0])
+        if kept == len(self.header) or is_of_another_file:
             self.path.unlink()
+
+    def _number(self, row: bytes) -> int:
+        return int(row.partition(self.delimiter.encode())[0])
 
     def write(self, behind: int, rejected: list[Rejected]) -> None:
         """Writes the lines of the batch that begins behind line `behind`, once for however many tries."""
@@ -458,17 +481,30 @@ class Report:
             if self.file is None:
                 self.file = self.path.open("ab")
                 if not self.file.tell():
-                    self.file.write(self.HEADER)
+                    self.file.write(self.header)
             if self.behind == behind:
                 self.file.truncate(self.start)
             self.behind, self.start = behind, self.file.seek(0, os.SEEK_END)
             for item in rejected:
-                head = f'{item.line},{item.code},"{item.detail.replace(QUOTE, 2 * QUOTE)}",'.encode()
-                self.file.write(head + b'"' + item.text.replace(b'"', b'""') + b'"\n')
+                reasons = (str(item.line), item.code, _quoted(item.detail))
+                self.file.write(self.delimiter.join([*reasons, ""]).encode() + self._row(item.text) + b"\n")
             self.file.flush()
         except OSError as error:
             raise click.ClickException(f"{self.path} cannot be written: {error.strerror}.") from None
 
+    def _row(self, line: bytes) -> bytes:
+        """As it was; as one cell where its quotes would take in what follows."""
+        text = line.decode("latin-1")
+        try:
+            list(csv.reader([text], delimiter=self.delimiter, strict=True))
+        except csv.Error:
+            return _quoted(text).encode("latin-1")
+        return line
+
     def close(self) -> None:
         if self.file is not None:
             self.file.close()
+
+
+def _quoted(text: str) -> str:
+    return f'"{text.replace(QUOTE, 2 * QUOTE)}"'

@@ -35,7 +35,13 @@ PAUSE_SECONDS = 2.0
     show_default=True,
     help="Where the embedded database lives.",
 )
-def run(data: Path) -> None:
+@click.option(
+    "--database-port",
+    type=click.IntRange(1, 65535),
+    help="Let the embedded database listen on 127.0.0.1 at this port too, for BI tools. There it lets in every user of "
+    "this machine.",
+)
+def run(data: Path, database_port: int | None) -> None:
     """Try headcount out: database, schema, demo and service at once, until Ctrl-C.
 
     Without DATABASE_URL an embedded TimescaleDB is started, for trying out only. An empty database gets a demo site
@@ -47,9 +53,11 @@ def run(data: Path) -> None:
     try:
         settings = _settings()
         check_port(settings)
-        with _database(data, settings) as embedded:
+        if settings.database_url and database_port is not None:
+            raise click.UsageError("--database-port is for the embedded database, and DATABASE_URL names another one.")
+        with _database(data, database_port, settings) as embedded:
             url = embedded.url if embedded else settings.database_url
-            _migrate(url)
+            _migrate(url, is_embedded=embedded is not None)
             settings = with_database(settings, url)
             tasks: list[Task] = [lambda: _demo_and_urls(settings)]
             if embedded:
@@ -66,6 +74,8 @@ def _settings() -> Settings:
     environment = dict(os.environ)
     environment.setdefault("HEADCOUNT_AUTH", "off")
     if port := environment.get("PORT"):
+        if not (port.isdecimal() and port.isascii() and 1 <= int(port) <= 65535):
+            raise click.ClickException(f"PORT is {port!r}; it must be a whole number from 1 to 65535.")
         environment["HEADCOUNT_PORT"] = port
     try:
         return Settings.from_environment(environment, needs_database=False)  # it starts one
@@ -74,23 +84,38 @@ def _settings() -> Settings:
 
 
 @contextmanager
-def _database(data: Path, settings: Settings) -> Iterator[EmbeddedDatabase | None]:
+def _database(data: Path, port: int | None, settings: Settings) -> Iterator[EmbeddedDatabase | None]:
     """The embedded database where DATABASE_URL names none."""
     if settings.database_url:
         yield None
         return
     click.echo(f"Starting the embedded TimescaleDB in {data} (to try things out; never for production).")
-    with EmbeddedDatabase(data, on_message=lambda message: click.echo(message, err=True)) as embedded:
+    with EmbeddedDatabase(data, port=port, on_message=lambda message: click.echo(message, err=True)) as embedded:
         yield embedded
 
 
-def _migrate(url: str) -> None:
+def _migrate(url: str, *, is_embedded: bool) -> None:
+    steps: list[str] = []
+
+    def begin(step: str) -> None:
+        if not steps:
+            click.echo("Bringing the database to the current schema ...")
+        steps.append(step)
+
     try:
-        report = migrate(url, on_step=lambda _: None)
+        if is_embedded:
+            _close_other_databases(url)
+        report = migrate(url, on_step=begin)
     except (MigrationRefused, psycopg.Error, OSError) as error:
         raise in_one_line(error, url) from None
     if report.applied or report.repeatable:
         click.echo("The database is at the current schema now.")
+
+
+def _close_other_databases(url: str) -> None:
+    """The embedded server lets nobody into them anyway; but a migration warns of those that BI may connect to."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("revoke connect on database postgres, template1 from public")
 
 
 def _announce(settings: Settings) -> Callable[[], None]:
@@ -143,8 +168,9 @@ async def _print_urls(connection: calls.Session, settings: Settings) -> None:
     spaces = await calls.list_spaces(connection, max_rows=1000)
     click.echo(f"\n  Page      {base}/")
     if spaces:
-        root = next((space.id for space in spaces if space.parent is None), spaces[0].id)
         parents = {space.parent for space in spaces}
+        roots = [space.id for space in spaces if space.parent is None] or [spaces[0].id]
+        root = next((space for space in roots if space in parents), roots[0])
         inner = next((space.id for space in spaces if space.parent == root and space.id in parents), root)
         noon = shortest((datetime.now(UTC) - timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0))
         click.echo(f"  Count     {base}/v1/spaces/{root}/count")

@@ -67,16 +67,32 @@ async def _serve(settings: Settings, on_ready: Callable[[], None], background: t
     stop = asyncio.Event()
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    def begin() -> None:
+        # What is there now stays: a full collection would look through all of it, and all requests would wait.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        on_ready()
+
+    await serve_until(stop, settings, begin, background, app)
+
+
+async def serve_until(
+    stop: asyncio.Event,
+    settings: Settings,
+    on_ready: Callable[[], None],
+    background: tuple[Task, ...] = (),
+    app: App | None = None,
+) -> None:
+    """Serves until `stop` is set, in the running loop of uvloop; open requests are answered first."""
+    app = app or create_app(settings)
     server = Server(app, is_guarded=settings.auth == "required")
     # The lifespan is ours, so that what it raises is what we see.
     async with app.lifespan():
         serving = asyncio.create_task(server.serve(sockets=[listen_on(settings)]))
         stopping = asyncio.create_task(stop.wait())
         tasks = [asyncio.create_task(task()) for task in background]
-        # What is there now stays: a full collection would look through all of it, and all requests would wait.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
         try:
             on_ready()
             waiting: set[asyncio.Task[Any]] = {serving, stopping, *tasks}

@@ -23,6 +23,11 @@ from headcount.wire.problems import Problem, SchemaMismatch, problem_of
 CONNECT_SECONDS = 10.0
 # As IDLE_SECONDS of the service: a command decodes files between two statements.
 IDLE_SECONDS = 60.0
+# What to do instead, as the database says it to those who come over HTTP, and as a command.
+AS_COMMANDS = {
+    "with PUT /v1/spaces/{id}": "with `headcount apply`",
+    "GET /v1/tokens;": "`headcount token list`;",
+}
 
 Result = TypeVar("Result")
 
@@ -126,7 +131,10 @@ def in_one_line(error: Exception, url: str) -> Exception:
                 where = (
                     "".join(f"{item.where}: " for item in problem.errors[:1]) if isinstance(problem, Problem) else ""
                 )
-                return click.ClickException(f"{where}{problem.detail}")
+                detail = problem.detail
+                for address, command in AS_COMMANDS.items():
+                    detail = detail.replace(address, command)
+                return click.ClickException(f"{where}{detail}")
             return click.ClickException(f"The database failed: {error} (SQLSTATE {getattr(error, 'sqlstate', '?')}).")
         case asyncpg.InterfaceError():
             return click.ClickException(f"The connection to the database {shown} was lost: {error}.")

@@ -1,9 +1,10 @@
 """Calls that are made together: what arrives while one is under way goes into the next."""
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import chain
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import chain, islice
 from typing import Generic, NamedTuple, TypeVar
 
 import asyncpg
@@ -17,13 +18,41 @@ Answer = TypeVar("Answer")
 BLOCKED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 # What a call costs by itself is little for each of so many: to gather more would save nothing.
 MANY = 16
+# What each item costs is known to nobody before: the client with more than half of a group whose call took so long
+# counts as costly for a while.
+LONG_SECONDS = 0.2
+COSTLY_FOR_SECONDS = 60.0
 STOPPED = "The service is stopping. Send the request again: nothing counts twice."
+
+
+class Costly:
+    """Names of what took long: they are remembered for so many seconds, and so many of them."""
+
+    def __init__(self, seconds: float, most: int = 10_000) -> None:
+        self.seconds = seconds
+        self.most = most
+        self.until: dict[str, float] = {}  # by time.monotonic; what was noted last is last
+
+    def note(self, names: Iterable[str]) -> None:
+        until = time.monotonic() + self.seconds
+        for name in names:
+            self.until.pop(name, None)
+            self.until[name] = until
+        for name in [*islice(self.until, max(0, len(self.until) - self.most))]:
+            del self.until[name]
+
+    def has_one_of(self, names: Iterable[str]) -> bool:
+        if not self.until:
+            return False
+        now = time.monotonic()
+        return any(self.until.get(name, now) > now for name in names)
 
 
 class Waiting(NamedTuple, Generic[Asked, Answer]):
     asked: Asked
     weight: int
     answer: "asyncio.Future[Answer]"
+    client: str | None
 
 
 class Batcher(Generic[Asked, Answer]):
@@ -54,6 +83,7 @@ class Batcher(Generic[Asked, Answer]):
         self.call = call
         self.callers = callers
         self.max_weight = max_weight
+        self.costly = Costly(COSTLY_FOR_SECONDS)  # clients
         self.weigh = weigh
         self.apart = apart
         # By client, the one whose turn is next first; none without anything that waits.
@@ -66,7 +96,7 @@ class Batcher(Generic[Asked, Answer]):
         """The answer to this one, or what its own call raised. `client`: whose turn it takes."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        self.queues.setdefault(client, deque()).append(Waiting(asked, self.weigh(asked), answer))
+        self.queues.setdefault(client, deque()).append(Waiting(asked, self.weigh(asked), answer, client))
         self.waiting += 1
         if len(self.running) < self.callers:
             # It begins in the loop's next turn, and takes along what else arrives in this one.
@@ -83,6 +113,8 @@ class Batcher(Generic[Asked, Answer]):
                 if group := self._take(len(group)):
                     begun = loop.time()
                     await self._answer(group)
+                    if loop.time() - begun > LONG_SECONDS:
+                        self._note_costly(group)
                     if 1 < len(group) < MANY:
                         self.not_before = begun + min(2 * (loop.time() - begun), self.apart)
         except BaseException:
@@ -92,6 +124,18 @@ class Batcher(Generic[Asked, Answer]):
         finally:
             # not when the task is done, which is later: who asked in between would wait for nobody
             self.running.remove(asyncio.current_task())
+
+    def is_costly(self, client: str | None) -> bool:
+        """Whether others waited long for what this client asked, just now."""
+        return client is not None and self.costly.has_one_of((client,))
+
+    def _note_costly(self, group: Sequence[Waiting[Asked, Answer]]) -> None:
+        weights = Counter[str | None]()
+        for waiting in group:
+            weights[waiting.client] += waiting.weight
+        (client, weight), *others = weights.most_common()
+        if client is not None and others and 2 * weight > weights.total():
+            self.costly.note((client,))
 
     def _take(self, answered: int) -> list[Waiting[Asked, Answer]]:
         """The next group; who has gone away by now is left out."""

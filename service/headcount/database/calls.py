@@ -179,6 +179,7 @@ async def record_events(
     senders: Sequence[str | None] = (),
     sender_sizes: Sequence[int] = (),
     backfill: bool = False,
+    refused_digests: Sequence[bytes | None] = (),
 ) -> list[events.Verdict]:
     """Only of the events that were not accepted."""
     raise Declared
@@ -212,6 +213,7 @@ async def rerun_rejected(
     after_id: int | None = None,
     auto_register: bool = True,
     max_rows: int = 10_000,
+    max_days: int | None = None,
 ) -> list[events.RerunRow]:
     """What became of each, in the order in which they were refused."""
     raise Declared
@@ -273,7 +275,14 @@ async def detect_busy_outages(session: Session) -> int | None:
 
 
 @call_in_thread
-async def list_sensors(session: Session, space: str | None = None, state: str | None = None) -> list[sensors.SensorOut]:
+async def list_sensors(
+    session: Session,
+    space: str | None = None,
+    state: str | None = None,
+    after_offline: bool | None = None,
+    after_id: str | None = None,
+    max_rows: int | None = None,
+) -> list[sensors.SensorOut]:
     raise Declared
 
 
@@ -299,7 +308,9 @@ async def get_availability(
 
 
 @call
-async def set_registration(session: Session, burst: int, per_hour: int, max_unplaced: int) -> None:
+async def set_registration(
+    session: Session, burst: int, per_hour: int, max_unplaced: int, max_unnamed_spaces: int = 50_000
+) -> None:
     raise Declared
 
 
@@ -318,6 +329,7 @@ async def record_polls(
     refused_details: Sequence[str] = (),
     numbers: Sequence[int] | None = None,
     sender: str | None = None,
+    refused_digests: Sequence[bytes | None] = (),
 ) -> list[events.Verdict]:
     """Only of the polls that were not accepted."""
     raise Declared
@@ -450,7 +462,7 @@ async def get_count(
     raise Declared
 
 
-@call
+@call_in_thread
 async def list_counts(
     session: Session,
     spaces: Sequence[str] | None = None,
@@ -463,7 +475,7 @@ async def list_counts(
 
 
 @call
-async def list_selections(session: Session, selections: str) -> list[counts.SelectionRow]:
+async def list_selections(session: Session, selections: str, shared: bool = False) -> list[counts.SelectionRow]:
     raise Declared
 
 
@@ -475,6 +487,8 @@ async def list_space_counts(
     to_at: datetime | None = None,
     grain: str = "1h",
     time_zone: str | None = None,
+    *,
+    exact: bool = False,
 ) -> counts.SpaceCountsOut:
     raise Declared
 
@@ -507,7 +521,8 @@ async def list_tokens(session: Session, after: str | None = None, max_rows: int 
 
 
 @call
-async def revoke_token(session: Session, token: str, descendants: bool = True) -> None:
+async def revoke_token(session: Session, token: str, descendants: bool = True) -> bool:
+    """Whether one of them may still be remembered as good."""
     raise Declared
 
 

@@ -1,10 +1,12 @@
 """How current counts get out of the database: requests that arrive together are answered by one call."""
 
+import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from headcount.database import calls
-from headcount.database.batching import Batcher
+from headcount.database.batching import Batcher, Costly
 from headcount.database.pool import Database, is_whole, name_of
 from headcount.metrics import Metrics
 from headcount.wire.messages.counts import CountOut
@@ -12,7 +14,7 @@ from headcount.wire.problems import Problem, problem_in_words
 from headcount.wire.shares import ClientQuota
 
 # Spaces in one call; more than one request can name.
-GROUP_SPACES = 1_000
+GROUP_SPACES = 250
 MAX_WAITING = 2_000
 # Of one client: requests, and spaces that they name. Who asks for more spaces at once asks by itself.
 MAX_WAITING_OF_A_CLIENT = 500
@@ -21,6 +23,12 @@ FEW_SPACES = 100
 # Current counts of more spaces than that are a slow read (headcount.wire.shares).
 MANY_SPACES = 300
 CALLERS = 2
+# A group is given up after so long, and each of its requests asks by itself. 250 usual spaces take a tenth of that.
+GROUP_SECONDS = 0.3
+# Spaces that take so long by themselves are asked for alone for so long, as a slow read: they can be cheap a moment
+# later, and costly again after that.
+LONG_SECONDS = 0.1
+COSTLY_FOR_SECONDS = 300.0
 
 
 class Reader:
@@ -33,11 +41,12 @@ class Reader:
     def __init__(self, database: Database, metrics: Metrics) -> None:
         self.database = database
         self.metrics = metrics
-        self.groups = Batcher(self._count, callers=CALLERS, max_weight=GROUP_SPACES, weigh=len)
+        self.groups = Batcher(self._count_together, callers=CALLERS, max_weight=GROUP_SPACES, weigh=len)
         self.requests_of = ClientQuota(MAX_WAITING_OF_A_CLIENT, "requests")
         self.spaces_of = ClientQuota(MAX_SPACES_OF_A_CLIENT, "spaces")
         # Tokens that limit what is reached (None: nothing does), and below what (None: all) they found many last time.
         self.many: set[tuple[str | None, str | None]] = set()
+        self.costly = Costly(COSTLY_FOR_SECONDS)  # spaces with very many sensors or moves
 
     async def get_count(
         self, session: calls.Session, space: str, at: datetime | None, known_at: datetime | None
@@ -70,16 +79,40 @@ class Reader:
         (self.many.add if number > MANY_SPACES else self.many.discard)((token, under))
 
     async def _ask(self, spaces: Sequence[str], client: str | None) -> list[CountOut]:
+        if self.costly.has_one_of(spaces):
+            return await self._ask_alone(spaces, client)
         if self.groups.waiting >= MAX_WAITING:
             raise Problem("unavailable", "Too many requests wait for the database. Try again.")
         with self.requests_of.hold(client), self.spaces_of.hold(client, len(spaces)):
-            return await self.groups.ask(spaces, client)
+            found = await self.groups.ask(spaces, client)
+        return await self._ask_alone(spaces, client) if found is None else found
 
-    async def _count(self, asked: Sequence[Sequence[str]]) -> list[list[CountOut] | Problem]:
-        """Of each request the spaces that it names, in that order, each once; 404 where one of them is unknown."""
+    async def _ask_alone(self, spaces: Sequence[str], client: str | None) -> list[CountOut]:
+        async with self.database.shares.turn(client, is_slow=True), self.database.connection() as connection:
+            begun = time.monotonic()
+            try:
+                (answer,) = await self._count(connection, [spaces])
+            finally:
+                if time.monotonic() - begun > LONG_SECONDS:
+                    self.costly.note(spaces)
+        if isinstance(answer, Problem):
+            raise answer
+        return answer
+
+    async def _count_together(self, asked: Sequence[Sequence[str]]) -> Sequence[list[CountOut] | Problem | None]:
+        """None for all where it takes long."""
         self.metrics.note_group("counts", len(asked))
+        async with self.database.connection() as connection:
+            try:
+                async with asyncio.timeout(GROUP_SECONDS):
+                    return await self._count(connection, asked)
+            except TimeoutError:
+                return [None] * len(asked)
+
+    async def _count(self, session: calls.Session, asked: Sequence[Sequence[str]]) -> list[list[CountOut] | Problem]:
+        """Of each request the spaces that it names, in that order, each once; 404 where one of them is unknown."""
         wanted = list(dict.fromkeys(space for spaces in asked for space in spaces))
-        found = {count.space: count for count in await calls.list_counts(self.database, wanted, known_only=True)}
+        found = {count.space: count for count in await calls.list_counts(session, wanted, known_only=True)}
         return [pick(found, dict.fromkeys(spaces)) for spaces in asked]
 
 

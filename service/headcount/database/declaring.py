@@ -12,6 +12,7 @@ import msgspec
 
 from headcount.database import rows
 from headcount.wire.instants import encoded
+from headcount.wire.threads import breathe, breathing
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
@@ -19,6 +20,10 @@ Made = TypeVar("Made")
 Call = Callable[Given, Coroutine[Any, Any, Found]]
 # What becomes of the rows of a call, which also gets its arguments.
 Shape = Callable[[Sequence[asyncpg.Record], Sequence[Any]], Found]
+
+
+# Rows that are converted at once, in some milliseconds.
+MANY_ROWS = 1_000
 
 
 class Session(Protocol):
@@ -45,7 +50,7 @@ def call(declaration: Call[Given, Found]) -> Call[Given, Found]:
 
 
 def call_in_thread(declaration: Call[Given, Found]) -> Call[Given, Found]:
-    """As `call`, where there may be so many rows that others would wait while they are converted."""
+    """As `call`, where there may be so many rows that others would wait while they are converted: a thread does it."""
     return _implement(declaration, in_thread=True)
 
 
@@ -90,7 +95,9 @@ def _implement(
         found = await session.fetch(query, *arguments)
         if shape:
             return shape(found, arguments)
-        return await asyncio.to_thread(_each, make, found) if in_thread else _each(make, found)
+        if in_thread and len(found) > MANY_ROWS:
+            return await asyncio.to_thread(breathing, _breathing_each, make, found)
+        return _each(make, found)
 
     run.statement = query  # type: ignore[attr-defined]
     return run  # type: ignore[return-value]
@@ -98,6 +105,15 @@ def _implement(
 
 def _each(make: Callable[[asyncpg.Record], Made], found: Sequence[asyncpg.Record]) -> list[Made]:
     return [make(row) for row in found]
+
+
+def _breathing_each(make: Callable[[asyncpg.Record], Made], found: Sequence[asyncpg.Record]) -> list[Made]:
+    """Lets the event loop have its turn meanwhile: it may have to wait for several threads that convert rows."""
+    made = []
+    for number, row in enumerate(found):
+        breathe(number)
+        made.append(make(row))
+    return made
 
 
 def _rows_of(hint: Any, shape: object) -> tuple[bool, Callable[[Any], Any]]:

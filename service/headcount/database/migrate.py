@@ -79,6 +79,15 @@ order by 1
 log = logging.getLogger("headcount.migrate")
 
 
+# For whoever reads sixteen years, the time that events can be of by default, and two others beside.
+LEAST_LOCKS = 40_000
+LOCKS = """
+select current_setting('max_locks_per_transaction')::bigint
+  * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint)
+where version() !~* 'emscripten|emcc|wasm'
+"""
+
+
 @dataclass(frozen=True)
 class MigrationReport:
     """What one run did; all empty and False when the database was current."""
@@ -291,6 +300,18 @@ def _run_repeatable(
     return _run_repeatable(connection, expected, on_step, drop_first=True)
 
 
+def _find_few_locks(connection: Connection) -> list[str]:
+    """What to say of a lock table that is full once the whole history is read. The embedded database has one session,
+    and cannot be told."""
+    found = connection.execute(LOCKS).fetchone()
+    if not found or found[0] >= LEAST_LOCKS:
+        return []
+    return [
+        f"The database has room for about {found[0]:,} locks, and whoever reads many years at once takes some for each "
+        "day. Set max_locks_per_transaction to 512 (docs/how-to/tune.md)."
+    ]
+
+
 def migrate(url: str, *, sql_dir: Path = SQL_DIR, on_step: Callable[[str], None] = log.info) -> MigrationReport:
     """Brings the database at `url` to the schema of `sql_dir`; `on_step` gets each file's name as it starts.
 
@@ -318,7 +339,9 @@ def migrate(url: str, *, sql_dir: Path = SQL_DIR, on_step: Callable[[str], None]
             pass
         repeatable, policies = _run_repeatable(connection, expected, on_step)
         ahead = [name for number, name in _ledger(connection, expected).items() if number > expected.newest]
+        few_locks = _find_few_locks(connection)
     warnings = [f"The database is ahead of this release by {', '.join(ahead)}."] if ahead else []
+    warnings += few_locks
     warnings += dict.fromkeys(told)  # once, though the files may run twice
     for warning in warnings:
         log.warning(warning)

@@ -16,6 +16,8 @@ WAIT_SECONDS = 15.0
 REST = 1.0
 REST_OF_LIMITED = 4.0
 LONGEST_REST_SECONDS = 15.0
+# But after each one a moment passes, as long as it took or so long: those whose events waited get in before the next.
+MOMENT_SECONDS = 0.3
 # So much rest may be owed before anybody waits for it: what is set up by hand, or in a few parts, goes on at once.
 OWED_SECONDS = 4.0
 
@@ -29,14 +31,17 @@ class Plans:
 
     def __init__(self) -> None:
         self.turns = Shares(1, MAX_WAITING, WAIT_SECONDS)
-        self.rested_at = 0.0  # by the loop's clock: when there was rest enough for all that was done
+        # By the loop's clock: when there was rest enough for all that was done, and when the latest moment is over.
+        self.rested_at = 0.0
+        self.not_before = 0.0
 
     @asynccontextmanager
     async def turn(self, client: str | None) -> AsyncIterator[None]:
         """Begins when there was rest enough. Raises Problem: 429 where the client's own changes are in its way, 503
         where those of all are."""
         async with self.turns.turn(client, is_slow=False):
-            await asyncio.sleep(self.rested_at - OWED_SECONDS - asyncio.get_running_loop().time())
+            begins_at = max(self.not_before, self.rested_at - OWED_SECONDS)
+            await asyncio.sleep(begins_at - asyncio.get_running_loop().time())
             yield
 
     @contextmanager
@@ -52,4 +57,6 @@ class Plans:
     def note(self, seconds: float, *, is_limited: bool) -> None:
         """That it was held for so long until now."""
         rest = min(seconds * (REST_OF_LIMITED if is_limited else REST), LONGEST_REST_SECONDS)
-        self.rested_at = max(self.rested_at, asyncio.get_running_loop().time()) + rest
+        now = asyncio.get_running_loop().time()
+        self.rested_at = max(self.rested_at, now) + rest
+        self.not_before = now + min(seconds, MOMENT_SECONDS)

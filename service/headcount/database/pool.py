@@ -336,11 +336,11 @@ class Database:
             raise Problem("unavailable", SILENT if self.is_silent else problem.detail) from None
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        async with self._connection() as connection:
+        async with self.connection() as connection:
             return await connection.fetch(query, *arguments)
 
     async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
-        async with self._connection() as connection:
+        async with self.connection() as connection:
             return await connection.fetchrow(query, *arguments)
 
     def get_waiting(self) -> int:
@@ -358,7 +358,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self, token: str | None) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """A transaction; with a token, one that reaches only what the token does (10_core/20_plan/reach.sql)."""
-        async with self._connection() as connection, connection.transaction():
+        async with self.connection() as connection, connection.transaction():
             if self.settings.pooled:
                 # session_options could not
                 await connection.execute(IDLE_AND_TOKEN, _milliseconds(IDLE_SECONDS), token or "")
@@ -406,14 +406,19 @@ class Database:
         if not self.checked:
             if self.settings.events_from is not None:
                 await calls.set_horizon(connection, self.settings.events_from)
-            bounds = (self.settings.register_burst, self.settings.register_per_hour, self.settings.max_unplaced_dpus)
-            await calls.set_registration(connection, *bounds)
+            await calls.set_registration(
+                connection,
+                self.settings.register_burst,
+                self.settings.register_per_hour,
+                self.settings.max_unplaced_dpus,
+                self.settings.max_unnamed_spaces,
+            )
             self.checked = True
             if self.settings.auth == "required" and not await calls.list_tokens(connection, max_rows=1):
                 log.warning("There is no token yet, so nobody is let in: headcount token create --scope admin")
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+    async def connection(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """One of the pool's, whose schema is known. Raises Problem (503) at once if too many wait already, or if none
         can be had."""
         pool = self.pool

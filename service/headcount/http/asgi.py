@@ -28,6 +28,8 @@ HEADERS: tuple[RawHeader, ...] = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    # no page of another origin gets it as an image or script; what CORS allows is not concerned
+    (b"cross-origin-resource-policy", b"same-origin"),
 )
 NAMES = frozenset(name for name, _ in HEADERS)
 # Empty parts, a slash at the end, the parts . and .., escapes of what needs none, of slashes and of backslashes.

@@ -51,7 +51,11 @@ TAGS = {
     "events": ("Events", "Events in and out, and those that were rejected."),
     "plan": ("Floor plan", "Spaces, doorways, DPUs, where DPUs are, and resets."),
     "sensors": ("Sensors", "Heartbeats, states of sensors, incidents and availability."),
-    "devices": ("Devices", "Devices with readings: an event by another name."),
+    "devices": (
+        "Devices",
+        "Events of one sensor under other names, for programs that already use them: a device is a DPU, a reading is "
+        "an event. New programs use the addresses below `/v1`.",
+    ),
     "polls": ("Uptime", "How long sites were up within their opening hours: polls, reports, timelines."),
     "reports": ("Uptime", "How long sites were up within their opening hours: polls, reports, timelines."),
     "notices": ("Notices", "Channels (webhooks, e-mail, chat) and what was sent by them."),

@@ -9,10 +9,14 @@ from headcount.settings import Settings
 from headcount.wire.problems import Problem
 from headcount.wire.shares import ClientQuota
 
+# The last part of the room is for clients that have few items there: others cannot fill it, however many they are.
+LAST_PART = 1 / 8
+FEW = 100
+
 
 class Intake:
     """Room for so many items and bytes: more is refused (503), best before its body is read. One client has half of it
-    at most (429).
+    at most (429), and all that have many together seven eighths (503).
 
     `what`: the items, as people call them.
     """
@@ -50,17 +54,19 @@ class Intake:
         self.items_of.check(client)
         self.bytes_of.check(client)
 
-    def check(self) -> None:
-        """Raises Problem (503) if there is no room for anything more."""
+    def check(self, part: float = 1) -> None:
+        """Raises Problem (503) if there is no room for anything more, in a part of it."""
         if self.is_stopping:
             raise Problem("unavailable", STOPPED)
-        if self.items >= self.settings.max_waiting_events or self.bytes >= self.settings.max_waiting_bytes:
+        most, most_bytes = self.settings.max_waiting_events, self.settings.max_waiting_bytes
+        if self.items >= part * most or self.bytes >= part * most_bytes:
             raise Problem("unavailable", f"Too many {self.what} wait for the database. Nothing was stored; try again.")
 
     @contextmanager
     def hold(self, items: int, size: int = 0, client: str | None = None) -> Iterator[None]:
         """While a request waits and is stored. Raises Problem (503, 429) if there is no room for anything more."""
-        self.check()
+        has_few = self.items_of.held.get(client or "", 0) + items <= FEW
+        self.check(1 if has_few else 1 - LAST_PART)
         self.items_of.check(client, items)
         self.bytes_of.check(client, size)
         self._add(client, items, size)

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from itertools import chain
 from operator import methodcaller
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -98,12 +99,14 @@ Row = TypeVar("Row")
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An event that could not be decoded; `body` is its text, printable. `dpu`: whose it is, where that can be read."""
+    """An event that could not be decoded; `body` is its text, printable. `dpu`: whose it is, where that can be read.
+    `digest`: SHA-256 of the whole, where the body is not all of it."""
 
     index: int
     detail: str
     body: str
     dpu: str | None = None
+    digest: bytes | None = None
 
 
 class EventBatch(msgspec.Struct, frozen=True):
@@ -169,6 +172,13 @@ class CsvHeader(NamedTuple):
     delimiter: str = ","
 
 
+class Shown(NamedTuple):
+    """What is kept of a refused item (`Refusal`)."""
+
+    body: str
+    digest: bytes | None
+
+
 class Unreadable(ValueError):
     """Why one item cannot be taken, naming the field."""
 
@@ -210,6 +220,7 @@ async def record_all(
         senders=[batch.sender for batch in batches] * 2,
         sender_sizes=[*(batch.size for batch in batches), *(len(batch.refusals) for batch in batches)],
         backfill=backfill,
+        refused_digests=[refusal.digest for refusal in refusals],
     )
     answers = []
     begin = done = 0
@@ -236,32 +247,6 @@ def has_more_days(times: Sequence[datetime], days: int) -> bool:
 def day_of(time: datetime) -> int:
     """The number of its day of UTC."""
     return (time - EPOCH).days
-
-
-def cut_by_days(batch: EventBatch, days: int, most: int) -> list[EventBatch]:
-    """In parts with at most so many events, of so many days of UTC each: the newest days first, and events of one day
-    in their order."""
-    if batch.size <= most and not has_more_days(batch.times, days):
-        return [batch]
-    numbers = [day_of(time) for time in batch.times]
-    found = sorted(set(numbers), reverse=True)
-    part_of = {number: place // days for place, number in enumerate(found)}
-    places: list[list[int]] = [[] for _ in range(part_of[found[-1]] + 1)]
-    for place, number in enumerate(numbers):
-        places[part_of[number]].append(place)
-    indexes = range(batch.size) if batch.indexes is None else batch.indexes
-    return [
-        EventBatch(
-            [batch.dpus[place] for place in part],
-            [batch.times[place] for place in part],
-            [batch.directions[place] for place in part],
-            [batch.sequences[place] for place in part],
-            [indexes[place] for place in part],
-            () if number else batch.refusals,
-            batch.sender,
-        )
-        for number, part in enumerate(part[at : at + most] for part in places for at in range(0, len(part), most))
-    ]
 
 
 def joined_answers(answers: Sequence[EventsRecordedOut]) -> EventsRecordedOut:
@@ -460,7 +445,7 @@ class Items(Generic[Row, AnyBatch]):
         size: int,
         read_all: Callable[[Sequence[Part]], AnyBatch | None],
         read: Callable[[Part], Row],
-        show: Callable[[Part], str],
+        show: Callable[[Part], Shown],
     ) -> AnyBatch:
         return in_runs(parts, size, read_all, lambda run: _one_by_one(run, read, show, self.make, self.dpu))
 
@@ -516,7 +501,9 @@ def joined(batches: Sequence[AnyBatch]) -> AnyBatch:
             indexes += range(begin, begin + batch.size)
         else:
             indexes += (begin + index for index in batch.indexes)
-        refusals += (Refusal(begin + each.index, each.detail, each.body, each.dpu) for each in batch.refusals)
+        refusals += (
+            Refusal(begin + each.index, each.detail, each.body, each.dpu, each.digest) for each in batch.refusals
+        )
         begin += batch.received
     return kind(*columns, indexes, refusals)
 
@@ -606,7 +593,7 @@ def check_number(items: int) -> None:
 def _one_by_one(
     parts: Iterable[Part],
     read: Callable[[Part], Row],
-    show: Callable[[Part], str],
+    show: Callable[[Part], Shown],
     make: Callable[[Sequence[Row], Sequence[int], Sequence[Refusal]], AnyBatch],
     dpu: str | None = None,
 ) -> AnyBatch:
@@ -620,7 +607,8 @@ def _one_by_one(
             rows.append(read(part))
             indexes.append(index)
         except Unreadable as error:
-            refusals.append(Refusal(index, str(error), show(part), dpu or error.dpu))
+            body, digest = show(part)
+            refusals.append(Refusal(index, str(error), body, dpu or error.dpu, digest))
     return make(rows, indexes, refusals)
 
 
@@ -759,8 +747,8 @@ def _raw_json_parts(raw: msgspec.Raw, name: str, read: Callable[[object], object
     return _json_parts(text, 0, read, Budget())[0]
 
 
-def _show_json(part: JsonPart) -> str:
-    return shown(part.text)
+def _show_json(part: JsonPart) -> Shown:
+    return told_apart(part.text)
 
 
 def msgpack_array(raw: msgspec.Raw, name: str) -> msgspec.Raw:
@@ -813,14 +801,15 @@ def _dpu_of_msgpack(encoded: bytes) -> str | None:
         return None
 
 
-def _show_msgpack(part: msgspec.Raw) -> str:
+def _show_msgpack(part: msgspec.Raw) -> Shown:
     """As JSON where it can be, else the bytes."""
+    encoded = bytes(part)
     try:
-        if len(bytes(part)) > 4 * SHOWN_CHARACTERS:
+        if len(encoded) > 4 * SHOWN_CHARACTERS:
             raise TooMuch(TOO_LONG)
-        return shown(msgspec.json.encode(msgspec.msgpack.decode(bytes(part))).decode())
+        return told_apart(msgspec.json.encode(msgspec.msgpack.decode(encoded)).decode())
     except (ValueError, TypeError, RecursionError):
-        return shown(bytes(part).decode("utf-8", "surrogateescape"))
+        return told_apart(encoded.decode("utf-8", "surrogateescape"))
 
 
 # Lines: NDJSON and CSV
@@ -914,8 +903,8 @@ def _number(text: str) -> int | None:
     return int(text) if INTEGER.fullmatch(text) else None
 
 
-def _show_line(line: bytes) -> str:
-    return shown(line.decode("utf-8", "surrogateescape"))
+def _show_line(line: bytes) -> Shown:
+    return told_apart(line.decode("utf-8", "surrogateescape"))
 
 
 # Tables and kinds
@@ -1247,6 +1236,15 @@ def _within(value: object, low: int, high: int, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise Unreadable(f"`{name}` must be an integer of {low} to {high}.")
     return value
+
+
+def told_apart(text: str) -> Shown:
+    """What is shown of a refused item, and what tells it apart from others of which the same is shown.
+
+    What is shown as it is needs no digest: services before 0.2.0, which make none, keep it once together with others.
+    """
+    body = shown(text)
+    return Shown(body, None if body == text else sha256(text.encode("utf-8", "surrogateescape")).digest())
 
 
 def shown(text: str) -> str:

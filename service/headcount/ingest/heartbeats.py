@@ -12,6 +12,7 @@ from headcount.database import calls
 from headcount.database.batching import Batcher
 from headcount.database.pool import Client, Database, is_whole, name_of
 from headcount.ingest.backpressure import Intake
+from headcount.ingest.parts import told_in_part
 from headcount.ingest.runs import find_runs
 from headcount.metrics import Metrics
 from headcount.settings import Settings
@@ -23,7 +24,8 @@ from headcount.wire.shares import OwnTurns
 from headcount.wire.threads import take_time
 
 MAX_HEARTBEATS = 10_000
-# As many as go together with others; more save nothing that could be measured.
+# As many as go together; more save nothing that could be measured, and a transaction holds the rows of its DPUs to the
+# end. A request with more is stored in parts.
 GROUP_HEARTBEATS = 1_000
 # As many are decoded at once. That saves little of the time for each, so that they are not tried in smaller runs.
 RUN = 64
@@ -184,8 +186,18 @@ class Heartbeats:
                 return []
             if len(sent.heartbeats) >= GROUP_HEARTBEATS or not is_whole(session):
                 async with self.large_of.of(name_of(session)), self.large:
-                    return (await self._commit([sent], session, backfill))[0]
+                    return await self._commit_parts(sent, session, backfill)
             return await (self.backfilled if backfill else self.groups).ask(sent, name_of(session))
+
+    async def _commit_parts(
+        self, sent: SentHeartbeats, session: Database | Client, backfill: bool
+    ) -> Sequence[HeartbeatRow]:
+        rows: list[HeartbeatRow] = []
+        for begin in range(0, len(sent.heartbeats), GROUP_HEARTBEATS):
+            part = SentHeartbeats(sent.heartbeats[begin : begin + GROUP_HEARTBEATS], sent.sender)
+            with told_in_part(is_begun=bool(rows)):
+                rows += (await self._commit([part], session, backfill))[0]
+        return rows
 
     async def _commit(
         self, asked: Sequence[SentHeartbeats], session: Database | Client | None = None, backfill: bool = False

@@ -133,6 +133,7 @@ async def record(
         refused_details=[refusal.detail for refusal in batch.refusals],
         numbers=[numbers[space] for space in batch.spaces],
         sender=batch.sender,
+        refused_digests=[refusal.digest for refusal in batch.refusals],
     )
     return recorded(batch, verdicts)
 

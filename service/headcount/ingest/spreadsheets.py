@@ -5,7 +5,7 @@ For `headcount import` alone: whoever sends events over HTTP says what is meant.
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from datetime import time as clock
 from zoneinfo import ZoneInfo
 
@@ -90,16 +90,18 @@ class SpreadsheetEvents(Events):
         return super().of_cells((dpu, time, direction if word is None else str(word), sequence))
 
     def _time(self, text: str) -> datetime:
-        text = UTC_AT_THE_END.sub("Z", text)
-        found = YEAR_FIRST.fullmatch(text) or DAY_FIRST.fullmatch(text)
+        local_text = UTC_AT_THE_END.sub("", text)
+        is_utc = local_text != text
+        found = YEAR_FIRST.fullmatch(local_text) or DAY_FIRST.fullmatch(local_text)
         if found is None:
             if SLASHES.fullmatch(text):
                 raise Unreadable("`timestamp` must have its year first: nothing says which part is the month.")
             try:
-                return instants.parse(text)
+                return instants.parse(f"{local_text}Z" if is_utc else text)
             except ValueError as error:
                 raise Unreadable(f"`timestamp` {error}.") from None
-        if self.zone is None:
+        zone = UTC if is_utc else self.zone
+        if zone is None:
             raise Unreadable("`timestamp` has no offset: give --zone, such as --zone Europe/Berlin.")
         year, month, day, hour, minute, second = (
             int(found[name] or 0) for name in ("year", "month", "day", "hour", "minute", "second")
@@ -107,20 +109,21 @@ class SpreadsheetEvents(Events):
         try:
             local = datetime.combine(date(year, month, day), clock(hour, minute, second))
             exact = local + timedelta(microseconds=instants.half_even(found["fraction"] or "0"))
-            return self._instant(exact, text)
+            return instant_in(zone, exact)
         except (ValueError, OverflowError) as error:
             if isinstance(error, Unreadable):
                 raise
             raise Unreadable("`timestamp` must be a time that there is.") from None
 
-    def _instant(self, local: datetime, text: str) -> datetime:
-        """Raises Unreadable where the clocks went forward over it, or back so that it occurs twice."""
-        first, second = (local.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-        if first == second:
-            return first
-        if first.astimezone(self.zone).replace(tzinfo=None) != local:
-            raise Unreadable(f"`timestamp` does not exist in {self.zone}: the clocks went forward over it.")
-        offset = first.astimezone(self.zone).isoformat()
-        raise Unreadable(
-            f"This local time occurs twice in {self.zone} (the clocks went back). Write its offset, such as {offset}."
-        )
+
+def instant_in(zone: tzinfo, local: datetime) -> datetime:
+    """Raises Unreadable where the clocks went forward over it, or back so that it occurs twice."""
+    first, second = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    if first == second:
+        return first
+    if first.astimezone(zone).replace(tzinfo=None) != local:
+        raise Unreadable(f"`timestamp` does not exist in {zone}: the clocks went forward over it.")
+    offset = first.astimezone(zone).isoformat()
+    raise Unreadable(
+        f"This local time occurs twice in {zone} (the clocks went back). Write its offset, such as {offset}."
+    )

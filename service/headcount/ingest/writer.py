@@ -13,20 +13,20 @@ from headcount.database.pool import Client, Database, is_whole, name_of
 from headcount.ingest import formats, polls
 from headcount.ingest.backpressure import Intake
 from headcount.ingest.formats import Decoded, EventBatch
+from headcount.ingest.parts import cut_by_days, told_in_part
 from headcount.ingest.polls import PollBatch
 from headcount.metrics import Metrics
 from headcount.settings import Settings
 from headcount.wire.messages.events import EventsRecordedOut
-from headcount.wire.problems import Problem, problem_of
+from headcount.wire.problems import problem_of
 from headcount.wire.shares import OwnTurns
 
 # More together save nothing that could be measured.
 GROUP_EVENTS = 1_000
 # A transaction holds the rows of its DPUs to the end, and each day costs time: others that report these DPUs wait. What
-# has more days, or more events that are late, is stored in parts. In a group each further day weighs as much as so many
-# events.
+# has more days or more events is stored in parts. In a group each further day weighs as much as so many events.
 DAYS_AT_ONCE = 10
-LATE_AT_ONCE = 1_000
+EVENTS_AT_ONCE = GROUP_EVENTS
 DAY_WEIGHT = 20
 # After a transaction for a few requests there is a pause as long as it took, and so long after it began at most the
 # next one begins: each costs the database as much as many events, whatever is in it.
@@ -37,7 +37,6 @@ LATE = timedelta(days=1)
 AHEAD = timedelta(minutes=4)
 # Transactions for requests that go alone, large ones and those of limited tokens, that run at a time.
 LARGE_AT_A_TIME = 4
-STORED_IN_PART = "Only a part of the request is stored. Send all of it again: nothing counts twice."
 # What an event takes, decoded.
 EVENT_BYTES = 200
 
@@ -72,16 +71,19 @@ class Writer:
         """Stores a batch, refusals included, and answers after the commit.
 
         A session that is limited to a space has a transaction of its own: others would reach only as far. Of a batch
-        in parts the newest comes first: what makes the clock suspect fails it before anything is stored.
+        in parts those with the newest days come first, and where events are ahead of our clock those with the newest
+        events. So what makes the clock suspect mostly fails it before anything is stored. It fails it later where the
+        first part alone does not, or where only the clock of the database is slow (`told_in_part`).
         """
         with self.intake.hold(batch.received, held_bytes(batch), name_of(session)):
             if not batch.received:
                 return EventsRecordedOut(0, 0, 0, [])
-            most = LATE_AT_ONCE if is_late(batch) else batch.received
-            parts = formats.cut_by_days(batch, DAYS_AT_ONCE, most)
-            if len(parts) == 1 and batch.received < GROUP_EVENTS and is_whole(session):
-                return await self._group_of(batch, backfill).ask(batch, name_of(session))
-            async with self.large_of.of(name_of(session)), self.large:
+            group, client = self._group_of(batch, backfill), name_of(session)
+            parts = cut_by_days(batch, DAYS_AT_ONCE, EVENTS_AT_ONCE, newest_first=group is self.ahead)
+            is_small = len(parts) == 1 and batch.received < GROUP_EVENTS
+            if is_small and is_whole(session) and not group.is_costly(client):
+                return await group.ask(batch, client)
+            async with self.large_of.of(client), self.large:
                 return await self._commit_parts(parts, session, backfill)
 
     async def _commit_parts(
@@ -89,12 +91,8 @@ class Writer:
     ) -> EventsRecordedOut:
         answers: list[EventsRecordedOut] = []
         for part in parts:
-            try:
+            with told_in_part(is_begun=bool(answers)):
                 answers += await self._commit([part], session, backfill)
-            except Exception as error:
-                if answers and problem_of(error).kind.status in (429, 503):
-                    raise Problem("unavailable", STORED_IN_PART) from error
-                raise
         return formats.joined_answers(answers)
 
     def _group_of(self, batch: EventBatch, backfill: bool) -> Batcher[EventBatch, EventsRecordedOut]:
@@ -103,10 +101,15 @@ class Writer:
         return self.ahead if is_ahead(batch) else self.late if is_late(batch) else self.fresh
 
     async def record_polls(self, session: Database | Client, batch: PollBatch) -> EventsRecordedOut:
-        """The same for polls. They come by the hour, so that each request has a transaction of its own."""
+        """The same for polls. They come by the hour, so each request has a transaction of its own. A request of many
+        days has several: each week needs a chunk, and the floor plan cannot change before a transaction ends."""
         with self.intake.hold(batch.received, held_bytes(batch), name_of(session)):
             async with self.large_of.of(name_of(session)), self.large:
-                return await polls.record(session, batch, self.settings.auto_register)
+                answers: list[EventsRecordedOut] = []
+                for part in cut_by_days(batch, DAYS_AT_ONCE, max(batch.size, 1)):
+                    with told_in_part(is_begun=bool(answers)):
+                        answers.append(await polls.record(session, part, self.settings.auto_register))
+                return formats.joined_answers(answers)
 
     async def _commit(
         self, batches: Sequence[EventBatch], session: Database | Client | None = None, backfill: bool = False

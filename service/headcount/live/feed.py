@@ -13,6 +13,8 @@ others have is let in with what they know.
 Which spaces a Selection has is read on behalf of its token, if that is limited to a space: when it is new, and
 whenever the tree changes, for all selections in one call. Counts are the same for everybody.
 
+Spaces whose counts take long are counted beside the ticks (headcount.live.apart). Only who follows them waits for them.
+
 Who comes back with a Last-Event-ID joins like everybody else, and then asks by itself what changed since. The feed does
 not wait for that.
 """
@@ -20,14 +22,17 @@ not wait for that.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from headcount.background import background
 from headcount.database import calls
+from headcount.database.current_counts import GROUP_SPACES
 from headcount.database.pool import Database
+from headcount.live.apart import NOWHERE, Apart, Position
 from headcount.live.events import BEGINNING, Frame, batch, count_event, list_event, space_event
 from headcount.live.index import Index
 from headcount.live.joining import SPACES_OF_A_CLIENT, Joining
@@ -58,6 +63,9 @@ TOKEN_SECONDS = 1.0
 LONGEST_ID = 8_000
 # Instead of one that is longer than any of ours.
 UNREADABLE = "-"
+# Of most ticks: made once, since it is there four times a second.
+NONE: AbstractSet[str] = frozenset()
+NOTHING: tuple[Sequence[CountOut], AbstractSet[str]] = (), NONE
 
 log = logging.getLogger("headcount.live")
 
@@ -69,12 +77,13 @@ class Guard(Protocol):
 
 
 class Tick(NamedTuple):
-    """What one tick has read. `loaded`: the spaces of selections, in their order, or why there are none; `flipped`: by
-    id, the DPUs that the changes name."""
+    """What one tick has read. `loaded`: the spaces of selections, in their order, or why there are none; `late`: those
+    whose counts are read apart; `flipped`: by id, the DPUs that the changes name."""
 
     changes: ChangesRow
     loaded: dict[Selection, list[str] | Problem]
-    counts: list[CountOut]
+    counts: Sequence[CountOut]
+    late: AbstractSet[str]
     flipped: dict[str, FlippedRow]
 
 
@@ -100,8 +109,10 @@ class Live:
         self.spaces_of = ClientQuota(SPACES_OF_STREAMS, "spaces in streams")
         # By what was asked for, how many spaces that were; the latest last.
         self.sizes: dict[Subscription, int] = {}
-        # By space, as far as selections have it, its count as of the latest tick or newer.
+        # By space, as far as selections have it, its count as of the latest tick or newer. One that is awaited apart
+        # may be older, or missing.
         self.frames: dict[str, Frame] = {}
+        self.apart = Apart(database, self._clients_of, lambda: Position(self.tick, self.cursor))
         self.tick = 0
         self.cursor = BEGINNING
         self.task: asyncio.Task[None] | None = None
@@ -192,6 +203,22 @@ class Live:
             selection.booked[client] = size
             self.spaces_of.add(client, size)
 
+    def _book_growth(self, selection: Selection, size: int) -> None:
+        """Its tree has so many spaces now. A client whose streams have too many in all loses those of this selection:
+        to read them would keep the news of everybody waiting. One selection alone may have any number."""
+        for client, booked in selection.booked.items():
+            try:
+                if booked < self.spaces_of.get(client):
+                    self.spaces_of.check(client, size - booked)
+            except Problem as problem:
+                for listener in selection.listeners:
+                    if listener.access.client == client:
+                        listener.refuse(problem)
+                        listener.end()
+            else:
+                selection.booked[client] = size
+                self.spaces_of.add(client, size - booked)
+
     def _forget(self, selection: Selection) -> None:
         """Nobody listens to it any more."""
         del self.selections[selection.subscription]
@@ -211,6 +238,16 @@ class Live:
         self.index.discard(selection, space)
         if space not in self.index:
             self.frames.pop(space, None)
+            self.apart.drop(space)
+
+    def _clients_of(self, space: str) -> Iterator[str | None]:
+        """Whose streams have it."""
+        return (client for selection in self.index.having(space) for client in selection.clients)
+
+    def get_cursor(self, selection: Selection) -> str:
+        """The event id up to which a stream that has sent all there is can say that it knows everything."""
+        since = self.apart.get_since(selection.changed.keys())
+        return self.cursor if since is None else since.cursor
 
     def _end_all(self, problem: Problem) -> None:
         for selection in self.selections.values():
@@ -221,7 +258,7 @@ class Live:
     async def _run(self) -> None:
         """Ticks until nobody listens any more. Somebody may come while it ends: the end is one step."""
         while self.listening:
-            async with background(self._check_tokens()):
+            async with background(self._check_tokens(), self.apart.ask_unknown(), self.apart.ask_costly()):
                 await self._run_ticks()
 
     async def _run_ticks(self) -> None:
@@ -290,10 +327,10 @@ class Live:
         """Reads what changed, and tells whom it concerns. The counts are read after the changes, so at least as new."""
         changes = await calls.list_changes(self.database, self.cursor)
         loaded = await self._reload(changes)
-        counts = await self._count(self._want(changes, loaded))
+        counts, late = await self._count(self._want(changes, loaded))
         tokens = [selection.subscription.token for selection in self.selections.values()] if changes.dpus else []
         flipped = await self._list_flips(changes.dpus, tokens)
-        self._pass_on(Tick(changes, loaded, counts, flipped))
+        self._pass_on(Tick(changes, loaded, counts, late, flipped))
 
     async def _reload(self, changes: ChangesRow) -> dict[Selection, list[str] | Problem]:
         """The spaces of selections that may have others after a change."""
@@ -322,19 +359,23 @@ class Live:
     async def _load(
         self, subscriptions: list[Subscription], known_only: list[Subscription]
     ) -> list[list[str] | Problem]:
-        """Their spaces, of all in one call; of some without those that are unknown or beyond reach."""
+        """Their spaces, of all in one call; of some without those that are unknown or beyond reach. Those that have the
+        same tree share a list."""
         if not subscriptions and not known_only:
             return []
         asked = [subscription._asdict() for subscription in subscriptions]
         asked += [subscription._asdict() | {"known_only": True} for subscription in known_only]
-        rows = await calls.list_selections(self.database, json_encoder.encode(asked).decode())
-        return [spaces_of(row) for row in rows]
+        rows = await calls.list_selections(self.database, json_encoder.encode(asked).decode(), shared=True)
+        found: list[list[str] | Problem] = []
+        for row in rows:
+            found.append(spaces_of(row) if row.same_as is None else found[row.same_as - 1])
+        return found
 
     def _want(self, changes: ChangesRow, loaded: dict[Selection, list[str] | Problem]) -> set[str]:
         """The spaces to count: those that may have changed, and those that are new to selections that are ready."""
-        wanted = {space for space in (*changes.counts, *changes.spaces) if space in self.frames}
+        wanted = {space for space in (*changes.counts, *changes.spaces) if self._is_counted(space)}
         for space in changes.spaces:  # it may have come back
-            if space not in self.frames and any(selection.is_ready for selection in self.index.having(space)):
+            if not self._is_counted(space) and any(selection.is_ready for selection in self.index.having(space)):
                 wanted.add(space)
         deleted = set(changes.deleted)
         for selection, spaces in loaded.items():
@@ -342,12 +383,31 @@ class Live:
                 if changes.is_all:
                     wanted.update(spaces)
                 else:
-                    wanted.update(space for space in spaces if space not in self.frames or space in deleted)
+                    wanted.update(space for space in spaces if not self._is_counted(space) or space in deleted)
         return wanted
 
-    async def _count(self, spaces: set[str]) -> list[CountOut]:
-        """Without those that were deleted since: the next tick says so."""
-        return await calls.list_counts(self.database, sorted(spaces), known_only=True) if spaces else []
+    def _is_counted(self, space: str) -> bool:
+        """Whether its count is known, or will be."""
+        return space in self.frames or space in self.apart
+
+    async def _count(self, spaces: set[str], *, is_step: bool = False) -> tuple[Sequence[CountOut], AbstractSet[str]]:
+        """The counts, without those of spaces that were deleted since: the next tick says so. And the spaces whose
+        counts take long. `is_step`: after one group that does so, leave the others to the next step."""
+        if not spaces:
+            return NOTHING
+        late = {space for space in spaces if self.apart.takes(space)}
+        now = sorted(spaces - late)
+        counts = []
+        for start in range(0, len(now), GROUP_SPACES):
+            group = now[start : start + GROUP_SPACES]
+            found = await self.apart.count_group(group)
+            if found is not None:
+                counts += found
+                continue
+            late.update(group)
+            if is_step:
+                break
+        return counts, late
 
     async def _list_flips(self, dpus: list[str], tokens: Iterable[str | None]) -> dict[str, FlippedRow]:
         if not dpus:
@@ -360,23 +420,38 @@ class Live:
     def _pass_on(self, read: Tick) -> None:
         """Takes in what was read, and wakes the listeners whom it concerns."""
         changes = read.changes
+        counts, owed = read.counts, NONE
+        if self.apart.awaited or read.late:
+            found, owed = self._follow_apart(changes, read.late)
+            counts = [*found, *counts]
         self.tick += 1
         self.cursor = changes.cursor
         for selection in self.batched:
             selection.batches.clear()
         self.batched.clear()
-        changed = {count.space for count in read.counts if self._take_in(count)}
-        counted = {count.space for count in read.counts}
+        changed = {count.space for count in counts if self._take_in(count)}
+        counted = {count.space for count in counts}
         if changes.is_all:  # what was deleted meanwhile is not named
             self.frames = {space: frame for space, frame in self.frames.items() if space in counted}
         for space in set(changes.deleted) - counted:
             self.frames.pop(space, None)
+        if owed:
+            changed |= owed
         news = News(self.tick, changes.is_all, changed, set(changes.spaces), set(changes.deleted))
         flipped = [read.flipped[dpu] for dpu in changes.dpus if dpu in read.flipped]
         for selection, (touched, rows) in self._concerned(news, read.loaded, flipped).items():
             if selection.listeners and self._take_news(selection, news, touched, read.loaded.get(selection), rows):
                 for listener in selection.listeners:
                     listener.wake.set()
+        if self.apart.fresh:
+            self.apart.start()
+
+    def _follow_apart(self, changes: ChangesRow, late: AbstractSet[str]) -> tuple[list[CountOut], set[str]]:
+        """What was read apart since the latest tick, as Apart.collect gives it. From now on what is late is awaited."""
+        for space in self.apart.awaited.keys() - late if changes.is_all else changes.deleted:
+            self.apart.drop(space)
+        self.apart.await_counts(late, Position(self.tick, self.cursor))
+        return self.apart.collect()
 
     def _concerned(
         self, news: News, loaded: Iterable[Selection], flipped: list[FlippedRow]
@@ -406,10 +481,15 @@ class Live:
         if isinstance(loaded, Problem) and not selection.is_ready:
             self._unload(selection)  # the next step reads it again, and refuses those who wait
             return False
+        if isinstance(loaded, list) and selection.subscription.spaces is None:
+            self._book_growth(selection, len(loaded))
+            if all(listener.ended for listener in selection.listeners):
+                self._unload(selection)
+                return False
         before = None if loaded is None or selection.subscription.spaces is not None else set(selection.changed)
         if loaded is not None:
             selection.is_gone = isinstance(loaded, Problem)
-        is_news = selection.pass_on(news, touched, loaded, flipped, self.frames)
+        is_news = selection.pass_on(news, touched, loaded, flipped, self._is_counted)
         if before is not None:
             for space in selection.changed.keys() - before:
                 self.index.add(selection, space)
@@ -443,7 +523,7 @@ class Live:
         """One step for those who join, after a tick that began when they were there."""
         await self._load_new(joining)
         await self._count_new(joining)
-        firsts: dict[Selection, tuple[list[str], bytes]] = {}
+        firsts: dict[Selection, tuple[list[str], str, bytes]] = {}
         for listener in reversed(joining):
             selection = listener.selection
             if listener.joined.done() or not selection.listeners:
@@ -452,10 +532,15 @@ class Live:
                 self.joining.put_back(listener)
                 continue
             if selection not in firsts:
-                spaces = list(selection.changed)
-                firsts[selection] = spaces, HELLO + self._all(spaces)
-            spaces, first = firsts[selection]
-            listener.join(self.tick, self.cursor, spaces, HELLO if listener.last_id is not None else first)
+                firsts[selection] = self._first_of(selection)
+            spaces, cursor, first = firsts[selection]
+            listener.join(self.tick, cursor, spaces, HELLO if listener.last_id is not None else first)
+
+    def _first_of(self, selection: Selection) -> tuple[list[str], str, bytes]:
+        """With what its streams begin: its spaces, up to which event id they know them, and the counts."""
+        spaces, cursor = list(selection.changed), self.get_cursor(selection)
+        self.apart.owe(selection.changed.keys(), selection.clients)
+        return spaces, cursor, HELLO + batch(self._encoded(spaces), BEGINNING, cursor)
 
     async def _load_new(self, joining: list[Listener]) -> None:
         """Has the selections of those who join know their spaces, or refuses them."""
@@ -506,19 +591,24 @@ class Live:
                 continue
             unready[selection] = None
             left = room.get(client, SPACES_OF_A_CLIENT)
-            missing = (space for space in selection.changed if space not in self.frames and space not in wanted)
+            missing = (space for space in selection.changed if not self._is_counted(space) and space not in wanted)
             new = list(islice(missing, left))
             wanted.update(dict.fromkeys(new))
             room[client] = left - len(new)
-        for count in await self._count(set(wanted)):
+        counts, late = await self._count(set(wanted), is_step=True)
+        for count in counts:
             if count.space in self.index:
                 self._take_in(count)
+        self.apart.await_counts((space for space in late if space in self.index), NOWHERE)
+        self.apart.start()
         for selection in unready:
-            if selection.listeners and self.frames.keys() >= selection.changed.keys():
+            uncounted = selection.changed.keys() - self.frames.keys()
+            if selection.listeners and all(map(self.apart.is_costly, uncounted)):
                 selection.is_ready = True
 
-    def _all(self, spaces: Iterable[str]) -> bytes:
-        return batch([self.frames[space].encoded for space in spaces], BEGINNING, self.cursor)
+    def _encoded(self, spaces: Iterable[str]) -> list[bytes]:
+        """The counts with which a stream begins. Those that are awaited follow: what is known of them may be old."""
+        return [self.frames[space].encoded for space in spaces if space not in self.apart]
 
     async def _resume(self, listener: Listener, last_id: str) -> None:
         """Has the stream begin with what happened between an event id and the tick in which it joined. That is read
@@ -550,10 +640,10 @@ class Live:
     def _first(self, listener: Listener, last_id: str, since: Resumed) -> bytes:
         """All counts, or those that may have changed since the last id."""
         selection, changes = listener.selection, since.changes
+        self.apart.owe(selection.changed.keys(), (listener.access.client,))
         spaces = [space for space in listener.spaces if space in selection.changed]
         if changes.is_all:
-            counts = [self.frames[space].encoded for space in spaces]
-            return batch([list_event("last_event_id"), *counts], BEGINNING, listener.cursor)
+            return batch([list_event("last_event_id"), *self._encoded(spaces)], BEGINNING, listener.cursor)
         events = [space_event(space, deleted=False) for space in changes.spaces if space in selection.changed]
         if selection.subscription == EVERYTHING:  # of one that is gone nobody knows any more where it was
             retired = [space for space in changes.spaces if space not in selection.changed]
@@ -563,7 +653,7 @@ class Live:
         # spaces may have been moved here, with what is below them
         if changes.spaces and selection.subscription != EVERYTHING:
             moved |= set(spaces)
-        counts = [self.frames[space].encoded for space in spaces if space in moved]
+        counts = self._encoded(space for space in spaces if space in moved)
         return batch([*events, *counts], last_id, listener.cursor)
 
 

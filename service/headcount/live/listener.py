@@ -33,7 +33,8 @@ log = logging.getLogger("headcount.live")
 
 
 class Listener:
-    """One stream. It has sent everything up to `sent_tick`, whose cursor is `cursor`."""
+    """One stream. It has sent everything up to `sent_tick`, but for counts that are awaited; `cursor` is the event id
+    for that."""
 
     def __init__(self, feed: Live, selection: Selection, access: Access, last_id: str | None) -> None:
         self.feed = feed
@@ -68,8 +69,8 @@ class Listener:
             piece, self.first = self.first, b""
             return piece
         if self.sent_tick < self.feed.tick:
-            piece = self.selection.batch(self.sent_tick, self.cursor, self.feed)
-            self.sent_tick, self.cursor = self.feed.tick, self.feed.cursor
+            piece, self.cursor = self.selection.batch(self.sent_tick, self.cursor, self.feed)
+            self.sent_tick = self.feed.tick
             return piece
         return b""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -35,8 +35,9 @@ class Feed(Protocol):
     """Where counts stand, encoded, up to which cursor; and the selections that keep batches until the next tick."""
 
     frames: dict[str, Frame]
-    cursor: str
     batched: set[Selection]
+
+    def get_cursor(self, selection: Selection) -> str: ...
 
 
 class News(NamedTuple):
@@ -67,7 +68,8 @@ class Selection:
         self.changed: dict[str, int] = {}
         # By event and subject, so that the newest wins.
         self.events: dict[tuple[str, str], LiveEvent] = {}
-        self.batches: dict[int, bytes] = {}
+        # By the tick up to which something was sent, what came since, and the event id with which that ends.
+        self.batches: dict[int, tuple[bytes, str]] = {}
 
     def size(self) -> int | None:
         """How many spaces it has; None where nobody knows yet."""
@@ -118,11 +120,11 @@ class Selection:
         touched: set[str],
         loaded: list[str] | Problem | None,
         flipped: Sequence[FlippedRow],
-        frames: Container[str],
+        is_counted: Callable[[str], bool],
     ) -> bool:
         """Takes in what a tick found; whether that is anything to its listeners. `touched`: those that are named in the
-        news and may be its own. `loaded`: its spaces, where they were read again. `frames`: the spaces that are
-        counted."""
+        news and may be its own. `loaded`: its spaces, where they were read again. `is_counted`: whether the
+        count of a space is known, or will be."""
         if self._is_refused(loaded):
             # Let them ask again, and hear why.
             for listener in self.listeners:
@@ -135,7 +137,7 @@ class Selection:
         else:
             members = set() if isinstance(loaded, Problem) else set(loaded)
         if self.is_ready:  # what could not be counted was deleted since, and the next tick says so
-            members = {space for space in members if space in frames}
+            members = set(filter(is_counted, members))
         if loaded is not None:
             lost = self.changed.keys() - members
         for space in lost:
@@ -162,12 +164,14 @@ class Selection:
         It must not look as if the spaces were gone."""
         return self.subscription.token is not None and (isinstance(loaded, Problem) or loaded == [])
 
-    def batch(self, tick: int, cursor: str, feed: Feed) -> bytes:
-        """All that happened after `tick`, whose cursor is given. Listeners that are as far share these bytes."""
+    def batch(self, tick: int, cursor: str, feed: Feed) -> tuple[bytes, str]:
+        """All that happened after `tick`, whose event id is given, and the event id with which that ends. Listeners
+        that are as far share these bytes."""
         if tick not in self.batches:
             feed.batched.add(self)
             events = [event.encoded for event in self.events.values() if event.tick > tick]
             spaces = takewhile(lambda space: self.changed[space] > tick, reversed(self.changed))
-            counts = [feed.frames[space].encoded for space in spaces]
-            self.batches[tick] = batch([*events, *reversed(counts)], cursor, feed.cursor)
+            counts = [feed.frames[space].encoded for space in spaces if space in feed.frames]
+            new = feed.get_cursor(self)
+            self.batches[tick] = batch([*events, *reversed(counts)], cursor, new), new
         return self.batches[tick]

@@ -4,12 +4,13 @@ Each takes a claimed delivery and says what came of it; none raises, and none ta
 """
 
 import asyncio
+import re
 import socket
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
@@ -26,17 +27,30 @@ from headcount.wire.instants import shortest
 from headcount.wire.messages.base import ProblemItem
 from headcount.wire.messages.notices import ChannelIn, ClaimRow
 from headcount.wire.problems import Problem
+from headcount.wire.shares import Places
+from headcount.wire.threads import WorkerThreads
+
+if TYPE_CHECKING:
+    from apprise import NotifyBase
 
 # For the addresses of a name, when a channel is made; and for the name of this machine.
 LOOK_UP_SECONDS = 3.0
 # Threads of Apprise: more than tries that are under way (headcount.notices.sender), since some hang for longer.
 APPRISE_THREADS = 128
 APPRISE_A_CLIENT = 32
+# Addresses that wait to be read by Apprise or are being read, for channels that are made: in all, and of one client.
+# Reading one of 2,000 characters takes some milliseconds, in which no other thread runs. They may be that long: an
+# address lists the phone numbers or rooms to which a notice goes.
+ADDRESSES = 64
+ADDRESSES_A_CLIENT = 8
 MAIL_PORTS = {"smtps": 465, "smtp+starttls": 587, "smtp": 25}
 # It begins what stands for other characters (RFC 2047): an address with it could name somebody else.
 ENCODED_WORD = "=?"
 ANSWER_BYTES = 2_000
 ANSWER_CHARACTERS = 500
+# Parts of an address that are shorter are words, and no keys.
+LEAST_KEY = 6
+SEPARATORS = re.compile(r"[/?&=;,]")
 
 TYPES = {
     "offline": "sensor.offline",
@@ -65,6 +79,8 @@ class Channels:
         self.look_ups = LookUps()
         self.targets = Targets(self.look_ups, settings.private_targets)
         self.apprise = Threads("apprise", APPRISE_THREADS, APPRISE_A_CLIENT)
+        self.readings = WorkerThreads(1, "address")
+        self.addresses = Places(ADDRESSES, ADDRESSES_A_CLIENT, "addresses of channels")
         self.client: httpx.AsyncClient | None = None
         # Looked up when the first mail is sent.
         self.own_name: str | None = None
@@ -80,6 +96,7 @@ class Channels:
     async def close(self) -> None:
         if self.client:
             await self.client.aclose()
+        self.readings.close()
 
     async def send(self, claim: ClaimRow) -> Outcome:
         """One try."""
@@ -90,7 +107,8 @@ class Channels:
         except TimeoutError:
             return Outcome(is_delivered=False, error=f"No answer within {TRY_SECONDS:g} seconds.")
         except Exception as error:
-            return Outcome(is_delivered=False, error=_clean(f"{type(error).__name__}: {error}"))
+            what = f"{type(error).__name__}: {error}"
+            return Outcome(is_delivered=False, error=_clean(_without(_keys_of(claim.url or ""), what)))
 
     async def check(self, patch: ChannelIn, client: str | None) -> None:
         """Raises Problem (422) for a target that this service would not send to, and 429 where `client` has too many
@@ -109,19 +127,26 @@ class Channels:
             )
         else:
             try:
-                async with asyncio.timeout(TRY_SECONDS):
-                    await self.apprise.run(client or OURS, lambda: messenger(url, self.settings.apprise_schemes))
+                with self.addresses.one(client) as place:
+                    place.take()
+                    async with asyncio.timeout(TRY_SECONDS):
+                        await self._read(url, client or OURS)
             except AddressRefused as refused:
                 raise _refused("url", str(refused)) from None
             except TimeoutError:
                 raise Problem("rate_limited", "Apprise is too busy with other channels. Try again later.") from None
 
+    async def _read(self, url: str, client: str) -> "NotifyBase":
+        """One address at a time in this process, and clients in turn. Raises AddressRefused."""
+        return await self.readings.run(client, lambda: messenger(url, self.settings.apprise_schemes))
+
     async def _check_target(self, text: str, client: str) -> None:
         try:
             url = httpx.URL(text)
-        except httpx.InvalidURL:
+            host = url.host
+        except (httpx.InvalidURL, UnicodeError):
             raise _refused("url", "This is no address of the web.") from None
-        if not url.host:
+        if not host:
             raise _refused("url", "The address names no host.")
         if url.port is not None and not 1 <= url.port <= 65535:
             raise _refused("url", "The address names a port that there is not.")
@@ -160,10 +185,14 @@ class Channels:
                 if len(answer) >= ANSWER_BYTES:
                     break
         is_delivered = response.is_success
+        keys = _keys_of(claim.url or "")
+        text = answer[:ANSWER_BYTES].decode("utf-8", "replace")
+        if len(answer) >= ANSWER_BYTES and keys:
+            text = text[: -len(keys[0])]  # where it was cut, a key may have been
         return Outcome(
             is_delivered=is_delivered,
             status=response.status_code,
-            answer=_clean(answer[:ANSWER_BYTES].decode("utf-8", "replace")),
+            answer=_clean(_without(keys, text)),
             error=None if is_delivered else f"The receiver answered {response.status_code}.",
         )
 
@@ -220,9 +249,10 @@ class Channels:
         return self.own_name
 
     async def _notify(self, claim: ClaimRow) -> Outcome:
-        url, schemes, (title, text) = claim.url or "", self.settings.apprise_schemes, words_of(claim)
+        url, client, (title, text) = claim.url or "", client_of(claim), words_of(claim)
         try:
-            sent = await self.apprise.run(client_of(claim), lambda: messengers.send(url, schemes, title, text))
+            found = await self._read(url, client)
+            sent = await self.apprise.run(client, lambda: messengers.send(url, found, title, text))
         except AddressRefused as refused:
             return Outcome(is_delivered=False, error=f"{refused} Give the channel another url.")
         except Exception as error:
@@ -281,6 +311,22 @@ def words_of(claim: ClaimRow) -> tuple[str, str]:
     lines += [f"Sensors: {', '.join(dpus)}{' ...' if number > len(dpus) else ''}"] if data.get("dpus") else []
     lines += ["", f"Notice {claim.notice}"]
     return title, "\n".join(lines)
+
+
+def _keys_of(url: str) -> list[str]:
+    """What of an address may be a key: its path, its query and their parts, the longest first."""
+    address = urlsplit(url)
+    parts = {part for text in (address.path, address.query) for part in (text, *SEPARATORS.split(text))}
+    parts |= {unquote(part) for part in parts}
+    return sorted((part for part in parts if len(part) >= LEAST_KEY), key=len, reverse=True)
+
+
+def _without(keys: list[str], text: str) -> str:
+    """Whoever may read deliveries is not told what only administrators may read of a channel, though its receiver
+    repeats it."""
+    for key in keys:
+        text = text.replace(key, "\N{HORIZONTAL ELLIPSIS}")
+    return text
 
 
 def _clean(text: str) -> str:

@@ -125,9 +125,8 @@ def reads_anything(found: "NotifyBase") -> bool:
     return any(len(value) for value in held)
 
 
-def send(url: str, schemes: Sequence[str], title: str, text: str) -> Sent:
-    """Sends by Apprise, which does not do it asynchronously. Raises AddressRefused."""
-    found = messenger(url, schemes)
+def send(url: str, found: "NotifyBase", title: str, text: str) -> Sent:
+    """Sends by what Apprise made of the address, which does not do it asynchronously."""
     result = _apprise()(found).notify(body=text, title=title, timeout=TRY_SECONDS)
     if result:
         return Sent(is_delivered=True)

@@ -100,7 +100,8 @@ async def stream_counts(request: HttpRequest, params: NamedDependency[LiveQuery]
     of every change. `space` with `{space, deleted}`: the space itself was created, changed or deleted. `dpu` with
     `{dpu, state, last_seen, at, space}`: a sensor went offline, came back or is new. `list` with `{reason}`: changes
     may have been missed, so list spaces and sensors again. With `Last-Event-ID` the stream begins with what changed
-    since; after more than 2 minutes it begins with `list` and all counts. A comment comes at least every 15 seconds.
+    since; after more than 2 minutes it begins with `list` and all counts. A comment comes every 10 seconds while
+    nothing else is sent.
     """
     # in one order, whoever asks: those who ask for the same share it
     spaces = tuple(sorted(set(params.space))) if params.space is not None else None

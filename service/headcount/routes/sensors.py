@@ -11,14 +11,14 @@ from headcount.database.pool import Client
 from headcount.http.answers import encoded, prefers_html, prefers_msgpack, unless_known
 from headcount.http.auth import charge
 from headcount.http.decoding import admit, decode_heartbeats
-from headcount.http.inputs import SLOW_SESSION, DpuId, batch_of, content_of, query_of
+from headcount.http.inputs import SLOW_SESSION, DpuId, batch_of, content_of, query_of, session_of
 from headcount.http.openapi import described
 from headcount.http.requests import HttpRequest, decode, query
 from headcount.http.services import services
 from headcount.http.sessions import access_of, database
 from headcount.ingest.heartbeats import HeartbeatBatch, check
 from headcount.routes.page import page_answer
-from headcount.sensors.listing import Listed, Place, place_of
+from headcount.sensors.listing import Listed, list_page, place_of
 from headcount.web import FOLDER
 from headcount.wire import paging
 from headcount.wire.bodies import HTML, JSON, MAX_SMALL_BODY, MSGPACK
@@ -126,10 +126,10 @@ async def list_sensors(request: HttpRequest, params: NamedDependency[SensorsQuer
     """
     if params is None:
         return page_answer(request, PAGE)
-    listed = await services(request).sensors.list(database(request, is_slow=True), params.space, params.state)
+    session = database(request, is_slow=True)
     if params.is_paged:
-        return unless_known(request, page_of(request, listed, params))
-    return unless_known(request, await whole(request, listed))
+        return unless_known(request, await page_of(request, session, params))
+    return unless_known(request, await whole(request, await services(request).sensors.list(session, params)))
 
 
 async def whole(request: HttpRequest, listed: Listed) -> Response[bytes]:
@@ -138,9 +138,9 @@ async def whole(request: HttpRequest, listed: Listed) -> Response[bytes]:
     return Response(content, media_type=MSGPACK if as_msgpack else JSON, headers={"ETag": tag})
 
 
-def page_of(request: HttpRequest, listed: Listed, params: SensorsQuery) -> Response[bytes]:
+async def page_of(request: HttpRequest, session: Client, params: SensorsQuery) -> Response[bytes]:
     limit = params.limit or PAGE_SENSORS
-    found = listed.after(paging.read(params.after, Place) if params.after else None, limit + 1)
+    found = await list_page(session, params, limit + 1)
     content, media_type = encoded(request, found[:limit])
     response = Response(content, media_type=media_type)
     if len(found) > limit:
@@ -155,7 +155,15 @@ def page_of(request: HttpRequest, listed: Listed, params: SensorsQuery) -> Respo
     return response
 
 
-@get("/v1/incidents", dependencies={"params": query_of(IncidentsQuery)}, opt=described(scope="read"))
+# For a limited token the ids of all incidents that its sensors ever had are read.
+_INCIDENTS_SESSION = session_of(lambda request, _: database(request, is_slow=access_of(request).is_limited))
+
+
+@get(
+    "/v1/incidents",
+    dependencies={"params": query_of(IncidentsQuery), "session": _INCIDENTS_SESSION},
+    opt=described(scope="read"),
+)
 async def list_incidents(
     params: NamedDependency[IncidentsQuery], session: NamedDependency[Client]
 ) -> Page[IncidentOut]:

@@ -53,8 +53,8 @@ async def revoke_token(
     This process refuses it at once, others within seconds.
     """
     authenticator = services(request).authenticator
-    await calls.revoke_token(session, token, params.descendants)
-    if authenticator.tokens:
+    is_news = await calls.revoke_token(session, token, params.descendants)
+    if authenticator.tokens and is_news:
         authenticator.tokens.doubt()
 
 

@@ -187,15 +187,21 @@ export class Curve {
     return wanted * 1.08;
   }
 
-  #read(plot) {
-    const at = plot.cursor.idx;
-    if (at === null || at === undefined || plot.cursor.left < 0) return write(readout, "");
-    const [times, yesterday, today, , highest, lowest] = plot.data;
+  // What is known of a place on the axis, as texts.
+  #known(plot, at) {
+    const [, yesterday, today, , highest, lowest] = plot.data;
     const known = [];
     if (Number.isFinite(today[at])) known.push(number(today[at]));
     if (highest[at] > lowest[at]) known.push(`${number(lowest[at])} to ${number(highest[at])} in that quarter-hour`);
+    else if (!known.length && Number.isFinite(highest[at])) known.push(number(highest[at]));
     if (Number.isFinite(yesterday[at])) known.push(`yesterday ${number(yesterday[at])}`);
-    write(readout, known.length ? [clock(times[at] * 1000, this.#zone), ...known].join(" · ") : "");
+    return known;
+  }
+
+  #read(plot) {
+    const at = plot.cursor.idx;
+    const known = at === null || at === undefined || plot.cursor.left < 0 ? [] : this.#known(plot, at);
+    write(readout, known.length ? [clock(plot.data[0][at] * 1000, this.#zone), ...known].join(" · ") : "");
   }
 
   #press(event) {
@@ -205,9 +211,10 @@ export class Curve {
     event.preventDefault();
     readout.setAttribute("aria-live", "polite");
     const last = this.#data()[0].findLastIndex((at) => at <= Date.now() / 1000);
-    const at = plot.cursor.left >= 0 && plot.cursor.idx !== null ? plot.cursor.idx + step : last;
-    const place = Math.min(Math.max(at, 0), plot.data[0].length - 1);
-    plot.setCursor({ left: plot.valToPos(plot.data[0][place], "x"), top: 10 });
+    let place = plot.cursor.left >= 0 && plot.cursor.idx !== null ? plot.cursor.idx + step : last;
+    // past the places of which nothing is known: the beginning of the day, and the time after now
+    while (place in plot.data[0] && !this.#known(plot, place).length) place += step;
+    if (place in plot.data[0]) plot.setCursor({ left: plot.valToPos(plot.data[0][place], "x"), top: 10 });
   }
 }
 

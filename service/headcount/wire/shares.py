@@ -39,6 +39,10 @@ class ClientQuota:
         if client is not None and (held := self.held.get(client, 0)) and held + number > self.most:
             raise too_much(f"Too many {self.what} of this token wait or are under way.")
 
+    def get(self, client: str | None) -> int:
+        """What a client has."""
+        return self.held.get(client, 0) if client is not None else 0
+
     @contextmanager
     def hold(self, client: str | None, number: int = 1) -> Iterator[None]:
         """Raises as check."""

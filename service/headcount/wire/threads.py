@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 THREADS = 2
 # What the event loop reads itself where it goes at once, and where each item has to be looked at.
@@ -54,6 +54,15 @@ def breathe(number: int) -> None:
         time.sleep(BREATH_SECONDS)
 
 
+def breathing(work: Callable[..., Done], *given: Any) -> Done:
+    """For a thread of somebody else: does the work so that it breathes."""
+    _here.is_worker = True
+    try:
+        return work(*given)
+    finally:
+        _here.is_worker = False
+
+
 def no_check() -> None:
     """Nothing speaks against the work."""
 
@@ -61,9 +70,9 @@ def no_check() -> None:
 class WorkerThreads:
     """Does work beside the event loop."""
 
-    def __init__(self) -> None:
-        self.pool = ThreadPoolExecutor(THREADS, "worker", initializer=_begin)
-        self.free = asyncio.Semaphore(THREADS)
+    def __init__(self, threads: int = THREADS, name: str = "worker") -> None:
+        self.pool = ThreadPoolExecutor(threads, name, initializer=_begin)
+        self.free = asyncio.Semaphore(threads)
         self.turns: dict[str, Turn] = {}
 
     @asynccontextmanager
@@ -71,7 +80,10 @@ class WorkerThreads:
         try:
             yield
         finally:
-            self.pool.shutdown(wait=False, cancel_futures=True)
+            self.close()
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, client: str | None, work: Callable[[], Done], check: Callable[[], None] = no_check) -> Done:
         """What `work` returns or raises. It is finished even if whoever asked goes away.

@@ -24,6 +24,7 @@ begin
   perform core.check_spaces(site->'spaces');
   v_now := core.lock_plan();
   perform core.check_room(site->'spaces');
+  perform core.check_doorway_room(site->'doorways');
 
   -- all spaces first, so that their order does not matter
   v_created := core.register_listed_spaces(site->'spaces');
@@ -93,4 +94,5 @@ Applying it again changes nothing, and locks nothing.
 
 site: {spaces, doorways, dpus, placements: [{dpu, doorway, mounted_in, from, until}]}, each object as in its own call
 plus id. What it does not mention stays as it is. Errors: PT422 and PT409, and for a token that is limited to a space
-PT403 and PT404, or PT409 where it would have more than 2,000 spaces, naming the place, such as doorways[3].sides[0].';
+PT403 and PT404, or PT409 where it would have more than 2,000 spaces, 4,000 doorways or 1,000 placements of a DPU,
+naming the place, such as doorways[3].sides[0].';

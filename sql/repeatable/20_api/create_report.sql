@@ -12,7 +12,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_space_id integer := case when under is not null then core.find_space(under, 'under') else core.get_reach() end;
+  v_space_id integer := case when under is not null then core.find_space(under, 'under') else core.get_own_space() end;
   v_id text := gen_random_uuid();
   -- what a limited token makes has no share of its own
   v_token_id integer := core.get_family(create_report.token);

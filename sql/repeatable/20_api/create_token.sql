@@ -71,7 +71,7 @@ begin
         403, 'This token lacks some of these scopes.', 'scopes',
         format('It can give %s.', array_to_string(core.include_scopes(v_maker.scopes), ', ')));
     end if;
-    v_space_id := coalesce(v_space_id, v_maker.space_id);
+    v_space_id := coalesce(v_space_id, core.get_own_space());
     expires_at := least(expires_at, v_maker.expires_at);
     events_per_second := least(events_per_second, v_maker.events_per_second);
     requests_per_second := least(requests_per_second, v_maker.requests_per_second);

@@ -29,20 +29,26 @@ begin
     for no key update skip locked
   );
   return query
-  select
-    t.digest, t.id, core.include_scopes(t.scopes), t.space_id is not null, t.expires_at, t.events_per_second,
-    t.requests_per_second,
-    f.ids, f.events, f.requests
-  from core.token t
-  cross join lateral (
+  with found as materialized (
+    select t.*
+    from core.token t
+    where t.digest = any (digests) and core.is_token_valid(t.revoked_at, t.expires_at, v_now)
+  ),
+  family as (
     select
+      l.token_id,
       array_agg(m.id order by l.steps) as ids,
       array_agg(m.events_per_second order by l.steps) as events,
       array_agg(m.requests_per_second order by l.steps) as requests
-    from core.list_makers(t.token_id) l
+    from core.list_makers_of(array(select t.token_id from found t)) l
     join core.token m on m.token_id = l.maker_id
-  ) f
-  where t.digest = any (digests) and core.is_token_valid(t.revoked_at, t.expires_at, v_now);
+    group by l.token_id
+  )
+  select
+    t.digest, t.id, core.include_scopes(t.scopes), t.space_id is not null, t.expires_at, t.events_per_second,
+    t.requests_per_second, f.ids, f.events, f.requests
+  from found t
+  join family f on f.token_id = t.token_id;
 end
 $$;
 comment on function api.find_tokens(bytea[]) is
@@ -51,4 +57,4 @@ once a minute.
 
 scopes: admin includes read. is_limited: whether it is limited to a space; then each statement on its behalf must have
 its id in the setting headcount.token. family: the token and those that made it, as far as they share limits
-(core.list_makers), with the limits of each in the arrays beside it.';
+(core.list_makers_of), with the limits of each in the arrays beside it.';

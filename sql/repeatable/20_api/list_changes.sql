@@ -17,7 +17,10 @@ declare
   v_low timestamptz := least(v_old.at, v_now);       -- the clock may have been set back since
   v_high timestamptz := greatest(v_old.at, v_now);
   v_is_check boolean;
-  v_changed text[];
+  v_dpus integer[];       -- whose events or states were noted
+  v_spaces integer[];     -- whose counts were
+  v_changed text[];       -- that were created, changed or deleted
+  v_flipped integer[];
 begin
   -- Rows are kept for an hour, so these are all there. To read those of more than two
   -- minutes costs more than all counts.
@@ -37,26 +40,30 @@ begin
 
   -- what changes with time alone is looked for every 5 seconds where no count depends on it
   v_is_check := is_resume or v_old.checked_at <= v_now - interval '5 seconds' or v_old.at > v_now;
+  -- In two statements: how many were noted is known when what they name is looked for. A plan for thousands of names
+  -- would read all spaces.
   with change as materialized (
     select c.* from core.list_noted(v_old.snapshot, v_low) c
-  ),
-  counted as (
-    select f.space_id
-    from (select distinct d.dpu_id from change c, unnest(c.dpu_ids || c.flipped_ids) as d (dpu_id)) d
-    join core.live_flow f on f.dpu_id = d.dpu_id
-    union
-    select s.space_id from change c, unnest(c.space_ids) as s (space_id)
-    union
-    select l.space_id from core.live_space l where l.until_at > v_low and l.until_at <= v_high
-    union
-    select l.space_id from core.live_space l where l.since > v_low and l.since <= v_high
   )
   select
-    array(select s.id from counted c join core.space s on s.space_id = c.space_id),
+    array(select distinct d.dpu_id from change c, unnest(c.dpu_ids || c.flipped_ids) as d (dpu_id)),
+    array(select distinct s.space_id from change c, unnest(c.space_ids) as s (space_id)),
     array(select distinct s.id from change c, unnest(c.spaces) as s (id)),
-    array(select distinct d.id from change c, unnest(c.flipped_ids) as f (dpu_id) join core.dpu d
-      on d.dpu_id = f.dpu_id)
-  into counts, v_changed, dpus;
+    array(select distinct f.dpu_id from change c, unnest(c.flipped_ids) as f (dpu_id))
+  into v_dpus, v_spaces, v_changed, v_flipped;
+  counts := array(
+    select s.id
+    from (
+      select f.space_id from core.live_flow f where f.dpu_id = any (v_dpus)
+      union
+      select n.space_id from unnest(v_spaces) as n (space_id)
+      union
+      select l.space_id from core.live_space l where l.until_at > v_low and l.until_at <= v_high
+      union
+      select l.space_id from core.live_space l where l.since > v_low and l.since <= v_high
+    ) c
+    join core.space s on s.space_id = c.space_id);
+  dpus := array(select d.id from core.dpu d where d.dpu_id = any (v_flipped));
   if v_is_check then
     counts := array(
       select c.id from unnest(counts) as c (id)
@@ -64,8 +71,13 @@ begin
       select s.id from core.list_crossings(least(v_old.checked_at, v_now), v_high) t (space_id) join core.space s
         on s.space_id = t.space_id);
   end if;
-  spaces := array(select c.id from unnest(v_changed) as c (id) where c.id in (select s.id from core.space s));
-  deleted := array(select c.id from unnest(v_changed) as c (id) where c.id not in (select s.id from core.space s));
+  -- looked for by their names: "not in" would read all spaces, and from some 100,000 on again for each name
+  select
+    coalesce(array_agg(c.id) filter (where s.id is not null), '{}'),
+    coalesce(array_agg(c.id) filter (where s.id is null), '{}')
+  into spaces, deleted
+  from unnest(v_changed) as c (id)
+  left join core.space s on s.id = c.id;
   cursor := core.write_cursor(pg_current_snapshot(), v_now, case when v_is_check then v_now else v_old.checked_at end);
 end
 $$;

@@ -13,6 +13,10 @@ as $$
   union all
   select d.* from core.list_rollup_differences() d
   union all
+  select d.* from core.list_total_differences() d
+  union all
+  select d.* from core.list_flow_differences() d
+  union all
   select d.* from core.list_outage_differences() d
   order by 1, 2
 $$;

@@ -33,13 +33,12 @@ begin
   ),
   seen as (
     -- of the two sides the first that the token reaches
-    select distinct on (h.dpu_id, t.id) h.dpu_id, t.id as token, s.id as space
-    from core.token t
-    join above a on a.above_id = t.space_id
+    select distinct on (h.dpu_id, r.token) h.dpu_id, r.token, s.id as space
+    from core.list_reaches(tokens) r
+    join above a on a.above_id = r.space_id
     join placed h on a.space_id in (h.mounted_id, h.other_id)
     join core.space s on s.space_id = a.space_id
-    where t.id = any (tokens) and core.is_token_valid(t.revoked_at, t.expires_at, v_now)
-    order by h.dpu_id, t.id, a.space_id = h.mounted_id desc nulls last
+    order by h.dpu_id, r.token, a.space_id = h.mounted_id desc nulls last
   )
   select
     h.id, n.state, s.last_seen_at,

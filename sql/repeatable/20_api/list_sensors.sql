@@ -8,7 +8,10 @@ create or replace function api.list_sensors(
   out last_seen timestamptz,
   out since timestamptz,
   out rejected_last_day bigint,
-  out clock text
+  out clock text,
+  after_offline boolean default null,
+  after_id text default null,
+  max_rows integer default null
 )
 returns setof record
 language plpgsql stable security definer
@@ -23,6 +26,7 @@ declare
   v_reach integer[] := core.list_reach();
   v_within integer[] := v_reach;   -- spaces that are asked for; null: all
   v_dpus integer[];   -- that are placed above their doorways; null: all
+  v_ids text[];       -- of those of a page; null: all
 begin
   if space is not null then
     v_within := array(select core.list_subtree(core.find_space(space)));
@@ -34,6 +38,10 @@ begin
       join core.placement p on p.doorway_id = w.doorway_id
       where (w.side_a_id = any (v_within) or w.side_b_id = any (v_within)) and p.superseded_at is null
         and p.during @> v_now);
+  end if;
+  if max_rows is not null then
+    v_dpus := core.list_sensor_page(v_dpus, v_state, v_now, after_offline, after_id, max_rows);
+    v_ids := array(select d.id from core.dpu d where d.dpu_id = any (v_dpus));
   end if;
   return query
   select
@@ -48,7 +56,7 @@ begin
       coalesce(s.offline_after_seconds, core.get_offline_after()), v_now, s.retired_at) as state
   ) n
   left join core.dpu_clock k on k.dpu_id = d.dpu_id
-  left join core.count_refusals(v_now) f on f.dpu = d.id
+  left join core.count_refusals(v_now, v_ids) f on f.dpu = d.id
   left join core.list_placed(v_now) h on h.dpu_id = d.dpu_id and (v_dpus is null or h.dpu_id = any (v_dpus))
   left join core.space p
     on p.space_id = case when v_reach is null or h.space_id = any (v_reach) then h.space_id else h.other_id end
@@ -60,11 +68,14 @@ begin
   order by n.state = 'offline' desc, d.id;
 end
 $$;
-comment on function api.list_sensors(text, text) is
+comment on function api.list_sensors(text, text, boolean, text, integer) is
 'All DPUs as sensors, those that are offline first, then by id.
 
 space: those above a doorway of that space or of one below it; in the answer the space that a DPU is mounted in, or,
 mounted outside, the other one (null: it is placed nowhere). state: online, offline, quiet (silent, but its silence
 means nothing), never_seen or retired; without it those that are retired are left out. last_seen: when it was heard from
 last. since: from when on it has been in this state, null for never_seen and retired. rejected_last_day, clock: as
-api.get_dpu. Errors: PT404 for an unknown space.';
+api.get_dpu.
+
+max_rows: so many of them at most, without reading the others (null: all). after_offline, after_id: behind a DPU with
+this id that is offline, or is not. Errors: PT404 for an unknown space.';

@@ -4,6 +4,7 @@ create or replace function api.list_space_counts(
   to_at timestamptz default null,
   grain text default '1h',
   inout time_zone text default null,
+  exact boolean default false,
   out resolution text,
   out start_at timestamptz,
   out end_at timestamptz,
@@ -54,7 +55,8 @@ begin
   select b.starts, b.ends into v_starts, v_ends from core.get_buckets(v_from, v_to, grain, v_zone) b;
   v_low := v_starts[1];
   v_high := least(v_ends[cardinality(v_ends)], v_now);
-  v_is_exact := v_high - v_low <= interval '169 hours' and v_low >= (select s.events_from from core.rollup_state s);
+  v_is_exact := (exact or v_high - v_low <= interval '169 hours')
+    and v_low >= (select s.events_from from core.rollup_state s);
 
   select c.raw_count into v_before
   from core.sum_spaces(array[v_space_id], v_low - interval '1 microsecond', place => 'from') c;
@@ -86,19 +88,17 @@ begin
       sum(p.value * extract(epoch from p.next - p.at) + p.area)
         / nullif(sum(extract(epoch from p.next - p.at)), 0) as average,
       sum(p.entries)::bigint as entries, sum(p.exits)::bigint as exits
-    from piece p
-    group by p.bucket
+    from piece p group by p.bucket
   )
   select
     v_zone, case when v_is_exact then 'event' else '15m' end, v_starts[b.bucket], v_ends[b.bucket],
     greatest(b.raw_count, 0), b.raw_count, b.low, b.high, b.average::double precision, b.entries, b.exits,
     greatest(b.raw_count, 0)::double precision
       / nullif((select s.capacity from core.space s where s.space_id = v_space_id), 0)
-  from bucket b
-  order by b.bucket;
+  from bucket b order by b.bucket;
 end
 $$;
-comment on function api.list_space_counts(text, timestamptz, timestamptz, text, text) is
+comment on function api.list_space_counts(text, timestamptz, timestamptz, text, text, boolean) is
 'How the count of a space went: buckets of local time that overlap [from_at, to_at), oldest first; at most 10,000.
 
 grain: 15m, 30m, 1h, 1d, 1w (from Monday) or 1mo. time_zone: that of the buckets, null: the space''s own. to_at null:
@@ -106,5 +106,6 @@ now; from_at null: 24 hours before. A bucket that is not over yet is told as far
 
 count, raw_count: at the end of the bucket, events before it; entries, exits: people through the outer doorways; min,
 max, average: of raw_count as a step function over the bucket, the average weighted by time. resolution: event where min
-and max are exact (up to a week), 15m where they are taken over quarter-hours (longer ranges, and those that begin
-before what is kept: api.get_retention). Errors: PT404; PT422.';
+and max are exact (up to a week, and with exact), 15m where they are taken over quarter-hours (longer ranges, and those
+that begin before what is kept: api.get_retention). exact: that min and max are worth reading the events of a long
+range. Errors: PT404; PT422.';

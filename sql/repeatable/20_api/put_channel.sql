@@ -41,9 +41,7 @@ begin
   if coalesce(v_new.kind not in ('webhook', 'email', 'apprise'), true) then
     perform core.refuse(422, 'A new channel needs a kind.', 'kind', 'Give webhook, email or apprise.');
   end if;
-  if patch ? 'url' then
-    v_new.url := patch->>'url';
-  end if;
+  v_new.url := case when patch ? 'url' then patch->>'url' else v_channel.url end;
   if patch ? 'to' then
     v_new.recipients := case jsonb_typeof(patch->'to')
       when 'array' then array(select jsonb_array_elements_text(patch->'to'))
@@ -56,25 +54,25 @@ begin
     v_new.recipients := null;
   end if;
   perform core.check_channel_target(v_new);
+  -- whoever chooses where it sends answers for it, and gets nothing signed with a secret of others
+  if v_channel.channel_id is null or v_new.kind <> v_channel.kind or patch ?| array['url', 'to'] then
+    v_new.family_id := v_family_id;
+  end if;
   select c.secret, c.new_secret into v_new.secret, v_new_secret
-  from core.choose_secret(v_new.kind, v_channel.secret, patch) c;
+  from core.choose_secret(
+    v_new.kind, case when v_new.family_id is not distinct from v_channel.family_id then v_channel.secret end, patch) c;
   v_new.events := core.choose_events(v_channel.events, patch);
   if patch ? 'under' then
     v_new.under_id := core.refer_to_space(patch->>'under', 'under');
   end if;
   -- what a limited token makes is about the space it is limited to, unless it says which
-  v_new.under_id := coalesce(v_new.under_id, core.get_reach());
+  v_new.under_id := coalesce(v_new.under_id, core.get_own_space());
   if patch ? 'only_in_opening_hours' then
     v_new.only_in_opening_hours := coalesce((patch->>'only_in_opening_hours')::boolean, false);
   end if;
-  if patch ? 'muted_until' then
-    v_new.muted_until := (patch->>'muted_until')::timestamptz;
-  end if;
+  v_new.muted_until := case when patch ? 'muted_until' then (patch->>'muted_until')::timestamptz
+    else v_channel.muted_until end;
 
-  -- whoever chooses where it sends answers for it
-  if v_channel.channel_id is null or v_new.kind <> v_channel.kind or patch ?| array['url', 'to'] then
-    v_new.family_id := v_family_id;
-  end if;
   if v_new.family_id is distinct from v_channel.family_id and v_new.family_id is not null then
     perform core.check_channel_room(v_new.family_id);
   end if;
@@ -104,7 +102,8 @@ comment on function api.put_channel(text, jsonb) is
 patch: {kind, url, to, secret, events, under, only_in_opening_hours, muted_until}. kind: webhook or apprise (url), email
 (to: an address or a list). events: of offline, online, over_capacity; a new channel has all if none are named. under:
 only notices about this space and those below it; on behalf of a limited token its own, unless named. secret: of a
-webhook; where there is none, or for null, a new one is made and returned once, as new_secret. Pending deliveries use
-the channel as it is when they are sent. The channel belongs to the family of limited tokens that gave its kind, url or
-to last, and to nobody where a token without a space did; out_of_reach: core.is_channel_cut. A family can have
-core.get_max_channels channels. Errors: PT409 beyond that; PT422 naming the field; PT404 outside the token''s space.';
+webhook; where there is none, for null, or where the channel comes to belong to another family, a new one is made and
+returned once, as new_secret. Pending deliveries use the channel as it is when they are sent. The channel belongs to the
+family of limited tokens that gave its kind, url or to last, and to nobody where a token without a space did;
+out_of_reach: core.is_channel_cut. A family can have core.get_max_channels channels. Errors: PT409 beyond that; PT422
+naming the field; PT404 outside the token''s space.';

@@ -10,7 +10,8 @@ create or replace function api.record_events(
   keep_refused boolean default true,
   senders text[] default '{}',
   sender_sizes integer[] default '{}',
-  backfill boolean default false
+  backfill boolean default false,
+  refused_digests bytea[] default '{}'
 )
 returns table (index integer, verdict text, detail text)
 language plpgsql volatile security definer
@@ -88,7 +89,7 @@ begin
   if keep_refused and (cardinality(v_refused) > 0 or cardinality(refused_bodies) > 0) then
     perform core.refuse_sent(
       v_now, v_here, dpus, times, directions, sequences, v_refused, v_verdicts, v_details,
-      refused_bodies, refused_details, v_refused_dpus, core.list_event_senders(senders, sender_sizes));
+      refused_bodies, refused_details, v_refused_dpus, refused_digests, core.list_event_senders(senders, sender_sizes));
   end if;
 
   return query
@@ -98,7 +99,7 @@ begin
 end
 $$;
 comment on function api.record_events(text[], timestamptz[], integer[], smallint[], boolean, text[], text[],
-  text[], boolean, text[], integer[], boolean) is
+  text[], boolean, text[], integer[], boolean, bytea[]) is
 'Stores events, given as parallel arrays, and returns a verdict for each that was not accepted.
 
 index counts from 0. verdict: duplicate (the same identity and direction is stored already, or came earlier in the
@@ -108,6 +109,7 @@ api.set_horizon, or before what is kept, api.get_retention), unknown_dpu (withou
 core.registration allows: otherwise an unknown DPU is registered unplaced). Everything but duplicates is kept in
 core.rejected_event, as are refused_bodies: events that could not even be decoded, with refused_details saying why and,
 where it could be read, refused_dpus of which DPU (null: of none). An unknown DPU of those is registered too.
+refused_digests: of what their bodies are not all of, so that each is kept by itself; null where a body is all of it.
 keep_refused: false for events that are kept there already; they do not change the clock state again.
 
 A limited token can report what DPUs saw above its doorways, by the time of the event, and now too where that is ahead.

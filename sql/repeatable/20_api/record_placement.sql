@@ -33,4 +33,5 @@ there.
 
 from_at null: now; until_at null: until further notice. Null doorway: it is taken down. Earlier placements are
 superseded for this period and stay outside it. Errors: PT404 for an unknown DPU; PT422 if mounted_in is not a side of
-the doorway, if until_at is not after from_at, or if either lies within a quarter-hour whose events were dropped.';
+the doorway, if until_at is not after from_at, or if either lies within a quarter-hour whose events were dropped; PT409
+where a token that is limited to a space would cut the time of the DPU into more than 1,000 placements.';

@@ -23,5 +23,5 @@ trimmed or replaced hold again.
 
 from_at: the from of the placement; of several with the same one, the last that was recorded. A DPU that was taken down
 is placed again. Nothing is erased: known_at still answers as before. Errors: PT404 for an unknown DPU, or where no
-placement begins then; PT409 if the period was changed again since: take that back first; PT422 for a bound within a
-quarter-hour whose events were dropped.';
+placement begins then; PT409 if the period was changed again since: take that back first, and as api.record_placement;
+PT422 for a bound within a quarter-hour whose events were dropped.';

@@ -90,7 +90,12 @@ from (
 join core.outer_placement p on p.dpu_id = q.dpu_id and q.bucket < p.until_at
   and q.bucket + interval '15 minutes' > p.from_at
 cross join lateral core.list_quarter_events(q.dpu_id, greatest(q.bucket, p.from_at),
-  least(q.bucket + interval '15 minutes', p.until_at)) e;
+  least(q.bucket + interval '15 minutes', p.until_at)) e
+union all
+-- what is in all of these by the sign of the direction, but belongs to the other flow
+select p.space, public.time_bucket(interval '15 minutes', t.time), -t.people, -t.people
+from core.outer_placement p
+join core.turned_event t on t.dpu_id = p.dpu_id and t.time >= p.from_at and t.time < p.until_at;
 comment on view core.space_flow_15m is
 'Who passed the outer doorways of the spaces, by quarter-hours and exact at every moment; several rows a quarter-hour,
 to be added up: rollups where they can be trusted, single events elsewhere.';

@@ -60,7 +60,7 @@ begin
         floor(extract(epoch from f.time - v_low) / 900)::integer as quarter,
         width_bucket(f.time, v_resets) as leg,
         case when f.time = any (v_resets) then f.net - f.net_at_start else f.net end as net
-      from core.list_flows(count_quarters.space_id, v_low, v_high, false, v_resets, 'bucket') f
+      from core.list_flows(count_quarters.space_id, v_low, v_high, v_resets, 'bucket') f
     ),
     quarter as (
       select q.quarter, (select count(*) from unnest(v_resets) r

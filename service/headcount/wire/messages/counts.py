@@ -121,13 +121,15 @@ class FlippedRow(Struct, frozen=True):
 
 
 class SelectionRow(Struct, frozen=True):
-    """The spaces that are asked for; or, in SQL's words, why there are none."""
+    """The spaces that are asked for; or, in SQL's words, why there are none. `same_as`: the number, from 1, of the row
+    whose spaces they are."""
 
     spaces: list[str] | None
     error: str | None
     message: str | None
     place: str | None
     hint: str | None
+    same_as: int | None
 
 
 class CountQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -157,7 +159,7 @@ class CountsQuery(CountQuery, frozen=True, forbid_unknown_fields=True, kw_only=T
 class BucketOut(Struct, frozen=True):
     """What happened in [start, end)."""
 
-    start: Annotated[Moment, about("Begin of the bucket.", "2026-03-02T11:00:00Z")]
+    start: Annotated[Moment, about("Start of the bucket.", "2026-03-02T11:00:00Z")]
     end: Annotated[Moment, about("End of the bucket.", "2026-03-02T12:00:00Z")]
     count: Annotated[int, about("How many people were inside at its end: `raw_count`, but never below 0.", 2)]
     raw_count: Annotated[int, about("The raw count at its end.", 2)]
@@ -187,7 +189,7 @@ class SpaceCountsOut(Struct, frozen=True):
 
 class SpaceCountsQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     from_: Annotated[
-        Instant | None, about("Begin of the range; absent: 24 hours before `to`.", "2026-03-02T00:00:00Z")
+        Instant | None, about("Start of the range; absent: 24 hours before `to`.", "2026-03-02T00:00:00Z")
     ] = field(name="from", default=None)
     to: Annotated[Instant | None, about("End of the range; absent: now.", "2026-03-03T00:00:00Z")] = None
     interval: Annotated[Interval, about("Size of the buckets.", "1h")] = "1h"

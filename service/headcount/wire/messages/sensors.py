@@ -129,7 +129,7 @@ class AvailabilityOut(Struct, frozen=True):
     """How much of [from, to) a DPU was online, counted from its first sign of life up to now."""
 
     dpu: Annotated[str, about("Id of the DPU.", "dpu-1")]
-    from_: Annotated[Moment, about("Begin of the range.", "2026-03-01T12:00:00Z")] = field(name="from")
+    from_: Annotated[Moment, about("Start of the range.", "2026-03-01T12:00:00Z")] = field(name="from")
     to: Annotated[Moment, about("End of the range.", "2026-03-02T12:00:00Z")]
     online_seconds: Annotated[float, about("How long it was online, in seconds.", 85200.0)]
     offline_seconds: Annotated[float, about("How long it was offline, in seconds.", 1200.0)]
@@ -140,7 +140,7 @@ class AvailabilityOut(Struct, frozen=True):
 
 
 class AvailabilityQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    from_: Annotated[Instant | None, about("Begin of the range; absent: 24 hours before `to`.")] = field(
+    from_: Annotated[Instant | None, about("Start of the range; absent: 24 hours before `to`.")] = field(
         name="from", default=None
     )
     to: Annotated[Instant | None, about("End of the range; absent: now.")] = None

@@ -130,7 +130,7 @@ class SiteUptimeRow(Struct, frozen=True):
 class UptimeOut(Struct, frozen=True):
     """Business time in [start, end): active, and the rest."""
 
-    start: Annotated[Moment, about("Begin of the bucket.", "2026-03-02T00:00:00Z")]
+    start: Annotated[Moment, about("Start of the bucket.", "2026-03-02T00:00:00Z")]
     end: Annotated[Moment, about("End of the bucket.", "2026-03-03T00:00:00Z")]
     uptime_seconds: Annotated[
         float, about("How long the space was active within its opening hours, in seconds.", 32400.0)
@@ -187,7 +187,7 @@ class TimelineRow(Struct, frozen=True):
 class PeriodOut(Struct, frozen=True):
     """The time [start, end)."""
 
-    start: Annotated[Moment, about("Begin of the period.", "2026-03-02T08:00:00Z")]
+    start: Annotated[Moment, about("Start of the period.", "2026-03-02T08:00:00Z")]
     end: Annotated[Moment, about("End of the period.", "2026-03-02T18:00:00Z")]
 
 
@@ -204,7 +204,7 @@ class TimelineOut(Struct, frozen=True, kw_only=True):
 
     space: Annotated[str, about("Id of the space.", "store-1")]
     time_zone: Annotated[str, about("IANA name of the space's time zone.", "Europe/Berlin")]
-    from_: Annotated[Moment, about("Begin of the range.", "2026-02-23T12:00:00Z")] = field(name="from")
+    from_: Annotated[Moment, about("Start of the range.", "2026-02-23T12:00:00Z")] = field(name="from")
     to: Annotated[Moment, about("End of the range.", "2026-03-02T12:00:00Z")]
     days: Annotated[list[UptimeOut], about("Whole local days, each with the seconds of its part in the range.")]
     open: Annotated[list[PeriodOut], about("When it was open.")]
@@ -216,14 +216,14 @@ class TimelineOut(Struct, frozen=True, kw_only=True):
 
 
 class TimelineQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    from_: Annotated[Instant | None, about("Begin of the range; absent: 168 hours before `to`.")] = field(
+    from_: Annotated[Instant | None, about("Start of the range; absent: 168 hours before `to`.")] = field(
         name="from", default=None
     )
     to: Annotated[Instant | None, about("End of the range; absent: the latest poll.")] = None
 
 
 class SpaceUptimeQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    from_: Annotated[Instant | None, about("Begin of the range; absent: 168 hours before `to`.")] = field(
+    from_: Annotated[Instant | None, about("Start of the range; absent: 168 hours before `to`.")] = field(
         name="from", default=None
     )
     to: Annotated[Instant | None, about("End of the range; absent: the latest poll. Later polls do not count.")] = None

@@ -47,6 +47,14 @@ as $$ select received_at + interval '5 minutes' $$;
 comment on function core.get_latest_time(timestamptz) is
 'Events after this instant are refused as in_future. Inlined by the planner: no search_path of its own.';
 
+create or replace function core.get_compressible_until(at timestamptz)
+returns timestamptz
+language sql stable
+as $$ select at - interval '6 days' $$;
+comment on function core.get_compressible_until(timestamptz) is
+'Chunks with events before this instant may be compressed, or are being compressed just now: a day before they are due
+(core.compress_due). at: now. Inlined by the planner: no search_path of its own.';
+
 create or replace function core.get_offline_after()
 returns integer
 language sql immutable
@@ -67,5 +75,21 @@ returns integer
 language sql immutable
 as $$ select 2000 $$;
 comment on function core.get_most_of_limited() is
-'How many spaces the subtree of a limited token can have at most, its own space included, whoever made them. Inlined by
-the planner: no search_path of its own.';
+'How many spaces a family of limited tokens can have at most: its space and all below it (core.list_family_reach),
+whoever made them. Inlined by the planner: no search_path of its own.';
+
+create or replace function core.get_most_doorways_of_limited()
+returns integer
+language sql immutable
+as $$ select 4000 $$;
+comment on function core.get_most_doorways_of_limited() is
+'How many doorways a family of limited tokens can have at most, with a side in these spaces, whoever made them. Inlined
+by the planner: no search_path of its own.';
+
+create or replace function core.get_most_placements_of_limited()
+returns integer
+language sql immutable
+as $$ select 1000 $$;
+comment on function core.get_most_placements_of_limited() is
+'Into how many placements that hold a limited token can cut the time of a DPU. Inlined by the planner: no search_path of
+its own.';

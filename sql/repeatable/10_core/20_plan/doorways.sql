@@ -1,5 +1,36 @@
 -- Changing doorways: see spaces.sql.
 
+create or replace function core.check_doorway_room(
+  doorways jsonb,
+  places text default 'doorways[%s].'
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_most constant integer := core.get_most_doorways_of_limited();
+  v_reach integer[] := core.list_family_reach();
+  v_room bigint;
+begin
+  if v_reach is null then
+    return;
+  end if;
+  select v_most - count(*) into v_room
+  from core.doorway w
+  where w.side_a_id = any (v_reach) or w.side_b_id = any (v_reach);
+  perform core.refuse_surplus(
+    doorways,
+    array(select w.id from core.doorway w where w.id in (select i->>'id' from jsonb_array_elements(doorways) i)),
+    v_room, format('%s doorways', v_most), places);
+end
+$$;
+comment on function core.check_doorway_room(jsonb, text) is
+'Errors: PT409 naming the place of the first doorway that is one too many for a limited token. doorways, places: as
+objects and places of core.refuse_surplus.';
+
 create or replace function core.put_doorway(
   doorway text,
   patch jsonb,

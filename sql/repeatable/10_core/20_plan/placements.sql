@@ -18,6 +18,33 @@ comment on function core.list_outer_placements(integer[], timestamptz) is
 'Which DPUs count for each space, when, and with which sign: +1 where a person who walks towards the DPU enters the
 space. Inlined by the planner: no search_path of its own.';
 
+create or replace function core.clip_outer_placements(
+  space_id integer,
+  from_at timestamptz,
+  to_at timestamptz,
+  out dpus integer[],
+  out signs smallint[],
+  out froms timestamptz[],
+  out untils timestamptz[]
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+begin
+  select
+    array_agg(p.dpu_id), array_agg(p.sign),
+    array_agg(greatest(lower(p.during), from_at)), array_agg(least(upper(p.during), to_at))
+  into dpus, signs, froms, untils
+  from core.list_outer_placements(array[clip_outer_placements.space_id]) p
+  where p.during && tstzrange(from_at, to_at);
+end
+$$;
+comment on function core.clip_outer_placements(integer, timestamptz, timestamptz) is
+'Which DPUs count for a space in [from_at, to_at), as core.list_outer_placements: parallel arrays, each with its part of
+that time; nulls where there are none.';
+
 create or replace function core.list_placed(at timestamptz)
 returns table (dpu_id integer, mounted_id integer, other_id integer, space_id integer)
 language sql stable
@@ -136,6 +163,51 @@ comment on function core.is_placed(integer, integer, smallint, tstzrange) is
 'Whether a DPU is placed above a doorway, mounted on that side, for the whole of a period, as far as is known now. Null
 doorway: whether it is placed nowhere for the whole period.';
 
+create or replace function core.get_placement_room(dpu_id integer)
+returns integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return case when core.get_reach() is not null then greatest(
+    core.get_most_placements_of_limited(),
+    (
+      select count(*) from core.placement p
+      where p.dpu_id = get_placement_room.dpu_id and p.superseded_at is null)) end;
+end
+$$;
+comment on function core.get_placement_room(integer) is
+'How many placements of a DPU may hold after a change by the token: as many as now, or 1,000. Null: any number, since
+the token is not limited.';
+
+create or replace function core.check_placement_room(
+  dpu_id integer,
+  room integer,
+  place text
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  if (
+    select count(*) from core.placement p
+    where room is not null and p.dpu_id = check_placement_room.dpu_id and p.superseded_at is null
+  ) > room then
+    perform core.refuse(
+      409, format('The DPU would have more than %s placements.', core.get_most_placements_of_limited()), place,
+      'Put fewer and longer ones in their place, or use a token without a space.');
+  end if;
+end
+$$;
+comment on function core.check_placement_room(integer, integer, text) is
+'Errors: PT409 naming place where more placements of a DPU hold than its room (core.get_placement_room, before the
+change).';
+
 create or replace function core.place_dpu(
   dpu_id integer,
   doorway text,
@@ -154,6 +226,7 @@ as $$
 declare
   v_during tstzrange := core.get_period(from_at, until_at, place);
   v_mounting record := core.find_mounting(doorway, mounted_in, place);
+  v_room constant integer := core.get_placement_room(dpu_id);
   v_old core.placement;
   v_change_id bigint;
   v_changed boolean := false;
@@ -185,22 +258,22 @@ begin
     select v_old.dpu_id, v_old.doorway_id, v_old.mounted_side, r.during, place_dpu.recorded_at, v_old.change_id
     from unnest(tstzmultirange(v_old.during) - tstzmultirange(v_during)) as r (during);
   end loop;
-  if doorway is null then
-    return 'updated';
+  if doorway is not null then
+    insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at, change_id)
+    values (place_dpu.dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during, place_dpu.recorded_at,
+      v_change_id);
+    insert into core.live_change (space_id) select b.space_id from core.boundary b
+    where b.doorway_id = v_mounting.doorway_id;
   end if;
-  insert into core.placement (dpu_id, doorway_id, mounted_side, during, recorded_at, change_id)
-  values (place_dpu.dpu_id, v_mounting.doorway_id, v_mounting.mounted_side, v_during, place_dpu.recorded_at,
-    v_change_id);
-  insert into core.live_change (space_id) select b.space_id from core.boundary b
-  where b.doorway_id = v_mounting.doorway_id;
-  return case when v_changed then 'updated' else 'created' end;
+  perform core.check_placement_room(dpu_id, v_room, place || 'dpu');
+  return case when v_changed or doorway is null then 'updated' else 'created' end;
 end
 $$;
 comment on function core.place_dpu(integer, text, text, timestamptz, timestamptz, timestamptz, text) is
 'Records that a DPU is above a doorway during [from_at, until_at). Earlier placements are superseded for that period and
 kept outside it. Null doorway: it is placed nowhere then. The caller goes on with core.rederive_offline_after. Returns
 created (no placement was known for that period), updated or unchanged. Errors: PT422, also for a bound within a
-quarter-hour whose events were dropped; PT403 outside the token''s space.';
+quarter-hour whose events were dropped; PT403 outside the token''s space; PT409 as core.check_placement_room.';
 
 create or replace function core.undo_placement(
   dpu_id integer,
@@ -218,6 +291,8 @@ declare
   v_later core.placement_change;
   v_old record;
   v_doorways integer[];   -- above which it is no longer, or is again
+  v_is_limited boolean := core.get_reach() is not null;
+  v_room constant integer := core.get_placement_room(dpu_id);
 begin
   -- in the order of change_id, in which they were made: the clock may have been put back between two of them
   select c.* into v_change
@@ -225,7 +300,10 @@ begin
   where c.dpu_id = undo_placement.dpu_id and lower(c.during) = undo_placement.from_at and c.undone_at is null
   order by c.change_id desc
   limit 1;
-  if not found then
+  if not found or (v_is_limited and not exists (
+    select from core.list_seen_placements(array[undo_placement.dpu_id]) p
+    where lower(p.during) = undo_placement.from_at))
+  then
     -- what a later one left of it, after its end, was not told by itself
     select c.* into v_later
     from core.placement_change c
@@ -235,7 +313,7 @@ begin
     perform core.refuse(
       404, 'No placement of this DPU starts at that instant.', 'from',
       case
-        when found and core.get_reach() is null then format(
+        when found and not v_is_limited then format(
           'An older placement goes on from there. To change that, undo the one that ends there: '
           'DELETE /v1/dpus/{id}/placements?from=%s.',
           core.format_instant(lower(v_later.during)))
@@ -251,7 +329,12 @@ begin
   if found then
     perform core.refuse(
       409, 'A later placement changed this period.', 'from',
-      format('Undo it first: DELETE /v1/dpus/{id}/placements?from=%s.', core.format_instant(lower(v_later.during))));
+      case
+        -- it may be one that the token does not see
+        when v_is_limited then 'Undo it first, if GET /v1/dpus/{id}/placements lists it.'
+        else format('Undo it first: DELETE /v1/dpus/{id}/placements?from=%s.',
+          core.format_instant(lower(v_later.during)))
+      end);
   end if;
   perform core.check_dpu(dpu_id, v_change.during, 'dpu');
 
@@ -285,10 +368,11 @@ begin
       v_old.change_id);
   end loop;
   insert into core.live_change (space_id) select b.space_id from core.boundary b where b.doorway_id = any (v_doorways);
+  perform core.check_placement_room(dpu_id, v_room, 'from');
 end
 $$;
 comment on function core.undo_placement(integer, timestamptz, timestamptz) is
 'Takes back the placement of a DPU that was recorded last from from_at on: the earlier placements of that period hold
 again. The caller goes on with core.rederive_offline_after. Errors: PT404 where none starts there (the hint names the
-one that ends there); PT409 naming the latest one that changed that period since; PT422 for a bound within a
-quarter-hour whose events were dropped; PT403 outside the token''s space.';
+one that ends there); PT409 naming the latest one that changed that period since, and as core.check_placement_room;
+PT422 for a bound within a quarter-hour whose events were dropped; PT403 outside the token''s space.';

@@ -90,11 +90,12 @@ as $$
 #variable_conflict use_column
 declare
   v_count bigint;
+  v_own integer := core.get_own_space();
 begin
   with added as (
     insert into core.space (id, parent_id)
     -- in order, as polls do, which may come while this is a dry run: else two could wait for each other
-    select n.id, core.get_reach()
+    select n.id, v_own
     from (select distinct i.value->>'id' as id from jsonb_array_elements(spaces) i) n
     order by n.id
     on conflict (id) do nothing

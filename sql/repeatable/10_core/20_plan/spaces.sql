@@ -123,6 +123,42 @@ comment on function core.check_depth(integer, integer, text, text) is
 'Errors: PT422 naming place if the tree would have more than 32 levels with a space, and what lies in it, below a
 parent.';
 
+create or replace function core.refuse_surplus(
+  objects jsonb,
+  known text[],
+  room bigint,
+  most text,
+  places text
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_number bigint;   -- of the first one too many
+begin
+  select n.number into v_number
+  from (
+    select min(i.ordinality) - 1 as number
+    from jsonb_array_elements(objects) with ordinality i
+    where not coalesce(i.value->>'id' = any (known), false)
+    group by i.value->>'id'
+  ) n
+  order by n.number
+  offset greatest(room, 0)
+  limit 1;
+  if found then
+    perform core.refuse(
+      409, format('The space of this token and its family would have more than %s.', most),
+      format(places, v_number) || 'id', 'Use a token without a space.');
+  end if;
+end
+$$;
+comment on function core.refuse_surplus(jsonb, text[], bigint, text, text) is
+'Errors: PT409 naming the place of the first of the objects that is one too many for a limited token. objects: as
+api.apply_site takes them; known: the ids of those that exist; room: for so many others; most: how many of what there
+can be, in words; places: the format of the place of an object, given its number from 0.';
+
 create or replace function core.check_room(
   spaces jsonb,
   places text default 'spaces[%s].'
@@ -135,27 +171,14 @@ as $$
 #variable_conflict use_column
 declare
   v_most integer := core.get_most_of_limited();
-  v_room integer := v_most - cardinality(core.list_reach());
-  v_number bigint;   -- of the first one too many
+  v_room integer := v_most - cardinality(core.list_family_reach());
 begin
   if v_room is null then
     return;
   end if;
-  select n.number into v_number
-  from (
-    select min(i.ordinality) - 1 as number
-    from jsonb_array_elements(spaces) with ordinality i
-    where not exists (select from core.space s where s.id = i.value->>'id')
-    group by i.value->>'id'
-  ) n
-  order by n.number
-  offset greatest(v_room, 0)
-  limit 1;
-  if found then
-    perform core.refuse(
-      409, format('The space of this token would have more than %s spaces, itself included.', v_most),
-      format(places, v_number) || 'id', 'Use a token without a space.');
-  end if;
+  perform core.refuse_surplus(
+    spaces, array(select s.id from core.space s where s.id in (select i->>'id' from jsonb_array_elements(spaces) i)),
+    v_room, format('%s spaces, itself included', v_most), places);
 end
 $$;
 comment on function core.check_room(jsonb, text) is
@@ -341,7 +364,7 @@ declare
   v_space core.space;
   v_new core.space;
   v_change text := 'unchanged';
-  v_reach integer := core.get_reach();
+  v_reach integer := core.get_own_space();
   v_space_id integer;
 begin
   -- what a limited token makes lies in the space it is limited to, unless it says where

@@ -67,31 +67,49 @@ comment on function core.get_max_generations() is
 'How many generations of tokens a family can have, each made by the one before. Inlined by the planner: no search_path
 of its own.';
 
-create or replace function core.list_makers(token_id integer)
-returns table (maker_id integer, steps integer)
-language plpgsql stable
+create or replace function core.list_makers_of(tokens integer[])
+returns table (token_id integer, maker_id integer, steps integer)
+-- few, as a rule: what is joined to them is found by its index
+language plpgsql stable rows 20
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
   return query
   with recursive maker as (
-    select list_makers.token_id as maker_id, 0 as steps
+    select t.token_id, t.token_id as maker_id, t.created_by_id, 0 as steps
+    from core.token t
+    where t.token_id = any (tokens)
     union all
-    select p.token_id, m.steps + 1
+    select m.token_id, p.token_id, p.created_by_id, m.steps + 1
     from maker m
-    join core.token t on t.token_id = m.maker_id
-    join core.token p on p.token_id = t.created_by_id and p.space_id is not null
+    -- offset 0: a look for each
+    cross join lateral (
+      select t.token_id, t.created_by_id
+      from core.token t
+      where t.token_id = m.created_by_id and t.space_id is not null
+      offset 0
+    ) p
     where m.steps < core.get_max_generations()
   )
-  select m.maker_id, m.steps from maker m;
+  select m.token_id, m.maker_id, m.steps from maker m;
 end
 $$;
-comment on function core.list_makers(integer) is
-'A token (steps: 0), the token that made it, and so on, as long as they are limited to a space. The last row is the
-first of the family.
+comment on function core.list_makers_of(integer[]) is
+'Each token (steps: 0), the token that made it, and so on, as long as they are limited to a space. The row with most
+steps is the first of the family.
 
 A family shares its limits. A token that was made by one without a space begins a family of its own.';
+
+create or replace function core.list_makers(token_id integer)
+returns table (maker_id integer, steps integer)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select m.maker_id, m.steps from core.list_makers_of(array[list_makers.token_id]) m order by m.steps
+$$;
+comment on function core.list_makers(integer) is
+'core.list_makers_of for one token, in the order of the steps.';
 
 create or replace function core.get_max_tokens()
 returns integer

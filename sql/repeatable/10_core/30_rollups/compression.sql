@@ -6,6 +6,11 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- By default TimescaleDB compresses again what came late segment by segment, and then older snapshots miss rows of
+  -- the chunk (seen on 2.28.3). What comes late stays beside the compressed rows until it is much; then the chunk is
+  -- compressed anew as a whole, under a lock that readers wait for.
+  perform set_config(s.name, 'off', true) from pg_settings s
+    where s.name = 'timescaledb.enable_segmentwise_recompression';
   -- who waits for this lock holds up whoever comes after: better come again
   perform set_config('lock_timeout', '500ms', true);
   begin
@@ -29,17 +34,17 @@ comment on function core.try_compress(regclass) is
 'Compresses a chunk, unless others keep it busy for more than half a second; says whether it did. Late events for the
 chunk wait until the transaction ends.';
 
-create or replace procedure core.compress_due(inout failure text default null)
+create or replace procedure core.compress_due(
+  inout failure text default null,
+  seconds double precision default null
+)
 language plpgsql
 as $$
 declare
+  v_begun_at timestamptz := clock_timestamp();
   v_chunk regclass;
 begin
-  -- Not by a policy of TimescaleDB's own: it would also compress again what came late, segment by segment, and then
-  -- older snapshots miss rows of the chunk (seen on 2.28.3). What comes late stays beside the compressed rows until it
-  -- is much; then the chunk is compressed anew as a whole, under a lock that readers wait for.
-  perform set_config(s.name, 'off', false) from pg_settings s
-    where s.name = 'timescaledb.enable_segmentwise_recompression';
+  -- Not by a policy of TimescaleDB's own: core.try_compress says why.
   for v_chunk in
     select format('%I.%I', c.chunk_schema, c.chunk_name)::regclass
     from timescaledb_information.chunks c
@@ -51,7 +56,8 @@ begin
         or (c.hypertable_schema = 'core' and c.hypertable_name = 'event'
           and (not c.is_compressed or pg_relation_size(format('%I.%I', c.chunk_schema, c.chunk_name))
             > 8 * 1024 * 1024)))
-    order by c.range_start
+    -- what is not compressed at all takes most of the disk
+    order by c.is_compressed, c.range_start
   loop
     begin
       -- one that is busy comes again in the next run, and keeps no other one waiting
@@ -60,10 +66,12 @@ begin
       failure := coalesce(failure, format('%s: %s', v_chunk, sqlerrm));
     end;
     commit;
+    exit when clock_timestamp() - v_begun_at > seconds * interval '1 second';
   end loop;
 end
 $$;
-comment on procedure core.compress_due(text) is
+comment on procedure core.compress_due(text, double precision) is
 'Compresses chunks that are more than 7 days old. Call it on its own, outside of a transaction.
 
-failure: why the first chunk could not be compressed (that it is busy does not count); null: none failed.';
+seconds: it begins no further chunk after so many; null: it goes on until the last one. failure: why the first chunk
+could not be compressed (that it is busy does not count); null: none failed.';

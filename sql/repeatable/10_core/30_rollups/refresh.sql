@@ -43,6 +43,8 @@ declare
   v_from timestamptz;
   v_until timestamptz;
   v_goal timestamptz;
+  v_done timestamptz;
+  v_totals_from timestamptz;
   v_range record;
 begin
   -- for the whole run, over its transactions
@@ -63,9 +65,7 @@ begin
   end if;
   commit;
   loop
-    -- Everything this snapshot sees is in what is refreshed from here on; marks it sees can go afterwards.
-    v_snapshot := pg_current_snapshot();
-    select s.materialized_until into v_from from core.rollup_state s;
+    select s.materialized_until, s.totals_until into v_from, v_done from core.rollup_state s;
     -- a long history is taken in steps, so that no transaction is long
     v_from := greatest(v_from, least(v_goal, (
       select min(c.range_start) from timescaledb_information.chunks c
@@ -87,18 +87,22 @@ begin
         ) d
       ) r
       group by r.month, r.island
+      order by low
     loop
+      -- Everything this snapshot sees is in what is refreshed from here on; marks it sees can go afterwards.
+      v_snapshot := pg_current_snapshot();
       call core.refresh_range(v_range.low, v_range.high, v_from);
+      perform core.end_range(v_snapshot, v_range.low, least(v_range.high, v_from), v_done);
+      commit;
     end loop;
+    v_snapshot := pg_current_snapshot();
     if v_from < v_until then
       call core.refresh_range(v_from, v_until, v_until);
     end if;
-    update core.rollup_state s set materialized_until = greatest(s.materialized_until, v_until),
-      refreshed_at = clock_timestamp();
-    -- A mark that we see, though by its number it cannot have been committed yet, is from another server: it was there
-    -- when its dump was restored.
-    delete from core.late_mark m
-    where pg_visible_in_snapshot(m.xid, v_snapshot) or not pg_visible_in_snapshot(m.xid, pg_current_snapshot());
+    call core.catch_up_totals(v_until, v_totals_from);
+    perform core.settle_rollups(v_totals_from, v_until);
+    -- what is marked behind v_until goes when rollups get there
+    perform core.end_range(v_snapshot, v_from, greatest(v_from, v_until), v_done);
     commit;
     exit when v_until >= v_goal;
   end loop;
@@ -118,28 +122,70 @@ create or replace procedure core.refresh_range(
 )
 language plpgsql
 as $$
-declare
-  v_day_low timestamptz := public.time_bucket(interval '1 day', low);
-  v_day_high timestamptz := public.time_bucket(interval '1 day',
-    least(high + interval '24 hours' - interval '1 microsecond', materialized_until));
-  v_month_low timestamptz := public.time_bucket(interval '30 days', low);
-  v_month_high timestamptz := public.time_bucket(interval '30 days',
-    least(high + interval '720 hours' - interval '1 microsecond', materialized_until));
 begin
+  commit;
+  perform core.begin_range(low, least(high, materialized_until));
   commit;
   call core.refresh_rollup('core.dpu_flow_15m_v1', low, least(high, materialized_until));
   -- what a refresh has changed is known to the next one only when it has committed
   commit;
-  if v_day_low < v_day_high then
-    call core.refresh_rollup('core.dpu_flow_1d_v1', v_day_low, v_day_high);
-    commit;
-  end if;
-  if v_month_low < v_month_high then
-    call core.refresh_rollup('core.dpu_flow_30d_v1', v_month_low, v_month_high);
-  end if;
+  -- What was stored meanwhile may be in it. What comes from here on is not.
+  update core.late_mark m set net = null
+  where m.bucket >= low and m.bucket < least(high, materialized_until) and m.net is not null;
   commit;
 end
 $$;
 comment on procedure core.refresh_range(timestamptz, timestamptz, timestamptz) is
-'Refreshes the rollups of [low, high): quarter-hours, and the whole days and 30 days before materialized_until that they
-belong to.';
+'Refreshes the quarter-hours of [low, high) before materialized_until. Marks there are void until core.end_range.';
+
+create or replace procedure core.catch_up_totals(
+  until_at timestamptz,
+  inout from_at timestamptz default null
+)
+language plpgsql
+as $$
+declare
+  v_until timestamptz;
+begin
+  loop
+    select greatest(s.totals_until, least(until_at, (
+      select min(c.range_start)
+      from timescaledb_information.continuous_aggregates a
+      join timescaledb_information.chunks c on c.hypertable_schema = a.materialization_hypertable_schema
+        and c.hypertable_name = a.materialization_hypertable_name
+      where a.view_schema = 'core' and a.view_name = 'dpu_flow_15m_v1' and c.range_end > s.totals_until)))
+    into from_at
+    from core.rollup_state s;
+    v_until := public.time_bucket(interval '1 day', from_at) + interval '24 hours';
+    exit when v_until >= until_at;
+    perform core.add_totals(from_at, v_until);
+    update core.rollup_state s set totals_until = v_until;
+    commit;
+  end loop;
+end
+$$;
+comment on procedure core.catch_up_totals(timestamptz, timestamptz) is
+'Brings core.dpu_total up to a day before until_at, a day at a time; from_at: where it ends then. Call it on its
+own, outside of a transaction.';
+
+create or replace function core.settle_rollups(
+  totals_from timestamptz,
+  until_at timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if totals_from < until_at then
+    perform core.add_totals(totals_from, until_at);
+  end if;
+  update core.rollup_state s set
+    materialized_until = greatest(s.materialized_until, until_at),
+    totals_until = greatest(s.totals_until, until_at),
+    refreshed_at = clock_timestamp();
+end
+$$;
+comment on function core.settle_rollups(timestamptz, timestamptz) is
+'Moves rollup_state when the quarter-hours before until_at are refreshed, and brings core.dpu_total up to there from
+where it ends, totals_from.';

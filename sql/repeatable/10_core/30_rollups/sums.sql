@@ -1,8 +1,10 @@
 -- Sums over any range of a DPU's history, exact at every moment and at a cost that does not grow with its age.
 --
--- [from, until) is cut into 30 days, days and quarter-hours, which come from the rollups, and raw events at both
--- ends. Rollups count only before rollup_state.materialized_until, and only where no late_mark stands: a marked
--- quarter-hour comes from raw events, the rest of its day from quarter-hours, the rest of its 30 days from days.
+-- [from, until) is cut where quarter-hours begin: what lies between is the difference of two running totals
+-- (core.dpu_total), and both ends come from raw events. Totals count only before rollup_state.materialized_until. What
+-- late_marks bring is added to them, but for a void one (core.void_mark): its quarter-hour comes from raw events too.
+-- After an upgrade totals reach only up to rollup_state.totals_until for some time; behind that the quarter-hours
+-- themselves are summed.
 -- Raw events from before rollup_state.events_from are those of core.kept_event (35_retention/).
 -- Each function that reads a hypertable has its bounds as variables and plans anew each time, so that chunks
 -- outside of them are not even planned.
@@ -71,7 +73,7 @@ begin
     where f.dpu_id = s.dpu_id and f.bucket >= s.from_at - interval '1 microsecond' and f.bucket < s.until_at
       and f.bucket >= v_low and f.bucket < high
       and (not is_marked or not exists (
-        select from core.late_mark m where m.dpu_id = s.dpu_id and m.bucket = f.bucket))
+        select from core.void_mark m where m.dpu_id = s.dpu_id and m.bucket = f.bucket))
   ) n
   where n.net <> 0;
 end
@@ -79,85 +81,16 @@ $$;
 comment on function core.sum_flow_15m(bigint[], integer[], timestamptz[], timestamptz[], timestamptz,
   timestamptz, boolean) is
 'As core.sum_events, over quarter-hours. Each bound is the start of a quarter-hour or the microsecond after it: a count
-begins just after a reset, and includes the instant that it is asked for. is_marked: leave out those under a late
+begins just after a reset, and includes the instant that it is asked for. is_marked: leave out those under a void
 mark.';
 
-create or replace function core.sum_flow_1d(
-  parts bigint[],
-  dpus integer[],
-  froms timestamptz[],
-  untils timestamptz[],
-  low timestamptz,
-  high timestamptz,
-  is_marked boolean
-)
-returns table (part bigint, net bigint)
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_custom_plan
-as $$
-begin
-  return query
-  select s.part, n.net
-  from unnest(parts, dpus, froms, untils) as s (part, dpu_id, from_at, until_at)
-  cross join lateral (
-    select sum(f.net)::bigint as net
-    from core.dpu_flow_1d_v1 f
-    where f.dpu_id = s.dpu_id and f.bucket >= s.from_at and f.bucket < s.until_at and f.bucket >= low
-      and f.bucket < high
-      and (not is_marked or not exists (
-        select from core.late_mark m
-        where m.dpu_id = s.dpu_id and m.bucket >= f.bucket and m.bucket < f.bucket + interval '24 hours'))
-  ) n
-  where n.net <> 0;
-end
-$$;
-comment on function core.sum_flow_1d(bigint[], integer[], timestamptz[], timestamptz[], timestamptz,
-  timestamptz, boolean) is
-'As core.sum_events, over whole UTC days; is_marked: leave out those with a late mark in them.';
-
-create or replace function core.sum_flow_30d(
-  parts bigint[],
-  dpus integer[],
-  froms timestamptz[],
-  untils timestamptz[],
-  low timestamptz,
-  high timestamptz,
-  is_marked boolean
-)
-returns table (part bigint, net bigint)
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_custom_plan
-as $$
-begin
-  return query
-  select s.part, n.net
-  from unnest(parts, dpus, froms, untils) as s (part, dpu_id, from_at, until_at)
-  cross join lateral (
-    select sum(f.net)::bigint as net
-    from core.dpu_flow_30d_v1 f
-    where f.dpu_id = s.dpu_id and f.bucket >= s.from_at and f.bucket < s.until_at and f.bucket >= low
-      and f.bucket < high
-      and (not is_marked or not exists (
-        select from core.late_mark m
-        where m.dpu_id = s.dpu_id and m.bucket >= f.bucket and m.bucket < f.bucket + interval '720 hours'))
-  ) n
-  where n.net <> 0;
-end
-$$;
-comment on function core.sum_flow_30d(bigint[], integer[], timestamptz[], timestamptz[], timestamptz,
-  timestamptz, boolean) is
-'As core.sum_events, over whole 30 days; is_marked: leave out those with a late mark in them.';
-
-create or replace function core.cut_parts(
-  dpus integer[],
+create or replace function core.find_whole(
   froms timestamptz[],
   untils timestamptz[],
   materialized_until timestamptz,
-  is_marked boolean
+  out lows timestamptz[],
+  out highs timestamptz[]
 )
-returns table (part bigint, dpu_id integer, grain text, from_at timestamptz, until_at timestamptz)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -165,93 +98,148 @@ as $$
 declare
   c_instant constant interval := interval '1 microsecond';
 begin
-  return query
-  with whole as (
-    -- the rollups say what happened exactly at the start of a quarter-hour: the microsecond behind it will do as well
+  select
+    array_agg(case when w.low < w.high then w.low end order by w.part),
+    array_agg(case when w.low < w.high then w.high end order by w.part)
+  into lows, highs
+  from (
+    -- what came exactly at the start of a quarter-hour is known: the microsecond behind it will do as well
     select
-      p.part, p.dpu_id, p.from_at, p.until_at,
-      case when p.from_at = c.after_from then c.after_from
-        else public.time_bucket(interval '15 minutes',
-        p.from_at + interval '15 minutes' - c_instant) end as quarter_from,
-      case when p.until_at = c.after_until and p.until_at <= cut_parts.materialized_until then c.after_until
-        else public.time_bucket(interval '15 minutes',
-          least(p.until_at, cut_parts.materialized_until)) end as quarter_until
-    from unnest(dpus, froms, untils) with ordinality as p (dpu_id, from_at, until_at, part)
+      p.part,
+      case when p.from_at <= c.from_quarter + c_instant then p.from_at else c.from_quarter + interval '15 minutes' end
+        as low,
+      case when p.until_at <= find_whole.materialized_until and p.until_at = c.until_quarter + c_instant then p.until_at
+        else c.until_quarter end as high
+    from unnest(froms, untils) with ordinality as p (from_at, until_at, part)
     cross join lateral (
       select
-        public.time_bucket(interval '15 minutes', p.from_at) + c_instant as after_from,
-        public.time_bucket(interval '15 minutes', p.until_at) + c_instant as after_until
+        public.time_bucket(interval '15 minutes', p.from_at) as from_quarter,
+        public.time_bucket(interval '15 minutes', least(p.until_at, find_whole.materialized_until)) as until_quarter
     ) c
-  ),
-  quartered as (
-    select
-      w.*,
-      public.time_bucket(interval '1 day', w.quarter_from + interval '24 hours' - c_instant) as day_from,
-      public.time_bucket(interval '1 day', w.quarter_until) as day_until
-    from whole w
-    where w.quarter_from < w.quarter_until
-  ),
-  dayed as (
-    select
-      q.*,
-      public.time_bucket(interval '30 days', q.day_from + interval '720 hours' - c_instant) as month_from,
-      public.time_bucket(interval '30 days', q.day_until) as month_until
-    from quartered q
-    where q.day_from < q.day_until
-  ),
-  mark as (
-    select distinct q.part, q.dpu_id, q.from_at, q.until_at, m.bucket, q.day_from, q.day_until
-    from quartered q
-    join core.late_mark m on m.dpu_id = q.dpu_id and m.bucket >= q.quarter_from - c_instant
-      and m.bucket < q.quarter_until
-    where is_marked
-  ),
-  marked_day as (
-    select distinct m.part, m.dpu_id, public.time_bucket(interval '1 day', m.bucket) as bucket
-    from mark m
-    where m.bucket >= m.day_from and m.bucket < m.day_until
-  ),
-  marked_month as (
-    select distinct m.part, m.dpu_id, public.time_bucket(interval '30 days', m.bucket) as bucket
-    from marked_day m
-    join dayed d on d.part = m.part
-    where m.bucket >= d.month_from and m.bucket < d.month_until
-  )
-  select s.part, s.dpu_id, s.grain, s.from_at, s.until_at
-  from (
-    select w.part, w.dpu_id, 'event' as grain, w.from_at, w.until_at from whole w
-    where w.quarter_from >= w.quarter_until
-    union all
-    select q.part, q.dpu_id, 'event', q.from_at, q.quarter_from from quartered q
-    union all
-    select q.part, q.dpu_id, 'event', q.quarter_until, q.until_at from quartered q
-    union all
-    select m.part, m.dpu_id, 'event', greatest(m.bucket, m.from_at), least(m.bucket + interval '15 minutes', m.until_at)
-    from mark m
-    union all
-    select q.part, q.dpu_id, '15m', q.quarter_from, least(q.day_from, q.quarter_until) from quartered q
-    union all
-    select q.part, q.dpu_id, '15m', greatest(q.day_until, q.quarter_from), q.quarter_until from quartered q
-    where q.day_from <= q.day_until
-    union all
-    select m.part, m.dpu_id, '15m', m.bucket, m.bucket + interval '24 hours' from marked_day m
-    union all
-    select d.part, d.dpu_id, '1d', d.day_from, least(d.month_from, d.day_until) from dayed d
-    union all
-    select d.part, d.dpu_id, '1d', greatest(d.month_until, d.day_from), d.day_until from dayed d
-    where d.month_from <= d.month_until
-    union all
-    select m.part, m.dpu_id, '1d', m.bucket, m.bucket + interval '720 hours' from marked_month m
-    union all
-    select d.part, d.dpu_id, '30d', d.month_from, d.month_until from dayed d
-  ) s
-  where s.from_at < s.until_at;
+  ) w;
 end
 $$;
-comment on function core.cut_parts(integer[], timestamptz[], timestamptz[], timestamptz, boolean) is
-'Cuts the range of each part into pieces. grain: what a piece is read from, event, 15m, 1d or 30d. A piece of a rollup
-leaves out its marked buckets; they are pieces of the next finer grain. is_marked: whether any of the DPUs has a late
-mark.';
+comment on function core.find_whole(timestamptz[], timestamptz[], timestamptz) is
+'The part of each range [from, until), given as parallel arrays, for which no events are needed: between starts of
+quarter-hours or the microseconds after them, and before materialized_until. Nulls where there is none.';
+
+create or replace function core.sum_edges(
+  dpus integer[],
+  froms timestamptz[],
+  untils timestamptz[],
+  lows timestamptz[],
+  highs timestamptz[],
+  void_parts bigint[],
+  void_froms timestamptz[],
+  void_untils timestamptz[],
+  events_from timestamptz,
+  place text
+)
+returns table (part bigint, net bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_piece record;
+begin
+  for v_piece in
+    select
+      array_agg(c.part) as parts, array_agg(dpus[c.part]) as dpus, array_agg(c.from_at) as froms,
+      array_agg(c.until_at) as untils, min(c.from_at) as low, max(c.until_at) as high
+    from (
+      select p.part, p.from_at, coalesce(p.low, p.until_at) as until_at
+      from unnest(froms, untils, lows) with ordinality as p (from_at, until_at, low, part)
+      union all
+      select p.part, p.high, p.until_at
+      from unnest(untils, highs) with ordinality as p (until_at, high, part)
+      union all
+      select v.part, v.from_at, v.until_at
+      from unnest(void_parts, void_froms, void_untils) as v (part, from_at, until_at)
+    ) c
+    where c.from_at < c.until_at
+    -- a day's pieces together
+    group by public.time_bucket(interval '1 day', c.from_at)
+  loop
+    if v_piece.low < events_from then
+      return query select s.part, s.net
+      from core.sum_kept_events(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, 'infinity', place) s;
+      v_piece.low := events_from;
+    end if;
+    return query select s.part, s.net
+    from core.sum_events(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high,
+      'infinity') s;
+  end loop;
+end
+$$;
+comment on function core.sum_edges(integer[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], bigint[],
+  timestamptz[], timestamptz[], timestamptz, text) is
+'Sums of directions over what [from, until), given as parallel arrays, has before low and behind high (core.find_whole),
+and over the ranges of core.list_void, by their parts: from events.';
+
+create or replace function core.sum_behind(
+  dpus integer[],
+  lows timestamptz[],
+  highs timestamptz[],
+  totals_until timestamptz,
+  is_marked boolean
+)
+returns table (part bigint, net bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_piece record;
+begin
+  for v_piece in
+    select
+      array_agg(c.part) as parts, array_agg(c.dpu_id) as dpus, array_agg(c.from_at) as froms,
+      array_agg(c.until_at) as untils, min(c.from_at) as low, max(c.until_at) as high
+    from (
+      select p.part, p.dpu_id, greatest(p.low, sum_behind.totals_until) as from_at, p.high as until_at
+      from unnest(dpus, lows, highs) with ordinality as p (dpu_id, low, high, part)
+    ) c
+    where c.from_at < c.until_at
+    group by public.time_bucket(interval '10 days', c.from_at)
+  loop
+    return query select s.part, s.net
+    from core.sum_flow_15m(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high,
+      is_marked) s;
+  end loop;
+end
+$$;
+comment on function core.sum_behind(integer[], timestamptz[], timestamptz[], timestamptz, boolean) is
+'Sums of directions over the part of [low, high) each, given as parallel arrays, that is not in core.dpu_total yet: from
+quarter-hours. is_marked: as core.sum_flow_15m.';
+
+create or replace function core.sum_known(
+  dpus integer[],
+  froms timestamptz[],
+  untils timestamptz[],
+  known_at timestamptz,
+  events_from timestamptz
+)
+returns table (part bigint, net bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_parts bigint[] := array(select generate_series(1::bigint, cardinality(dpus)));
+  v_low timestamptz := (select min(f) from unnest(froms) f);
+begin
+  if v_low < events_from then
+    return query select s.part, s.net from core.sum_kept_events(v_parts, dpus, froms, untils, known_at, 'known_at') s;
+    v_low := events_from;
+  end if;
+  return query
+  select s.part, s.net
+  from core.sum_events(v_parts, dpus, froms, untils, v_low, (select max(u) from unnest(untils) u), known_at) s;
+end
+$$;
+comment on function core.sum_known(integer[], timestamptz[], timestamptz[], timestamptz, timestamptz) is
+'As core.sum_parts, over the events that had been received at known_at.';
 
 create or replace function core.sum_parts(
   dpus integer[],
@@ -267,72 +255,58 @@ as $$
 #variable_conflict use_column
 declare
   v_until timestamptz;
+  v_totals_until timestamptz;
   v_events_from timestamptz;
   v_is_marked boolean;
-  v_parts bigint[];
-  v_low timestamptz;
-  v_piece record;
+  v_is_void boolean;
+  v_lows timestamptz[];
+  v_highs timestamptz[];
+  v_total_highs timestamptz[];
+  v_parts bigint[];     -- of void quarter-hours, and beside them
+  v_froms timestamptz[];
+  v_untils timestamptz[];
+  v_nets bigint[];
 begin
   if cardinality(dpus) is null or cardinality(dpus) = 0 then
     return;
   end if;
-  select s.materialized_until, s.events_from into v_until, v_events_from from core.rollup_state s;
+  select s.materialized_until, least(s.totals_until, s.materialized_until), s.events_from
+  into v_until, v_totals_until, v_events_from
+  from core.rollup_state s;
   if known_at < 'infinity' then
-    v_parts := array(select generate_series(1::bigint, cardinality(dpus)));
-    v_low := (select min(f) from unnest(froms) f);
-    if v_low < v_events_from then
-      return query select s.part, s.net from core.sum_kept_events(v_parts, dpus, froms, untils, known_at, 'known_at') s;
-      v_low := v_events_from;
-    end if;
-    return query
-    select s.part, s.net
-    from core.sum_events(v_parts, dpus, froms, untils, v_low, (select max(u) from unnest(untils) u), known_at) s;
+    return query select s.part, s.net from core.sum_known(dpus, froms, untils, known_at, v_events_from) s;
     return;
   end if;
+
+  select w.lows, w.highs into v_lows, v_highs from core.find_whole(froms, untils, v_until) w;
   v_is_marked := exists (select from core.late_mark m where m.dpu_id = any (dpus));
-  for v_piece in
-    select
-      c.grain, array_agg(c.part) as parts, array_agg(c.dpu_id) as dpus, array_agg(c.from_at) as froms,
-      array_agg(c.until_at) as untils,
-      min(c.from_at) as low, max(c.until_at) as high
-    from core.cut_parts(dpus, froms, untils, v_until, v_is_marked) c
-    -- pieces that lie near one another are read together
-    group by c.grain, case c.grain
-      when 'event' then public.time_bucket(interval '1 day', c.from_at)
-      when '15m' then public.time_bucket(interval '10 days', c.from_at)
-      when '1d' then public.time_bucket(interval '180 days', c.from_at)
-    end
-  loop
-    case v_piece.grain
-      when 'event' then
-        if v_piece.low < v_events_from then
-          return query select s.part, s.net
-          from core.sum_kept_events(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, 'infinity', place) s;
-          v_piece.low := v_events_from;
-        end if;
-        return query select s.part, s.net
-        from core.sum_events(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high,
-        'infinity') s;
-      when '15m' then
-        return query select s.part, s.net
-        from core.sum_flow_15m(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high,
-        v_is_marked) s;
-      when '1d' then
-        return query select s.part, s.net
-        from core.sum_flow_1d(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high,
-        v_is_marked) s;
-      else
-        return query select s.part, s.net
-        from core.sum_flow_30d(v_piece.parts, v_piece.dpus, v_piece.froms, v_piece.untils, v_piece.low, v_piece.high,
-        v_is_marked) s;
-    end case;
-  end loop;
+  v_is_void := v_is_marked and exists (select from core.void_mark m where m.dpu_id = any (dpus));
+  v_total_highs := v_highs;
+  if v_totals_until < v_until then
+    v_total_highs := array(
+      select least(h, v_totals_until) from unnest(v_highs) with ordinality as h (h, part) order by h.part);
+    return query select s.part, s.net from core.sum_behind(dpus, v_lows, v_highs, v_totals_until, v_is_void) s;
+  end if;
+  return query select s.part, s.net from core.sum_totals(dpus, v_lows, v_total_highs) s;
+  if v_is_marked then
+    return query select s.part, s.net
+    from core.sum_added(array(select generate_series(1::bigint, cardinality(dpus))), dpus, v_lows, v_highs) s;
+  end if;
+  if v_is_void then
+    select array_agg(v.part), array_agg(v.from_at), array_agg(v.until_at), array_agg(-v.net)
+    into v_parts, v_froms, v_untils, v_nets
+    from core.list_void(dpus, v_lows, v_highs, v_totals_until) v;
+    return query select v.part, v.net from unnest(v_parts, v_nets) as v (part, net);
+  end if;
+  return query select s.part, s.net
+  from core.sum_edges(
+    dpus, froms, untils, v_lows, v_highs, v_parts, v_froms, v_untils, v_events_from, place) s;
 end
 $$;
 comment on function core.sum_parts(integer[], timestamptz[], timestamptz[], timestamptz, text) is
-'Sums of directions of DPUs over [from, until) each, from parallel arrays: several rows a part, to be added up, none
-where the sum is 0. part: ordinal, from 1. With known_at only raw events are read, since rollups do not tell when an
-event was received. Errors: PT422 naming place, as core.check_kept.';
+'Sums of directions of DPUs over [from, until) each, from parallel arrays: several rows a part, to be added up. part:
+ordinal, from 1. With known_at only raw events are read, since rollups do not tell when an event was received. Errors:
+PT422 naming place, as core.check_kept.';
 
 -- TimescaleDB 2.27 and later refreshes bucket by bucket unless told otherwise; before, it cannot be told.
 do $do$

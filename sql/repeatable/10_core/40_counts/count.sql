@@ -68,8 +68,8 @@ begin
     select
       greatest(
         lower(p.during), s.since + interval '1 microsecond',
-        -- where there are no events yet: not from an instant that would have to be cut into finer pieces
-        public.time_bucket(interval '30 days', d.first_time)) as from_at,
+        -- before that there are no events
+        public.time_bucket(interval '15 minutes', d.first_time)) as from_at,
       least(upper(p.during), list_parts.at + interval '1 microsecond') as until_at
   ) c
   where c.from_at < c.until_at;
@@ -184,7 +184,8 @@ begin
       coalesce(c.counted_since <= v_at, false), c.counted_since
     from core.count_live(spaces, v_at) c
     join core.space s on s.space_id = c.space_id
-    order by array_position(spaces, c.space_id);
+    join generate_series(1, cardinality(spaces)) as n (place) on spaces[n.place] = c.space_id
+    order by n.place;
   else
     return query
     select
@@ -193,7 +194,8 @@ begin
       coalesce(c.counted_since <= v_at, false), c.counted_since
     from core.count_spaces(spaces, v_at, coalesce(known_at, 'infinity')) c
     join core.space s on s.space_id = c.space_id
-    order by array_position(spaces, c.space_id);
+    join generate_series(1, cardinality(spaces)) as n (place) on spaces[n.place] = c.space_id
+    order by n.place;
   end if;
 end
 $$;

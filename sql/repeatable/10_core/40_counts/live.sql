@@ -55,7 +55,7 @@ begin
   from core.list_starts(spaces, v_now) s;
   select
     array_agg(p.space_id), array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.from_at), array_agg(p.until_at),
-    array_agg(greatest(p.from_at, public.time_bucket(interval '30 days', coalesce(s.first_time, p.from_at)))),
+    array_agg(greatest(p.from_at, public.time_bucket(interval '15 minutes', coalesce(s.first_time, p.from_at)))),
     array_agg(least(p.until_at,
       greatest(public.time_bucket(interval '15 minutes', s.latest_time) + interval '15 minutes', p.from_at)))
   into v_owners, v_dpus, v_signs, v_froms, v_untils, v_sum_froms, v_sum_untils

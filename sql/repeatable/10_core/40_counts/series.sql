@@ -69,11 +69,11 @@ begin
     select public.time_bucket(interval '15 minutes', p.from_at + interval '15 minutes' - interval '1 microsecond')
   ) as q (quarter_from)
   union all
-  -- whole quarter-hours that are marked or have a reset within
+  -- whole quarter-hours that have a void mark or a reset within
   select distinct p.dpu_id, p.sign, b.bucket, b.bucket + interval '15 minutes'
   from unnest(dpus, signs, froms, untils) as p (dpu_id, sign, from_at, until_at)
   cross join lateral (
-    select m.bucket from core.late_mark m where m.dpu_id = p.dpu_id and m.bucket >= p.from_at and m.bucket < p.until_at
+    select m.bucket from core.void_mark m where m.dpu_id = p.dpu_id and m.bucket >= p.from_at and m.bucket < p.until_at
     union
     select unnest(split)
   ) b
@@ -89,7 +89,6 @@ create or replace function core.list_flows(
   space_id integer,
   from_at timestamptz,
   to_at timestamptz,
-  is_exact boolean,
   resets timestamptz[],
   place text
 )
@@ -105,6 +104,7 @@ declare
   v_until timestamptz;
   v_events_from timestamptz;
   v_is_marked boolean;
+  v_is_void boolean;
   v_split timestamptz[];   -- quarter-hours with a reset within: one at their start leaves them whole
   v_dpus integer[];
   v_signs smallint[];
@@ -112,28 +112,20 @@ declare
   v_untils timestamptz[];
   v_piece record;
 begin
-  select
-    array_agg(p.dpu_id), array_agg(p.sign),
-    array_agg(greatest(lower(p.during), v_from)), array_agg(least(upper(p.during), v_to))
-  into v_dpus, v_signs, v_froms, v_untils
-  from core.list_outer_placements(array[list_flows.space_id]) p
-  where p.during && tstzrange(v_from, v_to);
+  select p.dpus, p.signs, p.froms, p.untils into v_dpus, v_signs, v_froms, v_untils
+  from core.clip_outer_placements(list_flows.space_id, v_from, v_to) p;
   if v_dpus is null then
     return;
   end if;
 
-  if is_exact then
-    return query
-    select e.* from core.list_signed_events(v_dpus, v_signs, v_froms, v_untils, v_from, v_to) e;
-    return;
-  end if;
-
+  return query select t.* from core.list_turned(v_dpus, v_froms, v_untils) t;
   select s.materialized_until, s.events_from into v_until, v_events_from from core.rollup_state s;
   v_is_marked := exists (select from core.late_mark m where m.dpu_id = any (v_dpus));
+  v_is_void := v_is_marked and exists (select from core.void_mark m where m.dpu_id = any (v_dpus));
   v_split := array(
     select distinct public.time_bucket(interval '15 minutes', r) from unnest(resets) r
     where r <> public.time_bucket(interval '15 minutes', r));
-  -- whole quarter-hours of a placement, before materialized_until, unmarked and without a reset within
+  -- whole quarter-hours of a placement, before materialized_until, without a void mark and a reset within
   return query
   select
     f.bucket,
@@ -147,9 +139,14 @@ begin
   join core.dpu_flow_15m_v1 f
     on f.dpu_id = p.dpu_id and f.bucket >= p.from_at and f.bucket + interval '15 minutes' <= p.until_at
   where f.dpu_id = any (v_dpus) and f.bucket >= v_from and f.bucket < v_to and f.bucket < v_until
-    and (not v_is_marked or not exists (select from core.late_mark m where m.dpu_id = f.dpu_id and m.bucket = f.bucket))
+    and (not v_is_void or not exists (select from core.void_mark m where m.dpu_id = f.dpu_id and m.bucket = f.bucket))
     and f.bucket <> all (v_split)
   group by f.bucket;
+  if v_is_marked then
+    return query
+    select a."time", a.net, a.net_at_start, a.entries, a.exits, a.moment
+    from core.list_added_flows(v_dpus, v_signs, v_froms, v_untils, least(v_to, v_until), v_split) a;
+  end if;
   -- everything else from events, a day's pieces together
   for v_piece in
     select
@@ -171,14 +168,42 @@ begin
   end loop;
 end
 $$;
-comment on function core.list_flows(integer, timestamptz, timestamptz, boolean, timestamptz[], text) is
+comment on function core.list_flows(integer, timestamptz, timestamptz, timestamptz[], text) is
 'What passed the outer doorways of a space in [from_at, to_at): quarter-hours and, where a quarter-hour cannot be taken
-whole, single events; is_exact: single events only, which needs a range after rollup_state.events_from. resets: those of
-the range, ascending.
+whole, single events. resets: those of the range, ascending.
 
 time: start of the quarter-hour, or instant of the event. net_at_start: the part of net exactly then, which a reset at
-that instant makes void. moment: sum of people times microseconds after time. Errors: PT422 naming place where it would
-need events that were dropped.';
+that instant makes void. entries, exits: by flow (core.turned_event), so either may be negative. moment: sum of people
+times microseconds after time. Errors: PT422 naming place where it would need events that were dropped.';
+
+create or replace function core.list_added_flows(
+  dpus integer[],
+  signs smallint[],
+  froms timestamptz[],
+  untils timestamptz[],
+  high timestamptz,
+  split timestamptz[]
+)
+returns table ("time" timestamptz, net bigint, net_at_start bigint, entries bigint, exits bigint, moment numeric)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select
+    a.bucket, p.sign * a.net, p.sign * a.net_at_start, case when p.sign > 0 then a.towards else a.away end,
+    case when p.sign > 0 then a.away else a.towards end, p.sign * a.moment
+  from unnest(dpus, signs, froms, untils) as p (dpu_id, sign, from_at, until_at)
+  join core.added_flow a
+    on a.dpu_id = p.dpu_id and a.bucket >= p.from_at and a.bucket <= p.until_at - interval '15 minutes'
+  where a.bucket < high and a.bucket <> all (split);
+end
+$$;
+comment on function core.list_added_flows(integer[], smallint[], timestamptz[], timestamptz[], timestamptz,
+  timestamptz[]) is
+'What core.added_flow adds to the quarter-hours that core.list_flows takes whole: those before high that are in none of
+split. Columns as core.list_flows.';
 
 create or replace function core.list_signed_events(
   dpus integer[],
@@ -253,6 +278,98 @@ starts: of the buckets; resets, bases: when the count was set, and to what. The 
 ascending: each cut and the next one, which bucket it is in (from 1), how many resets are behind it, and whether a reset
 falls on it.';
 
+create or replace function core.list_gains(
+  space_id integer,
+  from_at timestamptz,
+  to_at timestamptz,
+  resets timestamptz[]
+)
+returns table (at timestamptz, net bigint, at_start bigint, low bigint, high bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+declare
+  v_from timestamptz := from_at;
+  v_to timestamptz := to_at;
+  v_split timestamptz[] := array(
+    select r from unnest(resets) as r where r <> public.time_bucket(interval '15 minutes', r) order by r);
+  v_is_split boolean := cardinality(v_split) > 0;
+  v_dpus integer[];
+  v_signs smallint[];
+  v_froms timestamptz[];
+  v_untils timestamptz[];
+begin
+  select p.dpus, p.signs, p.froms, p.untils into v_dpus, v_signs, v_froms, v_untils
+  from core.clip_outer_placements(list_gains.space_id, v_from, v_to) p;
+  if v_dpus is null then
+    return;
+  end if;
+  return query
+  select
+    g.at, sum(g.net)::bigint, (max(g.gain) filter (where g.time = g.at))::bigint, min(g.gain)::bigint,
+    max(g.gain)::bigint
+  from (
+    -- what comes at one instant has no order: all of it moves the sum at once
+    select e.time, n.net, sum(n.net) over (order by e.time) as gain, case when v_is_split
+      then greatest(public.time_bucket(interval '15 minutes', e.time), v_split[width_bucket(e.time, v_split)])
+      else public.time_bucket(interval '15 minutes', e.time) end as at
+    from unnest(v_dpus, v_signs, v_froms, v_untils) as p (dpu_id, sign, from_at, until_at)
+    join core.event e on e.dpu_id = p.dpu_id and e.time >= p.from_at and e.time < p.until_at
+    cross join lateral (select p.sign * e.direction::bigint) as n (net)
+    where e.dpu_id = any (v_dpus) and e.time >= v_from and e.time < v_to
+  ) g
+  group by g.at;
+end
+$$;
+comment on function core.list_gains(integer, timestamptz, timestamptz, timestamptz[]) is
+'How far the events of each quarter-hour in [from_at, to_at) took the count of a space: needs a range after
+rollup_state.events_from. A quarter-hour with one of the resets within has a row up to the first of them and one behind
+each. Those without events are left out.
+
+at: where it begins. net: what it gained. low, high: the least and the most that was gained since from_at, at each
+instant of it that has an event; at_start: that at its first instant, null where it has no event.';
+
+create or replace function core.list_extremes(
+  space_id integer,
+  from_at timestamptz,
+  to_at timestamptz,
+  resets timestamptz[],
+  cuts timestamptz[],
+  legs bigint[],
+  are_resets boolean[]
+)
+returns table (cut integer, low numeric, high numeric, moves_at_once boolean)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with gain as (
+    select g.*, width_bucket(g.at, cuts) as cut, sum(g.net) over (order by g.at) - g.net as before
+    from core.list_gains(list_extremes.space_id, from_at, to_at, resets) g
+  ),
+  leg as (
+    -- since the reset it begins with, if any; with what came exactly then, which is void
+    select g.*, first_value(case when legs[g.cut] = 0 then 0
+      when g.at = cuts[g.cut] and are_resets[g.cut] then coalesce(g.at_start, g.before)
+      else g.before end) over (partition by legs[g.cut] order by g.at) as since
+    from gain g
+  )
+  select
+    l.cut, min(l.low - l.since), max(l.high - l.since),
+    bool_or(l.at = cuts[l.cut] and l.at_start is not null and not are_resets[l.cut])
+  from leg l
+  group by l.cut;
+end
+$$;
+comment on function core.list_extremes(integer, timestamptz, timestamptz, timestamptz[], timestamptz[], bigint[],
+  boolean[]) is
+'The least and the most that a space gained since the latest reset, exactly, between the cuts of core.cut_buckets; cuts
+without events are left out. Columns as core.sum_cuts. Needs a range after rollup_state.events_from.';
+
 create or replace function core.sum_cuts(
   space_id integer,
   from_at timestamptz,
@@ -283,7 +400,7 @@ begin
   with flow as (
     select
       f.cut,
-      case when is_exact then f.time else public.time_bucket(interval '15 minutes', f.time) end as at,
+      public.time_bucket(interval '15 minutes', f.time) as at,
       sum(f.net) as net,
       sum(f.entries) as entries,
       sum(f.exits) as exits,
@@ -292,7 +409,7 @@ begin
       -- an event exactly at a reset belongs to before it: it passed a door, and moves no count after it
       select c.cut, f.time, f.entries, f.exits, f.moment, case when f.time = cuts[c.cut] and are_resets[c.cut]
         then f.net - f.net_at_start else f.net end as net
-      from core.list_flows(sum_cuts.space_id, from_at, to_at, is_exact, resets, 'from') f
+      from core.list_flows(sum_cuts.space_id, from_at, to_at, resets, 'from') f
       cross join lateral (select width_bucket(f.time, cuts)) as c (cut)
     ) f
     group by 1, 2
@@ -300,13 +417,24 @@ begin
   moved as (
     select f.*, sum(f.net) over (partition by legs[f.cut] order by f.cut, f.at) as since_leg
     from flow f
+  ),
+  summed as (
+    select
+      m.cut, sum(m.net) as net, sum(m.entries) as entries, sum(m.exits) as exits, sum(m.area) as area,
+      min(m.since_leg) as low, max(m.since_leg) as high
+    from moved m
+    group by m.cut
   )
   select
-    m.cut, sum(m.net) as net, sum(m.entries) as entries, sum(m.exits) as exits, sum(m.area) as area,
-    min(m.since_leg) as low, max(m.since_leg) as high,
-    bool_or(is_exact and m.at = cuts[m.cut] and not are_resets[m.cut]) as moves_at_once
-  from moved m
-  group by m.cut;
+    s.cut, s.net, s.entries, s.exits, s.area, case when is_exact then e.low else s.low end,
+    case when is_exact then e.high else s.high end, coalesce(e.moves_at_once, false)
+  from summed s
+  left join (
+    select e.*
+    from core.list_extremes(sum_cuts.space_id, from_at, to_at, resets, cuts, legs, are_resets) e
+    where is_exact
+    offset 0  -- pulled up, the condition would be one of the join, and the events be read all the same
+  ) e on e.cut = s.cut;
 end
 $$;
 comment on function core.sum_cuts(integer, timestamptz, timestamptz, boolean, timestamptz[], timestamptz[],
@@ -314,8 +442,9 @@ comment on function core.sum_cuts(integer, timestamptz, timestamptz, boolean, ti
 'What core.list_flows brings between the cuts of core.cut_buckets; cuts without any are left out.
 
 area: sum over time of what the count gained since the cut, in people times seconds. low, high: the least and the most
-that it gained since the latest reset. moves_at_once: whether an event falls on the cut itself. Errors: PT422 naming
-from, as core.list_flows.';
+that it gained since the latest reset, at the ends of quarter-hours, or with is_exact at every instant
+(core.list_extremes). moves_at_once: whether then an event falls on the cut itself. Errors: PT422 naming from, as
+core.list_flows.';
 
 create or replace function core.check_count_range(
   from_at timestamptz,

@@ -108,10 +108,16 @@ as $$
 declare
   v_now pg_snapshot := pg_current_snapshot();
 begin
-  -- Each end by itself: a transaction that takes long holds back the beginning of all snapshots.
-  if pg_snapshot_xmin(v_now)::text::bigint - pg_snapshot_xmin(snapshot)::text::bigint > 20000
-    or pg_snapshot_xmax(v_now)::text::bigint - pg_snapshot_xmax(snapshot)::text::bigint > 20000
-  then
+  -- Each end by itself: a transaction that takes long holds back the beginning of all snapshots. Notes are counted, not
+  -- transactions, since everybody who can log in can begin those.
+  if exists (
+    select from core.change c
+    where c.xid >= pg_snapshot_xmin(snapshot) and c.xid < pg_snapshot_xmin(v_now)
+    order by c.xid
+    offset 20000 limit 1
+  ) or exists (
+    select from core.change c where c.xid >= pg_snapshot_xmax(snapshot) order by c.xid offset 20000 limit 1
+  ) then
     return true;
   end if;
   return coalesce((
@@ -123,9 +129,9 @@ begin
 end
 $$;
 comment on function core.is_far_behind(pg_snapshot, timestamptz) is
-'Whether it is cheaper to count everything than to read what a snapshot could not see: it is 20,000 transactions behind,
-or the first change after it is more than 2 minutes older than the instant of the cursor. In the second case the cursor
-was made up, or a transaction took very long.';
+'Whether it is cheaper to count everything than to read what a snapshot could not see: more than 20,000 notes were made
+since, or the first one after it is more than 2 minutes older than the instant of the cursor. In the second case the
+cursor was made up, or a transaction took very long.';
 
 create or replace function core.list_noted(
   snapshot pg_snapshot,

@@ -6,10 +6,11 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return (
-    select coalesce(array_agg(d.dpu_id order by n.ordinal), '{}')
+  return array(
+    select d.dpu_id
     from unnest(dpus) with ordinality as n (id, ordinal)
-    left join core.dpu d on d.id = n.id);
+    left join core.dpu d on d.id = n.id
+    order by n.ordinal);
 end
 $$;
 comment on function core.list_dpu_ids(text[]) is
@@ -75,6 +76,22 @@ end
 $$;
 comment on function core.get_registration() is
 'How many unknown DPUs may register themselves. The row stays locked until the transaction ends.';
+
+create or replace function core.refill(
+  remaining double precision,
+  at timestamptz,
+  now timestamptz,
+  burst integer,
+  per_hour integer
+)
+returns double precision
+language sql immutable
+as $$
+  select least(burst, coalesce(remaining + greatest(extract(epoch from now - at), 0) / 3600 * per_hour, burst))
+$$;
+comment on function core.refill(double precision, timestamptz, timestamptz, integer, integer) is
+'How many more a token may register now, of which there were so many remaining at an instant; nulls: it registered none
+yet. Inlined by the planner: no search_path of its own.';
 
 create or replace function core.count_unplaced()
 returns integer
@@ -144,9 +161,7 @@ begin
     from unnest(v_unknown, v_tokens) as n (id, token_id)
   ),
   remaining as (
-    select n.token_id, least(v_limits.burst, coalesce(
-      r.remaining + greatest(extract(epoch from v_now - r.at), 0) / 3600 * v_limits.per_hour,
-      v_limits.burst)) as remaining
+    select n.token_id, core.refill(r.remaining, r.at, v_now, v_limits.burst, v_limits.per_hour) as remaining
     from (select distinct a.token_id from requested a where a.token_id is not null) n
     left join core.registrar r on r.token_id = n.token_id
   ),

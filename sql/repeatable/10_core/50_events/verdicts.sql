@@ -55,66 +55,93 @@ comment on function core.judge_event(integer, timestamptz, timestamptz, timestam
 'Why an event cannot be stored, or null. oldest: events before this instant are refused. Inlined by the planner: no
 search_path of its own.';
 
-create or replace function core.find_events(
+create or replace function core.find_doubles(
   dpus integer[],
   times timestamptz[],
-  sequences smallint[]
+  sequences smallint[],
+  ordinals bigint[],
+  out doubles bigint[],
+  out stored integer[]
 )
-returns integer[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+-- the bounds leave a chunk or two, and looking for chunks again would cost five times as much as a look
+set timescaledb.enable_chunk_append = off
 as $$
+#variable_conflict use_column
 declare
   v_low timestamptz;
   v_high timestamptz;
   v_dpus integer[];
   v_ordinals bigint[];
-  v_found bigint[] := '{}';
-  v_found_today bigint[];
-  v_stored integer[] := '{}';
-  v_stored_today integer[];
+  v_found bigint[];
+  v_stored integer[];
 begin
-  -- A day at a time, with its bounds as constants: only the chunks of that day are planned. Of a compressed one only
-  -- what is of these DPUs and times is unpacked.
+  doubles := '{}';
+  stored := '{}';
+  -- A day at a time, with its bounds as constants: only the chunks of that day are planned.
   for v_low, v_high, v_dpus, v_ordinals in
-    select min(n.time), max(n.time), array_agg(distinct n.dpu_id), array_agg(n.ordinal)
-    from unnest(dpus, times) with ordinality as n (dpu_id, time, ordinal)
-    group by date_trunc('day', n.time, 'UTC')
+    select min(times[o]), max(times[o]), array_agg(distinct dpus[o]), array_agg(o)
+    from unnest(ordinals) as o
+    group by date_trunc('day', times[o], 'UTC')
     order by 1
   loop
-    select array_agg(n.ordinal), array_agg(e.direction) into v_found_today, v_stored_today
-    from (select o as ordinal, dpus[o] as dpu_id, times[o] as time, sequences[o] as sequence
-      from unnest(v_ordinals) as o) n
-    join core.event e on e.dpu_id = n.dpu_id and e.time = n.time and e.sequence = n.sequence
-    where e.time >= v_low and e.time <= v_high and e.dpu_id = any (v_dpus);
-    v_found := v_found || v_found_today;
-    v_stored := v_stored || v_stored_today;
+    if v_high >= core.get_compressible_until(clock_timestamp()) then
+      select array_agg(o), array_agg(e.direction) into v_found, v_stored
+      from unnest(v_ordinals) as o
+      -- offset 0: a look for each, whatever is known of how many there are
+      cross join lateral (
+        select e.direction
+        from core.event e
+        where e.dpu_id = dpus[o] and e.time = times[o] and e.sequence = sequences[o]
+          and e.time >= v_low and e.time <= v_high
+        offset 0
+      ) e;
+    else
+      -- of a compressed chunk only what is of these DPUs and times is unpacked, once
+      select array_agg(n.ordinal), array_agg(e.direction) into v_found, v_stored
+      from (select o as ordinal, dpus[o] as dpu_id, times[o] as time, sequences[o] as sequence
+        from unnest(v_ordinals) as o) n
+      join core.event e on e.dpu_id = n.dpu_id and e.time = n.time and e.sequence = n.sequence
+      where e.time >= v_low and e.time <= v_high and e.dpu_id = any (v_dpus);
+    end if;
+    doubles := doubles || v_found;
+    stored := stored || v_stored;
   end loop;
-  return array(
-    select f.direction
-    from generate_series(1, cardinality(dpus)) as n (ordinal)
-    left join unnest(v_found, v_stored) as f (ordinal, direction) on f.ordinal = n.ordinal
-    order by n.ordinal);
 end
 $$;
-comment on function core.find_events(integer[], timestamptz[], smallint[]) is
-'The stored direction of each event named by parallel arrays, in their order; null for one that is not stored.';
+comment on function core.find_doubles(integer[], timestamptz[], smallint[], bigint[]) is
+'Which of the events, given as parallel arrays and by ordinals from 1, are stored already, and beside each the direction
+that is stored.';
 
 create or replace function core.is_sent_again(
-  dpu_id integer,
-  "time" timestamptz,
-  sequence smallint
+  dpus integer[],
+  times timestamptz[],
+  sequences smallint[],
+  ordinals bigint[]
 )
 returns boolean
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_number integer := cardinality(ordinals);
+  v_some bigint[];
+begin
   -- what is later than all before is not looked up
-  select exists (select from core.dpu_state s where s.dpu_id = is_sent_again.dpu_id and s.latest_time >= "time")
-    and (core.find_events(array[dpu_id], array["time"], array[sequence]))[1] is not null
+  v_some := array(
+    select o
+    from unnest(array[ordinals[1], ordinals[(v_number + 1) / 2], ordinals[v_number]]) as o
+    join core.dpu_state s on s.dpu_id = dpus[o]
+    where s.latest_time >= times[o]);
+  return cardinality(v_some) > 0
+    and cardinality((core.find_doubles(dpus, times, sequences, v_some)).doubles) > 0;
+end
 $$;
-comment on function core.is_sent_again(integer, timestamptz, smallint) is 'Whether an event is stored already.';
+comment on function core.is_sent_again(integer[], timestamptz[], smallint[], bigint[]) is
+'Whether the first, the last or the middle one of the events, given as parallel arrays and by ordinals from 1, is stored
+already.';
 
 create or replace function core.refuse_unfound()
 returns void
@@ -179,22 +206,28 @@ as $$
 #variable_conflict use_column
 declare
   v_oldest timestamptz;
-  v_repeats bigint[];   -- ordinals of those that came earlier in the arrays
+  v_left bigint[];      -- ordinals of those that are neither stored now nor found
+  v_repeats bigint[];   -- of these, those that came earlier in the arrays
   v_duplicate text := core.explain_verdict('duplicate');
 begin
   v_oldest := core.get_first_taken();
+  if cardinality(stored) + cardinality(doubles) < cardinality(times) then
+    v_left := array(
+      select n.ordinal from generate_series(1, cardinality(times)) as n (ordinal)
+      except select unnest(stored)
+      except select unnest(doubles));
+  end if;
   select array_agg(n.ordinal), array_agg(n.verdict), array_agg(
     coalesce(case n.verdict when 'unknown_dpu'
       then unregistered end, core.explain_verdict(n.verdict, oldest => v_oldest)))
   into refused, verdicts, details
   from (
-    select n.ordinal, core.judge_event(n.dpu_id, n.time, now_at, v_oldest) as verdict
-    from unnest(ids, times) with ordinality as n (dpu_id, time, ordinal)
+    select o as ordinal, core.judge_event(ids[o], times[o], now_at, v_oldest) as verdict from unnest(v_left) as o
   ) n
   where n.verdict is not null;
   is_suspect := not backfill and 'in_future' = any (verdicts) and core.is_clock_suspect(
     array(
-      select distinct ids[r.ordinal] from unnest(refused, verdicts) as r (ordinal, verdict)
+      select ids[r.ordinal] from unnest(refused, verdicts) as r (ordinal, verdict)
       where r.verdict = 'in_future' and times[r.ordinal] < core.get_farthest_time(now_at)),
     now_at);
   if is_suspect and not core.is_suspicion_over(now_at) then
@@ -205,11 +238,7 @@ begin
       'clock_suspect');
   end if;
 
-  v_repeats := array(
-    select n.ordinal from generate_series(1, cardinality(times)) as n (ordinal)
-    except select unnest(stored)
-    except select unnest(doubles)
-    except select unnest(refused));
+  v_repeats := array(select unnest(v_left) except select unnest(refused));
   if cardinality(v_repeats) > 0 then
     -- the first of each was stored just now, or found: nothing is looked up while the DPUs are locked
     select doubles || array_agg(r.ordinal), double_directions || array_agg(k.direction)

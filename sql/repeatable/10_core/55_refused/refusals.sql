@@ -14,6 +14,17 @@ comment on function core.shorten_body(text) is
 'The text of something refused as it is kept: its first 1,000 characters. The service shortens it before; this leaves
 room for the note that it adds.';
 
+create or replace function core.tell_apart(
+  body text,
+  digest bytea
+)
+returns jsonb
+language sql immutable
+as $$ select case when digest is null then to_jsonb(body) else jsonb_build_array(encode(digest, 'hex')) end $$;
+comment on function core.tell_apart(text, bytea) is
+'By what something that could not be decoded is told apart from others: its body; or its digest, where the body that is
+shown is not all of it. Services before 0.2.0 send no digests. Inlined by the planner: no search_path of its own.';
+
 create or replace function core.get_max_refused(
   is_limited boolean,
   is_within boolean
@@ -60,7 +71,7 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   with sender as materialized (
-    select t.id, t.space_id is not null as is_limited, array(select core.list_subtree(t.space_id)) as within
+    select t.id, t.space_id is not null as is_limited, array(select core.list_subtree(core.find_reach(t))) as within
     from core.token t
     where t.id = any (senders)
   ),
@@ -83,8 +94,8 @@ as $$
 $$;
 comment on function core.are_reached_by_senders(text[], integer[], timestamptz[]) is
 'Whether the token that sent an event can report it, for each of the events in parallel arrays: it is not limited to a
-space, or the DPU was placed above a doorway within its space at that time. A token that is no longer valid counts with
-the space it had: the caller decides. One that is not known can report nothing; null: nobody''s event.';
+space, or the DPU was placed above a doorway within its reach at that time (core.find_reach). A token that is no longer
+valid counts as if it were: the caller decides. One that is not known can report nothing; null: nobody''s event.';
 
 create or replace function core.refuse_events(
   received_at timestamptz,
@@ -96,7 +107,8 @@ create or replace function core.refuse_events(
   sequences smallint[],
   bodies text[],
   tokens text[],
-  are_within boolean[]
+  are_within boolean[],
+  digests bytea[]
 )
 returns void
 language plpgsql volatile
@@ -113,23 +125,24 @@ begin
     select distinct on (r.digest) r.*
     from (
       select n.code, n.detail, n.dpu, n.time, n.direction, n.sequence, core.shorten_body(n.body) as body, n.token,
-        n.is_within,
+        n.is_within, n.ordinal,
         -- what one token sends never stands in the way of what another one sends
         sha256(convert_to((jsonb_build_array(
-          n.code, n.dpu, extract(epoch from n.time), n.direction, n.sequence, n.body)
+          n.code, n.dpu, extract(epoch from n.time), n.direction, n.sequence,
+          core.tell_apart(n.body, n.digest))
           || case when n.token is null then '[]' else jsonb_build_array(n.token) end)::text, 'UTF8')) as digest
-      from unnest(codes, details, dpus, times, directions, sequences, bodies, tokens, are_within)
-        as n (code, detail, dpu, time, direction, sequence, body, token, is_within)
+      from unnest(codes, details, dpus, times, directions, sequences, bodies, tokens, are_within, digests)
+        with ordinality as n (code, detail, dpu, time, direction, sequence, body, token, is_within, digest, ordinal)
     ) r
     where not exists (select from core.rejected_event k where k.digest = r.digest)
-    order by r.digest
+    order by r.digest, r.ordinal
   ),
   placed as materialized (
     select r.*, s.family_id,
-      row_number() over (partition by s.family_id, r.is_within order by r.digest) + coalesce(f.count, 0)
+      row_number() over (partition by s.family_id, r.is_within order by r.ordinal) + coalesce(f.count, 0)
         <= core.get_max_refused(s.is_limited, r.is_within)
       and (r.dpu is null or not r.is_within
-        or row_number() over (partition by r.dpu, r.is_within order by r.digest) + coalesce(d.count, 0)
+        or row_number() over (partition by r.dpu, r.is_within order by r.ordinal) + coalesce(d.count, 0)
           <= core.get_max_refused_of_dpu()) as is_kept
     from refused r
     join sender s on s.token is not distinct from r.token
@@ -138,13 +151,17 @@ begin
         and f.hour = date_trunc('hour', refuse_events.received_at, 'UTC')
     left join core.refused_of_dpu d on d.dpu = r.dpu and d.hour = date_trunc('hour', refuse_events.received_at, 'UTC')
   ),
+  numbered as materialized (
+    select p.*, nextval('core.rejected_event_rejected_id_seq') as rejected_id
+    from (select * from placed where is_kept order by ordinal) p
+  ),
   kept as (
     insert into core.rejected_event
-      (digest, received_at, code, detail, dpu, time, direction, sequence, body, token, is_within)
+      (digest, received_at, code, detail, dpu, time, direction, sequence, body, token, is_within, rejected_id)
+    overriding system value
     select p.digest, refuse_events.received_at, p.code, p.detail, p.dpu, p.time, p.direction, p.sequence, p.body,
-      p.token, p.is_within
-    from placed p
-    where p.is_kept
+      p.token, p.is_within, p.rejected_id
+    from numbered p
     order by p.digest
     on conflict (digest) do nothing
     returning dpu, token, is_within
@@ -181,12 +198,13 @@ begin
 end
 $$;
 comment on function core.refuse_events(timestamptz, text[], text[], text[], timestamptz[], integer[],
-  smallint[], text[], text[], boolean[]) is
-'Keeps refused events with their reasons, from parallel arrays; each once, however often its token sends it.
+  smallint[], text[], text[], boolean[], bytea[]) is
+'Keeps refused events with their reasons, from parallel arrays; each once, however often its token sends it. Their ids
+are in the order of the arrays.
 
-tokens: who sent them (null: nobody known). are_within: false for what a limited token sent about DPUs outside its
-space. What is beyond core.get_max_refused and core.get_max_refused_of_dpu in an hour is dropped and counted;
-transactions at the same time may keep a little more.';
+digests: of what the bodies are not all of (core.tell_apart). tokens: who sent them (null: nobody known). are_within:
+false for what a limited token sent about DPUs outside its space. What is beyond core.get_max_refused and
+core.get_max_refused_of_dpu in an hour is dropped and counted; transactions at the same time may keep a little more.';
 
 create or replace function core.drop_refused()
 returns void
@@ -229,6 +247,7 @@ create or replace function core.refuse_sent(
   refused_bodies text[],
   refused_details text[],
   refused_dpus text[],
+  refused_digests bytea[],
   senders text[]
 )
 returns void
@@ -237,24 +256,33 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
+  if cardinality(refused_digests) not in (0, cardinality(refused_bodies)) then
+    perform core.refuse_lengths('refused_bodies, refused_digests', 'event');
+  end if;
   perform core.refuse_events(now_at,
     array_agg(n.verdict), array_agg(n.detail), array_agg(n.dpu), array_agg(n.time), array_agg(n.direction),
     array_agg(n.sequence), array_agg(n.body),
-    array_agg(coalesce(n.sender, nullif(current_setting('headcount.token', true), ''))), array_agg(n.is_within))
+    array_agg(coalesce(n.sender, nullif(current_setting('headcount.token', true), ''))), array_agg(n.is_within),
+    array_agg(n.digest))
   from (
+    -- in the order in which they were sent: so they are run again
     select r.verdict, r.detail, dpus[r.ordinal], times[r.ordinal], directions[r.ordinal], sequences[r.ordinal], null,
-      senders[r.ordinal], ids[r.ordinal] is not null or core.get_reach() is null
+      senders[r.ordinal], ids[r.ordinal] is not null or core.get_reach() is null, null, r.ordinal
     from unnest(refused, verdicts, details) as r (ordinal, verdict, detail)
     where r.verdict <> 'duplicate'
     union all
     select 'invalid', r.detail, r.dpu, null, null, null, r.body,
-      senders[coalesce(cardinality(times), 0) + r.ordinal], r.dpu is not null or core.get_reach() is null
-    from unnest(refused_bodies, refused_details, refused_dpus) with ordinality as r (body, detail, dpu, ordinal)
-  ) as n (verdict, detail, dpu, time, direction, sequence, body, sender, is_within)
+      senders[coalesce(cardinality(times), 0) + r.ordinal], r.dpu is not null or core.get_reach() is null,
+      r.digest, coalesce(cardinality(times), 0) + r.ordinal
+    from unnest(refused_bodies, refused_details, refused_dpus, refused_digests) with ordinality
+      as r (body, detail, dpu, digest, ordinal)
+    order by ordinal
+  ) as n (verdict, detail, dpu, time, direction, sequence, body, sender, is_within, digest, ordinal)
   having count(*) > 0;
 end
 $$;
 comment on function core.refuse_sent(timestamptz, integer[], text[], timestamptz[], integer[], smallint[],
-  bigint[], text[], text[], text[], text[], text[], text[]) is
+  bigint[], text[], text[], text[], text[], text[], bytea[], text[]) is
 'Keeps what api.record_events refused: events, by their ordinals, but for duplicates, and the bodies that could not be
-decoded. senders: the tokens that sent the events, and behind them those of the bodies.';
+decoded. senders: the tokens that sent the events, and behind them those of the bodies. refused_digests: beside the
+bodies (core.tell_apart).';

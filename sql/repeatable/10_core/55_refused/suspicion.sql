@@ -53,20 +53,99 @@ $$;
 comment on function core.list_ahead(timestamptz, timestamptz) is
 'DPUs of which events or heartbeats came from ahead of our clock, after from_at and up to at.';
 
+create or replace function core.count_ahead(
+  sent integer[],
+  from_at timestamptz,
+  at timestamptz
+)
+returns table (dpu_id integer, number bigint)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with sign (dpu_id, number, is_noted) as (
+    select n.dpu_id, 1, false from unnest(sent) as n (dpu_id)
+    union all
+    select d.dpu_id, 1, false
+    from (
+      select r.* from core.rejected_event r
+      where r.received_at > from_at and r.received_at <= count_ahead.at
+      order by r.received_at desc
+      limit 10000
+    ) r
+    join core.dpu d on d.id = r.dpu
+    where r.code = 'in_future' and r.is_within and r.time < core.get_farthest_time(count_ahead.at)
+    union all
+    -- not all of them are kept, or among the latest
+    select c.dpu_id, 0, true from core.dpu_clock c
+    where c.code = 'in_future' and c.refused_at > from_at and c.refused_at <= count_ahead.at
+      and c.refused_time < core.get_farthest_time(count_ahead.at)
+    union all
+    select c.dpu_id, 1, false from core.dpu_clock c
+    where c.suspected_at > from_at and c.suspected_at <= count_ahead.at
+    union all
+    select c.dpu_id, 1, false from core.dpu_clock c
+    where c.heartbeat_code = 'in_future' and c.heartbeat_refused_at > from_at
+      and c.heartbeat_refused_at <= count_ahead.at and c.heartbeat_time < core.get_farthest_time(count_ahead.at)
+  )
+  select g.dpu_id, greatest(sum(g.number), max(g.is_noted::integer)) from sign g group by g.dpu_id
+$$;
+comment on function core.count_ahead(integer[], timestamptz, timestamptz) is
+'How many events of each DPU came from ahead of our clock after from_at and up to at: those that were refused, of the
+latest 10,000, and those that came just now (sent: their DPUs, one for each). All that were told to come again count as
+one, and so do heartbeats.';
+
+create or replace function core.is_clock_set_back(at timestamptz)
+returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select exists (select from core.listening l where l.until_at > is_clock_set_back.at + interval '1 minute') $$;
+comment on function core.is_clock_set_back(timestamptz) is
+'Whether the service noted that it listened at an instant that is still to come: what it noted itself cannot be from
+later than now.';
+
 create or replace function core.list_agreeing(
   dpus integer[],
+  sent integer[],
   from_at timestamptz,
   at timestamptz
 )
 returns setof integer
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
 as $$
+#variable_conflict use_column
+begin
+  -- a heartbeat tells what the clock shows: whatever the DPU says of the time of its events is wrong
+  return query
   select s.dpu_id from core.dpu_state s
-  where s.dpu_id = any (dpus) and s.agreed_at > from_at and s.agreed_at <= list_agreeing.at
+  where s.dpu_id = any (dpus) and s.agreed_at > from_at and s.agreed_at <= list_agreeing.at;
+  -- our clock was set back: what was stored before agreed with what it showed then
+  if core.is_clock_set_back(list_agreeing.at) then
+    return;
+  end if;
+  return query
+  select s.dpu_id
+  from core.dpu_state s
+  left join core.count_ahead(sent, from_at, list_agreeing.at) k on k.dpu_id = s.dpu_id
+  where s.dpu_id = any (dpus) and s.latest_time > from_at - interval '5 minutes'
+    and s.latest_time <= core.get_latest_time(list_agreeing.at)
+    -- one more than came from ahead
+    and exists (
+      select from core.event e
+      where e.dpu_id = s.dpu_id and e.time > from_at - interval '5 minutes'
+        and e.time <= core.get_latest_time(list_agreeing.at) and abs(e.lag_ms) <= 300000
+        and core.get_received_at(e.time, e.lag_ms) > from_at
+        and core.get_received_at(e.time, e.lag_ms) <= list_agreeing.at
+      offset coalesce(k.number, 0) limit 1);
+end
 $$;
-comment on function core.list_agreeing(integer[], timestamptz, timestamptz) is
-'Those of these DPUs of which a heartbeat came whose own time agreed with our clock, after from_at and up to at.';
+comment on function core.list_agreeing(integer[], integer[], timestamptz, timestamptz) is
+'Those of these DPUs that agreed with our clock after from_at and up to at: a heartbeat came with a time within 5
+minutes of ours, or more events were stored with such a time than came from ahead.
+
+sent: the DPUs of events from ahead that came just now, one for each event. Where our clock was set back, events say
+nothing for it.';
 
 create or replace function core.is_clock_suspect(
   dpus integer[],
@@ -84,8 +163,11 @@ declare
     select d from unnest(dpus) as d);
   v_others integer[];
 begin
-  -- One whose heartbeats agree with our clock has a clock that goes: what it says of the time of its events is wrong.
-  v_ahead := array(select unnest(v_ahead) except select core.list_agreeing(v_ahead, v_from, is_clock_suspect.at));
+  if cardinality(v_ahead) < 3 then
+    return false;
+  end if;
+  v_ahead := array(
+    select unnest(v_ahead) except select core.list_agreeing(v_ahead, dpus, v_from, is_clock_suspect.at));
   if cardinality(v_ahead) < 3 then
     return false;
   end if;
@@ -118,8 +200,9 @@ begin
 end
 $$;
 comment on function core.is_clock_suspect(integer[], timestamptz) is
-'Whether it may be our clock that is wrong: of the DPUs of the last minute at least three, and more than half, sent
-events or heartbeats from ahead of it. dpus: those that did so just now.
+'Whether it may be our clock that is wrong: of the DPUs of the last minute at least three, and more than half, are ahead
+of it. A DPU is ahead if events or heartbeats of it came from ahead, unless it agrees (core.list_agreeing): so a few odd
+events do not outweigh what else it sends. dpus: of the events from ahead that came just now, one for each event.
 
 DPUs of the last minute are those that were ahead, those of which events were stored, and those of which heartbeats
 agreed with our clock. Only those count that are trusted most (core.list_clock_trust).';
@@ -137,14 +220,13 @@ declare
   v_from timestamptz := greatest(since_at - interval '1 minute', is_suspicion_confirmed.at - interval '1 hour');
   v_ahead integer[];
 begin
-  -- what we noted ourselves cannot be from later than now
-  if exists (select from core.listening l where l.until_at > is_suspicion_confirmed.at + interval '1 minute') then
+  if core.is_clock_set_back(is_suspicion_confirmed.at) then
     return true;
   end if;
   v_ahead := array(select core.list_ahead(v_from, is_suspicion_confirmed.at));
   v_ahead := array(
     select c.dpu_id from core.list_clock_trust(v_ahead, is_suspicion_confirmed.at) c where c.trust = 2
-    except select core.list_agreeing(v_ahead, is_suspicion_confirmed.at - interval '10 minutes',
+    except select core.list_agreeing(v_ahead, '{}', is_suspicion_confirmed.at - interval '10 minutes',
       is_suspicion_confirmed.at));
   if cardinality(v_ahead) < 10 then
     return false;
@@ -164,8 +246,8 @@ listened at an instant that is still to come, so our clock was set back; or at l
 that are live, are ahead.
 
 since_at: when the suspicion began. Live are DPUs that were heard since an hour before that. Ahead are those that were
-so since then, or in the last hour, unless a heartbeat agreed in the last 10 minutes. Only DPUs that are trusted fully
-count (core.list_clock_trust).';
+so since then, or in the last hour, unless they agreed in the last 10 minutes (core.list_agreeing). Only DPUs that are
+trusted fully count (core.list_clock_trust).';
 
 create or replace function core.is_suspicion_over(at timestamptz)
 returns boolean

@@ -444,12 +444,28 @@ begin
     from core.list_above(array(select distinct m.space_id from member m)) a
     join core.channel c on c.under_id = a.above_id and c.deleted_at is null and c.events && array['offline', 'online']
   ),
+  side as materialized (
+    select m.dpu_id, m.site_id, s.space_id
+    from member m
+    join core.placement p on p.dpu_id = m.dpu_id and p.superseded_at is null and p.during @> m.offline_at
+    join core.doorway w on w.doorway_id = p.doorway_id
+    cross join lateral (values (w.side_a_id), (w.side_b_id)) as s (space_id)
+  ),
+  watched as materialized (
+    -- by tokens that see a part of the site, of which they may be shown nothing that comes of the others
+    select distinct s.dpu_id
+    from core.list_above(array(select distinct s.space_id from side s)) a
+    join core.token t on t.space_id = a.above_id
+      and core.is_token_valid(t.revoked_at, t.expires_at, open_absorbed_incidents.at)
+    join side s on s.space_id = a.space_id and s.site_id is distinct from t.space_id
+  ),
   own as (
     insert into core.incident (kind, space_id, dpu_id, started_at, ended_at, absorbed_by, recorded_at)
     select 'dpu_offline', m.space_id, m.dpu_id, m.offline_at, open_absorbed_incidents.at, m.incident_id,
       open_absorbed_incidents.at
     from member m
     where exists (select from part p where p.space_id = m.space_id and p.under_id <> m.site_id)
+      or m.space_id is not null and m.dpu_id in (select w.dpu_id from watched w)
     order by m.offline_at, m.dpu_id
     returning incident_id, dpu_id, started_at
   ),
@@ -463,8 +479,8 @@ end
 $$;
 comment on function core.open_absorbed_incidents(bigint[], timestamptz) is
 'For outages that are now part of the incident of a site: opens an incident of its own, absorbed from the beginning, for
-each DPU in a part of the site for which there are channels. These are not told of the whole site. None for a DPU whose
-incident was absorbed and still waits for its end. Returns those opened.';
+each DPU in a part of the site for which there are channels or limited tokens. These are not told of the whole site.
+None for a DPU whose incident was absorbed and still waits for its end. Returns those opened.';
 
 create or replace function core.update_absorbed_incidents(
   outages bigint[],
@@ -486,25 +502,42 @@ begin
     where o.outage_id = any (outages) and not i.corrected
   ),
   touched as (
-    select i.incident_id, i.dpu_id, i.started_at, core.is_end_awaited(i) as is_awaited, count(o.outage_id) as outages,
-      count(o.outage_id) filter (where o.back_at is null) as lasting, max(o.back_at) as back_at
+    select i.incident_id, i.dpu_id, coalesce(min(o.offline_at), i.started_at) as started_at,
+      core.is_end_awaited(i) as is_awaited, greatest(i.recorded_at, n.recorded_at) as absorbed_at,
+      count(o.outage_id) as outages, count(o.outage_id) filter (where o.back_at is null) as lasting,
+      case when bool_and(o.back_at is not null) then max(o.back_at) end as back_at
     from looked_at l
     join core.incident i on i.incident_id = l.incident_id
+    join core.incident n on n.incident_id = i.absorbed_by
     left join core.outage o on o.incident_id = i.absorbed_by and o.dpu_id = i.dpu_id and o.superseded_at is null
-    group by i.incident_id
+      and i.started_at < coalesce(o.back_at, 'infinity')
+      -- a later one of the same DPU has an incident of its own
+      and not exists (
+        select
+        from core.incident_dpu m
+        join core.incident k on k.incident_id = m.incident_id
+        where m.dpu_id = i.dpu_id and k.absorbed_by = i.absorbed_by and k.started_at > i.started_at
+          and k.started_at < coalesce(o.back_at, 'infinity'))
+    group by i.incident_id, n.incident_id
   ),
-  over as (
+  judged as (
     select t.*, core.find_gone_at(t.dpu_id, t.started_at, t.back_at, update_absorbed_incidents.at) as gone_at
     from touched t
-    where t.outages = 0 or t.is_awaited and t.lasting = 0
   ),
   changed as (
+    -- to the same as if it were by itself (core.update_dpu_incidents), but for the end that it has while it lasts
     update core.incident i set
-      ended_at = case when v.outages = 0 then i.ended_at else coalesce(v.gone_at, v.back_at) end,
+      started_at = v.started_at,
+      ended_at = case
+        when v.outages > 0 then coalesce(v.gone_at, v.back_at, v.absorbed_at)
+        when v.is_awaited then update_absorbed_incidents.at
+        else i.ended_at
+      end,
       corrected = v.outages = 0
-    from over v
+    from judged v
     where i.incident_id = v.incident_id
-    returning i.incident_id, i.corrected as is_corrected, v.outages > 0 and v.gone_at is null as is_ended
+    returning i.incident_id, i.corrected as is_corrected,
+      v.outages > 0 and v.lasting = 0 and v.is_awaited and v.gone_at is null as is_ended
   )
   select
     coalesce(array_agg(c.incident_id order by c.incident_id) filter (where c.is_ended), '{}'),
@@ -536,7 +569,9 @@ begin
     join core.dpu_state s on s.dpu_id = o.dpu_id and s.retired_at is null
     join core.incident_dpu m on m.dpu_id = o.dpu_id
     join core.incident i on i.incident_id = m.incident_id and i.absorbed_by = n.incident_id
-    where o.outage_id = any (outages) and o.superseded_at is null and o.back_at is null and core.is_end_awaited(i)
+    where o.outage_id = any (outages) and o.superseded_at is null and o.back_at is null
+      -- or its DPU was away meanwhile
+      and (core.is_end_awaited(i) or i.started_at = o.offline_at and not i.corrected)
       and exists (
         select from core.placement p
         where p.dpu_id = o.dpu_id and p.superseded_at is null and p.during @> reopen_incidents.at)

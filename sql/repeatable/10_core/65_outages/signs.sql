@@ -326,16 +326,20 @@ comment on function core.end_silence(integer[], timestamptz) is
 sign of life would, but is none. at: now. The caller holds core.lock_plan, or their rows in core.dpu_state, and goes on
 with what makes their silence not count.';
 
-create or replace function core.note_dpus_seen(
+create or replace function core.take_heartbeats(
   dpus integer[],
   times timestamptz[],
   received_at timestamptz,
-  refused integer[] default '{}',
-  backfill boolean default false,
-  are_own boolean[] default '{}',
-  are_away boolean[] default '{}'
+  refused integer[],
+  backfill boolean,
+  are_own boolean[],
+  are_away boolean[],
+  out news bigint[],
+  out turning bigint[],
+  out seen integer[],
+  out received integer[],
+  out unarmed integer[]
 )
-returns bigint[]
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 -- one row after the other in the order of dpu_id: two transactions never wait for each other
@@ -345,13 +349,6 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
 #variable_conflict use_column
-declare
-  v_news bigint[];
-  v_turning bigint[];
-  v_found bigint[];
-  v_received integer[];   -- DPUs whose receipt is settled with the heartbeats
-  v_seen integer[];      -- all whose receipt is a sign
-  v_unarmed integer[];
 begin
   with state as (
     update core.dpu_state s set
@@ -359,17 +356,17 @@ begin
       earlier_heartbeat_at = s.last_heartbeat_at,
       last_seen_at = greatest(s.last_seen_at, n.latest, case
         when n.is_live and (n.is_refused or s.last_heartbeat_at is null or n.latest > s.last_heartbeat_at)
-          then note_dpus_seen.received_at
+          then take_heartbeats.received_at
       end),
       earlier_seen_at = s.last_seen_at,
-      agreed_at = case when n.agrees and n.is_live then note_dpus_seen.received_at else s.agreed_at end,
+      agreed_at = case when n.agrees and n.is_live then take_heartbeats.received_at else s.agreed_at end,
       sends_heartbeats = s.sends_heartbeats or not n.is_away
     from (
       select a.dpu_id, min(a.at) as first, max(a.at) as latest, array_agg(a.ordinal)
         filter (where a.ordinal is not null) as ordinals,
         bool_or(a.ordinal is null) as is_refused,
-        bool_or(a.is_own and a.at > note_dpus_seen.received_at - interval '5 minutes') as agrees,
-        bool_or(a.is_away) as is_away, not backfill and not bool_or(a.is_away) as is_live
+        bool_or(a.is_own and a.at > take_heartbeats.received_at - interval '5 minutes') as agrees,
+        bool_or(a.is_away) as is_away, not take_heartbeats.backfill and not bool_or(a.is_away) as is_live
       from (
         select h.dpu_id, h.at, h.is_own, coalesce(h.is_away, false) as is_away, h.ordinal
         from unnest(dpus, times, are_own, are_away) with ordinality as h (dpu_id, at, is_own, is_away, ordinal)
@@ -397,9 +394,43 @@ begin
     (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_seen),
     (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.is_seen and h.is_turning),
     (select coalesce(array_agg(h.dpu_id), '{}') from state h where h.armed_at is null and not h.is_away)
-  into v_news, v_turning, v_seen, v_received, v_unarmed
+  into news, turning, seen, received, unarmed
   from state s
   cross join lateral unnest(s.ordinals) as o;
+end
+$$;
+comment on function core.take_heartbeats(
+  integer[], timestamptz[], timestamptz, integer[], boolean, boolean[], boolean[]) is
+'Locks the rows of the DPUs of core.note_dpus_seen in core.dpu_state and notes their heartbeats there. Returns ordinals
+(from 1) of heartbeats: news, newer than the latest one; turning, which may change outages. And DPUs: seen, whose
+receipt is a sign of life; received, those of them whose outages it may change; unarmed. A function of its own, since
+its settings would hold for whatever else is called.';
+
+create or replace function core.note_dpus_seen(
+  dpus integer[],
+  times timestamptz[],
+  received_at timestamptz,
+  refused integer[] default '{}',
+  backfill boolean default false,
+  are_own boolean[] default '{}',
+  are_away boolean[] default '{}'
+)
+returns bigint[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_news bigint[];
+  v_turning bigint[];
+  v_found bigint[];
+  v_received integer[];   -- DPUs whose receipt is settled with the heartbeats
+  v_seen integer[];      -- all whose receipt is a sign
+  v_unarmed integer[];
+begin
+  select t.news, t.turning, t.seen, t.received, t.unarmed
+  into v_news, v_turning, v_seen, v_received, v_unarmed
+  from core.take_heartbeats(dpus, times, received_at, refused, backfill, are_own, are_away) t;
 
   if cardinality(v_unarmed) > 0 then
     perform core.note_seen(array(select unnest(v_unarmed) intersect select unnest(v_seen)), received_at);

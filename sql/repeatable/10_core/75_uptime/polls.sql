@@ -1,6 +1,9 @@
 -- Storing polls.
 
-create or replace function core.explain_poll_verdict(verdict text)
+create or replace function core.explain_poll_verdict(
+  verdict text,
+  uncreated text default null
+)
 returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -9,6 +12,7 @@ as $$
     when 'duplicate' then 'This poll is stored already.'
     when 'unknown_space' then case
       when core.get_reach() is not null then 'There is no such space within this token''s space.'
+      when uncreated is not null then uncreated
       else 'This space does not exist, and registration by polls is switched off. Create it with PUT /v1/spaces/{id}.'
     end
     when 'clock_unset'
@@ -20,8 +24,9 @@ as $$
       then 'The timestamp is more than 5 minutes ahead of the service. Set the clock of the device that polls.'
   end
 $$;
-comment on function core.explain_poll_verdict(text) is
-'The meaning of a verdict on a poll, and what to do about it.';
+comment on function core.explain_poll_verdict(text, text) is
+'The meaning of a verdict on a poll, and what to do about it. uncreated: why an unknown space was not created; null:
+that is switched off.';
 
 create or replace function core.store_polls(
   spaces integer[],
@@ -96,7 +101,8 @@ create or replace function core.refuse_polls(
   times timestamptz[],
   are_active boolean[],
   bodies text[],
-  token text
+  token text,
+  digests bytea[]
 )
 returns void
 language plpgsql volatile
@@ -110,10 +116,13 @@ begin
   with refused as materialized (
     select distinct on (r.digest) r.*
     from (
-      select n.*, not (v_is_limited and n.code = 'unknown_space') as is_within,
-        sha256(convert_to(jsonb_build_array(n.code, n.space, extract(epoch from n.time), n.is_active, n.body)::text,
+      select n.code, n.detail, n.space, n.time, n.is_active, n.body,
+        not (v_is_limited and n.code = 'unknown_space') as is_within,
+        sha256(convert_to(jsonb_build_array(
+          n.code, n.space, extract(epoch from n.time), n.is_active, core.tell_apart(n.body, n.digest))::text,
           'UTF8')) as digest
-      from unnest(codes, details, spaces, times, are_active, bodies) as n (code, detail, space, time, is_active, body)
+      from unnest(codes, details, spaces, times, are_active, bodies, digests)
+        as n (code, detail, space, time, is_active, body, digest)
     ) r
     where not exists (select from core.rejected_poll k where k.digest = r.digest)
     order by r.digest
@@ -152,11 +161,13 @@ begin
   on conflict (kind) do update set count = d.count + excluded.count;
 end
 $$;
-comment on function core.refuse_polls(timestamptz, text[], text[], text[], timestamptz[], boolean[], text[], text) is
+comment on function core.refuse_polls(timestamptz, text[], text[], text[], timestamptz[], boolean[], text[], text,
+  bytea[]) is
 'Keeps refused polls with their reasons, from parallel arrays; each once, however often it is sent.
 
-token: who sent them; null: nobody known. Polls and events of a family share core.get_max_refused in an hour; those of
-spaces outside its space are the ones that are not within. What is beyond that is dropped and counted.';
+digests: of what the bodies are not all of (core.tell_apart). token: who sent them; null: nobody known. Polls and events
+of a family share core.get_max_refused in an hour; those of spaces outside its space are the ones that are not within.
+What is beyond that is dropped and counted.';
 
 create or replace function core.get_latest_poll(space_id integer default null)
 returns timestamptz

@@ -40,6 +40,8 @@ create or replace function core.list_space_ids(spaces text[])
 returns integer[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+-- planned while there are few, it would read all spaces for each
+set enable_seqscan = off
 as $$
 begin
   return (
@@ -114,10 +116,135 @@ comment on function core.resolve_spaces(text[], boolean) is
 'The space_id of each space that is reported on, in the order given; null for one that is unknown or outside the
 token''s space. With auto_register unknown ones are added, but never on behalf of a limited token.';
 
+create or replace function core.list_unnamed_spaces()
+returns setof integer
+language sql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = on  -- all of them; who calls it looks for a few
+as $$
+  select s.space_id
+  from core.space s
+  join core.site i on i.space_id = s.space_id
+  where s.name is null and s.parent_id is null and s.capacity is null and s.opening_hours is null
+    and s.offline_after_seconds is null and s.retired_at is null
+    and not exists (select from core.schedule h where h.space_id = s.space_id)
+    and not exists (select from core.space c where c.parent_id = s.space_id)
+    and not exists (select from core.doorway d where d.side_a_id = s.space_id)
+    and not exists (select from core.doorway d where d.side_b_id = s.space_id)
+    and not exists (select from core.reset r where r.space_id = s.space_id)
+    and not exists (select from core.token t where t.space_id = s.space_id)
+    and not exists (select from core.channel c where c.under_id = s.space_id)
+$$;
+comment on function core.list_unnamed_spaces() is
+'Spaces in use that were polled and of which nobody has ever said anything: no name, place in the tree, doorway, hours,
+schedule, capacity, threshold or reset, and no token or channel is for them. An import gives zones, so its spaces are
+not among them.';
+
+create or replace function core.admit_spaces(
+  spaces text[],
+  ids integer[],
+  sender text
+)
+returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- planned for few, there may be many: then each would read all spaces
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_limits core.registration := core.get_registration();
+  v_now timestamptz := clock_timestamp();
+  v_unknown text[];   -- in order of their ids
+  v_token_id integer := (select t.token_id from core.token t where t.id = admit_spaces.sender);
+  v_remaining double precision;
+  v_room integer;
+  v_taken text[];
+begin
+  -- looked for anew: whoever held the lock until just now may have made them
+  select array_agg(distinct n.id order by n.id) into v_unknown
+  from unnest(spaces, ids) as n (id, space_id)
+  where n.space_id is null and n.id is not null and not exists (select from core.space k where k.id = n.id);
+  if v_unknown is null then
+    return null;
+  end if;
+
+  -- named or retired since, a space leaves room for another one
+  if v_limits.unnamed_spaces is null
+    or (v_limits.unnamed_spaces + cardinality(v_unknown) > v_limits.max_unnamed_spaces
+      and v_limits.spaces_counted_at < v_now - interval '10 seconds') then
+    v_limits.unnamed_spaces := (select count(*) from core.list_unnamed_spaces());
+    v_limits.spaces_counted_at := v_now;
+  end if;
+  v_room := greatest(v_limits.max_unnamed_spaces - v_limits.unnamed_spaces, 0);
+  if v_token_id is not null then
+    select core.refill(r.remaining, r.at, v_now, v_limits.burst, v_limits.per_hour) into v_remaining
+    from (select v_token_id as token_id) t
+    left join core.space_registrar r on r.token_id = t.token_id;
+  end if;
+
+  v_taken := v_unknown[:least(v_room, floor(v_remaining)::integer)];
+  perform core.register_spaces(v_taken);
+  if v_token_id is not null then
+    insert into core.space_registrar (token_id, remaining, at)
+    values (v_token_id, v_remaining - cardinality(v_taken), v_now)
+    on conflict (token_id) do update set remaining = excluded.remaining, at = excluded.at;
+  end if;
+  update core.registration r
+  set unnamed_spaces = v_limits.unnamed_spaces + cardinality(v_taken), spaces_counted_at = v_limits.spaces_counted_at;
+
+  return case
+    when cardinality(v_taken) = cardinality(v_unknown) then null
+    when cardinality(v_taken) = v_room then format(
+      'This space is not created: there are %s spaces already that polls made and nobody has named. '
+      'Name, place or retire some of them, or create this one with PUT /v1/spaces/{id}.',
+      v_limits.max_unnamed_spaces)
+    else format(
+      'This space is not created: the polls of the token have made as many new spaces as they may for now '
+      '(%s at once, and %s an hour). Send it later, or create it with PUT /v1/spaces/{id}.',
+      v_limits.burst, v_limits.per_hour)
+  end;
+end
+$$;
+comment on function core.admit_spaces(text[], integer[], text) is
+'Adds unknown spaces, as core.register_spaces does, as far as core.registration allows. Returns why the others are not
+added; null where all are.
+
+spaces, ids: the spaces of a request and, beside each, its space_id; null: it is unknown. sender: the token that sent
+them; without one only max_unnamed_spaces bounds them.';
+
+create or replace function core.retire_unnamed_spaces()
+returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := core.lock_plan();
+  v_spaces integer[];
+  v_ids text[];
+begin
+  with retired as (
+    update core.space s set retired_at = v_now
+    where s.space_id in (select u.space_id from core.list_unnamed_spaces() u (space_id))
+    returning s.space_id, s.id
+  )
+  select coalesce(array_agg(r.space_id), '{}'), array_agg(r.id) into v_spaces, v_ids from retired r;
+  update core.registration r set unnamed_spaces = null;
+  perform core.note_change(ids => v_ids);
+  return cardinality(v_spaces);
+end
+$$;
+comment on function core.retire_unnamed_spaces() is
+'Retires all spaces of core.list_unnamed_spaces and returns how many: for the operator, after a token has made spaces
+that nobody wants. Their polls stay. api.put_space brings one back.';
+
 create or replace function core.add_sites(spaces integer[])
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+-- planned while there are few, the check of the foreign key would read all spaces for each
+set enable_seqscan = off
 as $$
 begin
   insert into core.site (space_id)

@@ -9,7 +9,8 @@ as $$
   from pg_proc p
   where p.pronamespace = 'pg_catalog'::regnamespace
     -- what unlocks stays: pools call it when a session is given back
-    and p.proname ~ '^(pg_(try_)?advisory_(xact_)?lock|lo_|loread$|lowrite$|pg_logical_emit_message$)'
+    and p.proname ~
+      '^(pg_(try_)?advisory_(xact_)?lock|lo_|loread$|lowrite$|pg_logical_emit_message$|pg_export_snapshot$)'
   union all
   select p.oid
   from pg_extension e

@@ -15,7 +15,7 @@ begin
   perform core.drop_old_notices();
   perform core.drop_refused();
   commit;
-  call core.compress_due(v_failure);
+  call core.compress_due(v_failure, (config->>'compress_seconds')::double precision);
   -- whatever became of compressing: a disk that is full needs it most
   call core.retire_due();
   call core.drop_retired_chunks();
@@ -26,4 +26,6 @@ end
 $$;
 comment on procedure core.run_upkeep(integer, jsonb) is
 'The job of every minute. Answers are right without it, but it keeps them fast. Call it on its own, outside of a
-transaction.';
+transaction.
+
+config.compress_seconds: it compresses for about so long, and the next run goes on; null: until all is compressed.';

@@ -23,7 +23,7 @@ as $$
   from core.space s
   join core.list_schedules(spaces) e on e.space_id = s.space_id
   join core.list_offline_after(spaces) a on a.space_id = s.space_id
-  left join core.space p on p.space_id = s.parent_id and core.get_reach() is distinct from s.space_id
+  left join core.space p on p.space_id = s.parent_id and s.space_id is distinct from (select core.get_reach())
   left join core.schedule h on h.space_id = s.space_id and h.superseded_at is null
   where s.space_id = any (spaces)
 $$;

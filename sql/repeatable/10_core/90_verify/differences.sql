@@ -203,13 +203,20 @@ as $$
     format('net %s, towards %s, away %s, moment %s, net_at_start %s', r.net, r.towards, r.away, r.moment,
       r.net_at_start)
   from (
-    select f.bucket, f.dpu_id, f.net, f.towards, f.away, f.net_at_start,
-      f.moment + f.moment_carry * 1000000000000000000::numeric as moment
-    from core.dpu_flow_15m_v1 f
+    select f.bucket, f.dpu_id, sum(f.net) as net, sum(f.towards) as towards, sum(f.away) as away,
+      sum(f.net_at_start) as net_at_start, sum(f.moment) as moment
+    from (
+      select f.bucket, f.dpu_id, f.net, f.towards, f.away, f.net_at_start,
+        f.moment + f.moment_carry * 1000000000000000000::numeric as moment
+      from core.dpu_flow_15m_v1 f
+      union all
+      select a.bucket, a.dpu_id, a.net, a.towards, a.away, a.net_at_start, a.moment from core.added_flow a
+    ) f
     where f.bucket < (select s.materialized_until from core.rollup_state s)
       and (f.bucket >= (select h.events_from from horizon h) or exists (
         select from core.kept_event k
         where k.dpu_id = f.dpu_id and k.time >= f.bucket and k.time < f.bucket + interval '15 minutes'))
+    group by f.bucket, f.dpu_id
   ) f
   full join (
     select
@@ -232,45 +239,80 @@ as $$
   where (f.net, f.towards, f.away, f.moment, f.net_at_start)
     is distinct from (r.net, r.towards, r.away, r.moment, r.net_at_start)
     and not exists (
-      select from core.late_mark m
+      select from core.void_mark m
       where m.dpu_id = coalesce(f.dpu_id, r.dpu_id) and m.bucket = coalesce(f.bucket, r.bucket))
-  union all
-  select w.rollup, format(w.item, d.id, n.bucket), 'net ' || n.net, 'net ' || n.expected
-  from (values
-    ('dpu_flow_1d', 'dpu %s on %s', interval '24 hours'),
-    ('dpu_flow_30d', 'dpu %s from %s', interval '720 hours')) as w (rollup, item, width)
-  cross join lateral (
-    select coalesce(f.dpu_id, r.dpu_id) as dpu_id, coalesce(f.bucket, r.bucket) as bucket, f.net, r.net as expected
-    from (
-      select f.bucket, f.dpu_id, f.net
-      from (
-        select interval '24 hours' as width, f.bucket, f.dpu_id, f.net from core.dpu_flow_1d_v1 f
-        union all
-        select interval '720 hours', f.bucket, f.dpu_id, f.net from core.dpu_flow_30d_v1 f
-      ) f
-      where f.width = w.width and f.bucket + w.width <= (select s.materialized_until from core.rollup_state s)
-    ) f
-    full join (
-      select public.time_bucket(w.width, e.time) as bucket, e.dpu_id, sum(e.net) as net
-      from (
-        select e.time, e.dpu_id, e.direction as net from core.event e
-        where e.time >= (select h.events_from from horizon h)
-        union all
-        select q.bucket, q.dpu_id, q.net from core.dpu_flow_15m_v1 q
-        where q.bucket < (select h.events_from from horizon h)
-      ) e
-      where e.time < (select public.time_bucket(w.width, s.materialized_until) from core.rollup_state s)
-      group by 1, 2
-    ) r on r.dpu_id = f.dpu_id and r.bucket = f.bucket
-  ) n
-  join core.dpu d on d.dpu_id = n.dpu_id
-  where n.net is distinct from n.expected
-    and not exists (
-      select from core.late_mark m
-      where m.dpu_id = d.dpu_id and public.time_bucket(w.width, m.bucket) = n.bucket)
 $$;
 comment on function core.list_rollup_differences() is
-'The rollups, but for quarter-hours that a late_mark tells not to trust.';
+'The rollups with what late marks add to them, but for quarter-hours with a void mark.';
+
+create or replace function core.list_total_differences()
+returns table ("check" text, item text, stored text, recomputed text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with state as materialized (
+    select least(s.totals_until, s.materialized_until) as totals_until from core.rollup_state s
+  ),
+  stored as (
+    select t.dpu_id, t.day, n.point, n.total - lag(n.total, 1, 0::bigint) over (partition by t.dpu_id, t.day
+      order by n.point) as net
+    from core.dpu_total t
+    cross join lateral unnest(t.points, t.totals) as n (point, total)
+  ),
+  recomputed as (
+    -- the quarter-hours themselves are looked at by core.list_rollup_differences
+    select p.dpu_id, p.day, n.point, n.total - lag(n.total, 1, 0::bigint) over (partition by p.dpu_id, p.day
+      order by n.point) as net
+    from state s
+    cross join lateral core.list_day_points(null, '-infinity', s.totals_until) p
+    cross join lateral unnest(p.points, p.totals) as n (point, total)
+  ),
+  difference as (
+    select
+      coalesce(t.dpu_id, r.dpu_id) as dpu_id,
+      coalesce(t.day, r.day) + coalesce(t.point, r.point) / 2 * interval '15 minutes' as bucket, t.net,
+      r.net as expected
+    from stored t
+    full join recomputed r on r.dpu_id = t.dpu_id and r.day = t.day and r.point = t.point
+    where t.net is distinct from r.net
+  )
+  select
+    'dpu_total', format('dpu %s at %s', coalesce(d.id, 'dpu_id ' || n.dpu_id), n.bucket), 'net ' || n.net,
+    'net ' || n.expected
+  from difference n
+  left join core.dpu d on d.dpu_id = n.dpu_id
+  where n.bucket < (select s.totals_until from state s)
+    and not exists (select from core.void_mark m where m.dpu_id = n.dpu_id and m.bucket = n.bucket)
+  union all
+  select
+    'dpu_total', format('dpu %s on %s', coalesce(d.id, 'dpu_id ' || n.dpu_id), n.day), 'before ' || n.before,
+    'before ' || n.expected
+  from (
+    select t.dpu_id, t.day, t.before, coalesce(sum(t.totals[cardinality(t.totals)]) over (
+      partition by t.dpu_id order by t.day rows between unbounded preceding and 1 preceding), 0) as expected
+    from core.dpu_total t
+  ) n
+  left join core.dpu d on d.dpu_id = n.dpu_id
+  where n.before <> n.expected
+$$;
+comment on function core.list_total_differences() is
+'Running totals, but for quarter-hours with a void mark.';
+
+create or replace function core.list_flow_differences()
+returns table ("check" text, item text, stored text, recomputed text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select 'turned_event', format('dpu %s at %s', coalesce(d.id, 'dpu_id ' || t.dpu_id), t.time), 'people ' || t.people,
+    coalesce('direction ' || e.direction, 'no event')
+  from core.turned_event t
+  left join core.dpu d on d.dpu_id = t.dpu_id
+  left join core.event e on e.dpu_id = t.dpu_id and e.time = t.time and e.sequence = t.sequence
+  where t.time >= (select s.events_from from core.rollup_state s)
+    and abs(e.direction::bigint) is distinct from t.people
+$$;
+comment on function core.list_flow_differences() is
+'Events of which the flow is not the sign of the direction, beside the events.';
 
 create or replace function core.list_outage_differences()
 returns table ("check" text, item text, stored text, recomputed text)

@@ -1,0 +1,161 @@
+"""What late marks bring is added to the rollups, at a cost that does not follow the days that they are on."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from tests.factories import LONG_AGO, NOON, build_house, differences, raw_count, record
+
+FIRST = datetime(2010, 3, 1, tzinfo=UTC)
+DAYS = 5_000
+QUARTER = timedelta(minutes=15)
+READERS_OF_CHUNKS = ("sum_events", "sum_flow_15m", "sum_flow_1d", "sum_flow_30d", "list_signed_events")
+
+
+async def mark_many_days(connection: asyncpg.Connection) -> None:
+    """As if an event of 1 had been stored late on each of so many days."""
+    await connection.execute(
+        """
+        insert into core.late_mark (dpu_id, bucket, net, net_at_start, towards, away, moment)
+        select d.dpu_id, $1::timestamptz + day * interval '24 hours', 1, 0, 1, 0, 60000000
+        from core.dpu d, generate_series(1, $2) day where d.id = 'front'
+        """,
+        FIRST,
+        DAYS,
+    )
+
+
+async def calls_of(connection: asyncpg.Connection, query: str, *arguments: object) -> tuple[list[asyncpg.Record], int]:
+    """The answer, and how often a statement was planned for it that reads chunks."""
+    counter = "select sum(calls)::integer from pg_stat_xact_user_functions where funcname = any ($1)"
+    async with connection.transaction():
+        await connection.execute("set local track_functions = 'pl'")
+        before = await connection.fetchval(counter, READERS_OF_CHUNKS)
+        answer = await connection.fetch(query, *arguments)
+        return answer, await connection.fetchval(counter, READERS_OF_CHUNKS) - (before or 0)
+
+
+async def test_thousands_of_marked_days_take_no_more_statements(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", FIRST, 1)])
+    await connection.execute("call core.refresh_rollups()")
+    count = "select raw_count from api.get_count('house', $1)"
+    series = "select count, entries, exits, average from api.list_space_counts('house', $1, $2, '1mo', 'UTC')"
+    until = NOON + timedelta(days=60, minutes=7)
+    year = datetime(2015, 1, 1, tzinfo=UTC), datetime(2016, 1, 1, tzinfo=UTC)
+    _, before = await calls_of(connection, count, until)
+    _, series_before = await calls_of(connection, series, *year)
+
+    await mark_many_days(connection)
+
+    answer, calls = await calls_of(connection, count, until)
+    assert answer[0][0] == 1 + DAYS
+    assert calls <= before
+    buckets, calls = await calls_of(connection, series, *year)
+    assert sum(bucket["entries"] for bucket in buckets) == 365
+    assert calls <= series_before
+
+
+async def test_answers_are_the_same_whatever_marks_rollups_and_events_have(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    chance = random.Random(26)
+    instant = timedelta(microseconds=1)
+
+    def any_time() -> datetime:
+        quarter = NOON - chance.randrange(96 * 50) * QUARTER
+        return quarter + chance.choice((timedelta(0), instant, -instant, chance.random() * QUARTER))
+
+    def some_events(sequence: int) -> list[tuple[str, datetime, int, int]]:
+        return [(chance.choice(("front", "inner")), any_time(), chance.randint(-3, 3), sequence) for _ in range(150)]
+
+    await record(connection, some_events(1))
+    resets = [NOON - timedelta(days=20), NOON - timedelta(days=9, minutes=4)]
+    for at in resets:
+        await connection.execute("select api.record_reset('house', 7, $1)", at)
+    await connection.execute("call core.refresh_rollups()")
+    late = some_events(2)
+    await record(connection, late)
+    await record(connection, [*some_events(3), (*late[0][:3], 4)])
+    instants = [NOON + timedelta(days=1), *resets, *(any_time() for _ in range(30))]
+
+    async def answers() -> list[object]:
+        assert await differences(connection) == []
+        found: list[object] = [await raw_count(connection, space, at) for at in instants for space in ("house", "room")]
+        found += [
+            await connection.fetch(
+                "select * from api.list_space_counts('house', $1, $2, $3, 'UTC')",
+                NOON - timedelta(days=8 if interval == "15m" else 40),
+                NOON + timedelta(days=1),
+                interval,
+            )
+            for interval in ("15m", "1h", "1d", "1w")
+        ]
+        return found
+
+    until = await connection.fetchval("select materialized_until from core.rollup_state")
+    added = await answers()
+    await connection.execute(
+        "update core.late_mark set net = null where dpu_id % 2 = 0 or extract(day from bucket) > 20"
+    )
+    assert await answers() == added
+    await connection.execute(
+        "update core.rollup_state set refreshing_from = $1, refreshing_until = $2",
+        NOON - timedelta(days=40),
+        NOON - timedelta(days=10),
+    )
+    assert await answers() == added
+    await connection.execute("update core.rollup_state set materialized_until = $1", LONG_AGO)
+    assert await answers() == added, "by events alone"
+    await connection.execute("update core.rollup_state set materialized_until = $1", until)
+    await connection.execute("call core.refresh_rollups()")
+    assert await connection.fetchval("select count(*) from core.late_mark") == 0
+    assert await answers() == added
+
+
+async def test_marks_go_range_by_range(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await connection.execute("call core.refresh_rollups()")
+    days = [NOON - number * timedelta(days=100) for number in range(4)]
+    await record(connection, [("front", day, 1) for day in days])
+    refresh_range = "core.refresh_range(timestamptz, timestamptz, timestamptz)"
+    code = await connection.fetchval(f"select pg_get_functiondef('{refresh_range}'::regprocedure)")
+    done = "-- What was stored meanwhile"
+    broken = code.replace(done, f"if low > '{days[1]}' then raise exception 'no space left'; end if;\n  {done}", 1)
+    await connection.execute(broken)
+    try:
+        with pytest.raises(asyncpg.PostgresError, match="no space left"):
+            await connection.execute("call core.refresh_rollups()")
+    finally:
+        await connection.execute(code)
+    assert await connection.fetchval("select array_agg(bucket) from core.late_mark") == [NOON]
+    # its quarter-hour is refreshed, its running total is not
+    assert await connection.fetchval("select count(*) from core.dpu_flow_15m_v1") == 4
+    assert await raw_count(connection, "house", NOON + timedelta(days=40)) == 4
+    await record(connection, [("front", NOON + timedelta(minutes=1), 1)])
+    assert await raw_count(connection, "house", NOON + timedelta(days=40)) == 5
+    await connection.execute("call core.refresh_rollups()")
+    assert await connection.fetchval("select count(*) from core.late_mark") == 0
+    assert await raw_count(connection, "house", NOON + timedelta(days=40)) == 5
+    assert await differences(connection) == []
+
+
+async def test_what_is_stored_while_its_range_is_refreshed_is_read_from_events(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    await connection.execute("call core.refresh_rollups()")
+    await record(connection, [("front", NOON + timedelta(minutes=1), 10)])
+    until = await connection.fetchval("select materialized_until from core.rollup_state")
+    low = NOON.replace(hour=0)
+    await connection.execute("call core.refresh_range($1, $2, $3)", low, low + timedelta(days=1), until)
+    await record(connection, [("front", NOON + timedelta(minutes=2), 100)])
+    assert await raw_count(connection, "house", NOON + timedelta(days=40)) == 111
+    # a refresh of another range after one that failed: only what came later is known to be missing
+    await connection.execute("select core.begin_range($1, $2)", LONG_AGO, LONG_AGO + timedelta(days=1))
+    assert await raw_count(connection, "house", NOON + timedelta(days=40)) == 111
+    await record(connection, [("front", NOON + timedelta(minutes=16), 1000)])
+    assert await raw_count(connection, "house", NOON + timedelta(days=40)) == 1111
+    nets = await connection.fetchval("select array_agg(net order by net) from core.late_mark")
+    assert nets == [1000, None, None]
+    assert await differences(connection) == []
