@@ -388,7 +388,7 @@ async def test_where_a_later_part_fails_the_answer_is_what_became_of_those_befor
 
 
 async def refused_of_days(connection: asyncpg.Connection, *days: int | None) -> None:
-    """One of each day from now back, in this order; None: of a day that is ahead, and not of the next: it may be near."""
+    """One of each day from now back, in this order; None: of a day ahead, not the next: midnight may be near."""
     await connection.execute(
         "insert into core.rejected_event (digest, received_at, code, detail, dpu, time, direction, sequence)"
         " select sha256(n.place::text::bytea), now(), 'too_old', 'old', 'door',"
