@@ -274,6 +274,13 @@ routine api.list_counts(text[],text,timestamp with time zone,timestamp with time
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
     grant       execute to headcount_service
 
+routine api.list_counts_at(text[],timestamp with time zone[])
+    arguments   spaces text[], ats timestamp with time zone[], OUT space text, OUT at timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer, OUT counted boolean, OUT counted_since timestamp with time zone
+    returns     SETOF record
+    as          plpgsql stable security definer
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_generic_plan
+    grant       execute to headcount_service
+
 routine api.list_deliveries(text,text,bigint,integer,integer)
     arguments   INOUT channel text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, before bigint DEFAULT NULL::bigint, max_rows integer DEFAULT 100, OUT id bigint, OUT notice text, OUT kind text, OUT space text, OUT occurred_at timestamp with time zone, OUT details jsonb, OUT reason text, OUT created_at timestamp with time zone, OUT settled_at timestamp with time zone, OUT next_try_at timestamp with time zone, OUT tries jsonb, max_tries integer DEFAULT NULL::integer
     returns     SETOF record
@@ -876,9 +883,9 @@ routine core.count_refusals(timestamp with time zone,text[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.count_sensors(integer[],timestamp with time zone,timestamp with time zone)
-    arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
-    returns     TABLE(space_id integer, placed integer, online integer)
+routine core.count_sensors(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   spaces integer[], ats timestamp with time zone[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
+    returns     TABLE(ordinal bigint, placed integer, online integer)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
@@ -889,9 +896,9 @@ routine core.count_space_now(integer,timestamp with time zone)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_bi
 
-routine core.count_spaces(integer[],timestamp with time zone,timestamp with time zone)
-    arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
-    returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer, counted_since timestamp with time zone)
+routine core.count_spaces(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   spaces integer[], ats timestamp with time zone[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
+    returns     TABLE(ordinal bigint, raw_count bigint, since timestamp with time zone, dpus_placed integer, dpus_online integer, counted_since timestamp with time zone)
     as          plpgsql stable rows 10
     set         search_path=pg_catalog, pg_temp
 
@@ -956,6 +963,12 @@ routine core.describe_claims(bigint[])
 
 routine core.describe_counts(integer[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], OUT space text, INOUT at timestamp with time zone, known_at timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer, OUT counted boolean, OUT counted_since timestamp with time zone
+    returns     SETOF record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.describe_counts_at(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   spaces integer[], ats timestamp with time zone[], known_at timestamp with time zone, OUT space text, OUT at timestamp with time zone, OUT count bigint, OUT raw_count bigint, OUT since timestamp with time zone, OUT capacity integer, OUT utilization double precision, OUT dpus_placed integer, OUT dpus_online integer, OUT counted boolean, OUT counted_since timestamp with time zone
     returns     SETOF record
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
@@ -1971,9 +1984,9 @@ routine core.list_part_members(bigint[],integer[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.list_parts(integer[],timestamp with time zone[],timestamp with time zone,timestamp with time zone)
-    arguments   spaces integer[], sinces timestamp with time zone[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
-    returns     TABLE(space_id integer, dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
+routine core.list_parts(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
+    arguments   spaces integer[], sinces timestamp with time zone[], ats timestamp with time zone[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
+    returns     TABLE(ordinal bigint, dpu_id integer, sign smallint, from_at timestamp with time zone, until_at timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -2152,9 +2165,9 @@ routine core.list_split_quarters(timestamp with time zone,timestamp with time zo
     as          sql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.list_starts(integer[],timestamp with time zone,timestamp with time zone)
-    arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
-    returns     TABLE(space_id integer, since timestamp with time zone, base integer)
+routine core.list_starts(integer[],timestamp with time zone[],timestamp with time zone)
+    arguments   spaces integer[], ats timestamp with time zone[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone
+    returns     TABLE(ordinal bigint, space_id integer, since timestamp with time zone, base integer)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
@@ -2806,9 +2819,9 @@ routine core.sum_questions(integer[],timestamp with time zone[],timestamp with t
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.sum_spaces(integer[],timestamp with time zone,timestamp with time zone,text)
-    arguments   spaces integer[], at timestamp with time zone, known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, place text DEFAULT 'at'::text
-    returns     TABLE(space_id integer, raw_count bigint, since timestamp with time zone)
+routine core.sum_spaces(integer[],timestamp with time zone[],timestamp with time zone,text)
+    arguments   spaces integer[], ats timestamp with time zone[], known_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, place text DEFAULT 'at'::text
+    returns     TABLE(ordinal bigint, raw_count bigint, since timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 

@@ -112,7 +112,7 @@ class Metrics:
         # Looking a child up by its labels costs more than counting.
         self.children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.kept, self.kept_at = b"", -math.inf
-        self.groups = {kind: self.group.labels(kind) for kind in ("events", "counts", "heartbeats")}
+        self.groups = {kind: self.group.labels(kind) for kind in ("events", "counts", "counts_at", "heartbeats")}
 
     def watch(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """A number that is read whenever somebody asks."""

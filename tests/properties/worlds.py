@@ -25,6 +25,8 @@ import httpx
 import msgspec
 from hypothesis import strategies as st
 
+from headcount.database import calls
+
 from . import rollups
 from .oracle import (
     QUARTER,
@@ -718,6 +720,9 @@ class Player:
         if not spaces:
             return
         known = [("known_at", clock)] if clock is not None else []
+        together = [(space, at) for at in instants for space in spaces if not self.world.lacks(space, at, known_at)]
+        if self.owner and known_at is None and together:
+            await self.compare_together(self.owner, together)
         for turn, at in enumerate(instants):
             when = [("at", show(at)), *known]
             wanted = spaces
@@ -737,6 +742,14 @@ class Player:
             self.expect(f"counts at {when}", expected, [self.got(count) for count in answer["counts"]])
             if turn % 4 == 2:
                 await self.compare_alone(one, at, known_at, when, one in excused)
+
+    async def compare_together(self, owner: asyncpg.Connection, asked: Sequence[tuple[str, datetime]]) -> None:
+        """Each space at an instant of its own, as one call for requests that arrived together."""
+        found = await calls.list_counts_at(
+            owner, [f"{self.named(space)}" for space, _ in asked], [at for _, at in asked]
+        )
+        got = [self.got(msgspec.to_builtins(count)) for count in found]
+        self.expect(f"counts of {asked}", [self.expected(space, at, None) for space, at in asked], got)
 
     async def compare_alone(
         self, space: str, at: datetime, known_at: int | None, when: Sequence[tuple[str, str]], excused: bool

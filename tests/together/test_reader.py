@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from datetime import datetime
 
 import asyncpg
 import httpx
@@ -14,7 +15,7 @@ from headcount.wire.messages import counts
 from tests.http import Json, body, problem, put, send
 from tests.together.test_groups import turns
 
-list_counts = calls.list_counts
+list_counts, list_counts_at = calls.list_counts, calls.list_counts_at
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,9 @@ def _nothing_takes_long(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy this machine is."""
     monkeypatch.setattr(current_counts, "LONG_SECONDS", 60.0)
     monkeypatch.setattr(current_counts, "GROUP_SECONDS", 60.0)
-    app.services.reader.costly.until.clear()
+    reader = app.services.reader
+    for costly in (reader.costly, reader.costly_before, reader.refused):
+        costly.until.clear()
 
 
 class Watched:
@@ -92,7 +95,7 @@ async def test_an_unknown_space_is_a_404_for_its_own_request_only(
     problem(list_with_bad, 404, "not_found", "space")
     assert [count["space"] for count in body(list_of_good)["counts"]] == ["room-2"]
     assert watched.asked == [["room-1", "nowhere", "room-2"]], "nobody's is asked for again"
-    alone = await client.get("/v1/spaces/nowhere/count?at=2026-01-05T08:00:00Z")
+    alone = await client.get("/v1/spaces/nowhere/count?known_at=2026-01-05T08:00:00Z")
     told = [{**answer.json(), "instance": "", "request_id": ""} for answer in (bad, alone)]
     assert told[0] == told[1], "it is told as by itself"
 
@@ -199,3 +202,92 @@ async def test_who_asks_for_what_took_long_asks_alone_for_a_while(
     problem(await client.get("/v1/counts", params={"space": ["room-1", "attic"]}), 404, "not_found", "space")
     reader.costly.until["room-1"] -= current_counts.COSTLY_FOR_SECONDS
     assert await asked_for(watched, client, "room-1", "room-2") == [["room-1", "room-2"]]
+
+
+class WatchedInstants:
+    """calls.list_counts_at, with what it was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[list[tuple[str, str]]] = []
+        monkeypatch.setattr(calls, "list_counts_at", self.list_counts_at)
+
+    async def list_counts_at(
+        self, session: calls.Session, spaces: Sequence[str], ats: Sequence[datetime]
+    ) -> list[counts.CountOut]:
+        self.asked.append([(space, f"{at:%H:%M}") for space, at in zip(spaces, ats, strict=True)])
+        return await list_counts_at(session, spaces, ats)
+
+
+async def count_at(client: httpx.AsyncClient, space: str, time: str) -> httpx.Response:
+    return await client.get(f"/v1/spaces/{space}/count?at=2026-01-05T{time}:00Z")
+
+
+async def test_counts_at_different_instants_are_answered_by_one_call(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_rooms(client)
+    await enter(client, "dpu-1", 3)
+    await enter(client, "dpu-2", 5)
+    watched = WatchedInstants(monkeypatch)
+    asked = [("room-1", "07:59"), ("room-1", "08:00"), ("room-2", "08:01"), ("nowhere", "08:01"), ("room-1", "08:00")]
+    before, one, other, bad, again = await asyncio.gather(*(count_at(client, *pair) for pair in asked))
+    assert [body(answer)["count"] for answer in (before, one, other, again)] == [0, 3, 5, 3]
+    assert [body(answer)["at"] for answer in (before, one)] == ["2026-01-05T07:59:00Z", "2026-01-05T08:00:00Z"]
+    problem(bad, 404, "not_found", "space")
+    assert watched.asked == [asked[:4]]
+    alone = body(await client.get("/v1/spaces/room-1/count?at=2026-01-05T08:00:00Z&known_at=2100-01-01T00:00:00Z"))
+    assert body(one) == alone
+
+
+async def test_an_instant_ahead_is_refused_by_itself(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_rooms(client)
+    watched = WatchedInstants(monkeypatch)
+    good, bad = await asyncio.gather(
+        count_at(client, "room-1", "08:00"), client.get("/v1/spaces/room-1/count?at=2100-01-01T00:00:00Z")
+    )
+    assert body(good)["count"] == 0
+    problem(bad, 422, "invalid", "at")
+    assert watched.asked == [[("room-1", "08:00")]]
+
+
+async def test_who_asks_for_dropped_events_divides_no_more_groups(
+    client: httpx.AsyncClient, app: App, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_rooms(client)
+    await enter(client, "dpu-1", 3)
+    watched = WatchedInstants(monkeypatch)
+    failure = asyncpg.PostgresError.new({"C": "PT422", "M": "It needs dropped events.", "D": "at"})
+
+    async def refuse(session: calls.Session, spaces: Sequence[str], ats: Sequence[datetime]) -> list[counts.CountOut]:
+        found = await watched.list_counts_at(session, spaces, ats)
+        if any(at.minute == 7 for at in ats):
+            raise failure
+        return found
+
+    monkeypatch.setattr(calls, "list_counts_at", refuse)
+    good, bad = await asyncio.gather(count_at(client, "room-1", "08:30"), count_at(client, "room-1", "08:07"))
+    assert body(good)["count"] == 3
+    problem(bad, 422, "invalid", "at")
+    assert len(watched.asked) == 3, "together, then each"
+    await asyncio.gather(count_at(client, "room-1", "08:30"), count_at(client, "room-1", "08:07"))
+    assert len(watched.asked) == 3, "the client asks by itself"
+
+
+async def test_what_takes_long_at_an_instant_is_asked_for_alone(
+    client: httpx.AsyncClient, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_rooms(client)
+
+    async def never(*_: object) -> list[counts.CountOut]:
+        await asyncio.sleep(60)
+        return []
+
+    monkeypatch.setattr(calls, "list_counts_at", never)
+    monkeypatch.setattr(current_counts, "GROUP_SECONDS", 0.05)
+    monkeypatch.setattr(current_counts, "LONG_SECONDS", 0.0)
+    answers = await asyncio.gather(count_at(client, "room-1", "08:30"), count_at(client, "room-2", "08:30"))
+    assert [body(answer)["count"] for answer in answers] == [0, 0]
+    monkeypatch.setattr(current_counts, "GROUP_SECONDS", 60.0)
+    assert body(await count_at(client, "room-1", "08:31"))["count"] == 0, "it is not asked for together again"

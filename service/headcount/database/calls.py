@@ -475,6 +475,11 @@ async def list_counts(
 
 
 @call
+async def list_counts_at(session: Session, spaces: Sequence[str], ats: Sequence[datetime]) -> list[counts.CountOut]:
+    raise Declared
+
+
+@call
 async def list_selections(session: Session, selections: str, shared: bool = False) -> list[counts.SelectionRow]:
     raise Declared
 

@@ -59,7 +59,7 @@ begin
     and v_low >= (select s.events_from from core.rollup_state s);
 
   select c.raw_count into v_before
-  from core.sum_spaces(array[v_space_id], v_low - interval '1 microsecond', place => 'from') c;
+  from core.sum_spaces(array[v_space_id], array[v_low - interval '1 microsecond'], place => 'from') c;
   select array_agg(r.at order by r.at), array_agg(r.count order by r.at) into v_resets, v_bases
   from core.list_space_resets(v_space_id, v_low, v_high) r;
 

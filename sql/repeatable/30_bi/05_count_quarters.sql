@@ -48,7 +48,7 @@ declare
   v_bases integer[];
 begin
   select c.raw_count into v_before
-  from core.sum_spaces(array[count_quarters.space_id], v_low - interval '1 microsecond', place => 'bucket') c;
+  from core.sum_spaces(array[count_quarters.space_id], array[v_low - interval '1 microsecond'], place => 'bucket') c;
 
   select coalesce(array_agg(r.at order by r.at), '{}'), array_agg(r.count order by r.at) into v_resets, v_bases
   from core.list_space_resets(count_quarters.space_id, v_low, v_high) r;

@@ -155,10 +155,10 @@ comment on function core.get_next_reset(integer, timestamptz, text, text) is
 
 create or replace function core.list_starts(
   spaces integer[],
-  at timestamptz,
+  ats timestamptz[],
   known_at timestamptz default 'infinity'
 )
-returns table (space_id integer, since timestamptz, base integer)
+returns table (ordinal bigint, space_id integer, since timestamptz, base integer)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -166,16 +166,17 @@ as $$
 begin
   return query
   select
-    s.space_id,
+    a.ordinal, a.space_id,
     coalesce(greatest(daily.at, explicit.at), '-infinity'),
     case when daily.at > explicit.at then 0 else coalesce(explicit.count, 0) end
-  from core.list_schedules(spaces, list_starts.known_at) s
-  cross join lateral core.get_latest_scheduled_reset(list_starts.at, s.time_zone, s.reset_at) as daily (at)
+  from unnest(spaces, ats) with ordinality as a (space_id, at, ordinal)
+  join core.list_schedules(spaces, list_starts.known_at) s on s.space_id = a.space_id
+  cross join lateral core.get_latest_scheduled_reset(a.at, s.time_zone, s.reset_at) as daily (at)
   left join lateral (
     select r.at, r.count
     from core.reset r
     where r.space_id = s.space_id
-      and r.at <= list_starts.at
+      and r.at <= a.at
       and r.recorded_at <= list_starts.known_at
       and (r.superseded_at is null or r.superseded_at > list_starts.known_at)
     order by r.at desc
@@ -183,6 +184,7 @@ begin
   ) explicit on true;
 end
 $$;
-comment on function core.list_starts(integer[], timestamptz, timestamptz) is
-'Where the count of each space at an instant starts: its latest reset, explicit or daily, and how many people it held
-then. -infinity and 0 where it was never reset. Explicit beats daily at one instant.';
+comment on function core.list_starts(integer[], timestamptz[], timestamptz) is
+'Where the count of each space at the instant beside it, from parallel arrays, starts: its latest reset, explicit or
+daily, and how many people it held then. -infinity and 0 where it was never reset. Explicit beats daily at one instant.
+ordinal: from 1.';

@@ -52,7 +52,7 @@ declare
   v_touched integer[];
 begin
   select array_agg(s.space_id), array_agg(s.since), array_agg(s.base) into v_spaces, v_sinces, v_bases
-  from core.list_starts(spaces, v_now) s;
+  from core.list_starts(spaces, array_fill(v_now, array[cardinality(spaces)])) s;
   select
     array_agg(p.space_id), array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.from_at), array_agg(p.until_at),
     array_agg(greatest(p.from_at, public.time_bucket(interval '15 minutes', coalesce(s.first_time, p.from_at)))),
@@ -203,7 +203,9 @@ begin
   v_due := array(select l.space_id from core.live_space l where l.space_id = any (spaces)
     and (l.until_at <= v_at or l.since > v_at));
   if cardinality(v_due) > 0 then
-    return query select c.* from core.count_spaces(v_due, v_at) c;
+    return query
+    select v_due[c.ordinal], c.raw_count, c.since, c.dpus_placed, c.dpus_online, c.counted_since
+    from core.count_spaces(v_due, array_fill(v_at, array[cardinality(v_due)])) c;
   end if;
 end
 $$;

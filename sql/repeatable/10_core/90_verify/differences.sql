@@ -173,7 +173,9 @@ as $$
     format('since %s, base %s, until %s, counted_since %s', r.since, r.base, n.until_at, c.counted_since)
   from core.space s
   left join core.live_space l on l.space_id = s.space_id
-  left join core.list_starts(array(select s.space_id from core.space s), clock_timestamp()) r on r.space_id = s.space_id
+  left join core.list_starts(
+    array(select s.space_id from core.space s), array(select clock_timestamp() from core.space s)) r
+    on r.space_id = s.space_id
   left join core.list_schedules(array(select s.space_id from core.space s)) h on h.space_id = s.space_id
   left join lateral (
     select core.get_next_reset(s.space_id, clock_timestamp(), h.time_zone, h.reset_at) as until_at
