@@ -30,7 +30,7 @@ from benchmarks.client import Load, get, send_all
 from benchmarks.database import server_url
 from benchmarks.machine import describe_machine
 from benchmarks.processes import Server, free_port, running
-from benchmarks.traffic import Traffic
+from benchmarks.traffic import Traffic, make_site
 
 HERE = Path(__file__).parents[1]
 CONNECTIONS = 64
@@ -133,7 +133,7 @@ def serving(checkout: Path, server: str) -> Iterator[Served]:
         stack.callback(connection.execute, f"drop database if exists {name} with (force)")
         run("-m", cli, "migrate")
         token = run("-m", cli, "token", "create", "--scope", "ingest,read").split()[-1]
-        run("-c", f"from benchmarks.traffic import make_site; make_site({url!r})")
+        make_site(url)
         server_process = stack.enter_context(running((cli, "serve"), port, environment, folder=checkout))
         database = stack.enter_context(psycopg.connect(url, autocommit=True))
         yield Served(checkout.name, server_process, token, Traffic(), database)
