@@ -41,6 +41,7 @@ bench: setup
 
 soak: setup
 	TEST_WORLDS=5000 .venv/bin/pytest tests/properties
+	TEST_RACE_SECONDS=300 .venv/bin/pytest tests/sql/test_rollup_races.py
 	TEST_CRASHES=20 TEST_OUTAGES=50 TEST_SOAK_SECONDS=60 .venv/bin/pytest tests/load
 	TEST_CRASHES=10 .venv/bin/pytest --timeout 1200 tests/nats
 
