@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import gzip
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable
@@ -250,6 +251,24 @@ async def test_lines_that_are_rejected_again_are_in_a_file_of_their_own(
     assert [row["line"] for row in first] == ["x", '2026-03-01T10:00:00Z,1,"door']
     assert [row["line_number"] for row in first] == ["2", "3"]
     assert len(report("events.rejected.rejected.csv")) == 2
+
+
+async def test_rejected_lines_never_go_through_a_symbolic_link(
+    connection: asyncpg.Connection, database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(folder, HEADER + "x\n")
+    for link, target in (("events.rejected.csv", write(folder, "theirs", "theirs")), ("events.2.rejected.csv", "none")):
+        os.symlink(target, link)
+    result = await headcount("import", path, url=database_url)
+    assert "the rejected lines are in events.3.rejected.csv" in result.stdout, result.output
+    assert [row["line"] for row in report("events.3.rejected.csv")] == ["x"]
+    assert (folder / "theirs").read_text() == "theirs"
+    assert not (folder / "none").exists()
+    # one that comes in between is not followed either
+    monkeypatch.setattr(Path, "is_symlink", lambda _: False)
+    result = await headcount("import", write(folder, HEADER + "y\n"), url=database_url)
+    assert result.exit_code == 1
+    assert (folder / "theirs").read_text() == "theirs"
 
 
 async def test_the_rejected_lines_of_a_file_with_other_columns_are_replaced(

@@ -151,13 +151,14 @@ def _progress() -> Progress:
 
 
 def _report_paths(files: tuple[Path, ...]) -> dict[Path, Path]:
-    """Where the rejected lines of each file go; files of the same name in other folders get a number."""
+    """Where the rejected lines of each file go; files of the same name in other folders get a number, and so does a
+    file whose report would go through a symbolic link."""
     paths: dict[Path, Path] = {}
     given = {file.resolve() for file in files}
     for file in files:
         stem = re.sub(r"(\.csv)?(\.gz)?$", "", file.name, flags=re.IGNORECASE) or file.name
         path, number = Path(f"{stem}.rejected.csv"), 1
-        while path in paths.values() or path.resolve() in given:
+        while path in paths.values() or path.is_symlink() or path.resolve() in given:
             number += 1
             path = Path(f"{stem}.{number}.rejected.csv")
         paths.setdefault(file, path)
@@ -459,7 +460,7 @@ class Report:
         if not self.path.is_file():
             return
         kept = 0
-        with self.path.open("r+b") as file:
+        with self._open("r+b") as file:
             first = file.readline()
             if first == self.header:
                 kept = file.tell()
@@ -470,6 +471,10 @@ class Report:
         if kept == len(self.header) or is_of_another_file:
             self.path.unlink()
 
+    def _open(self, mode: str) -> IO[bytes]:
+        """Not through a symbolic link: in a folder of many, somebody could have put one there."""
+        return open(self.path, mode, opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o666))
+
     def _number(self, row: bytes) -> int:
         return int(row.partition(self.delimiter.encode())[0])
 
@@ -479,7 +484,7 @@ class Report:
             return
         try:
             if self.file is None:
-                self.file = self.path.open("ab")
+                self.file = self._open("ab")
                 if not self.file.tell():
                     self.file.write(self.header)
             if self.behind == behind:
