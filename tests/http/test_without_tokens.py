@@ -10,6 +10,7 @@ from litestar.routes import HTTPRoute
 from headcount.http.asgi import App
 from tests.http import body, problem
 from tests.http.guarded import guarded
+from tests.http.test_server import exchange, served
 
 FOREIGN = [
     "evil.example",
@@ -53,6 +54,19 @@ async def test_it_answers_nothing_by_another_name(
         assert "localhost" in answer["detail"]
     assert (await client.head("/v1/counts", headers=headers)).status_code == 421
     assert await connection.fetchval("select count(*) from core.space") == 0
+
+
+async def test_the_host_of_the_target_is_what_counts(app: App) -> None:
+    """RFC 9112, 3.2.2: the field is not looked at where the target is a whole address."""
+    async with served(app) as (port, _):
+        for target, host, is_answered in (
+            *((b"/", b"localhost", True), (b"http://localhost/", b"localhost", True)),
+            *((b"http://127.0.0.1:80/healthz?x", b"evil.example", True), (b"http://[::1]/", b"localhost", True)),
+            *((b"http://evil.example/", b"localhost", False), (b"http://evil.example:80/", b"localhost", False)),
+            *((b"http://localhost@evil.example/", b"localhost", False), (b"/", b"evil.example", False)),
+        ):
+            head = b"GET %b HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % (target, host)
+            assert (b" 421 " not in (await exchange(port, head)).partition(b"\r\n")[0]) is is_answered, target
 
 
 async def test_it_answers_nothing_that_names_no_host(app: App, connection: asyncpg.Connection) -> None:

@@ -464,6 +464,10 @@ class HttpConnection(HttpToolsProtocol):
             raise Refused(TOO_LONG)
         if not _has_path(self.url):
             raise Refused("The request asks for no path of this server. This is no proxy.")
+        if not self.url.startswith(b"/"):
+            # RFC 9112, 3.2.2: a target with a host is what counts, whatever the field says
+            host = self.url.partition(b"://")[2].partition(b"/")[0]
+            self.headers[:] = [*(header for header in self.headers if header[0] != b"host"), (b"host", host)]
         if self.parser.get_http_version() == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
             raise Refused("HTTP/1.0 has no Transfer-Encoding. Send Content-Length, or HTTP/1.1.")
         self._limit(BODY_SECONDS)
