@@ -1183,6 +1183,12 @@ routine core.find_received_at(integer,timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
+routine core.find_remaining_spaces(integer,core.space_registration,timestamp with time zone)
+    arguments   token_id integer, limits core.space_registration, now_at timestamp with time zone
+    returns     double precision
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.find_report(text)
     arguments   report text
     returns     bigint
@@ -1502,6 +1508,11 @@ routine core.get_scheduled_reset(date,text,time without time zone)
     arguments   day date, time_zone text, reset_at time without time zone
     returns     timestamp with time zone
     as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
+routine core.get_space_registration()
+    returns     core.space_registration
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.get_state_since(text,timestamp with time zone,timestamp with time zone,timestamp with time zone,integer)
@@ -2025,6 +2036,12 @@ routine core.list_refused_dpus(integer[],timestamp with time zone[],timestamp wi
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_remaining_dpus(integer[],core.registration,timestamp with time zone)
+    arguments   tokens integer[], limits core.registration, now_at timestamp with time zone
+    returns     TABLE(token_id integer, remaining double precision)
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_requested_spaces(text[],text,boolean)
     arguments   spaces text[], under text, known_only boolean DEFAULT false
     returns     integer[]
@@ -2222,6 +2239,12 @@ routine core.list_turns(text,timestamp with time zone,timestamp with time zone)
     returns     TABLE(during tstzrange, shift interval)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.list_unknown_dpus(text[],integer[],text[],integer[])
+    arguments   dpus text[], ids integer[], senders text[], sender_sizes integer[]
+    returns     TABLE(id text, token_id integer)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.list_unnamed_spaces()
     returns     SETOF integer
@@ -2599,7 +2622,7 @@ routine core.refuse_polls(timestamp with time zone,text[],text[],text[],timestam
     arguments   received_at timestamp with time zone, codes text[], details text[], spaces text[], times timestamp with time zone[], are_active boolean[], bodies text[], token text, digests bytea[]
     returns     void
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.refuse_sent(timestamp with time zone,integer[],text[],timestamp with time zone[],integer[],smallint[],bigint[],text[],text[],text[],text[],text[],bytea[],text[])
     arguments   now_at timestamp with time zone, ids integer[], dpus text[], times timestamp with time zone[], directions integer[], sequences smallint[], refused bigint[], verdicts text[], details text[], refused_bodies text[], refused_details text[], refused_dpus text[], refused_digests bytea[], senders text[]
@@ -3400,12 +3423,8 @@ table core.registration
     column      max_unplaced integer not null default 100000
     column      unplaced integer
     column      counted_at timestamp with time zone
-    column      max_unnamed_spaces integer not null default 50000
-    column      unnamed_spaces integer
-    column      spaces_counted_at timestamp with time zone
     constraint  registration_burst_check CHECK ((burst >= 0))
     constraint  registration_is_only_check CHECK (is_only)
-    constraint  registration_max_unnamed_spaces_check CHECK ((max_unnamed_spaces >= 0))
     constraint  registration_max_unplaced_check CHECK ((max_unplaced >= 0))
     constraint  registration_per_hour_check CHECK ((per_hour >= 0))
     constraint  registration_pkey PRIMARY KEY (is_only)
@@ -3578,6 +3597,19 @@ table core.space_registrar
     column      at timestamp with time zone not null
     constraint  space_registrar_pkey PRIMARY KEY (token_id)
     constraint  space_registrar_token_id_fkey FOREIGN KEY (token_id) REFERENCES core.token(token_id) ON DELETE CASCADE
+
+table core.space_registration
+    column      is_only boolean not null default true
+    column      burst integer not null default 20000
+    column      per_hour integer not null default 1000
+    column      max_unnamed integer not null default 50000
+    column      unnamed integer
+    column      counted_at timestamp with time zone
+    constraint  space_registration_burst_check CHECK ((burst >= 0))
+    constraint  space_registration_is_only_check CHECK (is_only)
+    constraint  space_registration_max_unnamed_check CHECK ((max_unnamed >= 0))
+    constraint  space_registration_per_hour_check CHECK ((per_hour >= 0))
+    constraint  space_registration_pkey PRIMARY KEY (is_only)
 
 table core.token
     column      token_id integer not null generated always as identity

@@ -114,6 +114,31 @@ async def test_a_limited_token_reports_on_its_own_spaces_and_creates_none(
     assert not await connection.fetchval("select count(*) from core.space where id = 'quite-new'")
 
 
+async def test_many_polls_are_stored_in_parts(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
+    polls = [poll(timestamp=f"2026-01-05T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}Z") for n in range(2_500)]
+    polls[1_700] = poll(timestamp="2999-01-01T00:00:00Z")
+    answer = body(await client.post("/v1/polls", json={"polls": [*polls, polls[3]]}))
+    assert (answer["received"], answer["accepted"], answer["duplicates"]) == (2_501, 2_499, 1)
+    assert [(item["index"], item["code"]) for item in answer["rejected"]] == [(1_700, "in_future")]
+    parts = await connection.fetch("select count(*) from core.poll group by xmin::text")
+    assert sum(part["count"] for part in parts) == 2_499
+    assert max(part["count"] for part in parts) <= 1_000
+
+
+async def test_many_polls_that_cannot_be_read_are_kept_in_parts(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    """Keeping them takes as long as storing others."""
+    bad = [poll(status=f"no-{n}") for n in range(2_100)]
+    for polls, accepted in (([], 0), ([poll(), poll(space="store-2")], 2)):
+        answer = body(await client.post("/v1/polls", json={"polls": [*bad, *polls]}))
+        assert (answer["received"], answer["accepted"]) == (len(bad) + len(polls), accepted)
+        assert [item["index"] for item in answer["rejected"]] == list(range(len(bad)))
+        parts = await connection.fetch("select count(*) from core.rejected_poll group by xmin::text")
+        assert sorted(part["count"] for part in parts) == [100, 1_000, 1_000]
+        await connection.execute("delete from core.rejected_poll")
+
+
 async def test_refused_polls_that_differ_only_behind_what_is_shown_are_kept_by_themselves(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:

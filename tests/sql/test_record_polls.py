@@ -97,6 +97,18 @@ async def test_it_refuses_impossible_clocks_and_keeps_each_refusal_once(connecti
     assert await connection.fetchval("select count(*) from core.rejected_poll") == 3
 
 
+async def test_many_refused_polls_are_not_compared_each_with_each(connection: asyncpg.Connection) -> None:
+    """As after some calls on a connection, when plans are for arrays of any length. It took two minutes, not a second.
+    With little memory it does not depend on how fast memory is."""
+    await connection.execute(
+        "set plan_cache_mode = force_generic_plan; set work_mem = '64kB'; set statement_timeout = '30s'"
+    )
+    polls = [(f"junk-{n}", NOON, True) for n in range(20_000)]
+    assert await record(connection, polls, auto_register=False) == [(n, "unknown_space") for n in range(20_000)]
+    assert await connection.fetchval("select count(*) from core.rejected_poll") == 20_000
+    assert await connection.fetchval("select sum(count) from core.refused_of_family") == 20_000
+
+
 async def test_a_zone_is_assumed_only_where_nothing_else_depends_on_it(connection: asyncpg.Connection) -> None:
     await apply_site(
         connection,

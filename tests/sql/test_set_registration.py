@@ -209,7 +209,7 @@ async def test_in_all_polls_make_so_many_spaces_that_nobody_names(connection: as
     await connection.execute("select api.put_space('c', '{\"time_zone\": \"Europe/Berlin\"}')")
     imported = [f"store-{n}" for n in range(9)]
     assert await calls.record_polls(connection, imported, times * 9, [True] * 9, assumed_zone="America/Chicago") == []
-    await connection.execute("update core.registration set spaces_counted_at = now() - interval '11 seconds'")
+    await connection.execute("update core.space_registration set counted_at = now() - interval '11 seconds'")
     assert await poll(connection, "e", "f", "g", "h", "i") == ["i"]
     assert {"d", "e", "f", "g", "h", *imported} <= await spaces_of(connection)
 
@@ -242,6 +242,42 @@ async def test_many_new_spaces_do_not_read_the_others_again_and_again(connection
         await poll(connection, *(f"last-{n}" for n in range(200)))
         read = await count_read(connection) - before
     assert read["space"] < 10_000
+
+
+@pytest.mark.concurrency
+@pytest.mark.parametrize(("burst", "most"), [(1, 1000), (5, 1)])
+async def test_who_may_register_none_waits_for_nobody(
+    connection: asyncpg.Connection, database_url: str, burst: int, most: int
+) -> None:
+    """One token could hold up all others by sending unknown ones on and on, which are refused."""
+    await allow(connection, burst=burst, max_unplaced=most, max_unnamed=most)
+    token, other = await new_id(connection), await asyncpg.connect(database_url)
+    assert await poll(connection, "space", sender=token) == []
+    assert await send(connection, "dpu", senders=[(token, 1)]) == []
+    try:
+        await other.execute("set lock_timeout = '2s'")
+        async with connection.transaction():
+            await connection.execute("select from core.registration, core.space_registration for update")
+            assert await poll(other, "x", "space", sender=token) == ["x"]
+            assert await send(other, "x", "dpu", "y", senders=[(token, 3)]) == ["x", "y"]
+    finally:
+        await other.close()
+    detail = "1 at once, and 0 an hour" if burst == 1 else "there are 1 "
+    for kind in ("event", "poll"):
+        (refused,) = await connection.fetch(f"select distinct detail from core.rejected_{kind}")
+        assert detail in refused["detail"]
+
+
+@pytest.mark.concurrency
+async def test_events_register_dpus_while_polls_make_spaces(connection: asyncpg.Connection, database_url: str) -> None:
+    other = await asyncpg.connect(database_url)
+    try:
+        await other.execute("set lock_timeout = '2s'")
+        async with connection.transaction():
+            assert await poll(connection, "space") == []
+            assert await send(other, "dpu") == []
+    finally:
+        await other.close()
 
 
 @pytest.mark.concurrency

@@ -33,28 +33,30 @@ def told_in_part(*, is_begun: bool) -> Iterator[None]:
 
 
 def cut_by_days(batch: AnyPart, days: int, most: int, *, newest_first: bool = False) -> list[AnyPart]:
-    """In parts with at most so many events or polls, of so many days of UTC each: the newest days first.
+    """In parts with at most so many events or polls, of so many days of UTC each: the newest days first. Each has at
+    most so many of the refusals, too.
 
     Of days with more the first part has those that come first, or by `newest_first` the newest. Those of one part are
     in their order, and so are those of one instant, whichever parts they are in: the first of two events that
     contradict each other is stored first.
     """
-    if batch.size <= most and not has_more_days(batch.times, days):
+    if batch.received <= most and not has_more_days(batch.times, days):
         return [batch]
     numbers = [day_of(time) for time in batch.times]
     found = sorted(set(numbers), reverse=True)
     part_of = {number: place // days for place, number in enumerate(found)}
-    places: list[list[int]] = [[] for _ in range(part_of[found[-1]] + 1)]
+    places: list[list[int]] = [[] for _ in range(0, len(found), days)]
     for place, number in enumerate(numbers):
         places[part_of[number]].append(place)
     if newest_first:
         for part in places:
             part.sort(key=batch.times.__getitem__, reverse=True)  # stable: those of one instant stay as they are
     cuts = [part[at : at + most] for part in places for at in range(0, len(part), most)]
+    cuts += [[] for _ in range(len(cuts) * most, len(batch.refusals), most)]
     indexes = range(batch.size) if batch.indexes is None else batch.indexes
     return [
-        _taken(batch, part, [indexes[place] for place in part], () if number else batch.refusals)
-        for number, part in enumerate(map(sorted, cuts))
+        _taken(batch, part, [indexes[place] for place in part], batch.refusals[at * most : (at + 1) * most])
+        for at, part in enumerate(map(sorted, cuts))
     ]
 
 

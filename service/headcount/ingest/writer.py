@@ -102,11 +102,11 @@ class Writer:
 
     async def record_polls(self, session: Database | Client, batch: PollBatch) -> EventsRecordedOut:
         """The same for polls. They come by the hour, so each request has a transaction of its own. A request of many
-        days has several: each week needs a chunk, and the floor plan cannot change before a transaction ends."""
+        polls or days has several: the floor plan cannot change before a transaction ends, and each week is a chunk."""
         with self.intake.hold(batch.received, held_bytes(batch), name_of(session)):
             async with self.large_of.of(name_of(session)), self.large:
                 answers: list[EventsRecordedOut] = []
-                for part in cut_by_days(batch, DAYS_AT_ONCE, max(batch.size, 1)):
+                for part in cut_by_days(batch, DAYS_AT_ONCE, EVENTS_AT_ONCE):
                     with told_in_part(is_begun=bool(answers)):
                         answers.append(await polls.record(session, part, self.settings.auto_register))
                 return formats.joined_answers(answers)

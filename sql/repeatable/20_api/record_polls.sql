@@ -25,6 +25,7 @@ declare
   v_ids integer[];     -- of the space of each poll
   v_refused bigint[];  -- ordinals and verdicts of what was not stored
   v_verdicts text[] := '{}';
+  v_details jsonb;     -- what each of the verdicts means
 begin
   if coalesce(cardinality(numbers), cardinality(spaces), 0) <> v_count
     or coalesce(cardinality(are_active), 0) <> v_count
@@ -65,6 +66,8 @@ begin
       end
       from unnest(v_refused) with ordinality as n (ordinal, place)
       order by n.place);
+    select jsonb_object_agg(n.verdict, core.explain_poll_verdict(n.verdict, v_uncreated)) into v_details
+    from (select distinct v as verdict from unnest(v_verdicts) as v) n;
   end if;
 
   if cardinality(refused_bodies) > 0 or v_verdicts && array['unknown_space', 'in_future', 'clock_unset', 'too_old'] then
@@ -73,7 +76,7 @@ begin
       array_agg(n.body),
       v_sender, array_agg(n.digest))
     from (
-      select r.verdict, core.explain_poll_verdict(r.verdict, v_uncreated),
+      select r.verdict, v_details ->> r.verdict,
         spaces[coalesce(numbers[r.ordinal], r.ordinal)], times[r.ordinal], are_active[r.ordinal], null, null
       from unnest(v_refused, v_verdicts) as r (ordinal, verdict)
       where r.verdict <> 'duplicate'
@@ -84,13 +87,8 @@ begin
   end if;
 
   return query
-  with explained as (
-    select n.verdict, core.explain_poll_verdict(n.verdict, v_uncreated) as detail
-    from (select distinct v as verdict from unnest(v_verdicts) as v) n
-  )
-  select (r.ordinal - 1)::integer, r.verdict, e.detail
+  select (r.ordinal - 1)::integer, r.verdict, v_details ->> r.verdict
   from unnest(v_refused, v_verdicts) as r (ordinal, verdict)
-  join explained e on e.verdict = r.verdict
   order by r.ordinal;
 end
 $$;
@@ -101,7 +99,7 @@ comment on function api.record_polls(text[], timestamptz[], boolean[], boolean, 
 A poll says that at an instant a space was active or not. index counts from 0. verdict: duplicate (the same space,
 instant and status is stored already, or came earlier in the arrays), in_future (more than 5 minutes ahead),
 clock_unset, too_old (before the horizon, api.set_horizon), unknown_space (without auto_register, or beyond what
-core.registration allows: otherwise an unknown space is created). Two polls of one instant that disagree are both
+core.space_registration allows: otherwise an unknown space is created). Two polls of one instant that disagree are both
 stored. Everything but duplicates is kept in core.rejected_poll, as are refused_bodies: polls that could not even be
 decoded, with refused_details saying why. refused_digests: of what their bodies are not all of, so that each is kept by
 itself; null where a body is all of it.

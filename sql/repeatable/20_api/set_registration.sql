@@ -17,16 +17,20 @@ begin
   -- a server that cannot be written to is asked for nothing that it has already
   if not exists (
     select from core.registration r
-    where (r.burst, r.per_hour, r.max_unplaced, r.max_unnamed_spaces)
-      = (set_registration.burst, set_registration.per_hour, set_registration.max_unplaced,
-        set_registration.max_unnamed_spaces)
+    join core.space_registration s
+      on (s.burst, s.per_hour, s.max_unnamed)
+        = (set_registration.burst, set_registration.per_hour, set_registration.max_unnamed_spaces)
+    where (r.burst, r.per_hour, r.max_unplaced)
+      = (set_registration.burst, set_registration.per_hour, set_registration.max_unplaced)
   ) and not pg_is_in_recovery() then
-    insert into core.registration (burst, per_hour, max_unplaced, max_unnamed_spaces)
-    values (set_registration.burst, set_registration.per_hour, set_registration.max_unplaced,
-      set_registration.max_unnamed_spaces)
+    insert into core.registration (burst, per_hour, max_unplaced)
+    values (set_registration.burst, set_registration.per_hour, set_registration.max_unplaced)
     on conflict (is_only) do update
-    set burst = excluded.burst, per_hour = excluded.per_hour, max_unplaced = excluded.max_unplaced,
-      max_unnamed_spaces = excluded.max_unnamed_spaces;
+    set burst = excluded.burst, per_hour = excluded.per_hour, max_unplaced = excluded.max_unplaced;
+    insert into core.space_registration (burst, per_hour, max_unnamed)
+    values (set_registration.burst, set_registration.per_hour, set_registration.max_unnamed_spaces)
+    on conflict (is_only) do update
+    set burst = excluded.burst, per_hour = excluded.per_hour, max_unnamed = excluded.max_unnamed;
   end if;
 end
 $$;

@@ -66,10 +66,10 @@ as $$
 declare
   v_found core.registration;
 begin
-  select r.* into v_found from core.registration r for update;
+  select r.* into v_found from core.registration r where r.is_only for update;
   if not found then
     insert into core.registration (is_only) values (true) on conflict (is_only) do nothing;
-    select r.* into v_found from core.registration r for update;
+    select r.* into v_found from core.registration r where r.is_only for update;
   end if;
   return v_found;
 end
@@ -106,6 +106,57 @@ $$;
 comment on function core.count_unplaced() is
 'How many DPUs nobody has ever placed or named.';
 
+create or replace function core.list_unknown_dpus(
+  dpus text[],
+  ids integer[],
+  senders text[],
+  sender_sizes integer[]
+)
+returns table (id text, token_id integer)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+-- planned for few, there may be many: then each would read all DPUs
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select n.id, t.token_id
+  from (
+    select d.id, min(s.sender) as sender
+    from unnest(dpus, ids) with ordinality as d (id, dpu_id, ordinal)
+    left join (
+      select g.sender, sum(g.size) over (order by g.ordinal) - g.size as low,
+        sum(g.size) over (order by g.ordinal) as high
+      from unnest(senders, sender_sizes) with ordinality as g (sender, size, ordinal)
+    ) s on d.ordinal > s.low and d.ordinal <= s.high
+    where d.dpu_id is null and d.id is not null
+    group by d.id
+  ) n
+  left join core.token t on t.id = n.sender
+  where not exists (select from core.dpu k where k.id = n.id);
+end
+$$;
+comment on function core.list_unknown_dpus(text[], integer[], text[], integer[]) is
+'The DPUs that are not registered, each once, with the token that sent it; null: none did. As core.admit_dpus takes
+them.';
+
+create or replace function core.list_remaining_dpus(
+  tokens integer[],
+  limits core.registration,
+  now_at timestamptz
+)
+returns table (token_id integer, remaining double precision)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select n.token_id, core.refill(r.remaining, r.at, now_at, limits.burst, limits.per_hour)
+  from (select distinct t.token_id from unnest(tokens) as t (token_id) where t.token_id is not null) n
+  left join core.registrar r on r.token_id = n.token_id
+$$;
+comment on function core.list_remaining_dpus(integer[], core.registration, timestamptz) is
+'How many DPUs each of the tokens may register now; nulls are left out.';
+
 create or replace function core.admit_dpus(
   dpus text[],
   ids integer[],
@@ -120,73 +171,72 @@ set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
-  v_limits core.registration := core.get_registration();
   v_now timestamptz := clock_timestamp();
+  v_limits core.registration;
   v_unknown text[];      -- in order of their ids, so that of many the same ones are taken whoever is first
   v_tokens integer[];    -- beside them; null: they came without a token
   v_room integer;
-  v_taken text[];
+  v_taken text[] := '{}';
 begin
-  -- looked for anew: whoever held the lock until just now may have registered them
-  select array_agg(n.id order by n.id collate "C"), array_agg(t.token_id order by n.id collate "C")
-  into v_unknown, v_tokens
-  from (
-    select d.id, min(s.sender) as sender
-    from unnest(dpus, ids) with ordinality as d (id, dpu_id, ordinal)
-    left join (
-      select g.sender, sum(g.size) over (order by g.ordinal) - g.size as low,
-        sum(g.size) over (order by g.ordinal) as high
-      from unnest(senders, sender_sizes) with ordinality as g (sender, size, ordinal)
-    ) s on d.ordinal > s.low and d.ordinal <= s.high
-    where d.dpu_id is null and d.id is not null
-    group by d.id
-  ) n
-  left join core.token t on t.id = n.sender
-  where not exists (select from core.dpu k where k.id = n.id);
-  if v_unknown is null then
-    return null;
-  end if;
+  -- first without the lock: who may register none waits for nobody, and nobody waits for them
+  select r.* into v_limits from core.registration r where r.is_only;
+  select array_agg(n.id), array_agg(n.token_id) into v_unknown, v_tokens
+  from core.list_unknown_dpus(dpus, ids, senders, sender_sizes) n;
+  v_room := greatest(v_limits.max_unplaced - coalesce(v_limits.unplaced, 0), 0);
 
-  -- placed or named since, a DPU leaves room for another one
-  if v_limits.unplaced is null
-    or (v_limits.unplaced + cardinality(v_unknown) > v_limits.max_unplaced
-      and v_limits.counted_at < v_now - interval '10 seconds') then
-    v_limits.unplaced := core.count_unplaced();
-    v_limits.counted_at := v_now;
-  end if;
-  v_room := greatest(v_limits.max_unplaced - v_limits.unplaced, 0);
+  if v_unknown is not null
+    and (v_room > 0 or coalesce(v_limits.counted_at < v_now - interval '10 seconds', true))
+    and (array_position(v_tokens, null) is not null or exists (
+      select from core.list_remaining_dpus(v_tokens, v_limits, v_now) r where coalesce(r.remaining >= 1, true))) then
+    v_limits := core.get_registration();
+    -- looked for anew: whoever held the lock until just now may have registered them
+    select array_agg(n.id order by n.id collate "C"), array_agg(n.token_id order by n.id collate "C")
+    into v_unknown, v_tokens
+    from core.list_unknown_dpus(dpus, ids, senders, sender_sizes) n;
+    if v_unknown is null then
+      return null;
+    end if;
 
-  with requested as (
-    select n.id, n.token_id, row_number() over (partition by n.token_id order by n.id collate "C") as place
-    from unnest(v_unknown, v_tokens) as n (id, token_id)
-  ),
-  remaining as (
-    select n.token_id, core.refill(r.remaining, r.at, v_now, v_limits.burst, v_limits.per_hour) as remaining
-    from (select distinct a.token_id from requested a where a.token_id is not null) n
-    left join core.registrar r on r.token_id = n.token_id
-  ),
-  taken as (
-    select a.id, a.token_id
-    from requested a
-    left join remaining r on r.token_id = a.token_id
-    where a.token_id is null or a.place <= r.remaining
-    order by a.id collate "C"
-    limit v_room
-  ),
-  noted as (
-    insert into core.registrar (token_id, remaining, at)
-    select r.token_id, r.remaining - (select count(*) from taken t where t.token_id = r.token_id), v_now
-    from remaining r
-    on conflict (token_id) do update set remaining = excluded.remaining, at = excluded.at
-  )
-  select array_agg(t.id) into v_taken from taken t;
-  perform core.register_dpus(v_taken);
-  update core.registration r
-  set unplaced = v_limits.unplaced + coalesce(cardinality(v_taken), 0), counted_at = v_limits.counted_at;
+    -- placed or named since, a DPU leaves room for another one
+    if v_limits.unplaced is null
+      or (v_limits.unplaced + cardinality(v_unknown) > v_limits.max_unplaced
+        and v_limits.counted_at < v_now - interval '10 seconds') then
+      v_limits.unplaced := core.count_unplaced();
+      v_limits.counted_at := v_now;
+    end if;
+    v_room := greatest(v_limits.max_unplaced - v_limits.unplaced, 0);
+
+    with requested as (
+      select n.id, n.token_id, row_number() over (partition by n.token_id order by n.id collate "C") as place
+      from unnest(v_unknown, v_tokens) as n (id, token_id)
+    ),
+    remaining as materialized (
+      select r.token_id, r.remaining from core.list_remaining_dpus(v_tokens, v_limits, v_now) r
+    ),
+    taken as (
+      select a.id, a.token_id
+      from requested a
+      left join remaining r on r.token_id = a.token_id
+      where a.token_id is null or a.place <= r.remaining
+      order by a.id collate "C"
+      limit v_room
+    ),
+    noted as (
+      insert into core.registrar (token_id, remaining, at)
+      select r.token_id, r.remaining - (select count(*) from taken t where t.token_id = r.token_id), v_now
+      from remaining r
+      on conflict (token_id) do update set remaining = excluded.remaining, at = excluded.at
+    )
+    select coalesce(array_agg(t.id), '{}') into v_taken from taken t;
+    perform core.register_dpus(v_taken);
+    update core.registration r
+    set unplaced = v_limits.unplaced + cardinality(v_taken), counted_at = v_limits.counted_at
+    where r.is_only;
+  end if;
 
   return case
-    when coalesce(cardinality(v_taken), 0) = cardinality(v_unknown) then null
-    when coalesce(cardinality(v_taken), 0) = v_room then format(
+    when v_unknown is null or cardinality(v_taken) = cardinality(v_unknown) then null
+    when cardinality(v_taken) = v_room then format(
       'This DPU is not registered: there are %s DPUs already that nobody has placed or named. '
       'Place, name or delete some of them, or register this one with PUT /v1/dpus/{id}.',
       v_limits.max_unplaced)

@@ -107,6 +107,8 @@ create or replace function core.refuse_polls(
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+-- with the length of the arrays known, as in core.store_polls
+set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 declare
@@ -141,15 +143,14 @@ begin
     where p.is_kept
     order by p.digest
     on conflict (digest) do nothing
-    returning digest
+    returning not (v_is_limited and code = 'unknown_space') as is_within
   ),
   of_families as (
     insert into core.refused_of_family as c (family_id, hour, is_within, count)
-    select v_family, date_trunc('hour', refuse_polls.received_at, 'UTC'), p.is_within, count(*)
+    select v_family, date_trunc('hour', refuse_polls.received_at, 'UTC'), k.is_within, count(*)
     from kept k
-    join placed p on p.digest = k.digest
-    group by p.is_within
-    order by p.is_within
+    group by k.is_within
+    order by k.is_within
     on conflict (family_id, hour, is_within) do update set count = c.count + excluded.count
     returning 1
   )

@@ -140,6 +140,42 @@ comment on function core.list_unnamed_spaces() is
 schedule, capacity, threshold or reset, and no token or channel is for them. An import gives zones, so its spaces are
 not among them.';
 
+create or replace function core.get_space_registration()
+returns core.space_registration
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_found core.space_registration;
+begin
+  select r.* into v_found from core.space_registration r where r.is_only for update;
+  if not found then
+    insert into core.space_registration (is_only) values (true) on conflict (is_only) do nothing;
+    select r.* into v_found from core.space_registration r where r.is_only for update;
+  end if;
+  return v_found;
+end
+$$;
+comment on function core.get_space_registration() is
+'How many unknown spaces polls may make. The row stays locked until the transaction ends.';
+
+create or replace function core.find_remaining_spaces(
+  token_id integer,
+  limits core.space_registration,
+  now_at timestamptz
+)
+returns double precision
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select core.refill(r.remaining, r.at, now_at, limits.burst, limits.per_hour)
+  from (select find_remaining_spaces.token_id) t
+  left join core.space_registrar r on r.token_id = t.token_id
+  where t.token_id is not null
+$$;
+comment on function core.find_remaining_spaces(integer, core.space_registration, timestamptz) is
+'How many spaces the polls of a token may make now; null without a token: its own number of them bounds nobody.';
+
 create or replace function core.admit_spaces(
   spaces text[],
   ids integer[],
@@ -153,52 +189,57 @@ set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
-  v_limits core.registration := core.get_registration();
   v_now timestamptz := clock_timestamp();
-  v_unknown text[];   -- in order of their ids
   v_token_id integer := (select t.token_id from core.token t where t.id = admit_spaces.sender);
+  v_limits core.space_registration;
   v_remaining double precision;
+  v_unknown text[];   -- in order of their ids
   v_room integer;
-  v_taken text[];
+  v_taken text[] := '{}';
 begin
-  -- looked for anew: whoever held the lock until just now may have made them
-  select array_agg(distinct n.id order by n.id) into v_unknown
-  from unnest(spaces, ids) as n (id, space_id)
-  where n.space_id is null and n.id is not null and not exists (select from core.space k where k.id = n.id);
-  if v_unknown is null then
-    return null;
-  end if;
+  -- first without the lock: who may make none waits for nobody, and nobody waits for them
+  select r.* into v_limits from core.space_registration r where r.is_only;
+  v_remaining := core.find_remaining_spaces(v_token_id, v_limits, v_now);
+  v_room := greatest(v_limits.max_unnamed - coalesce(v_limits.unnamed, 0), 0);
 
-  -- named or retired since, a space leaves room for another one
-  if v_limits.unnamed_spaces is null
-    or (v_limits.unnamed_spaces + cardinality(v_unknown) > v_limits.max_unnamed_spaces
-      and v_limits.spaces_counted_at < v_now - interval '10 seconds') then
-    v_limits.unnamed_spaces := (select count(*) from core.list_unnamed_spaces());
-    v_limits.spaces_counted_at := v_now;
-  end if;
-  v_room := greatest(v_limits.max_unnamed_spaces - v_limits.unnamed_spaces, 0);
-  if v_token_id is not null then
-    select core.refill(r.remaining, r.at, v_now, v_limits.burst, v_limits.per_hour) into v_remaining
-    from (select v_token_id as token_id) t
-    left join core.space_registrar r on r.token_id = t.token_id;
-  end if;
+  if coalesce(v_remaining >= 1, true)
+    and (v_room > 0 or coalesce(v_limits.counted_at < v_now - interval '10 seconds', true)) then
+    v_limits := core.get_space_registration();
+    -- looked for anew: whoever held the lock until just now may have made them
+    select array_agg(distinct n.id order by n.id) into v_unknown
+    from unnest(spaces, ids) as n (id, space_id)
+    where n.space_id is null and n.id is not null and not exists (select from core.space k where k.id = n.id);
+    if v_unknown is null then
+      return null;
+    end if;
 
-  v_taken := v_unknown[:least(v_room, floor(v_remaining)::integer)];
-  perform core.register_spaces(v_taken);
-  if v_token_id is not null then
-    insert into core.space_registrar (token_id, remaining, at)
-    values (v_token_id, v_remaining - cardinality(v_taken), v_now)
-    on conflict (token_id) do update set remaining = excluded.remaining, at = excluded.at;
+    -- named or retired since, a space leaves room for another one
+    if v_limits.unnamed is null
+      or (v_limits.unnamed + cardinality(v_unknown) > v_limits.max_unnamed
+        and v_limits.counted_at < v_now - interval '10 seconds') then
+      v_limits.unnamed := (select count(*) from core.list_unnamed_spaces());
+      v_limits.counted_at := v_now;
+    end if;
+    v_room := greatest(v_limits.max_unnamed - v_limits.unnamed, 0);
+    v_remaining := core.find_remaining_spaces(v_token_id, v_limits, v_now);
+    v_taken := v_unknown[:least(v_room, floor(v_remaining)::integer)];
+    perform core.register_spaces(v_taken);
+    if v_token_id is not null then
+      insert into core.space_registrar (token_id, remaining, at)
+      values (v_token_id, v_remaining - cardinality(v_taken), v_now)
+      on conflict (token_id) do update set remaining = excluded.remaining, at = excluded.at;
+    end if;
+    update core.space_registration r
+    set unnamed = v_limits.unnamed + cardinality(v_taken), counted_at = v_limits.counted_at
+    where r.is_only;
   end if;
-  update core.registration r
-  set unnamed_spaces = v_limits.unnamed_spaces + cardinality(v_taken), spaces_counted_at = v_limits.spaces_counted_at;
 
   return case
     when cardinality(v_taken) = cardinality(v_unknown) then null
     when cardinality(v_taken) = v_room then format(
       'This space is not created: there are %s spaces already that polls made and nobody has named. '
       'Name, place or retire some of them, or create this one with PUT /v1/spaces/{id}.',
-      v_limits.max_unnamed_spaces)
+      v_limits.max_unnamed)
     else format(
       'This space is not created: the polls of the token have made as many new spaces as they may for now '
       '(%s at once, and %s an hour). Send it later, or create it with PUT /v1/spaces/{id}.',
@@ -207,11 +248,11 @@ begin
 end
 $$;
 comment on function core.admit_spaces(text[], integer[], text) is
-'Adds unknown spaces, as core.register_spaces does, as far as core.registration allows. Returns why the others are not
-added; null where all are.
+'Adds unknown spaces, as core.register_spaces does, as far as core.space_registration allows. Returns why the others are
+not added; null where all are.
 
 spaces, ids: the spaces of a request and, beside each, its space_id; null: it is unknown. sender: the token that sent
-them; without one only max_unnamed_spaces bounds them.';
+them; without one only max_unnamed bounds them.';
 
 create or replace function core.retire_unnamed_spaces()
 returns integer
@@ -230,7 +271,7 @@ begin
     returning s.space_id, s.id
   )
   select coalesce(array_agg(r.space_id), '{}'), array_agg(r.id) into v_spaces, v_ids from retired r;
-  update core.registration r set unnamed_spaces = null;
+  update core.space_registration r set unnamed = null;
   perform core.note_change(ids => v_ids);
   return cardinality(v_spaces);
 end
