@@ -618,6 +618,12 @@ routine core.add_to_dpus(integer[],bigint[],timestamp with time zone[],timestamp
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_hashjoin=off; enable_mergejoin=off; enable_seqscan=off; enable_bitmapscan=off
 
+routine core.add_to_totals(integer[],timestamp with time zone[],bigint[],bigint[],timestamp with time zone)
+    arguments   dpus integer[], buckets timestamp with time zone[], nets bigint[], nets_at_start bigint[], totals_until timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
 routine core.add_totals(timestamp with time zone,timestamp with time zone)
     arguments   low timestamp with time zone, high timestamp with time zone
     returns     void
@@ -675,6 +681,12 @@ routine core.cancel_unsent(bigint[],timestamp with time zone)
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
+
+routine core.carry_totals(integer[],timestamp with time zone)
+    arguments   dpus integer[], low timestamp with time zone
+    returns     void
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
 routine core.catch_up_totals(timestamp with time zone,timestamp with time zone)
     arguments   IN until_at timestamp with time zone, INOUT from_at timestamp with time zone DEFAULT NULL::timestamp with time zone
@@ -1601,6 +1613,11 @@ routine core.is_clock_unset(timestamp with time zone)
     returns     boolean
     as          sql immutable
 
+routine core.is_covered(xid8,pg_snapshot)
+    arguments   xid xid8, snapshot pg_snapshot
+    returns     boolean
+    as          sql stable
+
 routine core.is_doorway_seen(integer)
     arguments   doorway_id integer
     returns     boolean
@@ -2030,6 +2047,11 @@ routine core.list_reaches(text[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_readers()
+    returns     text[]
+    as          sql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_refused_dpus(integer[],timestamp with time zone[],timestamp with time zone,timestamp with time zone,integer[])
     arguments   dpus integer[], times timestamp with time zone[], oldest timestamp with time zone, latest timestamp with time zone, unread integer[]
     returns     integer[]
@@ -2251,6 +2273,12 @@ routine core.list_unnamed_spaces()
     as          sql stable
     set         search_path=pg_catalog, pg_temp; enable_seqscan=on
 
+routine core.list_unsaid(integer[],timestamp with time zone[])
+    arguments   dpus integer[], buckets timestamp with time zone[]
+    returns     TABLE(dpu_id integer, bucket timestamp with time zone, net bigint, net_at_start bigint)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.list_up_times(integer[],text[],tsmultirange[],tstzmultirange[],timestamp with time zone,timestamp with time zone)
     arguments   spaces integer[], time_zones text[], weeks tsmultirange[], businesses tstzmultirange[], low timestamp with time zone, now_at timestamp with time zone
     returns     TABLE(space_id integer, up tstzmultirange)
@@ -2261,7 +2289,7 @@ routine core.list_void(integer[],timestamp with time zone[],timestamp with time 
     arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], totals_until timestamp with time zone
     returns     TABLE(part bigint, dpu_id integer, from_at timestamp with time zone, until_at timestamp with time zone, net bigint)
     as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off; jit=off; plan_cache_mode=force_custom_plan
 
 routine core.list_weeks(jsonb[])
     arguments   opening_hours jsonb[]
@@ -2318,7 +2346,7 @@ routine core.mark_late(integer[],timestamp with time zone[],integer[],bigint[],t
     arguments   dpus integer[], times timestamp with time zone[], directions integer[], ordinals bigint[], received_at timestamp with time zone
     returns     void
     as          plpgsql
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off; jit=off
 
 routine core.mark_moved(timestamp with time zone,timestamp with time zone)
     arguments   from_at timestamp with time zone, at timestamp with time zone
@@ -2395,6 +2423,12 @@ routine core.note_listening(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     void
     as          plpgsql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.note_refreshed(timestamp with time zone,timestamp with time zone)
+    arguments   low timestamp with time zone, high timestamp with time zone
+    returns     void
+    as          sql
     set         search_path=pg_catalog, pg_temp
 
 routine core.note_replay(integer,integer,integer,integer)
@@ -2555,12 +2589,6 @@ routine core.rederive_site(integer[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
-routine core.redo_totals(integer[],timestamp with time zone[],timestamp with time zone)
-    arguments   dpus integer[], days timestamp with time zone[], until_at timestamp with time zone
-    returns     void
-    as          plpgsql
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
-
 routine core.refer_to_space(text,text)
     arguments   space text, place text
     returns     integer
@@ -2572,8 +2600,8 @@ routine core.refill(double precision,timestamp with time zone,timestamp with tim
     returns     double precision
     as          sql immutable
 
-routine core.refresh_range(timestamp with time zone,timestamp with time zone,timestamp with time zone)
-    arguments   IN low timestamp with time zone, IN high timestamp with time zone, IN materialized_until timestamp with time zone
+routine core.refresh_range(pg_snapshot,timestamp with time zone,timestamp with time zone,timestamp with time zone,timestamp with time zone)
+    arguments   IN snapshot pg_snapshot, IN low timestamp with time zone, IN high timestamp with time zone, IN materialized_until timestamp with time zone, IN totals_until timestamp with time zone
     as          procedure plpgsql
 
 routine core.refresh_rollup(regclass,timestamp with time zone,timestamp with time zone)
@@ -2776,11 +2804,11 @@ routine core.store_polls(integer[],timestamp with time zone[],boolean[],timestam
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.sum_added(bigint[],integer[],timestamp with time zone[],timestamp with time zone[])
-    arguments   parts bigint[], dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[]
+routine core.sum_added(bigint[],integer[],timestamp with time zone[],timestamp with time zone[],boolean,timestamp with time zone)
+    arguments   parts bigint[], dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], has_void boolean, totals_until timestamp with time zone
     returns     TABLE(part bigint, net bigint)
     as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off; jit=off; plan_cache_mode=force_custom_plan
 
 routine core.sum_behind(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone,boolean)
     arguments   dpus integer[], lows timestamp with time zone[], highs timestamp with time zone[], totals_until timestamp with time zone, is_marked boolean
@@ -3263,8 +3291,14 @@ table core.late_mark
     column      towards bigint
     column      away bigint
     column      moment numeric
+    column      first_xid xid8 not null default pg_current_xact_id()
+    column      is_doubtful boolean not null default false
+    column      is_void boolean not null generated always as (((net IS NULL) OR is_doubtful)) stored
+    option      autovacuum_analyze_scale_factor=0.05
+    option      autovacuum_vacuum_scale_factor=0.05
+    option      fillfactor=50
     index       CREATE INDEX late_mark_dpu_id_bucket_idx ON core.late_mark USING btree (dpu_id, bucket)
-    index       CREATE INDEX late_mark_void_idx ON core.late_mark USING btree (dpu_id, bucket) WHERE (net IS NULL)
+    index       CREATE INDEX late_mark_void_idx ON core.late_mark USING btree (dpu_id, bucket) WHERE is_void
 
 table core.listening
     column      from_at timestamp with time zone not null
@@ -3395,6 +3429,12 @@ table core.poll
     column      is_active boolean not null
     constraint  poll_pkey PRIMARY KEY (space_id, "time", is_active)
     hypertable  by time, chunks of 7 days
+
+table core.refreshed_range
+    column      from_at timestamp with time zone not null
+    column      until_at timestamp with time zone not null
+    column      refreshed_at timestamp with time zone not null
+    column      readers text[] not null
 
 table core.refused_of_dpu
     column      dpu text not null

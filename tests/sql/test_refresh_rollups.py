@@ -211,7 +211,7 @@ async def test_a_refresh_that_fails_leaves_the_marks_and_the_next_one_makes_up_f
     await record(connection, [("front", NOON, 1)])
     await connection.execute("call core.refresh_rollups()")
     await record(connection, [("front", LATE, 5)])
-    refresh_range = "core.refresh_range(timestamptz, timestamptz, timestamptz)"
+    refresh_range = "core.refresh_range(pg_snapshot, timestamptz, timestamptz, timestamptz, timestamptz)"
     code = await connection.fetchval(f"select pg_get_functiondef('{refresh_range}'::regprocedure)")
     await connection.execute(code.replace("begin\n", "begin\n  raise exception 'no space left on device';\n", 1))
     try:

@@ -44,6 +44,11 @@ declare
   v_begun_at timestamptz := clock_timestamp();
   v_chunk regclass;
 begin
+  -- a clock that was set back must not keep them
+  delete from core.refreshed_range r
+  where (r.refreshed_at < v_begun_at - interval '1 hour' or r.refreshed_at > v_begun_at)
+    and not r.readers && core.list_readers();
+  commit;
   -- Not by a policy of TimescaleDB's own: core.try_compress says why.
   for v_chunk in
     select format('%I.%I', c.chunk_schema, c.chunk_name)::regclass
@@ -52,7 +57,9 @@ begin
       on a.materialization_hypertable_schema = c.hypertable_schema
         and a.materialization_hypertable_name = c.hypertable_name
     where c.range_end < clock_timestamp() - interval '7 days'
-      and ((a.view_schema = 'core' and a.view_name = 'dpu_flow_15m_v1' and not c.is_compressed)
+      and ((a.view_schema = 'core' and a.view_name = 'dpu_flow_15m_v1' and not c.is_compressed
+          and not exists (
+            select from core.refreshed_range r where r.from_at < c.range_end and r.until_at > c.range_start))
         or (c.hypertable_schema = 'core' and c.hypertable_name = 'event'
           and (not c.is_compressed or pg_relation_size(format('%I.%I', c.chunk_schema, c.chunk_name))
             > 8 * 1024 * 1024)))
@@ -71,7 +78,8 @@ begin
 end
 $$;
 comment on procedure core.compress_due(text, double precision) is
-'Compresses chunks that are more than 7 days old. Call it on its own, outside of a transaction.
+'Compresses chunks that are more than 7 days old, those of rollups an hour after late marks went from there and when
+nobody reads any more who may have seen these. Call it on its own, outside of a transaction.
 
 seconds: it begins no further chunk after so many; null: it goes on until the last one. failure: why the first chunk
 could not be compressed (that it is busy does not count); null: none failed.';

@@ -1,28 +1,31 @@
 -- Marks of late events: what they bring is added to the rollups until these have been refreshed.
+--
+-- core.dpu_total changes in the transaction that takes marks away, and by what they say. So it is always known what
+-- running totals lack, whatever is being refreshed. Of quarter-hours it is not: see core.void_mark.
 
 create or replace view core.void_mark as
 select m.dpu_id, m.bucket
 from core.late_mark m
-where m.net is null
+where m.is_void
 union all
 select m.dpu_id, m.bucket
 from core.rollup_state s
 join core.late_mark m on m.bucket >= s.refreshing_from and m.bucket < s.refreshing_until
-where m.net is not null;
+where not m.is_void;
 comment on view core.void_mark is
-'Quarter-hours of DPUs, several rows each, of which nobody knows how much of what came late the rollups hold: they are
-read from events. All other marks bring what is missing.';
+'Quarter-hours of DPUs, several rows each, of which nobody knows how much of what came late core.dpu_flow_15m_v1 holds:
+they are read from events. All other marks bring what is missing.';
 
 create or replace view core.added_flow as
 select m.dpu_id, m.bucket, m.net, m.net_at_start, m.towards, m.away, m.moment
 from core.late_mark m
-where m.net is not null
+where not m.is_void
   and (
     m.bucket < (select s.refreshing_from from core.rollup_state s)
     or m.bucket >= (select s.refreshing_until from core.rollup_state s))
   and not exists (
     select from core.late_mark v
-    where v.net is null and v.dpu_id = m.dpu_id and v.bucket = m.bucket);
+    where v.is_void and v.dpu_id = m.dpu_id and v.bucket = m.bucket);
 comment on view core.added_flow is
 'What late events add to the quarter-hours of core.dpu_flow_15m_v1, several rows each; none for those of
 core.void_mark.';
@@ -31,11 +34,17 @@ create or replace function core.sum_added(
   parts bigint[],
   dpus integer[],
   froms timestamptz[],
-  untils timestamptz[]
+  untils timestamptz[],
+  has_void boolean,
+  totals_until timestamptz
 )
 returns table (part bigint, net bigint)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+-- from each DPU to its own marks, however many others have; no reason to compile
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_custom_plan
 as $$
 declare
   c_instant constant interval := interval '1 microsecond';
@@ -44,18 +53,24 @@ begin
   select
     s.part,
     sum(case
-      when a.bucket < s.from_at then a.net - a.net_at_start
-      when a.bucket = s.until_at - c_instant then a.net_at_start
-      else a.net
+      when m.bucket < s.from_at then m.net - m.net_at_start
+      when m.bucket = s.until_at - c_instant then m.net_at_start
+      else m.net
     end)::bigint
   from unnest(parts, dpus, froms, untils) as s (part, dpu_id, from_at, until_at)
-  join core.added_flow a on a.dpu_id = s.dpu_id and a.bucket >= s.from_at - c_instant and a.bucket < s.until_at
+  join core.late_mark m on m.dpu_id = s.dpu_id and m.bucket >= s.from_at - c_instant and m.bucket < s.until_at
+  where m.net is not null
+    and not (has_void and exists (
+      select from core.late_mark v
+      where v.is_void and v.net is null and v.dpu_id = m.dpu_id and v.bucket = m.bucket))
+    and not (m.bucket >= sum_added.totals_until and exists (
+      select from core.void_mark v where v.dpu_id = m.dpu_id and v.bucket = m.bucket))
   group by s.part;
 end
 $$;
-comment on function core.sum_added(bigint[], integer[], timestamptz[], timestamptz[]) is
-'As core.sum_flow_15m, over what core.added_flow adds to the quarter-hours. Its cost follows the number of marks, not
-that of the days that they are on.';
+comment on function core.sum_added(bigint[], integer[], timestamptz[], timestamptz[], boolean, timestamptz) is
+'As core.sum_flow_15m, over what marks add to running totals and, from totals_until on, to quarter-hours. has_void: leave
+out those that core.list_void has. Its cost follows the number of marks, not that of the days that they are on.';
 
 create or replace function core.begin_range(
   low timestamptz,
@@ -67,14 +82,29 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- what a refresh that failed may have taken in
-  update core.late_mark m set net = null
+  update core.late_mark m set is_doubtful = true
   from core.rollup_state s
-  where m.bucket >= s.refreshing_from and m.bucket < s.refreshing_until and m.net is not null;
+  where m.bucket >= s.refreshing_from and m.bucket < s.refreshing_until and not m.is_void;
   update core.rollup_state s set refreshing_from = low, refreshing_until = high;
 end
 $$;
 comment on function core.begin_range(timestamptz, timestamptz) is
-'Says that the rollups of [low, high) are refreshed from the next commit on: marks there are void.';
+'Says that the quarter-hours of [low, high) are refreshed from the next commit on: marks there are void.';
+
+create or replace function core.is_covered(
+  xid xid8,
+  snapshot pg_snapshot
+)
+returns boolean
+language sql stable
+as $$
+  -- What we see, though by its number it cannot have been committed yet, is from another server: it was there when its
+  -- dump was restored.
+  select pg_visible_in_snapshot(xid, snapshot) or not pg_visible_in_snapshot(xid, pg_current_snapshot())
+$$;
+comment on function core.is_covered(xid8, pg_snapshot) is
+'Whether a transaction that we see had been committed when snapshot was taken. Inlined by the planner: no search_path of
+its own.';
 
 create or replace function core.end_range(
   snapshot pg_snapshot,
@@ -88,30 +118,55 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_dpus integer[];
-  v_days timestamptz[];
+  v_buckets timestamptz[];
+  v_nets bigint[];        -- null: nobody said what it was
+  v_starts bigint[];
 begin
-  -- A mark that we see, though by its number it cannot have been committed yet, is from another server: it was there
-  -- when its dump was restored.
   with gone as (
     delete from core.late_mark m
-    where m.bucket >= low and m.bucket < high
-      and (pg_visible_in_snapshot(m.xid, snapshot) or not pg_visible_in_snapshot(m.xid, pg_current_snapshot()))
-    returning m.dpu_id, m.bucket
+    where m.bucket >= low and m.bucket < high and core.is_covered(m.xid, snapshot)
+    returning m.dpu_id, m.bucket, m.net, m.net_at_start
   )
-  select array_agg(d.dpu_id), array_agg(d.day) into v_dpus, v_days
-  from (
-    select distinct g.dpu_id, public.time_bucket(interval '1 day', g.bucket) as day
-    from gone g
-    where g.bucket < end_range.totals_until
-  ) d;
+  select array_agg(g.dpu_id), array_agg(g.bucket), array_agg(g.net), array_agg(g.net_at_start)
+  into v_dpus, v_buckets, v_nets, v_starts
+  from gone g;
   if v_dpus is not null then
-    perform core.redo_totals(v_dpus, v_days, end_range.totals_until);
+    perform core.add_to_totals(v_dpus, v_buckets, v_nets, v_starts, end_range.totals_until);
   end if;
+  -- Part of what was added to since was there before: that is in the quarter-hours now, and in totals made of them.
+  update core.late_mark m set is_doubtful = true, net = case when m.bucket < end_range.totals_until then m.net end
+  where m.bucket >= low and m.bucket < high and m.net is not null and core.is_covered(m.first_xid, snapshot);
   update core.rollup_state s set refreshing_from = '-infinity', refreshing_until = '-infinity';
 end
 $$;
 comment on function core.end_range(pg_snapshot, timestamptz, timestamptz, timestamptz) is
-'Takes away the marks in [low, high) that snapshot sees, which was taken before the rollups were refreshed there, brings
-core.dpu_total in line with it, and says that this is over.
+'Takes away the marks in [low, high) that snapshot sees, which was taken before the quarter-hours were refreshed there,
+adds them to core.dpu_total, and says that the refresh is over.
 
-totals_until: where core.dpu_total ended when snapshot was taken: what lies behind is not made anew.';
+totals_until: where core.dpu_total ended when snapshot was taken: what lies behind is made from quarter-hours.';
+
+create or replace function core.list_readers()
+returns text[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(l.virtualtransaction), '{}')
+  from pg_locks l
+  where l.locktype = 'virtualxid' and l.granted and l.pid <> pg_backend_pid()
+$$;
+comment on function core.list_readers() is
+'All transactions that run, but our own: whoever sees what was there before is among them.';
+
+create or replace function core.note_refreshed(
+  low timestamptz,
+  high timestamptz
+)
+returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  insert into core.refreshed_range (from_at, until_at, refreshed_at, readers)
+  values (low, high, clock_timestamp(), core.list_readers())
+$$;
+comment on function core.note_refreshed(timestamptz, timestamptz) is
+'Notes that marks in [low, high) went, which lie where quarter-hours were read already.';

@@ -91,13 +91,14 @@ begin
     loop
       -- Everything this snapshot sees is in what is refreshed from here on; marks it sees can go afterwards.
       v_snapshot := pg_current_snapshot();
-      call core.refresh_range(v_range.low, v_range.high, v_from);
+      call core.refresh_range(v_snapshot, v_range.low, v_range.high, v_from, v_done);
       perform core.end_range(v_snapshot, v_range.low, least(v_range.high, v_from), v_done);
+      perform core.note_refreshed(v_range.low, v_range.high);
       commit;
     end loop;
     v_snapshot := pg_current_snapshot();
     if v_from < v_until then
-      call core.refresh_range(v_from, v_until, v_until);
+      call core.refresh_range(v_snapshot, v_from, v_until, v_until, v_done);
     end if;
     call core.catch_up_totals(v_until, v_totals_from);
     perform core.settle_rollups(v_totals_from, v_until);
@@ -116,9 +117,11 @@ marks. This keeps counts fast. Does nothing while another refresh runs, or where
 longer than config.wait_seconds (30). Call it on its own, outside of a transaction.';
 
 create or replace procedure core.refresh_range(
+  snapshot pg_snapshot,
   low timestamptz,
   high timestamptz,
-  materialized_until timestamptz
+  materialized_until timestamptz,
+  totals_until timestamptz
 )
 language plpgsql
 as $$
@@ -129,14 +132,16 @@ begin
   call core.refresh_rollup('core.dpu_flow_15m_v1', low, least(high, materialized_until));
   -- what a refresh has changed is known to the next one only when it has committed
   commit;
-  -- What was stored meanwhile may be in it. What comes from here on is not.
-  update core.late_mark m set net = null
-  where m.bucket >= low and m.bucket < least(high, materialized_until) and m.net is not null;
+  -- What was stored meanwhile may be in it, and then in the totals that are made of it. What comes from here on is not.
+  update core.late_mark m set is_doubtful = true, net = case when m.bucket < totals_until then m.net end
+  where m.bucket >= low and m.bucket < least(high, materialized_until) and m.net is not null
+    and not core.is_covered(m.xid, snapshot);
   commit;
 end
 $$;
-comment on procedure core.refresh_range(timestamptz, timestamptz, timestamptz) is
-'Refreshes the quarter-hours of [low, high) before materialized_until. Marks there are void until core.end_range.';
+comment on procedure core.refresh_range(pg_snapshot, timestamptz, timestamptz, timestamptz, timestamptz) is
+'Refreshes the quarter-hours of [low, high) before materialized_until. Marks there are void until core.end_range.
+snapshot, totals_until: as for core.end_range.';
 
 create or replace procedure core.catch_up_totals(
   until_at timestamptz,

@@ -2,7 +2,7 @@
 --
 -- [from, until) is cut where quarter-hours begin: what lies between is the difference of two running totals
 -- (core.dpu_total), and both ends come from raw events. Totals count only before rollup_state.materialized_until. What
--- late_marks bring is added to them, but for a void one (core.void_mark): its quarter-hour comes from raw events too.
+-- late_marks bring is added to them. Where a mark does not say it, its quarter-hour comes from raw events, too.
 -- After an upgrade totals reach only up to rollup_state.totals_until for some time; behind that the quarter-hours
 -- themselves are summed.
 -- Raw events from before rollup_state.events_from are those of core.kept_event (35_retention/).
@@ -280,7 +280,9 @@ begin
 
   select w.lows, w.highs into v_lows, v_highs from core.find_whole(froms, untils, v_until) w;
   v_is_marked := exists (select from core.late_mark m where m.dpu_id = any (dpus));
-  v_is_void := v_is_marked and exists (select from core.void_mark m where m.dpu_id = any (dpus));
+  v_is_void := v_is_marked and (
+    exists (select from core.late_mark m where m.dpu_id = any (dpus) and m.is_void and m.net is null)
+    or (v_totals_until < v_until and exists (select from core.void_mark m where m.dpu_id = any (dpus))));
   v_total_highs := v_highs;
   if v_totals_until < v_until then
     v_total_highs := array(
@@ -290,7 +292,8 @@ begin
   return query select s.part, s.net from core.sum_totals(dpus, v_lows, v_total_highs) s;
   if v_is_marked then
     return query select s.part, s.net
-    from core.sum_added(array(select generate_series(1::bigint, cardinality(dpus))), dpus, v_lows, v_highs) s;
+    from core.sum_added(
+      array(select generate_series(1::bigint, cardinality(dpus))), dpus, v_lows, v_highs, v_is_void, v_totals_until) s;
   end if;
   if v_is_void then
     select array_agg(v.part), array_agg(v.from_at), array_agg(v.until_at), array_agg(-v.net)

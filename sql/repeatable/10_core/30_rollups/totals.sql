@@ -88,6 +88,9 @@ create or replace function core.list_void(
 returns table (part bigint, dpu_id integer, from_at timestamptz, until_at timestamptz, net bigint)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 begin
@@ -102,15 +105,19 @@ begin
       s.part, s.dpu_id, public.time_bucket(interval '1 day', m.bucket) as day,
       greatest(s.from_at, m.bucket) as from_at, least(s.until_at, m.bucket + interval '15 minutes') as until_at
     from unnest(dpus, froms, untils) with ordinality as s (dpu_id, from_at, until_at, part)
-    join core.void_mark m on m.dpu_id = s.dpu_id
+    join core.late_mark m on m.dpu_id = s.dpu_id
       and m.bucket >= public.time_bucket(interval '15 minutes', s.from_at) and m.bucket < s.until_at
+    where (m.is_void and m.net is null)
+      or (m.bucket >= list_void.totals_until and exists (
+        select from core.void_mark v where v.dpu_id = m.dpu_id and v.bucket = m.bucket))
   ) m
   left join core.dpu_total t on t.dpu_id = m.dpu_id and t.day = m.day and m.from_at < list_void.totals_until;
 end
 $$;
 comment on function core.list_void(integer[], timestamptz[], timestamptz[], timestamptz) is
-'The quarter-hours with void marks within ranges, given as parallel arrays: what core.sum_totals took for them up to
-totals_until, which is void, and from when until when events have to be read instead.';
+'The quarter-hours within ranges, given as parallel arrays, of which no mark says what running totals lack, or, from
+totals_until on, quarter-hours: what core.sum_totals took for them, which is void, and from when until when events have
+to be read instead.';
 
 create or replace function core.list_day_points(
   dpus integer[],
@@ -174,10 +181,64 @@ $$;
 comment on function core.add_totals(timestamptz, timestamptz) is
 'Adds the quarter-hours in [low, high) to core.dpu_total, of which low is the end.';
 
-create or replace function core.redo_totals(
+create or replace function core.list_unsaid(
   dpus integer[],
-  days timestamptz[],
-  until_at timestamptz
+  buckets timestamptz[]
+)
+returns table (dpu_id integer, bucket timestamptz, net bigint, net_at_start bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c_instant constant interval := interval '1 microsecond';
+  v_count integer := cardinality(dpus);
+  v_nowhere timestamptz[] := array_fill(null::timestamptz, array[2 * v_count]);
+  v_behind timestamptz[] := array(select b.b + c_instant from unnest(buckets) with ordinality as b (b, o) order by b.o);
+  v_ends timestamptz[] := array(
+    select b.b + interval '15 minutes' from unnest(buckets) with ordinality as b (b, o) order by b.o);
+begin
+  return query
+  with event as (
+    -- parts: the starts of the quarter-hours, and after them the rests
+    select (s.part - 1) % v_count + 1 as place, sum(s.net)::bigint as net,
+      coalesce(sum(s.net) filter (where s.part <= v_count), 0)::bigint as net_at_start
+    from core.sum_edges(dpus || dpus, buckets || v_behind, v_behind || v_ends, v_nowhere, v_nowhere, '{}', '{}', '{}',
+      (select s.events_from from core.rollup_state s), null) s
+    group by 1
+  )
+  select
+    n.dpu_id, n.bucket,
+    coalesce(e.net, 0) - coalesce(m.net, 0)
+      - coalesce(core.get_day_total(t.points, t.totals, (p.point + 1)::smallint)
+        - core.get_day_total(t.points, t.totals, (p.point - 1)::smallint), 0),
+    coalesce(e.net_at_start, 0) - coalesce(m.net_at_start, 0)
+      - coalesce(core.get_day_total(t.points, t.totals, p.point)
+        - core.get_day_total(t.points, t.totals, (p.point - 1)::smallint), 0)
+  from unnest(dpus, buckets) with ordinality as n (dpu_id, bucket, place)
+  cross join lateral (
+    select d.day, (core.get_point(d.day, n.bucket + c_instant))::smallint as point
+    from (select public.time_bucket(interval '1 day', n.bucket) as day) d
+  ) p
+  left join event e on e.place = n.place
+  left join lateral (
+    select sum(m.net)::bigint as net, sum(m.net_at_start)::bigint as net_at_start
+    from core.late_mark m
+    where m.dpu_id = n.dpu_id and m.bucket = n.bucket
+  ) m on true
+  left join core.dpu_total t on t.dpu_id = n.dpu_id and t.day = p.day;
+end
+$$;
+comment on function core.list_unsaid(integer[], timestamptz[]) is
+'What running totals lack in quarter-hours of DPUs, from parallel arrays, beside what marks there add: from events. Each
+of them once.';
+
+create or replace function core.add_to_totals(
+  dpus integer[],
+  buckets timestamptz[],
+  nets bigint[],
+  nets_at_start bigint[],
+  totals_until timestamptz
 )
 returns void
 language plpgsql volatile
@@ -186,40 +247,100 @@ set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 declare
-  v_block record;
+  v_dpus integer[];
+  v_buckets timestamptz[];
 begin
-  for v_block in
-    -- days near one another are read together
-    select array_agg(d.dpu_id) as dpus, array_agg(d.day) as days, min(d.day) as low, max(d.day) as high
-    from unnest(dpus, days) as d (dpu_id, day)
-    group by public.time_bucket(interval '10 days', d.day)
-  loop
-    insert into core.dpu_total as t (dpu_id, day, before, points, totals)
-    select d.dpu_id, d.day, 0, coalesce(p.points, '{}'), coalesce(p.totals, '{}')
-    from unnest(v_block.dpus, v_block.days) as d (dpu_id, day)
-    left join core.list_day_points(
-      v_block.dpus, v_block.low, least(v_block.high + interval '24 hours', until_at)) p
-      on p.dpu_id = d.dpu_id and p.day = d.day
-    on conflict (dpu_id, day) do update set points = excluded.points, totals = excluded.totals;
-  end loop;
+  select coalesce(array_agg(n.dpu_id), '{}'), coalesce(array_agg(n.bucket), '{}') into v_dpus, v_buckets
+  from (
+    select distinct n.dpu_id, n.bucket from unnest(dpus, buckets, nets) as n (dpu_id, bucket, net)
+    where n.net is null and n.bucket < add_to_totals.totals_until
+  ) n;
 
+  with delta as materialized (
+    select n.dpu_id, d.day, (2 * div(extract(epoch from n.bucket - d.day), 900) + e.point)::smallint as point,
+      sum(e.net) as net
+    from (
+      select n.dpu_id, n.bucket, n.net, n.net_at_start
+      from unnest(dpus, buckets, nets, nets_at_start) as n (dpu_id, bucket, net, net_at_start)
+      where n.net is not null and n.bucket < add_to_totals.totals_until
+        and not exists (select from unnest(v_dpus, v_buckets) u (dpu_id, bucket)
+          where u.dpu_id = n.dpu_id and u.bucket = n.bucket)
+      union all
+      select u.dpu_id, u.bucket, u.net, u.net_at_start from core.list_unsaid(v_dpus, v_buckets) u
+    ) n
+    cross join lateral (select public.time_bucket(interval '1 day', n.bucket)) as d (day)
+    cross join lateral (values (0, n.net_at_start), (1, n.net - n.net_at_start)) as e (point, net)
+    group by 1, 2, 3
+  ),
+  changed as materialized (
+    select distinct d.dpu_id, d.day from delta d
+  ),
+  merged as (
+    select m.dpu_id, m.day, m.point, sum(m.net) as net
+    from (
+      select d.dpu_id, d.day, d.point, d.net from delta d
+      union all
+      select t.dpu_id, t.day, n.point, n.total - lag(n.total, 1, 0::bigint) over (partition by t.dpu_id, t.day
+        order by n.point)
+      from changed c
+      join core.dpu_total t on t.dpu_id = c.dpu_id and t.day = c.day
+      cross join lateral unnest(t.points, t.totals) as n (point, total)
+    ) m
+    group by m.dpu_id, m.day, m.point
+    having sum(m.net) <> 0
+  ),
+  made as (
+    select s.dpu_id, s.day, array_agg(s.point order by s.point) as points,
+      array_agg(s.total order by s.point) as totals
+    from (
+      select m.dpu_id, m.day, m.point,
+        (sum(m.net) over (partition by m.dpu_id, m.day order by m.point))::bigint as total
+      from merged m
+    ) s
+    group by s.dpu_id, s.day
+  )
+  insert into core.dpu_total as t (dpu_id, day, before, points, totals)
+  select c.dpu_id, c.day, 0, coalesce(m.points, '{}'), coalesce(m.totals, '{}')
+  from changed c
+  left join made m on m.dpu_id = c.dpu_id and m.day = c.day
+  on conflict (dpu_id, day) do update set points = excluded.points, totals = excluded.totals;
+
+  perform core.carry_totals(array(
+    select distinct n.dpu_id from unnest(dpus, buckets) as n (dpu_id, bucket)
+    where n.bucket < add_to_totals.totals_until), (select min(b) from unnest(buckets) b));
+end
+$$;
+comment on function core.add_to_totals(integer[], timestamptz[], bigint[], bigint[], timestamptz) is
+'Adds what marks said that are gone, given as parallel arrays, to the rows of core.dpu_total before totals_until. nets
+null: the quarter-hour is worked out from events (core.list_unsaid).';
+
+create or replace function core.carry_totals(
+  dpus integer[],
+  low timestamptz
+)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+begin
   update core.dpu_total t set before = n.before
   from (
     select t.dpu_id, t.day, coalesce(e.total, 0) + coalesce(sum(t.totals[cardinality(t.totals)]) over (
       partition by t.dpu_id order by t.day rows between unbounded preceding and 1 preceding), 0) as before
-    from (select d.dpu_id, min(d.day) as day from unnest(dpus, days) as d (dpu_id, day) group by d.dpu_id) d
+    from unnest(dpus) as d (dpu_id)
     left join lateral (
       select q.before + coalesce(q.totals[cardinality(q.totals)], 0) as total
       from core.dpu_total q
-      where q.dpu_id = d.dpu_id and q.day < d.day
+      where q.dpu_id = d.dpu_id and q.day < public.time_bucket(interval '1 day', low)
       order by q.day desc
       limit 1
     ) e on true
-    join core.dpu_total t on t.dpu_id = d.dpu_id and t.day >= d.day
+    join core.dpu_total t on t.dpu_id = d.dpu_id and t.day >= public.time_bucket(interval '1 day', low)
   ) n
   where t.dpu_id = n.dpu_id and t.day = n.day and t.before <> n.before;
 end
 $$;
-comment on function core.redo_totals(integer[], timestamptz[], timestamptz) is
-'Makes rows of core.dpu_total anew, of days of DPUs given as parallel arrays, from the quarter-hours before until_at;
-and what all later days of these DPUs stand on.';
+comment on function core.carry_totals(integer[], timestamptz) is
+'Puts right what the days of DPUs from an instant on stand on, after days there have changed.';

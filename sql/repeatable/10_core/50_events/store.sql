@@ -575,25 +575,54 @@ create or replace function core.mark_late(
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+-- each mark by its key, however many there are; no reason to compile
+set enable_seqscan = off
+set jit = off
 as $$
 begin
   -- An ingest transaction is far shorter than the 15 minutes between this margin and that of core.refresh_rollups.
   -- Rollups are ahead of this margin only where the clock of the database was set back.
-  insert into core.late_mark (dpu_id, bucket, net, net_at_start, towards, away, moment)
-  select
-    n.dpu_id, n.bucket, sum(n.direction), coalesce(sum(n.direction) filter (where n.time = n.bucket), 0),
-    sum(greatest(n.direction, 0)), sum(greatest(-n.direction::bigint, 0)),
-    sum(n.direction * extract(epoch from n.time - n.bucket) * 1000000)
-  from (
+  with brought as materialized (
     select
-      dpus[o] as dpu_id, times[o] as time, directions[o] as direction,
-      public.time_bucket(interval '15 minutes', times[o]) as bucket
-    from unnest(ordinals) as o
-    where times[o] < greatest(
-      mark_late.received_at - interval '15 minutes',
-      (select greatest(s.materialized_until, s.goal_at) from core.rollup_state s))
-  ) n
-  group by n.dpu_id, n.bucket;
+      n.dpu_id, n.bucket, sum(n.direction) as net,
+      coalesce(sum(n.direction) filter (where n.time = n.bucket), 0) as net_at_start,
+      sum(greatest(n.direction, 0)) as towards, sum(greatest(-n.direction::bigint, 0)) as away,
+      sum(n.direction * extract(epoch from n.time - n.bucket) * 1000000) as moment
+    from (
+      select
+        dpus[o] as dpu_id, times[o] as time, directions[o] as direction,
+        public.time_bucket(interval '15 minutes', times[o]) as bucket
+      from unnest(ordinals) as o
+      where times[o] < greatest(
+        mark_late.received_at - interval '15 minutes',
+        (select greatest(s.materialized_until, s.goal_at) from core.rollup_state s))
+    ) n
+    group by n.dpu_id, n.bucket
+  ),
+  free as materialized (
+    select b.dpu_id, b.bucket, f.place
+    from brought b
+    cross join lateral (
+      select m.ctid as place
+      from core.late_mark m
+      where m.dpu_id = b.dpu_id and m.bucket = b.bucket and m.net is not null
+      limit 1
+      for update skip locked
+    ) f
+  ),
+  added as (
+    update core.late_mark m set
+      net = m.net + b.net, net_at_start = m.net_at_start + b.net_at_start, towards = m.towards + b.towards,
+      away = m.away + b.away, moment = m.moment + b.moment, xid = pg_current_xact_id()
+    from free f
+    join brought b on b.dpu_id = f.dpu_id and b.bucket = f.bucket
+    where m.ctid = f.place
+    returning m.dpu_id, m.bucket
+  )
+  insert into core.late_mark (dpu_id, bucket, net, net_at_start, towards, away, moment)
+  select b.dpu_id, b.bucket, b.net, b.net_at_start, b.towards, b.away, b.moment
+  from brought b
+  where not exists (select from added a where a.dpu_id = b.dpu_id and a.bucket = b.bucket);
 end
 $$;
 comment on function core.mark_late(integer[], timestamptz[], integer[], bigint[], timestamptz) is
