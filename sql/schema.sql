@@ -1070,8 +1070,8 @@ routine core.end_long_reads(integer,jsonb)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
-routine core.end_range(pg_snapshot,timestamp with time zone,timestamp with time zone,timestamp with time zone)
-    arguments   snapshot pg_snapshot, low timestamp with time zone, high timestamp with time zone, totals_until timestamp with time zone
+routine core.end_range(pg_snapshot,timestamp with time zone,timestamp with time zone,timestamp with time zone,timestamp with time zone)
+    arguments   snapshot pg_snapshot, low timestamp with time zone, high timestamp with time zone, totals_until timestamp with time zone, made_until timestamp with time zone
     returns     void
     as          plpgsql
     set         search_path=pg_catalog, pg_temp

@@ -160,3 +160,122 @@ async def test_what_is_stored_while_its_range_is_refreshed_is_read_from_events(c
     marks = await connection.fetch("select net, is_void from core.late_mark order by net")
     assert [tuple(mark) for mark in marks] == [(110, True), (1000, False)]
     assert await differences(connection) == []
+
+
+async def test_totals_that_a_refresh_made_before_it_failed_are_put_right(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON + timedelta(days=day), 1) for day in range(9)])
+    settle = "core.settle_rollups(timestamptz, timestamptz)"
+    code = await connection.fetchval(f"select pg_get_functiondef('{settle}'::regprocedure)")
+    await connection.execute(code.replace("begin\n", "begin\n  raise exception 'no space left';\n", 1))
+    try:
+        with pytest.raises(asyncpg.PostgresError, match="no space left"):
+            await connection.execute("call core.refresh_rollups()")
+    finally:
+        await connection.execute(code)
+    is_ahead = await connection.fetchval("select totals_until > materialized_until from core.rollup_state")
+    assert is_ahead, "days of totals were made, and nobody reads them yet"
+    await record(connection, [("front", NOON + timedelta(days=2, minutes=minute), 10, 1) for minute in (0, 3)])
+    await record(connection, [("front", NOON + timedelta(days=3, hours=-7), 100, 1)])
+    at = NOON + timedelta(days=40)
+    assert await raw_count(connection, "house", at) == 129
+    await connection.execute("call core.refresh_rollups()")
+    assert await raw_count(connection, "house", at) == 129
+    assert await raw_count(connection, "house", NOON + timedelta(days=2, minutes=1)) == 13
+    assert await differences(connection) == []
+
+
+async def test_a_mark_that_is_added_to_while_its_range_is_refreshed_counts_once(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    """What it had before is in the quarter-hours then, and what came is not."""
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    await connection.execute("call core.refresh_rollups()")
+    await record(connection, [("front", NOON + timedelta(minutes=1), 10)])
+    until = await connection.fetchval("select materialized_until from core.rollup_state")
+    low, at = NOON.replace(hour=0), NOON + timedelta(days=40)
+    snapshot = await connection.fetchval("select pg_current_snapshot()::text")
+    arguments = f"'{snapshot}', '{low}', '{low + timedelta(days=1)}', '{until}', '{until}'"
+    await connection.execute(f"call core.refresh_range({arguments})")
+    await record(connection, [("front", NOON + timedelta(minutes=2), 100)])
+    assert await raw_count(connection, "house", at) == 111
+    await connection.execute(f"select core.end_range({arguments})")
+    marks = await connection.fetch("select net, is_doubtful from core.late_mark")
+    assert [tuple(mark) for mark in marks] == [(110, True)]
+
+    async def entries() -> int:
+        rows = await connection.fetch(
+            "select entries from api.list_space_counts('house', $1, $2, '1d', 'UTC')", low, low + timedelta(days=2)
+        )
+        return sum(row["entries"] for row in rows)
+
+    assert (await raw_count(connection, "house", at), await entries()) == (111, 111)
+    assert await differences(connection) == []
+    await connection.execute("call core.refresh_rollups()")
+    assert await connection.fetchval("select count(*) from core.late_mark") == 0
+    assert (await raw_count(connection, "house", at), await entries()) == (111, 111)
+    assert await differences(connection) == []
+
+
+async def test_late_events_of_a_quarter_hour_make_one_mark(connection: asyncpg.Connection) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    await connection.execute("call core.refresh_rollups()")
+    for number in range(1, 30):
+        await record(connection, [("front", NOON + timedelta(seconds=number), 1), ("inner", NOON, 2, number)])
+    marks = await connection.fetch("select net, net_at_start from core.late_mark order by dpu_id")
+    assert [tuple(mark) for mark in marks] == [(29, 0), (58, 58)]
+
+
+@pytest.mark.concurrency
+async def test_who_stores_late_events_does_not_wait_for_a_mark_that_is_held(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    await connection.execute("call core.refresh_rollups()")
+    await record(connection, [("front", NOON + timedelta(minutes=1), 1)])
+    other = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+    try:
+        async with other.transaction():
+            await other.execute("select from core.late_mark for update")
+            await connection.execute("set lock_timeout = '1s'")
+            await record(connection, [("front", NOON + timedelta(minutes=2), 1)])
+            await connection.execute("reset lock_timeout")
+    finally:
+        await other.close()
+    assert await connection.fetchval("select array_agg(net) from core.late_mark") == [1, 1]
+    assert await raw_count(connection, "house", NOON + timedelta(days=40)) == 3
+
+
+@pytest.mark.concurrency
+async def test_a_statement_that_began_before_the_marks_went_counts_them_once(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    """Compressed rows are seen by older snapshots, too, and these see the marks."""
+    await build_house(connection)
+    await connection.execute("call core.refresh_rollups()")
+    await record(connection, [("front", NOON, 7)])
+    series = "select sum(entries)::integer from api.list_space_counts('house', $1, $2, '1d', 'UTC')"
+    days = NOON - timedelta(days=1), NOON + timedelta(days=1)
+    is_compressed = """
+        select bool_and(c.is_compressed)
+        from timescaledb_information.continuous_aggregates a
+        join timescaledb_information.chunks c on c.hypertable_name = a.materialization_hypertable_name
+        where a.view_name = 'dpu_flow_15m_v1'
+        """
+    other = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+    try:
+        async with other.transaction(isolation="repeatable_read"):
+            assert await other.fetchval(series, *days) == 7
+            await connection.execute("call core.run_upkeep()")
+            await connection.execute("update core.refreshed_range set refreshed_at = refreshed_at - interval '2 hours'")
+            await connection.execute("call core.run_upkeep()")
+            assert await other.fetchval(series, *days) == 7
+            assert not await connection.fetchval(is_compressed)
+    finally:
+        await other.close()
+    await connection.execute("call core.run_upkeep()")
+    assert await connection.fetchval(is_compressed)
+    assert await connection.fetchval("select count(*) from core.refreshed_range") == 0

@@ -69,8 +69,8 @@ begin
 end
 $$;
 comment on function core.sum_added(bigint[], integer[], timestamptz[], timestamptz[], boolean, timestamptz) is
-'As core.sum_flow_15m, over what marks add to running totals and, from totals_until on, to quarter-hours. has_void: leave
-out those that core.list_void has. Its cost follows the number of marks, not that of the days that they are on.';
+'As core.sum_flow_15m, over what marks add to running totals and, from totals_until on, to quarter-hours. has_void:
+leave out those that core.list_void has. Its cost follows the number of marks, not that of the days that they are on.';
 
 create or replace function core.begin_range(
   low timestamptz,
@@ -110,7 +110,8 @@ create or replace function core.end_range(
   snapshot pg_snapshot,
   low timestamptz,
   high timestamptz,
-  totals_until timestamptz
+  totals_until timestamptz,
+  made_until timestamptz
 )
 returns void
 language plpgsql volatile
@@ -127,11 +128,13 @@ begin
     where m.bucket >= low and m.bucket < high and core.is_covered(m.xid, snapshot)
     returning m.dpu_id, m.bucket, m.net, m.net_at_start
   )
-  select array_agg(g.dpu_id), array_agg(g.bucket), array_agg(g.net), array_agg(g.net_at_start)
+  select
+    array_agg(g.dpu_id), array_agg(g.bucket), array_agg(case when g.bucket < end_range.totals_until then g.net end),
+    array_agg(g.net_at_start)
   into v_dpus, v_buckets, v_nets, v_starts
   from gone g;
   if v_dpus is not null then
-    perform core.add_to_totals(v_dpus, v_buckets, v_nets, v_starts, end_range.totals_until);
+    perform core.add_to_totals(v_dpus, v_buckets, v_nets, v_starts, end_range.made_until);
   end if;
   -- Part of what was added to since was there before: that is in the quarter-hours now, and in totals made of them.
   update core.late_mark m set is_doubtful = true, net = case when m.bucket < end_range.totals_until then m.net end
@@ -139,11 +142,12 @@ begin
   update core.rollup_state s set refreshing_from = '-infinity', refreshing_until = '-infinity';
 end
 $$;
-comment on function core.end_range(pg_snapshot, timestamptz, timestamptz, timestamptz) is
+comment on function core.end_range(pg_snapshot, timestamptz, timestamptz, timestamptz, timestamptz) is
 'Takes away the marks in [low, high) that snapshot sees, which was taken before the quarter-hours were refreshed there,
 adds them to core.dpu_total, and says that the refresh is over.
 
-totals_until: where core.dpu_total ended when snapshot was taken: what lies behind is made from quarter-hours.';
+totals_until, made_until: where core.dpu_total ended when snapshot was taken, as far as it is read, and where it does.
+What lies behind is made from quarter-hours; what a refresh that failed has made in between is worked out from events.';
 
 create or replace function core.list_readers()
 returns text[]
@@ -152,10 +156,11 @@ set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(array_agg(l.virtualtransaction), '{}')
   from pg_locks l
-  where l.locktype = 'virtualxid' and l.granted and l.pid <> pg_backend_pid()
+  join pg_stat_activity a on a.pid = l.pid
+  where l.locktype = 'virtualxid' and l.granted and l.pid <> pg_backend_pid() and a.datname = current_database()
 $$;
 comment on function core.list_readers() is
-'All transactions that run, but our own: whoever sees what was there before is among them.';
+'All transactions in this database that run, but our own: whoever sees what was there before is among them.';
 
 create or replace function core.note_refreshed(
   low timestamptz,

@@ -43,7 +43,8 @@ declare
   v_from timestamptz;
   v_until timestamptz;
   v_goal timestamptz;
-  v_done timestamptz;
+  v_made timestamptz;    -- totals
+  v_done timestamptz;    -- totals that are read
   v_totals_from timestamptz;
   v_range record;
 begin
@@ -65,7 +66,8 @@ begin
   end if;
   commit;
   loop
-    select s.materialized_until, s.totals_until into v_from, v_done from core.rollup_state s;
+    select s.materialized_until, s.totals_until, least(s.totals_until, s.materialized_until) into v_from, v_made, v_done
+    from core.rollup_state s;
     -- a long history is taken in steps, so that no transaction is long
     v_from := greatest(v_from, least(v_goal, (
       select min(c.range_start) from timescaledb_information.chunks c
@@ -92,7 +94,7 @@ begin
       -- Everything this snapshot sees is in what is refreshed from here on; marks it sees can go afterwards.
       v_snapshot := pg_current_snapshot();
       call core.refresh_range(v_snapshot, v_range.low, v_range.high, v_from, v_done);
-      perform core.end_range(v_snapshot, v_range.low, least(v_range.high, v_from), v_done);
+      perform core.end_range(v_snapshot, v_range.low, least(v_range.high, v_from), v_done, v_made);
       perform core.note_refreshed(v_range.low, v_range.high);
       commit;
     end loop;
@@ -103,7 +105,7 @@ begin
     call core.catch_up_totals(v_until, v_totals_from);
     perform core.settle_rollups(v_totals_from, v_until);
     -- what is marked behind v_until goes when rollups get there
-    perform core.end_range(v_snapshot, v_from, greatest(v_from, v_until), v_done);
+    perform core.end_range(v_snapshot, v_from, greatest(v_from, v_until), v_done, v_made);
     commit;
     exit when v_until >= v_goal;
   end loop;
