@@ -9,6 +9,7 @@ import gzip
 import itertools
 import json
 import os
+import random
 import resource
 import secrets
 import sys
@@ -478,6 +479,39 @@ async def events(attack: Attack) -> None:
     await attack.together(100, lambda _: attack.keep_asking(requests()))
 
 
+async def late_day(attack: Attack) -> None:
+    """Events of the last day of the sensors of a space, 10,000 at a time, in as many quarter-hours as there are."""
+    chance = random.Random(1)
+
+    def requests(place: int) -> Iterator[bytes]:
+        for number in itertools.count():
+            now = datetime.now(UTC)
+            times = [now - timedelta(hours=1 + 25 * chance.random()) for _ in range(10_000)]
+            lines = "".join(
+                f"{at.isoformat()},1,dpu-{n % 10},{(number + place) % 1000}\n" for n, at in enumerate(times)
+            )
+            body = ("timestamp,direction,dpu_id,sequence\n" + lines).encode()
+            yield attack.post("/v1/events", attack.target.ingest, body, "Content-Type: text/csv")
+
+    await attack.together(4, lambda place: attack.keep_asking(requests(place)))
+
+
+async def unknown_polls(attack: Attack) -> None:
+    """Polls of spaces that nobody knows, 10,000 at a time: soon none of them is made."""
+    numbers = itertools.count()
+
+    def requests() -> Iterator[bytes]:
+        while True:
+            first = next(numbers) * 10_000
+            polls = [
+                {"space": f"poll-{os.getpid()}-{first + n}", "timestamp": "2026-01-05T08:00:00Z", "status": "active"}
+                for n in range(10_000)
+            ]
+            yield attack.post("/v1/polls", attack.target.ingest, json.dumps({"polls": polls}).encode())
+
+    await attack.together(4, lambda _: attack.keep_asking(requests()))
+
+
 async def clock(attack: Attack) -> None:
     """Sensors that nobody knows: an event of each that is accepted, and then events of all of them in two days."""
     names = [f"clock-{os.getpid()}-{number}" for number in range(200)]
@@ -644,6 +678,8 @@ ATTACKS = (
     resets,
     reruns,
     unknown_sensors,
+    unknown_polls,
+    late_day,
     sensors,
     events,
     clock,

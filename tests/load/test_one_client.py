@@ -8,12 +8,13 @@ TEST_SOAK_ATTACKS: the names of those that are tried, with spaces between them; 
 import asyncio
 import itertools
 import os
+import random
 import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,6 +118,20 @@ async def ask(service: Service, is_over: asyncio.Event) -> Answers:
     return found
 
 
+async def look_back(service: Service, is_over: asyncio.Event) -> Answers:
+    """A client that asks for a count of the last day, each time at another instant."""
+    found = Answers([], [])
+    base = f"http://127.0.0.1:{service.port}"
+    async with httpx.AsyncClient(base_url=base, timeout=PATIENCE, headers=bearer(service.good)) as client:
+        while not is_over.is_set():
+            at = datetime.now(UTC) - timedelta(days=random.random())
+            begun = time.monotonic()
+            response = await client.get("/v1/spaces/hall/count", params={"at": at.isoformat()})
+            found.add(response.status_code, begun)
+            await asyncio.sleep(PAUSE_SECONDS)
+    return found
+
+
 async def tell(service: Service, is_over: asyncio.Event) -> Answers:
     """A sensor that tells one event, waits until it is stored, and tells the next."""
     found = Answers([], [])
@@ -212,17 +227,18 @@ async def test_whatever_one_client_does_the_others_are_answered(
     late, refused = [], []
     for attack in (attack for attack in ATTACKS if not NAMES or attack.__name__ in NAMES):
         is_over = asyncio.Event()
-        clients = [asyncio.create_task(client(service, is_over)) for client in (ask, tell, follow, begin)]
+        clients = [asyncio.create_task(client(service, is_over)) for client in (ask, look_back, tell, follow, begin)]
         said = await attacked(service, attack.__name__)
         is_over.set()
-        counted, stored, told, begun = await asyncio.gather(*clients)
-        kinds = (("counts", counted), ("events", stored), ("news", told), ("streams", begun))
+        counted, looked_back, stored, told, begun = await asyncio.gather(*clients)
+        asked = (("counts", counted), ("counts at an instant", looked_back))
+        kinds = (*asked, ("events", stored), ("news", told), ("streams", begun))
         line = figures(attack.__name__, said, kinds)
         with capsys.disabled():
             print(f"\n{line}", end="", flush=True)
         if any(set(found.statuses) != {200} for _, found in kinds):
             refused.append(line)
-        is_late = counted.at(0.99) > ANSWER_SECONDS or stored.at(1) > STORE_SECONDS
+        is_late = max(found.at(0.99) for _, found in asked) > ANSWER_SECONDS or stored.at(1) > STORE_SECONDS
         if attack.__name__ in ON_THE_STREAM:
             is_late = is_late or max(told.at(0.99), begun.at(0.99)) > NEWS_SECONDS
         if is_late:

@@ -67,20 +67,21 @@ class Reader:
         if known_at is not None or not is_whole(session):
             return await calls.get_count(session, space, at, known_at)
         if at is not None:
-            return await self._get_count_at(session, space, at)
+            return await self._get_count_at(name_of(session), space, at)
         return (await self._ask([space], name_of(session)))[0]
 
-    async def _get_count_at(self, session: calls.Session, space: str, at: datetime) -> CountOut:
-        client = name_of(session)
+    async def _get_count_at(self, client: str | None, space: str, at: datetime) -> CountOut:
         found = None if self._goes_alone(space, at, client) else await self._ask_at(space, at, client)
         if found is not None:
             return found
-        begun = time.monotonic()
-        try:
-            return await calls.get_count(session, space, at)
-        finally:
-            if time.monotonic() - begun > LONG_SECONDS:
-                self.costly_before.note([space])
+        is_slow = self.costly_before.has_one_of([space])
+        async with self.database.shares.turn(client, is_slow=is_slow), self.database.connection() as connection:
+            begun = time.monotonic()
+            try:
+                return await calls.get_count(connection, space, at)
+            finally:
+                if time.monotonic() - begun > LONG_SECONDS:
+                    self.costly_before.note([space])
 
     def _goes_alone(self, space: str, at: datetime, client: str | None) -> bool:
         """Whether the others of a group could wait for it, or the group be divided."""
