@@ -1254,6 +1254,12 @@ routine core.forget_busy(integer[])
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.forget_refreshed(timestamp with time zone)
+    arguments   now_at timestamp with time zone
+    returns     void
+    as          sql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.format_instant(timestamp with time zone)
     arguments   at timestamp with time zone
     returns     text
@@ -3434,7 +3440,7 @@ table core.refreshed_range
     column      from_at timestamp with time zone not null
     column      until_at timestamp with time zone not null
     column      refreshed_at timestamp with time zone not null
-    column      readers text[] not null
+    column      readers text[]
 
 table core.refused_of_dpu
     column      dpu text not null

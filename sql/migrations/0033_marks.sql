@@ -31,7 +31,7 @@ create table core.refreshed_range (
   from_at timestamptz not null,
   until_at timestamptz not null,
   refreshed_at timestamptz not null,
-  readers text[] not null
+  readers text[]
 );
 comment on table core.refreshed_range is 'Where late marks went lately. Chunks of rollups there are not compressed yet: compressed rows are seen by statements that began before, and these see the marks, too.';
-comment on column core.refreshed_range.readers is 'The transactions (pg_locks.virtualtransaction) that ran when the marks went.';
+comment on column core.refreshed_range.readers is 'Transactions (pg_locks.virtualtransaction) that ran when the marks had gone. Null: not looked at yet.';

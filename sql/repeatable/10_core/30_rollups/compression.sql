@@ -44,10 +44,7 @@ declare
   v_begun_at timestamptz := clock_timestamp();
   v_chunk regclass;
 begin
-  -- a clock that was set back must not keep them
-  delete from core.refreshed_range r
-  where (r.refreshed_at < v_begun_at - interval '1 hour' or r.refreshed_at > v_begun_at)
-    and not r.readers && core.list_readers();
+  perform core.forget_refreshed(v_begun_at);
   commit;
   -- Not by a policy of TimescaleDB's own: core.try_compress says why.
   for v_chunk in

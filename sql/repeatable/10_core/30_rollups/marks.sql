@@ -170,8 +170,21 @@ returns void
 language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-  insert into core.refreshed_range (from_at, until_at, refreshed_at, readers)
-  values (low, high, clock_timestamp(), core.list_readers())
+  insert into core.refreshed_range (from_at, until_at, refreshed_at) values (low, high, clock_timestamp())
 $$;
 comment on function core.note_refreshed(timestamptz, timestamptz) is
 'Notes that marks in [low, high) went, which lie where quarter-hours were read already.';
+
+create or replace function core.forget_refreshed(now_at timestamptz)
+returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  update core.refreshed_range r set readers = core.list_readers() where r.readers is null;
+  -- a clock that was set back must not keep them
+  delete from core.refreshed_range r
+  where (r.refreshed_at < now_at - interval '1 hour' or r.refreshed_at > now_at)
+    and not r.readers && core.list_readers()
+$$;
+comment on function core.forget_refreshed(timestamptz) is
+'Takes away what core.note_refreshed noted, after an hour, when nobody runs any more who may have seen the marks.';
