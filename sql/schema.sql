@@ -642,6 +642,11 @@ routine core.admit_spaces(text[],integer[],text)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
+routine core.adopt_marks()
+    returns     void
+    as          sql
+    set         search_path=pg_catalog, pg_temp
+
 routine core.are_reached_by_senders(text[],integer[],timestamp with time zone[])
     arguments   senders text[], dpus integer[], times timestamp with time zone[]
     returns     boolean[]
@@ -1619,11 +1624,6 @@ routine core.is_clock_unset(timestamp with time zone)
     returns     boolean
     as          sql immutable
 
-routine core.is_covered(xid8,pg_snapshot)
-    arguments   xid xid8, snapshot pg_snapshot
-    returns     boolean
-    as          sql stable
-
 routine core.is_doorway_seen(integer)
     arguments   doorway_id integer
     returns     boolean
@@ -2357,6 +2357,12 @@ routine core.mark_late(integer[],timestamp with time zone[],integer[],bigint[],t
 routine core.mark_moved(timestamp with time zone,timestamp with time zone)
     arguments   from_at timestamp with time zone, at timestamp with time zone
     returns     void
+    as          sql
+    set         search_path=pg_catalog, pg_temp
+
+routine core.may_be_compressed(timestamp with time zone,timestamp with time zone)
+    arguments   low timestamp with time zone, high timestamp with time zone
+    returns     boolean
     as          sql
     set         search_path=pg_catalog, pg_temp
 

@@ -1,5 +1,6 @@
 """What late marks bring is added to the rollups, at a cost that does not follow the days that they are on."""
 
+import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 
@@ -215,6 +216,58 @@ async def test_a_mark_that_is_added_to_while_its_range_is_refreshed_counts_once(
     await connection.execute("call core.refresh_rollups()")
     assert await connection.fetchval("select count(*) from core.late_mark") == 0
     assert (await raw_count(connection, "house", at), await entries()) == (111, 111)
+    assert await differences(connection) == []
+
+
+async def test_what_comes_where_totals_were_made_already_is_marked(connection: asyncpg.Connection) -> None:
+    """By a refresh that failed, before the clock was set back."""
+    await build_house(connection)
+    await connection.execute("update core.rollup_state set totals_until = clock_timestamp() + interval '1 hour'")
+    await record(connection, [("front", datetime.now(UTC), 1)])
+    assert await connection.fetchval("select count(*) from core.late_mark") == 1
+
+
+@pytest.mark.concurrency
+@pytest.mark.parametrize("step", ["refresh_range", "end_range"])
+async def test_a_mark_that_somebody_adds_to_while_a_step_of_the_refresh_waits_is_not_lost(
+    connection: asyncpg.Connection, database_url: str, step: str
+) -> None:
+    await build_house(connection)
+    await record(connection, [("front", NOON, 1)])
+    await connection.execute("call core.refresh_rollups()")
+    until = await connection.fetchval("select materialized_until from core.rollup_state")
+    low, at = NOON.replace(hour=0), NOON + timedelta(days=40)
+    snapshot = await connection.fetchval("select pg_current_snapshot()::text")
+    if step == "end_range":
+        await record(connection, [("front", NOON + timedelta(minutes=1), 10)])
+        snapshot = await connection.fetchval("select pg_current_snapshot()::text")
+    arguments = f"'{snapshot}', '{low}', '{low + timedelta(days=1)}', '{until}', '{until}'"
+    refresh, end = f"call core.refresh_range({arguments})", f"select core.end_range({arguments})"
+    if step == "refresh_range":  # the refresh takes it in, though the snapshot does not see it
+        await record(connection, [("front", NOON + timedelta(minutes=1), 10)])
+    else:
+        await connection.execute(refresh)
+    other = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+    try:
+        async with other.transaction():
+            await record(other, [("front", NOON + timedelta(minutes=2), 100)])
+            waiting = asyncio.create_task(connection.execute(refresh if step == "refresh_range" else end))
+            await asyncio.sleep(1)
+            assert not waiting.done()
+        await waiting
+    finally:
+        await other.close()
+    if step == "refresh_range":
+        await connection.execute(end)
+    marks = await connection.fetch("select net, is_doubtful from core.late_mark")
+    assert [tuple(mark) for mark in marks] == [(110, True)]
+    series = "select sum(entries)::integer from api.list_space_counts('house', $1, $2, '1d', 'UTC')"
+    assert await raw_count(connection, "house", at) == 111
+    assert await connection.fetchval(series, low, low + timedelta(days=2)) == 111
+    assert await differences(connection) == []
+    await connection.execute("call core.refresh_rollups()")
+    assert await raw_count(connection, "house", at) == 111
+    assert await connection.fetchval(series, low, low + timedelta(days=2)) == 111
     assert await differences(connection) == []
 
 

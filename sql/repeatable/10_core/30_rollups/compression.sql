@@ -42,21 +42,21 @@ language plpgsql
 as $$
 declare
   v_begun_at timestamptz := clock_timestamp();
-  v_chunk regclass;
+  v_chunk record;
 begin
   perform core.forget_refreshed(v_begun_at);
   commit;
   -- Not by a policy of TimescaleDB's own: core.try_compress says why.
   for v_chunk in
-    select format('%I.%I', c.chunk_schema, c.chunk_name)::regclass
+    select
+      format('%I.%I', c.chunk_schema, c.chunk_name)::regclass as name, c.range_start, c.range_end,
+      a.view_name is not null as is_rollup
     from timescaledb_information.chunks c
     left join timescaledb_information.continuous_aggregates a
       on a.materialization_hypertable_schema = c.hypertable_schema
         and a.materialization_hypertable_name = c.hypertable_name
     where c.range_end < clock_timestamp() - interval '7 days'
-      and ((a.view_schema = 'core' and a.view_name = 'dpu_flow_15m_v1' and not c.is_compressed
-          and not exists (
-            select from core.refreshed_range r where r.from_at < c.range_end and r.until_at > c.range_start))
+      and ((a.view_schema = 'core' and a.view_name = 'dpu_flow_15m_v1' and not c.is_compressed)
         or (c.hypertable_schema = 'core' and c.hypertable_name = 'event'
           and (not c.is_compressed or pg_relation_size(format('%I.%I', c.chunk_schema, c.chunk_name))
             > 8 * 1024 * 1024)))
@@ -65,9 +65,17 @@ begin
   loop
     begin
       -- one that is busy comes again in the next run, and keeps no other one waiting
-      perform core.try_compress(v_chunk);
+      if not v_chunk.is_rollup then
+        perform core.try_compress(v_chunk.name);
+      elsif core.begin_rollup() then
+        -- nobody refreshes meanwhile
+        if core.may_be_compressed(v_chunk.range_start, v_chunk.range_end) then
+          perform core.try_compress(v_chunk.name);
+        end if;
+        perform core.end_rollup();
+      end if;
     exception when others then
-      failure := coalesce(failure, format('%s: %s', v_chunk, sqlerrm));
+      failure := coalesce(failure, format('%s: %s', v_chunk.name, sqlerrm));
     end;
     commit;
     exit when clock_timestamp() - v_begun_at > seconds * interval '1 second';

@@ -91,20 +91,18 @@ $$;
 comment on function core.begin_range(timestamptz, timestamptz) is
 'Says that the quarter-hours of [low, high) are refreshed from the next commit on: marks there are void.';
 
-create or replace function core.is_covered(
-  xid xid8,
-  snapshot pg_snapshot
-)
-returns boolean
-language sql stable
+create or replace function core.adopt_marks()
+returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
 as $$
-  -- What we see, though by its number it cannot have been committed yet, is from another server: it was there when its
-  -- dump was restored.
-  select pg_visible_in_snapshot(xid, snapshot) or not pg_visible_in_snapshot(xid, pg_current_snapshot())
+  update core.late_mark m set xid = pg_current_xact_id(), first_xid = pg_current_xact_id()
+  where not pg_visible_in_snapshot(m.xid, pg_current_snapshot())
+    or not pg_visible_in_snapshot(m.first_xid, pg_current_snapshot())
 $$;
-comment on function core.is_covered(xid8, pg_snapshot) is
-'Whether a transaction that we see had been committed when snapshot was taken. Inlined by the planner: no search_path of
-its own.';
+comment on function core.adopt_marks() is
+'Takes marks for our own that we see, though by their number they cannot have been committed yet: they are from another
+server, and were there when its dump was restored.';
 
 create or replace function core.end_range(
   snapshot pg_snapshot,
@@ -123,9 +121,10 @@ declare
   v_nets bigint[];        -- null: nobody said what it was
   v_starts bigint[];
 begin
+  -- By the snapshot alone: where a row has been added to meanwhile, this is asked again of what it is then.
   with gone as (
     delete from core.late_mark m
-    where m.bucket >= low and m.bucket < high and core.is_covered(m.xid, snapshot)
+    where m.bucket >= low and m.bucket < high and pg_visible_in_snapshot(m.xid, snapshot)
     returning m.dpu_id, m.bucket, m.net, m.net_at_start
   )
   select
@@ -138,7 +137,7 @@ begin
   end if;
   -- Part of what was added to since was there before: that is in the quarter-hours now, and in totals made of them.
   update core.late_mark m set is_doubtful = true, net = case when m.bucket < end_range.totals_until then m.net end
-  where m.bucket >= low and m.bucket < high and m.net is not null and core.is_covered(m.first_xid, snapshot);
+  where m.bucket >= low and m.bucket < high and m.net is not null and pg_visible_in_snapshot(m.first_xid, snapshot);
   update core.rollup_state s set refreshing_from = '-infinity', refreshing_until = '-infinity';
 end
 $$;
@@ -174,6 +173,21 @@ as $$
 $$;
 comment on function core.note_refreshed(timestamptz, timestamptz) is
 'Notes that marks in [low, high) went, which lie where quarter-hours were read already.';
+
+create or replace function core.may_be_compressed(
+  low timestamptz,
+  high timestamptz
+)
+returns boolean
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  select not exists (select from core.refreshed_range r where r.from_at < high and r.until_at > low)
+    and not exists (select from core.rollup_state s where s.refreshing_from < high and s.refreshing_until > low)
+$$;
+comment on function core.may_be_compressed(timestamptz, timestamptz) is
+'Whether all who run see in the rollups of [low, high) what fits to the marks that they see. The caller holds
+core.begin_rollup.';
 
 create or replace function core.forget_refreshed(now_at timestamptz)
 returns void

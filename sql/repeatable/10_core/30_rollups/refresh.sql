@@ -57,6 +57,7 @@ begin
   -- marks what is too late for it.
   v_goal := public.time_bucket(interval '15 minutes', clock_timestamp() - interval '30 minutes');
   update core.rollup_state s set goal_at = v_goal;
+  perform core.adopt_marks();
   commit;
   -- Who began before may have looked at the clock long ago, as where it has just been set forward.
   if not core.wait_for_ingest(coalesce((config->>'wait_seconds')::double precision, 30)) then
@@ -137,7 +138,7 @@ begin
   -- What was stored meanwhile may be in it, and then in the totals that are made of it. What comes from here on is not.
   update core.late_mark m set is_doubtful = true, net = case when m.bucket < totals_until then m.net end
   where m.bucket >= low and m.bucket < least(high, materialized_until) and m.net is not null
-    and not core.is_covered(m.xid, snapshot);
+    and not pg_visible_in_snapshot(m.xid, snapshot);
   commit;
 end
 $$;

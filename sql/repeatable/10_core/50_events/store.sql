@@ -595,7 +595,7 @@ begin
       from unnest(ordinals) as o
       where times[o] < greatest(
         mark_late.received_at - interval '15 minutes',
-        (select greatest(s.materialized_until, s.goal_at) from core.rollup_state s))
+        (select greatest(s.materialized_until, s.goal_at, s.totals_until) from core.rollup_state s))
     ) n
     group by n.dpu_id, n.bucket
   ),
