@@ -1830,8 +1830,8 @@ routine core.list_crossings(timestamp with time zone,timestamp with time zone)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
 
-routine core.list_day_points(integer[],timestamp with time zone,timestamp with time zone)
-    arguments   dpus integer[], low timestamp with time zone, high timestamp with time zone
+routine core.list_day_points(timestamp with time zone,timestamp with time zone)
+    arguments   low timestamp with time zone, high timestamp with time zone
     returns     TABLE(dpu_id integer, day timestamp with time zone, points smallint[], totals bigint[])
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan

@@ -186,8 +186,8 @@ as $$
     and not exists (select from core.rollup_state s where s.refreshing_from < high and s.refreshing_until > low)
 $$;
 comment on function core.may_be_compressed(timestamptz, timestamptz) is
-'Whether all who run see in the rollups of [low, high) what fits to the marks that they see. The caller holds
-core.begin_rollup.';
+'Whether the rollups of [low, high) can be compressed: nobody runs any more who may have seen marks that went from
+there, and no refresh of them has failed. The caller holds core.begin_rollup.';
 
 create or replace function core.forget_refreshed(now_at timestamptz)
 returns void

@@ -77,7 +77,7 @@ end
 $$;
 comment on function core.sum_totals(integer[], timestamptz[], timestamptz[]) is
 'Sums of directions by core.dpu_total in [from, until) each, from parallel arrays; nulls are left out. Each bound is the
-start of a quarter-hour or the microsecond after it. Those with a void mark are as wrong in it as core.list_void says.';
+start of a quarter-hour or the microsecond after it. Where marks do not say what is missing, core.list_void does.';
 
 create or replace function core.list_void(
   dpus integer[],
@@ -120,7 +120,6 @@ totals_until on, quarter-hours: what core.sum_totals took for them, which is voi
 to be read instead.';
 
 create or replace function core.list_day_points(
-  dpus integer[],
   low timestamptz,
   high timestamptz
 )
@@ -141,15 +140,15 @@ begin
       from core.dpu_flow_15m_v1 f
       cross join lateral (select public.time_bucket(interval '1 day', f.bucket)) as d (day)
       cross join lateral (values (0, f.net_at_start), (1, f.net - f.net_at_start)) as e (point, net)
-      where f.bucket >= low and f.bucket < high and (dpus is null or f.dpu_id = any (dpus)) and e.net <> 0
+      where f.bucket >= low and f.bucket < high and e.net <> 0
     ) p
   ) s
   group by s.dpu_id, s.day;
 end
 $$;
-comment on function core.list_day_points(integer[], timestamptz, timestamptz) is
-'points and totals of core.dpu_total from the quarter-hours in [low, high) alone, of some DPUs or of all (null). Days on
-which nothing changes are left out.';
+comment on function core.list_day_points(timestamptz, timestamptz) is
+'points and totals of core.dpu_total from the quarter-hours in [low, high) alone, of all DPUs. Days on which nothing
+changes are left out.';
 
 create or replace function core.add_totals(
   low timestamptz,
@@ -168,7 +167,7 @@ begin
       + sum(d.totals[cardinality(d.totals)]) over (partition by d.dpu_id order by d.day)
       - d.totals[cardinality(d.totals)],
     d.points, d.totals
-  from core.list_day_points(null, low, high) d
+  from core.list_day_points(low, high) d
   left join lateral core.find_total(d.dpu_id, low) e on true
   on conflict (dpu_id, day) do update set
     points = t.points || excluded.points,
@@ -343,4 +342,4 @@ begin
 end
 $$;
 comment on function core.carry_totals(integer[], timestamptz) is
-'Puts right what the days of DPUs from an instant on stand on, after days there have changed.';
+'Works out anew core.dpu_total.before of DPUs, from the day of an instant on: days there have changed.';

@@ -266,7 +266,7 @@ as $$
     select p.dpu_id, p.day, n.point, n.total - lag(n.total, 1, 0::bigint) over (partition by p.dpu_id, p.day
       order by n.point) as net
     from state s
-    cross join lateral core.list_day_points(null, '-infinity', s.totals_until) p
+    cross join lateral core.list_day_points('-infinity', s.totals_until) p
     cross join lateral unnest(p.points, p.totals) as n (point, total)
   ),
   difference as (
