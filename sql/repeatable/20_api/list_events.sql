@@ -40,7 +40,7 @@ begin
     if core.get_reach() is not null then
       select array_agg(p.dpu_id), array_agg(p.during) into v_dpus, v_during from core.list_seen_placements(v_dpus) p;
     end if;
-    v_signs := array_fill(null::smallint, array[cardinality(v_dpus)]);
+    v_signs := array(select null::smallint from unnest(v_dpus));
   else
     select array_agg(p.dpu_id), array_agg(p.sign), array_agg(p.during) into v_dpus, v_signs, v_during
     from core.list_outer_placements(array[core.find_space(space)]) p;

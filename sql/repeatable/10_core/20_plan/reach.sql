@@ -209,12 +209,14 @@ begin
       perform core.find_space(v_missing);  -- raises
     end if;
   elsif v_under is not null then
-    select array_agg(s.space_id order by s.id) into v_ids
+    select coalesce(array_agg(s.space_id order by s.id), '{}') into v_ids
     from core.space s
     where s.space_id = any (array(select core.list_subtree(v_under)))
       and (s.retired_at is null or s.id = list_requested_spaces.under);
   else
-    select array_agg(s.space_id order by s.id) into v_ids from core.space s where s.retired_at is null;
+    select coalesce(array_agg(s.space_id order by s.id), '{}') into v_ids
+    from core.space s
+    where s.retired_at is null;
   end if;
   return v_ids;
 end
