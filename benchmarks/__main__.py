@@ -67,7 +67,7 @@ def show(verdicts: list[Verdict], console: Console) -> None:
 @click.option("--rounds", type=click.IntRange(1), help="Of each lane.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of each lane in a round.")
 def main(is_long: bool, only: str, keep: bool, rounds: int | None, seconds: float | None) -> None:
-    console = Console(width=150, highlight=False)
+    console, progress = Console(width=150, highlight=False), Console(width=150, highlight=False, stderr=True)
     base = LONG if is_long else SHORT
     length = Length(rounds or base.rounds, seconds or base.seconds, is_long, keep)
     chosen = [(bench, lanes) for bench in BENCHES if (lanes := [lane for lane in bench.lanes if only in lane.name])]
@@ -78,7 +78,10 @@ def main(is_long: bool, only: str, keep: bool, rounds: int | None, seconds: floa
     verdicts: list[Verdict] = []
     for bench, lanes in chosen:
         with console.status(f"{lanes[0].name} (the first of {len(lanes)})"):
-            verdicts += measure(bench, lanes, length)
+            found = measure(bench, lanes, length)
+        for verdict in found:  # it takes long until the table is there
+            progress.print(f"{verdict.lane.name}: {verdict.figure} {verdict.lane.unit}, {verdict.state.value}")
+        verdicts += found
     show(verdicts, console)
     sys.exit(exit_code(verdicts))
 
