@@ -148,7 +148,7 @@ class Line(Connection):
         return await self.answer
 
     def answered(self, status: int, answer: bytearray) -> None:
-        if self.answer is not None:
+        if self.answer is not None and not self.answer.done():  # who asked may have gone away
             self.answer.set_result((status, bytes(answer.partition(END_OF_HEADERS)[2])))
 
     def fail(self, error: Exception) -> None:

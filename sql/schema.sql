@@ -594,6 +594,12 @@ routine core.add_deliveries(bigint[],text,text,text,timestamp with time zone)
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.add_doorways(jsonb)
+    arguments   doorways jsonb, OUT created jsonb
+    returns     jsonb
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.add_notices(text[],bigint[],integer[],timestamp with time zone[],jsonb[])
     arguments   kinds text[], incident_ids bigint[], space_ids integer[], occurred_ats timestamp with time zone[], details jsonb[]
     returns     void
@@ -1664,6 +1670,11 @@ routine core.is_grown(regclass,bigint)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.is_id(text)
+    arguments   id text
+    returns     boolean
+    as          sql immutable
+
 routine core.is_open(integer,timestamp with time zone)
     arguments   space_id integer, at timestamp with time zone
     returns     boolean
@@ -2082,6 +2093,12 @@ routine core.list_requested_trees(jsonb)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.list_right_placements(jsonb,timestamp with time zone)
+    arguments   placements jsonb, recorded_at timestamp with time zone, OUT dpus text[], OUT durings tstzrange[]
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.list_risky_routines()
     returns     SETOF oid
     as          sql stable
@@ -2383,6 +2400,12 @@ routine core.move_live_flows(integer[],timestamp with time zone[],integer[],bigi
     as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
+routine core.name_new_dpus(jsonb,jsonb)
+    arguments   dpus jsonb, created jsonb, OUT named jsonb
+    returns     jsonb
+    as          plpgsql
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.note_backfilled_seen(integer[],timestamp with time zone[],bigint[],timestamp with time zone)
     arguments   dpus integer[], times timestamp with time zone[], ordinals bigint[], received_at timestamp with time zone
     returns     void
@@ -2554,7 +2577,7 @@ routine core.read_cursor(text)
 routine core.rebuild_boundary(integer[])
     arguments   doorways integer[]
     returns     void
-    as          sql
+    as          plpgsql
     set         search_path=pg_catalog, pg_temp
 
 routine core.rebuild_listed_boundary(text[])

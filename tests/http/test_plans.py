@@ -17,6 +17,7 @@ from headcount.app import create_app
 from headcount.database import calls
 from headcount.database.plan_turns import (
     LONGEST_REST_SECONDS,
+    MOMENT,
     MOMENT_SECONDS,
     OWED_SECONDS,
     REST,
@@ -112,7 +113,7 @@ async def test_nobody_begins_before_there_was_rest_and_a_little_is_owed_by_every
 async def test_a_moment_passes_after_each_change_even_where_no_rest_is_due() -> None:
     """Who waited through one change must not wait through the next one, too."""
     plans, clock = Plans(), asyncio.get_running_loop().time
-    for seconds, moment in ((1.5, MOMENT_SECONDS), (0.02, 0.02)):
+    for seconds, moment in ((1.5, MOMENT_SECONDS), (0.2, MOMENT * 0.2)):
         plans.note(seconds, is_limited=False)
         ended = clock()
         async with plans.turn("one"):

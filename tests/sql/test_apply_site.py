@@ -1,5 +1,7 @@
 import asyncio
 import json
+import random
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -311,3 +313,106 @@ async def test_a_tree_has_32_levels_at_most(connection: asyncpg.Connection) -> N
             await connection.execute("select api.put_space($1, $2)", space, json.dumps({"parent": parent}))
         assert (caught.value.sqlstate, caught.value.as_dict()["detail"]) == ("PT422", "parent")
     await apply_site(connection, spaces=[{"id": "leaf", "parent": "s30"}])
+
+
+# What is done for many at once, switched off.
+ONE_BY_ONE = """
+create or replace function core.add_doorways(doorways jsonb, out created jsonb) language sql
+as $$ select '{}'::jsonb $$;
+create or replace function core.name_new_dpus(dpus jsonb, created jsonb, out named jsonb) language sql
+as $$ select '{}'::jsonb $$;
+create or replace function core.list_right_placements(placements jsonb, recorded_at timestamptz, out dpus text[],
+  out durings tstzrange[]) language sql as $$ select null::text[], null::tstzrange[] $$;
+"""
+STATE = """
+select
+  (select json_agg((w.id, w.name, a.id, b.id, w.retired_at is not null) order by w.id) from core.doorway w
+    left join core.space a on a.space_id = w.side_a_id left join core.space b on b.space_id = w.side_b_id)::text,
+  (select json_agg((d.id, d.name, d.mac_address, d.offline_after_seconds, s.retired_at is not null,
+    s.first_from::text, s.live_from::text) order by d.id) from core.dpu d join core.dpu_state s using (dpu_id))::text,
+  (select json_agg((d.id, w.id, p.mounted_side, lower(p.during)::text, upper(p.during)::text)
+    order by d.id, lower(p.during)) from core.placement p join core.dpu d using (dpu_id)
+    join core.doorway w using (doorway_id) where p.superseded_at is null)::text,
+  (select json_agg((s.id, w.id, b.inner_side) order by s.id, w.id) from core.boundary b
+    join core.space s using (space_id) join core.doorway w using (doorway_id))::text,
+  (select json_agg((s.id, d.id, f.sign, f.from_at::text, f.until_at::text, f.net) order by s.id, d.id, f.from_at)
+    from core.live_flow f join core.space s using (space_id) join core.dpu d using (dpu_id))::text
+"""
+
+
+def odd_site(chance: random.Random) -> dict[str, list[dict[str, Any]]]:
+    """Mostly right, some of it there already, and now and then something that is wrong."""
+
+    def one_of(*usual: object, odd: object) -> Any:
+        return odd if chance.random() < 0.04 else chance.choice(usual)
+
+    def ids(kind: str) -> list[Any]:
+        return [one_of(f"{kind}-{chance.randrange(9)}", odd=chance.choice(["", "a b", "."])) for _ in range(4)]
+
+    def maybe(**fields: object) -> dict[str, object]:
+        return {name: value for name, value in fields.items() if chance.random() < 0.3}
+
+    spaces = ["house", "room", "hall", None]
+    return {
+        "doorways": [
+            {
+                "id": id,
+                "sides": one_of(*(chance.sample(spaces, 2) for _ in range(4)), odd=["house"]),
+                **maybe(name=one_of("Door", None, odd="x"), retired=one_of(False, odd=True)),
+            }
+            for id in ids("door")
+        ],
+        "dpus": [
+            {
+                "id": id,
+                **maybe(
+                    name=one_of("Sensor", None, odd="x"),
+                    mac_address=one_of(None, f"02:00:00:00:00:0{chance.randrange(9)}", odd="no"),
+                    offline_after_seconds=one_of(None, 600, odd=-1),
+                    retired=one_of(False, True, odd=False),
+                ),
+            }
+            for id in ids("dpu")
+        ],
+        "placements": [
+            {
+                "dpu": one_of(f"dpu-{chance.randrange(9)}", "old", odd="nobody"),
+                "doorway": one_of(*(f"door-{number}" for number in range(9)), None, odd="nowhere"),
+                "mounted_in": one_of(*spaces, odd="nothing"),
+                "from": one_of(*((LONG_AGO + timedelta(days=day)).isoformat() for day in range(5)), odd=None),
+                **maybe(until=(LONG_AGO + timedelta(days=chance.randrange(2, 9))).isoformat()),
+            }
+            for _ in range(chance.randrange(3))
+        ],
+    }
+
+
+async def test_what_is_done_together_is_what_would_be_done_one_by_one(connection: asyncpg.Connection) -> None:
+    chance, outcomes = random.Random(7), Counter[str]()
+    await apply_site(
+        connection,
+        spaces=[{"id": "house"}, {"id": "room", "parent": "house"}, {"id": "hall"}],
+        doorways=[{"id": "door-0", "sides": [None, "house"]}, {"id": "door-1", "sides": ["house", "room"]}],
+        dpus=[{"id": "old"}],
+        placements=[{"dpu": "old", "doorway": "door-0", "mounted_in": "house", "from": LONG_AGO.isoformat()}],
+    )
+    await record(connection, [("old", LONG_AGO + timedelta(days=2), 3)])
+
+    async def outcome(site: dict[str, list[dict[str, Any]]], before: str) -> object:
+        changing = connection.transaction()
+        await changing.start()
+        try:
+            await connection.execute(before)
+            changes = await apply_site(connection, **site)
+            return changes, tuple(await connection.fetchrow(STATE) or ()), await differences(connection)
+        except asyncpg.PostgresError as error:
+            return error.sqlstate, str(error), error.detail, error.hint
+        finally:
+            await changing.rollback()
+
+    for _ in range(60):
+        site = odd_site(chance)
+        together = await outcome(site, "select")
+        assert together == await outcome(site, ONE_BY_ONE), site
+        outcomes["refused" if isinstance(together, tuple) and isinstance(together[0], str) else "applied"] += 1
+    assert min(outcomes["refused"], outcomes["applied"]) > 10, outcomes

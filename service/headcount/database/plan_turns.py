@@ -13,10 +13,12 @@ from headcount.wire.shares import Shares
 MAX_WAITING = 100
 WAIT_SECONDS = 15.0
 # After a change there is a rest of so many times as long as it took: longer for a token that is limited to a space.
-REST = 1.0
+REST = 0.5
 REST_OF_LIMITED = 4.0
 LONGEST_REST_SECONDS = 15.0
-# But after each one a moment passes, as long as it took or so long: those whose events waited get in before the next.
+# But after each one a moment passes, a quarter of what it took or so long: those whose events waited get in before the
+# next.
+MOMENT = 0.25
 MOMENT_SECONDS = 0.3
 # So much rest may be owed before anybody waits for it: what is set up by hand, or in a few parts, goes on at once.
 OWED_SECONDS = 4.0
@@ -59,4 +61,4 @@ class Plans:
         rest = min(seconds * (REST_OF_LIMITED if is_limited else REST), LONGEST_REST_SECONDS)
         now = asyncio.get_running_loop().time()
         self.rested_at = max(self.rested_at, now) + rest
-        self.not_before = now + min(seconds, MOMENT_SECONDS)
+        self.not_before = now + min(MOMENT * seconds, MOMENT_SECONDS)

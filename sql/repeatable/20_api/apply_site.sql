@@ -7,6 +7,7 @@ as $$
 declare
   v_now timestamptz;
   v_created jsonb;           -- a key for each id
+  v_named jsonb;             -- the same, of DPUs that are done
   v_is_plain boolean;        -- the new spaces can be added together
   v_changes text[];
   v_doorways text[];         -- those that changed
@@ -47,9 +48,11 @@ begin
   end loop;
 
   kind := 'doorway';
+  v_created := core.add_doorways(site->'doorways');
   for v_item, v_number in select l.item, l.number from core.list_items(site->'doorways') l loop
     id := v_item->>'id';
-    change := core.put_doorway(id, v_item, format('doorways[%s].', v_number));
+    change := case when v_created ? id then 'created'
+      else core.put_doorway(id, v_item, format('doorways[%s].', v_number)) end;
     if change <> 'unchanged' then
       v_doorways := v_doorways || id;
     end if;
@@ -58,10 +61,13 @@ begin
   perform core.rebuild_listed_boundary(v_doorways);
 
   v_created := core.register_listed_dpus(site->'dpus');
+  v_named := core.name_new_dpus(site->'dpus', v_created);
   kind := 'dpu';
   for v_item, v_number in select l.item, l.number from core.list_items(site->'dpus') l loop
     id := v_item->>'id';
-    change := core.put_dpu(id, v_item, format('dpus[%s].', v_number));
+    if not v_named ? id then
+      change := core.put_dpu(id, v_item, format('dpus[%s].', v_number));
+    end if;
     if v_created ? id then
       change := 'created';
     end if;

@@ -95,6 +95,15 @@ $$;
 comment on function core.refer_to_space(text, text) is
 'The space_id of a space that a request refers to; null for null. Errors: PT422 naming place.';
 
+create or replace function core.is_id(id text)
+returns boolean
+language sql immutable
+as $$
+  select coalesce(id ~ '^[A-Za-z0-9._:-]{1,64}$' and id not in ('.', '..'), false)
+$$;
+comment on function core.is_id(text) is
+'Whether a text can be an id. Inlined by the planner: no search_path of its own.';
+
 create or replace function core.check_id(
   id text,
   place text
@@ -104,7 +113,7 @@ language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if id is null or id !~ '^[A-Za-z0-9._:-]{1,64}$' or id in ('.', '..') then
+  if not core.is_id(id) then
     perform core.refuse(
       422, format('%s is not an id.', coalesce(quote_literal(left(id, 80)), 'null')), place,
       'An id is 1 to 64 of A-Z a-z 0-9 . _ : -, but not `.` or `..`');

@@ -231,6 +231,48 @@ $$;
 comment on function core.add_spaces(jsonb, jsonb, timestamptz) is
 'Gives the new spaces of a site what they say, all at once. Parameters as core.can_add_spaces, which has to be true.';
 
+create or replace function core.add_doorways(
+  doorways jsonb,
+  out created jsonb
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  created := '{}';
+  if core.get_reach() is not null then
+    return;
+  end if;
+  with item as materialized (
+    select l.number, l.item->>'id' as id, l.item->>'name' as name, l.item->'sides'->>0 as side_a,
+      l.item->'sides'->>1 as side_b, count(*) over (partition by l.item->>'id') as times,
+      core.is_id(l.item->>'id') and not coalesce((l.item->>'retired')::boolean, false)
+        and case when jsonb_typeof(l.item->'sides') = 'array' then jsonb_array_length(l.item->'sides') = 2 end
+        as is_plain
+    from core.list_items(doorways) l
+  ),
+  added as (
+    insert into core.doorway (id, name, side_a_id, side_b_id)
+    select i.id, i.name, a.space_id, b.space_id
+    from item i
+    -- offset 0: a look for each, as in core.list_subtree
+    left join lateral (select s.space_id from core.space s where s.id = i.side_a offset 0) a on true
+    left join lateral (select s.space_id from core.space s where s.id = i.side_b offset 0) b on true
+    where i.is_plain and i.times = 1 and (i.side_a is null) = (a.space_id is null) and (i.side_b is null) = (b.space_id is null)
+      and a.space_id is distinct from b.space_id
+      and not exists (select from core.doorway w where w.id = i.id)
+    order by i.number
+    returning id
+  )
+  select coalesce(jsonb_object_agg(a.id, null), '{}') into created from added a;
+end
+$$;
+comment on function core.add_doorways(jsonb) is
+'Creates those new doorways of a site with which nothing is wrong, all at once, and returns an object with their ids as
+keys. The others are left to core.put_doorway, which says what is wrong: so are all those of a limited token.';
+
 create or replace function core.register_listed_dpus(
   dpus jsonb,
   out created jsonb
@@ -254,6 +296,40 @@ end
 $$;
 comment on function core.register_listed_dpus(jsonb) is
 'Registers the DPUs of a site that are not there yet, and returns an object with their ids as keys.';
+
+create or replace function core.name_new_dpus(
+  dpus jsonb,
+  created jsonb,
+  out named jsonb
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  named := '{}';
+  if core.get_reach() is not null then
+    return;
+  end if;
+  with item as materialized (
+    select i->>'id' as id, max(i->>'name') as name
+    from jsonb_array_elements(dpus) i
+    where created ? (i->>'id')
+    group by i->>'id'
+    having count(*) = 1 and bool_and(core.is_id(i->>'id') and i->>'mac_address' is null
+      and i->>'offline_after_seconds' is null and not coalesce((i->>'retired')::boolean, false))
+  ),
+  changed as (
+    update core.dpu d set name = i.name from item i where i.name is not null and d.id = i.id
+  )
+  select coalesce(jsonb_object_agg(i.id, null), '{}') into named from item i;
+end
+$$;
+comment on function core.name_new_dpus(jsonb, jsonb) is
+'Names the new DPUs of a site of which nothing but a name is given, and returns an object with their ids as keys. The
+others are left to core.put_dpu: so are all those of a limited token. created: as core.register_listed_dpus returned
+it.';
 
 create or replace function core.get_rests(
   dpus text[],
@@ -282,6 +358,46 @@ comment on function core.get_rests(text[], tstzrange[]) is
 'What is left of the periods of placements of DPUs, given as parallel arrays, where a later one of the same DPU takes
 the place of an earlier one.';
 
+create or replace function core.list_right_placements(
+  placements jsonb,
+  recorded_at timestamptz,
+  out dpus text[],
+  out durings tstzrange[]
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+begin
+  select
+    array_agg(l.item->>'dpu' order by l.number),
+    array_agg(case when p.is_period then tstzrange(p.from_at, p.until_at) end order by l.number)
+  into dpus, durings
+  from core.list_items(placements) l
+  -- offset 0: a look for each, as in core.list_subtree
+  left join lateral (select d.dpu_id from core.dpu d where d.id = l.item->>'dpu' offset 0) d on true
+  left join lateral (
+    select w.doorway_id, w.side_a_id, w.side_b_id from core.doorway w where w.id = l.item->>'doorway' offset 0) w
+    on true
+  left join lateral (select m.space_id from core.space m where m.id = l.item->>'mounted_in' offset 0) m on true
+  cross join lateral (
+    select t.from_at, t.until_at, t.until_at is null or t.until_at > t.from_at as is_period
+    from (
+      select coalesce((l.item->>'from')::timestamptz, recorded_at) as from_at,
+        (l.item->>'until')::timestamptz as until_at
+    ) t
+  ) p
+  having bool_and(
+    d.dpu_id is not null and p.is_period
+    and (l.item->>'mounted_in' is null) = (m.space_id is null)
+    and case when l.item->>'doorway' is null then m.space_id is null
+      else w.doorway_id is not null
+        and (m.space_id is not distinct from w.side_a_id or m.space_id is not distinct from w.side_b_id) end);
+end
+$$;
+comment on function core.list_right_placements(jsonb, timestamptz) is
+'The DPUs and periods of the placements of a site where none of them is to be refused; nulls where one is.';
+
 create or replace function core.check_placements(
   placements jsonb,
   recorded_at timestamptz,
@@ -298,7 +414,10 @@ declare
   v_number bigint;
   v_place text;
 begin
-  for v_item, v_number in select l.item, l.number from core.list_items(placements) l loop
+  if core.get_reach() is null then
+    select l.dpus, l.durings into v_dpus, v_during from core.list_right_placements(placements, recorded_at) l;
+  end if;
+  for v_item, v_number in select l.item, l.number from core.list_items(placements) l where v_dpus is null loop
     v_place := format('placements[%s].', v_number);
     if not exists (select from core.dpu d where d.id = v_item->>'dpu' and core.is_dpu_seen(d.dpu_id)) then
       perform core.refuse(

@@ -97,17 +97,31 @@ For some doorways, or all (null).';
 
 create or replace function core.rebuild_boundary(doorways integer[])
 returns void
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-  insert into core.live_change (space_id)
-  select b.space_id from core.boundary b where b.doorway_id = any (doorways)
-  union
-  select d.space_id from core.derive_boundary(doorways) d;
+#variable_conflict use_column
+declare
+  -- a doorway without a DPU counts nothing for anybody
+  v_placed integer[] := array(
+    select d.doorway_id
+    from unnest(doorways) as d (doorway_id)
+    where exists (select from core.placement p where p.doorway_id = d.doorway_id));
+begin
+  if v_placed <> '{}' then
+    insert into core.live_change (space_id)
+    select b.space_id from core.boundary b where b.doorway_id = any (v_placed);
+  end if;
   delete from core.boundary b where b.doorway_id = any (doorways);
-  insert into core.boundary (space_id, doorway_id, inner_side)
-  select d.space_id, d.doorway_id, d.inner_side from core.derive_boundary(doorways) d;
+  with added as (
+    insert into core.boundary (space_id, doorway_id, inner_side)
+    select d.space_id, d.doorway_id, d.inner_side from core.derive_boundary(doorways) d
+    returning space_id, doorway_id
+  )
+  insert into core.live_change (space_id)
+  select a.space_id from added a where a.doorway_id = any (v_placed);
+end
 $$;
 comment on function core.rebuild_boundary(integer[]) is
-'Updates core.boundary for some doorways, and adds the spaces concerned to core.live_change. The caller holds
-core.lock_plan.';
+'Updates core.boundary for some doorways, and adds the spaces whose counts it concerns to core.live_change. The caller
+holds core.lock_plan.';

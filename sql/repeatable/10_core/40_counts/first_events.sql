@@ -146,7 +146,9 @@ begin
     select m.placement_id, e.at, case when spaces is null
       then greatest(m.recorded_at, core.find_received_at(m.dpu_id, e.at)) else m.recorded_at end
     from missing m
-    cross join lateral (select coalesce(core.find_first_event(m.dpu_id, lower(m.during), upper(m.during)),
+    join core.dpu_state s on s.dpu_id = m.dpu_id
+    cross join lateral (select coalesce(
+      case when s.first_time is not null then core.find_first_event(m.dpu_id, lower(m.during), upper(m.during)) end,
       'infinity') as at offset 0) e
   )
   select array_agg(distinct m.dpu_id) into v_dpus from missing m;
