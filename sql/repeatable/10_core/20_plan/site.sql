@@ -260,7 +260,8 @@ begin
     -- offset 0: a look for each, as in core.list_subtree
     left join lateral (select s.space_id from core.space s where s.id = i.side_a offset 0) a on true
     left join lateral (select s.space_id from core.space s where s.id = i.side_b offset 0) b on true
-    where i.is_plain and i.times = 1 and (i.side_a is null) = (a.space_id is null) and (i.side_b is null) = (b.space_id is null)
+    where i.is_plain and i.times = 1
+      and (i.side_a is null) = (a.space_id is null) and (i.side_b is null) = (b.space_id is null)
       and a.space_id is distinct from b.space_id
       and not exists (select from core.doorway w where w.id = i.id)
     order by i.number
