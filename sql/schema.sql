@@ -1423,6 +1423,10 @@ routine core.get_middle(timestamp with time zone,timestamp with time zone)
     returns     timestamp with time zone
     as          sql stable
 
+routine core.get_most_ahead()
+    returns     integer
+    as          sql immutable
+
 routine core.get_most_doorways_of_limited()
     returns     integer
     as          sql immutable
@@ -1438,6 +1442,11 @@ routine core.get_most_of_limited()
 routine core.get_most_placements_of_limited()
     returns     integer
     as          sql immutable
+
+routine core.get_near_time(timestamp with time zone)
+    arguments   received_at timestamp with time zone
+    returns     timestamp with time zone
+    as          sql stable
 
 routine core.get_new_parent(core.space,jsonb,text)
     arguments   space core.space, patch jsonb, place text
@@ -2255,6 +2264,12 @@ routine core.list_sum_differences()
     returns     TABLE("check" text, item text, stored text, recomputed text)
     as          sql stable
     set         search_path=pg_catalog, pg_temp
+
+routine core.list_surplus_ahead(integer[],timestamp with time zone[],bigint[],timestamp with time zone)
+    arguments   dpus integer[], times timestamp with time zone[], ordinals bigint[], received_at timestamp with time zone
+    returns     bigint[]
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; enable_seqscan=off
 
 routine core.list_time_zones(text[])
     arguments   names text[]
@@ -3326,14 +3341,13 @@ table core.late_mark
     column      towards bigint
     column      away bigint
     column      moment numeric
-    column      first_xid xid8 not null default pg_current_xact_id()
+    column      first_xid xid8 default pg_current_xact_id()
     column      is_doubtful boolean not null default false
-    column      is_void boolean not null generated always as (((net IS NULL) OR is_doubtful)) stored
     option      autovacuum_analyze_scale_factor=0.05
     option      autovacuum_vacuum_scale_factor=0.05
     option      fillfactor=50
     index       CREATE INDEX late_mark_dpu_id_bucket_idx ON core.late_mark USING btree (dpu_id, bucket)
-    index       CREATE INDEX late_mark_void_idx ON core.late_mark USING btree (dpu_id, bucket) WHERE is_void
+    index       CREATE INDEX late_mark_void_idx ON core.late_mark USING btree (dpu_id, bucket) WHERE ((net IS NULL) OR is_doubtful)
 
 table core.listening
     column      from_at timestamp with time zone not null

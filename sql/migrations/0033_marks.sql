@@ -6,20 +6,20 @@ alter table core.late_mark
   add column towards bigint,
   add column away bigint,
   add column moment numeric,
-  add column first_xid xid8 not null default pg_current_xact_id(),
-  add column is_doubtful boolean not null default false,
-  add column is_void boolean not null generated always as (net is null or is_doubtful) stored;
+  add column first_xid xid8,
+  add column is_doubtful boolean not null default false;
+-- Apart, so that the table is not written anew: to whoever began before, it would be empty.
+alter table core.late_mark alter column first_xid set default pg_current_xact_id();
 -- rows are written again and again, beside their place where there is room
 alter table core.late_mark set (
   fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05
 );
 comment on table core.late_mark is 'Quarter-hours of DPUs in which events were stored late, and what these add to the rollups: one row each, as a rule. Who stores events never waits for it: what another transaction holds gets a further row. core.refresh_rollups takes the marks away.';
 comment on column core.late_mark.xid is 'The last transaction that added to it.';
-comment on column core.late_mark.first_xid is 'The first transaction that added to it.';
+comment on column core.late_mark.first_xid is 'The first transaction that added to it. Null: not known, and neither is net.';
 comment on column core.late_mark.net is 'As the columns behind it, in the meaning of core.dpu_flow_15m_v1 (moment with its carry): what the transactions added. Null: not known, or core.dpu_total may hold it already; the quarter-hour is read from events.';
-comment on column core.late_mark.is_doubtful is 'core.dpu_flow_15m_v1 may hold some of it already.';
-comment on column core.late_mark.is_void is 'What core.dpu_flow_15m_v1 lacks is not known: the quarter-hour is read from events.';
-create index late_mark_void_idx on core.late_mark (dpu_id, bucket) where is_void;
+comment on column core.late_mark.is_doubtful is 'core.dpu_flow_15m_v1 may hold some of it already. Where it is so, or net is null, the mark is void: the quarter-hour is read from events.';
+create index late_mark_void_idx on core.late_mark (dpu_id, bucket) where net is null or is_doubtful;
 
 -- A refresh that runs while this is applied knows nothing of these columns: until the next one begins, all marks count as under refresh.
 alter table core.rollup_state

@@ -26,7 +26,10 @@ begin
     begin
       execute format('alter database %I set timescaledb.enable_composite_bloom_indexes = off', current_database());
     exception when insufficient_privilege or unique_violation or internal_error then
-      null;  -- bi.events never compares two with constants
+      raise warning 'A query by BI may end the server: timescaledb.enable_composite_bloom_indexes is on.'
+        using errcode = '01HC0', hint = format(
+          'Let the owner of the database run: alter database %I set timescaledb.enable_composite_bloom_indexes = off;',
+          current_database());
     end;
   end if;
   -- These read what anybody writes, before any right is looked at, and the first byte can lead to a function that is

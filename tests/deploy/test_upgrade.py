@@ -125,6 +125,39 @@ async def test_a_database_of_an_older_release_is_migrated_and_counts_as_before(
     assert (await headcount("verify", url=url)).exit_code == 0
 
 
+async def test_no_table_is_written_anew(fresh_database_url: str, tmp_path: Path, is_embedded: bool) -> None:
+    """To statements that began before it would be empty."""
+    url = fresh_database_url
+    await asyncio.to_thread(build, LAST, tmp_path / "code", url, not is_embedded)
+    files = """
+        select c.oid::regclass::text, pg_relation_filenode(c.oid) from pg_class c
+        where c.relkind = 'r' and c.relnamespace = 'core'::regnamespace
+        """
+    with psycopg.connect(url, autocommit=True) as connection:
+        before = dict(connection.execute(files).fetchall())
+        migrate(url)
+        after = dict(connection.execute(files).fetchall())
+    assert [name for name in before if after.get(name, before[name]) != before[name]] == []
+
+
+@pytest.mark.concurrency
+async def test_a_transaction_that_began_before_sees_the_late_events(fresh_database_url: str, tmp_path: Path) -> None:
+    url = fresh_database_url
+    await asyncio.to_thread(build, LAST, tmp_path / "code", url, True)
+    count = "select raw_count from api.get_count('hall', now() - interval '1 hour')"
+    older = await asyncpg.connect(url, server_settings={"timezone": "UTC"})
+    try:
+        async with older.transaction(isolation="repeatable_read"):
+            await older.execute("select 1 from pg_class limit 1")
+            report = migrate(url)
+            assert any(name.startswith("0033") for name in report.applied)
+            seen = await older.fetchval(count)
+        assert seen == await older.fetchval(count)
+        assert await older.fetchval("select count(*) from core.late_mark where net is null") > 0
+    finally:
+        await older.close()
+
+
 async def test_what_an_older_release_recorded_can_be_taken_back(fresh_database_url: str, tmp_path: Path) -> None:
     """Which placements and resets took the place of which is found out."""
     url, code = fresh_database_url, unpack(BEFORE_TABLE_LOCKS, tmp_path / "code")

@@ -158,7 +158,7 @@ async def test_what_is_stored_while_its_range_is_refreshed_is_read_from_events(c
     assert await raw_count(connection, "house", NOON + timedelta(days=40)) == 111
     await record(connection, [("front", NOON + timedelta(minutes=16), 1000)])
     assert await raw_count(connection, "house", NOON + timedelta(days=40)) == 1111
-    marks = await connection.fetch("select net, is_void from core.late_mark order by net")
+    marks = await connection.fetch("select net, is_doubtful from core.late_mark order by net")
     assert [tuple(mark) for mark in marks] == [(110, True), (1000, False)]
     assert await differences(connection) == []
 
@@ -332,3 +332,33 @@ async def test_a_statement_that_began_before_the_marks_went_counts_them_once(
     await connection.execute("call core.run_upkeep()")
     assert await connection.fetchval(is_compressed)
     assert await connection.fetchval("select count(*) from core.refreshed_range") == 0
+
+
+@pytest.mark.concurrency
+async def test_where_one_refresh_after_the_other_failed_nobody_counts_twice(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    """The second is of earlier days. Rollups that the first one refreshed wait for older readers as well."""
+    await build_house(connection)
+    first, second = NOON - timedelta(days=30), NOON
+    await record(connection, [("front", first, 1), ("front", second, 1)])
+    await connection.execute("call core.refresh_rollups()")
+    await record(connection, [("front", day + timedelta(minutes=1), 10) for day in (first, second)])
+    until = await connection.fetchval("select materialized_until from core.rollup_state")
+    series = "select sum(entries)::integer from api.list_space_counts('house', $1, $2, '1d', 'UTC')"
+    days = NOON - timedelta(days=1), NOON + timedelta(days=1)
+    other = await asyncpg.connect(database_url, server_settings={"timezone": "UTC"})
+    try:
+        async with other.transaction(isolation="repeatable_read"):
+            assert await other.fetchval("select count(*) from core.late_mark") == 2
+            for day in (second, first):
+                low = day.replace(hour=0)
+                refresh = "call core.refresh_range(pg_current_snapshot(), $1, $2, $3, $3)"
+                await connection.execute(refresh, low, low + timedelta(days=1), until)
+            await connection.execute("call core.compress_due()")
+            assert await other.fetchval(series, *days) == 11
+    finally:
+        await other.close()
+    await connection.execute("call core.run_upkeep()")
+    assert await connection.fetchval(series, *days) == 11
+    assert await differences(connection) == []

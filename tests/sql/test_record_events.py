@@ -343,3 +343,48 @@ async def test_it_notes_whose_a_refused_body_was(connection: asyncpg.Connection)
     )
     kept = await connection.fetch("select dpu, body from core.rejected_event order by body")
     assert [tuple(row) for row in kept] == [("d", "a"), (None, "b")]
+
+
+async def test_of_a_dpu_so_many_events_are_taken_that_are_ahead(connection: asyncpg.Connection) -> None:
+    """Each count of now reads them: one sensor could make those of all spaces above it as slow as it likes."""
+    await build_house(connection)
+    most: int = await connection.fetchval("select core.get_most_ahead()")
+    begin = datetime.now(UTC) + seconds(60)
+    events: list[Event] = [("front", begin + timedelta(milliseconds=10 * number), 1) for number in range(most + 20)]
+    assert await record(connection, events[:500]) == []
+    # those that come first, beside others; each request again says the same
+    mixed: list[Event] = [("other", begin, 1), *events, events[-1]]
+    surplus = [(number, "in_future") for number in range(most + 1, most + 22)]
+    assert await record(connection, mixed) == [*((number + 1, "duplicate") for number in range(500)), *surplus]
+    assert await record(connection, mixed) == [
+        *((number, "duplicate") for number in range(most + 1)),
+        *surplus,
+    ]
+    assert await record(connection, [events[-1]]) == [(0, "in_future")]
+    assert await record(connection, [("front", datetime.now(UTC), 5)]) == [], "what is not ahead"
+    details = await connection.fetch("select detail, count(*) from core.rejected_event group by 1")
+    (detail,) = details
+    assert f"More than {most} events of this DPU are ahead" in detail[0]
+    assert detail[1] == 20
+    assert len(await stored_events(connection)) == most + 2
+    assert await connection.fetchval("select raw_count from api.get_count(space => 'house')") == 5
+    assert await differences(connection) == []
+
+
+async def test_counts_of_now_read_what_is_ahead_of_placements_that_last(connection: asyncpg.Connection) -> None:
+    """And not once for each that ended: a DPU may have been moved a thousand times."""
+    await build_house(connection)
+    for hour in range(20):
+        await connection.execute(
+            "select * from api.record_placement(dpu => 'front', doorway => 'front', mounted_in => $1, "
+            "from_at => $2::timestamptz)",
+            "house" if hour % 2 else None,
+            NOON + timedelta(hours=hour),
+        )
+    now = datetime.now(UTC)
+    await record(connection, [("front", now - seconds(1), 1), ("front", now + seconds(100), 10)])
+    async with connection.transaction():
+        await connection.execute("set local track_functions = 'pl'")
+        assert await connection.fetchval("select raw_count from api.get_count(space => 'house')") == 1
+        calls = "select calls from pg_stat_xact_user_functions where funcname = 'look_ahead'"
+        assert await connection.fetchval(calls) == 1

@@ -47,6 +47,22 @@ as $$ select received_at + interval '5 minutes' $$;
 comment on function core.get_latest_time(timestamptz) is
 'Events after this instant are refused as in_future. Inlined by the planner: no search_path of its own.';
 
+create or replace function core.get_near_time(received_at timestamptz)
+returns timestamptz
+language sql stable
+as $$ select received_at + interval '2 seconds' $$;
+comment on function core.get_near_time(timestamptz) is
+'Of one DPU core.get_most_ahead events after this instant are taken, and any number before it. Inlined by the planner: no
+search_path of its own.';
+
+create or replace function core.get_most_ahead()
+returns integer
+language sql immutable
+as $$ select 2000 $$;
+comment on function core.get_most_ahead() is
+'Events of a DPU that may lie after core.get_near_time: more than any doorway has in 5 minutes. Current counts read all
+of them (core.look_ahead). Inlined by the planner: no search_path of its own.';
+
 create or replace function core.get_compressible_until(at timestamptz)
 returns timestamptz
 language sql stable

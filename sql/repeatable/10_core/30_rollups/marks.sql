@@ -6,12 +6,12 @@
 create or replace view core.void_mark as
 select m.dpu_id, m.bucket
 from core.late_mark m
-where m.is_void
+where m.net is null or m.is_doubtful
 union all
 select m.dpu_id, m.bucket
 from core.rollup_state s
 join core.late_mark m on m.bucket >= s.refreshing_from and m.bucket < s.refreshing_until
-where not m.is_void;
+where m.net is not null and not m.is_doubtful;
 comment on view core.void_mark is
 'Quarter-hours of DPUs, several rows each, of which nobody knows how much of what came late core.dpu_flow_15m_v1 holds:
 they are read from events. All other marks bring what is missing.';
@@ -19,13 +19,13 @@ they are read from events. All other marks bring what is missing.';
 create or replace view core.added_flow as
 select m.dpu_id, m.bucket, m.net, m.net_at_start, m.towards, m.away, m.moment
 from core.late_mark m
-where not m.is_void
+where m.net is not null and not m.is_doubtful
   and (
     m.bucket < (select s.refreshing_from from core.rollup_state s)
     or m.bucket >= (select s.refreshing_until from core.rollup_state s))
   and not exists (
     select from core.late_mark v
-    where v.is_void and v.dpu_id = m.dpu_id and v.bucket = m.bucket);
+    where (v.net is null or v.is_doubtful) and v.dpu_id = m.dpu_id and v.bucket = m.bucket);
 comment on view core.added_flow is
 'What late events add to the quarter-hours of core.dpu_flow_15m_v1, several rows each; none for those of
 core.void_mark.';
@@ -62,7 +62,7 @@ begin
   where m.net is not null
     and not (has_void and exists (
       select from core.late_mark v
-      where v.is_void and v.net is null and v.dpu_id = m.dpu_id and v.bucket = m.bucket))
+      where v.net is null and v.dpu_id = m.dpu_id and v.bucket = m.bucket))
     and not (m.bucket >= sum_added.totals_until and exists (
       select from core.void_mark v where v.dpu_id = m.dpu_id and v.bucket = m.bucket))
   group by s.part;
@@ -81,10 +81,13 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- what a refresh that failed may have taken in
+  -- What a refresh that failed may have taken in: of marks, and of what older statements must not see.
   update core.late_mark m set is_doubtful = true
   from core.rollup_state s
-  where m.bucket >= s.refreshing_from and m.bucket < s.refreshing_until and not m.is_void;
+  where m.bucket >= s.refreshing_from and m.bucket < s.refreshing_until and m.net is not null and not m.is_doubtful;
+  perform core.note_refreshed(s.refreshing_from, s.refreshing_until)
+  from core.rollup_state s
+  where s.refreshing_from < s.refreshing_until;
   update core.rollup_state s set refreshing_from = low, refreshing_until = high;
 end
 $$;
@@ -172,7 +175,7 @@ as $$
   insert into core.refreshed_range (from_at, until_at, refreshed_at) values (low, high, clock_timestamp())
 $$;
 comment on function core.note_refreshed(timestamptz, timestamptz) is
-'Notes that marks in [low, high) went, which lie where quarter-hours were read already.';
+'Notes that marks in [low, high) went, or that a refresh there has failed, where quarter-hours were read already.';
 
 create or replace function core.may_be_compressed(
   low timestamptz,

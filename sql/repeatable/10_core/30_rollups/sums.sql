@@ -281,7 +281,7 @@ begin
   select w.lows, w.highs into v_lows, v_highs from core.find_whole(froms, untils, v_until) w;
   v_is_marked := exists (select from core.late_mark m where m.dpu_id = any (dpus));
   v_is_void := v_is_marked and (
-    exists (select from core.late_mark m where m.dpu_id = any (dpus) and m.is_void and m.net is null)
+    exists (select from core.late_mark m where m.dpu_id = any (dpus) and m.net is null)
     or (v_totals_until < v_until and exists (select from core.void_mark m where m.dpu_id = any (dpus))));
   v_total_highs := v_highs;
   if v_totals_until < v_until then

@@ -107,7 +107,7 @@ begin
     from unnest(dpus, froms, untils) with ordinality as s (dpu_id, from_at, until_at, part)
     join core.late_mark m on m.dpu_id = s.dpu_id
       and m.bucket >= public.time_bucket(interval '15 minutes', s.from_at) and m.bucket < s.until_at
-    where (m.is_void and m.net is null)
+    where m.net is null
       or (m.bucket >= list_void.totals_until and exists (
         select from core.void_mark v where v.dpu_id = m.dpu_id and v.bucket = m.bucket))
   ) m

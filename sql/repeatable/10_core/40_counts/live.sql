@@ -186,7 +186,8 @@ begin
     l.base + coalesce(sum(f.sign * (
       f.net
       + case when f.until_at = 'infinity' then s.cumulative_count else 0 end
-      - case when s.latest_time > v_at then core.look_ahead(f.dpu_id, f.from_at, f.until_at, s.latest_time, v_at)
+      - case when s.latest_time > v_at and f.until_at > v_at and f.from_at <= s.latest_time
+        then core.look_ahead(f.dpu_id, f.from_at, f.until_at, s.latest_time, v_at)
         else 0 end)), 0)::bigint,
     nullif(l.since, '-infinity'),
     (count(*) filter (where f.from_at <= v_at and f.until_at > v_at and s.retired_at is null))::integer,

@@ -674,6 +674,11 @@ begin
   if v_storable is distinct from v_number then
     return;
   end if;
+  if core.get_near_time(received_at) < any (v_lasts) and cardinality(core.list_surplus_ahead(
+    dpus, times, array(select generate_series(1::bigint, v_number)), store_at_once.received_at)) > 0
+  then
+    return;
+  end if;
   is_again := core.is_sent_again(dpus, times, sequences, array[1, (v_number + 1) / 2, v_number]);
   if is_again then
     return;
@@ -701,8 +706,8 @@ $$;
 comment on function core.store_at_once(integer[], timestamptz[], integer[], smallint[], timestamptz) is
 'Stores events, given as parallel arrays, if all of them can be stored and none is stored yet, as it is with most
 requests: nothing is looked up, but the primary key tells. ordinals: those of all; null where it has done nothing, since
-some cannot be stored, are so old that they may be compressed, or come twice or are stored already (is_again). The
-others are what core.list_special_events says; nulls: nothing. The caller has a dpu_id for each event.';
+some cannot be stored, are too many ahead, are so old that they may be compressed, or come twice or are stored already
+(is_again). The others are what core.list_special_events says; nulls: nothing. The caller has a dpu_id for each event.';
 
 create or replace function core.store_new(
   dpus integer[],
@@ -731,6 +736,7 @@ declare
   v_oldest timestamptz := core.get_first_taken();
   v_latest timestamptz := core.get_latest_time(store_new.received_at);
   v_refused integer[] := case when backfill then '{}' else unread end;   -- DPUs of events that cannot be stored
+  v_surplus bigint[];        -- that are ahead, as too many are
   v_late bigint[];
   v_contradicted bigint[];   -- that are stored with another direction, and beside them that direction
   v_contradicted_stored integer[];
@@ -757,6 +763,13 @@ begin
     ordinals := '{}';
   elsif cardinality(doubles) > 0 then
     ordinals := core.leave_out(ordinals, doubles);
+  end if;
+  if exists (select from unnest(ordinals) as o where times[o] > core.get_near_time(store_new.received_at)) then
+    v_surplus := core.list_surplus_ahead(dpus, times, ordinals, store_new.received_at);
+    ordinals := core.leave_out(ordinals, v_surplus);
+    if not backfill then
+      v_refused := array(select distinct unnest(v_refused || array(select dpus[o] from unnest(v_surplus) as o)));
+    end if;
   end if;
   if cardinality(ordinals) = 0 and cardinality(v_refused) = 0 then
     return;

@@ -115,6 +115,56 @@ comment on function core.find_doubles(integer[], timestamptz[], smallint[], bigi
 'Which of the events, given as parallel arrays and by ordinals from 1, are stored already, and beside each the direction
 that is stored.';
 
+-- Comparing two columns of a compressed chunk with constants ends the whole server where this is on (2.28.3). It is
+-- off for the database (95_public.sql), but not for sessions that are older, nor for copies of it.
+do $$
+begin
+  if current_setting('timescaledb.enable_composite_bloom_indexes', true) is not null then
+    alter function core.find_doubles(integer[], timestamptz[], smallint[], bigint[])
+      set timescaledb.enable_composite_bloom_indexes = off;
+  end if;
+end
+$$;
+
+create or replace function core.list_surplus_ahead(
+  dpus integer[],
+  times timestamptz[],
+  ordinals bigint[],
+  received_at timestamptz
+)
+returns bigint[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+as $$
+declare
+  v_near timestamptz := core.get_near_time(received_at);
+  v_latest timestamptz := core.get_latest_time(received_at);
+begin
+  return array(
+    select u.ordinal
+    from (
+      select dpus[o] as dpu_id, array_agg(o order by o) as ordinals
+      from unnest(ordinals) as o
+      where times[o] > v_near
+      group by 1
+    ) n
+    cross join lateral (
+      select count(*)::integer as number
+      from (
+        select from core.event e
+        where e.dpu_id = n.dpu_id and e.time > v_near and e.time <= v_latest
+        limit core.get_most_ahead()
+      ) e
+    ) s
+    cross join lateral unnest(n.ordinals[core.get_most_ahead() - s.number + 1 :]) as u (ordinal));
+end
+$$;
+comment on function core.list_surplus_ahead(integer[], timestamptz[], bigint[], timestamptz) is
+'Which of the events, given as parallel arrays and by ordinals from 1, are too many: they lie after core.get_near_time,
+as many of their DPU do already (core.get_most_ahead). Those that come first are taken.';
+
 create or replace function core.is_sent_again(
   dpus integer[],
   times timestamptz[],
@@ -208,6 +258,7 @@ declare
   v_oldest timestamptz;
   v_left bigint[];      -- ordinals of those that are neither stored now nor found
   v_repeats bigint[];   -- of these, those that came earlier in the arrays
+  v_ahead bigint[];     -- or that were too many (core.list_surplus_ahead)
   v_duplicate text := core.explain_verdict('duplicate');
 begin
   v_oldest := core.get_first_taken();
@@ -251,6 +302,19 @@ begin
       select ids[d.ordinal], times[d.ordinal], sequences[d.ordinal], d.direction
       from unnest(doubles, double_directions) as d (ordinal, direction)
     ) k on k.dpu_id = ids[r.ordinal] and k.time = times[r.ordinal] and k.sequence = sequences[r.ordinal];
+  end if;
+  -- they were too many, and the first of each was not stored either
+  v_ahead := array(
+    select d.ordinal from unnest(doubles, double_directions) as d (ordinal, direction)
+    where d.direction is null and times[d.ordinal] > core.get_near_time(now_at));
+  if cardinality(v_ahead) > 0 then
+    select refused || array_agg(o), verdicts || array_agg('in_future'::text), details || array_agg(format(
+      'More than %s events of this DPU are ahead of the service. Set the clock of the device.', core.get_most_ahead()))
+    into refused, verdicts, details
+    from unnest(v_ahead) as o;
+    select array_agg(d.ordinal), array_agg(d.direction) into doubles, double_directions
+    from unnest(doubles, double_directions) as d (ordinal, direction)
+    where d.ordinal <> all (v_ahead);
   end if;
   if array_position(double_directions, null) is not null then
     perform core.refuse_unfound();
