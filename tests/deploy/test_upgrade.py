@@ -134,9 +134,9 @@ async def test_no_table_is_written_anew(fresh_database_url: str, tmp_path: Path,
         where c.relkind = 'r' and c.relnamespace = 'core'::regnamespace
         """
     with psycopg.connect(url, autocommit=True) as connection:
-        before = dict(connection.execute(files).fetchall())
+        before: dict[str, int] = dict(connection.execute(files).fetchall())
         migrate(url)
-        after = dict(connection.execute(files).fetchall())
+        after: dict[str, int] = dict(connection.execute(files).fetchall())
     assert [name for name in before if after.get(name, before[name]) != before[name]] == []
 
 

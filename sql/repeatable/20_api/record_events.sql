@@ -108,8 +108,8 @@ arrays), conflict (the same identity with another direction: the first stands), 
 never set begin), too_old (before the horizon, api.set_horizon, or before what is kept, api.get_retention), unknown_dpu
 (without auto_register, or beyond what core.registration allows: otherwise an unknown DPU is registered unplaced).
 Everything but duplicates is kept in core.rejected_event, as are refused_bodies: events that could not even be decoded,
-with refused_details saying why and, where it could be read, refused_dpus of which DPU (null: of none). An unknown DPU of
-those is registered too.
+with refused_details saying why and, where it could be read, refused_dpus of which DPU (null: of none). An unknown DPU
+of those is registered too.
 refused_digests: of what their bodies are not all of, so that each is kept by itself; null where a body is all of it.
 keep_refused: false for events that are kept there already; they do not change the clock state again.
 
