@@ -82,9 +82,13 @@ class Sent:
     def __init__(self, app: App, content: bytes, kind: str, **headers: str) -> None:
         self.app = app
         self.content = content
-        self.headers = {"content-type": kind, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        named = {"content-type": kind, **{name.replace("_", "-"): value for name, value in headers.items()}}
         self.auth = EVERYTHING
-        self.scope: dict[str, Any] = {"auth": EVERYTHING}
+        self.scope: dict[str, Any] = {
+            "auth": EVERYTHING,
+            "headers": [(name.encode(), value.encode()) for name, value in named.items()],
+            "state": {},
+        }
 
     async def stream(self) -> AsyncIterator[bytes]:
         yield self.content

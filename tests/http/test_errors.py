@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from litestar.routes import HTTPRoute
 
 from headcount.http.asgi import App
+from headcount.http.errors import make_id
 from headcount.http.openapi import document
 from headcount.wire import problems
 from headcount.wire.problems import PROBLEM_TYPES, SQLSTATES, Problem, SchemaMismatch, problem_of
@@ -174,3 +176,11 @@ def test_every_kind_has_a_status_of_its_own_but_those_that_are_to_be_tried_again
     for code, headers in (("unavailable", {"Retry-After": "1"}), ("clock_suspect", {"Retry-After": "10"})):
         assert Problem(code, "x").headers == headers
         assert Problem(code, "x").kind.status == 503
+
+
+def test_ids_of_requests_are_random_uuids() -> None:
+    ids = {make_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert {(uuid.UUID(id).version, uuid.UUID(id).variant, str(uuid.UUID(id)) == id) for id in ids} == {
+        (4, uuid.RFC_4122, True)
+    }

@@ -291,16 +291,16 @@ async def test_those_who_send_take_turns_a_slice_each(monkeypatch: pytest.Monkey
     """Whose body comes in many chunks, and who sends many requests, keeps nobody waiting."""
     sizes: dict[HttpConnection, list[int]] = {}
     order: list[HttpConnection] = []
-    parse_slice = HttpConnection.parse_slice
+    parse_some = HttpConnection.parse_some
 
     def note(connection: HttpConnection) -> bool:
         before = len(connection.unparsed)
-        found = parse_slice(connection)
+        found = parse_some(connection)
         order.append(connection)
         sizes.setdefault(connection, []).append(before - len(connection.unparsed))
         return found
 
-    monkeypatch.setattr(HttpConnection, "parse_slice", note)
+    monkeypatch.setattr(HttpConnection, "parse_some", note)
     chunked = POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunks = b"10\r\n0123456789abcdef\r\n" * 5_000
     async with served() as (port, _):
@@ -788,14 +788,14 @@ async def test_blanks_around_a_content_length_change_nothing(monkeypatch: pytest
 async def test_a_mistake_while_one_connection_is_parsed_closes_that_one_only(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parse_slice = HttpConnection.parse_slice
+    parse_some = HttpConnection.parse_some
 
     def fail(connection: HttpConnection) -> bool:
         if b"/broken" in connection.unparsed:
             raise ZeroDivisionError
-        return parse_slice(connection)
+        return parse_some(connection)
 
-    monkeypatch.setattr(HttpConnection, "parse_slice", fail)
+    monkeypatch.setattr(HttpConnection, "parse_some", fail)
     monkeypatch.setattr(server, "crowds", LogThrottle(10.0))
     async with served(let_in) as (port, running):
         clients = [await Client.connect(port) for _ in range(6)]

@@ -14,7 +14,7 @@ from litestar.response.base import ASGIResponse
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from headcount.http.requests import AnyConnection, HttpRequest
+from headcount.http.requests import AnyConnection, HttpRequest, header_of
 from headcount.wire import instants
 from headcount.wire.bodies import CSV, HTML, JSON, MSGPACK, MSGPACK_NAMES, json_encoder, msgpack_encoder
 
@@ -75,7 +75,7 @@ def prefers_html(request: AnyConnection) -> bool:
 
 def prefers(request: AnyConnection, names: Sequence[str], others: Sequence[str]) -> bool:
     """Whether the caller would rather have one of these media types, which it names, than one of the others."""
-    accept = request.headers.get("accept", "")[:MAX_ACCEPT].lower()
+    accept = header_of(request, b"accept")[:MAX_ACCEPT].lower()
     if not any(name in accept for name in names):
         return False
     weights = {}

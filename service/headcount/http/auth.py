@@ -21,7 +21,7 @@ from headcount.database import calls
 from headcount.http.admission import TrackedRequest
 from headcount.http.answers import prefers_html
 from headcount.http.rate_limits import Limiter
-from headcount.http.requests import AnyConnection, HttpRequest
+from headcount.http.requests import AnyConnection, HttpRequest, header_of
 from headcount.http.services import services
 from headcount.settings import is_loopback
 from headcount.wire.access import EVERYTHING, SCOPES, Access, Share
@@ -243,7 +243,7 @@ async def authorize(request: HttpRequest) -> None:
     tracked: TrackedRequest | None = request.scope["state"].get("tracked")
     try:
         access = await authenticator.identify(
-            request.headers.get("authorization", ""), scope, away_seconds=away_seconds
+            header_of(request, b"authorization"), scope, away_seconds=away_seconds
         )
     except Problem as problem:
         if tracked is not None and problem.kind.code == "unauthorized":

@@ -67,9 +67,17 @@ HttpRequest = Request[Any, Any, Any]
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 
+def header_of(connection: AnyConnection, name: bytes, default: str = "") -> str:
+    """The first header of this name, in lower case. Litestar makes objects of all of them when it is asked for one."""
+    for each, value in connection.scope["headers"]:
+        if each == name:
+            return str(value.decode("latin-1"))
+    return default
+
+
 def media_type(request: HttpRequest, formats: Collection[str] = (JSON, MSGPACK)) -> str:
     """The body's own, as parse_media_type gives it."""
-    return parse_media_type(request.headers.get("content-type", ""), formats)
+    return parse_media_type(header_of(request, b"content-type"), formats)
 
 
 async def decode(request: HttpRequest, kind: type[T], limit: int = MAX_PLAN_BODY) -> T:
@@ -129,11 +137,10 @@ async def read_body(
     What takes long is done by a thread (wire.threads). `check` is called when the body is there, before anything is
     made of it: what it raises is raised.
     """
-    headers = request.headers
-    is_gzip = is_compressed(headers.get("content-encoding", ""))
+    is_gzip = is_compressed(header_of(request, b"content-encoding"))
     bodies = services(request).bodies
     client = client_of(request)
-    text = headers.get("content-length", "0")
+    text = header_of(request, b"content-length", "0")
     length = int(text[:20]) if text.isdecimal() else 0
     if length > limit:
         raise too_large(limit)
@@ -142,26 +149,28 @@ async def read_body(
     except Problem:
         await discard_body(request)
         raise
+    whole: bytes | None = request.scope["state"].get("whole_body")
     body = bytearray()
     held = 0
     began = time.monotonic()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for piece in request.stream():
-                if len(body) + len(piece) > limit:
-                    raise too_large(limit)
-                if len(piece) == length <= AT_ONCE_BYTES and not body:
-                    body += piece  # all of it, which nobody has to wait with
-                    continue
-                bodies.check(client, len(body) + len(piece), len(piece))
-                body += piece
-                bodies.hold(client, len(piece))
-                held += len(piece)
-        # in the meantime its token may have been revoked
-        if time.monotonic() - began > LOOK_AGAIN_SECONDS and (access := request.scope.get("auth")) is not None:
-            await services(request).authenticator.check_again(access)
+        if whole is None or not 0 < len(whole) == length <= AT_ONCE_BYTES:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for piece in request.stream():
+                    if len(body) + len(piece) > limit:
+                        raise too_large(limit)
+                    if len(piece) == length <= AT_ONCE_BYTES and not body:
+                        body += piece  # all of it, which nobody has to wait with
+                        continue
+                    bodies.check(client, len(body) + len(piece), len(piece))
+                    body += piece
+                    bodies.hold(client, len(piece))
+                    held += len(piece)
+            whole = bytes(body)
+            # in the meantime its token may have been revoked
+            if time.monotonic() - began > LOOK_AGAIN_SECONDS and (access := request.scope.get("auth")) is not None:
+                await services(request).authenticator.check_again(access)
         check()
-        whole = bytes(body)
         if len(whole) <= AT_ONCE_BYTES:
             try:
                 if not is_gzip:

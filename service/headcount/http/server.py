@@ -198,7 +198,7 @@ class Parsing:
     def _parse(self, connection: "HttpConnection") -> None:
         connection.is_in_line = False
         try:
-            if connection.parse_slice():
+            if connection.parse_some():
                 self.add(connection)
         except Exception:  # a mistake of ours: it must not keep the others from their turns
             if crowds.admit("parse") is not None:
@@ -251,6 +251,8 @@ class HttpConnection(HttpToolsProtocol):
     left_bytes = 0
     is_draining = False
     is_in_line = False
+    # What came is being parsed: whoever does it looks for more afterwards.
+    is_at_once = False
     max_connections = MAX_CONNECTIONS
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -285,7 +287,7 @@ class HttpConnection(HttpToolsProtocol):
             return
         # who was let in before need not wait with what can be parsed at once
         is_first = not self.is_in_line and not self.is_draining and self._may_parse_at_once()
-        if self.parse_slice() if is_first else self._can_parse():
+        if self.parse_some() if is_first else self._can_parse():
             self.parsing.add(self)
         if self.unparsed:
             self.flow.fall_behind()
@@ -337,7 +339,21 @@ class HttpConnection(HttpToolsProtocol):
             return True
         return not self.is_in_head and self.has_begun
 
-    def parse_slice(self) -> bool:
+    def parse_some(self) -> bool:
+        """A slice; and where that was a head behind which all of a small body is there, the body as well."""
+        self.is_at_once = True
+        try:
+            has_more = self._parse_slice()
+            if has_more and not self.is_in_head and self.body_left and self.body_left <= SMALL_REQUEST:
+                cycle = self.cycle
+                has_more = self._parse_slice()
+                if self.is_in_head and cycle is not None:
+                    cycle.scope["state"]["whole_body"] = bytes(cycle.body)
+            return has_more
+        finally:
+            self.is_at_once = False
+
+    def _parse_slice(self) -> bool:
         """A head, or some of a body. Returns whether there is more to do at once."""
         if not self._can_parse():
             return False
@@ -551,7 +567,7 @@ class HttpConnection(HttpToolsProtocol):
         task = self._run(*context)
         task.add_done_callback(tracked.leave)
         task.add_done_callback(self.tasks.discard)
-        if self.unparsed and not self.is_in_head:
+        if self.unparsed and not self.is_in_head and not self.is_at_once:
             self.parsing.add(self)
 
     def refuse(self, tracked: TrackedRequest, detail: str) -> None:
