@@ -9,6 +9,8 @@ from typing import Literal
 
 # From the slowest to the fastest round: what spreads by more is not measured.
 MOST_SPREAD = 0.15
+# Of each thing that is compared with others.
+TURN_SECONDS = 0.5
 # So many times a lane is measured until its rounds agree.
 ATTEMPTS = 3
 
@@ -43,6 +45,20 @@ class Length:
 
 # The figures of the lanes asked for, by name, in one round.
 Round = Callable[[Collection[str]], Mapping[str, float]]
+
+
+def rates_of(runs: Mapping[str, Callable[[float], tuple[int, float]]], seconds: float) -> dict[str, float]:
+    """Rates of what is compared: each does so much in so many seconds, in turns of half a second. What else the machine
+    does lasts longer, as a rule, and concerns all of them."""
+    done: dict[str, float] = dict.fromkeys(runs, 0.0)
+    taken = done.copy()
+    turns = max(1, round(seconds / TURN_SECONDS))
+    for turn in range(turns):
+        for name in runs if turn % 2 else [*runs][::-1]:
+            number, lasted = runs[name](seconds / turns)
+            done[name] += number
+            taken[name] += lasted
+    return {name: done[name] / taken[name] for name in runs}
 
 
 @dataclass(frozen=True)

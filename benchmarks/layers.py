@@ -22,7 +22,7 @@ from rich.table import Table
 
 from benchmarks.client import get, send_all
 from benchmarks.database import fresh_database, server_url
-from benchmarks.lanes import Bench, Lane, Length, Round
+from benchmarks.lanes import Bench, Lane, Length, Round, rates_of
 from benchmarks.machine import describe_machine
 from benchmarks.processes import Server, free_port, running, serving
 from benchmarks.traffic import Columns, Traffic, make_site
@@ -240,13 +240,9 @@ def open_layers(length: Length) -> Iterator[Round]:
         make_site(url)
         runs = {layer.name: layer.run for layer in make_layers(url, stack)}
 
-        def rate(name: str) -> float:
-            done, taken = runs[name](length.seconds)
-            return done / taken
-
         def round_(names: Collection[str]) -> dict[str, float]:
             pairs = {lane.name: pair for lane, pair in GOALS.items() if lane.name in names}
-            rates = {name: rate(name) for name in dict.fromkeys(name for pair in pairs.values() for name in pair)}
+            rates = rates_of({name: runs[name] for pair in pairs.values() for name in pair}, length.seconds)
             return {name: rates[layer] / rates[base] for name, (layer, base) in pairs.items()}
 
         for name in {name for pair in GOALS.values() for name in pair}:

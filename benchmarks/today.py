@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from benchmarks.client import get
 from benchmarks.database import server_url
-from benchmarks.lanes import Bench, Lane, Length, Round
+from benchmarks.lanes import Bench, Lane, Length, Round, rates_of
 from benchmarks.routes import HERE, Served, serving
 from benchmarks.traffic import Traffic
 
@@ -59,24 +60,23 @@ def open_today(length: Length) -> Iterator[Round]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headcount-today-")))
         unpack(folder)
         sides = [stack.enter_context(serving(checkout, server_url())) for checkout in (HERE, folder)]
-        turns = iter(range(1, 1_000_000))
 
-        def rate(served: Served, lane: Lane, seconds: float) -> float:
+        def run(served: Served, lane: Lane, seconds: float) -> tuple[int, float]:
             make, connections, most = ASKED[lane]
-            return served.rate([make(served.traffic) for _ in range(int(most * seconds))], connections, seconds)
+            load = served.send([make(served.traffic) for _ in range(int(most * seconds))], connections, seconds)
+            return load.statuses[200], load.seconds
 
         def round_(names: Collection[str]) -> dict[str, float]:
-            ordered = sides if next(turns) % 2 else sides[::-1]
             found = {}
             for lane in ASKED:
                 if lane.name in names:
-                    rates = {served.name: rate(served, lane, length.seconds) for served in ordered}
+                    rates = rates_of({served.name: partial(run, served, lane) for served in sides}, length.seconds)
                     found[lane.name] = rates[sides[0].name] / rates[sides[1].name]
             return found
 
         for served in sides:
             for lane in ASKED:
-                rate(served, lane, 0.5)  # connections, caches, the first chunk
+                run(served, lane, 0.5)  # connections, caches, the first chunk
         yield round_
 
 

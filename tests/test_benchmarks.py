@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from benchmarks import __main__ as command
 from benchmarks.apps import store_nothing
 from benchmarks.comparison import NEVER, OURS, Asked, Question, compare, find_wrong, latest_reset, need
-from benchmarks.lanes import ATTEMPTS, Bench, Lane, Length, Round, State, exit_code, judge, measure, settle
+from benchmarks.lanes import ATTEMPTS, Bench, Lane, Length, Round, State, exit_code, judge, measure, rates_of, settle
 from tests.http import body, event
 
 FASTER = Lane("rate", 1.8, "of today", "higher")
@@ -223,3 +224,16 @@ def test_every_module_that_can_be_run_is_named_where_one_looks() -> None:
         path.stem for path in folder.glob("*.py") if "@click.command" in path.read_text() and path.stem != "__main__"
     }
     assert runnable <= named
+
+
+def test_what_is_compared_takes_turns_in_both_orders() -> None:
+    taken: list[tuple[str, float]] = []
+
+    def one(name: str, number: int, seconds: float) -> tuple[int, float]:
+        taken.append((name, seconds))
+        return number, seconds
+
+    rates = rates_of({"ours": partial(one, "ours", 10), "theirs": partial(one, "theirs", 5)}, 2)
+    assert rates == {"ours": 20, "theirs": 10}
+    assert [name for name, _ in taken] == ["theirs", "ours", "ours", "theirs"] * 2
+    assert {seconds for _, seconds in taken} == {0.5}
