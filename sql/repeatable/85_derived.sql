@@ -20,6 +20,25 @@ begin
 end
 $$;
 
+-- Until 0.2.0 a doorway that a site listed twice, with other words each time, counted for nobody.
+do $$
+declare
+  v_doorways integer[] := array(
+    select w.doorway_id from core.doorway w
+    where not exists (select from core.boundary b where b.doorway_id = w.doorway_id));
+begin
+  if v_doorways <> '{}' then
+    perform core.lock_plan();
+    perform core.rebuild_boundary(v_doorways);
+    perform core.rederive_changed();
+    raise warning using errcode = '01HC0',
+      message = format('%s doorway(s) counted for no space, since they were listed twice in a site.',
+        cardinality(v_doorways)),
+      hint = 'Their events count now, for all of the past too.';
+  end if;
+end
+$$;
+
 -- Until 0.1.2 names were taken that PostgreSQL counts as a fixed offset. What was believed
 -- until now stays as it was told.
 do $$

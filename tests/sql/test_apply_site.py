@@ -8,7 +8,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.factories import LONG_AGO, NOON, apply_site, build_house, differences, record
+from headcount.database.schema import SQL_DIR
+from tests.factories import LONG_AGO, NOON, apply_site, build_house, differences, raw_count, record
 
 SITE: dict[str, list[dict[str, Any]]] = {
     "spaces": [
@@ -313,6 +314,34 @@ async def test_a_tree_has_32_levels_at_most(connection: asyncpg.Connection) -> N
             await connection.execute("select api.put_space($1, $2)", space, json.dumps({"parent": parent}))
         assert (caught.value.sqlstate, caught.value.as_dict()["detail"]) == ("PT422", "parent")
     await apply_site(connection, spaces=[{"id": "leaf", "parent": "s30"}])
+
+
+@pytest.mark.parametrize("again", [{"name": "Second"}, {"sides": ["hall", None]}, {"retired": True}])
+async def test_a_doorway_that_is_listed_twice_counts(connection: asyncpg.Connection, again: dict[str, Any]) -> None:
+    await apply_site(
+        connection,
+        spaces=[{"id": "house"}, {"id": "hall"}],
+        doorways=[{"id": "d", "sides": [None, "hall"], "name": "First"}, {"id": "d", **again}],
+        dpus=[{"id": "d"}],
+        placements=[{"dpu": "d", "doorway": "d", "mounted_in": "hall", "from": LONG_AGO.isoformat()}],
+    )
+    await record(connection, [("d", NOON, 5)])
+    assert await connection.fetchval("select raw_count from api.get_count(space => 'hall')") == 5
+    assert await differences(connection) == []
+
+
+async def test_the_migration_mends_doorways_that_counted_for_nobody(connection: asyncpg.Connection) -> None:
+    await apply_site(connection, **SITE)
+    await record(connection, [("d", NOON, -5)])
+    async with connection.transaction():
+        await connection.execute("select core.lock_plan()")
+        await connection.execute("delete from core.boundary")
+        await connection.execute("select core.rederive_live(array(select space_id from core.space))")
+    assert await raw_count(connection, "house", NOON + timedelta(minutes=1)) == 0
+    async with connection.transaction():
+        await connection.execute((SQL_DIR / "repeatable" / "85_derived.sql").read_text())
+    assert await raw_count(connection, "house", NOON + timedelta(minutes=1)) == 5
+    assert await differences(connection) == []
 
 
 # What is done for many at once, switched off.

@@ -371,6 +371,18 @@ async def test_of_a_dpu_so_many_events_are_taken_that_are_ahead(connection: asyn
     assert await differences(connection) == []
 
 
+async def test_what_is_stored_is_never_too_much(connection: asyncpg.Connection) -> None:
+    """Also where the first, the middle and the last one are new."""
+    most: int = await connection.fetchval("select core.get_most_ahead()")
+    begin = datetime.now(UTC) + seconds(60)
+    stored: list[Event] = [("front", begin + timedelta(milliseconds=number), 1) for number in range(most)]
+    assert await record(connection, stored) == []
+    other: list[Event] = [("other", datetime.now(UTC) + timedelta(milliseconds=number), 1) for number in range(3)]
+    conflict: Event = (*stored[1][:2], 2)
+    sent = [other[0], stored[0], other[1], conflict, other[2]]
+    assert await record(connection, sent) == [(1, "duplicate"), (3, "conflict")]
+
+
 async def test_counts_of_now_read_what_is_ahead_of_placements_that_last(connection: asyncpg.Connection) -> None:
     """And not once for each that ended: a DPU may have been moved a thousand times."""
     await build_house(connection)

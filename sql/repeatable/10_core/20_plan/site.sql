@@ -555,8 +555,9 @@ begin
   if core.is_grown('core.doorway', cardinality(doorways)) then
     analyze core.doorway;
   end if;
+  -- one that is listed twice has changed twice
   perform core.rebuild_boundary(array(
-    select d.doorway_id
+    select distinct d.doorway_id
     from unnest(doorways) as n (id)
     cross join lateral (select w.doorway_id from core.doorway w where w.id = n.id offset 0) d));
   if core.is_grown('core.boundary', cardinality(doorways)) then

@@ -75,7 +75,7 @@ as $$
   with recursive holder as (
     -- every space whose subtree holds a side
     select d.doorway_id, side.number as side, side.space_id
-    from unnest(coalesce(doorways, array(select a.doorway_id from core.doorway a))) as n (doorway_id)
+    from (select distinct unnest(coalesce(doorways, array(select a.doorway_id from core.doorway a)))) as n (doorway_id)
     join core.doorway d on d.doorway_id = n.doorway_id
     cross join lateral (values (1::smallint, d.side_a_id), (2::smallint, d.side_b_id)) as side (number, space_id)
     where side.space_id is not null

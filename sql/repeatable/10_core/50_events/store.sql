@@ -736,6 +736,7 @@ declare
   v_oldest timestamptz := core.get_first_taken();
   v_latest timestamptz := core.get_latest_time(store_new.received_at);
   v_refused integer[] := case when backfill then '{}' else unread end;   -- DPUs of events that cannot be stored
+  v_is_ahead boolean;
   v_surplus bigint[];        -- that are ahead, as too many are
   v_late bigint[];
   v_contradicted bigint[];   -- that are stored with another direction, and beside them that direction
@@ -757,15 +758,19 @@ begin
   if exists (select from unnest(ordinals) as o where times[o] < core.get_compressible_until(received_at)) then
     perform core.lock_old_days(times, ordinals, store_new.received_at);
   end if;
+  -- Of a DPU with too many ahead all are looked up: what is stored is none of them.
+  v_is_ahead := exists (select from unnest(ordinals) as o where times[o] > core.get_near_time(store_new.received_at));
   select f.* into doubles, stored, v_contradicted, v_contradicted_stored
-  from core.find_stored(dpus, times, directions, sequences, ordinals, store_new.received_at, is_again) f;
+  from core.find_stored(dpus, times, directions, sequences, ordinals, store_new.received_at, is_again or (v_is_ahead
+    and cardinality(core.list_surplus_ahead(dpus, times, ordinals, store_new.received_at)) > 0)) f;
   if cardinality(doubles) = cardinality(ordinals) then
     ordinals := '{}';
   elsif cardinality(doubles) > 0 then
     ordinals := core.leave_out(ordinals, doubles);
   end if;
-  if exists (select from unnest(ordinals) as o where times[o] > core.get_near_time(store_new.received_at)) then
-    v_surplus := core.list_surplus_ahead(dpus, times, ordinals, store_new.received_at);
+  if v_is_ahead then
+    v_surplus := core.list_surplus_ahead(
+      dpus, times, core.leave_out(ordinals, v_contradicted), store_new.received_at);
     ordinals := core.leave_out(ordinals, v_surplus);
     if not backfill then
       v_refused := array(select distinct unnest(v_refused || array(select dpus[o] from unnest(v_surplus) as o)));
