@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -846,3 +847,31 @@ def test_a_connection_that_was_closed_before_it_was_taken_is_not_begun() -> None
     assert not server.is_there(ours)
     ours.close()
     assert not server.is_there(ours)
+
+
+async def test_a_small_body_is_there_when_its_request_begins_and_no_other_one() -> None:
+    """What is sent ahead stays with its own request; what is not all there comes as it comes."""
+    begun: list[bytes | None] = []
+
+    async def note(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope["state"].get("whole_body"))
+        body = b""
+        while (message := await receive())["more_body"]:
+            body += message["body"]
+        body += message["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": body})
+
+    async with served(note) as (port, _):
+        ahead = b"".join(POST + b"Content-Length: 4\r\n\r\n" + body for body in (b"one.", b"two."))
+        last = POST + b"Connection: close\r\nContent-Length: 4\r\n\r\n"
+        told = await exchange(port, ahead + last + b"3333")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(last + b"4")
+        await until(lambda: len(begun) == 4)
+        writer.write(b"444")
+        parts = await asyncio.wait_for(reader.read(), PATIENCE)
+        writer.close()
+    assert re.findall(rb"\r\n\r\n(....)", told) == [b"one.", b"two.", b"3333"]
+    assert parts.endswith(b"\r\n\r\n4444")
+    assert begun == [b"one.", b"two.", b"3333", None]
