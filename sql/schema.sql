@@ -787,6 +787,12 @@ routine core.check_kept(integer[],timestamp with time zone[],timestamp with time
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
+routine core.check_least_offline_after(integer,text)
+    arguments   seconds integer, place text
+    returns     void
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
+
 routine core.check_listed(integer[],timestamp with time zone,timestamp with time zone)
     arguments   dpus integer[], from_at timestamp with time zone, to_at timestamp with time zone
     returns     void
@@ -1382,6 +1388,10 @@ routine core.get_latest_time(timestamp with time zone)
     arguments   received_at timestamp with time zone
     returns     timestamp with time zone
     as          sql stable
+
+routine core.get_least_offline_after()
+    returns     integer
+    as          sql immutable
 
 routine core.get_listened(timestamp with time zone)
     arguments   at timestamp with time zone

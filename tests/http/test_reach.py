@@ -523,3 +523,24 @@ async def test_events_ahead_of_dpus_that_hang_elsewhere_do_not_keep_our_clock_su
         "select d.id from core.dpu_clock c join core.dpu d using (dpu_id) where c.suspected_at is not null"
     )
     assert [row["id"] for row in noted] == ["moved"]
+
+
+async def test_it_sets_no_threshold_of_less_than_a_minute(
+    own: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    short, least = {"offline_after_seconds": 59}, {"offline_after_seconds": 60}
+    for path in ("spaces/own", "spaces/own-new", "dpus/own-inner"):
+        refused = problem(await own.put(f"/v1/{path}", json=short), 422, "invalid", "offline_after_seconds")
+        assert "60 or more" in refused["detail"]
+    for change in ("", "?dry_run=true"):
+        for kind, changed in (("spaces", "own"), ("spaces", "own-new"), ("dpus", "own-inner")):
+            answer = await own.put(f"/v1/site{change}", json={kind: [{"id": changed, **short}]})
+            problem(answer, 422, "invalid", f"{kind}[0].offline_after_seconds")
+    site = {"spaces": [{"id": "own", **least}], "dpus": [{"id": "own-inner", **least}]}
+    body(await own.put("/v1/site", json=site))
+    body(await own.put("/v1/spaces/own", json={"offline_after_seconds": None}))
+    # what somebody else set can be named
+    await connection.execute("""select api.put_space('own', '{"offline_after_seconds": 2}')""")
+    await connection.execute("""select api.put_dpu('own-inner', '{"offline_after_seconds": 2}')""")
+    body(await own.put("/v1/spaces/own", json={"name": "Own", "offline_after_seconds": 2}))
+    body(await own.put("/v1/dpus/own-inner", json={"name": "Inner", "offline_after_seconds": 2}))

@@ -41,5 +41,5 @@ comment on function api.put_dpu(text, jsonb) is
 'Registers a DPU, or changes what patch names.
 
 patch: {name, mac_address, offline_after_seconds, retired}. With offline_after_seconds its silence counts from then on.
-Returns the DPU as api.get_dpu; created says whether it is new. Errors: PT422 naming the field; PT409 for a MAC address
-that another DPU has.';
+Returns the DPU as api.get_dpu; created says whether it is new. Errors: PT422 naming the field, also where a token
+that is limited to a space sets offline_after_seconds below 60; PT409 for a MAC address that another DPU has.';

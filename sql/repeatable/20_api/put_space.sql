@@ -41,5 +41,5 @@ comment on function api.put_space(text, jsonb) is
 
 patch: {name, parent, time_zone, capacity, reset_at, opening_hours, offline_after_seconds, retired}. A new parent
 applies to the whole history. So does a new zone or reset time, but known_at still answers by the one before. Returns
-the space; created says whether it is new. Errors: PT422 naming the field; PT409 where a token that is limited to a
-space would have more than 2,000.';
+the space; created says whether it is new. Errors: PT422 naming the field, also where a token that is limited to a space
+sets offline_after_seconds below 60; PT409 where it would have more than 2,000 spaces.';

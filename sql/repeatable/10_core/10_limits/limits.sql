@@ -79,6 +79,13 @@ comment on function core.get_offline_after() is
 'The default threshold: after so many seconds of silence a DPU is offline, or quiet. Inlined by the planner: no
 search_path of its own.';
 
+create or replace function core.get_least_offline_after()
+returns integer
+language sql immutable
+as $$ select 60 $$;
+comment on function core.get_least_offline_after() is
+'The least threshold in seconds that a limited token can set. Inlined by the planner: no search_path of its own.';
+
 create or replace function core.get_most_levels()
 returns integer
 language sql immutable

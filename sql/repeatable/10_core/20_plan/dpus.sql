@@ -98,6 +98,7 @@ begin
       offline_after_seconds = v_new.offline_after_seconds
     where d.dpu_id = v_dpu.dpu_id;
     if v_new.offline_after_seconds is distinct from v_dpu.offline_after_seconds then
+      perform core.check_least_offline_after(v_new.offline_after_seconds, place || 'offline_after_seconds');
       perform core.rederive_offline_after(array[v_dpu.dpu_id]);
     end if;
     v_change := case v_change when 'created' then v_change else 'updated' end;

@@ -395,6 +395,9 @@ begin
   end if;
   if patch ? 'offline_after_seconds' then
     v_new.offline_after_seconds := (patch->>'offline_after_seconds')::integer;
+    if v_new.offline_after_seconds is distinct from v_space.offline_after_seconds then
+      perform core.check_least_offline_after(v_new.offline_after_seconds, place || 'offline_after_seconds');
+    end if;
   end if;
   if (patch->>'retired')::boolean <> (v_space.retired_at is not null) then
     v_new.retired_at := case when v_space.retired_at is null then put_space.recorded_at end;

@@ -18,6 +18,27 @@ $$;
 comment on function core.check_offline_after(integer, text, text) is
 'Errors: PT422 naming place unless a threshold is null or 1 to 2678400 seconds.';
 
+create or replace function core.check_least_offline_after(
+  seconds integer,
+  place text
+)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if seconds < core.get_least_offline_after() and core.get_reach() is not null then
+    perform core.refuse(
+      422, format('offline_after_seconds is less than %s.', core.get_least_offline_after()), place,
+      format('Give %s or more. Only a token that is not limited to a space sets less.',
+        core.get_least_offline_after()));
+  end if;
+end
+$$;
+comment on function core.check_least_offline_after(integer, text) is
+'Errors: PT422 naming place where a limited token sets a threshold below core.get_least_offline_after. Backfilled
+heartbeats make an outage of each threshold''s length of silence, so a small one would make very many.';
+
 create or replace function core.list_offline_after(spaces integer[])
 returns table (space_id integer, seconds integer)
 language plpgsql stable
