@@ -976,3 +976,80 @@ async def test_the_incident_of_a_site_goes_on_where_the_site_becomes_part_of_ano
     await run(connection, NOON + seconds(8), NOON + seconds(9))
     assert await incidents(connection) == [("site_offline", 8)]
     assert await notices.kinds() == [("offline", ["a", "b", "c"]), ("online", ["a", "b", "c"])]
+
+
+async def backfill_every(connection: asyncpg.Connection, gap: float, until: datetime, *dpus: str) -> None:
+    """Heartbeats that the sensors kept since noon."""
+    at = NOON + seconds(gap)
+    while at < until:
+        await beat(connection, at, *dpus, received=until, backfill=True)
+        at += seconds(gap)
+
+
+async def pending(connection: asyncpg.Connection) -> int:
+    found: int = await connection.fetchval("select count(*) from core.outage where pending")
+    return found
+
+
+async def test_late_signs_that_cut_an_outage_have_its_incident_looked_at_once(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    await build(connection, "a", "b", "c")
+    await tick(connection, NOON)
+    await beat(connection, NOON, "a", "b", "c")
+    await run(connection, NOON + seconds(1), NOON + seconds(60))
+    assert [one.kind for one in await notices.take()] == ["offline"]
+    await backfill_every(connection, 3, NOON + seconds(60), "a", "b", "c")
+    parts = "select count(*) from core.outage where superseded_at is null and incident_id is not null"
+    assert await connection.fetchval(parts) == 3 * 20
+    assert await pending(connection) == 3
+    await run(connection, NOON + seconds(61), NOON + seconds(64))
+    assert await pending(connection) == 0
+    await beat(connection, NOON + seconds(65), "a", "b", "c")
+    await tick(connection, NOON + seconds(66))
+    assert [(one.kind, one.occurred_at) for one in await notices.take()] == [("online", NOON + seconds(65))]
+    assert await differences(connection) == []
+
+
+async def test_how_much_is_read_of_the_incident_of_a_site_does_not_grow_with_its_outages(
+    connection: asyncpg.Connection,
+) -> None:
+    await build(connection, "a", "b", "c")
+    await tick(connection, NOON)
+    await beat(connection, NOON, "a", "b", "c")
+    await run(connection, NOON + seconds(1), NOON + seconds(5))
+    await listen(connection, NOON, NOON + seconds(900))
+    await backfill_every(connection, 3, NOON + seconds(900), "a", "b", "c")
+    await connection.execute("analyze core.outage")
+    async with connection.transaction():
+        read = """
+            select pg_stat_get_xact_tuples_fetched('core.outage'::regclass)
+              + pg_stat_get_xact_tuples_returned('core.outage'::regclass)
+            """
+        before = await connection.fetchval(read)
+        await connection.execute("select core.update_site_incidents('{1}', $1)", NOON + seconds(901))
+        assert await connection.fetchval(read) - before < 30
+
+
+async def test_more_outages_than_one_look_takes_are_told_in_the_next_ones(
+    connection: asyncpg.Connection, notices: Notices
+) -> None:
+    names = [f"d{n:04}" for n in range(1500)]
+    await build(connection, *names)
+    await tick(connection, NOON)
+    await beat(connection, NOON, *names)
+    await run(connection, NOON + seconds(1), NOON + seconds(3))
+    assert await pending(connection) == 1500
+    at = NOON + seconds(5)
+    assert await connection.fetchval("select cardinality(core.hold_pending($1))", at) == 1000
+    assert await connection.fetchval("select count(*) from core.busy_dpu") == 0
+    await run(connection, at, at + seconds(1))
+    assert [(one.kind, one.details["dpu_count"]) for one in await notices.take()] == [("offline", 1500)]
+
+    await beat(connection, at + seconds(2), *names)
+    await tick(connection, at + seconds(2.5))
+    assert await pending(connection) == 500
+    await tick(connection, at + seconds(3))
+    assert [(one.kind, one.details["kind"]) for one in await notices.take()] == [("online", "site_offline")]
+    assert await pending(connection) == 0
+    assert await differences(connection) == []

@@ -376,18 +376,24 @@ begin
     from core.incident i
     cross join lateral (
       select
-        count(*) as members, count(*) filter (where n.lasting > 0) as lasting, sum(n.outages) as outages,
+        count(*) as members, count(*) filter (where n.is_lasting) as lasting,
+        sum(case when n.is_lasting is null then 0 else 1 end) as outages,
         array_agg(coalesce(n.back_at, i.started_at) order by coalesce(n.back_at, i.started_at))
-          filter (where n.lasting = 0) as backs
+          filter (where n.is_lasting is not true) as backs
       from (
-        select count(o.outage_id) as outages, count(o.outage_id)
-          filter (where o.back_at is null) as lasting, max(o.back_at) as back_at
+        select l.back_at, case when l.outage_id is not null then l.back_at is null end as is_lasting
         from core.incident_dpu d
-        left join core.outage o on o.incident_id = d.incident_id and o.dpu_id = d.dpu_id and o.superseded_at is null
+        -- its latest says all, however many it has; not distinct: never by the index of all of the incident
+        left join lateral (
+          select o.outage_id, o.back_at
+          from core.outage o
+          where o.dpu_id = d.dpu_id and o.superseded_at is null and o.incident_id is not distinct from d.incident_id
+          order by o.heard_at desc
+          limit 1
+        ) l on true
         where d.incident_id = i.incident_id
           and d.dpu_id not in (select s.dpu_id from core.dpu_state s where s.retired_at is not null)
           and exists (select from inside n where n.dpu_id = d.dpu_id and n.space_id = i.space_id)
-        group by d.dpu_id
       ) n
     ) m
     where i.incident_id = any (incidents) and i.kind = 'site_offline'
@@ -642,31 +648,32 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_pending bigint[];
+  c_most constant integer := 1000;
   v_held bigint[];
 begin
   -- What is new waits two seconds, until the others of a site that went with it have been detected.
-  v_pending := array(
-    select o.outage_id from core.outage o
-    where o.pending and (o.superseded_at is not null or o.incident_id is not null
-      or o.detected_at <= hold_pending.at - interval '2 seconds'));
-  -- what another transaction is changing is looked at again in the next second
+  -- What another transaction is changing is looked at again in the next second.
   v_held := array(
     select o.outage_id from core.outage o
-    where o.outage_id = any (v_pending) and o.pending
+    where o.pending and (o.superseded_at is not null or o.incident_id is not null
+      or o.detected_at <= hold_pending.at - interval '2 seconds')
     order by o.outage_id
+    limit c_most
     for update skip locked);
-  if cardinality(v_held) < cardinality(v_pending) then
-    perform core.note_busy(array(
-      select o.dpu_id from core.outage o where o.outage_id = any (v_pending) and o.outage_id <> all (v_held)),
-      hold_pending.at);
-  end if;
+  -- those it passed over on its way
+  perform core.note_busy(array(
+    select o.dpu_id from core.outage o
+    where o.pending and (o.superseded_at is not null or o.incident_id is not null
+        or o.detected_at <= hold_pending.at - interval '2 seconds')
+      and (v_held[c_most] is null or o.outage_id < v_held[c_most]) and o.outage_id <> all (v_held)),
+    hold_pending.at);
   return v_held;
 end
 $$;
 comment on function core.hold_pending(timestamptz) is
-'The outages with which incidents have to be brought in line, held until the transaction ends. Waits for nobody: DPUs
-whose outages are locked are noted as busy. The caller holds core.lock_outage.';
+'The outages with which incidents have to be brought in line, held until the transaction ends. 1,000 at most,
+those recorded first; the others are left to the next run. Waits for nobody: DPUs whose outages are locked are noted as
+busy. The caller holds core.lock_outage.';
 
 create or replace function core.update_incidents(at timestamptz)
 returns void

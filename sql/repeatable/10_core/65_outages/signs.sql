@@ -127,7 +127,11 @@ begin
     pending)
   select
     p.dpu_id, p.heard_at, p.counted_from, p.offline_at, nullif(p.back_at, 'infinity'), p.seconds,
-    v_recorded_at, coalesce(o.detected_at, v_recorded_at), o.incident_id, true
+    v_recorded_at, coalesce(o.detected_at, v_recorded_at), o.incident_id,
+    -- An incident is brought in line with all of its outages at once: the latest part of one is enough. What has none
+    -- and had been over for long gets none.
+    p.back_at = max(p.back_at) over (partition by p.outage_id)
+      or o.incident_id is null and p.back_at > coalesce(o.detected_at, v_recorded_at) - interval '1 minute'
   from unnest(dpus, outages, seconds, seen_ats, counteds, backs, offlines)
     as p (dpu_id, outage_id, seconds, heard_at, counted_from, back_at, offline_at)
   left join old o on o.outage_id = p.outage_id
