@@ -317,7 +317,7 @@ routine api.list_events(text,text,timestamp with time zone,timestamp with time z
 
 routine api.list_flipped_dpus(text[],text[])
     arguments   dpus text[], tokens text[] DEFAULT '{}'::text[]
-    returns     TABLE(dpu text, state text, last_seen timestamp with time zone, at timestamp with time zone, mounted_in text, other_side text, spaces text[], seen_by text[], seen_at text[])
+    returns     TABLE(dpu text, state text, last_seen timestamp with time zone, at timestamp with time zone, mounted_in text, other_side text, spaces text[], seen_by text[], seen_at text[], seen_from timestamp with time zone[])
     as          plpgsql stable security definer
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
@@ -1156,7 +1156,7 @@ routine core.find_doubles(integer[],timestamp with time zone[],smallint[],bigint
     arguments   dpus integer[], times timestamp with time zone[], sequences smallint[], ordinals bigint[], OUT doubles bigint[], OUT stored integer[]
     returns     record
     as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; timescaledb.enable_chunk_append=off
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; timescaledb.enable_chunk_append=off; timescaledb.enable_composite_bloom_indexes=off
 
 routine core.find_dpu(text,text)
     arguments   dpu text, place text DEFAULT 'dpu'::text
@@ -2161,6 +2161,12 @@ routine core.list_seen_refusals(text,text,text,timestamp with time zone,timestam
     arguments   dpu text, source text, code text, from_at timestamp with time zone, to_at timestamp with time zone, before_at timestamp with time zone, before_id bigint, rerun boolean
     returns     SETOF core.rejected_event
     as          sql stable
+
+routine core.list_seen_since(integer[],timestamp with time zone)
+    arguments   dpus integer[], at timestamp with time zone
+    returns     TABLE(dpu_id integer, from_at timestamp with time zone)
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp
 
 routine core.list_seen_sites(bigint[],integer[])
     arguments   incidents bigint[], reach integer[]

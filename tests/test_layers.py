@@ -10,7 +10,7 @@ import headcount
 
 ROOT = Path(headcount.__file__).parent
 LAYERS = (
-    {"npm", "logs", "background", "settings", "wire", "web"},
+    {"addresses", "npm", "logs", "background", "settings", "wire", "web"},
     {"metrics", "database", "embedded", "client"},
     {"ingest", "live", "sensors", "notices", "uptime", "demo"},
     {"http"},

@@ -135,9 +135,14 @@ def _unavailable(reason: httpx.Response | httpx.TransportError, patience: float)
         words = str(ProblemError(_problem_of(reason), None))
     else:
         words = str(reason) or type(reason).__name__
-    error = Unavailable(f"{reason.request.url.copy_with(query=None)} did not answer within {patience:g} s: {words}")
+    error = Unavailable(f"{_shown(reason.request.url)} did not answer within {patience:g} s: {words}")
     error.__cause__ = reason if isinstance(reason, Exception) else None
     return error
+
+
+def _shown(url: httpx.URL) -> httpx.URL:
+    """Without what may be a secret."""
+    return url.copy_with(query=None, userinfo=b"")
 
 
 def seconds_of(retry_after: str) -> float:
@@ -289,8 +294,15 @@ def _batches(events: Iterable[EventIn]) -> Iterator[list[EventIn]]:
         yield batch
 
 
+def bearer(token: str | None) -> dict[str, str]:
+    """The header with a token. Raises ValueError for what is none: httpx would quote it in its errors."""
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError("The token has a character that no token has: a space, a line break or the like.")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def _options(token: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = bearer(token)
     return {"timeout": TIMEOUT_SECONDS, **options, "headers": {**headers, **(options.get("headers") or {})}}
 
 

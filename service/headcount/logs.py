@@ -36,7 +36,8 @@ def configure_logs(level: int = logging.INFO, stream: TextIO | None = None) -> N
     stream = stream or sys.stderr
     renderer: list[Processor]
     if stream.isatty():
-        renderer = [structlog.dev.ConsoleRenderer()]
+        # not the renderer's own formatter: it shows what variables hold, and so passwords and tokens
+        renderer = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     else:
         renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
     handler = logging.StreamHandler(stream)

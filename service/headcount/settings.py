@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from headcount.addresses import UNREADABLE, is_database, show_server
+
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 NO_DATABASE = (
@@ -68,7 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: Annotated[
         str,
         says(
-            "The database, as `postgresql://USER:PASSWORD@HOST/NAME`. Every command needs it but `headcount run`.",
+            "The database, as `postgresql://USER:PASSWORD@HOST/NAME`. In a password percent-encode `%`, `/`, `?`, `#`, "
+            "`@` and spaces. Every command needs it but `headcount run`.",
             secret=True,
         ),
     ] = ""
@@ -258,6 +261,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         given = {name: read_variable(variable, environment) for name, variable in VARIABLES.items()}
         if needs_database and given["database_url"] is None:
             raise SettingsRefused(NO_DATABASE)
+        if (url := given["database_url"]) and not is_database(url):
+            raise SettingsRefused(UNREADABLE)
         types = {field.name: field.type for field in msgspec.structs.fields(cls)}
         values = {}
         for name, text in given.items():
@@ -307,9 +312,10 @@ def read_variable(variable: str, environment: Mapping[str, str] = os.environ) ->
         text = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsRefused(f"{variable}_FILE is {path!r}, which cannot be read: {reason}.") from None
+        # not the path: it may be the secret itself
+        raise SettingsRefused(f"{variable}_FILE must name a file, and that cannot be read: {reason}.") from None
     if not text:
-        raise SettingsRefused(f"{variable}_FILE is {path!r}, which is empty.")
+        raise SettingsRefused(f"The file that {variable}_FILE names is empty.")
     return text
 
 
@@ -357,7 +363,8 @@ def is_smtp(url: str) -> bool:
     """Whether this says where and how to send mail."""
     try:
         parts = urlsplit(url)
-        return parts.scheme in SMTP_SCHEMES and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        is_clear = show_server(url, "|".join(map(re.escape, SMTP_SCHEMES))) is not None
+        return is_clear and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         return False
 

@@ -157,6 +157,8 @@ def test_with_a_database_url_nothing_embedded_starts_and_without_demo_it_stays_e
         assert get(port, "/v1/spaces") == {"items": [], "next": None}
         assert answers(f"http://127.0.0.1:{port}/")
         assert process.end(signal.SIGINT) == 0
+    assert 'psql "$DATABASE_URL"' in process.said
+    assert own_database_url not in process.said, "it may have a password"
     assert not (tmp_path / ".data").exists()
     assert "embedded" not in process.said
 

@@ -16,7 +16,7 @@ from headcount.http.asgi import App
 from headcount.http.errors import make_id
 from headcount.http.openapi import document
 from headcount.wire import problems
-from headcount.wire.problems import PROBLEM_TYPES, SQLSTATES, Problem, SchemaMismatch, problem_of
+from headcount.wire.problems import PROBLEM_TYPES, SQLSTATES, Problem, SchemaMismatch, in_words, problem_of
 from tests.http import problem
 
 DOCS = Path(__file__).parent.parent.parent / "docs/reference/errors.md"
@@ -73,6 +73,45 @@ async def test_it_hides_its_own_mistakes_and_logs_them_under_the_request_id(
     assert "secret" in caplog.text
     assert response.headers["x-request-id"] in caplog.text
     assert "Traceback" in caplog.text
+
+
+async def test_it_logs_what_the_database_refuses_by_itself_since_the_database_does_not(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = {
+        "M": "it is too large",
+        "D": "Failing row contains (s3cret).",
+        "W": "PL/pgSQL function x()\nline 3 at RAISE",
+    }
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise asyncpg.PostgresError.new({"C": "23514", **said})
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise asyncpg.PostgresError.new({"C": "PT409", **said})
+
+    monkeypatch.setattr("headcount.database.calls.get_space", refuse)
+    problem(await client.get("/v1/spaces/room"), 409, "conflict")
+    assert not caplog.records, "that is for who asked"
+    monkeypatch.setattr("headcount.database.calls.get_space", fail)
+    for _ in range(20):
+        response = await client.get("/v1/spaces/room")
+        assert "too large" not in problem(response, 422, "invalid")["detail"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert 1 <= len(lines) < 20, "one a second"
+    assert "SQLSTATE 23514: it is too large; PL/pgSQL function x() line 3 at RAISE" in lines[0]
+    assert "s3cret" not in caplog.text
+
+
+def test_its_log_names_the_state_of_whatever_the_database_says() -> None:
+    unknown = asyncpg.PostgresError.new({"C": "XX999", "M": "m", "D": "secret"})
+    assert in_words(unknown) == "UnknownPostgresError, SQLSTATE XX999: m"
+    assert in_words(asyncpg.DeadlockDetectedError("m")) == "DeadlockDetectedError, SQLSTATE 40P01: m"
+    assert in_words(KeyError("m")) == "KeyError: 'm'"
+    made = Problem("unavailable", "words")
+    assert in_words(made) == "Problem: words"
+    made.__cause__ = unknown
+    assert in_words(made) == in_words(unknown)
 
 
 VANISHING = """

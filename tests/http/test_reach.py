@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 import httpx
@@ -464,6 +465,73 @@ async def test_the_answer_to_a_past_heartbeat_does_not_tell_when_the_dpu_was_hea
         told = body(await own.post("/heartbeat", json=sent))
         assert (told["dpu"], datetime.fromisoformat(told["last_seen"])) == ("gone", now - seconds(90))
     assert body(await own.post("/heartbeat", json={"dpu": "moved"}))["last_seen"]
+
+
+def instants(found: dict[str, Any]) -> dict[str, datetime | None]:
+    """What an answer says of when a DPU was heard from."""
+    names = {"last_seen", "last_heartbeat", "since", "first_heard"} & found.keys()
+    return {name: found[name] and datetime.fromisoformat(found[name]) for name in names}
+
+
+async def all_told(client: httpx.AsyncClient, dpu: str, token: Headers | None = None) -> dict[str, datetime | None]:
+    """The same in each answer that shows the DPU. `token`: another one than the client has."""
+    sensors = [body(await client.get(f"/sensors{query}", headers=token)) for query in ("", "?space=own", "?limit=50")]
+    (first, *others) = [instants(found) for each in sensors for found in each if found["id"] == dpu]
+    assert others == [first] * len(others)
+    dpus = [
+        body(await client.get(f"/v1/dpus/{dpu}", headers=token)),
+        body(await client.put(f"/v1/dpus/{dpu}", json={"name": "late"}, headers=token)),
+    ]
+    dpus += [found for found in body(await client.get("/v1/dpus", headers=token))["items"] if found["id"] == dpu]
+    (second, *others) = [instants(found) for found in dpus]
+    assert others == [second] * 2
+    assert first["last_seen"] == second["last_seen"]
+    return first | second
+
+
+@pytest.mark.parametrize("is_offline", [True, False])
+async def test_it_is_not_told_when_a_dpu_was_heard_from_elsewhere(
+    own: httpx.AsyncClient, connection: asyncpg.Connection, is_offline: bool
+) -> None:
+    now = datetime.now(UTC)
+    came, last = now - seconds(120), now - seconds(5000 if is_offline else 300)
+    await hang(connection, "late", came, "secret-inner", "own-inner")
+    # within the token's space it was moved once more
+    move = "select api.record_placement(dpu => 'late', doorway => 'own-inner', mounted_in => 'own-room', from_at => $1)"
+    await connection.execute(move, now - seconds(30))
+    await heard(connection, ("late", last - seconds(60)), ("late", last))
+    await listen(connection, last - seconds(60), now)
+    await tick(connection, now)
+    whole = await all_told(own, "late", await new_token(connection))
+    assert whole["last_seen"] == whole["last_heartbeat"] == last
+    assert whole["since"] == (last + seconds(600) if is_offline else last - seconds(60))
+    assert whole["first_heard"] == last - seconds(60)
+    assert await all_told(own, "late") == {
+        "last_seen": None, "last_heartbeat": None, "since": came, "first_heard": came,
+    }  # fmt: skip
+    # what it is told from then on is all of it
+    assert await beat(own, {"dpu": "late", "timestamp": (now - seconds(60)).isoformat()}) == (1, [])
+    told = await all_told(own, "late")
+    assert told["last_heartbeat"] == now - seconds(60)
+    assert told["last_seen"]
+    assert told["last_seen"] >= now - seconds(60)
+    assert told["since"]
+    assert told["since"] >= came
+
+
+async def test_the_answer_to_a_heartbeat_of_an_earlier_time_here_does_not_tell_it_either(
+    own: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    now = datetime.now(UTC)
+    await hang(connection, "back", now - seconds(3000), "own-inner", "secret-inner")
+    move = "select api.record_placement(dpu => 'back', doorway => 'own-front', mounted_in => 'own', from_at => $1)"
+    await connection.execute(move, now - seconds(60))
+    await heard(connection, ("back", now - seconds(3500)), ("back", now - seconds(600)))
+    early = now - seconds(3500)  # one that is known tells nothing new
+    told = body(await own.post("/heartbeat", json={"dpu": "back", "timestamp": early.isoformat()}))
+    assert datetime.fromisoformat(told["last_seen"]) == early
+    told = body(await own.post("/heartbeat", json={"dpu": "back", "timestamp": now.isoformat()}))
+    assert datetime.fromisoformat(told["last_seen"]) >= now
 
 
 async def test_refused_events_of_a_dpu_that_hangs_elsewhere_count_for_nobody(

@@ -16,9 +16,10 @@ from headcount.http.asgi import App
 from headcount.live import feed
 from headcount.settings import Settings
 from headcount.wire.access import Access
+from headcount.wire.instants import shortest
 from headcount.wire.messages.counts import ChangesRow
-from tests.factories import NOON, apply_site, record, seconds
-from tests.http.guarded import bearer, build_site, leaks, new_token, token_id
+from tests.factories import NOON, apply_site, heard, listen, record, seconds, tick
+from tests.http.guarded import LONG_AGO, bearer, build_site, leaks, new_token, token_id
 from tests.http.streams import Stream, listening
 
 
@@ -276,6 +277,34 @@ async def test_of_a_sensor_it_names_the_side_that_the_token_reaches(
         assert sensors(room) == {("own-inner", "own"), ("moved", "own-room")}
         assert no_leak(all_of_it)
         assert no_leak(room)
+
+
+async def test_of_a_sensor_it_tells_nothing_from_before_it_came_into_the_tokens_part(
+    asking: App, connection: asyncpg.Connection
+) -> None:
+    now = datetime.now(UTC)
+    came = now - seconds(60)
+    elsewhere = {"doorway": "secret-inner", "mounted_in": "secret-b", "from": LONG_AGO, "until": came.isoformat()}
+    here = {"doorway": "own-inner", "mounted_in": "own", "from": came.isoformat()}
+    await apply_site(
+        connection, dpus=[{"id": "late"}], placements=[elsewhere | {"dpu": "late"}, here | {"dpu": "late"}]
+    )
+    own, everywhere = await new_token(connection, "read", space="own"), await new_token(connection, "read")
+    async with listening(asking, headers=own) as limited, listening(asking, headers=everywhere) as unlimited:
+        await limited.wait_for(2)
+        await unlimited.wait_for(2)
+        await heard(connection, ("late", now - seconds(1800)))
+        await listen(connection, now - seconds(1800), now)
+        await tick(connection, now)
+
+        def told(stream: Stream) -> list[tuple[str, str | None, str]]:
+            found = [event.data for event in stream.events if event.name == "dpu" and event.data["dpu"] == "late"]
+            return [(data["state"], data["last_seen"], data["at"]) for data in found if data["state"] == "offline"]
+
+        await limited.wait_until(lambda: bool(told(limited)))
+        await unlimited.wait_until(lambda: bool(told(unlimited)))
+    assert told(unlimited) == [("offline", shortest(now - seconds(1800)), shortest(now - seconds(1200)))]
+    assert told(limited) == [("offline", None, shortest(came))]
 
 
 def sensors(stream: Stream) -> set[tuple[str, str | None]]:

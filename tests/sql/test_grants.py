@@ -31,6 +31,15 @@ async def test_the_service_may_only_execute_api(connection: asyncpg.Connection) 
     assert await allowed(connection, "headcount_service") == {"usage schema api", "execute function api"}
 
 
+async def test_what_the_service_is_refused_is_not_in_the_log_of_the_server(connection: asyncpg.Connection) -> None:
+    """Its errors are not; what is slow or waits for locks is (messages of the level LOG)."""
+    found = await connection.fetchval(
+        "select setconfig from pg_db_role_setting where setrole = 'headcount_service'::regrole and setdatabase = 0"
+    )
+    assert "log_min_messages=log" in found
+    assert await connection.fetchval("select context from pg_settings where name = 'log_min_messages'") == "superuser"
+
+
 async def test_bi_may_only_read_bi(connection: asyncpg.Connection) -> None:
     assert await allowed(connection, "headcount_bi") <= {"usage schema bi", "select table bi"}
     assert "usage schema bi" in await allowed(connection, "headcount_bi")

@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import asyncpg
 
 from tests.factories import NOON, apply_site, build_house, hear, heard, listen, seconds, tick
@@ -38,6 +40,32 @@ async def test_it_tells_which_side_each_limited_token_sees(connection: asyncpg.C
         {house: "house", room: "room"},
         {},
     ]
+
+
+async def test_it_tells_since_when_each_limited_token_sees_them(connection: asyncpg.Connection) -> None:
+    """Without a break, whichever doorways they were above; what was before is nothing to the token."""
+    await build_house(connection)
+    await apply_site(
+        connection,
+        spaces=[{"id": "annex"}],
+        doorways=[{"id": "annex-door", "sides": [None, "annex"]}],
+        dpus=[{"id": "loose"}],
+        placements=[
+            {"dpu": "loose", "doorway": doorway, "mounted_in": space, "from": f"2026-03-0{day}T00:00:00Z"}
+            for day, doorway, space in ((1, "inner", "room"), (2, "annex-door", "annex"), (3, "front", "house"))
+        ],
+    )
+    await apply_site(
+        connection,
+        placements=[{"dpu": "loose", "doorway": "inner", "mounted_in": "room", "from": "2026-03-04T00:00:00Z"}],
+    )
+    tokens = {
+        await token_id(connection, await new_token(connection, "read", space=space)): space
+        for space in ("house", "room")
+    }
+    (row,) = await connection.fetch("select * from api.list_flipped_dpus(array['loose'], $1)", list(tokens))
+    seen_from = dict(zip((tokens[token] for token in row["seen_by"]), row["seen_from"], strict=True))
+    assert seen_from == {"house": datetime(2026, 3, 3, tzinfo=UTC), "room": datetime(2026, 3, 4, tzinfo=UTC)}
 
 
 async def test_the_feed_names_those_that_turned(connection: asyncpg.Connection) -> None:

@@ -25,6 +25,7 @@ def test_it_lets_an_owner_who_is_no_superuser_act_as_the_service(fresh_database_
     (bounds, *_) = [warning for warning in report.warnings if warning.startswith("headcount_bi may still")]
     assert "hold advisory locks" in bounds
     assert "Let a superuser run what docs/how-to/bi-tools.md says" in bounds
+    assert "headcount_service has no log_min_messages = log: let a superuser set it." in report.warnings
     with psycopg.connect(url) as connection:
         connection.execute("set role headcount_service")
         assert connection.execute("select count(*) from api.list_spaces()").fetchone() == (0,)

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from headcount import client
+from headcount.addresses import show_server
 from headcount.demo.simulation import Report, to_datetime
 from headcount.ingest.formats import printable
 from headcount.ingest.sites import halves_of, parts_of
@@ -28,6 +29,8 @@ LONGEST_PAUSE = 10.0
 # A server that wants us to wait for longer is given up after that.
 MOST_SECONDS = GIVE_UP_SECONDS
 HEARTBEAT_SECONDS = 60.0
+# Not in the words of others: they quote what they cannot read, and that may be a password.
+UNREADABLE = "--url cannot be read. It must be http://HOST:PORT or https://HOST:PORT."
 
 
 class TooLarge(Exception):
@@ -40,11 +43,18 @@ class Client:
     def __init__(self, url: str) -> None:
         try:
             check_names()
-            token = read_variable("HEADCOUNT_TOKEN")
+            headers = client.bearer(read_variable("HEADCOUNT_TOKEN"))
         except SettingsRefused as refused:
             raise click.ClickException(str(refused)) from None
-        headers = {"Authorization": f"Bearer {token}"} if token else None
-        self.client = httpx.Client(base_url=url, timeout=60, headers=headers)
+        except ValueError as error:
+            raise click.ClickException(f"HEADCOUNT_TOKEN: {error}") from None
+        self.shown = show_server(url, "https?")
+        if self.shown is None:
+            raise click.UsageError(UNREADABLE)
+        try:
+            self.client = httpx.Client(base_url=url, timeout=60, headers=headers)
+        except httpx.InvalidURL:
+            raise click.UsageError(UNREADABLE) from None
         self.received = self.accepted = self.duplicates = self.rejected = 0
         self.beat_at = 0.0  # when heartbeats are due, by the monotonic clock
 
@@ -136,12 +146,12 @@ class Client:
                     raise TooLarge
                 problem = f"{answer.status_code} {words_of(answer)}"
                 pause = max(pause, seconds_of(answer.headers.get("Retry-After", "")))
-            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-                raise click.UsageError(f"--url: {error}") from None
+            except UnicodeError:  # the host
+                raise click.UsageError(UNREADABLE) from None
             except httpx.TransportError as error:
                 problem = str(error) or type(error).__name__
             if waited >= give_up_seconds:
-                raise click.ClickException(f"{self.client.base_url} does not answer: {problem}")
+                raise click.ClickException(f"{self.shown} does not answer: {problem}")
             sleep(pause)
             waited += pause
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -11,6 +11,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.errors import ConnectionClosedError
 
+from headcount.addresses import show_server
 from headcount.app import create_app
 from headcount.commands.serve import address
 from headcount.commands.serving import run_server
@@ -38,7 +39,7 @@ DEFAULTS = Source()
 # Where nats-server keeps each message of QoS 1 before it acknowledges it, for as long as a consumer asks for it.
 MQTT_STREAM = "$MQTT_msgs"
 MQTT_PREFIX = "$MQTT.msgs."
-SCHEMES = ("nats", "tls", "ws", "wss")
+SCHEMES = "nats|tls|ws|wss"
 
 
 @click.command
@@ -97,7 +98,7 @@ def consume(
     )
     settings = _settings(url)
     app = create_app(settings, probes.HANDLERS)
-    shown = ", ".join(f"{urlsplit(server).hostname}" for server in servers(settings))
+    shown = ", ".join(f"{show_server(server, SCHEMES)}" for server in servers(settings))
     run_server(
         settings,
         lambda: click.echo(f"Consuming from {shown}; /metrics on {address(settings)}"),
@@ -115,7 +116,10 @@ def _settings(url: str | None) -> Settings:
     if not servers(settings):
         raise click.UsageError("Name a server with --nats or HEADCOUNT_NATS_URL, such as nats://127.0.0.1:4222.")
     if not all(_is_url(server) for server in servers(settings)):
-        raise click.UsageError("--nats takes URLs such as nats://HOST:4222, or tls://USER:PASSWORD@HOST:4222.")
+        raise click.UsageError(
+            "--nats takes URLs such as nats://HOST:4222, or tls://USER:PASSWORD@HOST:4222; "
+            "a password cannot have , / ? or #."
+        )
     try:
         tls_context(settings)
     except OSError as error:
@@ -126,7 +130,7 @@ def _settings(url: str | None) -> Settings:
 def _is_url(server: str) -> bool:
     try:
         parts = urlsplit(server)
-        return parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+        return show_server(server, SCHEMES) is not None and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
 

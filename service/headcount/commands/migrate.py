@@ -6,6 +6,7 @@ import psycopg
 from headcount.commands.session import in_one_line, offline_settings, run_async, write_horizon
 from headcount.database.migrate import migrate as bring_to_current
 from headcount.database.schema import MigrationRefused
+from headcount.settings import SettingsRefused
 
 
 @click.command
@@ -19,7 +20,7 @@ def migrate() -> None:
     url = settings.database_url
     try:
         report = bring_to_current(url, on_step=click.echo)
-    except (MigrationRefused, psycopg.Error, OSError) as error:
+    except (MigrationRefused, SettingsRefused, psycopg.Error, OSError) as error:
         raise in_one_line(error, url) from None
     run_async(write_horizon(settings), url)
     for warning in report.warnings:

@@ -59,7 +59,7 @@ def run(data: Path, database_port: int | None) -> None:
             url = embedded.url if embedded else settings.database_url
             _migrate(url, is_embedded=embedded is not None)
             settings = with_database(settings, url)
-            tasks: list[Task] = [lambda: _demo_and_urls(settings)]
+            tasks: list[Task] = [lambda: _demo_and_urls(settings, _psql(embedded))]
             if embedded:
                 tasks += [lambda: run_jobs(url), lambda: _watch(embedded)]
             run_server(settings, _announce(settings), tuple(tasks))
@@ -106,7 +106,7 @@ def _migrate(url: str, *, is_embedded: bool) -> None:
         if is_embedded:
             _close_other_databases(url)
         report = migrate(url, on_step=begin)
-    except (MigrationRefused, psycopg.Error, OSError) as error:
+    except (MigrationRefused, SettingsRefused, psycopg.Error, OSError) as error:
         raise in_one_line(error, url) from None
     if report.applied or report.repeatable:
         click.echo("The database is at the current schema now.")
@@ -116,6 +116,13 @@ def _close_other_databases(url: str) -> None:
     """The embedded server lets nobody into them anyway; but a migration warns of those that BI may connect to."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("revoke connect on database postgres, template1 from public")
+
+
+def _psql(embedded: EmbeddedDatabase | None) -> str:
+    """The command that opens the database, without a password."""
+    if embedded:
+        return f"psql {shlex.quote(embedded.url)}"
+    return 'psql "$DATABASE_URL"' if os.environ.get("DATABASE_URL") else 'psql "$(cat "$DATABASE_URL_FILE")"'
 
 
 def _announce(settings: Settings) -> Callable[[], None]:
@@ -138,7 +145,7 @@ async def _watch(embedded: EmbeddedDatabase) -> None:
     await ended
 
 
-async def _demo_and_urls(settings: Settings) -> None:
+async def _demo_and_urls(settings: Settings, psql: str) -> None:
     """Loads the demo into an empty database, prints what to look at, and keeps the demo's people walking."""
     wanted = os.environ.get("DEMO", "1") != "0"
     shown = False
@@ -150,7 +157,7 @@ async def _demo_and_urls(settings: Settings) -> None:
                     click.echo("Loading the demo site with two days of traffic ...")
                     click.echo(f"Loaded {await traffic.load(connection)} events.")
                 if not shown:
-                    await _print_urls(connection, settings)
+                    await _print_urls(connection, settings, psql)
                     shown = True
                 if not wanted or not await traffic.is_demo(connection):
                     return
@@ -163,7 +170,7 @@ async def _demo_and_urls(settings: Settings) -> None:
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _print_urls(connection: calls.Session, settings: Settings) -> None:
+async def _print_urls(connection: calls.Session, settings: Settings, psql: str) -> None:
     base = address(settings)
     spaces = await calls.list_spaces(connection, max_rows=1000)
     click.echo(f"\n  Page      {base}/")
@@ -178,5 +185,5 @@ async def _print_urls(connection: calls.Session, settings: Settings) -> None:
         click.echo(f"  Then      {base}/v1/spaces/{root}/count?at={noon}")
     click.echo(f"  Sensors   {base}/v1/dpus")
     click.echo(f"  Schema    {base}/schema")
-    click.echo(f"  SQL       psql {shlex.quote(settings.database_url)}")
+    click.echo(f"  SQL       {psql}")
     click.echo("\nCtrl-C stops everything; the data is kept.")

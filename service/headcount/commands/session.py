@@ -6,15 +6,15 @@ import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import asyncpg
 import click
 import msgspec
 import psycopg
 
+from headcount.addresses import UNREADABLE, show_database
 from headcount.database import calls
-from headcount.database.pool import ROLE, session_options
+from headcount.database.pool import ROLE, connect, session_options
 from headcount.database.schema import MigrationRefused, check_schema
 from headcount.logs import configure_logs
 from headcount.settings import Settings, SettingsRefused
@@ -45,19 +45,9 @@ def with_database(settings: Settings, url: str) -> Settings:
     return msgspec.structs.replace(settings, database_url=url)
 
 
-def without_password(url: str) -> str:
-    """The URL as it can be shown."""
-    try:
-        parts = urlsplit(url)
-        password = parts.password
-    except ValueError:
-        return "DATABASE_URL"
-    return url.replace(f":{password}@", ":***@", 1) if password else url
-
-
 async def open_connection(url: str, command_seconds: float | None = None, pooled: bool = False) -> asyncpg.Connection:
     """A connection as the service's role. By default a statement may take as long as it likes."""
-    return await asyncpg.connect(
+    return await connect(
         url, timeout=CONNECT_SECONDS, command_timeout=command_seconds, **session_options(pooled, 0, IDLE_SECONDS)
     )
 
@@ -95,28 +85,26 @@ def run_async(main: Coroutine[Any, Any, Result], url: str) -> Result:
 
 def in_one_line(error: Exception, url: str) -> Exception:
     """The error as click prints it, or as it is where it is a mistake of ours."""
-    shown = without_password(url)
+    shown = show_database(url)
     match error:
         case SchemaMismatch() | MigrationRefused() | SettingsRefused():
             return click.ClickException(str(error))
         case asyncpg.PostgresError() if f'role "{ROLE}" does not exist' in str(error):
             return click.ClickException(f"The database has no role {ROLE}: run headcount migrate.")
+        case asyncpg.ConnectionDoesNotExistError() if "unrecognized configuration parameter" in str(error):
+            return click.ClickException(UNREADABLE)  # the embedded database says so as it ends the session
         case asyncpg.InsufficientPrivilegeError() if ROLE in str(error):
             return click.ClickException(f"This user may not become {ROLE}: {error}. Use the one who migrated.")
         case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
-            return click.ClickException(f"The database {shown} refuses this user or password: {error}.")
+            return click.ClickException(f"The database at {shown} refuses this user or password: {error}.")
         case asyncpg.InvalidCatalogNameError():
-            return click.ClickException(f"The database {shown} does not exist: {error}.")
-        case asyncpg.ClientConfigurationError() | ValueError() if "://" not in url:
-            return click.ClickException(f"DATABASE_URL is {shown!r}; it must be a postgresql:// URL.")
-        case asyncpg.ClientConfigurationError():
-            return click.ClickException(f"DATABASE_URL cannot be used: {error}.")
+            return click.ClickException(f"The database at {shown} does not exist: {error}.")
         case (
             OSError() | asyncpg.CannotConnectNowError() | asyncpg.TooManyConnectionsError() | psycopg.OperationalError()
         ):
             reason = str(error).strip().replace("\n", " ") or "no answer"
             return click.ClickException(
-                f"The database {shown} cannot be reached: {reason}. Is it running, and is DATABASE_URL right?"
+                f"The database at {shown} cannot be reached: {reason}. Is it running, and is DATABASE_URL right?"
             )
         case Problem():
             return click.ClickException(error.detail)
@@ -137,7 +125,7 @@ def in_one_line(error: Exception, url: str) -> Exception:
                 return click.ClickException(f"{where}{detail}")
             return click.ClickException(f"The database failed: {error} (SQLSTATE {getattr(error, 'sqlstate', '?')}).")
         case asyncpg.InterfaceError():
-            return click.ClickException(f"The connection to the database {shown} was lost: {error}.")
+            return click.ClickException(f"The connection to the database at {shown} was lost: {error}.")
     return error
 
 

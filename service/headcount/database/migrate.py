@@ -16,7 +16,9 @@ from typing import Any
 
 import psycopg
 
+from headcount.addresses import UNREADABLE
 from headcount.database.schema import POLICIES, SQL_DIR, Migration, MigrationRefused, SchemaVersion, expected_schema
+from headcount.settings import SettingsRefused
 
 EXTENSIONS = ("timescaledb", "btree_gist")
 MINIMUM_POSTGRESQL = 15
@@ -312,15 +314,22 @@ def _find_few_locks(connection: Connection) -> list[str]:
     ]
 
 
+def _connect(url: str) -> Connection:
+    try:
+        return psycopg.connect(url, autocommit=True, prepare_threshold=None)
+    except (psycopg.ProgrammingError, ValueError):
+        raise SettingsRefused(UNREADABLE) from None  # its words quote the password
+
+
 def migrate(url: str, *, sql_dir: Path = SQL_DIR, on_step: Callable[[str], None] = log.info) -> MigrationReport:
     """Brings the database at `url` to the schema of `sql_dir`; `on_step` gets each file's name as it starts.
 
     Raises MigrationRefused, with the database as it was, for a server that will not do, files that do not fit
-    the ledger, or a file that fails (numbered files before it stay applied); psycopg.OperationalError when
-    there is no database at `url`.
+    the ledger, or a file that fails (numbered files before it stay applied); SettingsRefused for a `url` that
+    cannot be read; psycopg.OperationalError when there is no database at `url`.
     """
     expected = expected_schema(sql_dir)
-    with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
+    with _connect(url) as connection:
         told: list[str] = []
 
         def hear(diag: psycopg.errors.Diagnostic) -> None:

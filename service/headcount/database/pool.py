@@ -11,13 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from headcount.addresses import UNREADABLE
 from headcount.background import background
 from headcount.database import calls
 from headcount.database.plan_turns import Plans
 from headcount.database.schema import SchemaVersion, compare_schema, expected_schema
-from headcount.settings import Settings
+from headcount.settings import Settings, SettingsRefused
 from headcount.wire.messages.base import ProblemItem
-from headcount.wire.problems import TOO_LARGE, Problem, SchemaMismatch, problem_of
+from headcount.wire.problems import TOO_LARGE, Problem, SchemaMismatch, in_words, problem_of
 from headcount.wire.shares import Shares
 
 if TYPE_CHECKING:
@@ -94,6 +95,18 @@ def session_options(pooled: bool, statement_seconds: float, idle_seconds: float 
         **KEEPALIVES,
     }
     return {"server_settings": passed_on | own}
+
+
+async def connect(*address: Any, **options: Any) -> asyncpg.Connection:
+    """asyncpg's, without its words on an address that it cannot read: they quote it, and with it a password.
+    Raises SettingsRefused then."""
+    try:
+        return await asyncpg.connect(*address, **options)
+    except asyncpg.ClientConfigurationError as error:
+        raise SettingsRefused(f"DATABASE_URL cannot be used: {error}.") from None
+    except (ValueError, asyncpg.UndefinedObjectError):
+        # the latter names a parameter that nobody knows: what comes behind a raw & in a password is taken for one
+        raise SettingsRefused(UNREADABLE) from None
 
 
 def _milliseconds(seconds: float) -> str:
@@ -245,9 +258,8 @@ class Database:
                 raise self.fault
             if self.fault:
                 log.warning(
-                    "There is no database yet (%s: %s): every request is answered 503 until there is one",
-                    type(self.fault).__name__,
-                    self.fault,
+                    "There is no database yet (%s): every request is answered 503 until there is one",
+                    in_words(self.fault),
                 )
             async with background(self._watch()):
                 yield
@@ -257,6 +269,7 @@ class Database:
         """With a pool, and nobody asked yet whether there is a database."""
         self.pool = await asyncpg.create_pool(
             self.settings.database_url,
+            connect=connect,
             min_size=0,
             max_size=self.settings.pool_size,
             timeout=self.settings.acquire_seconds,
@@ -279,7 +292,7 @@ class Database:
 
     async def connect(self) -> asyncpg.Connection:
         """One beside the pool, for short questions."""
-        return await asyncpg.connect(
+        return await connect(
             self.settings.database_url,
             timeout=CONNECT_SECONDS,
             command_timeout=self.settings.statement_seconds + 5,
@@ -292,7 +305,7 @@ class Database:
             before = self.fault
             await self._look()
             if self.fault and before is None:
-                log.warning("The database cannot be spoken to (%s: %s)", type(self.fault).__name__, self.fault)
+                log.warning("The database cannot be spoken to (%s)", in_words(self.fault))
             elif before and self.fault is None:
                 log.warning("The database can be spoken to again")
 
@@ -370,7 +383,7 @@ class Database:
     async def transaction_of_its_own(self, statement_seconds: float) -> AsyncIterator[asyncpg.Connection]:
         """One snapshot on a connection beside the pool, for what takes longer than a request may: each statement up
         to so many seconds."""
-        connection = await asyncpg.connect(
+        connection = await connect(
             self.settings.database_url,
             timeout=self.settings.acquire_seconds,
             command_timeout=statement_seconds + 5,
@@ -507,7 +520,7 @@ class CachedLook(Generic[Found]):
         try:
             self.found = await self.look()
         except Exception as error:
-            log.warning("No state of %s (%s: %s)", self.what, type(error).__name__, error)
+            log.warning("No state of %s (%s)", self.what, in_words(error))
             self.found = None
         finally:
             self.looking = None

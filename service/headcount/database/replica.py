@@ -27,6 +27,7 @@ from headcount.database import calls
 from headcount.database.batching import Batcher
 from headcount.database.pool import Client, Database
 from headcount.metrics import Metrics
+from headcount.settings import SettingsRefused
 from headcount.wire.messages.base import MAX_STALENESS
 from headcount.wire.messages.service import WalPosition
 from headcount.wire.problems import problem_of
@@ -73,7 +74,7 @@ def what_kind(error: Exception) -> str:
         return f"{name}, SQLSTATE {state}"
     if isinstance(error, OSError) and error.errno:
         return f"{name}, {os.strerror(error.errno)}"
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError | SettingsRefused):
         return f"{name}: HEADCOUNT_READ_URL may be no address; in a password, percent-encode `#`, `/`, `?` and `@`"
     return name
 

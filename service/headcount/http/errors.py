@@ -19,7 +19,9 @@ from headcount.wire.problems import (
     WORDS,
     Problem,
     encode_problem,
+    in_words,
     invalid,
+    is_of_the_database,
     problem_of,
 )
 
@@ -52,7 +54,7 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
         problem = problem_of_address(request, error)
     else:
         problem = problem_of_status(error) if isinstance(error, HTTPException) else problem_of(error)
-    if problem.kind.status >= 500:
+    if problem.kind.status >= 500 or is_of_the_database(error):
         _log(request, problem, error)
     return Response(
         encode_problem(problem),
@@ -63,19 +65,18 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
 
 
 def _log(request: Request[Any, Any, Any], problem: Problem, error: Exception) -> None:
-    """Every mistake of ours; overload once a second for each reason, or its lines would be a load of their own."""
+    """Every mistake of ours; others once a second for each reason, or their lines would be a load of their own."""
     left_out: int | None = 0
-    if problem.kind.code == "unavailable":
+    if problem.kind.code != "internal":
         left_out = services(request).overload.admit(f"{type(error).__name__}: {problem.detail}")
     if left_out is None:
         return
     log.error(
-        "%s %s: %s (%s: %s), request %s%s",
+        "%s %s: %s (%s), request %s%s",
         request.method,
         request.url.path,
         problem.kind.code,
-        type(error).__name__,
-        error,
+        in_words(error),
         request_id(request.scope),
         f"; and {left_out} alike since the last line like this" if left_out else "",
         exc_info=error if problem.kind.code == "internal" else None,

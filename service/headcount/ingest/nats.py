@@ -27,7 +27,7 @@ from headcount.ingest.nats_pulls import Pulls
 from headcount.logs import LogThrottle
 from headcount.metrics import StreamMetrics
 from headcount.settings import Settings
-from headcount.wire.problems import Problem, problem_of
+from headcount.wire.problems import Problem, in_words, problem_of
 from headcount.wire.threads import AT_ONCE_BYTES, TakesTime, WorkerThreads, in_a_hurry
 
 # Bytes of bodies that are held; a pull asks for as many messages as are expected to fit, and for no more bytes at all.
@@ -681,7 +681,7 @@ class Consumer(Generic[Decoded]):
 
     def _complain(self, what: str, error: Exception) -> None:
         if (left_out := self.lines.admit(what)) is not None:
-            log.warning("%s (%s: %s); and %d alike", what, type(error).__name__, error, left_out)
+            log.warning("%s (%s); and %d alike", what, in_words(error), left_out)
 
 
 def _size(headers: dict[str, str]) -> int:
@@ -726,8 +726,10 @@ async def connected_to(settings: Settings) -> AsyncIterator[Client]:
     lines = LogThrottle()
 
     async def complain(error: Exception) -> None:
-        if (left_out := lines.admit(str(error))) is not None:
-            log.warning("NATS: %s (%s); and %d alike", error, type(error).__name__, left_out)
+        # those of a websocket quote its address, and with it a password
+        words = error if isinstance(error, Error | OSError) else "not connected"
+        if (left_out := lines.admit(str(words))) is not None:
+            log.warning("NATS: %s (%s); and %d alike", words, type(error).__name__, left_out)
 
     client = TolerantClient()
     await client.connect(

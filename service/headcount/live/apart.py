@@ -21,6 +21,7 @@ from headcount.database.current_counts import COSTLY_FOR_SECONDS, GROUP_SECONDS,
 from headcount.database.pool import Database
 from headcount.live.events import BEGINNING
 from headcount.wire.messages.counts import CountOut
+from headcount.wire.problems import in_words
 
 # After a count could not be read.
 PAUSE_SECONDS = 1.0
@@ -213,7 +214,7 @@ class Apart:
             else:
                 found, took = await self._count([awaited.space], seconds)
         except Exception as error:
-            log.warning("The count of %s cannot be read (%s: %s)", awaited.space, type(error).__name__, error)
+            log.warning("The count of %s cannot be read (%s)", awaited.space, in_words(error))
             pause = PAUSE_SECONDS
         else:
             pause = took if seconds is None else 0.0  # the database is not kept busy with these alone

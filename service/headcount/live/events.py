@@ -1,5 +1,6 @@
 """What goes over the stream: events, encoded once for all listeners."""
 
+from datetime import datetime
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -39,8 +40,13 @@ def space_event(space: str, deleted: bool) -> bytes:
     return b"event: space\ndata: " + json_encoder.encode(SpaceChangeOut(space, deleted)) + b"\n\n"
 
 
-def dpu_event(row: FlippedRow, space: str | None) -> bytes:
-    change = DpuChangeOut(row.dpu, row.state, row.last_seen, row.at, space)
+def dpu_event(row: FlippedRow, space: str | None, seen_from: datetime | None = None) -> bytes:
+    """`seen_from`: of before that nothing is told."""
+    last_seen, at = row.last_seen, row.at
+    if seen_from is not None:
+        last_seen = last_seen if last_seen is not None and last_seen >= seen_from else None
+        at = at and max(at, seen_from)
+    change = DpuChangeOut(row.dpu, row.state, last_seen, at, space)
     return b"event: dpu\ndata: " + json_encoder.encode(change) + b"\n\n"
 
 

@@ -41,7 +41,7 @@ from headcount.live.selections import EVERYTHING, News, Selection, Subscription
 from headcount.wire.access import Access
 from headcount.wire.bodies import json_encoder
 from headcount.wire.messages.counts import ChangesRow, CountOut, FlippedRow, SelectionRow
-from headcount.wire.problems import SQLSTATES, Problem, problem_in_words, problem_of
+from headcount.wire.problems import SQLSTATES, Problem, in_words, problem_in_words, problem_of
 from headcount.wire.shares import ClientQuota, OwnTurns
 
 TICK_SECONDS = 0.25
@@ -316,7 +316,7 @@ class Live:
     def _fail(self, error: Exception, joining: list[Listener], since: float) -> None:
         """The tick is tried again, from the same cursor; nothing is lost."""
         problem = problem_of(error)
-        log.warning("The feed of changes cannot be read (%s: %s)", type(error).__name__, error)
+        log.warning("The feed of changes cannot be read (%s)", in_words(error))
         for listener in (*joining, *self.joining):
             listener.refuse(problem)
         self.joining.clear()
@@ -515,7 +515,7 @@ class Live:
         try:
             await self._admit(joining)
         except Exception as error:
-            log.warning("What somebody asks to follow cannot be read (%s: %s)", type(error).__name__, error)
+            log.warning("What somebody asks to follow cannot be read (%s)", in_words(error))
             for listener in joining:
                 listener.refuse(problem_of(error))
 

@@ -111,7 +111,8 @@ class Selection:
             if token is None:
                 found[row.dpu] = dpu_event(row, row.mounted_in if row.mounted_in is not None else row.other_side)
             elif token in row.seen_by:  # which of its sides a limited token sees is decided there
-                found[row.dpu] = dpu_event(row, row.seen_at[row.seen_by.index(token)])
+                place = row.seen_by.index(token)
+                found[row.dpu] = dpu_event(row, row.seen_at[place], row.seen_from[place])
         return found
 
     def pass_on(

@@ -18,6 +18,7 @@ from headcount.logs import LogThrottle
 from headcount.metrics import Metrics
 from headcount.notices.channels import Channels, Outcome
 from headcount.wire.messages.notices import ClaimRow
+from headcount.wire.problems import in_words
 
 TICK_SECONDS = 0.5
 DETECT_SECONDS = 1.0
@@ -137,4 +138,4 @@ class Notices:
 
     def _complain(self, what: str, error: Exception) -> None:
         if self.seldom.admit(f"{what.split()[0]} {type(error).__name__}") is not None:
-            log.warning("Cannot %s (%s: %s); trying again", what, type(error).__name__, error)
+            log.warning("Cannot %s (%s); trying again", what, in_words(error))

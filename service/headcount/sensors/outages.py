@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from headcount.background import background
 from headcount.database import calls
 from headcount.database.pool import Database
+from headcount.wire.problems import in_words
 
 # Between two looks at which sensors are silent. More than 5 seconds without any count as nobody having listened.
 LOOK_SECONDS = 1.0
@@ -52,5 +53,5 @@ class Jobs:
             except Exception as error:
                 if began >= complained + COMPLAIN_SECONDS:
                     complained = began
-                    log.warning("Silent sensors cannot be looked for (%s: %s)", type(error).__name__, error)
+                    log.warning("Silent sensors cannot be looked for (%s)", in_words(error))
             await asyncio.sleep(pause(time.monotonic() - began))

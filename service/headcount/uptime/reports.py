@@ -15,7 +15,7 @@ from headcount.database import calls
 from headcount.database.pool import Database
 from headcount.settings import Settings
 from headcount.wire.messages.uptime import ReportClaim, ReportIn, ReportOut, ReportRow
-from headcount.wire.problems import problem_of
+from headcount.wire.problems import in_words, problem_of
 
 # Sites whose rows are computed by one statement: a fraction of a second. Fewer cost more: each statement looks for its
 # sites among all.
@@ -69,7 +69,7 @@ class Reports:
                     await calls.drop_reports(self.database, self.settings.keep_reports)
             except Exception as error:
                 # nobody waits for an answer: it is looked for again, and the database tells what became of it
-                log.warning("Reports wait (%s: %s)", type(error).__name__, error)
+                log.warning("Reports wait (%s)", in_words(error))
                 await asyncio.sleep(IDLE_SECONDS)
             if claim is None:
                 with suppress(TimeoutError):
@@ -85,7 +85,7 @@ class Reports:
                     step = await calls.compute_report(connection, claim.id, claim.attempt, step.last_site, SITES)
         except Exception as error:
             kind = problem_of(error).kind
-            log.error("Report %s, attempt %s: %s: %s", claim.id, claim.attempt, type(error).__name__, error)
+            log.error("Report %s, attempt %s: %s", claim.id, claim.attempt, in_words(error))
             if kind.code not in ("unavailable", "conflict"):
                 await calls.fail_report(
                     self.database, claim.id, claim.attempt, f"{kind.title} ({type(error).__name__})."
@@ -103,7 +103,7 @@ class Reports:
         try:
             await calls.extend_report(self.database, claim.id, claim.attempt, progress, LEASE_SECONDS)
         except Exception as error:
-            log.warning("Nobody was told how far report %s is (%s: %s)", claim.id, type(error).__name__, error)
+            log.warning("Nobody was told how far report %s is (%s)", claim.id, in_words(error))
 
 
 def shown(report: ReportRow) -> ReportOut:

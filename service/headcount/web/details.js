@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { byId, clock, element, lasting, moment, number, write } from "./dom.js";
-import { ageOf, wordOf } from "./grid.js";
+import { ageOf, unheard, wordOf } from "./grid.js";
 import { troubleOf } from "./roster.js";
 
 const SENSOR_MS = 5000;
@@ -113,7 +113,7 @@ export class Details {
     write(byId("name"), name ?? id);
     write(byId("where"), seen ? `${wordOf(state)} · heard ${ageOf({ seen: Date.parse(seen) }, this.now())}` : wordOf(state));
     byId("where").className = `state ${state}`;
-    const facts = [["Last heard from", seen ? at(seen) : "never"], ["Id", id]];
+    const facts = [["Last heard from", seen ? at(seen) : unheard(state)], ["Id", id]];
     if (mac) facts.push(["MAC address", mac]);
     if (placement) {
       const sides = this.#doorway?.sides.flatMap((side, place) => (place ? [" – ", spaceLink(side)] : [spaceLink(side)])) ?? [];

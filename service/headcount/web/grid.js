@@ -231,8 +231,11 @@ const WORDS = { offline: "Offline", never_seen: "Never heard from", quiet: "Quie
 
 export const wordOf = (state) => WORDS[state] ?? state;
 
+// A token for a part of the site is not told when a sensor was heard from before it came there.
+export const unheard = (state) => (["online", "offline", "quiet"].includes(state) ? "elsewhere" : "never");
+
 export function ageOf(sensor, now) {
-  if (!sensor.seen) return "never";
+  if (!sensor.seen) return unheard(sensor.state);
   const age = now - sensor.seen;
   return age < 60000 ? "just now" : `${lasting(age)} ago`;
 }

@@ -21,6 +21,8 @@ RETRY_AFTER = {
 
 log = logging.getLogger("headcount.errors")
 
+LONGEST_CONTEXT = 500
+
 
 class ProblemType(msgspec.Struct, frozen=True):
     """A kind of error. Its code is for programs and never changes; the title is for people."""
@@ -57,7 +59,7 @@ BY_STATUS = {kind.status: kind for kind in PROBLEM_TYPES.values()}
 TOO_LARGE = "too_large"
 
 # SQLSTATE, or the beginning of one, and the kind; the longest that fits decides. PT + status is raised by our
-# own functions and carries words for the user; all others come from PostgreSQL and keep their words to the log.
+# own functions and carries words for the user; all others come from PostgreSQL and keep their words to our log.
 SQLSTATES = {
     "PT403": "forbidden",
     "PT404": "not_found",
@@ -141,6 +143,24 @@ def problem_of_sqlstate(error: asyncpg.PostgresError) -> Problem:
     narrow = getattr(error, "constraint_name", None)
     code = narrow if narrow in PROBLEM_TYPES else code
     return problem_in_words(code, *(getattr(error, name, None) for name in ("message", "detail", "hint")))
+
+
+def is_of_the_database(error: Exception) -> bool:
+    """Whether it is PostgreSQL's own. It logs nothing of the service's errors (sql/repeatable/90_grants.sql)."""
+    return isinstance(error, asyncpg.PostgresError) and not (getattr(error, "sqlstate", None) or "").startswith("PT")
+
+
+def in_words(error: BaseException) -> str:
+    """What a log says of an error: its class, its SQLSTATE, its words and where in SQL it came up. Without its details:
+    they can show a whole row, and with it a secret. Of what a problem was made of, where that is known."""
+    while isinstance(error, Problem) and error.__cause__ is not None:
+        error = error.__cause__
+    name = type(error).__name__
+    if not isinstance(error, asyncpg.PostgresError):
+        return f"{name}: {error}"
+    state, words, context = (getattr(error, known, None) for known in ("sqlstate", "message", "context"))
+    where = f"; {' '.join(context.split())[:LONGEST_CONTEXT]}" if context else ""
+    return f"{name}, SQLSTATE {state}: {words or error}{where}"
 
 
 def problem_in_words(code: str, message: str | None, where: str | None, hint: str | None) -> Problem:

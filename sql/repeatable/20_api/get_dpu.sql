@@ -33,4 +33,7 @@ never_seen or retired. last_seen: when it was heard from last. first_heard: when
 backfilled or imported); null: none did. offline_after_seconds: its own threshold; effective: that one, else that of the
 space in which it is mounted or of the nearest one above, else 600. cumulative_count: sum of all its directions.
 rejected_last_day: its events that were refused in the last 24 hours and did not go in since. clock: ok; ahead, unset or
-behind, where its latest events were refused for that; stuck, where all of them carry one instant. Errors: PT404.';
+behind, where its latest events were refused for that; stuck, where all of them carry one instant.
+
+A limited token is told of no instant from before the DPU came into its reach: last_seen is null then, and first_heard
+is when it came. Errors: PT404.';

@@ -45,9 +45,10 @@ begin
   end if;
   return query
   select
-    p.id, n.state, d.id, d.name, d.mac_address::text, s.last_heartbeat_at, s.last_seen_at,
-    core.get_state_since(n.state, s.last_seen_at, s.offline_at, s.steady_from,
-      coalesce(s.offline_after_seconds, core.get_offline_after())),
+    p.id, n.state, d.id, d.name, d.mac_address::text,
+    case when v_reach is null or s.last_heartbeat_at >= r.from_at then s.last_heartbeat_at end,
+    case when v_reach is null or s.last_seen_at >= r.from_at then s.last_seen_at end,
+    case when v_reach is null or c.since >= r.from_at then c.since when c.since is not null then r.from_at end,
     coalesce(f.count, 0), core.get_clock(k, s.latest_time)
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
@@ -55,6 +56,14 @@ begin
     select core.get_dpu_state(s.last_seen_at, s.offline_at, s.armed_at,
       coalesce(s.offline_after_seconds, core.get_offline_after()), v_now, s.retired_at) as state
   ) n
+  cross join lateral (
+    select core.get_state_since(n.state, s.last_seen_at, s.offline_at, s.steady_from,
+      coalesce(s.offline_after_seconds, core.get_offline_after())) as since
+  ) c
+  -- for a token that is not limited nothing is asked of it: the planner leaves it out
+  left join (
+    select b.dpu_id, max(b.from_at) as from_at from core.list_seen_since(v_dpus, v_now) b group by b.dpu_id
+  ) r on r.dpu_id = d.dpu_id
   left join core.dpu_clock k on k.dpu_id = d.dpu_id
   left join core.count_refusals(v_now, v_ids) f on f.dpu = d.id
   left join core.list_placed(v_now) h on h.dpu_id = d.dpu_id and (v_dpus is null or h.dpu_id = any (v_dpus))
@@ -74,8 +83,9 @@ comment on function api.list_sensors(text, text, boolean, text, integer) is
 space: those above a doorway of that space or of one below it; in the answer the space that a DPU is mounted in, or,
 mounted outside, the other one (null: it is placed nowhere). state: online, offline, quiet (silent, but its silence
 means nothing), never_seen or retired; without it those that are retired are left out. last_seen: when it was heard from
-last. since: from when on it has been in this state, null for never_seen and retired. rejected_last_day, clock: as
-api.get_dpu.
+last. since: from when on it has been in this state, null for never_seen and retired. A limited token is told of no
+instant from before the DPU came into its reach: last_heartbeat and last_seen are null then, and since is when it came.
+rejected_last_day, clock: as api.get_dpu.
 
 max_rows: so many of them at most, without reading the others (null: all). after_offline, after_id: behind a DPU with
 this id that is offline, or is not. Errors: PT404 for an unknown space.';

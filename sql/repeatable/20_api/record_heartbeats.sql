@@ -20,6 +20,7 @@ declare
   v_oldest timestamptz := core.get_horizon();
   v_ids integer[];
   v_here integer[];     -- the same, but null for DPUs that are out of reach by now
+  v_from timestamptz[]; -- since when they are within reach; null: always
   v_unregistered text;  -- why unknown DPUs are not registered
   v_verdicts text[];
   v_seen bigint[];
@@ -38,6 +39,11 @@ begin
     v_ids := core.list_reached_ids(v_ids, array(
       select least(n.time, v_now) from unnest(times) with ordinality as n (time, ordinal) order by n.ordinal));
     v_here := core.list_reached_ids(v_ids, array_fill(v_now, array[cardinality(v_ids)]));
+    v_from := array(
+      select r.from_at
+      from unnest(v_here) with ordinality as n (dpu_id, ordinal)
+      left join core.list_seen_since(v_here, v_now) r on r.dpu_id = n.dpu_id
+      order by n.ordinal);
   elsif auto_register and array_position(v_ids, null) is not null then
     v_unregistered := core.register_seen(dpus, mac_addresses, senders, sender_sizes);
     v_ids := core.list_seen_ids(dpus, mac_addresses);
@@ -72,7 +78,11 @@ begin
     case when n.verdict is not null
       then coalesce(case n.verdict when 'unknown_dpu' then v_unregistered end, core.explain_heartbeat(n.verdict)) end,
     d.id,
-    case when n.dpu_id is not null and n.here_id is null then least(times[n.ordinal], v_now) else s.last_seen_at end
+    case
+      when n.dpu_id is not null and n.here_id is null or s.last_seen_at < v_from[n.ordinal]
+        then least(times[n.ordinal], v_now)
+      else s.last_seen_at
+    end
   from (
     select n.dpu_id, n.here_id, n.ordinal,
       coalesce(n.verdict, case when w.ordinal is null then 'duplicate' end) as verdict
@@ -103,4 +113,5 @@ armed: from then on its silence counts.
 
 A limited token can report DPUs that were placed above its doorways at that time (now, where it is ahead); all others
 are unknown_dpu. One of a DPU that is out of its reach by now is a sign at its own time only: it arms nothing and says
-nothing of clocks, and last_seen is its time. Errors: PT422 for arrays of different lengths.';
+nothing of clocks, and last_seen is its time. So it is where the DPU was heard from last before it came into reach.
+Errors: PT422 for arrays of different lengths.';

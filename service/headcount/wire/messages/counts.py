@@ -74,7 +74,9 @@ class DpuChangeOut(Struct, frozen=True):
 
     dpu: Annotated[str, about("Id of the DPU.", "dpu-1")]
     state: Annotated[str, about("Its state now: online, offline, quiet or never_seen.", "offline")]
-    last_seen: Annotated[Moment | None, about("When it was heard from last; null: never.")]
+    last_seen: Annotated[
+        Moment | None, about("When it was heard from last; null: never, or before it came into the token's space.")
+    ]
     at: Annotated[Moment | None, about("Since when it is in this state.")]
     space: Annotated[
         str | None,
@@ -107,7 +109,7 @@ class ChangesRow(Struct, frozen=True):
 
 class FlippedRow(Struct, frozen=True):
     """A DPU's state; `spaces`: both sides of its doorway and all above them. `seen_by`: the limited tokens that see it,
-    beside it in `seen_at` the side that they see."""
+    beside it in `seen_at` the side that they see, and in `seen_from` since when it is within their reach."""
 
     dpu: str
     state: str
@@ -118,6 +120,7 @@ class FlippedRow(Struct, frozen=True):
     spaces: list[str]
     seen_by: list[str]
     seen_at: list[str]
+    seen_from: list[datetime]
 
 
 class SelectionRow(Struct, frozen=True):

@@ -199,7 +199,9 @@ class DpuOut(Struct, frozen=True):
             "online",
         ),
     ]
-    last_seen: Annotated[Moment | None, about("When it was heard from last; null: never.")]
+    last_seen: Annotated[
+        Moment | None, about("When it was heard from last; null: never, or before it came into the token's space.")
+    ]
     placement: Annotated[PlacementOut | None, about("Where it is now; null: nowhere.")]
     cumulative_count: Annotated[int, about("The sum of the directions of all its events.", 42)]
     latest_timestamp: Annotated[Moment | None, about("The latest instant of its events; null: it has none.")]
@@ -214,7 +216,11 @@ class DpuOut(Struct, frozen=True):
     ]
     effective_offline_after_seconds: Annotated[int, about("The seconds of silence that hold.", 300)]
     first_heard: Annotated[
-        Moment | None, about("When its first live message came, neither backfilled nor imported; null: none came yet.")
+        Moment | None,
+        about(
+            "When its first live message came, neither backfilled nor imported, or when it came into the token's "
+            "space, if that was later; null: none came yet."
+        ),
     ]
 
 

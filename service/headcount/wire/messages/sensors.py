@@ -52,7 +52,9 @@ class SensorOut(Struct, frozen=True, gc=False):
 
     id: Annotated[str, about("Id of the sensor.", "dpu-1")]
     mac_address: Annotated[str | None, about("Its MAC address; null: not known.", "02:00:00:00:00:01")]
-    last_heartbeat: Annotated[Moment | None, about("When its last heartbeat came; null: none did.")]
+    last_heartbeat: Annotated[
+        Moment | None, about("When its last heartbeat came; null: none did since it came into the token's space.")
+    ]
     state: Annotated[
         str,
         about(
@@ -65,8 +67,13 @@ class SensorOut(Struct, frozen=True, gc=False):
         about("The space in which it is mounted, or that on the other side if it is outside; null: not placed."),
     ]
     name: Annotated[str | None, about("Name for people; null: none was given.")]
-    last_seen: Annotated[Moment | None, about("When it was heard from last; null: never.")]
-    since: Annotated[Moment | None, about("Since when it is in this state; null: never seen.")]
+    last_seen: Annotated[
+        Moment | None, about("When it was heard from last; null: never, or before it came into the token's space.")
+    ]
+    since: Annotated[
+        Moment | None,
+        about("Since when it is in this state, or in the token's space, if it came later; null: never seen."),
+    ]
     rejected_last_day: Annotated[int, about("How many of its events were rejected in the last 24 hours.", 0)]
     clock: Annotated[str, about("Its clock: `ok`, `ahead`, `behind`, `unset` or `stuck`. More values may come.", "ok")]
 

@@ -389,6 +389,34 @@ comment on function core.list_seen_placements(integer[]) is
 'When DPUs were, or are, placed above doorways that the token can read. A limited token may know and report what DPUs
 saw in these periods.';
 
+create or replace function core.list_seen_since(
+  dpus integer[],
+  at timestamptz
+)
+returns table (dpu_id integer, from_at timestamptz)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if core.get_reach() is null then
+    return;
+  end if;
+  return query
+  with seen as materialized (
+    select p.dpu_id, range_agg(p.during) as during from core.list_seen_placements(dpus) p group by p.dpu_id
+  )
+  select n.dpu_id, coalesce(
+    (select coalesce(lower(r), '-infinity') from unnest(s.during) as r where r @> list_seen_since.at), 'infinity')
+  from (select distinct unnest(dpus) as dpu_id) n
+  left join seen s on s.dpu_id = n.dpu_id;
+end
+$$;
+comment on function core.list_seen_since(integer[], timestamptz) is
+'Since when DPUs have been placed, without a break up to an instant, above doorways that the token can read; infinity:
+they are not placed above such then. A limited token is told nothing from before. No row for a token that is not
+limited.';
+
 create or replace function core.is_dpu_seen(dpu_id integer)
 returns boolean
 language plpgsql stable

@@ -34,7 +34,7 @@ as $$
     core.get_dpu_state(
       s.last_seen_at, s.offline_at, s.armed_at, coalesce(s.offline_after_seconds, core.get_offline_after()),
       describe_dpus.at, s.retired_at),
-    s.last_seen_at,
+    case when r.from_at > s.last_seen_at then null else s.last_seen_at end,
     w.id,
     m.id,
     lower(p.during),
@@ -47,10 +47,11 @@ as $$
     s.retired_at,
     d.offline_after_seconds,
     coalesce(s.offline_after_seconds, core.get_offline_after()),
-    s.first_heard_at
+    case when r.from_at > s.first_heard_at then r.from_at else s.first_heard_at end
   from core.dpu d
   join core.dpu_state s on s.dpu_id = d.dpu_id
   join core.sum_dpus(dpus) t on t.dpu_id = d.dpu_id
+  left join core.list_seen_since(dpus, describe_dpus.at) r on r.dpu_id = d.dpu_id
   left join core.dpu_clock k on k.dpu_id = d.dpu_id
   left join core.count_refusals(describe_dpus.at, array(select d.id from core.dpu d where d.dpu_id = any (dpus))) f
     on f.dpu = d.id

@@ -17,7 +17,9 @@ language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return query select * from api.list_flipped_dpus(dpus, tokens);
+  return query
+  select f.dpu, f.state, f.last_seen, f.at, f.mounted_in, f.other_side, f.spaces, f.seen_by, f.seen_at
+  from api.list_flipped_dpus(dpus, tokens) f;
 end
 $$;
 comment on function api.list_turned_dpus(text[], text[]) is
