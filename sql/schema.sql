@@ -1156,7 +1156,7 @@ routine core.find_doubles(integer[],timestamp with time zone[],smallint[],bigint
     arguments   dpus integer[], times timestamp with time zone[], sequences smallint[], ordinals bigint[], OUT doubles bigint[], OUT stored integer[]
     returns     record
     as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; timescaledb.enable_chunk_append=off; timescaledb.enable_composite_bloom_indexes=off
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; timescaledb.enable_chunk_append=off
 
 routine core.find_dpu(text,text)
     arguments   dpu text, place text DEFAULT 'dpu'::text

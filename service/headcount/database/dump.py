@@ -127,7 +127,9 @@ QUERIES = {
              || case when p.proisstrict then ' strict' else '' end
              || case when p.prosecdef then ' security definer' else '' end
              || case when p.proretset and p.prorows <> 1000 then ' rows ' || p.prorows else '' end),
-          ('set', 0, array_to_string(p.proconfig, '; '))
+          -- what only some versions of TimescaleDB know is left out
+          ('set', 0, nullif(array_to_string(
+             array_remove(p.proconfig, 'timescaledb.enable_composite_bloom_indexes=off'), '; '), ''))
         ) line(section, number, line) where line.line is not null""",
     "types": """
         select format('domain %I.%I', nspname, typname), 'is', 0, format_type(t.typbasetype, t.typtypmod)
