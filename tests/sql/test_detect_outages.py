@@ -1053,3 +1053,27 @@ async def test_more_outages_than_one_look_takes_are_told_in_the_next_ones(
     assert [(one.kind, one.details["kind"]) for one in await notices.take()] == [("online", "site_offline")]
     assert await pending(connection) == 0
     assert await differences(connection) == []
+
+
+async def test_incidents_of_many_sensors_do_not_read_all_outages_each(connection: asyncpg.Connection) -> None:
+    names = [f"d{n:02}" for n in range(40)]
+    for number in range(0, 40, 2):
+        await build(connection, *names[number : number + 2], site=f"s{number}")
+    await tick(connection, NOON)
+    await beat(connection, NOON, *names)
+    await run(connection, NOON + seconds(1), NOON + seconds(5))
+    assert await connection.fetchval("select count(*) from core.incident where kind = 'dpu_offline'") == 40
+    await listen(connection, NOON, NOON + seconds(600))
+    await backfill_every(connection, 3, NOON + seconds(600), *names)
+    async with connection.transaction():
+        read = """
+            select sum(pg_stat_get_xact_tuples_returned(i.indexrelid))
+            from pg_index i where i.indrelid = 'core.outage'::regclass
+            """
+        before = await connection.fetchval(read)
+        await connection.execute(
+            "select core.update_dpu_incidents(array(select incident_id from core.incident), $1)", NOON + seconds(601)
+        )
+        parts = await connection.fetchval("select count(*) from core.outage where superseded_at is null")
+        assert parts == 40 * 200
+        assert (await connection.fetchval(read) - before) / parts < 10

@@ -227,7 +227,8 @@ begin
         filter (where o.back_at is null) as lasting,
       min(o.offline_at) as started_at, case when bool_and(o.back_at is not null) then max(o.back_at) end as back_at
     from core.incident i
-    left join core.outage o on o.incident_id = i.incident_id and o.superseded_at is null
+    -- is true: by the index of the incidents alone, also where the statistics are old
+    left join core.outage o on o.incident_id = i.incident_id and (o.superseded_at is null) is true
     where i.incident_id = any (incidents) and i.kind = 'dpu_offline'
     group by i.incident_id
   ),
