@@ -540,9 +540,10 @@ async def test_it_recovers_by_itself_when_the_service_is_restarted(
             await put(client, "doorways/door", sides=[None, "hall"])
             await put(client, "dpus/quick")
             await place(client, "quick", "door", "hall")
-            await beat(client, "quick")
-        page = await site.open("/sensors")
-        await page.evaluate("window.wasHere = true")
+            page = await site.open("/sensors")
+            await page.evaluate("window.wasHere = true")
+            await expect(page.locator("#link")).to_have_text("Live")
+            await beat(client, "quick")  # it goes offline while somebody looks
         await expect(page.locator(tile("quick", "offline"))).to_be_visible()
         await expect(page.locator("#news")).to_contain_text("went offline")
     await expect(page.locator("#link")).to_contain_text("Not live")
