@@ -282,7 +282,7 @@ async def test_of_a_sensor_it_names_the_side_that_the_token_reaches(
 async def test_of_a_sensor_it_tells_nothing_from_before_it_came_into_the_tokens_part(
     asking: App, connection: asyncpg.Connection
 ) -> None:
-    now = datetime.now(UTC)
+    now = datetime.now(UTC).replace(microsecond=0)
     came = now - seconds(60)
     elsewhere = {"doorway": "secret-inner", "mounted_in": "secret-b", "from": LONG_AGO, "until": came.isoformat()}
     here = {"doorway": "own-inner", "mounted_in": "own", "from": came.isoformat()}
