@@ -48,8 +48,8 @@ Round = Callable[[Collection[str]], Mapping[str, float]]
 
 
 def rates_of(runs: Mapping[str, Callable[[float], tuple[int, float]]], seconds: float) -> dict[str, float]:
-    """Rates of what is compared: each does so much in so many seconds, in turns of half a second. What else the machine
-    does lasts longer, as a rule, and concerns all of them."""
+    """How much each of them does in a second. They take turns of half a second: other work on the machine lasts longer,
+    as a rule, and slows all of them."""
     done: dict[str, float] = dict.fromkeys(runs, 0.0)
     taken = done.copy()
     turns = max(1, round(seconds / TURN_SECONDS))

@@ -2112,12 +2112,6 @@ routine core.list_requested_trees(jsonb)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp
 
-routine core.list_right_placements(jsonb,timestamp with time zone)
-    arguments   placements jsonb, recorded_at timestamp with time zone, OUT dpus text[], OUT durings tstzrange[]
-    returns     record
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
-
 routine core.list_risky_routines()
     returns     SETOF oid
     as          sql stable
@@ -2338,6 +2332,12 @@ routine core.list_up_times(integer[],text[],tsmultirange[],tstzmultirange[],time
     returns     TABLE(space_id integer, up tstzmultirange)
     as          plpgsql stable
     set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+
+routine core.list_valid_placements(jsonb,timestamp with time zone)
+    arguments   placements jsonb, recorded_at timestamp with time zone, OUT dpus text[], OUT durings tstzrange[]
+    returns     record
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
 
 routine core.list_void(integer[],timestamp with time zone[],timestamp with time zone[],timestamp with time zone)
     arguments   dpus integer[], froms timestamp with time zone[], untils timestamp with time zone[], totals_until timestamp with time zone

@@ -85,7 +85,7 @@ async def test_a_client_fills_a_quarter_of_those_that_wait_to_change_something()
 
 
 @pytest.mark.parametrize(("is_limited", "times"), [(True, REST_OF_LIMITED), (False, REST)])
-async def test_the_rest_is_as_long_as_the_work_and_longer_for_a_limited_token(is_limited: bool, times: float) -> None:
+async def test_the_rest_follows_the_work_and_is_longer_for_a_limited_token(is_limited: bool, times: float) -> None:
     plans = Plans()
     now = asyncio.get_running_loop().time()
     plans.note(1.0, is_limited=is_limited)

@@ -350,7 +350,7 @@ create or replace function core.add_doorways(doorways jsonb, out created jsonb) 
 as $$ select '{}'::jsonb $$;
 create or replace function core.name_new_dpus(dpus jsonb, created jsonb, out named jsonb) language sql
 as $$ select '{}'::jsonb $$;
-create or replace function core.list_right_placements(placements jsonb, recorded_at timestamptz, out dpus text[],
+create or replace function core.list_valid_placements(placements jsonb, recorded_at timestamptz, out dpus text[],
   out durings tstzrange[]) language sql as $$ select null::text[], null::tstzrange[] $$;
 """
 STATE = """

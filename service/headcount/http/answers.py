@@ -75,7 +75,7 @@ def prefers_html(request: AnyConnection) -> bool:
 
 def prefers(request: AnyConnection, names: Sequence[str], others: Sequence[str]) -> bool:
     """Whether the caller would rather have one of these media types, which it names, than one of the others."""
-    accept = header_of(request, b"accept")[:MAX_ACCEPT].lower()
+    accept = header_of(request.scope, b"accept")[:MAX_ACCEPT].lower()
     if not any(name in accept for name in names):
         return False
     weights = {}

@@ -242,7 +242,9 @@ async def authorize(request: HttpRequest) -> None:
     away_seconds = AWAY_SECONDS if opt.get("is_probe") else 0.0
     tracked: TrackedRequest | None = request.scope["state"].get("tracked")
     try:
-        access = await authenticator.identify(header_of(request, b"authorization"), scope, away_seconds=away_seconds)
+        access = await authenticator.identify(
+            header_of(request.scope, b"authorization"), scope, away_seconds=away_seconds
+        )
     except Problem as problem:
         if tracked is not None and problem.kind.code == "unauthorized":
             tracked.forget()

@@ -10,6 +10,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import Scope
 
+from headcount.http.requests import header_of
 from headcount.http.services import services
 from headcount.wire.messages.base import ID_PATTERN, PATTERNS_IN_WORDS
 from headcount.wire.problems import (
@@ -37,7 +38,7 @@ def request_id(scope: Scope) -> str:
     """The caller's X-Request-Id if it is a sane one, else one of ours; the same throughout a request."""
     state = scope.setdefault("state", {})
     if "request_id" not in state:
-        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+        given = header_of(scope, b"x-request-id")
         state["request_id"] = given if given and REQUEST_ID.fullmatch(given) else make_id()
     return str(state["request_id"])
 

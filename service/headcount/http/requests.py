@@ -13,6 +13,7 @@ import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
+from litestar.types import Scope
 
 from headcount.http.services import services
 from headcount.wire import instants
@@ -67,17 +68,14 @@ HttpRequest = Request[Any, Any, Any]
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 
-def header_of(connection: AnyConnection, name: bytes, default: str = "") -> str:
+def header_of(scope: Scope, name: bytes, default: str = "") -> str:
     """The first header of this name, in lower case. Litestar makes objects of all of them when it is asked for one."""
-    for each, value in connection.scope["headers"]:
-        if each == name:
-            return str(value.decode("latin-1"))
-    return default
+    return next((value.decode("latin-1") for each, value in scope["headers"] if each == name), default)
 
 
 def media_type(request: HttpRequest, formats: Collection[str] = (JSON, MSGPACK)) -> str:
     """The body's own, as parse_media_type gives it."""
-    return parse_media_type(header_of(request, b"content-type"), formats)
+    return parse_media_type(header_of(request.scope, b"content-type"), formats)
 
 
 async def decode(request: HttpRequest, kind: type[T], limit: int = MAX_PLAN_BODY) -> T:
@@ -137,10 +135,10 @@ async def read_body(
     What takes long is done by a thread (wire.threads). `check` is called when the body is there, before anything is
     made of it: what it raises is raised.
     """
-    is_gzip = is_compressed(header_of(request, b"content-encoding"))
+    is_gzip = is_compressed(header_of(request.scope, b"content-encoding"))
     bodies = services(request).bodies
     client = client_of(request)
-    text = header_of(request, b"content-length", "0")
+    text = header_of(request.scope, b"content-length", "0")
     length = int(text[:20]) if text.isdecimal() else 0
     if length > limit:
         raise too_large(limit)

@@ -52,8 +52,8 @@ returns timestamptz
 language sql stable
 as $$ select received_at + interval '2 seconds' $$;
 comment on function core.get_near_time(timestamptz) is
-'Of one DPU core.get_most_ahead events after this instant are taken, and any number before it. Inlined by the planner:
-no search_path of its own.';
+'Up to this instant any number of events of a DPU is taken, and after it core.get_most_ahead. Inlined by the planner: no
+search_path of its own.';
 
 create or replace function core.get_most_ahead()
 returns integer

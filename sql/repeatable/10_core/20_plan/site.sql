@@ -288,7 +288,7 @@ begin
   -- all at once, as api.record_events does: one by one they could deadlock with it
   select coalesce(jsonb_object_agg(i.value->>'id', null), '{}'), count(*) into created, v_count
   from jsonb_array_elements(dpus) i
-  where i.value->>'id' ~ '^[A-Za-z0-9._:-]{1,64}$' and not exists (select from core.dpu d where d.id = i.value->>'id');
+  where core.is_id(i.value->>'id') and not exists (select from core.dpu d where d.id = i.value->>'id');
   perform core.register_dpus(array(select jsonb_object_keys(created)));
   if core.is_grown('core.dpu', v_count) then
     analyze core.dpu, core.dpu_state;
@@ -359,7 +359,7 @@ comment on function core.get_rests(text[], tstzrange[]) is
 'What is left of the periods of placements of DPUs, given as parallel arrays, where a later one of the same DPU takes
 the place of an earlier one.';
 
-create or replace function core.list_right_placements(
+create or replace function core.list_valid_placements(
   placements jsonb,
   recorded_at timestamptz,
   out dpus text[],
@@ -396,8 +396,8 @@ begin
         and (m.space_id is not distinct from w.side_a_id or m.space_id is not distinct from w.side_b_id) end);
 end
 $$;
-comment on function core.list_right_placements(jsonb, timestamptz) is
-'The DPUs and periods of the placements of a site where none of them is to be refused; nulls where one is.';
+comment on function core.list_valid_placements(jsonb, timestamptz) is
+'The DPUs and periods of the placements of a site, if all of them are valid; else nulls.';
 
 create or replace function core.check_placements(
   placements jsonb,
@@ -416,7 +416,7 @@ declare
   v_place text;
 begin
   if core.get_reach() is null then
-    select l.dpus, l.durings into v_dpus, v_during from core.list_right_placements(placements, recorded_at) l;
+    select l.dpus, l.durings into v_dpus, v_during from core.list_valid_placements(placements, recorded_at) l;
   end if;
   for v_item, v_number in select l.item, l.number from core.list_items(placements) l where v_dpus is null loop
     v_place := format('placements[%s].', v_number);

@@ -162,8 +162,8 @@ begin
 end
 $$;
 comment on function core.list_surplus_ahead(integer[], timestamptz[], bigint[], timestamptz) is
-'Which of the events, given as parallel arrays and by ordinals from 1, are too many: they lie after core.get_near_time,
-as many of their DPU do already (core.get_most_ahead). Those that come first are taken.';
+'Which of the events, given as parallel arrays and by ordinals from 1, are too many after core.get_near_time: with those
+that are stored, their DPU would have more than core.get_most_ahead there. Those that come first are taken.';
 
 create or replace function core.is_sent_again(
   dpus integer[],
