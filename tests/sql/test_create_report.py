@@ -128,11 +128,16 @@ async def test_a_token_can_ask_for_so_many_an_hour(connection: asyncpg.Connectio
         await calls.create_report(connection, token=one, per_hour=2)
 
 
-async def test_one_that_asks_for_many_does_not_hold_up_the_others(connection: asyncpg.Connection) -> None:
+async def test_those_of_one_token_are_computed_one_after_the_other(connection: asyncpg.Connection) -> None:
     many, few = await new_id(connection), await new_id(connection)
     async with connection.transaction():
-        of_many = [await calls.create_report(connection, NOON + timedelta(seconds=n), token=many) for n in range(4)]
+        of_many = [await calls.create_report(connection, NOON + timedelta(seconds=n), token=many) for n in range(2)]
         of_few = await calls.create_report(connection, token=few)
-        without = await calls.create_report(connection)
+        without = [await calls.create_report(connection, NOON + timedelta(seconds=n)) for n in range(2)]
         taken = [await calls.claim_report(connection, 600) for _ in range(5)]
-    assert [claim and claim.id for claim in taken] == [of_many[0], of_few, without, of_many[1], of_many[2]]
+        assert [claim and claim.id for claim in taken] == [of_many[0], of_few, *without, None]
+        assert taken[0] is not None
+        await calls.fail_report(connection, taken[0].id, taken[0].attempt, "It is over.")
+        after = await calls.claim_report(connection, 600)
+    assert after is not None
+    assert after.id == of_many[1]

@@ -13,12 +13,12 @@ begin
     where r.state = 'running'
       and not exists (select from core.report_run u where u.report_id = r.report_id
         and u.lease_until > clock_timestamp())
-    order by (
-      select count(*)
-      from core.report o
-      join core.report_run u on u.report_id = o.report_id
-      where o.state = 'running' and u.lease_until > clock_timestamp() and o.token_id is not distinct from r.token_id),
-        r.report_id
+      and not exists (
+        select
+        from core.report o
+        join core.report_run u on u.report_id = o.report_id
+        where o.state = 'running' and u.lease_until > clock_timestamp() and o.token_id = r.token_id)
+    order by r.report_id
     limit 1
     for no key update skip locked;
     if not found then
@@ -45,8 +45,8 @@ begin
 end
 $$;
 comment on function api.claim_report(double precision) is
-'Claims a report that no process computes, for so many seconds; no row where there is none. It is the oldest one of the
-tokens of which the fewest are being computed, so that one token with many does not hold up the others. When a claim
+'Claims a report that no process computes, for so many seconds; no row where there is none. It is the oldest one of
+those whose token has none being computed, so that one token with many does not take all who compute them. When a claim
 ends without a result the report can be claimed again; after three attempts it has failed.
 
 Then call api.compute_report in one REPEATABLE READ transaction until it is done, and api.extend_report from another
