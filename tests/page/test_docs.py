@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Page, Route, expect
 from tests.commands.support import free_port
 from tests.factories import apply_site
 from tests.http.guarded import new_token
-from tests.page.conftest import RUN_AXE, Site, serving
+from tests.page.conftest import RUN_AXE, Site, client_of, serving
 
 
 async def open_docs(
@@ -26,7 +26,7 @@ async def open_docs(
 async def test_it_shows_every_operation_under_its_topic(site: Site) -> None:
     page = await open_docs(site)
     await expect(page.get_by_role("heading", name="Headcount")).to_be_visible()
-    async with httpx.AsyncClient(base_url=site.url) as client:
+    async with client_of(site.url) as client:
         document = (await client.get("/schema")).json()
     topics = [tag["name"] for tag in document["tags"]]
     assert await page.locator(".opblock-tag").evaluate_all("(all) => all.map((tag) => tag.dataset.tag)") == topics

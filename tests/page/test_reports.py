@@ -17,7 +17,7 @@ from tests.factories import apply_site
 from tests.http import body, poll, put
 from tests.http.guarded import build_site, new_token
 from tests.http.reporting import begun, build_shop, trigger, wait_for
-from tests.page.conftest import RUN_AXE, Site, answer_with, serving
+from tests.page.conftest import RUN_AXE, Site, answer_with, client_of, serving
 
 MANY = 14_000
 TIMELINE = "/v1/spaces/shop/uptime/timeline"
@@ -46,7 +46,7 @@ READ_STRIPS = """
 async def stores(site: Site, connection: asyncpg.Connection) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the service: the shop of the example (78 % up in the week), arcade-10 and arcade-2 that were always
     up and kiosk that never was."""
-    async with httpx.AsyncClient(base_url=site.url, timeout=30) as client:
+    async with client_of(site.url) as client:
         await build_shop(client, connection)
         at = "2023-01-20T10:00:00Z"
         polls = [poll("arcade-10", at), poll("arcade-2", at), poll("kiosk", at, "inactive")]
@@ -210,7 +210,7 @@ async def test_a_report_is_followed_through_a_restart_of_the_service(
     await expect(page.locator("#percent")).to_have_text("50 %")
     await calls.extend_report(connection, report, attempt, 0.6, 600)
     async with serving(database_url, site.port):
-        await expect(page.locator("#percent")).to_have_text("60 %", timeout=30_000)
+        await expect(page.locator("#percent")).to_have_text("60 %")
         await expect(page.locator("#link")).to_have_text("Live")
         await compute(connection, report, attempt)
         await expect(page.locator("#body tr")).to_have_count(1)
