@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
@@ -11,11 +12,35 @@ from headcount.database.batching import Batcher, Costly
 from headcount.wire.problems import Problem
 
 
+class Clock:
+    """What a Batcher takes for the time, which passes only where a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.moved = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        seen = SimpleNamespace(time=lambda: self.now, create_task=loop.create_task, create_future=loop.create_future)
+        known = {**vars(asyncio), "get_running_loop": lambda: seen, "sleep": self.sleep}
+        monkeypatch.setattr(batching, "asyncio", SimpleNamespace(**known))
+
+    async def sleep(self, seconds: float) -> None:
+        until = self.now + seconds
+        await turns(1)
+        while self.now < until:
+            await self.moved.wait()
+
+    def move_on(self, seconds: float) -> None:
+        self.now += seconds
+        self.moved.set()
+        self.moved = asyncio.Event()
+
+
 class Server:
     """Answers a number with its double; calls wait until they are let go. Some numbers fail."""
 
     def __init__(self, **failures: Exception) -> None:
-        self.seconds = 0.0  # that a call takes
+        self.clock: Clock | None = None
+        self.seconds = 0.0  # that a call takes by the clock
         self.failures = {int(name[1:]): error for name, error in failures.items()}
         self.calls: list[list[int]] = []
         self.may_answer = asyncio.Event()
@@ -24,11 +49,19 @@ class Server:
     async def __call__(self, asked: Sequence[int]) -> list[int]:
         self.calls.append(list(asked))
         await self.may_answer.wait()
-        await asyncio.sleep(self.seconds)
+        await turns(1)
+        if self.clock:
+            self.clock.move_on(self.seconds)
         for number in asked:
             if number in self.failures:
                 raise self.failures[number]
         return [2 * number for number in asked]
+
+
+def slow_server(clock: Clock, seconds: float) -> Server:
+    server = Server()
+    server.clock, server.seconds = clock, seconds
+    return server
 
 
 def groups(
@@ -73,25 +106,29 @@ async def test_it_calls_at_once_when_it_is_idle_and_gathers_while_it_is_busy() -
 
 
 @pytest.mark.parametrize("callers", [1, 2])
-async def test_it_gathers_after_a_call_for_a_few_for_as_long_as_it_took(callers: int) -> None:
-    server = Server()
-    server.seconds = 0.5
+async def test_it_gathers_after_a_call_for_a_few_for_as_long_as_it_took(
+    monkeypatch: pytest.MonkeyPatch, callers: int
+) -> None:
+    clock = Clock(monkeypatch)
+    server = slow_server(clock, 0.5)
     asker = groups(server, callers=callers, apart=60)
     assert await ask(asker, 1, 2) == [2, 4]
     others = []
     for number in (3, 4, 5):
         others.append(asyncio.create_task(ask(asker, number)))
         await turns()
+    clock.move_on(0.4)
+    await turns()
     assert server.calls == [[1, 2]]
+    clock.move_on(0.2)
     async with asyncio.timeout(30):
         assert [await other for other in others] == [[6], [8], [10]]
     assert server.calls == [[1, 2], [3, 4, 5]]
 
 
 @pytest.mark.parametrize(("number", "apart"), [(1, 60), (2, 0.1), (20, 60)], ids=["one", "longer than apart", "many"])
-async def test_else_it_does_not_gather(number: int, apart: float) -> None:
-    server = Server()
-    server.seconds = 0.2
+async def test_else_it_does_not_gather(monkeypatch: pytest.MonkeyPatch, number: int, apart: float) -> None:
+    server = slow_server(Clock(monkeypatch), 0.2)
     asker = groups(server, apart=apart)
     await ask(asker, *range(number))
     other = asyncio.create_task(asker.ask(50))
@@ -118,9 +155,8 @@ async def test_many_who_ask_again_and_again_are_divided_so_that_some_are_taken_i
     assert [len(call) for call in server.calls[:12]] == [1, *[32] * 11]
 
 
-async def test_nobody_waits_for_ever_where_it_is_cancelled_while_it_gathers() -> None:
-    server = Server()
-    server.seconds = 0.5
+async def test_nobody_waits_for_ever_where_it_is_cancelled_while_it_gathers(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = slow_server(Clock(monkeypatch), 0.5)
     asker = groups(server, apart=60)
     await ask(asker, 1, 2)
     gathering = asyncio.create_task(ask(asker, 3, 4))

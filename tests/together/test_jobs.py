@@ -37,7 +37,7 @@ async def test_it_looks_again_and_again_also_after_the_database_was_away(
     monkeypatch.setattr(calls, other, never)
     async with Jobs(Database(Settings(auth="off"))).lifespan(None):
         for _ in range(6):
-            await asyncio.wait_for(looks.acquire(), 10)
+            await asyncio.wait_for(looks.acquire(), 60)
     await turns()
     assert len([record for record in caplog.records if "away" in record.message]) == 1, "it does not fill the log"
     before = looks._value
