@@ -172,9 +172,19 @@ async def test_whoever_comes_back_hears_of_it_although_others_were_told_a_moment
     now = await database_now(connection)
     move = {"dpu": "spare", "doorway": "inner", "mounted_in": "room", "from": now.isoformat()}
     await apply_site(connection, dpus=[{"id": "spare"}], placements=[move])
-    cursor = moved_back((await read(connection)).cursor, timedelta(seconds=2))
-    assert (await read(connection, cursor)).counts == []
-    assert (await calls.list_changes(connection, cursor, is_resume=True)).counts == ["room"]
+    history = (await read(connection)).cursor.rpartition("@")[2]
+    # given 4 seconds before: after 5 whoever listens hears of it, too
+    told = """
+        select l.counts
+        from (select floor(extract(epoch from clock_timestamp()) * 1000000)::bigint - 4000000 as at) c
+        cross join api.list_changes(concat_ws('@', pg_current_snapshot(), c.at, c.at, $1::text), $2) l
+    """
+    for is_resume, expected in ((False, []), (True, ["room"])):
+        await connection.execute(
+            "update core.placement set during = tstzrange(clock_timestamp(), null) "
+            "where dpu_id = (select dpu_id from core.dpu where id = 'spare')"
+        )
+        assert await connection.fetchval(told, history, is_resume) == expected
 
 
 @pytest.mark.parametrize(

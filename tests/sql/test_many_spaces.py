@@ -24,10 +24,10 @@ async def add_spaces(connection: asyncpg.Connection, first: int, last: int) -> N
     await connection.execute("analyze core.space, core.live_space")
 
 
-async def spend(connection: asyncpg.Connection, query: str) -> float:
-    """Seconds of CPU, or nearly: the fastest of several."""
-    taken = []
-    for _ in range(3):
+async def spend(connection: asyncpg.Connection, query: str, most: float = 0.0) -> float:
+    """Seconds of CPU, or nearly: the fastest of several. Of more while it is not below `most`: others are at work."""
+    taken: list[float] = []
+    while len(taken) < 3 or (len(taken) < 20 and min(taken) >= most > 0):
         begun = time.perf_counter()
         await connection.fetch(query)
         taken.append(time.perf_counter() - begun)
@@ -42,9 +42,10 @@ async def test_counts_of_all_spaces_take_as_long_as_there_are_spaces(
     await add_spaces(connection, 1, FEW)
     few = await spend(connection, query)
     await add_spaces(connection, FEW + 1, TIMES * FEW)
-    many = await spend(connection, query)
+    most = 3 * TIMES * few
+    many = await spend(connection, query, most)
     assert len(await connection.fetch(query)) == TIMES * FEW
-    assert many < 3 * TIMES * few  # each beside each would be 64 times as much
+    assert many < most  # each beside each would be 64 times as much
 
 
 async def test_counts_of_many_spaces_are_converted_beside_the_event_loop(
