@@ -1,14 +1,16 @@
 """Running the command: in this process where that is enough, as a process of its own where it is to be killed."""
 
 import asyncio
+import inspect
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -17,6 +19,7 @@ from click.testing import CliRunner, Result
 from headcount.cli import main
 
 PATIENCE = 120.0  # seconds, on a machine that is busy with other things
+CHANCE = random.SystemRandom()  # whatever seeds others set
 # What the suite itself is told; a command would refuse it as a setting that does not exist.
 OF_THE_SUITE = (
     "TEST_REQUIRED",
@@ -26,6 +29,19 @@ OF_THE_SUITE = (
     "TEST_SOAK_SECONDS",
     "TEST_RACE_SECONDS",
 )
+
+
+async def until(condition: Callable[[], object], what: str = "it took too long") -> None:
+    """A function of nothing, that may be one to be awaited, is true."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = condition()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.02)
 
 
 async def headcount(*arguments: object, url: str) -> Result:
@@ -112,14 +128,24 @@ def serving(folder: Path, database_url: str, port: int, **variables: str) -> Ite
         yield process
 
 
+given_ports: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens at, and that nobody takes soon: below those that outgoing connections are given, so
+    that it stays free also while its server is dead; by chance, since others look for one at the same time; and never
+    given twice."""
+    while True:
+        port = CHANCE.randint(10_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in given_ports:
+                given_ports.add(port)
+                return port
 
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=10).status_code == 200
+        return httpx.get(url, timeout=PATIENCE).status_code == 200
     except httpx.TransportError:
         return False

@@ -118,7 +118,9 @@ async def test_the_log_of_the_service_has_no_part_of_it(address: str, tmp_path: 
             assert await asyncio.to_thread(process.process.wait, PATIENCE) == 1
         else:
             await asyncio.to_thread(process.wait_for, "Serving on")
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{chosen['HEADCOUNT_PORT']}") as http:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{chosen['HEADCOUNT_PORT']}", timeout=PATIENCE
+            ) as http:
                 assert (await http.get("/v1/spaces")).status_code == 503
             await asyncio.to_thread(process.wait_for, "The replica is not read")
             assert await asyncio.to_thread(process.end, signal.SIGTERM) == 0

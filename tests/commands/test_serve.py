@@ -107,7 +107,8 @@ async def test_serve_stops_with_exit_code_0_and_answers_what_it_was_asked(
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE)
 
         def ask() -> None:
-            with client, suppress(httpx.ConnectError):
+            # not even taken on, or cut off: then nothing of it is stored
+            with client, suppress(httpx.NetworkError, httpx.RemoteProtocolError):
                 answer.append(client.post("/v1/events", content=body, headers={"Content-Type": "text/csv"}))
 
         asking = threading.Thread(target=ask)
@@ -131,7 +132,7 @@ async def test_serve_stops_although_a_client_stalls_in_the_middle_of_its_request
         await asyncio.sleep(0.5)
         begun = time.monotonic()
         assert await asyncio.to_thread(process.end) == 0, process.said
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - begun < 60  # the body may take 90 seconds
     assert "Traceback" not in process.said
 
 

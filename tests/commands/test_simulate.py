@@ -7,7 +7,6 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -189,18 +188,15 @@ def test_live_traffic_comes_with_heartbeats_and_history_is_no_sign_of_life(
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     site = ("--url", url, "--spaces", 2, "--people", 50)
-    deadline = monotonic() + PATIENCE
 
     def sensors() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = httpx.get(f"{url}/sensors").json()
+        found: list[dict[str, Any]] = httpx.get(f"{url}/sensors", timeout=PATIENCE).json()
         return found
 
     with serving(tmp_path, own_database_url, port):
         with running(tmp_path, "simulate", *site, "--from", "2026-03-27", "--days", 1) as history:
             assert history.process.wait(PATIENCE) == 0, history.said
         assert {sensor["state"] for sensor in sensors()} == {"quiet"}
-        with running(tmp_path, "simulate", *site, "--days", 0, "--live"):
-            while {sensor["state"] for sensor in sensors()} != {"online"}:
-                assert monotonic() < deadline
-                sleep(0.1)
+        with running(tmp_path, "simulate", *site, "--days", 0, "--live") as live:
+            live.wait_until(lambda: {sensor["state"] for sensor in sensors()} == {"online"})
         assert all(sensor["last_heartbeat"] for sensor in sensors())

@@ -8,7 +8,7 @@ import httpx
 
 from headcount.database import calls
 from headcount.http.auth import TOKEN, digest_of
-from tests.commands.support import free_port, headcount, running
+from tests.commands.support import PATIENCE, free_port, headcount, running
 from tests.factories import build_house
 
 
@@ -105,7 +105,7 @@ async def test_serve_asks_for_tokens_by_default_and_takes_them(
     url = f"http://127.0.0.1:{port}"
     with running(tmp_path, "serve", DATABASE_URL=database_url, HEADCOUNT_PORT=str(port)) as process:
         process.wait_for("Serving on")
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
             answer = await client.get("/v1/spaces")
             assert answer.status_code == 401
             assert not re.search(r"[0-9]", answer.headers.get("server", ""))
@@ -117,9 +117,9 @@ async def test_serve_asks_for_tokens_by_default_and_takes_them(
             assert (head.status_code, head.headers["content-length"]) == (200, str(len(answer.content)))
         options = ("--spaces", "3", "--people", "5", "--days", "1", "--url", url)
         with running(tmp_path, "simulate", *options, HEADCOUNT_TOKEN=token) as simulation:
-            assert simulation.process.wait(60) == 0, simulation.said
+            assert simulation.process.wait(PATIENCE) == 0, simulation.said
         with running(tmp_path, "simulate", *options) as simulation:
-            assert simulation.process.wait(60) == 1
+            assert simulation.process.wait(PATIENCE) == 1
         assert "401" in simulation.said
         assert process.end() == 0
     assert '"route":"/v1/spaces"' in process.said

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from headcount.settings import SECRETS, VARIABLES, Settings
-from tests.commands.support import answers, free_port, headcount, serving
+from tests.commands.support import PATIENCE, answers, free_port, headcount, serving
 from tests.load.cluster import private_cluster
 from tests.nats.server import nats_program
 
@@ -115,7 +115,7 @@ def make_secrets(folder: Path, env: str | None = None) -> dict[str, str]:
     """What the script writes, by path."""
     if env is not None:
         (folder / ".env").write_text(env)
-    subprocess.run([ROOT / "deploy/make-secrets.sh"], cwd=folder, check=True, timeout=60, capture_output=True)
+    subprocess.run([ROOT / "deploy/make-secrets.sh"], cwd=folder, check=True, timeout=PATIENCE, capture_output=True)
     return {
         str(path.relative_to(folder)): path.read_text()
         for path in sorted((folder / "secrets").iterdir())
@@ -195,8 +195,12 @@ def test_nats_takes_the_password_from_its_file(tmp_path: Path, password: str) ->
 def log_in_to_nats(port: int, password: str) -> str:
     """What the server says to it."""
     login = json.dumps({"user": "headcount", "pass": password, "verbose": False})
-    for _ in range(200):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection,
+        ):
             connection.sendall(f"CONNECT {login}\r\nPING\r\n".encode())
             with connection.makefile() as lines:
                 return next(line for line in lines if not line.startswith("INFO")).strip()
@@ -264,17 +268,19 @@ def test_compose_itself_takes_it() -> None:
     subprocess.run(
         [*found[0], "--file", ROOT / "compose.yaml", "--profile", "*", "config", "--quiet"],
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
 def _version(command: list[str]) -> int:
-    said = subprocess.run([*command, "version", "--short"], capture_output=True, text=True, timeout=60, check=False)
+    said = subprocess.run(
+        [*command, "version", "--short"], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     return int(said.stdout.lstrip("v").split(".")[0]) if said.returncode == 0 else 0
 
 
 def make_logins(environment: dict[str, str]) -> None:
-    subprocess.run([ROOT / "deploy/logins.sh"], check=True, env=environment, timeout=60)
+    subprocess.run([ROOT / "deploy/logins.sh"], check=True, env=environment, timeout=PATIENCE)
 
 
 async def test_its_logins_are_enough_to_migrate_to_serve_and_to_look(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.support import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 BUILD, RESULT = re.split(r"(?m)^FROM ", DOCKERFILE)[1:]
@@ -74,7 +76,7 @@ def test_hadolint_has_nothing_to_say() -> None:
     linter = Path(sys.executable).with_name("hadolint")
     if not linter.exists():
         pytest.skip("hadolint is not installed")
-    said = subprocess.run([linter, ROOT / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False)
+    said = subprocess.run([linter, ROOT / "Dockerfile"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (said.returncode, said.stdout) == (0, "")
 
 

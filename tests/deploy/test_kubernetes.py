@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from headcount.settings import SECRETS, VARIABLES
+from tests.commands.support import PATIENCE
 from tests.deploy.test_compose import SERVICES
 
 kubernetes_validate = importlib.import_module("kubernetes_validate")  # which has no types
@@ -124,7 +125,7 @@ def render(folder: Path, overlay: str) -> list[dict[str, Any]]:
     path = folder / "kubernetes" / overlay
     for name in ("owner_url", "service_url", "nats_url"):
         (path / name).write_text("x")
-    done = subprocess.run([*command, path], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, path], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
 

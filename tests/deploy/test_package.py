@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.commands import support
-from tests.commands.support import free_port
+from tests.commands.support import PATIENCE, free_port
 from tests.deploy.test_image import ROOT, copied, tracked
 
 
@@ -87,10 +87,10 @@ def test_it_migrates_and_serves_with_page_and_charts_from_any_folder(
             if "Serving on" in line:
                 break
         assert served.poll() is None, lines
-        with httpx.Client(base_url=f"http://127.0.0.1:{variables['HEADCOUNT_PORT']}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{variables['HEADCOUNT_PORT']}", timeout=PATIENCE) as client:
             for path in ("/", "/web/uPlot.esm.js", "/docs", "/web/swagger-ui.css", "/schema", "/v1/spaces"):
                 assert client.get(path).status_code == 200, path
     finally:
         served.terminate()
-        served.communicate(timeout=30)
+        served.communicate(timeout=PATIENCE)
     assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ import pytest
 
 from headcount.cli import main
 from headcount.settings import SECRETS
+from tests.commands.support import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "deploy/systemd").glob("*.service"))
@@ -48,12 +49,12 @@ def test_systemd_takes_it_and_finds_it_well_confined(unit: Path, tmp_path: Path)
     # the program is not there, and verify looks
     copy = tmp_path / unit.name.replace("@", "@events")
     copy.write_text(unit.read_text().replace(PROGRAM, "/bin/true"))
-    done = subprocess.run([analyze, "verify", "--man=no", copy], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([analyze, "verify", "--man=no", copy], capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
     rated = subprocess.run(
         [analyze, "security", "--offline=yes", f"--threshold={MOST_EXPOSED}", copy],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert rated.returncode == 0, rated.stdout[-300:]

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -271,7 +272,7 @@ async def test_what_is_under_way_while_the_locks_change_is_waited_for(fresh_data
             await planning.execute("select core.lock_plan()")
         assert not migration.done()
         await storing.execute("commit")
-        await asyncio.wait_for(migration, 60)
+        await asyncio.wait_for(migration, PATIENCE)
 
         # now by tables; the refresh is known, and no other one begins
         assert await planning.fetchval("select pid from core.lock_rollup") == refreshing.get_server_pid()
@@ -442,7 +443,7 @@ async def test_this_service_answers_nothing_before_the_schema_of_the_last_releas
 
 async def test_the_last_release_passes_on_what_this_one_refuses(own_database_url: str, tmp_path: Path) -> None:
     code = unpack(LAST, tmp_path / "code")
-    now, ahead = drill.ago(), drill.ago(hours=-1)
+    now, ahead = drill.ago(), drill.written(datetime.now(UTC) + timedelta(hours=1))
     unset = "2000-01-01T00:14:31Z"
     connection = await asyncpg.connect(own_database_url)
     # the clocks of sensors that are placed speak for ours
@@ -538,7 +539,7 @@ async def test_both_releases_serve_while_one_takes_the_place_of_the_other(
     clients = Clients(old_port)
     with ExitStack() as stack:
         old = stack.enter_context(serving(tmp_path, url, old_port, PYTHONPATH=source(code)))
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=PATIENCE) as client:
             at_old, at_new = (f"http://127.0.0.1:{port}" for port in (old_port, new_port))
             assert (await client.put(f"{at_old}/v1/site", json=SITE)).status_code == 200
             tasks = [asyncio.create_task(clients.run(1 if number % 4 else 50)) for number in range(8)]

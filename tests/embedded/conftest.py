@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from headcount.embedded import EmbeddedDatabase, copy_template, make_template
 from headcount.embedded.package import cache_folder
+from tests.commands.support import PATIENCE
 
 
 class Connect(Protocol):
@@ -34,25 +34,13 @@ async def fetch_tuple(
 
 
 async def wait_until(is_true: Callable[[], bool | Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while True:
         answer = is_true()
         if answer if isinstance(answer, bool) else await answer:
             return
         assert time.monotonic() < deadline, "waited for too long"
         await asyncio.sleep(0.02)
-
-
-def free_port() -> int:
-    """A port nobody listens on, below those that outgoing connections use."""
-    for port in range(21000, 32000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
 
 
 @pytest.fixture(scope="session")
@@ -88,12 +76,25 @@ def url(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     """A database that tests share; they leave alone what they did not make."""
     directory = tmp_path_factory.mktemp("shared")
     copy_template(template, directory)
-    with EmbeddedDatabase(directory, idle_in_transaction_seconds=1, durable=False) as database:
+    # so long that nobody is ended since this process stood still
+    with EmbeddedDatabase(directory, idle_in_transaction_seconds=60, durable=False) as database:
+        yield database.url
+
+
+@pytest.fixture
+def impatient_url(make_database: MakeDatabase) -> Iterator[str]:
+    """A database that soon ends whoever keeps others waiting."""
+    with make_database(idle_in_transaction_seconds=1, durable=False) as database:
         yield database.url
 
 
 @pytest_asyncio.fixture
 async def connect(url: str) -> AsyncIterator[Connect]:
+    async for found in connecting(url):
+        yield found
+
+
+async def connecting(url: str) -> AsyncIterator[Connect]:
     connections: list[asyncpg.Connection[asyncpg.Record]] = []
 
     async def connect(**options: Any) -> asyncpg.Connection[asyncpg.Record]:

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from headcount.embedded import jobs, run_jobs
+from tests.commands.support import PATIENCE
 from tests.embedded.conftest import Connect, fetch_tuple, wait_until
 
 
@@ -225,7 +226,7 @@ async def test_it_runs_nothing_where_the_server_has_a_scheduler(
 ) -> None:
     await add_job(a, "insert into s.log values ('run');", "'1 hour'")
     monkeypatch.setattr(jobs, "HAS_SCHEDULER", "select true")
-    await asyncio.wait_for(run_jobs(url, every=0.1), 10)
+    await asyncio.wait_for(run_jobs(url, every=0.1), PATIENCE)
     assert await log_of(a) == []
 
 

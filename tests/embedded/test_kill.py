@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from headcount.embedded import EmbeddedDatabase
+from tests.commands.support import PATIENCE
 from tests.embedded.conftest import MakeDatabase, fetch_tuple, wait_until
 
 CYCLES = 3
@@ -68,7 +69,7 @@ async def write_batches(url: str, acknowledged: list[int]) -> None:
 
 
 async def connect_again(url: str) -> asyncpg.Connection[asyncpg.Record]:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             return await asyncpg.connect(url)

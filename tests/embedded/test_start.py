@@ -24,7 +24,8 @@ import pytest
 
 from headcount.embedded import EmbeddedDatabase, EmbeddedUnavailable, copy_template, package
 from headcount.npm import NodeMissing, find_node
-from tests.embedded.conftest import MakeDatabase, free_port
+from tests.commands.support import PATIENCE, free_port
+from tests.embedded.conftest import MakeDatabase
 
 RECURSE = """
 create or replace function recurse(level int, bottom int) returns int language plpgsql as $$
@@ -47,7 +48,7 @@ def execute(url: str, *statements: str) -> None:
             connection.execute(statement.encode())
 
 
-def eventually(is_true: Callable[[], bool], seconds: float = 30) -> bool:
+def eventually(is_true: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     deadline = time.monotonic() + seconds
     while not is_true():
         if time.monotonic() > deadline:
@@ -125,7 +126,8 @@ def test_stop_ends_open_transactions(make_database: MakeDatabase) -> None:
     assert fetch_value(database.url, "select count(*) from written") == 0
 
 
-def test_stop_interrupts_a_running_statement(make_database: MakeDatabase) -> None:
+def test_stop_interrupts_a_running_statement(make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headcount.embedded.database.STOP_SECONDS", PATIENCE)  # then it would be killed
     database = make_database()
     database.start()
     running = psycopg.connect(database.url)
@@ -133,7 +135,7 @@ def test_stop_interrupts_a_running_statement(make_database: MakeDatabase) -> Non
     time.sleep(0.3)
     begun = time.monotonic()
     database.stop()
-    assert time.monotonic() - begun < 9
+    assert time.monotonic() - begun < PATIENCE / 2
     running.close()
 
 
@@ -194,12 +196,15 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 # One directory, one server
 
 
-def test_a_second_database_on_a_directory_is_refused(make_database: MakeDatabase) -> None:
+def test_a_second_database_on_a_directory_is_refused(
+    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headcount.embedded.database.LOCK_SECONDS", PATIENCE)
     with make_database() as database:
         begun = time.monotonic()
         with pytest.raises(EmbeddedUnavailable, match=f"process {os.getpid()}"):
             EmbeddedDatabase(database._directory).start()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < PATIENCE / 2
         assert serves(database.url)
     with EmbeddedDatabase(database._directory) as again:
         assert serves(again.url)
@@ -222,8 +227,9 @@ def other_process(template: Path, tmp_path: Path) -> Iterator[tuple[subprocess.P
 
 
 def test_the_server_goes_when_its_parent_is_killed(
-    other_process: tuple[subprocess.Popen[str], Path, str],
+    other_process: tuple[subprocess.Popen[str], Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("headcount.embedded.database.LOCK_SECONDS", PATIENCE)
     process, directory, url = other_process
     assert serves(url)
     server = child_of(process.pid)
@@ -248,7 +254,7 @@ def test_the_command_prints_the_url_and_ends_cleanly(
     assert serves(url)
     server = child_of(process.pid)
     process.send_signal(how)
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE) == 0
     assert not is_alive(server)
 
 
@@ -273,6 +279,7 @@ def test_a_killed_server_is_started_again_but_not_for_ever(
     make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headcount.embedded.database.CRASH_LIMIT", 2)
+    monkeypatch.setattr("headcount.embedded.database.CRASH_SECONDS", 10 * PATIENCE)
     messages: list[str] = []
     database = make_database(on_message=messages.append)
     database.start()

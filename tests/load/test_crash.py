@@ -48,7 +48,7 @@ class Clients:
         return json.dumps({"events": events}).encode()
 
     async def run(self, size: int) -> None:
-        async with httpx.AsyncClient(timeout=20) as client:
+        async with httpx.AsyncClient(timeout=PATIENCE) as client:
             while not self.stop.is_set():
                 numbers = list(itertools.islice(self.number, size))
                 await self._send(client, self.body(numbers), size)

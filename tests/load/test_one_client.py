@@ -25,10 +25,11 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from benchmarks.processes import free_port, running
+from benchmarks.processes import running
 from benchmarks.traffic import make_site
 from headcount.database import calls
 from headcount.http.auth import digest_of, make_token
+from tests.commands.support import free_port
 from tests.http.guarded import bearer
 from tests.load.attacks import ATTACKS, PATIENCE, Target
 

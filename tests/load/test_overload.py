@@ -5,8 +5,9 @@ import os
 import pytest
 
 from benchmarks.overload import Requests, flood_with
-from benchmarks.processes import free_port, running
+from benchmarks.processes import running
 from benchmarks.traffic import make_site
+from tests.commands.support import free_port
 
 SECONDS = float(os.environ.get("TEST_SOAK_SECONDS", "4"))
 

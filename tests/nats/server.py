@@ -1,19 +1,20 @@
 """NATS servers of one's own, with JetStream and MQTT, that may be killed: one alone, or a cluster on loopback ports."""
 
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from nats.aio.client import Client
+from nats.js import JetStreamContext
 
-from tests.commands.support import PATIENCE
+from tests.commands.support import PATIENCE, free_port
 
 CONFIG = """
 server_name: {name}
@@ -26,13 +27,17 @@ mqtt {{ listen: "127.0.0.1:{mqtt}" }}
 """
 
 
-def own_port() -> int:
-    """A free one below those that connections are given: one of them could have it while its server is dead."""
-    while True:
-        port = random.randint(10_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+class PatientClient(Client):
+    """Its calls of JetStream wait for an answer longer than 5 seconds, unless they say otherwise."""
+
+    def jetstream(self, **options: Any) -> JetStreamContext:
+        return super().jetstream(**{"timeout": PATIENCE, **options})
+
+
+async def connect(url: str) -> Client:
+    client = PatientClient()
+    await client.connect(url, connect_timeout=int(PATIENCE))
+    return client
 
 
 class NatsServer:
@@ -40,7 +45,7 @@ class NatsServer:
         self.program = program
         self.folder = folder / name
         self.folder.mkdir()
-        self.port, self.mqtt, self.monitor = own_port(), own_port(), own_port()
+        self.port, self.mqtt, self.monitor = free_port(), free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.config = self.folder / "server.conf"
         store = self.folder / "store"
@@ -110,7 +115,7 @@ def nats_server(folder: Path, more: str = "") -> Iterator[NatsServer]:
 @contextmanager
 def nats_cluster(folder: Path, size: int = 3) -> Iterator[Sequence[NatsServer]]:
     program = nats_program()
-    routes = [own_port() for _ in range(size)]
+    routes = [free_port() for _ in range(size)]
     listed = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
     servers = [
         NatsServer(

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import asyncpg
 import msgspec
-import nats
 import pytest
 
 from headcount.ingest.heartbeats import decode_heartbeat_message
 from headcount.wire.problems import Problem
 from tests.nats.load import consuming
-from tests.nats.server import nats_server
+from tests.nats.server import connect, nats_server
 from tests.nats.test_consumer import until
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -56,7 +55,7 @@ async def test_they_are_stored_and_what_is_none_is_a_dead_letter(
 ) -> None:
     begun = datetime.now(UTC)
     with nats_server(tmp_path) as server, consuming(tmp_path, [server.url], database_url, "--what", "heartbeats"):
-        client = await nats.connect(server.url)
+        client = await connect(server.url)
         jetstream = client.jetstream()
         for body in (b'{"dpu": "a"}', heartbeats(["a", "b"]), b"hello"):
             await jetstream.publish("headcount.heartbeats.a", body)

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import nats
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.commands.support import PATIENCE
 from tests.nats.load import Consumers, consuming, events, until_stored
-from tests.nats.server import NatsServer, nats_cluster, nats_server
+from tests.nats.server import NatsServer, connect, nats_cluster, nats_server
 
 CRASHES = int(os.environ.get("TEST_CRASHES", "2"))
 
@@ -28,6 +27,8 @@ class Device:
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
         self.client.reconnect_delay_set(1, 1)
         self.client.on_publish = lambda _client, _data, number, _code, _properties: self.acknowledged.add(number)
+        self.client.connect_timeout = PATIENCE
+        self.client.connect_timeout = PATIENCE
         self.client.connect("127.0.0.1", server.mqtt)
         self.client.loop_start()
 
@@ -91,7 +92,7 @@ async def test_what_mqtt_acknowledged_is_stored_once_however_often_the_server_is
 
 async def account_of(url: str) -> str:
     """What the server says of its stream and of who reads it: whether what is missing is there, and was delivered."""
-    client = await nats.connect(url)
+    client = await connect(url)
     try:
         jetstream = client.jetstream()
         stream = await jetstream.stream_info("$MQTT_msgs")
@@ -115,7 +116,7 @@ async def test_a_consumer_that_may_only_listen_to_mqtt_waits_for_the_first_devic
             await started
             await asyncio.to_thread(sender.send, "headcount/events/dpu-1", range(10))
         await until_stored(own_database_url, range(10))
-        client = await nats.connect(server.url)
+        client = await connect(server.url)
         streams = [stream.config.name for stream in await client.jetstream().streams_info()]
         await client.close()
     assert "headcount-events" not in streams

@@ -14,10 +14,10 @@ from standardwebhooks import Webhook
 from headcount.database import calls
 from headcount.settings import Settings
 from headcount.wire.messages.notices import DeliveryOut
+from tests.commands.support import PATIENCE
 from tests.http.streams import served
 
 LOCAL = ("127.0.0.0/8", "::1/128")
-PATIENCE = 20.0
 
 Received = dict[str, Any]
 Answer = tuple[int, dict[str, str], bytes]

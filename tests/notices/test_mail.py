@@ -18,7 +18,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from headcount.notices.channels import mail_of
 from headcount.settings import Settings
 from headcount.wire.messages.notices import ClaimRow
-from tests.commands.support import free_port
+from tests.commands.support import PATIENCE, free_port
 from tests.notices.support import impatience, make_channel, put_channel, service, tell, until_settled
 
 
@@ -53,7 +53,7 @@ class Mailbox:
 def smtp(**options: Any) -> Iterator[tuple[Mailbox, int]]:
     mailbox = Mailbox()
     # port 0 would not do: the controller knocks at its own port to see whether it is up
-    controller = Controller(mailbox, hostname="127.0.0.1", port=free_port(), **options)
+    controller = Controller(mailbox, hostname="127.0.0.1", port=free_port(), ready_timeout=PATIENCE, **options)
     controller.start()
     try:
         yield mailbox, controller.port

@@ -20,6 +20,8 @@ from headcount.settings import APPRISE_SCHEMES
 from tests.http import body, problem
 from tests.notices.support import always, make_channel, receiver, service
 
+pytestmark = pytest.mark.usefixtures("apprise")
+
 # One address of each service that is known by default.
 ADDRESSES = {
     "discord": "discord://" + "1" * 18 + "/" + "a" * 40 + "/",
