@@ -16,7 +16,7 @@ import asyncpg
 import psycopg.conninfo
 import pytest
 
-from tests.commands.support import environment, headcount, running
+from tests.commands.support import PATIENCE, environment, headcount, running
 
 HEADER = "timestamp,direction,dpu_id\n"
 LINE = b"2026-03-01T10:00:00Z,1,door"
@@ -303,13 +303,15 @@ async def test_after_a_kill_it_goes_on_behind_what_is_stored(
     async def done() -> int:
         return int(await connection.fetchval("select coalesce(max(lines), 0) from core.import"))
 
-    with running(folder, "import", path, DATABASE_URL=database_url) as process:
-        while await done() == 0:
-            assert process.process.poll() is None, process.said
-            await asyncio.sleep(0.01)
-        process.kill()
+    proxy = Proxy(database_url)
+    proxy.limits, proxy.holds = [1_500_000], True  # in a batch in the middle
+    async with proxy.url(folder) as url:
+        with running(folder, "import", path, DATABASE_URL=url) as process:
+            async with asyncio.timeout(PATIENCE):
+                await proxy.is_held.wait()
+            process.kill()
     behind = await done()
-    assert behind < 60_001, "it was over before it was killed"
+    assert 0 < behind < 60_001, "it was to be killed in the middle"
     result = await headcount("import", path, url=database_url)
     assert result.exit_code == 0, result.output
     assert f"going on behind line {behind}" in result.stderr
@@ -350,6 +352,8 @@ class Proxy:
         self.upstream = found
         # How many bytes of each connection, in turn, go to the server before it is cut.
         self.limits: list[int] = []
+        self.holds = False  # whether it lets nothing more through then, instead of cutting
+        self.is_held = asyncio.Event()
         self.cut_commit = False  # once: the commit is done, and the answer lost
         self.cuts = 0
 
@@ -369,6 +373,9 @@ class Proxy:
                 server_writer.write(data[:limit])
                 await server_writer.drain()
                 limit -= len(data)
+                if limit <= 0 and self.holds:
+                    self.is_held.set()
+                    await reader.read()  # until the command is dead
                 if limit <= 0:
                     self.cuts += 1
                     return
