@@ -35,6 +35,7 @@ def port() -> int:
 def started(folder: Path, port: int) -> Iterator[Process]:
     with running(folder, "run", PORT=str(port)) as process:
         process.wait_for(READY)
+        (folder / "was-ready").touch()
         yield process
 
 
@@ -100,8 +101,8 @@ def test_a_first_start_serves_the_demo_with_a_history_and_people_who_walk(
 
 @pytest.fixture
 def started_before(folder: Path, port: int) -> None:
-    """Also where another process runs the tests above."""
-    if not (folder / ".data").exists():
+    """Also where another process runs the test above, or it failed."""
+    if not (folder / "was-ready").exists():
         with running(folder, "run", PORT=str(port)) as process:
             process.wait_for(READY)
             assert process.end() == 0
