@@ -88,12 +88,12 @@ class Process:
     def said(self) -> str:
         return self.output.read_text()
 
-    def wait_for(self, text: str) -> None:
+    def wait_for(self, text: str, patience: float = PATIENCE) -> None:
         """Until it has said so."""
-        self.wait_until(lambda: text in self.said)
+        self.wait_until(lambda: text in self.said, patience)
 
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
+    def wait_until(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+        deadline = time.monotonic() + patience
         while not condition():
             assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.said}"
             assert time.monotonic() < deadline, f"it took too long: {self.said}"

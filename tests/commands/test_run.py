@@ -18,6 +18,7 @@ from headcount.demo import traffic
 from tests.commands.support import PATIENCE, Process, answers, free_port, running
 
 READY = "Ctrl-C stops everything"
+LONGEST_START = 2 * PATIENCE  # it makes a database, and stores two days of the demo
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def port() -> int:
 @pytest.fixture
 def started(folder: Path, port: int) -> Iterator[Process]:
     with running(folder, "run", PORT=str(port)) as process:
-        process.wait_for(READY)
+        process.wait_for(READY, LONGEST_START)
         (folder / "was-ready").touch()
         yield process
 
@@ -104,7 +105,7 @@ def started_before(folder: Path, port: int) -> None:
     """Also where another process runs the test above, or it failed."""
     if not (folder / "was-ready").exists():
         with running(folder, "run", PORT=str(port)) as process:
-            process.wait_for(READY)
+            process.wait_for(READY, LONGEST_START)
             assert process.end() == 0
 
 
@@ -132,7 +133,7 @@ def test_after_the_tutorials_it_warns_of_nothing_and_still_shows_the_demo(
     assert started.end() == 0
     database_port = free_port()
     with running(folder, "run", "--database-port", database_port, PORT=str(port)) as again:
-        again.wait_for(READY)
+        again.wait_for(READY, LONGEST_START)
         with psycopg.connect(host="127.0.0.1", port=database_port, user="headcount_bi", dbname="headcount") as bi:
             assert bi.execute("select true from bi.spaces where space = 'a-shop'").fetchone() == (True,)
         assert "template1" not in again.said
@@ -147,7 +148,7 @@ def test_a_kill_leaves_no_database_behind_and_the_next_start_works(folder: Path,
         assert time.monotonic() < deadline
         time.sleep(0.1)
     with running(folder, "run", PORT=str(port)) as again:
-        again.wait_for(READY)
+        again.wait_for(READY, LONGEST_START)
         assert counts(port)
         other_port = free_port()
         with running(folder, "run", PORT=str(other_port)) as second:
@@ -164,7 +165,7 @@ def test_with_a_database_url_nothing_embedded_starts_and_without_demo_it_stays_e
     own_database_url: str, tmp_path: Path, port: int
 ) -> None:
     with running(tmp_path, "run", DATABASE_URL=own_database_url, PORT=str(port), DEMO="0") as process:
-        process.wait_for(READY)
+        process.wait_for(READY, LONGEST_START)
         assert get(port, "/v1/spaces") == {"items": [], "next": None}
         assert answers(f"http://127.0.0.1:{port}/")
         assert process.end(signal.SIGINT) == 0
