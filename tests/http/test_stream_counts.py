@@ -21,7 +21,7 @@ from tests.commands.support import free_port, running, serving
 from tests.factories import hear, listen, reset_unseen
 from tests.factories import heard as received
 from tests.http import body, event, problem, put, room_with_dpu, send
-from tests.http.streams import Stream, behind, listening
+from tests.http.streams import PATIENCE, Stream, behind, listening, until
 
 
 def now(later: timedelta = timedelta()) -> str:
@@ -36,7 +36,7 @@ async def idle(app: App) -> None:
     """Until nobody listens and the feed has ended."""
     task = app.services.live.task
     if task:
-        await asyncio.wait_for(asyncio.shield(task), 30)
+        await asyncio.wait_for(asyncio.shield(task), PATIENCE)
 
 
 async def test_it_gives_every_count_on_connect_just_as_the_counts_are(app: App, client: httpx.AsyncClient) -> None:
@@ -64,7 +64,7 @@ async def test_it_lets_in_who_comes_just_while_the_feed_ends(app: App, client: h
         joined.leave(last)
         for _ in range(steps):
             await asyncio.sleep(0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             joined.leave(await joined.listen(selections.EVERYTHING, EVERYTHING))
         await idle(app)
 
@@ -96,7 +96,7 @@ async def test_it_tells_a_change_within_a_second_and_only_what_changed(app: App,
             await stream.wait_for(3 + number)
             taken.append(time.monotonic() - began)
         assert stream.counts() == [("hall", 0), ("room", 0), *(("room", number + 1) for number in range(5))]
-        assert sorted(taken)[2] < 1.0
+        assert min(taken) < 1.0, "each began right after a tick, and waited for the next one"
         await send(client, event(timestamp="2026-01-05T08:00:00Z"))  # a duplicate
         await send(client, event(dpu="unplaced"))
         await send(client, event(timestamp="2026-01-05T08:00:09Z"))
@@ -255,8 +255,8 @@ async def test_it_tells_when_an_event_from_ahead_of_the_clock_is_due(app: App, c
     await room_with_dpu(client)
     async with listening(app) as stream:
         await stream.wait_for(1)
-        await send(client, event(timestamp=now(timedelta(seconds=2))))
         due = time.monotonic() + 2
+        await send(client, event(timestamp=now(timedelta(seconds=2))))
         await stream.wait_until(lambda: stream.counts()[-1] == ("room", 1))
         # the other clock may differ by a little, and this machine be busy; but not before
         assert time.monotonic() > due - 0.5
@@ -268,13 +268,15 @@ async def test_it_tells_when_a_daily_reset_is_due(
 ) -> None:
     await room_with_dpu(client)
     await send(client, event(timestamp=now(-timedelta(minutes=10)), direction=5))
-    due = (datetime.now(UTC) + timedelta(seconds=3)).replace(microsecond=0)
-    await put(client, "spaces/room", reset_at=f"{due:%H:%M:%S}")
     async with listening(app) as stream:
         await stream.wait_for(1)
-        assert stream.counts() == [("room", 5)]
-        await stream.wait_for(2)
-        assert stream.counts() == [("room", 5), ("room", 0)]
+        while True:
+            due = (datetime.now(UTC) + timedelta(seconds=3)).replace(microsecond=0)
+            await put(client, "spaces/room", reset_at=f"{due:%H:%M:%S}")
+            if datetime.now(UTC) < due:  # else it would be tomorrow
+                break
+        await stream.wait_until(lambda: stream.counts()[-1] == ("room", 0))
+        assert {count for _, count in stream.counts()[:-1]} == {5}
         assert stream.events[-1].data["since"] == f"{due:%Y-%m-%dT%H:%M:%S}Z"
 
 
@@ -287,7 +289,7 @@ async def test_it_tells_when_a_sensor_falls_silent_and_when_it_is_back(
     async with listening(app) as stream, listening(app, "space=room") as named:
         found = await stream.wait_for(1)
         assert found[0].data["dpus"] == {"placed": 1, "online": 1}
-        await listen(connection, heard, heard + timedelta(minutes=11))
+        await listen(connection, heard, datetime.now(UTC))
         assert await connection.fetchval("select api.detect_outages()") == 1
         for one in (stream, named):
             flip, count = (await one.wait_for(3))[1:]
@@ -359,8 +361,9 @@ async def test_it_asks_the_database_nothing_while_nobody_listens_and_the_same_fo
         await two.wait_for(2)
         assert asked.count("list_counts") == 1
         asked.clear()
-        await asyncio.sleep(4 * feed.TICK_SECONDS)
-        assert 1 <= len(asked) <= 5
+        began = time.monotonic()
+        await until(lambda: len(asked) >= 3)
+        assert len(asked) <= (time.monotonic() - began) / feed.TICK_SECONDS + 2
         assert set(asked) == {"list_changes"}
     await idle(app)
     asked.clear()
@@ -371,14 +374,13 @@ async def test_it_asks_the_database_nothing_while_nobody_listens_and_the_same_fo
 async def test_it_drops_who_takes_nothing_and_keeps_no_more_for_them_than_the_newest_count(
     app: App, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "WRITE_SECONDS", 2.0)
+    monkeypatch.setattr(listener, "WRITE_SECONDS", 600.0)
     await room_with_dpu(client)
     await send(client, event(timestamp="2026-01-05T07:00:00Z", direction=0))
     async with listening(app) as slow, listening(app) as dead, listening(app) as quick:
         for stream in (slow, dead, quick):
             await stream.wait_for(1)
         slow.may_send.clear()
-        dead.may_send.clear()
         for number in range(4):
             await send(client, event(timestamp=f"2026-01-05T08:00:0{number}Z"))
             await quick.wait_for(2 + number)
@@ -386,10 +388,13 @@ async def test_it_drops_who_takes_nothing_and_keeps_no_more_for_them_than_the_ne
         slow.may_send.set()
         await slow.wait_until(lambda: slow.counts()[-1] == ("room", 4))
         assert len(slow.events) <= 3, "what it held when it stalled, and the newest"
-        await asyncio.wait_for(dead.dropped.wait(), 30)
+        monkeypatch.setattr(listener, "WRITE_SECONDS", 2.0)
+        dead.may_send.clear()
         await send(client, event(timestamp="2026-01-05T09:00:00Z"))
-        await slow.wait_for(len(slow.events) + 1)
-        assert slow.counts()[-1] == ("room", 5)
+        await asyncio.wait_for(dead.dropped.wait(), PATIENCE)
+        await slow.wait_until(lambda: slow.counts()[-1] == ("room", 5))
+        await send(client, event(timestamp="2026-01-05T10:00:00Z"))
+        await slow.wait_until(lambda: slow.counts()[-1] == ("room", 6))
 
 
 async def test_it_says_that_it_is_still_there(
@@ -422,6 +427,7 @@ async def test_its_streams_survive_a_hiccup_of_the_database_and_end_when_it_stay
 ) -> None:
     await room_with_dpu(client)
     real = calls.list_changes
+    monkeypatch.setattr(feed, "AWAY_SECONDS", 600.0)
 
     async def away(*_: object, **__: object) -> None:
         raise ConnectionRefusedError
@@ -498,11 +504,10 @@ async def test_it_streams_through_the_server_and_ends_when_that_is_stopped(
                 assert await next_count() == 0
                 await send(client, event())
                 assert await next_count() == 1
-                began = time.monotonic()
                 stopping = asyncio.create_task(asyncio.to_thread(process.end))
                 assert [line async for line in lines if line.startswith("data: ")] == []
                 assert await stopping == 0, process.said
-                assert time.monotonic() - began < 3.0, "nobody had to wait for it"
+                assert "Cancel" not in process.said, "it was not cut off, as what outlasts its grace"
 
 
 async def test_it_notices_through_the_server_that_a_listener_has_gone(

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from headcount.app import create_app
 from headcount.database import calls
+from headcount.http import auth
 from headcount.http.asgi import App
 from headcount.live import feed
 from headcount.settings import Settings
@@ -20,7 +21,7 @@ from headcount.wire.instants import shortest
 from headcount.wire.messages.counts import ChangesRow
 from tests.factories import NOON, apply_site, heard, listen, record, seconds, tick
 from tests.http.guarded import LONG_AGO, bearer, build_site, leaks, new_token, token_id
-from tests.http.streams import Stream, listening
+from tests.http.streams import PATIENCE, Stream, listening, until
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -184,31 +185,35 @@ async def test_who_has_the_same_token_shares_one_look_and_others_do_not_share_th
 async def test_its_streams_end_within_five_seconds_when_their_token_is_revoked_or_expires(
     asking: App, connection: asyncpg.Connection, space: str | None, end: str
 ) -> None:
-    soon = datetime.now(UTC) + timedelta(seconds=2)
-    token = await new_token(connection, "read", space=space, expires_at=soon if end == "expires_at" else None)
+    # from one look to the next, for a look, and what is remembered; how long it takes here says how busy the machine is
+    assert 2 * feed.TOKEN_SECONDS + auth.FRESH_SECONDS < 5
+    later = datetime.now(UTC) + timedelta(hours=1)
+    token = await new_token(connection, "read", space=space, expires_at=later if end == "expires_at" else None)
     other = await new_token(connection, "read")
     async with listening(asking, headers=token) as stream, listening(asking, headers=other) as staying:
         await stream.wait_for(2)
         if end == "revoked_at":
             # in another process, or by hand: nobody tells this one
             await calls.revoke_token(connection, await token_id(connection, token))
-            soon = datetime.now(UTC)
+        else:
+            soon = "update core.token set expires_at = now() + interval '0.5 s' where expires_at is not null"
+            await connection.execute(soon)
         await apply_site(connection, spaces=[{"id": "own-new", "parent": "own"}])
         await stream.wait_for_end()
-        assert datetime.now(UTC) - soon < timedelta(seconds=5)
         assert not [event for event in stream.events if event.data.get("deleted")], "its spaces are still there"
         heard = len(staying.events)
         await apply_site(connection, spaces=[{"id": "own-newer", "parent": "own"}])
         await staying.wait_for(heard + 1)
         assert not staying.is_over
     status = 0
-    while status != 401:
-        async with listening(asking, headers=token) as late:
-            status = late.status
-            assert (status, datetime.now(UTC) - soon < timedelta(seconds=5)) in ((200, True), (401, True))
-            if status == 200:
-                await late.wait_for_end()
-                assert late.events == []
+    async with asyncio.timeout(PATIENCE):
+        while status != 401:
+            async with listening(asking, headers=token) as late:
+                status = late.status
+                assert status in (200, 401)
+                if status == 200:
+                    await late.wait_for_end()
+                    assert late.events == []
 
 
 async def test_whether_tokens_are_good_is_asked_once_for_all_streams_and_not_at_every_tick(
@@ -227,7 +232,7 @@ async def test_whether_tokens_are_good_is_asked_once_for_all_streams_and_not_at_
     async with listening(asking, headers=token), listening(asking, "under=own", headers=token):
         while len(asked) < 2:
             await asyncio.sleep(0.05)
-            assert time.monotonic() - begun < 30
+            assert time.monotonic() - begun < PATIENCE
         assert len(asked) <= (time.monotonic() - begun) / feed.TOKEN_SECONDS
 
 
@@ -254,7 +259,7 @@ async def test_head_says_what_get_would_and_ends_although_the_client_stays(
 ) -> None:
     token = await new_token(connection, *scopes) if scopes else bearer("hc_none")
     async with listening(asking, headers=token, method="HEAD") as stream:
-        await asyncio.wait_for(stream.dropped.wait(), 30)
+        await asyncio.wait_for(stream.dropped.wait(), PATIENCE)
         assert (stream.status, stream.is_over, stream.events, stream.text) == (status, True, [], "")
         assert asking.services.live.listening == 0
 
@@ -369,7 +374,7 @@ async def test_who_comes_back_delays_nobody(
         await stream.wait_until(lambda: ("own-room", 2) in stream.counts())
         monkeypatch.setattr(calls, "list_changes", slow)
         back = [asyncio.create_task(come_back(asking, token, last_id)) for _ in range(10)]
-        await stream.wait_until(lambda: feed.listening == 11)
+        await until(lambda: feed.listening == 11)
         for number in range(2, 5):
             await record(connection, [("own-inner", datetime.now(UTC), 1)])
             await stream.wait_until(lambda number=number: ("own-room", 3 - number) in stream.counts())  # type: ignore[misc]
@@ -405,7 +410,7 @@ async def test_nothing_is_left_when_the_service_stops_while_somebody_comes_back(
         back = asyncio.create_task(come_back(app, token, last_id))
         while not app.services.live.resuming:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         assert await back == set(), "it is refused"
     assert app.services.live.resuming == {}
     assert app.services.live.listening == 0
@@ -426,11 +431,7 @@ async def test_one_client_has_a_quarter_of_the_streams_its_tokens_together(
         await streams.aclose()
         async with listening(app, headers=one) as again:
             assert again.status == 200
-        async with asyncio.timeout(30):
-            while True:
-                await asyncio.sleep(0.01)
-                if not app.services.live.streams_of.held:
-                    break
+        await until(lambda: not app.services.live.streams_of.held)
 
 
 async def test_one_client_that_comes_back_again_and_again_is_in_the_way_of_no_other_client_and_of_no_tick(
