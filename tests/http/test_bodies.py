@@ -34,7 +34,7 @@ from headcount.wire.shares import Place, Places
 from headcount.wire.threads import WorkerThreads
 from tests.http import body, event, problem
 from tests.http.guarded import Headers, new_token, token_id
-from tests.http.streams import PATIENCE, client_of
+from tests.http.streams import PATIENCE, client_of, until
 
 Result = TypeVar("Result")
 JSON = {"content-type": "application/json"}
@@ -476,22 +476,16 @@ async def test_of_one_client_one_body_is_decoded_at_a_time_and_those_of_others_b
 
     async with some.lifespan(None):
         first = [asyncio.create_task(some.run("one", lambda: work("one"))) for _ in range(3)]
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await until(lambda: len(begun) == 1)
         other = asyncio.create_task(some.run("other", lambda: work("other")))
-        async with asyncio.timeout(PATIENCE):
-            for _ in itertools.count():
-                if len(begun) == 2:
-                    break
-                await asyncio.sleep(0.01)
+        await until(lambda: len(begun) == 2)
         assert begun == ["one", "other"]
         first[1].cancel()
         may_end.set()
         found = await asyncio.gather(*first, other, return_exceptions=True)
         assert [found[0], found[2], found[3]] == ["one", "one", "other"]
         assert isinstance(found[1], asyncio.CancelledError)
-        await asyncio.sleep(0.01)
-        assert some.turns == {}
+        await until(lambda: some.turns == {})
 
 
 async def test_a_thread_passes_on_what_goes_wrong() -> None:
@@ -542,8 +536,6 @@ async def test_a_body_that_is_refused_is_gone_at_once() -> None:
         async with worker_threads.lifespan(None):
             with suppress(Problem):
                 await worker_threads.run("one", refuse)
-            async with asyncio.timeout(PATIENCE):
-                await worker_threads.run("other", int)  # so that the thread has put it away
-        assert made[0]() is None
+            await until(lambda: made[0]() is None)  # the thread has put it away
     finally:
         gc.enable()

@@ -14,11 +14,13 @@ import pytest
 from litestar import get
 from litestar.response import ServerSentEvent
 
+from headcount import logs
 from headcount.http.asgi import App
 from headcount.logs import AccessLog, LogThrottle, configure_logs
 from headcount.wire.problems import Problem
 from tests.http import body, problem
 from tests.http.guarded import guarded, new_token, token_id
+from tests.http.streams import until
 from tests.http.test_auth import addresses
 
 
@@ -256,8 +258,9 @@ async def test_overload_is_logged_once_a_second_for_each_reason_with_how_often_i
 
 
 async def test_lines_of_requests_are_written_together_and_before_what_comes_later(
-    client: httpx.AsyncClient, logged: Callable[[], list[dict[str, Any]]]
+    client: httpx.AsyncClient, logged: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logs, "BUFFER_SECONDS", 3600.0)
     stream = io.StringIO()
     configure_logs(stream=stream)
     for _ in range(3):
@@ -266,6 +269,7 @@ async def test_lines_of_requests_are_written_together_and_before_what_comes_late
     logging.getLogger("headcount.x").warning("Later")
     events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
     assert events == ["request"] * 3 + ["Later"]
+    monkeypatch.setattr(logs, "BUFFER_SECONDS", 0.05)
     body(await client.get("/healthz"))
-    await asyncio.sleep(0.2)
+    await until(lambda: len(stream.getvalue().splitlines()) >= 5)
     assert len(stream.getvalue().splitlines()) == 5

@@ -16,7 +16,7 @@ from headcount.settings import Settings
 from headcount.wire.problems import Problem, SchemaMismatch
 from tests.http import body, event, problem
 from tests.http.guarded import bearer, guarded, new_token
-from tests.http.streams import served
+from tests.http.streams import served, until
 from tests.http.wire import Wire, until_ready
 
 pytestmark = pytest.mark.slow
@@ -76,7 +76,7 @@ async def test_it_turns_requests_away_at_once_when_too_many_wait(database_url: s
         assert database.pool
         async with database.pool.acquire():
             waiting = asyncio.create_task(database.fetch("select 1"))
-            await asyncio.sleep(0.05)
+            await until(lambda: database.waiting == 1)
             with pytest.raises(Problem) as raised:
                 await database.fetch("select 1")
             assert raised.value.kind.code == "unavailable"
