@@ -304,7 +304,7 @@ async def ask(client: httpx.AsyncClient, address: str, headers: Headers) -> http
 async def test_no_address_answers_without_a_good_token_of_the_right_scope(
     connection: asyncpg.Connection, database_url: str
 ) -> None:
-    soon = datetime.now(UTC) + timedelta(seconds=1)
+    soon = datetime.now(UTC) + timedelta(hours=1)
     expired = await new_token(connection, expires_at=soon)
     revoked = await new_token(connection)
     await calls.revoke_token(connection, await token_id(connection, revoked))
@@ -455,8 +455,11 @@ async def test_revocation_holds_within_five_seconds_in_every_process(
         assert answer.status_code == 204
         revoked_at = time.monotonic()
         problem(await one.get("/v1/counts", headers=token), 401, "unauthorized")
-        while (await other.get("/v1/counts", headers=token)).status_code == 200:
-            assert time.monotonic() - revoked_at < 5
+        while True:
+            sent_at = time.monotonic()
+            if (await other.get("/v1/counts", headers=token)).status_code != 200:
+                break
+            assert sent_at - revoked_at < 5
             await asyncio.sleep(0.05)
         problem(await other.get("/v1/counts", headers=token), 401, "unauthorized")
 
@@ -464,8 +467,10 @@ async def test_revocation_holds_within_five_seconds_in_every_process(
 async def test_a_token_expires_to_the_instant_although_it_is_remembered(
     connection: asyncpg.Connection, database_url: str
 ) -> None:
-    expires_at = datetime.now(UTC) + timedelta(seconds=1)
-    token = await new_token(connection, "read", expires_at=expires_at)
+    token = await new_token(connection, "read", expires_at=datetime.now(UTC) + timedelta(hours=1))
+    expires_at = await connection.fetchval(
+        "update core.token set expires_at = now() + interval '1 second' returning expires_at"
+    )
     async with guarded(database_url) as client:
         while True:
             sent_at = datetime.now(UTC)
@@ -519,8 +524,9 @@ async def test_a_flood_of_unknown_tokens_costs_few_looks_and_no_memory(
 
 
 async def test_a_known_token_costs_one_look_in_a_while_however_often_it_comes(
-    connection: asyncpg.Connection, counting: Counting
+    connection: asyncpg.Connection, counting: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 3600.0)
     tokens = Tokens(connection)
     (digest,) = counting.good
     for _ in range(5):
@@ -573,6 +579,7 @@ async def test_only_digests_are_compared_and_in_constant_time(
     connection: asyncpg.Connection, counting: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is looked up is a SHA-256: how long that takes tells nothing of the token, every bit of which changes it."""
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 3600.0)
     tokens = Tokens(connection)
     ((digest, token),) = counting.good.items()
     assert digest_of(token) == hashlib.sha256(token.encode()).digest()
