@@ -20,7 +20,7 @@ from headcount.wire.messages.sensors import SensorOut, SensorsQuery
 from tests.factories import NOON, apply_site, heard, listen, seconds, tick
 from tests.http import body, problem
 from tests.http.guarded import build_site, guarded, new_token
-from tests.http.streams import client_of
+from tests.http.streams import PATIENCE, client_of
 from tests.sql.test_large_fleet import read_by
 
 JSON, MSGPACK = "application/json", "application/msgpack"
@@ -261,9 +261,10 @@ async def test_a_list_that_took_long_is_read_again_after_a_pause(
 
     monkeypatch.setattr("headcount.database.calls.list_sensors", slow)
     session: Any = connection
+    begun = loop.time()
     await sensors.list(session, SensorsQuery())
     (until,) = sensors.not_before.values()
-    assert until > loop.time() + LONGEST_REST_SECONDS / 2
+    assert until > begun + 0.3 + LONGEST_REST_SECONDS / 2
     await sensors.list(session, SensorsQuery())
     assert loop.time() >= until + 0.3
 
@@ -274,27 +275,32 @@ async def test_a_client_pauses_after_one_list_before_it_gets_another_and_nobody_
     loop, sensors, read = asyncio.get_running_loop(), Sensors(), []
 
     async def slow(_session: object, _space: object, state: str | None) -> list[SensorOut]:
-        read.append((state, loop.time()))
-        await asyncio.sleep(0.3)
+        read.append(state)
+        await asyncio.sleep(0.5)
         return []
 
     def session(name: Any) -> Any:
         return name
 
+    monkeypatch.setattr("headcount.sensors.listing.REST", 4 * PATIENCE)
+    monkeypatch.setattr("headcount.sensors.listing.LONGEST_REST_SECONDS", 2 * PATIENCE)
     monkeypatch.setattr("headcount.sensors.listing.name_of", session)
     monkeypatch.setattr("headcount.database.calls.list_sensors", slow)
     await sensors.list(session("one"), SensorsQuery(state="online"))
-    ended = loop.time()
+    assert sensors.not_before["one"] > loop.time() + PATIENCE
     own = [
         asyncio.create_task(sensors.list(session("one"), SensorsQuery(state=state))) for state in ("offline", "quiet")
     ]
     await asyncio.sleep(0)
     # whoever asks for the same has no pause, and takes the other along
-    await sensors.list(session("other"), SensorsQuery(state="quiet"))
+    async with asyncio.timeout(PATIENCE):
+        await sensors.list(session("other"), SensorsQuery(state="quiet"))
+    assert read == ["online", "quiet"]
+    (waiting,) = sensors.waiting.values()
+    assert waiting.not_before >= sensors.not_before["one"] - 2 * PATIENCE > loop.time() - PATIENCE
+    waiting.hasten(loop.time())
     await asyncio.gather(*own)
-    at = {state: time - ended for state, time in read}
-    assert at["quiet"] < LONGEST_REST_SECONDS / 2
-    assert at["offline"] >= LONGEST_REST_SECONDS - 0.05
+    assert read == ["online", "quiet", "offline"]
 
 
 async def test_a_page_reads_no_more_than_it_has(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
