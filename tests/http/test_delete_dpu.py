@@ -10,8 +10,6 @@ from headcount.database import calls
 from tests.factories import heard, listen, tick
 from tests.http import body, event, problem, put, room_with_dpu, send
 
-NOW = datetime.now(UTC)
-
 
 async def placed(client: httpx.AsyncClient, **query: Any) -> tuple[int, int]:
     dpus = body(await client.get("/v1/spaces/room/count", params=query))["dpus"]
@@ -90,17 +88,18 @@ async def test_it_can_be_retired_by_put_and_in_a_floor_plan(client: httpx.AsyncC
 async def test_its_incident_ends_and_nobody_is_told_that_it_is_back(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
+    now = datetime.now(UTC)
     await room_with_dpu(client)
     await put(client, "channels/hook", kind="webhook", url="https://example.org/", events=["offline", "online"])
-    silent = NOW - timedelta(hours=3)
+    silent = now - timedelta(hours=3)
     await heard(connection, ("dpu-1", silent))
-    await listen(connection, silent, NOW)
-    await tick(connection, NOW)
-    await tick(connection, NOW + timedelta(seconds=3))
+    await listen(connection, silent, now)
+    await tick(connection, now)
+    await tick(connection, now + timedelta(seconds=3))
     (incident,) = body(await client.get("/v1/incidents?open=true"))["items"]
     assert incident["dpus"] == ["dpu-1"]
     retired = body(await client.delete("/v1/dpus/dpu-1"))
-    await tick(connection, NOW + timedelta(seconds=6))
+    await tick(connection, now + timedelta(seconds=6))
     assert body(await client.get("/v1/incidents?open=true"))["items"] == []
     (incident,) = body(await client.get("/v1/incidents"))["items"]
     assert (incident["ended_at"], incident["corrected"]) == (retired["retired_at"], False)
@@ -110,12 +109,13 @@ async def test_its_incident_ends_and_nobody_is_told_that_it_is_back(
 
 
 async def test_its_silence_is_no_outage(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
+    now = datetime.now(UTC)
     await room_with_dpu(client)
-    silent = NOW - timedelta(minutes=5)
+    silent = now - timedelta(minutes=5)
     await heard(connection, ("dpu-1", silent))
     await client.delete("/v1/dpus/dpu-1")
-    await listen(connection, silent, NOW + timedelta(hours=1))
-    await tick(connection, NOW + timedelta(hours=1))
+    await listen(connection, silent, now + timedelta(hours=1))
+    await tick(connection, now + timedelta(hours=1))
     assert await connection.fetchval("select count(*) from core.outage") == 0
 
 
@@ -142,8 +142,9 @@ async def test_its_silence_counts_from_when_it_was_brought_back(
 async def test_it_is_online_from_when_it_was_brought_back_until_its_threshold_is_over(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
+    now = datetime.now(UTC)
     await room_with_dpu(client)
-    silent = NOW - timedelta(hours=3)
+    silent = now - timedelta(hours=3)
     await heard(connection, ("dpu-1", silent))
     await put(client, "dpus/dpu-1", retired=True)
     assert (await put(client, "dpus/dpu-1", retired=False))["state"] == "online"
@@ -152,14 +153,15 @@ async def test_it_is_online_from_when_it_was_brought_back_until_its_threshold_is
 async def test_a_heartbeat_after_it_was_retired_does_not_move_the_end_of_its_incident(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
+    now = datetime.now(UTC)
     await room_with_dpu(client)
-    silent = NOW - timedelta(hours=3)
+    silent = now - timedelta(hours=3)
     await heard(connection, ("dpu-1", silent))
-    await listen(connection, silent, NOW)
-    await tick(connection, NOW)
-    await tick(connection, NOW + timedelta(seconds=3))
+    await listen(connection, silent, now)
+    await tick(connection, now)
+    await tick(connection, now + timedelta(seconds=3))
     retired = body(await client.delete("/v1/dpus/dpu-1"))["retired_at"]
-    await tick(connection, NOW + timedelta(seconds=6))
+    await tick(connection, now + timedelta(seconds=6))
 
     async def end() -> tuple[str, bool]:
         (incident,) = body(await client.get("/v1/incidents"))["items"]
@@ -167,10 +169,10 @@ async def test_a_heartbeat_after_it_was_retired_does_not_move_the_end_of_its_inc
 
     assert await end() == (retired, False)
     assert (await client.post("/v1/heartbeats", json={"heartbeats": [{"dpu": "dpu-1"}]})).is_success
-    await tick(connection, NOW + timedelta(seconds=9))
+    await tick(connection, now + timedelta(seconds=9))
     assert await end() == (retired, False)
     # nor does one that is settled after it was brought back
     await put(client, "dpus/dpu-1", retired=False)
     await connection.execute("update core.outage set pending = true where superseded_at is null")
-    await tick(connection, NOW + timedelta(seconds=12))
+    await tick(connection, now + timedelta(seconds=12))
     assert await end() == (retired, False)

@@ -245,8 +245,9 @@ async def test_a_limited_token_counts_what_was_refused_while_a_dpu_hung_at_its_d
     async with guarded(database_url) as client:
         everything, own = await new_token(connection), await new_token(connection, "read", space="own")
         await send(client, event(dpu="secret-inner", timestamp=ahead()), headers=everything)
-        await connection.execute("update core.rejected_event set received_at = received_at - interval '1 hour'")
-        await connection.execute("update core.refused_of_dpu set hour = hour - interval '1 hour'")
+        # they are counted by hours, and one may just have begun
+        await connection.execute("update core.rejected_event set received_at = received_at - interval '3 hours'")
+        await connection.execute("update core.refused_of_dpu set hour = hour - interval '3 hours'")
         moment = datetime.now(UTC) - timedelta(seconds=5)
         await calls.record_placement(connection, "secret-inner", "own-inner", "own", moment)
         assert body(await client.get("/v1/dpus/secret-inner", headers=own))["rejected_last_day"] == 0
