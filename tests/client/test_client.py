@@ -1,6 +1,7 @@
 """headcount.client: what it asks, how it tries again, and what it tells when that does not help."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from headcount.client import (
     seconds_of,
 )
 from tests.client.flaky import answer, answering, cutting
-from tests.commands.support import free_port, serving
+from tests.commands.support import PATIENCE, free_port, serving
 from tests.factories import apply_site
 from tests.http.guarded import new_token
 
@@ -153,7 +154,14 @@ async def test_it_gives_up_after_its_patience_and_says_why() -> None:
                 await headcount.count("hall", at=NOON)
         with Client(url, patience=0) as plain, pytest.raises(Unavailable, match="Too much"):
             await asyncio.to_thread(plain.count, "hall")
-    async with AsyncClient(address(free_port()), patience=0.3) as headcount:
+    with socket.socket() as nobody:  # who has the port and does not listen
+        nobody.bind(("127.0.0.1", 0))
+        away = address(nobody.getsockname()[1])
+        await ask_in_vain(away)
+
+
+async def ask_in_vain(url: str) -> None:
+    async with AsyncClient(url, patience=0.3) as headcount:
         with pytest.raises(Unavailable, match=r"within 0\.3 s") as refused:
             await headcount.count("hall")
         assert isinstance(refused.value.__cause__, httpx.ConnectError)
@@ -201,7 +209,7 @@ async def test_it_asks_below_the_path_of_the_address_and_with_the_token() -> Non
 
 
 async def test_the_live_stream_goes_on_where_it_was_cut(port: int) -> None:
-    async with cutting(port) as cutter, AsyncClient(address(cutter.port)) as headcount, asyncio.timeout(60):
+    async with cutting(port) as cutter, AsyncClient(address(cutter.port)) as headcount, asyncio.timeout(PATIENCE):
         live = headcount.live(["hall"])
         seen: list[int] = []
         async for change in live:
@@ -230,10 +238,10 @@ async def test_the_live_stream_goes_on_where_it_was_cut(port: int) -> None:
 
 async def test_the_live_stream_tells_of_spaces_and_sensors(port: int) -> None:
     kinds: set[type] = set()
-    async with AsyncClient(address(port)) as headcount, asyncio.timeout(60):
+    async with AsyncClient(address(port)) as headcount, asyncio.timeout(PATIENCE):
         async for change in headcount.live(under="hall"):
             if not kinds:
-                async with httpx.AsyncClient(base_url=address(port)) as http:
+                async with httpx.AsyncClient(base_url=address(port), timeout=PATIENCE) as http:
                     await http.put("/v1/spaces/nook", json={"name": "Nook"})
                 await headcount.record_events(events(1, dpu="dpu-2", at=datetime.now(UTC)))
             kinds.add(type(change))
@@ -303,7 +311,7 @@ async def test_a_series_becomes_a_table_in_its_own_time_zone(port: int) -> None:
 def test_a_retry_after_is_read_as_seconds_or_as_a_date() -> None:
     assert seconds_of("7") == 7.0
     assert seconds_of(" 7 ") == 7.0
-    assert 50 < seconds_of(format_datetime(datetime.now(UTC) + timedelta(minutes=1), usegmt=True)) <= 60
+    assert 3000 < seconds_of(format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)) <= 3600
     assert seconds_of("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
     for text in ("", "soon", "-1", "1.5", "²"):
         assert seconds_of(text) == 0.0

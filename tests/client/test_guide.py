@@ -8,7 +8,7 @@ from pathlib import Path
 
 import asyncpg
 
-from tests.commands.support import free_port, serving
+from tests.commands.support import PATIENCE, free_port, serving
 
 GUIDE = Path(__file__).parents[2] / "docs/reference/client.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -47,7 +47,7 @@ async def test_its_examples_print_what_it_says(
         assert [line.rstrip() for line in said.splitlines()] == series[1].splitlines()
         watching = await begin(live, port, tmp_path)
         assert watching.stdout is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             assert await watching.stdout.readline() == b"studio 2\n"
         watching.kill()
         await watching.wait()
