@@ -1,22 +1,29 @@
 """The command `headcount`. What each subcommand does stands in service/headcount/commands/."""
 
 import sys
+from importlib import import_module
 
 import click
 
-from headcount.commands.apply import apply
-from headcount.commands.consume import consume
-from headcount.commands.import_files import import_files
-from headcount.commands.migrate import migrate
-from headcount.commands.retain import retain
-from headcount.commands.run import run
-from headcount.commands.serve import serve
-from headcount.commands.simulate import simulate
-from headcount.commands.token import token
-from headcount.commands.verify import verify
+COMMANDS = ("apply", "consume", "import", "migrate", "retain", "run", "serve", "simulate", "token", "verify")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """Imports the subcommand that is asked for, and no other: most need only a part of the service."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        attribute = "import_files" if name == "import" else name  # `import` is a word of Python
+        command = getattr(import_module(f"headcount.commands.{attribute}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="headcount", message="%(prog)s %(version)s")
 def main() -> None:
     """People counting that is always right, on TimescaleDB.
@@ -24,9 +31,6 @@ def main() -> None:
     The database is the one at DATABASE_URL. Without it only `headcount run` works.
     """
 
-
-for command in (migrate, serve, consume, run, import_files, apply, token, simulate, verify, retain):
-    main.add_command(command)
 
 if __name__ == "__main__":
     sys.exit(main(prog_name="headcount"))

@@ -5,10 +5,9 @@ import time
 from collections import Counter as Counted
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from litestar.types import Scope
-from nats.js.api import ConsumerInfo
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from headcount.wire.messages.base import REFUSALS
@@ -16,6 +15,9 @@ from headcount.wire.messages.events import EventsRecordedOut, RefusalState
 from headcount.wire.messages.notices import DeliveryState
 from headcount.wire.messages.sensors import HeartbeatRow
 from headcount.wire.messages.service import RollupState
+
+if TYPE_CHECKING:
+    from nats.js.api import ConsumerInfo  # most processes have no streams, and importing it takes a while
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -225,7 +227,7 @@ class StreamMetrics:
             registry=registry,
         )
 
-    def note_lag(self, stream: str, info: ConsumerInfo | None) -> None:
+    def note_lag(self, stream: str, info: "ConsumerInfo | None") -> None:
         """None: the server does not answer."""
         unknown = float("nan")
         for gauge, value in (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headcount.cli import main
+from headcount.cli import COMMANDS
 from headcount.settings import SECRETS
 from tests.commands.support import PATIENCE
 
@@ -27,7 +27,7 @@ def test_it_runs_a_command_that_exists(unit: Path) -> None:
     [command] = settings_of(unit, "ExecStart")
     program, name, *_ = command.split()
     assert program == PROGRAM
-    assert name in main.commands
+    assert name in COMMANDS
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)

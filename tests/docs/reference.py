@@ -222,7 +222,9 @@ def commands() -> str:
 
 
 def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[str, click.Command, click.Context]]:
-    for name, command in sorted(group.commands.items()):
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command
         inner = click.Context(command, parent=context, info_name=name)
         if isinstance(command, click.Group):
             yield from _commands(command, inner)
