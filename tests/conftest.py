@@ -1,7 +1,8 @@
 """Fixtures of the whole suite: a migrated database, emptied for each test, and the app on it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator
+import gc
+from collections.abc import AsyncIterator, Collection, Generator, Iterator
 
 import asyncpg
 import httpx
@@ -14,9 +15,21 @@ from headcount.live import apart
 from headcount.settings import Settings
 from tests.http.streams import client_of
 from tests.lanes import Lane, choose_lane
+from tests.rewriting import pytest_sessionstart
 from tests.skips import pytest_sessionfinish, pytest_terminal_summary
 
-__all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]
+__all__ = ["pytest_sessionfinish", "pytest_sessionstart", "pytest_terminal_summary"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Nothing of what is collected becomes garbage, so no collection of garbage looks through it, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
