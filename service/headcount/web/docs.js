@@ -15,6 +15,27 @@ const openLink = (_, system) => (hash) => {
 };
 const links = () => ({ statePlugins: { layout: { wrapActions: { parseDeepLinkHash: openLink } } } });
 
+// Swagger UI works through the whole document again for each operation that is opened. It gets what that refers to.
+const cutOut = (whole, [kind, name, ...more]) => {
+  if (name === undefined || !["paths", "components"].includes(kind)) return whole;
+  const part = { ...whole, paths: {}, components: {} };
+  const keep = (...keys) => {
+    const last = keys.pop();
+    const from = keys.reduce((all, key) => all?.[key], whole);
+    const to = keys.reduce((all, key) => (all[key] ??= {}), part);
+    if (from?.[last] === undefined || to[last] !== undefined) return;
+    to[last] = from[last];
+    const references = JSON.stringify(to[last]).matchAll(/#\/components\/([\w-]+)\/([\w.-]+)/g);
+    for (const [, ...reference] of references) keep("components", ...reference);
+  };
+  keep(kind, name, ...(kind === "components" ? more.slice(0, 1) : []));
+  return part;
+};
+const parts = ({ fn }) => {
+  const resolve = fn.resolveSubtree;
+  return { fn: { resolveSubtree: (whole, path, options) => resolve(cutOut(whole, path), path, options) } };
+};
+
 if (window.SwaggerUIBundle) {
   window.SwaggerUIBundle({
     url: "schema",
@@ -23,7 +44,7 @@ if (window.SwaggerUIBundle) {
     docExpansion: "none",
     defaultModelsExpandDepth: 0,
     defaultModelExpandDepth: 3,
-    plugins: [links],
+    plugins: [links, parts],
     displayRequestDuration: true,
     filter: true,
     // nothing is sent to other hosts, and nothing in the address of this page can change what it shows
