@@ -47,7 +47,6 @@ def in_other_thread(play: Callable[[Script], Coroutine[Any, Any, None]]) -> Call
 @pytest.mark.timeout(max(900, 5 * WORLDS))
 async def test_it_counts_like_the_oracle(client: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
     numbers = itertools.count(1)
-    await connection.execute("set jit = off")  # chunks without statistics look expensive
     await rollups.refresh(connection)  # of nothing: later ones begin here, and not long ago
 
     async def play(script: Script) -> None:

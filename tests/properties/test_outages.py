@@ -112,7 +112,8 @@ class World:
         self.received.append(self.clock)
         listening = await self.listening()
         self.arm()
-        for name, sign in sorted(signs, key=lambda found: found[1]):
+        # the latest one first: it ends an outage that lasted, which the others then divide, by the threshold it had
+        for name, sign in sorted(signs, key=lambda found: found[1], reverse=True):
             sensor = self.sensors[name]
             sensor.signs.append(sign)
             sensor.believed.hear(sign, sensor.armed_since, listening, self.threshold(sensor))
