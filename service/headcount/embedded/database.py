@@ -25,6 +25,7 @@ from headcount.npm import NodeMissing, find_node
 SOCKET_NAME = ".s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 100  # bytes; the limit is 107 on Linux and 103 on macOS
 READY = "ready"
+NOT_OPTIMIZED = ("--liftoff-only",)
 START_SECONDS = 300.0  # recovery after a crash reads the whole log since the last checkpoint
 STOP_SECONDS = 15.0
 LOCK_SECONDS = 15.0
@@ -68,7 +69,7 @@ class EmbeddedDatabase:
         self._idle_in_transaction_seconds = idle_in_transaction_seconds
         self._checkpoint_seconds = checkpoint_seconds
         self._durable = durable
-        self._node_options = () if optimized else ("--liftoff-only",)
+        self._node_options = () if optimized else NOT_OPTIMIZED
         self._on_message = on_message
         self._socket_directory = _socket_directory(self._directory)
         self.url = f"postgresql://postgres@/{quote(database, safe='')}?host={quote(str(self._socket_directory))}"
@@ -180,7 +181,8 @@ class EmbeddedDatabase:
             "database": self._database,
         }
         made = subprocess.run(
-            [self._node.executable, str(NODE_FILES / "init.mjs"), json.dumps(options)],
+            # it runs for so short a time that compiling again what is done often takes longer than it saves
+            [self._node.executable, *NOT_OPTIMIZED, str(NODE_FILES / "init.mjs"), json.dumps(options)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
