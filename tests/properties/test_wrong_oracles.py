@@ -4,16 +4,16 @@ through the HTTP API, and by random worlds such as the suite's.
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cached_property
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from .oracle import NEVER, Bucket, Change, Counted, Event, Placement, Received, Reset, World, was_known
+from .oracle import NEVER, Bucket, Change, Event, Placement, Received, Reset, World, was_known
 from .worlds import (
     LONG_AGO,
     SUITE_WORLDS,
@@ -433,55 +433,21 @@ async def test_it_agrees_with_the_right_oracle_on_the_fixed_worlds(client: httpx
 
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_it_finds_out_a_wrong_oracle(client: httpx.AsyncClient, wrong: type[World]) -> None:
+    found = 0
     for script in NASTY:
         try:
             await Player(client, f"wrong{next(NUMBERS)}", wrong()).play(script)
         except Difference:
-            return  # one of them finds it out
-    pytest.fail("None of the fixed worlds finds it out.")
+            found += 1
+    assert found
 
 
-Asked = tuple[str, datetime, datetime, str, str | None]
-
-
-@dataclass
-class Played:
-    """A script, and the right world and its verdicts after each step. What the right one answers is worked out once."""
+class Played(NamedTuple):
+    """A script, and the right world and its verdicts after each step."""
 
     script: Script
     clock: datetime
     right: list[tuple[World, list[str]]]
-    counts: dict[tuple[str, datetime, int | None], Counted] = field(default_factory=dict)
-    series: dict[Asked, tuple[str, list[Bucket]]] = field(default_factory=dict)
-
-    @property
-    def world(self) -> World:
-        return self.right[-1][0]
-
-    @cached_property
-    def known(self) -> list[int | None]:
-        """Nothing, and what was known when the script remembers."""
-        steps = zip(self.script.steps, self.right, strict=True)
-        return [None, *(world.now for step, (world, _) in steps if isinstance(step, Remember))]
-
-    @cached_property
-    def instants(self) -> list[tuple[int | None, datetime]]:
-        return [(known_at, at) for known_at in self.known for at in probes(self.world, 8 if known_at else 40)]
-
-    @cached_property
-    def asked(self) -> list[Asked]:
-        return list(series_asked(self.world, 1))
-
-    def count(self, space: str, at: datetime, known_at: int | None) -> Counted:
-        key = (space, at, known_at)
-        if key not in self.counts:
-            self.counts[key] = self.world.count(space, at, known_at)
-        return self.counts[key]
-
-    def one_series(self, asked: Asked) -> tuple[str, list[Bucket]]:
-        if asked not in self.series:
-            self.series[asked] = self.world.series(*asked, self.clock)
-        return self.series[asked]
 
 
 @pytest.fixture(scope="module")
@@ -527,20 +493,26 @@ def test_it_would_find_out_a_wrong_series_by_random_worlds(random_worlds: list[P
 
 
 def tells_series_apart(played: Played, wrong: World) -> bool:
-    *_, (wrong, _) = played_offline(played.script, wrong, played.clock)
-    return any(played.one_series(asked) != wrong.series(*asked, played.clock) for asked in played.asked)
+    clock = played.clock
+    right, _ = played.right[-1]
+    *_, (wrong, _) = played_offline(played.script, wrong, clock)
+    return any(right.series(*asked, clock) != wrong.series(*asked, clock) for asked in series_asked(right, 1))
 
 
 def tells_apart(played: Played, wrong: World) -> bool:
     """Would playing this script against the service show a difference, if the service is right?"""
-    for (_, expected), (wronged, got) in zip(
-        played.right, played_offline(played.script, wrong, played.clock), strict=True
-    ):
+    right = World()
+    known: list[int | None] = [None]
+    after = zip(played.right, played_offline(played.script, wrong, played.clock), strict=True)
+    for step, ((right, expected), (wronged, got)) in zip(played.script.steps, after, strict=True):
         wrong = wronged
         if expected != got:
             return True
+        if isinstance(step, Remember):
+            known.append(right.now)
     return any(
-        played.count(space, at, known_at) != wrong.count(space, at, known_at)
-        for known_at, at in played.instants
+        right.count(space, at, known_at) != wrong.count(space, at, known_at)
+        for known_at in known
+        for at in probes(right, 8 if known_at else 40)
         for space in wrong.parents
     )
