@@ -148,7 +148,7 @@ def test_databases_run_side_by_side(make_database: MakeDatabase) -> None:
 @pytest.mark.parametrize("name", ["long" * 40, "a,b", "ä ö%?&#=:@"])
 def test_any_directory_name_will_do(template: Path, tmp_path: Path, name: str) -> None:
     copy_template(template, tmp_path / name)
-    with EmbeddedDatabase(tmp_path / name) as database:
+    with EmbeddedDatabase(tmp_path / name, optimized=False) as database:
         assert fetch_value(database.url, "select 1") == 1
         folder = database._socket_directory
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -206,7 +206,7 @@ def test_a_second_database_on_a_directory_is_refused(
             EmbeddedDatabase(database._directory).start()
         assert time.monotonic() - begun < PATIENCE / 2
         assert serves(database.url)
-    with EmbeddedDatabase(database._directory) as again:
+    with EmbeddedDatabase(database._directory, optimized=False) as again:
         assert serves(again.url)
 
 
@@ -235,7 +235,8 @@ def test_the_server_goes_when_its_parent_is_killed(
     server = child_of(process.pid)
     process.kill()
     process.wait()
-    with EmbeddedDatabase(directory) as database:  # waits for the lock, which the server holds to its end
+    # waits for the lock, which the server holds to its end
+    with EmbeddedDatabase(directory, optimized=False) as database:
         assert not is_alive(server)
         assert serves(database.url)
 

@@ -58,7 +58,7 @@ def fill(url: str) -> None:
 
 def test_a_copy_holds_what_filled_the_template(tmp_path: Path) -> None:
     copy_template(make_template(cache_folder(), [b"filled"], fill), tmp_path)
-    with EmbeddedDatabase(tmp_path) as database, psycopg.connect(database.url) as connection:
+    with EmbeddedDatabase(tmp_path, optimized=False) as database, psycopg.connect(database.url) as connection:
         assert connection.execute("select x from filled").fetchall() == [(42,)]
 
 
