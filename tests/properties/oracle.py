@@ -22,6 +22,7 @@ HORIZON = datetime(2010, 1, 1, tzinfo=UTC)
 UNSET = [datetime(*day, tzinfo=UTC) for day in ((1970, 1, 1), (1980, 1, 6), (2000, 1, 1), (2010, 1, 1))]
 AHEAD = timedelta(minutes=5)
 NEVER = datetime.max.replace(tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 QUARTER = timedelta(minutes=15)
 HOUR = timedelta(hours=1)
 EXACT_FOR = timedelta(hours=169)
@@ -141,7 +142,8 @@ def read_timestamp(text: str) -> datetime:
     match = re.fullmatch(r"(.{19})(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", text)
     assert match, text
     whole, fraction, offset = match.groups()
-    microseconds = round(Fraction(f"0.{fraction or 0}") * 1_000_000)
+    digits = fraction or ""
+    microseconds = int(digits.ljust(6, "0")) if len(digits) <= 6 else round(Fraction(f"0.{digits}") * 1_000_000)
     return datetime.fromisoformat(whole + offset).astimezone(UTC) + timedelta(microseconds=microseconds)
 
 
@@ -151,23 +153,32 @@ def wall_clock_reaches(day: date, clock: time, zone: str) -> datetime:
 
     Found by watching the clock go round: in steps of a minute, starting before it is that day anywhere, then
     to the second. Offsets of all zones are whole minutes since 1972, so no jump hides between two steps. Hours in
-    which the clock goes on by an hour are not watched.
+    which the clock goes on by an hour are not watched, nor a minute that is over just when it shows that much.
     """
     wanted = datetime.combine(day, clock)
+    tz = ZoneInfo(zone)
 
     def shown(instant: datetime) -> datetime:
-        return instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+        return instant.astimezone(tz).replace(tzinfo=None)
 
     instant = wanted.replace(tzinfo=UTC) - timedelta(hours=16)
-    while (here := shown(instant)) < wanted:
+    here = shown(instant)
+    while here < wanted:
         there = shown(instant + HOUR)
-        instant += HOUR if there == here + HOUR and there < wanted else timedelta(minutes=1)
+        if there == here + HOUR and there < wanted:
+            instant, here = instant + HOUR, there
+        else:
+            instant += timedelta(minutes=1)
+            here = shown(instant)
+    if shown(instant - timedelta(seconds=1)) < wanted:
+        return instant
     instant -= timedelta(minutes=1)
     while shown(instant) < wanted:
         instant += timedelta(seconds=1)
     return instant
 
 
+@cache
 def local_buckets(start: datetime, end: datetime, interval: str, zone: str) -> list[tuple[datetime, datetime]]:
     """The buckets of local time that overlap [start, end), found by looking at a clock on the wall of this zone.
 
@@ -194,8 +205,8 @@ def local_buckets(start: datetime, end: datetime, interval: str, zone: str) -> l
 
 def part_of_day(instant: datetime, minutes: int, zone: str) -> datetime:
     """The hour, half or quarter that the clock is in."""
-    shown = instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None, second=0, microsecond=0)
-    return shown.replace(minute=shown.minute - shown.minute % minutes)
+    shown = instant.astimezone(ZoneInfo(zone))
+    return shown.replace(tzinfo=None, minute=shown.minute - shown.minute % minutes, second=0, microsecond=0)
 
 
 class World:
@@ -408,8 +419,9 @@ class World:
         if reset_at == "never":
             return
         today = at.astimezone(ZoneInfo(time_zone)).date()
+        clock = time.fromisoformat(reset_at)
         for days in range(-4, 3):
-            instant = self.scheduled(today + timedelta(days=days), time.fromisoformat(reset_at), time_zone)
+            instant = self.scheduled(today + timedelta(days=days), clock, time_zone)
             if instant <= at:
                 yield instant
 
@@ -531,11 +543,7 @@ class World:
         """Where something else begins to hold about where the DPU hangs."""
         facts = [placement for placement in self.placements if placement.dpu == dpu]
         instants = {fact.start for fact in facts} | {fact.until for fact in facts if fact.until}
-        return {
-            at
-            for at in instants
-            if self.hangs(dpu, at, known_at) != self.hangs(dpu, at - timedelta(microseconds=1), known_at)
-        }
+        return {at for at in instants if self.hangs(dpu, at, known_at) != self.hangs(dpu, at - MICROSECOND, known_at)}
 
     def hangs(self, dpu: str, at: datetime, known_at: int | None = None) -> tuple[object, ...]:
         found = self.placement(dpu, at, known_at)
@@ -564,9 +572,7 @@ class World:
     def lacks(self, space: str, at: datetime, known_at: int | None = None) -> bool:
         """Would the count need events that were dropped? As known at an instant it needs all there were."""
         since, _ = self.latest_reset(space, at, known_at)
-        ends = {
-            cut for cut in (since, at) if cut and not is_whole(cut) and not is_whole(cut + timedelta(microseconds=1))
-        }
+        ends = {cut for cut in (since, at) if cut and not is_whole(cut) and not is_whole(cut + MICROSECOND)}
         for dpu in {event.dpu for event in self.events()}:
             cuts = {cut for cut in self.bounds(dpu, known_at) if not is_whole(cut)}
             if known_at is not None:
@@ -581,7 +587,7 @@ class World:
     def series_lacks(self, space: str, start: datetime, end: datetime) -> bool:
         """The same for a series of whole quarter-hours."""
         cuts = self.all_resets(space, start, end)
-        return self.lacks(space, start - timedelta(microseconds=1)) or any(
+        return self.lacks(space, start - MICROSECOND) or any(
             not is_whole(cut)
             and start <= cut < end
             and self.was_dropped(dpu, cut)
@@ -642,7 +648,7 @@ class World:
         edges = self.buckets(start, min(end, now), interval, time_zone or self.schedule(space)[0])
         first, last = edges[0][0], min(edges[-1][1], now)
         resolution = "event" if (exact or last - first <= EXACT_FOR) and not self.is_before(first) else "15m"
-        value = self.raw_count(space, first - timedelta(microseconds=1))
+        value = self.raw_count(space, first - MICROSECOND)
         changes = self.changes(space, first, last)
         buckets = []
         for a, b in edges:
@@ -668,7 +674,7 @@ class World:
             seen = [value for value, start, until in spans if start < until]
         else:
             seen = self.seen_by_quarters(before, changes, a)
-        area = sum(value * Fraction((until - start) // timedelta(microseconds=1)) for value, start, until in spans)
+        area = sum(value * ((until - start) // MICROSECOND) for value, start, until in spans)
         return Bucket(
             start=a,
             end=b,
@@ -676,7 +682,7 @@ class World:
             raw_count=value,
             min=min(seen),
             max=max(seen),
-            average=float(area / ((end - a) // timedelta(microseconds=1))),
+            average=area / ((end - a) // MICROSECOND),  # of whole numbers: rounded once
             entries=sum(change.entries for change in changes),
             exits=sum(change.exits for change in changes),
         )

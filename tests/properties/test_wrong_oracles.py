@@ -4,9 +4,9 @@ through the HTTP API, and by random worlds such as the suite's.
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import NamedTuple
+from functools import cached_property
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -442,12 +442,30 @@ async def test_it_finds_out_a_wrong_oracle(client: httpx.AsyncClient, wrong: typ
     assert found
 
 
-class Played(NamedTuple):
-    """A script, and the right world and its verdicts after each step."""
+Asked = tuple[str, datetime, datetime, str, str | None]
+
+
+@dataclass
+class Played:
+    """A script, and the right world and its verdicts after each step. Its series are worked out once."""
 
     script: Script
     clock: datetime
     right: list[tuple[World, list[str]]]
+    series: dict[Asked, tuple[str, list[Bucket]]] = field(default_factory=dict)
+
+    @property
+    def world(self) -> World:
+        return self.right[-1][0]
+
+    @cached_property
+    def asked(self) -> list[Asked]:
+        return list(series_asked(self.world, 1))
+
+    def one_series(self, asked: Asked) -> tuple[str, list[Bucket]]:
+        if asked not in self.series:
+            self.series[asked] = self.world.series(*asked, self.clock)
+        return self.series[asked]
 
 
 @pytest.fixture(scope="module")
@@ -493,10 +511,8 @@ def test_it_would_find_out_a_wrong_series_by_random_worlds(random_worlds: list[P
 
 
 def tells_series_apart(played: Played, wrong: World) -> bool:
-    clock = played.clock
-    right, _ = played.right[-1]
-    *_, (wrong, _) = played_offline(played.script, wrong, clock)
-    return any(right.series(*asked, clock) != wrong.series(*asked, clock) for asked in series_asked(right, 1))
+    *_, (wrong, _) = played_offline(played.script, wrong, played.clock)
+    return any(played.one_series(asked) != wrong.series(*asked, played.clock) for asked in played.asked)
 
 
 def tells_apart(played: Played, wrong: World) -> bool:
