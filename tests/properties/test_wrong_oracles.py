@@ -433,13 +433,12 @@ async def test_it_agrees_with_the_right_oracle_on_the_fixed_worlds(client: httpx
 
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_it_finds_out_a_wrong_oracle(client: httpx.AsyncClient, wrong: type[World]) -> None:
-    found = 0
     for script in NASTY:
         try:
             await Player(client, f"wrong{next(NUMBERS)}", wrong()).play(script)
         except Difference:
-            found += 1
-    assert found
+            return  # one of them finds it out
+    pytest.fail("None of the fixed worlds finds it out.")
 
 
 Asked = tuple[str, datetime, datetime, str, str | None]
