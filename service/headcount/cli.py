@@ -11,9 +11,6 @@ COMMANDS = ("apply", "consume", "import", "migrate", "retain", "run", "serve", "
 class Commands(click.Group):
     """Imports the subcommand that is asked for, and no other: most need only a part of the service."""
 
-    def list_commands(self, context: click.Context) -> list[str]:
-        return list(COMMANDS)
-
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
@@ -23,7 +20,10 @@ class Commands(click.Group):
         return command
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+NAMES = [click.Command(name) for name in COMMANDS]  # for lists and guesses; Commands.get_command has the real ones
+
+
+@click.group(cls=Commands, commands=NAMES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="headcount", message="%(prog)s %(version)s")
 def main() -> None:
     """People counting that is always right, on TimescaleDB.
