@@ -104,7 +104,7 @@ class Believed:
     def _divide(self, sign: datetime, listening: Sequence[Period]) -> bool:
         for stretch in self.stretches:
             heard, armed, threshold, (_, end) = stretch
-            if heard < sign and (end is None or sign < end):
+            if max(heard, armed) < sign and (end is None or sign < end):
                 self.stretches.remove(stretch)
                 self._judge(heard, sign, armed, listening, threshold)
                 self._judge(sign, end, armed, listening, threshold)

@@ -473,6 +473,42 @@ async def test_two_are_never_most_of_a_site(connection: asyncpg.Connection, noti
     assert await notices.kinds() == [("offline", ["a"]), ("offline", ["b"])]
 
 
+@pytest.mark.parametrize("is_heard_first", [False, True])
+async def test_one_that_is_taken_down_and_hung_up_again_falls_silent_a_second_time(
+    connection: asyncpg.Connection, is_heard_first: bool
+) -> None:
+    """Both outages follow the same sign of life; neither the other sensors nor its own events wait for that."""
+    await build(connection, "d", "e")
+    await tick(connection, NOON)
+    for dpu in ("d", "e"):
+        await report(connection, NOON, dpu)
+    await run(connection, NOON + seconds(1), NOON + seconds(5))
+    for at, doorway in ((6, None), (10, "site-door")):
+        await connection.execute(
+            "select core.place_dpu(d.dpu_id, $1, $2, $3, null, $3) from core.dpu d where d.id = 'd'",
+            doorway,
+            doorway and "site-room",
+            NOON + seconds(at),
+        )
+        await connection.execute("select core.rederive_changed()")
+        await connection.execute(
+            "select core.rederive_offline_after(array(select dpu_id from core.dpu), $1)", NOON + seconds(at)
+        )
+        await run(connection, NOON + seconds(at), NOON + seconds(at + 1))
+    # 12: two seconds since it was hung up again
+    if not is_heard_first:
+        await run(connection, NOON + seconds(12), NOON + seconds(13))
+    await report(connection, NOON + seconds(13.5), "d", -1)
+    await run(connection, NOON + seconds(14), NOON + seconds(14))
+    assert [flip for flip in await flips(connection) if flip[0] == "d"] == [
+        ("d", "offline", 2),
+        ("d", "online", 6),
+        ("d", "offline", 12),
+        ("d", "online", 13.5),
+    ]
+    assert await differences(connection) == []
+
+
 async def test_a_threshold_holds_from_where_a_dpu_is_mounted(connection: asyncpg.Connection) -> None:
     """Its space, or one above; mounted outside: the other side; nowhere: ten minutes. Moves change it."""
     await build(connection, "d")

@@ -30,7 +30,8 @@ begin
       case
         when o.outage_id is not null then o.heard_at
         when s.earlier_seen_at is null or n.at < f.first_at then '-infinity'
-        when n.at > s.earlier_seen_at then s.earlier_seen_at
+        -- later than that where an outage ended since with no sign: its silence stopped to count
+        when n.at > s.earlier_seen_at then greatest(s.earlier_seen_at, s.steady_from)
       end as low,
       case
         when o.outage_id is not null then coalesce(o.back_at, 'infinity')
@@ -329,6 +330,8 @@ comment on function core.end_silence(integer[], timestamptz) is
 'Ends the outages of DPUs that have been heard, from an instant on at which their silence stops to count. It works as a
 sign of life would, but is none. at: now. The caller holds core.lock_plan, or their rows in core.dpu_state, and goes on
 with what makes their silence not count.';
+comment on column core.outage.heard_at is
+'The last sign of life before, or when the silence before that stopped to count, if that was later.';
 
 create or replace function core.take_heartbeats(
   dpus integer[],

@@ -46,7 +46,8 @@ begin
   due as materialized (
     -- Judged again by the locked row: one may have been heard meanwhile. Who is being heard just now is looked at again
     -- in the next second.
-    select s.dpu_id, s.last_seen_at as heard_at, greatest(s.last_seen_at, s.armed_at) as counted_from, n.seconds
+    select s.dpu_id, greatest(s.last_seen_at, s.steady_from) as heard_at,
+      greatest(s.last_seen_at, s.armed_at) as counted_from, n.seconds
     from silent n
     join core.dpu_state s on s.dpu_id = n.dpu_id
     where s.offline_at is null and s.last_seen_at <= n.latest and s.armed_at <= n.latest and s.retired_at is null

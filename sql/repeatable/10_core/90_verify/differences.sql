@@ -333,7 +333,10 @@ as $$
   from core.dpu_state s
   join core.dpu d on d.dpu_id = s.dpu_id
   full join (select p.* from core.outage p where p.superseded_at is null and p.back_at is null) o on o.dpu_id = s.dpu_id
-  where s.offline_at is distinct from o.offline_at or s.last_seen_at <> o.heard_at
+  where s.offline_at is distinct from o.offline_at
+    or o.heard_at <> greatest(s.last_seen_at,
+      -- or when the outage before stopped to count, with no sign
+      (select max(e.back_at) from core.outage e where e.dpu_id = s.dpu_id and e.superseded_at is null))
   union all
   select 'dpu_state', format('dpu %s', d.id), coalesce(s.offline_after_seconds::text, 'default'),
     coalesce(coalesce(d.offline_after_seconds, a.seconds)::text, 'default')
