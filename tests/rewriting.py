@@ -30,7 +30,7 @@ def modules(arguments: Iterable[str]) -> Iterator[Path]:
         path = Path(argument.partition("::")[0]).resolve()
         if path.is_dir():
             yield from sorted(path.rglob("*.py"))
-        elif path.suffix == ".py":
+        elif path.suffix == ".py" and path.exists():
             yield path
 
 
