@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -19,7 +19,7 @@ from headcount.http.asgi import App
 from headcount.http.auth import digest_of, make_token
 from headcount.settings import Settings
 from headcount.wire.messages.service import WalPosition
-from tests.commands.support import PATIENCE
+from tests.commands.support import PATIENCE, until
 from tests.deploy.apps import living
 from tests.load.cluster import Cluster, private_cluster
 
@@ -61,18 +61,11 @@ class Service:
         self.client = client
         self.entered = 0
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(int(PATIENCE / 0.02)):
-            if condition():
-                return
-            await asyncio.sleep(0.02)
-        raise TimeoutError
-
     async def until_close(self) -> None:
-        await self.until(lambda: not self.replica.has_failed and self.replica.get_lag() < CLOSE_SECONDS / 2)
+        await until(lambda: not self.replica.has_failed and self.replica.get_lag() < CLOSE_SECONDS / 2)
 
     async def until_looked_at(self) -> None:
-        await self.until(lambda: len(self.replica.marks) > 1)
+        await until(lambda: len(self.replica.marks) > 1)
 
     async def until_read(self) -> None:
         """A request is answered by the replica; on a busy machine one more may find it too far behind."""
@@ -177,7 +170,7 @@ async def test_a_replica_that_stands_still_is_not_believed(
             assert (count, as_of > began) == (service.entered, True)
             listed = (await service.read("/v1/events?dpu=dpu&limit=1000")).json()["items"]
             assert len(listed) == service.entered
-        await service.until(lambda: service.replica.get_lag() > CLOSE_SECONDS)
+        await until(lambda: service.replica.get_lag() > CLOSE_SECONDS)
         asked: list[object] = []
         with monkeypatch.context() as patched:
             patched.setattr(service.replica.database, "transaction", asked.append)
@@ -203,7 +196,7 @@ async def test_what_may_be_old_says_how_old_it_is(service: Service, standby: Clu
 async def test_it_is_never_older_than_asked_for(service: Service, standby: Cluster) -> None:
     with Paused(standby):
         await service.enter()
-        await service.until(lambda: service.replica.get_lag() > 1.5)
+        await until(lambda: service.replica.get_lag() > 1.5)
         count, as_of = await service.count_in_series("&max_staleness=1")
         assert count == service.entered
         assert datetime.now(UTC) - as_of < timedelta(seconds=1)
@@ -254,7 +247,7 @@ async def test_a_replica_that_is_killed_costs_nobody_an_answer(service: Service,
     readers = [asyncio.create_task(go_on()) for _ in range(4)]
     await asyncio.sleep(0.3)
     await asyncio.to_thread(standby.kill)
-    await service.until(lambda: not service.replica.is_there)
+    await until(lambda: not service.replica.is_there)
     await asyncio.sleep(0.3)
     await asyncio.to_thread(standby.start)
     await service.until_close()

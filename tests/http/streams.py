@@ -1,7 +1,6 @@
 """Listening to GET /v1/live in process, where httpx would wait for the end of the answer."""
 
 import asyncio
-import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -16,14 +15,6 @@ from headcount.live.feed import Live
 from headcount.settings import Settings
 
 PATIENCE = 60.0  # seconds, on a machine that is busy with other things
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        for _ in itertools.count():
-            if condition():
-                return
-            await asyncio.sleep(0.01)
 
 
 class Event(NamedTuple):

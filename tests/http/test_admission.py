@@ -16,10 +16,10 @@ from headcount.http.admission import UNREAD_ANSWERS, Admission, ClientLoad, Trac
 from headcount.http.server import Server, listen
 from headcount.settings import Settings
 from headcount.wire.problems import Problem
+from tests.commands.support import until
 from tests.http import body, event, problem
 from tests.http.guarded import new_token, token_id
 from tests.http.streams import PATIENCE
-from tests.http.test_server import until
 
 pytestmark = pytest.mark.usefixtures("connection")
 

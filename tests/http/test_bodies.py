@@ -32,9 +32,10 @@ from headcount.wire.messages.plan import SiteIn
 from headcount.wire.problems import Problem
 from headcount.wire.shares import Place, Places
 from headcount.wire.threads import WorkerThreads
+from tests.commands.support import until
 from tests.http import body, event, problem
 from tests.http.guarded import Headers, new_token, token_id
-from tests.http.streams import PATIENCE, client_of, until
+from tests.http.streams import PATIENCE, client_of
 
 Result = TypeVar("Result")
 JSON = {"content-type": "application/json"}

@@ -18,9 +18,9 @@ from headcount import logs
 from headcount.http.asgi import App
 from headcount.logs import AccessLog, LogThrottle, configure_logs
 from headcount.wire.problems import Problem
+from tests.commands.support import until
 from tests.http import body, problem
 from tests.http.guarded import guarded, new_token, token_id
-from tests.http.streams import until
 from tests.http.test_auth import addresses
 
 

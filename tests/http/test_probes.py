@@ -14,9 +14,10 @@ from headcount.database.pool import Database
 from headcount.http import auth
 from headcount.settings import Settings
 from headcount.wire.problems import Problem, SchemaMismatch
+from tests.commands.support import until
 from tests.http import body, event, problem
 from tests.http.guarded import bearer, guarded, new_token
-from tests.http.streams import served, until
+from tests.http.streams import served
 from tests.http.wire import Wire, until_ready
 
 pytestmark = pytest.mark.slow

@@ -2,13 +2,12 @@
 
 import asyncio
 import gc
-import itertools
 import json
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import uvloop
 from headcount.http import server, transports
 from headcount.http.server import HttpConnection, Server, listen
 from headcount.logs import LogThrottle
+from tests.commands.support import until
 
 PATIENCE = 20.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -70,14 +70,6 @@ async def exchange(port: int, *parts: bytes, is_finished: bool = False) -> bytes
         return b""
     finally:
         writer.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        for _ in itertools.count():
-            if condition():
-                return
-            await asyncio.sleep(0.02)
 
 
 def test_it_takes_all_who_wait_to_connect_however_much_else_there_is_to_do() -> None:

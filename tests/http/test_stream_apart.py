@@ -15,8 +15,9 @@ from headcount.http.asgi import App
 from headcount.live import apart
 from headcount.live.apart import Awaited, Lane, Position
 from headcount.wire.messages.counts import CountOut
+from tests.commands.support import until
 from tests.http import event, put, room_with_dpu, send
-from tests.http.streams import PATIENCE, Stream, behind, listening, until
+from tests.http.streams import PATIENCE, Stream, behind, listening
 
 list_counts = calls.list_counts
 

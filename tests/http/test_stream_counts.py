@@ -17,11 +17,11 @@ from headcount.http.asgi import App
 from headcount.live import feed, listener, selections
 from headcount.settings import Settings
 from headcount.wire.access import EVERYTHING
-from tests.commands.support import free_port, running, serving
+from tests.commands.support import free_port, running, serving, until
 from tests.factories import hear, listen, reset_unseen
 from tests.factories import heard as received
 from tests.http import body, event, problem, put, room_with_dpu, send
-from tests.http.streams import PATIENCE, Stream, behind, listening, until
+from tests.http.streams import PATIENCE, Stream, behind, listening
 
 
 def now(later: timedelta = timedelta()) -> str:

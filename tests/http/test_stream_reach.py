@@ -19,9 +19,10 @@ from headcount.settings import Settings
 from headcount.wire.access import Access
 from headcount.wire.instants import shortest
 from headcount.wire.messages.counts import ChangesRow
+from tests.commands.support import until
 from tests.factories import NOON, apply_site, heard, listen, record, seconds, tick
 from tests.http.guarded import LONG_AGO, bearer, build_site, leaks, new_token, token_id
-from tests.http.streams import PATIENCE, Stream, listening, until
+from tests.http.streams import PATIENCE, Stream, listening
 
 
 @pytest_asyncio.fixture(loop_scope="session")

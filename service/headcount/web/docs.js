@@ -15,7 +15,8 @@ const openLink = (_, system) => (hash) => {
 };
 const links = () => ({ statePlugins: { layout: { wrapActions: { parseDeepLinkHash: openLink } } } });
 
-// Swagger UI works through the whole document again for each operation that is opened. It gets what that refers to.
+// Swagger UI reads all of the document it is given each time an operation is opened. So it is given a part: the
+// operation, and what that refers to.
 const cutOut = (whole, [kind, name, ...more]) => {
   if (name === undefined || !["paths", "components"].includes(kind)) return whole;
   const part = { ...whole, paths: {}, components: {} };
