@@ -168,6 +168,7 @@ POLL_TEXT = {
     },
 }
 REFERENCE = re.compile(r'"\$ref": "#/components/schemas/([^"]+)"')
+REFERRED_RESPONSE = re.compile(r'"\$ref": "#/components/responses/([^"]+)"')
 TEXTS: dict[type[msgspec.Struct], dict[str, Any]] = {EventsIn: EVENT_TEXT, PollsIn: POLL_TEXT}
 
 
@@ -254,10 +255,11 @@ def document(app: Litestar) -> bytes:
     for path, method, handler in handlers:
         paths.setdefault(path, {})[method] = _operation(path, handler, references, components)
     _bound_events(components)
+    referred = set(REFERRED_RESPONSE.findall(json.dumps(paths)))
     responses = {
         _name_of(status): _problem(status, references[str(ProblemOut)])
         for status in sorted({kind.status for kind in PROBLEM_TYPES.values()})
-        if f"responses/{_name_of(status)}" in json.dumps(paths)
+        if _name_of(status) in referred
     }
     tags = dict(TAGS[_topic(handler)] for *_, handler in handlers)
     whole = {
