@@ -496,6 +496,25 @@ async def late_day(attack: Attack) -> None:
     await attack.together(4, lambda place: attack.keep_asking(requests(place)))
 
 
+async def new_days(attack: Attack) -> None:
+    """Small requests of one sensor: some with its newest events, the others with old ones, each of a day of its own."""
+    ages = itertools.count(30)
+
+    def request(times: list[datetime], query: str = "") -> bytes:
+        events = [{"dpu": "dpu-new-days", "timestamp": at.isoformat(), "direction": 1} for at in times]
+        return attack.post(f"/v1/events{query}", attack.target.ingest, json.dumps({"events": events}).encode())
+
+    def requests(place: int) -> Iterator[bytes]:
+        while True:
+            now = datetime.now(UTC)
+            if place < 2:
+                yield request([now])
+            else:
+                yield request([now - timedelta(days=next(ages)) for _ in range(4)], "?backfill=true" * (place % 2))
+
+    await attack.together(64, lambda place: attack.keep_asking(requests(place)))
+
+
 async def unknown_polls(attack: Attack) -> None:
     """Polls of spaces that nobody knows, 10,000 at a time: soon none of them is made."""
     numbers = itertools.count()
@@ -680,6 +699,7 @@ ATTACKS = (
     unknown_sensors,
     unknown_polls,
     late_day,
+    new_days,
     sensors,
     events,
     clock,

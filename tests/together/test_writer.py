@@ -12,7 +12,7 @@ from headcount.database import calls
 from headcount.database.pool import Client
 from headcount.ingest.formats import EventBatch, Refusal
 from headcount.ingest.parts import STORED_IN_PART, SUSPECT_IN_PART
-from headcount.ingest.writer import GROUP_EVENTS, Writer
+from headcount.ingest.writer import DAYS_AT_ONCE, GROUP_EVENTS, Writer
 from headcount.settings import Settings
 from headcount.wire.messages.events import EventsRecordedOut, Rejection, Verdict
 from headcount.wire.problems import Problem
@@ -252,6 +252,31 @@ async def test_late_and_large_requests_do_not_hold_up_the_others(monkeypatch: py
     assert sorted(store.groups, key=len) == [["late-1"], ["a", "b"], large]
     store.may_commit.set()
     assert await asked == [accepted(), accepted(), accepted(GROUP_EVENTS), accepted()]
+
+
+@pytest.mark.parametrize("backfill", [False, True])
+async def test_small_requests_of_many_days_are_not_gathered_in_one_transaction(
+    monkeypatch: pytest.MonkeyPatch, backfill: bool
+) -> None:
+    """It would hold the rows of its DPUs as long as one request of all these days."""
+    store = Store(monkeypatch)
+    store.may_commit.clear()
+    writer = make_writer()
+    older = [NOW - timedelta(days=2 + number) for number in range(48)]
+    sent = [batch(f"{number}", time=time) for number, time in enumerate(older[:16])]
+    sent += [
+        EventBatch(
+            [f"{first}", f"{first + 1}", f"{first + 2}", f"{first + 3}"], older[first : first + 4], [1] * 4, [0] * 4
+        )
+        for first in range(16, 48, 4)
+    ]
+    asked = [asyncio.create_task(writer.record(writer.database, one, backfill=backfill)) for one in sent]
+    await turns()
+    store.may_commit.set()
+    assert await asyncio.gather(*asked) == [accepted(len(one.times)) for one in sent]
+    days = [len({older[int(name)].date() for name in group}) for group in store.groups]
+    assert sum(days) == 48
+    assert max(days) <= DAYS_AT_ONCE
 
 
 async def test_what_is_ahead_of_the_clock_goes_by_itself_whatever_else_is_in_it(

@@ -24,10 +24,11 @@ from headcount.wire.shares import OwnTurns
 # More together save nothing that could be measured.
 GROUP_EVENTS = 1_000
 # A transaction holds the rows of its DPUs to the end, and each day costs time: others that report these DPUs wait. What
-# has more days or more events is stored in parts. In a group each further day weighs as much as so many events.
+# has more days or more events is stored in parts. In a group of older ones each day weighs as much as so many events:
+# a group has no more days either.
 DAYS_AT_ONCE = 10
 EVENTS_AT_ONCE = GROUP_EVENTS
-DAY_WEIGHT = 20
+DAY_WEIGHT = GROUP_EVENTS // DAYS_AT_ONCE
 # After a transaction for a few requests there is a pause as long as it took, and so long after it began at most the
 # next one begins: each costs the database as much as many events, whatever is in it.
 APART_SECONDS = 0.01
@@ -55,10 +56,11 @@ class Writer:
         self.metrics = metrics
         # What is backfilled is no sign of life when it is received, so that it goes with nothing else.
         self.fresh, self.late, self.ahead, self.backfilled = (
-            Batcher(commit, callers=callers, max_weight=GROUP_EVENTS, weigh=weigh, apart=APART_SECONDS)
-            for commit, callers in (
-                *((self._commit, settings.writers), (self._commit, 1), (self._commit, 1)),
-                (self._backfill, 1),
+            Batcher(commit, callers=callers, max_weight=GROUP_EVENTS, weigh=weight, apart=APART_SECONDS)
+            for commit, callers, weight in (
+                (self._commit, settings.writers, count_received),
+                *((self._commit, 1, weigh), (self._commit, 1, weigh)),
+                (self._backfill, 1, weigh),
             )
         )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
@@ -134,8 +136,12 @@ def held_bytes(batch: Decoded) -> int:
     return batch.size * EVENT_BYTES + sum(sys.getsizeof(refusal.body) for refusal in batch.refusals)
 
 
+def count_received(batch: EventBatch) -> int:
+    return batch.received
+
+
 def weigh(batch: EventBatch) -> int:
-    return max(batch.received, DAY_WEIGHT * (formats.count_days(batch.times) - 1))
+    return max(batch.received, DAY_WEIGHT * len({formats.day_of(time) for time in batch.times}))
 
 
 def is_late(batch: EventBatch) -> bool:
