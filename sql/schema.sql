@@ -653,6 +653,12 @@ routine core.adopt_marks()
     as          sql
     set         search_path=pg_catalog, pg_temp
 
+routine core.are_placements_applied(jsonb,integer[],timestamp with time zone)
+    arguments   placements jsonb, reach integer[], recorded_at timestamp with time zone
+    returns     boolean
+    as          plpgsql stable
+    set         search_path=pg_catalog, pg_temp; enable_seqscan=off
+
 routine core.are_reached_by_senders(text[],integer[],timestamp with time zone[])
     arguments   senders text[], dpus integer[], times timestamp with time zone[]
     returns     boolean[]

@@ -79,10 +79,11 @@ begin
   v_created := case when v_rest is not null then core.place_new_dpus(site->'placements', v_rest, v_now) end;
   for v_item, v_number in select l.item, l.number from core.list_items(site->'placements') l loop
     id := v_item->>'dpu';
-    v_dpu_id := core.find_dpu(id);
     if v_created ? id then
+      v_dpu_id := (v_created->>id)::integer;
       change := case when isempty(v_rest[v_number + 1]) then 'unchanged' else 'created' end;
     else
+      v_dpu_id := core.find_dpu(id);
       change := core.place_listed_dpu(
         v_dpu_id, v_item, v_rest[v_number + 1], v_now, format('placements[%s].', v_number));
     end if;

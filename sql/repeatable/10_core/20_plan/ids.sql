@@ -99,7 +99,8 @@ create or replace function core.is_id(id text)
 returns boolean
 language sql immutable
 as $$
-  select coalesce(id ~ '^[A-Za-z0-9._:-]{1,64}$' and id not in ('.', '..'), false)
+  -- as ~ '^[A-Za-z0-9._:-]{1,64}$', which takes ten times as long
+  select coalesce(length(id) between 1 and 64 and id !~ '[^A-Za-z0-9._:-]' and id not in ('.', '..'), false)
 $$;
 comment on function core.is_id(text) is
 'Whether a text can be an id. Inlined by the planner: no search_path of its own.';

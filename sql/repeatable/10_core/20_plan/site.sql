@@ -508,12 +508,12 @@ begin
     from (select distinct p.doorway_id from part p) p
     cross join lateral (select b.space_id from core.boundary b where b.doorway_id = p.doorway_id offset 0) b
   )
-  select coalesce(jsonb_object_agg(f.id, null), '{}') into placed from fresh f;
+  select coalesce(jsonb_object_agg(f.id, f.dpu_id), '{}') into placed from fresh f;
 end
 $$;
 comment on function core.place_new_dpus(jsonb, tstzmultirange[], timestamptz) is
 'Records the placements of those DPUs of a site that are placed nowhere yet, all at once, and returns an object with
-their ids as keys. None on behalf of a limited token, or where one of all might be refused. rests: as core.get_rests.
+their ids as keys, and the dpu_id of each. None on behalf of a limited token, or where one of all might be refused. rests: as core.get_rests.
 The caller has found doorways and sides (core.find_mounting).';
 
 create or replace function core.place_listed_dpu(

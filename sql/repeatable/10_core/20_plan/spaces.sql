@@ -203,7 +203,13 @@ declare
   v_id text;
   v_zone text;
 begin
-  for v_item, v_number in select i.value, i.ordinality - 1 from jsonb_array_elements(spaces) with ordinality i loop
+  for v_item, v_number in
+    select i.value, i.ordinality - 1
+    from jsonb_array_elements(spaces) with ordinality i
+    -- of many rooms nothing else can be wrong
+    where not core.is_id(i.value->>'id')
+      or i.value ?| array['capacity', 'opening_hours', 'offline_after_seconds', 'reset_at']
+  loop
     v_place := format(places, v_number);
     perform core.check_id(v_item->>'id', v_place || 'id');
     if (v_item->>'capacity')::integer < 0 then

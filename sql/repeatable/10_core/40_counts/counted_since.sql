@@ -17,11 +17,16 @@ begin
   cross join lateral (
     select min(f.at) as at
     from core.boundary b
-    join core.placement p on p.doorway_id = b.doorway_id
+    -- offset 0, from the space on: planned while there are few placements, all of them would be read for each space
+    cross join lateral (
+      select p.placement_id from core.placement p
+      where p.doorway_id = b.doorway_id
+        and p.recorded_at <= derive_counted_since.known_at
+        and (p.superseded_at is null or p.superseded_at > derive_counted_since.known_at)
+      offset 0
+    ) p
     join core.first_event f on f.placement_id = p.placement_id
     where b.space_id = s.space_id
-      and p.recorded_at <= derive_counted_since.known_at
-      and (p.superseded_at is null or p.superseded_at > derive_counted_since.known_at)
       and f.recorded_at <= derive_counted_since.known_at
   ) e
   cross join lateral (

@@ -205,6 +205,7 @@ begin
         where e.placement_id = p.placement_id) f
       where p.dpu_id = d.dpu_id and p.superseded_at is null), '-infinity') as first_from
     from (select distinct unnest(dpus) as dpu_id) d
+    offset 0  -- once for the condition and the value
   ) n
   where s.dpu_id = n.dpu_id and s.first_from <> n.first_from;
 end

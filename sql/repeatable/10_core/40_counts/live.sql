@@ -71,12 +71,21 @@ begin
   end if;
 
   insert into core.live_space as l (space_id, since, base, until_at, counted_since)
-  select s.space_id, s.since, s.base, core.get_next_reset(s.space_id, v_now, h.time_zone, h.reset_at), c.counted_since
+  select s.space_id, s.since, s.base, u.until_at, c.counted_since
   from unnest(v_spaces, v_sinces, v_bases) as s (space_id, since, base)
   join core.list_schedules(spaces) h on h.space_id = s.space_id
   join core.derive_counted_since(spaces) c on c.space_id = s.space_id
+  -- without a call for each of many that are never reset
+  cross join lateral (
+    select case when h.reset_at = 'never' and not exists (select from core.reset r where r.space_id = s.space_id)
+      then 'infinity' else core.get_next_reset(s.space_id, v_now, h.time_zone, h.reset_at) end as until_at
+    offset 0
+  ) u
   on conflict (space_id) do update set since = excluded.since, base = excluded.base, until_at = excluded.until_at,
-    counted_since = excluded.counted_since;
+    counted_since = excluded.counted_since
+  -- most of them are as they were: another placement is no reset
+  where (l.since, l.base, l.until_at, l.counted_since)
+    is distinct from (excluded.since, excluded.base, excluded.until_at, excluded.counted_since);
 
   with gone as (
     delete from core.live_flow f where f.space_id = any (spaces) returning dpu_id
