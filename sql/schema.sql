@@ -2219,8 +2219,7 @@ routine core.list_site_items(jsonb)
 routine core.list_sites(integer)
     arguments   space_id integer DEFAULT NULL::integer
     returns     SETOF integer
-    as          plpgsql stable
-    set         search_path=pg_catalog, pg_temp
+    as          sql stable
 
 routine core.list_space_ids(text[])
     arguments   spaces text[]

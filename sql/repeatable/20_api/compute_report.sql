@@ -32,12 +32,22 @@ begin
     update core.report r set now_at = v_report.now_at where r.report_id = v_report.report_id;
   end if;
 
-  with site as materialized (
-    select s.space_id, s.id from core.list_sites(v_report.space_id) i join core.space s on s.space_id = i
-  )
-  select array_agg(s.space_id order by s.id), array_agg(s.id order by s.id), (select count(*) from site)
-  into v_spaces, v_sites, v_total
-  from (select s.* from site s where after is null or s.id > after order by s.id limit max_sites) s;
+  -- the same for all steps of one snapshot
+  v_total := v_report.site_count;
+  if after is null or v_total is null then
+    v_total := (select count(*) from core.list_sites(v_report.space_id));
+    update core.report r set site_count = v_total where r.report_id = v_report.report_id;
+  end if;
+  select array_agg(s.space_id order by s.id), array_agg(s.id order by s.id)
+  into v_spaces, v_sites
+  from (
+    select s.space_id, s.id
+    from core.list_sites(v_report.space_id) i
+    join core.space s on s.space_id = i
+    where after is null or s.id > after
+    order by s.id
+    limit max_sites
+  ) s;
 
   if v_spaces is not null then
     v_froms := array[v_report.now_at - interval '1 hour', v_report.now_at - interval '24 hours',

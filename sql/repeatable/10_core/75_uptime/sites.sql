@@ -2,18 +2,13 @@
 
 create or replace function core.list_sites(space_id integer default null)
 returns setof integer
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
+language sql stable
 as $$
-#variable_conflict use_column
-begin
-  return query
   select i.space_id
   from core.site i
   join core.space s on s.space_id = i.space_id
   where (list_sites.space_id is null or i.space_id in (select core.list_subtree(list_sites.space_id)))
-    and (s.retired_at is null or i.space_id = list_sites.space_id);
-end
+    and (s.retired_at is null or i.space_id = list_sites.space_id)
 $$;
 comment on function core.list_sites(integer) is
 'The spaces that have uptime, all or those in a subtree: that were polled, or that an import named. Opening hours
