@@ -389,7 +389,7 @@ routine api.list_sensors(text,text,boolean,text,integer)
     arguments   INOUT space text DEFAULT NULL::text, INOUT state text DEFAULT NULL::text, OUT id text, OUT name text, OUT mac_address text, OUT last_heartbeat timestamp with time zone, OUT last_seen timestamp with time zone, OUT since timestamp with time zone, OUT rejected_last_day bigint, OUT clock text, after_offline boolean DEFAULT NULL::boolean, after_id text DEFAULT NULL::text, max_rows integer DEFAULT NULL::integer
     returns     SETOF record
     as          plpgsql stable security definer
-    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan
+    set         search_path=pg_catalog, pg_temp; plan_cache_mode=force_custom_plan; random_page_cost=1
     grant       execute to headcount_service
 
 routine api.list_space_counts(text,timestamp with time zone,timestamp with time zone,text,text,boolean)

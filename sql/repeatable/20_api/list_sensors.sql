@@ -18,6 +18,8 @@ language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 -- a plan for those of a few spaces, or one for all
 set plan_cache_mode = force_custom_plan
+-- from the DPUs of a page to their placements and doorways, which are in memory
+set random_page_cost = 1
 as $$
 #variable_conflict use_column
 declare

@@ -513,8 +513,8 @@ end
 $$;
 comment on function core.place_new_dpus(jsonb, tstzmultirange[], timestamptz) is
 'Records the placements of those DPUs of a site that are placed nowhere yet, all at once, and returns an object with
-their ids as keys, and the dpu_id of each. None on behalf of a limited token, or where one of all might be refused. rests: as core.get_rests.
-The caller has found doorways and sides (core.find_mounting).';
+their ids as keys, and the dpu_id of each. None on behalf of a limited token, or where one of all might be refused.
+rests: as core.get_rests. The caller has found doorways and sides (core.find_mounting).';
 
 create or replace function core.place_listed_dpu(
   dpu_id integer,
