@@ -99,7 +99,7 @@ create or replace function core.is_id(id text)
 returns boolean
 language sql immutable
 as $$
-  -- as ~ '^[A-Za-z0-9._:-]{1,64}$', which takes ten times as long
+  -- as ~ '^[A-Za-z0-9._:-]{1,64}$', which takes longer
   select coalesce(length(id) between 1 and 64 and id !~ '[^A-Za-z0-9._:-]' and id not in ('.', '..'), false)
 $$;
 comment on function core.is_id(text) is

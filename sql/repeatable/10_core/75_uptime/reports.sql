@@ -94,7 +94,7 @@ begin
     r.now_at,
     s.id,
     r.format,
-    case when v_reach is null then r.site_count when r.state = 'complete' then (
+    case when r.state <> 'complete' then null when v_reach is null then r.site_count else (
       select count(*) from core.report_row w where w.report_id = r.report_id and w.space_id = any (v_reach)) end,
     r.detail,
     r.created_at,
