@@ -15,7 +15,7 @@ from headcount.addresses import UNREADABLE
 from headcount.background import background
 from headcount.database import calls
 from headcount.database.plan_turns import Plans
-from headcount.database.schema import SchemaVersion, compare_schema, expected_schema
+from headcount.database.schema import SchemaVersion, compare_schema, shipped_schema
 from headcount.settings import Settings, SettingsRefused
 from headcount.wire.messages.base import ProblemItem
 from headcount.wire.problems import TOO_LARGE, Problem, SchemaMismatch, in_words, problem_of
@@ -228,7 +228,7 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.expected: SchemaVersion = expected_schema()
+        self.expected: SchemaVersion = shipped_schema()
         self.checked = False
         self.waiting = 0
         self.shares = Shares(settings.pool_size, settings.max_waiting, settings.acquire_seconds)

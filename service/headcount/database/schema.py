@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -132,6 +133,12 @@ def expected_schema(sql_dir: Path = SQL_DIR) -> SchemaVersion:
     whole = "".join(f"{name}\n{_sha256(text)}\n" for name, text in files if name != POLICIES)
     policies = "".join(text for name, text in files if name == POLICIES)
     return SchemaVersion(migrations, _sha256(whole), _sha256(policies), files)
+
+
+@cache
+def shipped_schema() -> SchemaVersion:
+    """What this package comes with: read once."""
+    return expected_schema()
 
 
 def compare_schema(
