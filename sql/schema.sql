@@ -413,13 +413,6 @@ routine api.list_tokens(text,integer)
     set         search_path=pg_catalog, pg_temp
     grant       execute to headcount_service
 
-routine api.list_turned_dpus(text[],text[])
-    arguments   dpus text[], tokens text[] DEFAULT '{}'::text[]
-    returns     TABLE(dpu text, state text, last_seen timestamp with time zone, at timestamp with time zone, mounted_in text, other_side text, spaces text[], seen_by text[], seen_at text[])
-    as          plpgsql stable security definer
-    set         search_path=pg_catalog, pg_temp
-    grant       execute to headcount_service
-
 routine api.list_uptimes(text,timestamp with time zone,timestamp with time zone,text)
     arguments   space text, from_at timestamp with time zone DEFAULT NULL::timestamp with time zone, to_at timestamp with time zone DEFAULT NULL::timestamp with time zone, grain text DEFAULT NULL::text
     returns     TABLE(time_zone text, start_at timestamp with time zone, end_at timestamp with time zone, uptime_seconds double precision, downtime_seconds double precision, polled boolean)

@@ -33,9 +33,9 @@ BEFORE_TABLE_LOCKS = Release(
 )
 # The one before this: service N-1 of a rolling upgrade.
 LAST = Release(
-    "df60ed07f3e576e607f0a8878a9639098e673fa4",
-    24,
-    "fda900618e1ea71542634943da24730545f090f1c653fb0107b5259f193cc0f7",
+    "7a3e9d48c9ab5342f6718dd113cb55404efc444b",
+    35,
+    "ea67c28c58747cccc76134e3ce459cb2ffbf64096a9f25fc305b13309899777a",
 )
 
 
