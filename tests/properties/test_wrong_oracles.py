@@ -433,11 +433,14 @@ async def test_it_agrees_with_the_right_oracle_on_the_fixed_worlds(client: httpx
 
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_it_finds_out_a_wrong_oracle(client: httpx.AsyncClient, wrong: type[World]) -> None:
-    for script in NASTY:
+    clock = datetime.now(UTC)
+    right = [Played(script, clock, list(played_offline(script, World(), clock))) for script in NASTY]
+    # one of them finds it out, at best the first that is played
+    for played in sorted(right, key=lambda played: not tells_apart(played, wrong())):
         try:
-            await Player(client, f"wrong{next(NUMBERS)}", wrong()).play(script)
+            await Player(client, f"wrong{next(NUMBERS)}", wrong()).play(played.script)
         except Difference:
-            return  # one of them finds it out
+            return
     pytest.fail("None of the fixed worlds finds it out.")
 
 
