@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,14 @@ class File:
     def rows(self) -> list[dict[str, str]]:
         return list(csv.DictReader(io.StringIO(self.content.decode())))
 
+    @cached_property
+    def seen(self) -> set[tuple[str, datetime, int]]:
+        return {(row["dpu_id"], datetime.fromisoformat(row["timestamp"]), int(row["direction"])) for row in self.rows()}
+
     def counts(self, at: datetime) -> dict[str, int]:
         """The few lines of plain Python: a DPU hangs in A each time, 283 at the way out and 423 at the way to B."""
-        seen = {(row["dpu_id"], datetime.fromisoformat(row["timestamp"]), int(row["direction"])) for row in self.rows()}
-        outer = sum(direction for dpu, time, direction in seen if dpu == "283" and time <= at)
-        inner = sum(direction for dpu, time, direction in seen if dpu == "423" and time <= at)
+        outer = sum(direction for dpu, time, direction in self.seen if dpu == "283" and time <= at)
+        inner = sum(direction for dpu, time, direction in self.seen if dpu == "423" and time <= at)
         return {"A": outer + inner, "B": -inner}
 
     def instants(self) -> list[datetime]:

@@ -18,7 +18,7 @@ from headcount.database.migrate import migrate
 from tests.commands.support import PATIENCE, Process, free_port, headcount, serving
 from tests.load.cluster import private_cluster
 
-CRASHES = int(os.environ.get("TEST_CRASHES", "3"))
+CRASHES = int(os.environ.get("TEST_CRASHES", "2"))
 CLIENTS = 16
 DPUS = 40
 BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=6)
@@ -83,7 +83,7 @@ class Clients:
                     self.duplicates += found["duplicates"]
                     return
             self.retries += 1
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
 
 async def crash_under_load(database_url: str, port: int, crash: Callable[[], Awaitable[None]], rounds: int) -> Clients:

@@ -21,7 +21,7 @@ DPUS = 40
 SENDERS = 8
 ACK_SECONDS = 3
 # Between two messages of a sender: more than can be stored only makes the end late.
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.1
 
 
 def events(numbers: Sequence[int]) -> list[dict[str, object]]:
