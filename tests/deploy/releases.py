@@ -31,6 +31,12 @@ BEFORE_TABLE_LOCKS = Release(
     12,
     "45d637b6cca17e84f1f93025ac7f4699f74291b024696a577cf578b90e2bce9e",
 )
+# 0.1.2. After it marks of late events came to say what they add.
+BEFORE_MARKS = Release(
+    "df60ed07f3e576e607f0a8878a9639098e673fa4",
+    24,
+    "fda900618e1ea71542634943da24730545f090f1c653fb0107b5259f193cc0f7",
+)
 # The one before this: service N-1 of a rolling upgrade.
 LAST = Release(
     "7a3e9d48c9ab5342f6718dd113cb55404efc444b",

@@ -23,7 +23,7 @@ from headcount.settings import Settings
 from tests.commands.support import PATIENCE, environment, free_port, headcount, running, serving
 from tests.deploy import drill
 from tests.deploy.apps import living
-from tests.deploy.releases import BEFORE_TABLE_LOCKS, FIRST, LAST, Release, source, unpack
+from tests.deploy.releases import BEFORE_MARKS, BEFORE_TABLE_LOCKS, FIRST, LAST, Release, source, unpack
 from tests.factories import LONG_AGO, NOON, apply_site, build_house
 from tests.http import body, problem
 from tests.http.wire import Wire, until_ready
@@ -99,6 +99,7 @@ def within(old: Any, new: Any, *, apart_from: str = "") -> bool:
     [
         pytest.param(FIRST, id="first", marks=pytest.mark.concurrency),
         pytest.param(BEFORE_TABLE_LOCKS, id="0.1.0", marks=pytest.mark.concurrency),
+        pytest.param(BEFORE_MARKS, id="0.1.2", marks=pytest.mark.concurrency),
         pytest.param(LAST, id="last"),
     ],
 )
@@ -144,7 +145,7 @@ async def test_no_table_is_written_anew(fresh_database_url: str, tmp_path: Path,
 @pytest.mark.concurrency
 async def test_a_transaction_that_began_before_sees_the_late_events(fresh_database_url: str, tmp_path: Path) -> None:
     url = fresh_database_url
-    await asyncio.to_thread(build, LAST, tmp_path / "code", url, True)
+    await asyncio.to_thread(build, BEFORE_MARKS, tmp_path / "code", url, True)
     count = "select raw_count from api.get_count('hall', now() - interval '1 hour')"
     older = await asyncpg.connect(url, server_settings={"timezone": "UTC"})
     try:
