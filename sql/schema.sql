@@ -3386,7 +3386,7 @@ table core.live_flow
     constraint  live_flow_dpu_id_fkey FOREIGN KEY (dpu_id) REFERENCES core.dpu(dpu_id)
     constraint  live_flow_pkey PRIMARY KEY (space_id, dpu_id, from_at)
     constraint  live_flow_space_id_fkey FOREIGN KEY (space_id) REFERENCES core.space(space_id) ON DELETE CASCADE
-    index       CREATE INDEX live_flow_dpu_id_idx ON core.live_flow USING btree (dpu_id)
+    index       CREATE INDEX live_flow_dpu_id_from_at_idx ON core.live_flow USING btree (dpu_id, from_at)
 
 table core.live_space
     column      space_id integer not null

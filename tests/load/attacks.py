@@ -496,6 +496,24 @@ async def late_day(attack: Attack) -> None:
     await attack.together(4, lambda place: attack.keep_asking(requests(place)))
 
 
+async def late_parts(attack: Attack) -> None:
+    """Late events, a thousand at a time, and newest ones, of a sensor that was placed often, below many spaces."""
+    chance = random.Random(2)
+
+    def requests(place: int) -> Iterator[bytes]:
+        for number in itertools.count():
+            now = datetime.now(UTC)
+            if place == 0:
+                times = [now]
+            else:
+                times = [now - timedelta(hours=0.1 + 79 * chance.random()) for _ in range(1_000)]
+            lines = "".join(f"{at.isoformat()},1,dpu-deep,{(number + place) % 1000}\n" for at in times)
+            body = ("timestamp,direction,dpu_id,sequence\n" + lines).encode()
+            yield attack.post("/v1/events", attack.target.ingest, body, "Content-Type: text/csv")
+
+    await attack.together(3, lambda place: attack.keep_asking(requests(place)))
+
+
 async def new_days(attack: Attack) -> None:
     """Small requests of one sensor: some with its newest events, the others with old ones, each of a day of its own."""
     ages = itertools.count(30)
@@ -699,6 +717,7 @@ ATTACKS = (
     unknown_sensors,
     unknown_polls,
     late_day,
+    late_parts,
     new_days,
     sensors,
     events,

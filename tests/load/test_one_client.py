@@ -44,7 +44,8 @@ ON_THE_STREAM = ("old_resumes", "forged_resumes", "listeners", "rejoins", "many_
 PAUSE_SECONDS = 0.02
 ROOT = Path(__file__).parents[2]
 
-# Rooms, and a year of events of another sensor: what a historical count has to read.
+# Rooms, and a year of events of another sensor: what a historical count has to read. And one that was turned 80 times,
+# above a doorway between two towers of 30 spaces: all of these have what it counted each time.
 MORE = """
 select api.put_space('room-' || n, '{}') from generate_series(0, 199) n;
 select api.put_space('limited', '{}');
@@ -54,6 +55,17 @@ from generate_series(now() - interval '20 days', now() - interval '3 days', inte
 cross join core.dpu d
 where d.id = 'dpu-1'
 on conflict do nothing;
+select count(*) from api.apply_site(site => (
+  select jsonb_build_object(
+    'spaces', (
+      select jsonb_agg(jsonb_build_object('id', k || n, 'parent', case when n > 0 then k || n - 1 end) order by k, n)
+      from unnest(array['a', 'b']) k, generate_series(0, 29) n),
+    'doorways', jsonb_build_array(jsonb_build_object('id', 'deep', 'sides', jsonb_build_array('a29', 'b29'))),
+    'dpus', jsonb_build_array(jsonb_build_object('id', 'dpu-deep')),
+    'placements', (
+      select jsonb_agg(jsonb_build_object('dpu', 'dpu-deep', 'doorway', 'deep',
+        'mounted_in', (array['a29', 'b29'])[1 + n % 2], 'from', now() - (80 - n) * interval '1 hour'))
+      from generate_series(0, 79) n))));
 vacuum analyze
 """
 

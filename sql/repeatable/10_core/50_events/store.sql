@@ -481,18 +481,43 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
+  with event as materialized (
+    select dpus[o] as dpu_id, times[o] as time, directions[o]::bigint as direction from unnest(touching) as o
+  ),
+  -- few, however many spaces have them: those above one another have the same
+  part as materialized (
+    select distinct l.dpu_id, l.from_at, l.until_at
+    from (select distinct e.dpu_id from event e) d
+    join core.live_flow l on l.dpu_id = d.dpu_id
+  ),
+  bound as (
+    select p.dpu_id, p.from_at as at from part p
+    union
+    select p.dpu_id, p.until_at from part p where p.until_at < 'infinity'
+  ),
+  -- what comes before each bound
+  behind as materialized (
+    select r.dpu_id, r.at, r.net
+    from (
+      select m.dpu_id, m.at, m.is_event,
+        sum(m.direction) over (partition by m.dpu_id order by m.at, m.is_event rows unbounded preceding) as net
+      from (
+        select b.dpu_id, b.at, 0::bigint as direction, false as is_event from bound b
+        union all
+        select e.dpu_id, e.time, e.direction, true from event e
+      ) m
+    ) r
+    where not r.is_event
+  )
   update core.live_flow f set net = f.net + n.net
   from (
-    select l.space_id, l.dpu_id, l.from_at,
-      sum(case when l.until_at = 'infinity' then -directions[o]::bigint else directions[o] end) as net
-    from unnest(touching) as o
-    join core.live_flow l on l.dpu_id = dpus[o]
-      -- an open part leaves out what came before it, one that is over takes what lies within
-      and (case when l.until_at = 'infinity' then times[o] < l.from_at else times[o] >= l.from_at
-        and times[o] < l.until_at end)
-    group by l.space_id, l.dpu_id, l.from_at
+    -- an open part leaves out what came before it, one that is over takes what lies within
+    select p.dpu_id, p.from_at, p.until_at, coalesce(u.net, 0) - b.net as net
+    from part p
+    join behind b on b.dpu_id = p.dpu_id and b.at = p.from_at
+    left join behind u on u.dpu_id = p.dpu_id and u.at = p.until_at
   ) n
-  where f.space_id = n.space_id and f.dpu_id = n.dpu_id and f.from_at = n.from_at;
+  where n.net <> 0 and f.dpu_id = n.dpu_id and f.from_at = n.from_at and f.until_at = n.until_at;
 end
 $$;
 comment on function core.move_live_flows(integer[], timestamptz[], integer[], bigint[]) is
