@@ -503,10 +503,7 @@ async def late_parts(attack: Attack) -> None:
     def requests(place: int) -> Iterator[bytes]:
         for number in itertools.count():
             now = datetime.now(UTC)
-            if place == 0:
-                times = [now]
-            else:
-                times = [now - timedelta(hours=0.1 + 79 * chance.random()) for _ in range(1_000)]
+            times = [now] if place == 0 else [now - timedelta(hours=0.1 + 79 * chance.random()) for _ in range(1000)]
             lines = "".join(f"{at.isoformat()},1,dpu-deep,{(number + place) % 1000}\n" for at in times)
             body = ("timestamp,direction,dpu_id,sequence\n" + lines).encode()
             yield attack.post("/v1/events", attack.target.ingest, body, "Content-Type: text/csv")
