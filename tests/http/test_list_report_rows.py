@@ -1,14 +1,23 @@
 """The rows of a report: GET /v1/reports/{report}/csv."""
 
+from typing import Any
+
 import asyncpg
 import httpx
 import pytest
+from litestar.exceptions import LitestarException
 
+from headcount.app import create_app
 from headcount.database import calls
 from headcount.routes import reports as routes
+from headcount.settings import Settings
 from headcount.uptime import reports
+from headcount.wire.problems import Problem
 from tests.factories import NOON
+from tests.http import body
+from tests.http.guarded import new_token, token_id
 from tests.http.reporting import trigger, wait_for
+from tests.http.streams import client_of
 
 
 async def test_all_of_them_come_however_many_pages_they_are(
@@ -22,6 +31,36 @@ async def test_all_of_them_come_however_many_pages_they_are(
     assert (await wait_for(client, report))["rows"] == 10
     lines = (await client.get(f"/v1/reports/{report}/csv")).text.split("\n")
     assert [line.split(",")[0] for line in lines[1:]] == [*names, ""]
+
+
+async def test_it_breaks_off_when_the_token_is_revoked(
+    connection: asyncpg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "CSV_ROWS", 3)
+    await calls.record_polls(connection, [f"shop-{number}" for number in range(9)], [NOON] * 9, [True] * 9)
+    read, pages = calls.list_report_rows, 0
+
+    async def read_and_revoke(*arguments: Any) -> Any:
+        nonlocal pages
+        pages += 1
+        if pages == 2:
+            await calls.revoke_token(connection, await token_id(connection, headers))
+            authenticator.tokens.doubt()
+        return await read(*arguments)
+
+    headers = await new_token(connection)
+    app = create_app(Settings(database_url=database_url, jobs=False, send_notices=False))
+    authenticator: Any = app.services.authenticator
+    async with app.lifespan(), client_of(app) as client:
+        report = body(await client.post("/v1/reports", headers=headers), 202)["id"]
+        client.headers.update(headers)
+        await wait_for(client, report)
+        monkeypatch.setattr(calls, "list_report_rows", read_and_revoke)
+        with pytest.raises(LitestarException) as broken_off:
+            await client.get(f"/v1/reports/{report}/csv")
+    assert isinstance(broken_off.value.__cause__, Problem)
+    assert broken_off.value.__cause__.kind.code == "unauthorized"
+    assert pages == 2
 
 
 async def test_it_rounds_at_the_end_and_half_away_from_zero(connection: asyncpg.Connection) -> None:

@@ -125,7 +125,7 @@ async def test_what_a_receiver_repeats_of_its_address_is_not_shown(
 
         async def answer(seen: Received) -> Answer:
             path = seen["request"].split()[1]
-            page = f"Cannot POST {path} ({unquote(path)}), {key} or {secret} "
+            page = f"Cannot POST {path} ({unquote(path)}), {key} or {secret} {key.lower()} "
             return 404, {"Content-Type": "text/html"}, (page * 30).encode()
 
         hook.answer = answer
@@ -134,8 +134,20 @@ async def test_what_a_receiver_repeats_of_its_address_is_not_shown(
         )
         (tried,) = (await client.post("/v1/channels/hook/test")).json()["tries"]
         assert tried["answer"].startswith("Cannot POST \N{HORIZONTAL ELLIPSIS}?\N{HORIZONTAL ELLIPSIS} (")
-        for part in (key, key[:8], secret, secret[:8], quote(secret, safe="")):
+        for part in (key, key[:8], key.lower(), secret, secret[:8], quote(secret, safe="")):
             assert part not in tried["answer"]
+
+
+async def test_a_try_at_an_address_that_cannot_be_read_any_more_is_noted(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    """Such ones were taken up to 0.2.0."""
+    async with receiver() as hook, service(database_url, send_notices=False) as client:
+        await put_channel(client, "hook", kind="webhook", url=hook.url)
+        await connection.execute("update core.channel set url = 'https://192.0.2.1]/hook-key'")
+        (tried,) = (await client.post("/v1/channels/hook/test")).json()["tries"]
+        assert tried["error"]
+        assert "hook-key" not in tried["error"]
 
 
 async def test_one_that_sends_without_end_is_cut_off(connection: asyncpg.Connection, database_url: str) -> None:

@@ -142,12 +142,15 @@ class Channels:
 
     async def _check_target(self, text: str, client: str) -> None:
         try:
+            urlsplit(text)  # it refuses more brackets
             url = httpx.URL(text)
             host = url.host
-        except (httpx.InvalidURL, UnicodeError):
+        except (httpx.InvalidURL, UnicodeError, ValueError):
             raise _refused("url", "This is no address of the web.") from None
         if not host:
             raise _refused("url", "The address names no host.")
+        if b"%" in url.raw_host:
+            raise _refused("url", "The host of the address has characters that no host has.")
         if url.port is not None and not 1 <= url.port <= 65535:
             raise _refused("url", "The address names a port that there is not.")
         if url.userinfo:
@@ -315,7 +318,10 @@ def words_of(claim: ClaimRow) -> tuple[str, str]:
 
 def _keys_of(url: str) -> list[str]:
     """What of an address may be a key: its path, its query and their parts, the longest first."""
-    address = urlsplit(url)
+    try:
+        address = urlsplit(url)
+    except ValueError:  # a channel from before such addresses were refused
+        return [url]
     parts = {part for text in (address.path, address.query) for part in (text, *SEPARATORS.split(text))}
     parts |= {unquote(part) for part in parts}
     return sorted((part for part in parts if len(part) >= LEAST_KEY), key=len, reverse=True)
@@ -325,7 +331,7 @@ def _without(keys: list[str], text: str) -> str:
     """Whoever may read deliveries is not told what only administrators may read of a channel, though its receiver
     repeats it."""
     for key in keys:
-        text = text.replace(key, "\N{HORIZONTAL ELLIPSIS}")
+        text = re.sub(re.escape(key), "\N{HORIZONTAL ELLIPSIS}", text, flags=re.IGNORECASE)
     return text
 
 

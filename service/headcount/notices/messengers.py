@@ -83,7 +83,10 @@ def messenger(url: str, schemes: Sequence[str]) -> "NotifyBase":
     from apprise.plugins import url_to_dict
 
     # What is checked is what Apprise has read, and what it goes by: no other way to write an option passes.
-    parts = url_to_dict(url)  # type: ignore[no-untyped-call]
+    try:
+        parts = url_to_dict(url)  # type: ignore[no-untyped-call]
+    except Exception:
+        parts = None  # what it says may hold a key
     if not parts or parts.get("schema") != scheme:
         raise AddressRefused(f"Apprise cannot read this as an address of {scheme}://.")
     if not all(is_allowed(name, options_of(scheme)) for name in names_of(parts)):
@@ -94,7 +97,10 @@ def messenger(url: str, schemes: Sequence[str]) -> "NotifyBase":
         # by default it closes alerts that it remembers, and remembers none from one notice to the next
         parts["action"] = "new"
     asset = AppriseAsset(storage_mode=PersistentStoreMode.MEMORY, http_redirects=False)
-    found = apprise.instantiate(parts, asset=asset)
+    try:
+        found = apprise.instantiate(parts, asset=asset)
+    except Exception:
+        found = None
     if found is None:
         raise AddressRefused(f"Apprise cannot read this as an address of {scheme}://.")
     if reads_anything(found):

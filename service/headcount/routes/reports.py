@@ -120,9 +120,9 @@ async def get_report(report: ReportId, session: NamedDependency[Client]) -> Repo
     dependencies={"session": SLOW_SESSION},
     opt=described(404, 409, scope="read", media_types=(CSV,)),
 )
-async def get_report_csv(report: ReportId, session: NamedDependency[Client]) -> Stream:
+async def get_report_csv(request: HttpRequest, report: ReportId, session: NamedDependency[Client]) -> Stream:
     """Get the rows of a complete report as CSV, one for each site."""
-    return await csv_stream(session, await calls.get_report(session, report))
+    return await csv_stream(request, session, await calls.get_report(session, report))
 
 
 @get(
@@ -211,7 +211,7 @@ async def status_answer(
     """GET /get_report: the CSV itself when it is complete, unless JSON is preferred."""
     wants_csv = prefers_csv(request) or (report.format == "csv" and not prefers(request, (JSON,), (CSV,)))
     if report.status == "Complete" and wants_csv:
-        return await csv_stream(session, report)
+        return await csv_stream(request, session, report)
     status = ReportStatusOut(report.status)
     if report.status == "Running":
         status = ReportStatusOut(report.status, progress=report.progress)
@@ -222,21 +222,30 @@ async def status_answer(
     return Answer(status, headers={"X-Report-Status": report.status})
 
 
-async def csv_stream(session: calls.Session, report: ReportRow) -> Stream:
-    """The rows as CSV, a page at a time as the client takes them. Raises Problem: 404, or 409 while it runs."""
+async def csv_stream(request: HttpRequest, session: calls.Session, report: ReportRow) -> Stream:
+    """The rows as CSV, a page at a time as the client takes them. Raises Problem: 404, or 409 while it runs.
+
+    It breaks off when the token is no longer good.
+    """
     first = await calls.list_report_rows(session, report.id, None, CSV_ROWS)
     headers = {
         "X-Report-Status": report.status,
         "Content-Disposition": f'attachment; filename="uptime-{report.id}.csv"',
     }
-    return Stream(_pages(session, report.id, first), media_type=CSV, headers=headers)
+    return Stream(_pages(request, session, report.id, first), media_type=CSV, headers=headers)
 
 
-async def _pages(session: calls.Session, report: str, rows: Sequence[SiteUptimeRow]) -> AsyncIterator[str]:
+async def _pages(
+    request: HttpRequest, session: calls.Session, report: str, rows: Sequence[SiteUptimeRow]
+) -> AsyncIterator[str]:
     yield _csv([COLUMNS])
     while rows:
         yield _csv([msgspec.structs.astuple(row) for row in rows])
-        rows = await calls.list_report_rows(session, report, rows[-1].site, CSV_ROWS) if len(rows) == CSV_ROWS else []
+        if len(rows) < CSV_ROWS:
+            return
+        # who takes them slowly may be at it for long
+        await services(request).authenticator.check_again(request.auth)
+        rows = await calls.list_report_rows(session, report, rows[-1].site, CSV_ROWS)
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> str:
