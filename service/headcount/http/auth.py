@@ -191,10 +191,11 @@ class Authenticator:
             raise _invalid_token(how_to_get(scope))
         return access
 
-    async def check_again(self, access: Access) -> None:
-        """For a request whose body took a while. Raises Problem: 401 if the token is no longer valid, 503."""
+    async def check_again(self, access: Access, result: str = "Nothing was stored.") -> None:
+        """For a request whose body took a while, or whose answer does. Raises Problem: 401 if the token is no longer
+        valid, 503."""
         if not await self.is_still_good(access):
-            raise _invalid_token("Nothing was stored.")
+            raise _invalid_token(result)
 
     async def is_still_good(self, access: Access) -> bool:
         """For answers that last longer than a look: ask this every few seconds. Raises Problem (503)."""

@@ -244,7 +244,7 @@ async def _pages(
         if len(rows) < CSV_ROWS:
             return
         # who takes them slowly may be at it for long
-        await services(request).authenticator.check_again(request.auth)
+        await services(request).authenticator.check_again(request.auth, "The rest is not sent.")
         rows = await calls.list_report_rows(session, report, rows[-1].site, CSV_ROWS)
 
 
