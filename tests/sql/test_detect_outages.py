@@ -1103,7 +1103,7 @@ async def test_incidents_of_many_sensors_do_not_read_all_outages_each(connection
     await run(connection, NOON + seconds(1), NOON + seconds(5))
     assert await connection.fetchval("select count(*) from core.incident where kind = 'dpu_offline'") == 40
     await listen(connection, NOON, NOON + seconds(600))
-    await backfill_every(connection, 3, NOON + seconds(600), *names)
+    await backfill_every(connection, 6, NOON + seconds(600), *names)
     async with connection.transaction():
         read = """
             select sum(pg_stat_get_xact_tuples_returned(i.indexrelid))
@@ -1114,5 +1114,5 @@ async def test_incidents_of_many_sensors_do_not_read_all_outages_each(connection
             "select core.update_dpu_incidents(array(select incident_id from core.incident), $1)", NOON + seconds(601)
         )
         parts = await connection.fetchval("select count(*) from core.outage where superseded_at is null")
-        assert parts == 40 * 200
+        assert parts == 40 * 100
         assert (await connection.fetchval(read) - before) / parts < 10
