@@ -8,7 +8,7 @@ Instants and durations are integers: microseconds since 1970, UTC.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -34,13 +34,14 @@ class Hours:
 
     def is_open(self, clock: datetime) -> bool:
         """Whether a local time, without zone, lies in the row."""
+        weekday = clock.weekday()
+        if weekday not in (self.day, (self.day + 1) % 7):
+            return False
         start, end = micros_of_day(self.start), 24 * HOUR if self.end == "23:59:59" else micros_of_day(self.end)
-        today = (clock - datetime.combine(clock.date(), time())) // MICROSECOND
+        today = ((clock.hour * 60 + clock.minute) * 60 + clock.second) * 1_000_000 + clock.microsecond
         if start < end:
-            return clock.weekday() == self.day and start <= today < end
-        if clock.weekday() == self.day:
-            return today >= start
-        return clock.weekday() == (self.day + 1) % 7 and today < end
+            return weekday == self.day and start <= today < end
+        return today >= start if weekday == self.day else today < end
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,14 @@ class Site:
         local = (EPOCH + at * MICROSECOND).astimezone(ZoneInfo(self.zone)).replace(tzinfo=None)
         return any(row.is_open(local) for row in self.hours)
 
+    @cached_property
+    def counted(self) -> list[tuple[int, bool]]:
+        """What was observed in business time, ever: active only where every poll of that instant was."""
+        inactive = {at for at, is_active in self.polls if not is_active}
+        return [(at, at not in inactive) for at in sorted({at for at, _ in self.polls}) if self.is_business(at)]
+
     def observations(self, now: int) -> list[tuple[int, bool]]:
-        seen = sorted({at for at, _ in self.polls if at <= now and self.is_business(at)})
-        return [(at, all(active for other, active in self.polls if other == at)) for at in seen]
+        return [(at, is_active) for at, is_active in self.counted if at <= now]
 
     def uptime(self, start: int, end: int, now: int) -> tuple[int, int]:
         """Active and other business time in [start, end)."""
@@ -88,6 +94,7 @@ class Site:
                 midnight += DAY
 
 
+@cache
 def micros_of_day(clock: str) -> int:
     of_day = time.fromisoformat(clock)
     return ((of_day.hour * 60 + of_day.minute) * 60 + of_day.second) * 1_000_000
