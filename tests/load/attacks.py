@@ -513,7 +513,7 @@ async def late_parts(attack: Attack) -> None:
 
 async def new_days(attack: Attack) -> None:
     """Small requests of one sensor: some with its newest events, the others with old ones, each of a day of its own."""
-    ages = itertools.count(30)
+    ages = itertools.cycle(range(30, 6_000))  # days that are not too old
 
     def request(times: list[datetime], query: str = "") -> bytes:
         events = [{"dpu": "dpu-new-days", "timestamp": at.isoformat(), "direction": 1} for at in times]

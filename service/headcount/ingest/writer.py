@@ -24,8 +24,8 @@ from headcount.wire.shares import OwnTurns
 # More together save nothing that could be measured.
 GROUP_EVENTS = 1_000
 # A transaction holds the rows of its DPUs to the end, and each day costs time: others that report these DPUs wait. What
-# has more days or more events is stored in parts. In a group of older ones each day weighs as much as so many events:
-# a group has no more days either.
+# has more days or more events is stored in parts. Small requests with older events share a transaction as well, of as
+# many days at most: each day weighs as much as so many events.
 DAYS_AT_ONCE = 10
 EVENTS_AT_ONCE = GROUP_EVENTS
 DAY_WEIGHT = GROUP_EVENTS // DAYS_AT_ONCE
@@ -56,11 +56,12 @@ class Writer:
         self.metrics = metrics
         # What is backfilled is no sign of life when it is received, so that it goes with nothing else.
         self.fresh, self.late, self.ahead, self.backfilled = (
-            Batcher(commit, callers=callers, max_weight=GROUP_EVENTS, weigh=weight, apart=APART_SECONDS)
-            for commit, callers, weight in (
+            Batcher(commit, callers=callers, max_weight=GROUP_EVENTS, weigh=weigh, apart=APART_SECONDS)
+            for commit, callers, weigh in (
                 (self._commit, settings.writers, count_received),
-                *((self._commit, 1, weigh), (self._commit, 1, weigh)),
-                (self._backfill, 1, weigh),
+                (self._commit, 1, weigh_days),
+                (self._commit, 1, weigh_days),
+                (self._backfill, 1, weigh_days),
             )
         )
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
@@ -140,7 +141,7 @@ def count_received(batch: EventBatch) -> int:
     return batch.received
 
 
-def weigh(batch: EventBatch) -> int:
+def weigh_days(batch: EventBatch) -> int:
     return max(batch.received, DAY_WEIGHT * len({formats.day_of(time) for time in batch.times}))
 
 

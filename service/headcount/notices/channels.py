@@ -142,10 +142,10 @@ class Channels:
 
     async def _check_target(self, text: str, client: str) -> None:
         try:
-            urlsplit(text)  # it refuses more brackets
+            urlsplit(text)  # refuses brackets that httpx takes
             url = httpx.URL(text)
             host = url.host
-        except (httpx.InvalidURL, UnicodeError, ValueError):
+        except (httpx.InvalidURL, ValueError):
             raise _refused("url", "This is no address of the web.") from None
         if not host:
             raise _refused("url", "The address names no host.")

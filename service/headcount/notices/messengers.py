@@ -97,10 +97,7 @@ def messenger(url: str, schemes: Sequence[str]) -> "NotifyBase":
         # by default it closes alerts that it remembers, and remembers none from one notice to the next
         parts["action"] = "new"
     asset = AppriseAsset(storage_mode=PersistentStoreMode.MEMORY, http_redirects=False)
-    try:
-        found = apprise.instantiate(parts, asset=asset)
-    except Exception:
-        found = None
+    found = apprise.instantiate(parts, asset=asset)
     if found is None:
         raise AddressRefused(f"Apprise cannot read this as an address of {scheme}://.")
     if reads_anything(found):

@@ -243,8 +243,8 @@ async def _pages(
         yield _csv([msgspec.structs.astuple(row) for row in rows])
         if len(rows) < CSV_ROWS:
             return
-        # who takes them slowly may be at it for long
-        await services(request).authenticator.check_again(request.auth, "The rest is not sent.")
+        # a client that reads slowly may take long
+        await services(request).authenticator.check_again(access_of(request), "The rest is not sent.")
         rows = await calls.list_report_rows(session, report, rows[-1].site, CSV_ROWS)
 
 
